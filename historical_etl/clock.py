@@ -1,0 +1,34 @@
+"""Time comes in through one door, so that tests and replays can choose it."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+from historical_etl.errors import ConfigurationError
+
+__all__ = ["Clock", "as_date", "system_clock"]
+
+#: A callable that returns an aware UTC datetime.
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """The machine's time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def as_date(value: date | datetime | str, name: str) -> date:
+    """A calendar date from a `date`, a `datetime` (its own date) or an ISO string.
+
+    Raises:
+        ConfigurationError: `value` is none of these; the message names the argument `name`.
+    """
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"{name}={value!r} is not a date", where=name, todo="write it as YYYY-MM-DD, e.g. 2012-05-18"
+        ) from None

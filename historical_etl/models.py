@@ -1,0 +1,193 @@
+"""The records that travel between floors and live on disk as JSON. No Polars here: `status` must start fast."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+__all__ = [
+    "DATASET_ID",
+    "SCHEMA_VERSION",
+    "ETLProgressManifest",
+    "ETLResult",
+    "Outcome",
+    "Partition",
+    "SyncManifest",
+    "combined_checksum",
+]
+
+DATASET_ID: Final = "historical_daily"
+#: Raised when files written by this release can no longer be read by the one before.
+SCHEMA_VERSION: Final = 1
+
+
+def _major(value: object) -> object:
+    """Accept 1, "1" and "v1.2.0" alike: only the first number decides what can be read."""
+    match = re.match(r"v?(\d+)", value) if isinstance(value, str) else None
+    return int(match.group(1)) if match else value
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+SchemaVersion = Annotated[int, BeforeValidator(_major)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def combined_checksum(partition_checksums: Iterable[str]) -> str:
+    """SHA-256 over the hex SHA-256s of the partitions, in year order: the checksum of a whole version."""
+    return hashlib.sha256("".join(partition_checksums).encode("ascii")).hexdigest()
+
+
+class Partition(BaseModel):
+    """One committed year.
+
+    `path` is relative to the root and names the immutable object; `checksum` is the SHA-256 of its bytes;
+    `writer` is the library and version that encoded it, on which byte-identity rests.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    year: int
+    path: str
+    rows: int = Field(ge=0)
+    symbols: int = Field(ge=0)
+    first_session: date
+    last_session: date
+    checksum: Sha256
+    size_bytes: int = Field(ge=0)
+    writer: str = ""
+
+
+class SyncManifest(BaseModel):
+    """One version of a dataset: which files it consists of, and where they came from.
+
+    `checksum` is `combined_checksum` over `partitions`. `version` and `previous_checksum` are set by
+    `ManifestManager.save_manifest`. Times are aware and in UTC.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    dataset: str = DATASET_ID
+    version: int = Field(default=0, ge=0)
+    previous_checksum: str | None = None
+    sync_timestamp: UtcDatetime
+    start_date: date
+    end_date: date
+    row_count: int = Field(ge=0)
+    checksum: str
+    checksum_algorithm: Literal["sha256"] = "sha256"
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    query_hash: str = Field(default="", validation_alias=AliasChoices("query_hash", "wrds_query_hash"))
+    file_paths: tuple[str, ...] = ()
+    validation_status: Literal["passed", "failed", "quarantined"] = "passed"
+    quarantine_path: str | None = None
+    provider: str = ""
+    provider_version: str = ""
+    adjustment: str = ""
+    calendar: str = ""
+    writer_id: str = ""
+    partitions: tuple[Partition, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.end_date < self.start_date:
+            raise ValueError(f"end_date {self.end_date} is before start_date {self.start_date}")
+        if self.partitions:
+            years = [partition.year for partition in self.partitions]
+            if years != sorted(set(years)):
+                raise ValueError(f"partitions are not in strict year order: {years}")
+            if self.checksum != combined_checksum(p.checksum for p in self.partitions):
+                raise ValueError("checksum is not the one of its partitions")
+        return self
+
+    def partition(self, year: int) -> Partition | None:
+        """The partition of `year`, or None."""
+        return next((p for p in self.partitions if p.year == year), None)
+
+
+class ETLProgressManifest(BaseModel):
+    """How far the work has come; it may lag behind the data, never run ahead of it.
+
+    `symbol_last_dates` holds each symbol's cursor: its last contiguous session. `request_hash` names the
+    request that `years_completed` and `years_remaining` belong to. `data_version` is the manifest version
+    that the cursors describe.
+    """
+
+    dataset: str = DATASET_ID
+    last_updated: UtcDatetime
+    symbol_last_dates: dict[str, date] = Field(default_factory=dict[str, date])
+    years_completed: list[int] = Field(default_factory=list[int])
+    years_remaining: list[int] = Field(default_factory=list[int])
+    status: Literal["running", "paused", "completed", "failed"] = "running"
+    request_hash: str = ""
+    data_version: int = Field(default=0, ge=0)
+
+
+class Outcome(StrEnum):
+    """What became of one symbol in a fetch; only `OK` may move its cursor.
+
+    The first five come from a source. `REFUSED` is the verdict of the quality rules on what came.
+    """
+
+    OK = "ok"
+    EMPTY = "empty"
+    NOT_FOUND = "not_found"
+    RATE_LIMITED = "rate_limited"
+    ERROR = "error"
+    REFUSED = "refused"
+
+
+class ETLResult(BaseModel):
+    """What a run did.
+
+    `total_rows` counts the rows of the partitions this run wrote; `partitions_written` the years whose bytes
+    changed. A run that changes nothing has `changed == False`, the version and the checksum it found.
+    `catalog_error` tells that the data is committed but the catalog still shows an older version.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    total_rows: int = 0
+    partitions_written: int = 0
+    years_written: tuple[int, ...] = ()
+    symbols_processed: int = 0
+    start_date: date
+    end_date: date
+    duration_seconds: float = 0.0
+    manifest_checksum: str = ""
+    version: int = 0
+    outcomes: dict[str, Outcome] = Field(default_factory=dict[str, Outcome])
+    rows_fetched: int = 0
+    rows_rejected: int = 0
+    rejected_by_reason: dict[str, int] = Field(default_factory=dict[str, int])
+    quarantine_paths: tuple[str, ...] = ()
+    corrections: int = 0
+    restated_symbols: tuple[str, ...] = ()
+    disk_warnings: tuple[str, ...] = ()
+    catalog_error: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        """True if the run made a new version."""
+        return self.partitions_written > 0
+
+    @property
+    def complete(self) -> bool:
+        """True if every symbol came and no row was refused."""
+        return self.rows_rejected == 0 and all(outcome is Outcome.OK for outcome in self.outcomes.values())

@@ -1,0 +1,109 @@
+"""Trading sessions: the dates an exchange was open on, and which of them have closed.
+
+A session is named by the exchange's local date. Source: the `exchange_calendars` package, asked with an
+explicit window, because its default one moves with the wall clock and starts 20 years ago.
+"""
+
+from bisect import bisect_left, bisect_right
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from importlib.metadata import version
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError
+
+__all__ = ["SessionCalendar", "get_calendar"]
+
+_FIRST = date(1900, 1, 1)
+_LAST = date(2050, 12, 31)
+
+
+class SessionCalendar:
+    """The sessions of one exchange, ascending.
+
+    Attributes:
+        name: the exchange's code (ISO 10383 MIC such as XNYS, or "24/7").
+        timezone: IANA name of the exchange's time zone.
+        sessions: all sessions, a Date series, ascending and unique.
+        version: the package and version the sessions come from; kept in manifests.
+    """
+
+    def __init__(self, name: str, timezone: str, sessions: pl.Series, closes: pl.Series) -> None:
+        self.name = name
+        self.timezone = timezone
+        self.sessions = sessions
+        self.version = f"exchange_calendars {version('exchange_calendars')}"
+        self._dates: list[date] = sessions.to_list()
+        self._closes: list[datetime] = closes.to_list()
+
+    def between(self, start: date, end: date) -> pl.Series:
+        """Sessions from `start` to `end`, both included, as a Date series."""
+        low, high = bisect_left(self._dates, start), bisect_right(self._dates, end)
+        return self.sessions.slice(low, max(0, high - low))
+
+    def is_session(self, day: date) -> bool:
+        """Whether the exchange was open on `day`."""
+        return self.position(day) is not None
+
+    def position(self, day: date) -> int | None:
+        """The index of session `day` in `sessions`, None if `day` is not a session."""
+        index = bisect_left(self._dates, day)
+        return index if index < len(self._dates) and self._dates[index] == day else None
+
+    def back(self, day: date, count: int) -> date:
+        """The session `count` sessions before `day`; `day` need not be a session itself."""
+        index = bisect_left(self._dates, day) - count
+        return self._dates[max(0, min(index, len(self._dates) - 1))]
+
+    def after(self, day: date) -> date:
+        """The first session later than `day`."""
+        return self._dates[min(bisect_right(self._dates, day), len(self._dates) - 1)]
+
+    def close_of(self, session: date) -> datetime:
+        """When `session` closes, in UTC (half-days included)."""
+        index = self.position(session)
+        if index is None:
+            raise ConfigurationError(f"{session} is not a session of {self.name}", where="session")
+        return self._closes[index]
+
+    def last_closed(self, now: datetime, settle: timedelta = timedelta()) -> date:
+        """The last session whose close lies at least `settle` before `now`."""
+        index = bisect_right(self._closes, now.astimezone(UTC) - settle) - 1
+        return self._dates[max(0, index)]
+
+
+@lru_cache(maxsize=8)
+def get_calendar(exchange: str) -> SessionCalendar:
+    """The calendar of an exchange, from 1900 (or the first year known) to 2050 (or the last year known).
+
+    Raises:
+        ConfigurationError: `exchange_calendars` does not know the name, or cannot build its calendar.
+    """
+    import exchange_calendars  # noqa: PLC0415 - pandas takes 0.5 s to import; `status` does without
+
+    known = exchange_calendars.get_calendar_names(include_aliases=True)
+    if exchange not in known:
+        raise ConfigurationError(
+            f"Unknown exchange {exchange!r}",
+            where="HISTORICAL_ETL_EXCHANGE",
+            todo=f"use a code of exchange_calendars, such as {', '.join(sorted(known)[:5])}, XNYS, XLON, XTKS or 24/7",
+        )
+    # A calendar refuses a window beyond its bounds; only an instance tells them, so a small one is made first.
+    probe = exchange_calendars.get_calendar(exchange, start="2024-01-01", end="2024-02-01")
+    first, last = probe.bound_min(), probe.bound_max()
+    start = _FIRST if first is None else max(_FIRST, first.date())
+    end = _LAST if last is None else min(_LAST, last.date())
+    try:
+        calendar = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
+    except ValueError as error:
+        raise ConfigurationError(
+            f"exchange_calendars cannot build {exchange} from {start} to {end}: {error}"[:300],
+            where="HISTORICAL_ETL_EXCHANGE",
+        ) from error
+    return SessionCalendar(
+        name=exchange,
+        timezone=str(calendar.tz),
+        sessions=pl.Series("session", calendar.sessions.to_numpy()).cast(pl.Date),
+        closes=pl.Series("close", calendar.closes_nanos).cast(pl.Datetime("ns", "UTC")).dt.cast_time_unit("us"),
+    )

@@ -1,0 +1,120 @@
+"""Settings: one model, read by the command line, by Dagster and by plain Python.
+
+Each setting is an environment variable with the prefix `HISTORICAL_ETL_`, or a line of a `.env` file in the
+current directory. Secrets are `SecretStr`: they never print.
+"""
+
+import difflib
+import logging
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from historical_etl.errors import ConfigurationError
+from historical_etl.symbols import normalize_symbols
+
+__all__ = ["PREFIX", "FilesSettings", "Settings", "load_settings"]
+
+PREFIX: Final = "HISTORICAL_ETL_"
+#: Names that are not production. Any other name counts as production.
+LENIENT_ENVIRONMENTS: Final = frozenset({"development", "dev", "test", "testing", "ci", "local"})
+
+_log = logging.getLogger(__name__)
+
+
+class FilesSettings(BaseSettings):
+    """The `files` source: a folder or glob of CSV or Parquet files.
+
+    `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that
+    are equal up to case need no mapping.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}FILES_", env_file=".env", extra="ignore", frozen=True)
+
+    path: str = ""
+    columns: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
+    date_format: str = "%Y-%m-%d"
+    decimal: str = Field(default=".", pattern=r"^[.,]$")
+    separator: str = Field(default=",", min_length=1, max_length=1)
+    symbol: str | None = None
+    adjustment: str = "unstated"
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _parse_columns(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+        if any(not sep or not theirs.strip() for _, sep, theirs in pairs):
+            raise ValueError("write it as ours=theirs,ours=theirs, e.g. date=Date,symbol=Ticker")
+        return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+class Settings(BaseSettings):
+    """All settings. See the README's table for what each one does."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Path("data")
+    source: str = "sample"
+    symbols: Annotated[tuple[str, ...] | None, NoDecode] = None
+    universe: str | None = None
+    start: date = date(2000, 1, 1)
+    environment: str = "development"
+    exchange: str = "XNYS"
+    settle_minutes: int = Field(default=60, ge=0)
+    overlap_sessions: int = Field(default=5, ge=1)
+    batch_symbols: int = Field(default=1000, ge=1)
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1)
+    lock_timeout_seconds: float = Field(default=30, ge=0)
+    keep_versions: int = Field(default=10, ge=1)
+    keep_days: int = Field(default=7, ge=0)
+    files: FilesSettings = Field(default_factory=FilesSettings)
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _parse_symbols(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(normalize_symbols(value)) if value.strip() else None
+        return value
+
+    @property
+    def is_production(self) -> bool:
+        """True unless the environment's name is known to be something less."""
+        return self.environment.strip().lower() not in LENIENT_ENVIRONMENTS
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Args:
+        overrides: values by field name that win over the environment.
+
+    Raises:
+        ConfigurationError: a value is not allowed; the message names its variable and what is allowed.
+    """
+    _warn_of_unknown_names()
+    try:
+        return Settings.model_validate(dict(overrides)) if overrides else Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        group = f"{PREFIX}FILES_" if error.title == FilesSettings.__name__ else PREFIX
+        name = group + "_".join(str(part) for part in first["loc"][:1]).upper()
+        raise ConfigurationError(
+            f"{name}={first['input']!r}: {first['msg']}", where=name, todo="correct or unset this variable"
+        ) from None
+
+
+def _warn_of_unknown_names() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {
+        f"{PREFIX}FILES_{name.upper()}" for name in FilesSettings.model_fields
+    }
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            _log.warning("%s is not a setting and was ignored%s", name, f"; did you mean {near[0]}?" if near else "")

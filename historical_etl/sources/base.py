@@ -1,0 +1,119 @@
+"""What a source of prices is: the request, the answer, and the two protocols. No vendor is known here."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol, runtime_checkable
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError
+from historical_etl.models import Outcome
+
+__all__ = ["Coverage", "FetchRequest", "FetchResult", "PriceFetcher", "PriceSource", "SourceInfo", "outcomes_from_rows"]
+
+
+@dataclass(frozen=True)
+class FetchRequest:
+    """Symbols (normalised) and a range of dates, both ends included.
+
+    Raises:
+        ConfigurationError: no symbols, or the range is reversed.
+    """
+
+    symbols: tuple[str, ...]
+    start: date
+    end: date
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise ConfigurationError("The list of symbols is empty", where="symbols")
+        if self.end < self.start:
+            raise ConfigurationError(
+                f"The range is reversed: {self.start} to {self.end}", where="dates", todo="put the earlier date first"
+            )
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What came back: bars with the schema's columns, and one outcome for each requested symbol.
+
+    `details` says in words why a symbol has another outcome than `ok`.
+    """
+
+    frame: pl.DataFrame
+    outcomes: Mapping[str, Outcome]
+    details: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The first and last date a source has data for; `last` None means up to the last closed session."""
+
+    first: date
+    last: date | None = None
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a source says of itself.
+
+    Attributes:
+        name: the value of the setting `source`.
+        version: of the client or the data, for the manifest.
+        adjustment: the price basis it delivers, in words, for the manifest.
+        coverage: None where the source cannot say.
+        point_in_time: whether `universe(as_of)` answers for the past without survivorship.
+        real: False for embedded sample data, which production refuses.
+    """
+
+    name: str
+    version: str
+    adjustment: str
+    coverage: Coverage | None = None
+    point_in_time: bool = False
+    real: bool = True
+
+    def fingerprint(self) -> str:
+        """A short hash that changes when data from this source may no longer be comparable."""
+        facts = json.dumps([self.name, self.adjustment])
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+@runtime_checkable
+class PriceFetcher(Protocol):
+    """The least a source must do: anything with this method can fill the store."""
+
+    def get_daily_prices(self, symbols: Sequence[str], start_date: date, end_date: date) -> pl.DataFrame:
+        """Daily bars for `symbols` from `start_date` to `end_date`, both included; columns as in `SCHEMA`."""
+        ...
+
+
+@runtime_checkable
+class PriceSource(Protocol):
+    """A full source: states what it is, gives an outcome for each symbol, knows its universe."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source is and covers."""
+        ...
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """Bars and one outcome per symbol.
+
+        Raises:
+            ProviderError: nothing could be fetched at all.
+        """
+        ...
+
+    def universe(self, as_of: date | None) -> list[str]:
+        """Symbols that exist on `as_of`, sorted; None asks for every symbol the source ever had."""
+        ...
+
+
+def outcomes_from_rows(frame: pl.DataFrame, symbols: Sequence[str]) -> dict[str, Outcome]:
+    """`ok` for symbols that have rows, `empty` for the others: all that rows alone can tell."""
+    present = set(frame.get_column("symbol").unique()) if "symbol" in frame.columns else set[str]()
+    return {symbol: Outcome.OK if symbol in present else Outcome.EMPTY for symbol in symbols}
