@@ -23,10 +23,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "ETLProgressManifest",
     "ETLResult",
+    "Finding",
     "Outcome",
     "Partition",
     "SyncManifest",
     "combined_checksum",
+    "major_version",
 ]
 
 DATASET_ID: Final = "historical_daily"
@@ -34,8 +36,8 @@ DATASET_ID: Final = "historical_daily"
 SCHEMA_VERSION: Final = 1
 
 
-def _major(value: object) -> object:
-    """Accept 1, "1" and "v1.2.0" alike: only the first number decides what can be read."""
+def major_version(value: object) -> object:
+    """The number that decides what can be read: 1 for 1, "1" and "v1.2.0"; anything else as it is."""
     match = re.match(r"v?(\d+)", value) if isinstance(value, str) else None
     return int(match.group(1)) if match else value
 
@@ -45,7 +47,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-SchemaVersion = Annotated[int, BeforeValidator(_major)]
+SchemaVersion = Annotated[int, BeforeValidator(major_version)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -139,6 +141,26 @@ class ETLProgressManifest(BaseModel):
     data_version: int = Field(default=0, ge=0)
 
 
+class Finding(BaseModel):
+    """One thing a check found: a value, not an exception.
+
+    `field` is the column, year or file concerned, `count` how many rows or items, `sample` a few of them.
+    Findings of severity `error` make a gate refuse; `warning` ones are reported.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    message: str
+    severity: Literal["error", "warning"] = "error"
+    count: int = 1
+    sample: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        examples = f" (e.g. {', '.join(self.sample)})" if self.sample else ""
+        return f"{self.field}: {self.message}{examples}"
+
+
 class Outcome(StrEnum):
     """What became of one symbol in a fetch; only `OK` may move its cursor.
 
@@ -156,8 +178,8 @@ class Outcome(StrEnum):
 class ETLResult(BaseModel):
     """What a run did.
 
-    `total_rows` counts the rows of the partitions this run wrote; `partitions_written` the years whose bytes
-    changed. A run that changes nothing has `changed == False`, the version and the checksum it found.
+    `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
+    there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come. A run that changes nothing has `changed == False`, the version and the checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
 
@@ -173,6 +195,7 @@ class ETLResult(BaseModel):
     manifest_checksum: str = ""
     version: int = 0
     outcomes: dict[str, Outcome] = Field(default_factory=dict[str, Outcome])
+    details: dict[str, str] = Field(default_factory=dict[str, str])
     rows_fetched: int = 0
     rows_rejected: int = 0
     rejected_by_reason: dict[str, int] = Field(default_factory=dict[str, int])

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -88,26 +88,47 @@ class Settings(BaseSettings):
         """True unless the environment's name is known to be something less."""
         return self.environment.strip().lower() not in LENIENT_ENVIRONMENTS
 
+    def changed(self, changes: Mapping[str, object]) -> Self:
+        """These settings with some of them changed, by field name.
 
-def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+        Raises:
+            ConfigurationError: a name is not a setting, or a value not allowed.
+        """
+        if not changes:
+            return self
+        unknown = sorted(set(changes) - set(type(self).model_fields))
+        if unknown:
+            raise ConfigurationError(
+                f"Unknown setting(s): {', '.join(unknown)}",
+                where="settings",
+                todo=f"use one of {', '.join(type(self).model_fields)}",
+            )
+        try:
+            return type(self).model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            raise _refused(error) from None
+
+
+def load_settings() -> Settings:
     """Read the settings from the environment and `.env`.
-
-    Args:
-        overrides: values by field name that win over the environment.
 
     Raises:
         ConfigurationError: a value is not allowed; the message names its variable and what is allowed.
     """
     _warn_of_unknown_names()
     try:
-        return Settings.model_validate(dict(overrides)) if overrides else Settings()
+        return Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        group = f"{PREFIX}FILES_" if error.title == FilesSettings.__name__ else PREFIX
-        name = group + "_".join(str(part) for part in first["loc"][:1]).upper()
-        raise ConfigurationError(
-            f"{name}={first['input']!r}: {first['msg']}", where=name, todo="correct or unset this variable"
-        ) from None
+        raise _refused(error) from None
+
+
+def _refused(error: ValidationError) -> ConfigurationError:
+    first = error.errors()[0]
+    group = f"{PREFIX}FILES_" if error.title == FilesSettings.__name__ else PREFIX
+    name = group + "_".join(str(part) for part in first["loc"]).upper()
+    return ConfigurationError(
+        f"{name}={first['input']!r}: {first['msg']}", where=name, todo="correct or unset this variable"
+    )
 
 
 def _warn_of_unknown_names() -> None:

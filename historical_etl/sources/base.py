@@ -9,10 +9,10 @@ from typing import Protocol, runtime_checkable
 
 import polars as pl
 
-from historical_etl.errors import ConfigurationError
+from historical_etl.errors import ConfigurationError, CoverageError
 from historical_etl.models import Outcome
 
-__all__ = ["Coverage", "FetchRequest", "FetchResult", "PriceFetcher", "PriceSource", "SourceInfo", "outcomes_from_rows"]
+__all__ = ["Coverage", "FetchRequest", "FetchResult", "PriceFetcher", "PriceSource", "SourceInfo", "check_coverage", "outcomes_from_rows"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SourceInfo:
         version: of the client or the data, for the manifest.
         adjustment: the price basis it delivers, in words, for the manifest.
         coverage: None where the source cannot say.
-        point_in_time: whether `universe(as_of)` answers for the past without survivorship.
+        point_in_time: whether `members` answers for the past without survivorship.
         real: False for embedded sample data, which production refuses.
     """
 
@@ -108,9 +108,25 @@ class PriceSource(Protocol):
         """
         ...
 
-    def universe(self, as_of: date | None) -> list[str]:
-        """Symbols that exist on `as_of`, sorted; None asks for every symbol the source ever had."""
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """Symbols that exist on any day from `start` to `end`, both included, sorted; None means unbounded."""
         ...
+
+
+def check_coverage(info: SourceInfo, request: FetchRequest) -> None:
+    """Raise `CoverageError` if no day of the request lies inside what the source covers.
+
+    A range that lies partly inside is served as far as it goes: calendar years seldom begin with the data.
+    """
+    covered = info.coverage
+    if covered is None or (request.end >= covered.first and (covered.last is None or request.start <= covered.last)):
+        return
+    raise CoverageError(
+        f"{request.start} to {request.end} lies outside what {info.name!r} covers: "
+        f"{covered.first} to {covered.last or 'the last closed session'}",
+        where=info.name,
+        todo="ask for a range inside it, or choose another source with HISTORICAL_ETL_SOURCE",
+    )
 
 
 def outcomes_from_rows(frame: pl.DataFrame, symbols: Sequence[str]) -> dict[str, Outcome]:

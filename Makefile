@@ -1,0 +1,143 @@
+# One entry for everything: `make help`. CI calls the same targets.
+
+PYTHON  ?= python3
+PORT    ?= 3000
+# Two test processes suit two cores, and the tests that start Dagster need about 250 MB each.
+WORKERS ?= 2
+# More arguments for pytest or the benchmarks: make test ARGS="-k merge -x", make bench ARGS="--quick".
+ARGS    ?=
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+ifeq ($(filter oneshell,$(.FEATURES)),)
+$(error GNU Make 4 or newer is needed; on macOS: brew install make, then gmake)
+endif
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+BIN   := .venv/bin
+STAMP := .venv/.stamp
+LOCK  := requirements/lock.txt
+UV    := $(shell command -v uv 2>/dev/null)
+
+# The top floor is tested through Dagster and the command line; the gate is on what must not lose data.
+TOP_FLOOR := */historical_etl/definitions.py,*/historical_etl/automation.py,*/historical_etl/resources.py
+TOP_FLOOR := $(TOP_FLOOR),*/historical_etl/cli.py,*/historical_etl/assets/*
+CORE_COVERAGE := 90
+
+.PHONY: help setup run ui test lint format bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install everything into .venv, exactly as locked
+
+# Brought up to date when the lock or pyproject.toml changes; `make clean setup` starts from nothing. Bytecode is
+# compiled here, once: without it every run, sensor tick and test process spends seconds on importing Dagster.
+$(STAMP): $(LOCK) pyproject.toml
+	@started=$$SECONDS
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Next: make setup PYTHON=/path/to/python3.11" >&2
+	  exit 1
+	}
+	if [ -n "$(UV)" ]; then
+	  echo "Installing into .venv with uv"
+	  uv venv --quiet --allow-existing --python "$(PYTHON)" .venv
+	  uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCK)
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	else
+	  echo "Installing into .venv with pip, about a minute"
+	  "$(PYTHON)" -m venv .venv
+	  # -qq, since -q still prints a warning for each package and each index that is configured but not there.
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-compile --require-hashes -r $(LOCK)
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	  $(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
+	fi
+	touch $@
+	echo "Ready in $$((SECONDS - started)) s"
+
+# Dagster wants an absolute path that exists.
+run ui: export DAGSTER_HOME := $(CURDIR)/dagster_home
+# Warnings that pyproject.toml accepts for the tests, and says why.
+run ui: export PYTHONWARNINGS := ignore:Parameter `backfill_policy`,ignore:Specifying a partitions_def, \
+  ignore:Function `asset_materialize_command`,ignore:Function `dev_command`
+
+RUN_LOG := dagster_home/make-run.log
+
+run: $(STAMP) ## fill the store from the embedded sample, 2000 to 2013, and show what is in it
+	@started=$$SECONDS
+	echo "Materializing daily_prices 2000...2013 and price_catalog (log: $(RUN_LOG))"
+	$(BIN)/dagster asset materialize -m historical_etl.definitions --select "daily_prices*" \
+	  --partition-range 2000...2013 >$(RUN_LOG) 2>&1 || {
+	  tail -n 40 $(RUN_LOG) >&2
+	  echo "The run failed; its whole log is $(RUN_LOG)" >&2
+	  exit 1
+	}
+	echo "Done in $$((SECONDS - started)) s. Rows by year, from the view daily_prices:"
+	$(BIN)/historical-etl query "$$ROWS_BY_YEAR"
+	echo "Total return of each symbol:"
+	$(BIN)/historical-etl query "$$TOTAL_RETURN"
+
+define ROWS_BY_YEAR
+SELECT year(date) AS year, count(*) AS rows, count(DISTINCT symbol) AS symbols,
+       min(date) AS first_session, max(date) AS last_session
+FROM daily_prices GROUP BY ALL ORDER BY year
+endef
+define TOTAL_RETURN
+SELECT symbol, min(date) AS since, max(date) AS until, round(product(1 + coalesce(ret, 0)) - 1, 4) AS total_return
+FROM daily_prices GROUP BY symbol ORDER BY total_return DESC
+endef
+run: export ROWS_BY_YEAR := $(ROWS_BY_YEAR)
+run: export TOTAL_RETURN := $(TOTAL_RETURN)
+
+ui: $(STAMP) ## Dagster's web UI and daemon at http://127.0.0.1:3000 (PORT=...)
+	@exec $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+
+# Without the caller's settings: a test must not find somebody's store.
+test: $(STAMP) ## all tests, then the coverage gate on the core (ARGS="-k merge" for some, without the gate)
+	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
+	$(if $(strip $(ARGS)),exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS))
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=
+	echo "Coverage of the core, at least $(CORE_COVERAGE) % with branches:"
+	$(BIN)/coverage report --omit="$(TOP_FLOOR)" --fail-under=$(CORE_COVERAGE)
+	echo "With the top floor: $$($(BIN)/coverage report --format=total) %"
+
+# All four, whatever the first ones say: one look shows everything there is to mend.
+lint: $(STAMP) ## ruff, formatting, types, floors
+	@failed=
+	check() { echo "· $$1"; shift; "$$@" || failed=1; }
+	check "ruff check" $(BIN)/ruff check --quiet --output-format concise .
+	check "ruff format (make format mends it)" $(BIN)/ruff format --quiet --check --output-format concise .
+	check "types" $(BIN)/basedpyright --warnings
+	check "floors" $(BIN)/lint-imports --no-logo
+	[ -z "$$failed" ]
+
+format: $(STAMP) ## let ruff format and fix what it safely can
+	@$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format --quiet .
+
+bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## resolve all dependencies anew into requirements/lock.txt (needs uv; UPGRADE=1 takes the newest)
+	@uv="$(UV)"
+	if [ -z "$$uv" ]; then
+	  "$(PYTHON)" -m venv .uv
+	  .uv/bin/python -m pip install -qq --disable-pip-version-check uv
+	  uv=.uv/bin/uv
+	fi
+	# All extras, so that the vendors' clients that a user gets are the ones tested here.
+	"$$uv" pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --all-extras --group dev pyproject.toml --output-file $(LOCK)
+	if grep -nE '://|index-url|find-links' $(LOCK); then
+	  echo "The lock names an address; it must install from whatever index the reader uses." >&2
+	  exit 1
+	fi
+	echo "$(LOCK): $$(grep -c '^[a-z0-9].*==' $(LOCK)) packages"
+
+clean: ## remove caches and .venv; never data/ or dagster_home/
+	@rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis .import_linter_cache htmlcov dist .coverage .coverage.*
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

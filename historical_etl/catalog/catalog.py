@@ -1,0 +1,128 @@
+"""The DuckDB catalog: a file with views over exactly one committed version, for any DuckDB client.
+
+It is built aside and swapped in, never opened for writing where readers may have it open: DuckDB shuts out
+readers of other processes while one writes. The store's own queries do not go through the file at all: they
+lay the same views over the manifest in memory, so that they can be neither stale nor locked out.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import duckdb
+import polars as pl
+
+from historical_etl.catalog.views import escape_glob, quote_text, view_statements
+from historical_etl.durable import TEMP_SUFFIX, fsync_folder, storage_errors, temp_name, write_atomic
+from historical_etl.errors import CatalogError, StorageError
+from historical_etl.models import SyncManifest
+from historical_etl.store.layout import Layout
+
+__all__ = ["Catalog"]
+
+#: What the oldest client we promise to serve can read.
+_STORAGE_VERSION: Final = "v1.4.0"
+_READING: Final = {duckdb.StatementType.SELECT}
+_EXPLAIN: Final = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+
+
+class Catalog:
+    """The catalog of one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.path = layout.catalog
+
+    def shown_version(self) -> int | None:
+        """The version that the catalog file shows, None if there is none."""
+        try:
+            version = int(self._layout.catalog_pointer().read_text())
+        except (OSError, ValueError):
+            return None
+        return version if self.path.is_file() else None
+
+    def publish(self, manifest: SyncManifest) -> None:
+        """Build the catalog of a version and swap it in; readers that have the old one open keep it.
+
+        Call it with the writer lock held, so that an older version never replaces a newer one.
+
+        Raises:
+            CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
+        """
+        temp = temp_name(self.path)
+        try:
+            with storage_errors("publishing the catalog", self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                for leftover in self.path.parent.glob(f".{self.path.name}.*{TEMP_SUFFIX}*"):
+                    leftover.unlink(missing_ok=True)
+                _build(temp, manifest, self._layout)
+                with temp.open("rb") as built:
+                    os.fsync(built.fileno())
+                temp.replace(self.path)
+                fsync_folder(self.path.parent)
+                write_atomic(self._layout.catalog_pointer(), f"{manifest.version}\n".encode())
+        except (duckdb.Error, StorageError) as error:
+            reason = error.what if isinstance(error, StorageError) else str(error)
+            raise CatalogError(
+                f"The catalog could not be published: {reason}. Version {manifest.version} is committed; "
+                "the catalog shows an older one",
+                where=self.path,
+                todo="remove the cause, then run `historical-etl update` or materialize price_catalog",
+            ) from error
+        finally:
+            temp.unlink(missing_ok=True)
+
+    def query(
+        self, sql: str, manifest: SyncManifest, params: Sequence[object] | Mapping[str, object] | None = None
+    ) -> pl.DataFrame:
+        """Run one reading SQL statement over the views of a version.
+
+        It can read the files of that version and nothing else, and change nothing.
+
+        Raises:
+            CatalogError: the statement is not a query, or DuckDB refused it; DuckDB's words are in the message.
+        """
+        try:
+            with duckdb.connect(":memory:") as connection:
+                for statement in view_statements(manifest, self._layout):
+                    connection.execute(statement)
+                _confine(connection, manifest, self._layout)
+                _refuse_writing(connection, sql)
+                relation = connection.sql(sql, params=params)
+                return pl.DataFrame(relation)
+        except duckdb.Error as error:
+            raise CatalogError(
+                f"DuckDB refused the query: {error}",
+                where="query_sql",
+                todo="the views are daily_prices and partitions; try `SELECT * FROM daily_prices LIMIT 5`",
+            ) from error
+
+
+def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> None:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"ATTACH {quote_text(os.fspath(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')")
+        for statement in view_statements(manifest, layout, database="catalog"):
+            connection.execute(statement)
+        connection.execute("DETACH catalog")
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, manifest: SyncManifest, layout: Layout) -> None:
+    paths = [str(layout.resolve(partition.path)) for partition in manifest.partitions]
+    # DuckDB checks a path as it is written in the query and again as the file it opens.
+    allowed = ", ".join(quote_text(path) for path in sorted({*paths, *map(escape_glob, paths)}))
+    connection.execute(f"SET allowed_paths = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    # COPY could still overwrite the files that may be read, also from inside EXPLAIN ANALYZE.
+    statements = connection.extract_statements(_EXPLAIN.sub("", sql))
+    if len(statements) != 1 or statements[0].type not in _READING:
+        raise CatalogError(
+            f"query_sql takes one reading statement; got {len(statements)}: "
+            f"{', '.join(statement.type.name for statement in statements) or 'none'}",
+            where="query_sql",
+            todo="write a single SELECT; data is changed by backfill and update only",
+        )

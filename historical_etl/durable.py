@@ -1,0 +1,114 @@
+"""Durable changes to single files: what is written is either wholly there after a crash, or not at all.
+
+No knowledge of Parquet, manifests or versions. POSIX file systems only: rename replaces atomically, and a
+rename is durable once its folder is synced.
+"""
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from historical_etl.errors import DiskSpaceError, StorageError
+
+__all__ = [
+    "TEMP_SUFFIX",
+    "fsync_folder",
+    "replace_file",
+    "sha256_of",
+    "storage_errors",
+    "sync_stream",
+    "temp_name",
+    "temporary_beside",
+    "write_atomic",
+]
+
+#: With the leading dot of every temp name, this keeps temps out of any reader's glob (`*.parquet`, `*.json`).
+TEMP_SUFFIX = ".tmp"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def storage_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `StorageError` that says what was being done to what.
+
+    Raises:
+        DiskSpaceError: the volume or quota is full.
+        StorageError: any other refusal of the file system.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        if error.errno in _FULL:
+            raise DiskSpaceError(
+                f"No space left while {doing}; nothing was committed",
+                where=where,
+                todo="free space on this volume, then run the same command again",
+            ) from error
+        todo = (
+            "check the owner, permissions and mount options of this folder"
+            if error.errno in _DENIED
+            else "check this volume (dmesg, mount), then run `historical-etl verify`"
+        )
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"{reason} while {doing}; nothing was committed", where=where, todo=todo) from error
+
+
+def temp_name(target: Path) -> Path:
+    """A fresh name for a temp file in the folder of `target`."""
+    return target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}")
+
+
+@contextmanager
+def temporary_beside(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new temp file in the folder of `target`, open for writing; removed unless it was renamed away."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temp = temp_name(target)
+    try:
+        with temp.open("xb") as stream:
+            yield temp, stream
+    finally:
+        # BaseException too: Dagster interrupts a run with one. A killed process leaves it to `recover()`.
+        with suppress(FileNotFoundError):
+            temp.unlink()
+
+
+def write_atomic(target: Path, data: bytes) -> None:
+    """Replace `target` by `data`, durably: temp, fsync, rename, fsync of the folder."""
+    with temporary_beside(target) as (temp, stream):
+        stream.write(data)
+        sync_stream(stream)
+        replace_file(temp, target)
+
+
+def sync_stream(stream: BinaryIO) -> None:
+    """Flush and fsync an open file."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename `source` over `target` and make the rename durable."""
+    source.replace(target)
+    fsync_folder(target.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hex, read as a stream."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,101 @@
+"""From requests to a batch: what came, judged; the rows to store apart from those that only lead in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from historical_etl.errors import DataQualityError
+from historical_etl.etl.fetching import Fetcher, fetch_all, source_info
+from historical_etl.etl.tally import Tally
+from historical_etl.models import DATASET_ID, Outcome
+from historical_etl.quality.batch import judge_batch
+from historical_etl.quality.rules import split_rows
+from historical_etl.schema import SCHEMA
+from historical_etl.sessions import SessionCalendar
+from historical_etl.sources.base import FetchRequest
+from historical_etl.store.quarantine import Quarantine
+
+__all__ = ["Batch", "fetch_batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Accepted rows, ready to merge.
+
+    Attributes:
+        rows: to be stored; keys unique, sorted by (symbol, date).
+        lead_in: good rows before them, for the first `ret` only.
+        outcomes: of every symbol that was asked for.
+    """
+
+    rows: pl.DataFrame
+    lead_in: pl.DataFrame
+    outcomes: dict[str, Outcome]
+
+
+def fetch_batch(
+    fetcher: Fetcher,
+    requests: Sequence[FetchRequest],
+    *,
+    name: str,
+    store_from: date,
+    calendar: SessionCalendar,
+    max_rejected_share: float,
+    quarantine: Quarantine,
+    tally: Tally,
+) -> Batch:
+    """Fetch, judge, and set aside what was refused.
+
+    Args:
+        fetcher: where bars come from.
+        requests: what to ask for.
+        name: what to call the refused rows in quarantine.
+        store_from: rows before this date lead in and are not stored.
+        calendar: the exchange's sessions.
+        max_rejected_share: share of bad rows from which on a symbol's batch is refused.
+        quarantine: where refused rows go.
+        tally: counts what happened.
+
+    Raises:
+        DataQualityError: rows came, and every one of them was refused; they are in quarantine.
+        ProviderError: every request failed.
+    """
+    answer = fetch_all(fetcher, requests)
+    symbols = sorted({symbol for request in requests for symbol in request.symbols})
+    start, end = min(request.start for request in requests), max(request.end for request in requests)
+    sessions = calendar.between(start, end)
+    leads = pl.col("date") < store_from
+    main, lead_in = answer.frame, answer.frame.clear()
+    if store_from > start:
+        main, lead_in = answer.frame.filter(leads.not_() | pl.col("date").is_null()), answer.frame.filter(leads)
+        lead_in = split_rows(lead_in, symbols=symbols, start=start, end=end, sessions=sessions).good
+        lead_in = lead_in.unique(["symbol", "date"], keep="none").sort("symbol", "date")
+    verdict = judge_batch(
+        main, symbols=symbols, start=store_from, end=end, sessions=sessions, max_rejected_share=max_rejected_share
+    )
+    outcomes = dict(answer.outcomes) | dict.fromkeys(verdict.refused, Outcome.REFUSED)
+    rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(verdict.accepted.get_column("symbol").unique())
+    outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
+    tally.rows_fetched += answer.frame.height - lead_in.height
+    tally.add_outcomes(outcomes, {**answer.details, **verdict.refused})
+    tally.add_verdict(verdict)
+    if verdict.rejected.height:
+        facts = {
+            "source": source_info(fetcher).name,
+            "rows": verdict.rejected.height,
+            "by_reason": verdict.by_reason(),
+            "refused_symbols": dict(verdict.refused),
+        }
+        reason = f"{verdict.rejected.height} row(s) broke a rule or belong to a refused batch; see `reasons`"
+        kept = quarantine.keep_rows(f"{name}.rows.parquet", verdict.rejected, reason, DATASET_ID, facts)
+        tally.quarantined.append(str(kept))
+        if verdict.accepted.is_empty():
+            raise DataQualityError(
+                f"All {verdict.rejected.height} rows that {facts['source']} delivered for {name} were refused "
+                f"({', '.join(f'{k}: {n}' for k, n in verdict.by_reason().items())}); nothing was committed",
+                where=kept,
+                todo="look at the rows and their reasons there; ask again once the source is right",
+            )
+    return Batch(verdict.accepted.select(list(SCHEMA)), lead_in, outcomes)

@@ -1,0 +1,100 @@
+"""Fetching for a run: any fetcher becomes one frame in the schema and one outcome for each symbol."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError, HistoricalETLError, ProviderUnavailableError, RateLimitedError
+from historical_etl.models import Outcome
+from historical_etl.quality.rules import conform
+from historical_etl.schema import empty_frame
+from historical_etl.sources.base import (
+    FetchRequest,
+    FetchResult,
+    PriceFetcher,
+    PriceSource,
+    SourceInfo,
+    outcomes_from_rows,
+)
+
+__all__ = ["Fetcher", "fetch_all", "in_batches", "source_info"]
+
+_log = logging.getLogger(__name__)
+#: What can fill a store: a full source, or anything with `get_daily_prices`.
+Fetcher = PriceFetcher | PriceSource
+
+
+def source_info(fetcher: Fetcher) -> SourceInfo:
+    """What a fetcher says of itself; a plain one is known by its class only."""
+    if isinstance(fetcher, PriceSource):
+        return fetcher.info
+    return SourceInfo(name=type(fetcher).__name__, version="", adjustment="unstated")
+
+
+def in_batches(symbols: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    """`symbols` in tuples of at most `size`."""
+    for start in range(0, len(symbols), size):
+        yield tuple(symbols[start : start + size])
+
+
+def fetch_all(fetcher: Fetcher, requests: Iterable[FetchRequest]) -> FetchResult:
+    """Carry out requests one after the other, and put their answers together.
+
+    Only rows of symbols with the outcome `ok` are returned. A request that fails as a whole gives all its
+    symbols the outcome `error`, and the others go on; after a rate limit the rest is not asked at all.
+
+    Raises:
+        HistoricalETLError: every request failed: the first failure.
+    """
+    frames: list[pl.DataFrame] = []
+    outcomes: dict[str, Outcome] = {}
+    details: dict[str, str] = {}
+    failures: list[HistoricalETLError] = []
+    limited = False
+    for request in requests:
+        if limited:
+            outcomes |= dict.fromkeys(request.symbols, Outcome.RATE_LIMITED)
+            continue
+        try:
+            answer = _fetch(fetcher, request)
+        except ConfigurationError:
+            raise
+        except HistoricalETLError as error:
+            limited = isinstance(error, RateLimitedError)
+            failures.append(error)
+            outcomes |= dict.fromkeys(request.symbols, Outcome.RATE_LIMITED if limited else Outcome.ERROR)
+            details |= dict.fromkeys(request.symbols, error.what)
+            _log.warning("%d symbols were not fetched: %s", len(request.symbols), error)
+            continue
+        frames.append(answer.frame)
+        outcomes |= answer.outcomes
+        details |= answer.details
+    if failures and not frames:
+        raise failures[0]
+    return FetchResult(pl.concat(frames) if frames else empty_frame(), outcomes, details)
+
+
+def _fetch(fetcher: Fetcher, request: FetchRequest) -> FetchResult:
+    name = source_info(fetcher).name
+    try:
+        if isinstance(fetcher, PriceSource):
+            answer = fetcher.fetch(request)
+        else:
+            answer = FetchResult(fetcher.get_daily_prices(list(request.symbols), request.start, request.end), {})
+    except HistoricalETLError:
+        raise
+    except Exception as error:
+        raise ProviderUnavailableError(
+            f"{name} failed for {len(request.symbols)} symbols, {request.start} to {request.end}:"
+            f" {type(error).__name__}: {error}",
+            where=name,
+            todo="see the cause in the log; nothing of this request was stored",
+        ) from error
+    frame = conform(answer.frame, where=name)
+    outcomes = outcomes_from_rows(frame, request.symbols) | dict(answer.outcomes)
+    refused = [symbol for symbol, outcome in outcomes.items() if outcome is not Outcome.OK]
+    if refused and not frame.is_empty():
+        frame = frame.filter(~pl.col("symbol").is_in(refused))
+    return replace(answer, frame=frame, outcomes=outcomes)

@@ -1,0 +1,246 @@
+"""Merge: stored ∪ new, keyed (date, symbol), new wins; month by month, so that little is read and less is written.
+
+`merge_years` touches the months that new rows fall into, and later ones only where a symbol's next stored row
+must learn of a changed predecessor. A month whose rows come out equal keeps its bytes. Rows are never deleted:
+a key that is absent from the new rows keeps its values.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import polars as pl
+
+from historical_etl.etl.returns import PRICES, first_rows, last_rows, with_returns
+from historical_etl.models import Partition, SyncManifest
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
+from historical_etl.store.blocks import Block, encode_block
+from historical_etl.store.layout import Layout
+
+__all__ = ["MergedYear", "StoredYears", "merge_years"]
+
+_ORDER: Final = ("symbol", "date")
+_COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
+#: Judges the rows of one month of a year before they are encoded; raises to refuse.
+Gate = Callable[[pl.DataFrame, int], None]
+
+
+@dataclass
+class MergedYear:
+    """One year after the merge.
+
+    Attributes:
+        blocks: all its month blocks in order, new ones and kept ones.
+        symbols: the number of distinct symbols in it.
+        first: its first session.
+        last: its last session.
+        touched: (symbol, date) of every row in the months that new rows fell into.
+        corrections: cells of stored rows that new rows changed, `ret` aside.
+    """
+
+    year: int
+    blocks: list[Block]
+    symbols: int
+    first: date
+    last: date
+    touched: pl.DataFrame
+    corrections: int
+
+
+@dataclass(frozen=True)
+class StoredYears:
+    """The committed version that a merge builds on.
+
+    `blocks` gives the verified month blocks of a year, as `Transaction.stored_blocks` does.
+    """
+
+    manifest: SyncManifest | None
+    layout: Layout
+    blocks: Callable[[int], list[Block]]
+
+    def years(self) -> list[int]:
+        """The committed years, ascending."""
+        return [partition.year for partition in self.manifest.partitions] if self.manifest else []
+
+    def partition(self, year: int) -> Partition | None:
+        """What the manifest says of a year; None if it is not stored."""
+        return self.manifest.partition(year) if self.manifest else None
+
+    def scan(self, year: int) -> pl.LazyFrame:
+        """The rows of a year; none if it is not stored."""
+        partition = self.partition(year)
+        return pl.scan_parquet(self.layout.resolve(partition.path)) if partition else empty_frame().lazy()
+
+
+def merge_years(new: pl.DataFrame, lead_in: pl.DataFrame, stored: StoredYears, gate: Gate) -> Iterator[MergedYear]:
+    """Merge new rows into the stored years; yields each year whose rows change, ascending.
+
+    Args:
+        new: accepted rows in the schema, keys unique, sorted by (symbol, date); `ret` is computed here.
+        lead_in: rows before the new ones that are not to be stored. They give `ret` its predecessor where the
+            store has none, so that a year filled alone starts with the `ret` it has in a whole run.
+        stored: what is committed.
+        gate: judges each changed month.
+
+    Raises:
+        DataQualityError: the gate refused a month, or a stored file is damaged.
+    """
+    if new.is_empty():
+        return
+    months = {key: rows for key, rows in _by_month(new)}
+    first_year = min(year for year, _ in months)
+    merge = _Merge(stored, gate, last_rows(lead_in))
+    for year in sorted({year for year, _ in months} | {year for year in stored.years() if year > first_year}):
+        rows = {month: frame for (in_year, month), frame in months.items() if in_year == year}
+        merged = merge.year(year, rows)
+        if merged is not None:
+            yield merged
+
+
+class _Merge:
+    """The state that runs through the months: last rows that changed and whose successor is not yet settled."""
+
+    def __init__(self, stored: StoredYears, gate: Gate, lead_in: pl.DataFrame) -> None:
+        self._stored = stored
+        self._gate = gate
+        self._lead_in = lead_in
+        self._unsettled = lead_in.clear()
+
+    def year(self, year: int, new: Mapping[int, pl.DataFrame]) -> MergedYear | None:
+        """Merge one year; None if neither its rows nor any `ret` in it changes."""
+        heirs = self._months_of_heirs(year)
+        if not new and not heirs:
+            return None
+        blocks = {block.month: block for block in self._stored.blocks(year)}
+        changed: dict[int, tuple[pl.DataFrame | None, pl.DataFrame]] = {}
+        touched: list[pl.DataFrame] = []
+        corrections = 0
+        for month in sorted({*new, *heirs, *(blocks if new else ())}):
+            rows, block = new.get(month), blocks.get(month)
+            if rows is None and (block is None or self._unsettled.is_empty()):
+                continue
+            old = block.read() if block else None
+            merged = self._month(date(year, month, 1), old, rows)
+            if rows is not None:
+                touched.append(merged.select("symbol", "date"))
+                corrections += _changed_cells(old, rows)
+            if old is None or not merged.equals(old):
+                self._gate(merged, year)
+                blocks[month] = encode_block(merged)
+                changed[month] = (old, merged)
+        if not changed and not touched:
+            return None
+        first, last = self._bounds(year, [merged for _, merged in changed.values()])
+        return MergedYear(
+            year=year,
+            blocks=[block for _, block in sorted(blocks.items())],
+            symbols=self._count_symbols(year, changed),
+            first=first,
+            last=last,
+            touched=pl.concat(touched) if touched else empty_frame().select("symbol", "date"),
+            corrections=corrections,
+        )
+
+    def _month(self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
+        merged = _upsert(old, rows)
+        merged = with_returns(merged, self._predecessors(first_day, old, merged), old)
+        tails = last_rows(merged)
+        settled = self._unsettled.join(tails, on="symbol", how="anti")
+        moved = tails if old is None else tails.join(last_rows(old), on=PRICES, how="anti", nulls_equal=True)
+        self._unsettled = pl.concat([settled, moved])
+        return merged
+
+    def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
+        """The row before the month, for symbols whose first row in it is new, changed or follows a changed row."""
+        heads = first_rows(merged).select(PRICES)
+        if old is not None:
+            heads = heads.join(first_rows(old).select(PRICES), on=PRICES, how="anti", nulls_equal=True)
+        wanted = heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
+        found = self._last_stored(wanted, first_day)
+        earlier = self._lead_in.filter(pl.col("date") < first_day).join(
+            pl.concat([self._unsettled, found]), on="symbol", how="anti"
+        )
+        return pl.concat([self._unsettled, found, earlier])
+
+    def _last_stored(self, symbols: pl.Series, before: date) -> pl.DataFrame:
+        """The last stored row before a month's first day, for symbols that have one; nearest months are read first."""
+        found = self._lead_in.clear()
+        years = [year for year in self._stored.years() if year <= before.year]
+        month_before = (before - timedelta(days=1)).replace(day=1)
+        spans = [(month_before.year, month_before)] if month_before.year in years else []
+        spans += [(year, date(year, 1, 1)) for year in reversed(years)]
+        for year, start in spans:
+            if symbols.is_empty():
+                break
+            rows = (
+                self._stored.scan(year)
+                .filter(pl.col("date").is_between(start, before, closed="left"), pl.col("symbol").is_in(symbols.implode()))
+                .select(PRICES)
+                .collect()
+            )
+            last = rows.sort(_ORDER).unique("symbol", keep="last", maintain_order=True)
+            found = pl.concat([found, last])
+            symbols = symbols.filter(~symbols.is_in(last.get_column("symbol").implode()))
+        return found
+
+    def _months_of_heirs(self, year: int) -> set[int]:
+        """The months of a stored year that hold the next row of an unsettled symbol."""
+        if self._unsettled.is_empty() or year not in self._stored.years():
+            return set()
+        heirs = (
+            self._stored.scan(year)
+            .filter(pl.col("symbol").is_in(self._unsettled.get_column("symbol").implode()))
+            .group_by("symbol")
+            .agg(pl.col("date").min().dt.month())
+            .collect()
+        )
+        return set(heirs.get_column("date"))
+
+    def _bounds(self, year: int, changed: Sequence[pl.DataFrame]) -> tuple[date, date]:
+        """First and last session of the year; rows are only ever added, so the stored ones can only widen."""
+        days = [rows.get_column("date").unique() for rows in changed]
+        partition = self._stored.partition(year)
+        if partition is not None:
+            days.append(pl.Series("date", [partition.first_session, partition.last_session]))
+        every = pl.concat(days).sort()
+        return every[0], every[-1]
+
+    def _count_symbols(self, year: int, changed: Mapping[int, tuple[pl.DataFrame | None, pl.DataFrame]]) -> int:
+        """Distinct symbols of the year, from the stored count and the symbols that are new in a month."""
+        fresh = [_new_symbols(old, merged) for old, merged in changed.values()]
+        candidates = pl.concat(fresh).unique() if fresh else pl.Series(dtype=pl.String)
+        partition = self._stored.partition(year)
+        known = partition.symbols if partition else 0
+        if known == 0 or candidates.is_empty():
+            return known + candidates.len()
+        stored = self._stored.scan(year).filter(pl.col("symbol").is_in(candidates.implode())).select("symbol")
+        return known + candidates.len() - stored.unique().collect().height
+
+
+def _by_month(rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], pl.DataFrame]]:
+    day = pl.col("date")
+    keyed = rows.with_columns(day.dt.year().alias("_year"), day.dt.month().alias("_month"))
+    parts = keyed.partition_by("_year", "_month", as_dict=True, include_key=False)
+    for (year, month), part in parts.items():
+        yield (int(year), int(month)), part
+
+
+def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
+    if old is None or rows is None:
+        only = old if rows is None else rows
+        return empty_frame() if only is None else only
+    kept = old.join(rows, on=PRIMARY_KEYS, how="anti")
+    return pl.concat([kept, rows]).sort(_ORDER)
+
+
+def _changed_cells(old: pl.DataFrame | None, rows: pl.DataFrame) -> int:
+    if old is None:
+        return 0
+    both = old.join(rows, on=PRIMARY_KEYS, suffix="_new")
+    return int(sum(both.select(pl.col(n).ne_missing(pl.col(f"{n}_new")).sum() for n in _COMPARED).row(0)))
+
+
+def _new_symbols(old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.Series:
+    now = merged.get_column("symbol").unique()
+    return now if old is None else now.filter(~now.is_in(old.get_column("symbol").unique().implode()))

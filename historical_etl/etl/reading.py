@@ -1,0 +1,142 @@
+"""StoredPrices: what is stored in one data folder, and how it is read. Fetching and writing rows are not here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+import polars as pl
+
+from historical_etl.catalog.catalog import Catalog
+from historical_etl.clock import Clock, as_date
+from historical_etl.errors import CatalogError
+from historical_etl.etl.cursors import Cursors
+from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
+from historical_etl.schema import empty_frame
+from historical_etl.sessions import SessionCalendar, get_calendar
+from historical_etl.settings import Settings
+from historical_etl.store.layout import Layout
+from historical_etl.store.lock import LockToken
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.progress import load_progress
+from historical_etl.store.transaction import Retention, recover
+from historical_etl.symbols import normalize_symbols
+
+__all__ = ["StoredPrices"]
+
+
+class StoredPrices:
+    """The committed bars of one data folder. Reading takes no lock and is never blocked by a writer."""
+
+    def __init__(
+        self, layout: Layout, manifests: ManifestManager, settings: Settings, clock: Clock, writer_id: str
+    ) -> None:
+        self.layout = layout
+        self.manifests = manifests
+        self.settings = settings
+        self.clock = clock
+        self.writer_id = writer_id
+        self.catalog = Catalog(layout)
+
+    def query_sql(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Run one reading SQL statement over the views `daily_prices` and `partitions` of the current version.
+
+        Args:
+            sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.
+            params: values for `?` (a sequence) or `$name` (a mapping).
+
+        Raises:
+            CatalogError: nothing was committed yet, or DuckDB refuses the statement.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            raise self._nothing_committed()
+        return self.catalog.query(sql, manifest, params)
+
+    def scan(
+        self,
+        symbols: Iterable[str] | str | None = None,
+        start: date | datetime | str | None = None,
+        end: date | datetime | str | None = None,
+    ) -> pl.LazyFrame:
+        """The bars of the current version, lazily; columns and dtypes as in `SCHEMA`.
+
+        Only files of years that the range meets are opened. Rows come in the order of storage (by month, then
+        symbol, then date): sort where order matters.
+
+        Args:
+            symbols: None takes all.
+            start: first date, included; None is unbounded.
+            end: last date, included; None is unbounded.
+        """
+        manifest = self.manifest()
+        low = date.min if start is None else as_date(start, "start")
+        high = date.max if end is None else as_date(end, "end")
+        paths = [
+            self.layout.resolve(partition.path)
+            for partition in (manifest.partitions if manifest else ())
+            if partition.first_session <= high and low <= partition.last_session
+        ]
+        rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
+        if symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(normalize_symbols(symbols)))
+        if start is not None or end is not None:
+            rows = rows.filter(pl.col("date").is_between(low, high))
+        return rows
+
+    def manifest(self) -> SyncManifest | None:
+        """The current version; None if nothing was ever committed."""
+        return self.manifests.load_manifest()
+
+    def progress(self) -> ETLProgressManifest | None:
+        """The saved progress; None if there is none, or if it belongs to a version that does not stand."""
+        progress = load_progress(self.layout, self.clock)
+        manifest = self.manifest()
+        version = manifest.version if manifest else 0
+        return None if progress is None or progress.data_version > version else progress
+
+    def cursors(self) -> dict[str, date]:
+        """Each stored symbol's cursor, its last contiguous session; rebuilt from the data if progress is behind."""
+        manifest, progress = self.manifest(), self.progress()
+        if manifest is not None and progress is not None and progress.data_version == manifest.version:
+            return progress.symbol_last_dates
+        return self._cursors.rebuild(manifest)
+
+    def publish_catalog(self) -> SyncManifest:
+        """Make the catalog file show the current version; returns that version.
+
+        Raises:
+            CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
+            LockTimeoutError: another writer kept the store.
+        """
+        with self._lock() as token:
+            manifest = recover(self.manifests, token, self._retention)
+            if manifest is None:
+                raise self._nothing_committed()
+            self.catalog.publish(manifest)
+        return manifest
+
+    @property
+    def calendar(self) -> SessionCalendar:
+        """The sessions of the configured exchange."""
+        return get_calendar(self.settings.exchange)
+
+    def last_closed_session(self) -> date:
+        """The last session that closed at least the settle delay ago, by the clock."""
+        return self.calendar.last_closed(self.clock(), timedelta(minutes=self.settings.settle_minutes))
+
+    @cached_property
+    def _cursors(self) -> Cursors:
+        return Cursors(self.layout, self.calendar)
+
+    @property
+    def _retention(self) -> Retention:
+        return Retention(self.settings.keep_versions, self.settings.keep_days)
+
+    def _lock(self) -> AbstractContextManager[LockToken]:
+        return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
+
+    def _nothing_committed(self) -> CatalogError:
+        return CatalogError(
+            "Nothing was committed yet", where=self.layout.root, todo="run `historical-etl backfill` first"
+        )

@@ -1,0 +1,66 @@
+"""What a run did, counted while it goes on."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import date
+
+from historical_etl.models import ETLResult, Outcome, SyncManifest
+from historical_etl.quality.batch import Verdict
+
+__all__ = ["Tally"]
+
+
+@dataclass
+class Tally:
+    """Counts of one run over `start` to `end`; `result` makes the public record of them."""
+
+    start: date
+    end: date
+    began: float = field(default_factory=time.perf_counter)
+    rows: int = 0
+    rows_fetched: int = 0
+    rows_rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict[str, int])
+    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    details: dict[str, str] = field(default_factory=dict[str, str])
+    years: set[int] = field(default_factory=set[int])
+    corrections: int = 0
+    quarantined: list[str] = field(default_factory=list[str])
+    disk_warnings: list[str] = field(default_factory=list[str])
+    catalog_error: str | None = None
+
+    def add_outcomes(self, outcomes: dict[str, Outcome], details: dict[str, str]) -> None:
+        """A symbol that came in any year came; otherwise the latest word counts."""
+        for symbol, outcome in outcomes.items():
+            if self.outcomes.get(symbol) is not Outcome.OK or outcome not in (Outcome.OK, Outcome.EMPTY):
+                self.outcomes[symbol] = outcome
+        self.details |= details
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """Count what the quality rules said of a batch."""
+        self.rows_rejected += verdict.rejected.height
+        for reason, count in verdict.by_reason().items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+
+    def result(self, manifest: SyncManifest | None) -> ETLResult:
+        """The public record, with the version that stands now."""
+        return ETLResult(
+            total_rows=self.rows,
+            partitions_written=len(self.years),
+            years_written=tuple(sorted(self.years)),
+            symbols_processed=sum(outcome is Outcome.OK for outcome in self.outcomes.values()),
+            start_date=self.start,
+            end_date=self.end,
+            duration_seconds=time.perf_counter() - self.began,
+            manifest_checksum=manifest.checksum if manifest else "",
+            version=manifest.version if manifest else 0,
+            outcomes=dict(sorted(self.outcomes.items())),
+            details=dict(sorted(self.details.items())),
+            rows_fetched=self.rows_fetched,
+            rows_rejected=self.rows_rejected,
+            rejected_by_reason=dict(sorted(self.reasons.items())),
+            quarantine_paths=tuple(self.quarantined),
+            corrections=self.corrections,
+            disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
+            catalog_error=self.catalog_error,
+        )

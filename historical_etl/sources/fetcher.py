@@ -1,0 +1,111 @@
+"""UnifiedDataFetcher: the one door to all sources, chosen by the settings and never by a failed call."""
+
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from typing import Final
+
+import polars as pl
+
+from historical_etl.clock import as_date
+from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
+from historical_etl.settings import Settings, load_settings
+from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
+from historical_etl.sources.files import FilesSource
+from historical_etl.sources.sample import SampleSource
+from historical_etl.sources.universe import MembershipTable, packaged_universe
+from historical_etl.symbols import normalize_symbols
+
+__all__ = ["SOURCES", "UnifiedDataFetcher"]
+
+#: Every source by the name the setting `source` knows it by.
+SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
+    "sample": lambda _: SampleSource(),
+    "files": lambda settings: FilesSource(settings.files),
+}
+_PACKAGED_UNIVERSES: Final = ("sp500",)
+
+
+class UnifiedDataFetcher:
+    """Fetches daily bars from the configured source.
+
+    Args:
+        settings: default: read from the environment.
+        provider: the source's name; default: the setting `source`. There is never a fallback to another one,
+            so that a symbol's history never mixes two vendors.
+
+    Raises:
+        ConfigurationError: the source is unknown, lacks a setting, or is the sample in production.
+    """
+
+    def __init__(self, settings: Settings | None = None, provider: str | None = None) -> None:
+        self.settings = settings or load_settings()
+        name = (provider or self.settings.source).strip().lower()
+        if name not in SOURCES:
+            raise ConfigurationError(
+                f"Unknown source {name!r}", where="HISTORICAL_ETL_SOURCE", todo=f"use one of: {', '.join(SOURCES)}"
+            )
+        self._source = SOURCES[name](self.settings)
+        if self.settings.is_production and not self._source.info.real:
+            raise ConfigurationError(
+                f"The environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
+                where="HISTORICAL_ETL_SOURCE",
+                todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
+            )
+        self._universe = _load_universe(self.settings.universe)
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source says of itself: coverage, price basis, version."""
+        return self._source.info
+
+    def get_daily_prices(
+        self, symbols: Iterable[str] | str, start_date: date | datetime | str, end_date: date | datetime | str
+    ) -> pl.DataFrame:
+        """Daily bars, both ends included; columns and dtypes as in `SCHEMA`, `ret` null, sorted by (date, symbol).
+
+        Symbols without data are absent; `fetch` tells why.
+
+        Raises:
+            ConfigurationError: a symbol is malformed, the list empty or the range reversed.
+            CoverageError: the range lies outside what the source covers.
+            ProviderError: the source failed.
+        """
+        start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
+        request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
+        return self.fetch(request).frame.sort("date", "symbol")
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """Bars and one outcome for each symbol of the request. Raises as `get_daily_prices` does."""
+        return self._source.fetch(request)
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """Symbols in the universe on any day from `start` to `end`: the setting `symbols`, the configured
+        membership table, or what the source itself knows."""
+        if self.settings.symbols:
+            return sorted(self.settings.symbols)
+        if self._universe is not None:
+            return self._universe.members(start, end)
+        return self._source.members(start, end)
+
+    def get_universe(self, as_of_date: date | datetime | str | None = None) -> list[str]:
+        """The symbols of the universe on a day, sorted; without a day, every symbol it ever had.
+
+        Raises:
+            ProviderNotSupportedError: in production, if the source is not point-in-time and no membership table
+                is configured: its answer would hold today's survivors only.
+        """
+        as_of = None if as_of_date is None else as_date(as_of_date, "as_of_date")
+        from_source = self._universe is None and not self.settings.symbols
+        if as_of is not None and from_source and self.settings.is_production and not self.info.point_in_time:
+            raise ProviderNotSupportedError(
+                f"The source {self.info.name!r} does not know which symbols existed on {as_of}",
+                where=self.info.name,
+                todo="set HISTORICAL_ETL_UNIVERSE to a table of membership intervals, or HISTORICAL_ETL_SYMBOLS",
+            )
+        return self.members(as_of, as_of)
+
+
+def _load_universe(name: str | None) -> MembershipTable | None:
+    if not name:
+        return None
+    return packaged_universe(name) if name in _PACKAGED_UNIVERSES else MembershipTable.from_csv(name)

@@ -1,0 +1,84 @@
+"""Where everything lies on disk. Names only: nothing here reads or writes."""
+
+import os
+from pathlib import Path
+
+from historical_etl.models import DATASET_ID
+
+__all__ = ["Layout"]
+
+
+class Layout:
+    """Absolute paths of one store.
+
+    Args:
+        root: the data folder.
+        storage_path: the folder of `daily/`, `objects/`; default `<root>/historical`.
+        catalog_path: the DuckDB file; default `<root>/duckdb/historical_catalog.duckdb`.
+
+    Paths are made absolute at once, so that a later change of the working directory moves nothing.
+    """
+
+    def __init__(
+        self, root: str | Path, *, storage_path: str | Path | None = None, catalog_path: str | Path | None = None
+    ) -> None:
+        self.root = _absolute(root)
+        self.storage = _absolute(storage_path or self.root / "historical")
+        self.catalog = _absolute(catalog_path or self.root / "duckdb" / "historical_catalog.duckdb")
+        self.daily = self.storage / "daily"
+        self.objects = self.storage / "objects"
+        self.manifests = self.root / "manifests"
+        self.progress_folder = self.root / "sync_progress"
+        self.quarantine = self.root / "quarantine"
+        self.staging = self.root / "staging"
+
+    @classmethod
+    def of_storage(cls, storage_path: str | Path, catalog_path: str | Path | None = None) -> "Layout":
+        """The layout whose `historical` folder is `storage_path`; its root is the folder above."""
+        storage = _absolute(storage_path)
+        return cls(storage.parent, storage_path=storage, catalog_path=catalog_path)
+
+    def daily_file(self, year: int) -> Path:
+        """The current partition of `year`: a plain file that any tool may read."""
+        return self.daily / f"{year}.parquet"
+
+    def object_file(self, year: int, checksum: str) -> Path:
+        """The immutable object with this SHA-256."""
+        return self.objects / f"{year}-{checksum[:16]}.parquet"
+
+    def manifest_file(self, dataset: str = DATASET_ID) -> Path:
+        """The current manifest: replacing it is the commit."""
+        return self.manifests / f"{dataset}.json"
+
+    def lock_file(self, dataset: str = DATASET_ID) -> Path:
+        """The kernel lock, holding the record of its holder."""
+        return self.manifests / f"{dataset}.lock"
+
+    def catalog_pointer(self, dataset: str = DATASET_ID) -> Path:
+        """Which version the catalog file shows."""
+        return self.manifests / f"{dataset}.catalog"
+
+    def history_folder(self, dataset: str = DATASET_ID) -> Path:
+        """The manifests of the versions that are kept."""
+        history = self.manifests / "history"
+        return history if dataset == DATASET_ID else history / dataset
+
+    def history_file(self, version: int, dataset: str = DATASET_ID) -> Path:
+        """The manifest of one version."""
+        return self.history_folder(dataset) / f"{version:08d}.json"
+
+    def progress_file(self, dataset: str = DATASET_ID) -> Path:
+        """Cursors and resume."""
+        return self.progress_folder / f"{dataset}_progress.json"
+
+    def relative(self, path: Path) -> str:
+        """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
+
+    def resolve(self, recorded: str) -> Path:
+        """The absolute path of what a manifest recorded."""
+        return self.root / recorded
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - links are kept, not resolved

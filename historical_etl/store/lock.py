@@ -1,0 +1,134 @@
+"""One writer at a time. The lock is the kernel's (flock): it dies with its process, so it is never stale.
+
+The lock file also holds a record of its holder, with a fencing token that grows by one at each acquisition;
+`ManifestManager.save_manifest` refuses a token that is not the latest. The record of a holder that died is
+reported and replaced.
+"""
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from historical_etl.clock import Clock
+from historical_etl.errors import LockTimeoutError, StorageError
+from historical_etl.durable import storage_errors
+
+__all__ = ["Holder", "LockToken", "acquire", "current_holder"]
+
+_log = logging.getLogger(__name__)
+
+
+class LockToken(BaseModel, frozen=True):
+    """Proof of holding a dataset's lock; `number` is the fencing token."""
+
+    dataset: str
+    number: int
+    writer_id: str
+
+
+class Holder(BaseModel):
+    """Who holds, or last held, a lock. `released` is None while it is held, or if the holder died."""
+
+    token: int
+    writer_id: str
+    pid: int
+    host: str
+    since: datetime
+    released: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.writer_id} (pid {self.pid} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def current_holder(lock_file: Path) -> Holder | None:
+    """The record in the lock file, None if there is none that can be read."""
+    try:
+        return Holder.model_validate_json(lock_file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+@contextmanager
+def acquire(
+    lock_file: Path, dataset: str, writer_id: str, timeout_seconds: float, clock: Clock
+) -> Iterator[LockToken]:
+    """Hold the lock for the block.
+
+    Raises:
+        LockTimeoutError: another holder kept it for `timeout_seconds`; the message names it.
+        StorageError: the lock file cannot be made, or the file system has no kernel locks.
+    """
+    with storage_errors("taking the writer lock", lock_file):
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        # A soft lock could go stale: refuse a file system without flock instead.
+        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True, mode=0o666 & ~_umask())
+        try:
+            _wait_for(lock, timeout_seconds)
+        except Timeout:
+            raise LockTimeoutError(
+                f"The store is being written by {current_holder(lock_file) or 'an unknown holder'}; "
+                f"waited {timeout_seconds:g} s",
+                where=lock_file,
+                todo="wait for that writer to finish, or stop it: its lock is released the moment it ends",
+            ) from None
+        except NotImplementedError as error:
+            raise StorageError("This file system has no kernel locks", where=lock_file) from error
+    try:
+        holder = _sign(lock_file, writer_id, clock)
+        yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id)
+        _write(lock_file, holder.model_copy(update={"released": clock()}))
+    finally:
+        lock.release()
+
+
+def _wait_for(lock: FileLock, timeout_seconds: float) -> None:
+    started = time.monotonic()
+    while True:
+        left = timeout_seconds - (time.monotonic() - started)
+        try:
+            lock.acquire(timeout=max(0, left), poll_interval=0.05)
+        except RuntimeError:
+            # filelock's deadlock guard: this very thread holds it through another object. Wait like anyone else.
+            if left <= 0:
+                raise Timeout(lock.lock_file) from None
+            time.sleep(min(0.05, max(0, left)))
+        else:
+            return
+
+
+def _sign(lock_file: Path, writer_id: str, clock: Clock) -> Holder:
+    previous = current_holder(lock_file)
+    if previous is not None and previous.released is None:
+        _log.warning("The previous writer, %s, ended without releasing the lock; recovering what it left", previous)
+    holder = Holder(
+        token=(previous.token if previous else 0) + 1,
+        writer_id=writer_id,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        since=clock(),
+    )
+    _write(lock_file, holder)
+    return holder
+
+
+def _write(lock_file: Path, holder: Holder) -> None:
+    # In place: a rename would put another inode under the name, and the kernel locks inodes.
+    record = json.dumps(holder.model_dump(mode="json")).encode() + b"\n"
+    with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
+        stream.write(record)
+        stream.truncate()
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

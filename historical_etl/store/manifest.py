@@ -1,0 +1,278 @@
+"""The manifest: which files are the dataset. Replacing its one file is the commit.
+
+Owns `manifests/`: the current manifest, its history, and the lock. Knows nothing of what is in a partition.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+
+from historical_etl.clock import Clock, system_clock
+from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.models import DATASET_ID, SCHEMA_VERSION, SyncManifest, major_version
+from historical_etl.store import disk, lock
+from historical_etl.durable import fsync_folder, storage_errors, write_atomic
+from historical_etl.store.layout import Layout
+from historical_etl.store.lock import LockToken
+from historical_etl.store.quarantine import Quarantine
+
+__all__ = ["ManifestManager", "parse_manifest", "render_manifest"]
+
+_log = logging.getLogger(__name__)
+_SELF = "manifest_sha256"
+
+
+class ManifestManager:
+    """Manifests, their lock and history, disk space and quarantine of one store.
+
+    Args:
+        root: the data folder, or a `Layout`.
+        clock: the time for holder records and quarantine names.
+        disk_usage: asks how full a volume is; injected by tests.
+
+    Safe to share between threads and to make anew in each process: all state is on disk but for the tokens
+    this object has given out.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | Layout = "data",
+        *,
+        clock: Clock = system_clock,
+        disk_usage: disk.DiskProbe = disk.system_disk_usage,
+    ) -> None:
+        self.layout = root if isinstance(root, Layout) else Layout(root)
+        self.clock = clock
+        self.quarantine = Quarantine(self.layout, clock)
+        self._disk_usage = disk_usage
+        self._held: dict[str, LockToken] = {}
+
+    @contextmanager
+    def acquire_lock(
+        self, dataset: str = DATASET_ID, writer_id: str = "historical_etl", timeout_seconds: float = 30
+    ) -> Iterator[LockToken]:
+        """Hold the writer lock of `dataset` for the block; yields the fencing token that saving asks for.
+
+        Raises:
+            LockTimeoutError: another writer kept it; the message names it.
+            StorageError: the lock file cannot be written.
+        """
+        with lock.acquire(
+            self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock
+        ) as token:
+            self._held[dataset] = token
+            try:
+                yield token
+            finally:
+                del self._held[dataset]
+
+    def check_token(self, token: LockToken, dataset: str = DATASET_ID) -> None:
+        """Raise `LockNotHeldError` unless `token` is the one that holds `dataset` now."""
+        holder = lock.current_holder(self.layout.lock_file(dataset))
+        if self._held.get(dataset) != token or holder is None or holder.token != token.number:
+            raise LockNotHeldError(
+                f"Token {token} does not hold the lock of {dataset!r}",
+                where=self.layout.lock_file(dataset),
+                todo="write inside `with manager.acquire_lock(dataset, writer_id) as token:`, with that token",
+            )
+
+    def save_manifest(self, manifest: SyncManifest, token: LockToken) -> SyncManifest:
+        """Make `manifest` the current one, as the next version: this is the commit.
+
+        Returns the manifest as saved, with `version` and `previous_checksum` filled in.
+
+        Raises:
+            LockNotHeldError: `token` does not hold the lock of the manifest's dataset.
+            ManifestCorruptError: a listed file is missing or empty; nothing was changed.
+            StorageError: the folder cannot be written; the old manifest stands.
+        """
+        dataset = manifest.dataset
+        self.check_token(token, dataset)
+        for recorded in manifest.file_paths:
+            path = self.layout.resolve(recorded)
+            if not path.is_file() or path.stat().st_size == 0:
+                raise ManifestCorruptError(
+                    "The manifest lists a file that is missing or empty; it was not saved",
+                    where=path,
+                    todo="write the file before the manifest that names it",
+                )
+        current = self.restore_manifest(token, dataset)
+        saved = manifest.model_copy(
+            update={
+                "version": (current.version if current else 0) + 1,
+                "previous_checksum": current.checksum if current else None,
+            }
+        )
+        content = render_manifest(saved)
+        with storage_errors("saving the manifest", self.layout.manifests):
+            write_atomic(self.layout.history_file(saved.version, dataset), content)
+            write_atomic(self.layout.manifest_file(dataset), content)
+        return saved
+
+    def load_manifest(self, dataset: str = DATASET_ID) -> SyncManifest | None:
+        """The current manifest, or None if nothing was ever committed. Takes no lock and changes nothing.
+
+        A current manifest that is missing, does not parse or fails its own checksum is passed over for the
+        newest good one in the history; `recover` then puts that in its place.
+
+        Raises:
+            ManifestCorruptError: there is one, but neither it nor any in the history can be used.
+            ManifestTooNewError: it was written by a newer release.
+        """
+        path = self.layout.manifest_file(dataset)
+        try:
+            return parse_manifest(path.read_bytes(), path)
+        except FileNotFoundError:
+            return self._newest_in_history(dataset)
+        except ManifestTooNewError:
+            raise
+        except ManifestCorruptError as error:
+            _log.warning("%s Using the newest good version instead", error)
+            fallback = self._newest_in_history(dataset)
+            if fallback is None:
+                raise
+            return fallback
+        except OSError:
+            with storage_errors("reading the manifest", path):
+                raise
+
+    def load_version(self, version: int, dataset: str = DATASET_ID) -> SyncManifest:
+        """The manifest of a version that is kept.
+
+        Raises:
+            ManifestCorruptError: the version is not kept, or its manifest is damaged.
+        """
+        path = self.layout.history_file(version, dataset)
+        try:
+            return parse_manifest(path.read_bytes(), path)
+        except FileNotFoundError:
+            kept = self.list_versions(dataset)
+            raise ManifestCorruptError(
+                f"Version {version} is not kept",
+                where=path,
+                todo=f"use one of {kept}" if kept else "nothing was committed yet; run `historical-etl backfill`",
+            ) from None
+
+    def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
+        """The versions that are kept, ascending."""
+        folder = self.layout.history_folder(dataset)
+        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+
+    def restore_manifest(self, token: LockToken, dataset: str = DATASET_ID) -> SyncManifest | None:
+        """Make the current manifest good again and drop what a crashed commit left in the history.
+
+        A bad current manifest goes to quarantine and the newest good version takes its place. Returns the
+        manifest that now stands, None for a store without data.
+
+        Raises:
+            ManifestCorruptError: no manifest is good, and there is data that it must have named.
+            ManifestTooNewError: it was written by a newer release.
+        """
+        self.check_token(token, dataset)
+        path = self.layout.manifest_file(dataset)
+        try:
+            current = self.load_manifest(dataset)
+        except ManifestTooNewError:
+            raise
+        except ManifestCorruptError:
+            if any(self.layout.objects.glob("*.parquet")):
+                raise
+            self.quarantine.keep_file(path, "the manifest was damaged, and there was no data yet", dataset)
+            current = None
+        if current is None:
+            return None
+        good = render_manifest(current)
+        with storage_errors("restoring the manifest", path):
+            if not self._is_good(path):
+                if path.exists():
+                    self.quarantine.keep_file(path, "the current manifest was unreadable or damaged", dataset)
+                write_atomic(path, good)
+                _log.warning("Manifest of %s restored from version %d", dataset, current.version)
+            leftovers = [version for version in self.list_versions(dataset) if version > current.version]
+            for version in leftovers:
+                self.layout.history_file(version, dataset).unlink()
+            if leftovers:
+                fsync_folder(self.layout.history_folder(dataset))
+            if not self._is_good(self.layout.history_file(current.version, dataset)):
+                write_atomic(self.layout.history_file(current.version, dataset), good)
+        return current
+
+    def check_disk_space(self, required_bytes: int, path: Path | None = None) -> disk.DiskStatus:
+        """See `store.disk.check_disk_space`; `path` defaults to the folder that holds the data."""
+        return disk.check_disk_space(required_bytes, path or self.layout.storage, self._disk_usage)
+
+    def quarantine_data(self, source_path: str | Path, reason: str, dataset: str = DATASET_ID) -> Path:
+        """Move a file to quarantine; returns the folder that holds it and its `reason.json`."""
+        return self.quarantine.keep_file(Path(source_path), reason, dataset)
+
+    def _is_good(self, path: Path) -> bool:
+        try:
+            parse_manifest(path.read_bytes(), path)
+        except (OSError, ManifestCorruptError):
+            return False
+        return True
+
+    def _newest_in_history(self, dataset: str) -> SyncManifest | None:
+        for version in reversed(self.list_versions(dataset)):
+            path = self.layout.history_file(version, dataset)
+            try:
+                manifest = parse_manifest(path.read_bytes(), path)
+            except ManifestTooNewError:
+                raise
+            except (OSError, ManifestCorruptError):
+                continue
+            if all(self.layout.resolve(recorded).is_file() for recorded in manifest.file_paths):
+                return manifest
+        return None
+
+
+def render_manifest(manifest: SyncManifest) -> bytes:
+    """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
+    body = manifest.model_dump(mode="json")
+    return (json.dumps({**body, _SELF: _body_checksum(body)}, indent=1) + "\n").encode()
+
+
+def parse_manifest(content: bytes, path: Path) -> SyncManifest:
+    """Read the bytes of a manifest file.
+
+    Raises:
+        ManifestTooNewError: its `schema_version` is newer than this release.
+        ManifestCorruptError: anything else that is wrong with it.
+    """
+    try:
+        body: object = json.loads(content)
+        if not isinstance(body, dict):
+            raise TypeError("not a JSON object")  # noqa: TRY301 - one place that tells of damage
+        fields = cast("dict[str, object]", body)
+        _refuse_newer(fields, path)
+        stated = fields.pop(_SELF, None)
+        if stated is not None and stated != _body_checksum(fields):
+            raise ValueError("it does not match its own checksum")  # noqa: TRY301
+        return SyncManifest.model_validate(fields)
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ManifestCorruptError(
+            f"The manifest is damaged: {reason[:200]}",
+            where=path,
+            todo="run `historical-etl verify`; the next write restores the newest good version",
+        ) from error
+
+
+def _refuse_newer(fields: Mapping[str, object], path: Path) -> None:
+    version = major_version(fields.get("schema_version"))
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ManifestTooNewError(
+            f"The store has schema version {version}; this release reads up to {SCHEMA_VERSION}. It was left alone",
+            where=path,
+            todo="upgrade historical-etl, or point HISTORICAL_ETL_DATA_DIR to another store",
+        )
+
+
+def _body_checksum(body: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""Progress: cursors and resume. It may lag behind the data and is rebuilt from it; it never runs ahead.
+
+Owns `sync_progress/`. It is apart from the manifest on purpose: losing it costs time, never data.
+"""
+
+import logging
+from datetime import UTC
+
+from pydantic import ValidationError
+
+from historical_etl.clock import Clock
+from historical_etl.durable import storage_errors, write_atomic
+from historical_etl.errors import ETLProgressError, StorageError
+from historical_etl.models import DATASET_ID, ETLProgressManifest
+from historical_etl.store.layout import Layout
+
+__all__ = ["load_progress", "save_progress"]
+
+_log = logging.getLogger(__name__)
+
+
+def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ETLProgressManifest | None:
+    """The saved progress; None means a fresh start, to be rebuilt from the data.
+
+    A file that cannot be parsed is moved aside as `.corrupted.<time>`, with a warning.
+
+    Raises:
+        ETLProgressError: it exists but cannot be read, or not be moved aside.
+    """
+    path = layout.progress_file(dataset)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ETLProgressError(f"Progress cannot be read: {error.strerror}", where=path) from error
+    try:
+        return ETLProgressManifest.model_validate_json(content)
+    except ValidationError as error:
+        aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
+        try:
+            path.replace(aside)
+        except OSError as refusal:
+            raise ETLProgressError(
+                f"Progress is damaged and cannot be moved aside: {refusal.strerror}", where=path
+            ) from refusal
+        reason = error.errors()[0]["msg"]
+        _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason, aside)
+        return None
+
+
+def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
+    """Replace the progress file durably; the previous one stays beside it as `.backup`.
+
+    Raises:
+        ETLProgressError: the folder cannot be written. The data it would have described is committed.
+    """
+    path = layout.progress_file(progress.dataset)
+    try:
+        with storage_errors("saving progress", path):
+            if path.exists():
+                write_atomic(path.with_name(path.name + ".backup"), path.read_bytes())
+            write_atomic(path, progress.model_dump_json(indent=1).encode())
+    except StorageError as error:
+        raise ETLProgressError(
+            f"Progress could not be saved ({error.what}); the data is committed, and cursors will be rebuilt from it",
+            where=path,
+            todo=error.todo,
+        ) from error

@@ -1,0 +1,105 @@
+"""What was refused is kept aside, with its reason: `quarantine/{timestamp}_{file}/` and a `reason.json`.
+
+Nothing here deletes. The same content refused again for the same name makes no second entry, so a fault
+that repeats every day leaves one entry.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from hashlib import sha256
+from pathlib import Path
+
+import polars as pl
+
+from historical_etl.clock import Clock
+from historical_etl.durable import fsync_folder, sha256_of, storage_errors, write_atomic
+from historical_etl.store.layout import Layout
+
+__all__ = ["Quarantine"]
+
+Facts = Mapping[str, object]
+
+
+class Quarantine:
+    """The quarantine folder of one store."""
+
+    def __init__(self, layout: Layout, clock: Clock) -> None:
+        self._folder = layout.quarantine
+        self._clock = clock
+
+    def keep_file(self, source: Path, reason: str, dataset: str, facts: Facts | None = None) -> Path:
+        """Move a file aside; returns its entry's folder."""
+        with storage_errors("quarantining a file", source):
+            checksum = sha256_of(source)
+            entry = self._new_entry(source.name)
+            source.replace(entry / source.name)
+            self._explain(entry, source.name, reason, dataset, checksum, facts)
+        return entry
+
+    def copy_bytes(self, name: str, content: bytes, reason: str, dataset: str, facts: Facts | None = None) -> Path:
+        """Keep a copy of `content`; returns its entry's folder, an older one if it holds the same bytes."""
+        checksum = sha256(content).hexdigest()
+        if known := self._find(name, checksum):
+            return known
+        with storage_errors("quarantining data", self._folder):
+            entry = self._new_entry(name)
+            write_atomic(entry / name, content)
+            self._explain(entry, name, reason, dataset, checksum, facts)
+        return entry
+
+    def keep_rows(self, name: str, rows: pl.DataFrame, reason: str, dataset: str, facts: Facts | None = None) -> Path:
+        """Keep refused rows as Parquet; `rows` carries a `reasons` column (list of rule names)."""
+        buffer = io.BytesIO()
+        rows.write_parquet(buffer)
+        return self.copy_bytes(name, buffer.getvalue(), reason, dataset, facts)
+
+    def note(self, name: str, reason: str, dataset: str, facts: Facts | None = None) -> Path:
+        """An entry that only tells what happened, where there is nothing worth keeping."""
+        with storage_errors("noting a failure in quarantine", self._folder):
+            entry = self._new_entry(name)
+            self._explain(entry, None, reason, dataset, None, facts)
+        return entry
+
+    def entries(self) -> list[Path]:
+        """All entries, oldest first."""
+        return sorted(path for path in self._folder.glob("*_*") if path.is_dir()) if self._folder.is_dir() else []
+
+    def _find(self, name: str, checksum: str) -> Path | None:
+        for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
+            try:
+                if json.loads((entry / "reason.json").read_bytes()).get("sha256") == checksum:
+                    return entry
+            except (OSError, ValueError, AttributeError):
+                continue
+        return None
+
+    def _new_entry(self, name: str) -> Path:
+        stamp = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        for attempt in range(10_000):
+            entry = self._folder / (f"{stamp}_{name}" if attempt == 0 else f"{stamp}-{attempt}_{name}")
+            try:
+                entry.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            fsync_folder(self._folder)
+            return entry
+        raise FileExistsError(str(self._folder / f"{stamp}_{name}"))
+
+    def _explain(
+        self, entry: Path, name: str | None, reason: str, dataset: str, checksum: str | None, facts: Facts | None
+    ) -> None:
+        record = {
+            "dataset": dataset,
+            "file": name,
+            "reason": reason,
+            "sha256": checksum,
+            "quarantined_at": self._clock().astimezone(UTC).isoformat(),
+            **(facts or {}),
+        }
+        write_atomic(entry / "reason.json", (json.dumps(record, indent=2, default=str) + "\n").encode())
+
+
+def _glob_escape(name: str) -> str:
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)

@@ -1,0 +1,329 @@
+"""A commit over any number of years: objects first, then the manifest, then what follows from it.
+
+The order is what makes it safe. Until the manifest is replaced, a crash leaves objects that nothing names;
+after it, `recover` finishes the rest. Whether rows are right is not judged here.
+"""
+
+import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from historical_etl.durable import (
+    TEMP_SUFFIX,
+    fsync_folder,
+    replace_file,
+    sha256_of,
+    storage_errors,
+    sync_stream,
+    temp_name,
+    temporary_beside,
+)
+from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
+from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
+from historical_etl.store.blocks import Block, read_blocks, write_year
+from historical_etl.store.layout import Layout
+from historical_etl.store.lock import LockToken
+from historical_etl.store.manifest import ManifestManager
+
+__all__ = ["Provenance", "Retention", "Transaction", "recover"]
+
+_log = logging.getLogger(__name__)
+_OBJECT = re.compile(r"(\d{4})-([0-9a-f]{16})\.parquet")
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which versions are kept: the last `versions`, and all younger than `days`."""
+
+    versions: int = 10
+    days: int = 7
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the rows of a commit came from; becomes part of its manifest. Holds no secrets."""
+
+    provider: str = ""
+    provider_version: str = ""
+    adjustment: str = ""
+    calendar: str = ""
+    query_hash: str = ""
+
+
+class Transaction:
+    """Years written under one lock, that become visible together or not at all.
+
+    Args:
+        manager: the store's manifest manager.
+        token: from `manager.acquire_lock`.
+        retention: what stays of older versions after the commit.
+
+    `base` is the version it builds on, after `recover`.
+    """
+
+    def __init__(self, manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> None:
+        self._manager = manager
+        self._layout = manager.layout
+        self._token = token
+        self._retention = retention or Retention()
+        self.base = recover(manager, token, self._retention)
+        self._written: dict[int, Partition] = {}
+
+    def stored_blocks(self, year: int) -> list[Block]:
+        """The month blocks of a committed year, proven to be the bytes that were committed; none if it has none.
+
+        Raises:
+            ChecksumMismatchError: they are not. A copy is in quarantine; the store is as it was.
+        """
+        partition = self.base.partition(year) if self.base else None
+        if partition is None:
+            return []
+        path = self._layout.resolve(partition.path)
+        with storage_errors(f"reading {year}", path):
+            if not path.exists():
+                raise _damaged(year, path, "is missing")
+            if sha256_of(path) != partition.checksum:
+                reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
+                kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
+                raise _damaged(year, path, f"was changed after its commit (a copy is in {kept})")
+        return read_blocks(path)
+
+    def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
+        """Write one year's object, durable and verified, but not yet committed.
+
+        Args:
+            year: the year of the blocks.
+            blocks: its month blocks in order, new or kept from `stored_blocks`.
+            symbols: the number of distinct symbols in them.
+            first: the first session in them.
+            last: the last session in them.
+
+        Raises:
+            DiskSpaceError: the volume is full; the temp file is gone and `quarantine/` tells of it.
+            StorageError: the file system refused.
+            ChecksumMismatchError: what was read back is not what was written.
+        """
+        unchanged = self.base.partition(year) if self.base else None
+        target = self._layout.object_file(year, "0" * 64)
+        try:
+            with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
+                report = write_year(blocks, stream)
+                target = self._layout.object_file(year, report.sha256)
+                if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
+                    sync_stream(stream)
+                    temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
+                    replace_file(temp, target)
+                    _verify(target, blocks, report.size)
+        except DiskSpaceError as error:
+            self._note_full_disk(year, error)
+            raise
+        self._written[year] = Partition(
+            year=year,
+            path=self._layout.relative(target),
+            rows=report.rows,
+            symbols=symbols,
+            first_session=first,
+            last_session=last,
+            checksum=report.sha256,
+            size_bytes=report.size,
+            writer=f"polars {pl.__version__}",
+        )
+        return self._written[year]
+
+    def commit(self, provenance: Provenance) -> SyncManifest | None:
+        """Commit all written years at once, then link `daily/` and drop what no kept version names.
+
+        Returns the current manifest: the base itself if no year changed, None if there is nothing at all.
+
+        Raises:
+            LockNotHeldError: the lock was lost.
+            StorageError: the manifest could not be replaced; nothing was committed.
+        """
+        before = {p.year: p for p in self.base.partitions} if self.base else {}
+        changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
+        if not changed:
+            return self.base
+        partitions = tuple(p for _, p in sorted((before | changed).items()))
+        manifest = SyncManifest(
+            sync_timestamp=self._manager.clock(),
+            start_date=min(p.first_session for p in partitions),
+            end_date=max(p.last_session for p in partitions),
+            row_count=sum(p.rows for p in partitions),
+            checksum=combined_checksum(p.checksum for p in partitions),
+            query_hash=provenance.query_hash,
+            file_paths=tuple(p.path for p in partitions),
+            provider=provenance.provider,
+            provider_version=provenance.provider_version,
+            adjustment=provenance.adjustment,
+            calendar=provenance.calendar,
+            writer_id=self._token.writer_id,
+            partitions=partitions,
+        )
+        saved = self._manager.save_manifest(manifest, self._token)
+        _after_commit(self._manager, saved, self._retention, changed)
+        return saved
+
+    @property
+    def _version(self) -> int:
+        return self.base.version if self.base else 0
+
+    def _note_full_disk(self, year: int, error: DiskSpaceError) -> None:
+        # A torn file is worth nothing and its room is needed: only the fact is kept, if even that has room.
+        try:
+            self._manager.quarantine.note(f"{year}.parquet", str(error), DATASET_ID, {"year": year})
+        except StorageError:
+            _log.warning("The disk is too full even to note in quarantine/ that %d was not written", year)
+
+
+def recover(manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> SyncManifest | None:
+    """Finish or undo what a crash left, and return the version that stands (None: nothing was ever committed).
+
+    Undoes everything before the commit point: temp files, objects that no kept manifest names, manifests newer
+    than the current one. Finishes everything after it: `daily/`. Where all is well it costs a few stats a year.
+
+    Raises:
+        ManifestCorruptError: no usable manifest is left.
+        StorageError: the file system refused.
+    """
+    manifest = manager.restore_manifest(token)
+    with storage_errors("recovering the store", manager.layout.root):
+        _sweep_temps(manager.layout)
+        if manifest is None:
+            _vacuum(manager, [])
+        else:
+            _after_commit(manager, manifest, retention or Retention(), {p.year: p for p in manifest.partitions})
+    return manifest
+
+
+def _after_commit(
+    manager: ManifestManager, manifest: SyncManifest, retention: Retention, years: Mapping[int, Partition]
+) -> None:
+    with storage_errors("linking daily/ to the committed version", manager.layout.daily):
+        _check_out(manager, years.values())
+    try:
+        kept = _kept_versions(manager, manifest, retention)
+    except ManifestCorruptError as error:
+        # What a damaged version needs is unknown: nothing is removed until that is mended.
+        _log.warning("Old versions were not vacuumed: %s", error)
+        return
+    with storage_errors("removing old versions", manager.layout.objects):
+        _vacuum(manager, kept)
+
+
+def _check_out(manager: ManifestManager, partitions: Iterable[Partition]) -> None:
+    layout = manager.layout
+    linked = False
+    for partition in partitions:
+        target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
+        if not wanted.exists() or _is_same(target, wanted, partition.checksum):
+            continue  # a missing object is damage: `verify` and the next write of that year tell of it
+        if target.exists() and not _is_known(target, layout):
+            kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
+            _log.warning("%s was replaced from outside; it is now in %s", target, kept)
+        _link(wanted, target)
+        linked = True
+    if linked:
+        fsync_folder(layout.daily)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temp = temp_name(target)
+    try:
+        try:
+            os.link(source, temp)
+        except OSError:
+            # No hard links here (some network and FAT mounts), or too many: a copy serves readers as well.
+            with source.open("rb") as original, temp.open("xb") as copy:
+                shutil.copyfileobj(original, copy, 1 << 20)
+                sync_stream(copy)
+        temp.replace(target)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def _is_same(target: Path, wanted: Path, checksum: str) -> bool:
+    if not target.exists():
+        return False
+    if target.samefile(wanted):
+        return True
+    return target.stat().st_size == wanted.stat().st_size and sha256_of(target) == checksum
+
+
+def _is_known(target: Path, layout: Layout) -> bool:
+    """Whether a file in daily/ is an object, linked or copied, of whatever version."""
+    candidates = list(layout.objects.glob(f"{target.stem}-*.parquet"))
+    return any(target.samefile(path) for path in candidates) or layout.object_file(
+        int(target.stem), sha256_of(target)
+    ) in candidates
+
+
+def _kept_versions(manager: ManifestManager, current: SyncManifest, retention: Retention) -> list[SyncManifest]:
+    versions = [version for version in manager.list_versions() if version < current.version]
+    recent = {*versions[-retention.versions + 1 :][: retention.versions - 1], _catalog_version(manager.layout)}
+    horizon = manager.clock() - timedelta(days=retention.days)
+    older = [manager.load_version(version) for version in versions]
+    return [current, *(m for m in older if m.version in recent or m.sync_timestamp >= horizon)]
+
+
+def _catalog_version(layout: Layout) -> int:
+    try:
+        return int(layout.catalog_pointer().read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _vacuum(manager: ManifestManager, kept: Sequence[SyncManifest]) -> None:
+    """Remove the manifests of versions not kept, then the objects that no kept version names."""
+    layout = manager.layout
+    versions = {manifest.version for manifest in kept}
+    for version in manager.list_versions():
+        if version not in versions:
+            layout.history_file(version).unlink()
+    named = {layout.resolve(partition.path).name for manifest in kept for partition in manifest.partitions}
+    for path in layout.objects.glob("*.parquet"):
+        if path.name not in named and _OBJECT.fullmatch(path.name):
+            path.unlink()
+
+
+def _sweep_temps(layout: Layout) -> None:
+    # Only folders that are written under the lock: whatever temp is there belongs to a writer that is dead.
+    for folder in (layout.objects, layout.daily, layout.manifests, layout.history_folder(), layout.progress_folder):
+        for temp in folder.glob(f".*{TEMP_SUFFIX}"):
+            temp.unlink(missing_ok=True)
+
+
+def _verify(path: Path, blocks: Sequence[Block], size: int) -> None:
+    """Read the file's structure back from where readers will find it."""
+    written = [(block.month, block.rows) for block in read_blocks(path)]
+    if written != [(block.month, block.rows) for block in blocks] or path.stat().st_size != size:
+        path.unlink()
+        raise ChecksumMismatchError(
+            "What was read back is not what was written; it was removed and nothing was committed",
+            where=path,
+            todo="check this volume (dmesg), then run the same command again",
+        )
+
+
+def _holds(path: Path, checksum: str) -> bool:
+    return path.is_file() and sha256_of(path) == checksum
+
+
+def _differ(stored: Partition, written: Partition) -> bool:
+    return stored.checksum != written.checksum or stored.path != written.path
+
+
+def _damaged(year: int, path: Path, what: str) -> ChecksumMismatchError:
+    return ChecksumMismatchError(
+        f"The stored file of {year} {what}; nothing was changed",
+        where=path,
+        todo=f"rebuild that year with every symbol: `historical-etl backfill --from {year} --to {year}`",
+    )
