@@ -158,9 +158,8 @@ class _Merge:
             heads = heads.join(first_rows(old).select(PRICES), on=PRICES, how="anti", nulls_equal=True)
         wanted = heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
         found = self._last_stored(wanted, first_day)
-        earlier = self._lead_in.filter(pl.col("date") < first_day).join(
-            pl.concat([self._unsettled, found]), on="symbol", how="anti"
-        )
+        missing = wanted.filter(~wanted.is_in(found.get_column("symbol").implode()))
+        earlier = self._lead_in.filter(pl.col("date") < first_day, pl.col("symbol").is_in(missing.implode()))
         return pl.concat([self._unsettled, found, earlier])
 
     def _last_stored(self, symbols: pl.Series, before: date) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from historical_etl.errors import CoverageError
+from historical_etl.errors import ConfigurationError, CoverageError
 from historical_etl.etl.fetching import in_batches
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar
@@ -34,15 +34,18 @@ def year_windows(
     """Cut a range into years, each no wider than what the source covers and the exchange has closed.
 
     Raises:
-        CoverageError: a year of the range has no session that the source covers and that has closed.
+        CoverageError: a year of the range has sessions, but none that the source covers and that has closed.
+        ConfigurationError: the exchange has no session in the whole range.
     """
     latest = min(last_closed, coverage.last) if coverage and coverage.last else last_closed
     earliest = coverage.first if coverage else start
     windows: list[Window] = []
     outside: list[int] = []
     for year in range(start.year, end.year + 1):
-        first, last = max(start, earliest, date(year, 1, 1)), min(end, latest, date(year, 12, 31))
-        sessions = calendar.between(first, last)
+        first, last = max(start, date(year, 1, 1)), min(end, date(year, 12, 31))
+        if calendar.between(first, last).is_empty():
+            continue
+        sessions = calendar.between(max(first, earliest), min(last, latest))
         if sessions.is_empty():
             outside.append(year)
             continue
@@ -54,6 +57,10 @@ def year_windows(
             f"{earliest if coverage else 'any date'} to {latest}",
             where=_ranges(outside),
             todo="ask for years inside it; nothing was fetched or stored",
+        )
+    if not windows:
+        raise ConfigurationError(
+            f"{calendar.name} has no session from {start} to {end}", where="dates", todo="widen the range"
         )
     return windows
 

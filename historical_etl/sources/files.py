@@ -246,24 +246,27 @@ class _Plan:
         except _BROKEN as error:
             if self.is_csv:
                 _check_lines(self.path, self.settings.separator, self.width)
+                _check_quotes(self.path)
             raise _unreadable(self.path, error) from None
 
     def refuse_first_fault(self) -> NoReturn:
         """Raise for the first row that holds a fault or a symbol that is none."""
         bad_symbol = ~self.values["symbol"].str.contains(SYMBOL_PATTERN).fill_null(value=False)
         faults = {**self.faults, "symbol": bad_symbol}
-        row = (
+        query = (
             self.scan.with_row_index("_row")
             .filter(self.keep, pl.any_horizontal(*faults.values()))
             .head(1)
             .select(
                 "_row",
-                *(expr.cast(pl.String).alias(f"raw_{name}") for name, expr in self.raw.items()),
+                *(expr.cast(pl.String).alias(f"raw_{name}") for name, expr in self.raw.items() if name in faults),
                 *(expr.alias(f"bad_{name}") for name, expr in faults.items()),
             )
-            .collect()
-            .row(0, named=True)
         )
+        try:
+            row = query.collect().row(0, named=True)
+        except _BROKEN as error:
+            raise _unreadable(self.path, error) from None
         column = next(name for name in faults if row[f"bad_{name}"])
         if self.is_csv:
             where = f"{self.path}, line {_line_of(self.path, self.settings.separator, row['_row'])}"
@@ -453,15 +456,19 @@ def _csv_plan(path: Path, settings: FilesSettings, exchange: str) -> _Plan:
         else:
             values[ours] = pl.lit(None, pl.Float64)
     columns = [f"c{place}" for place in range(len(names))]
-    scan = pl.scan_csv(
-        path,
-        separator=settings.separator,
-        infer_schema=False,
-        empty_string_is_null=False,
-        glob=False,
-        # By place, not by name: names of the file may be repeated or padded.
-        with_column_names=lambda found: [f"c{place}" for place in range(len(found))],
-    )
+    try:
+        scan = pl.scan_csv(
+            path,
+            separator=settings.separator,
+            infer_schema=False,
+            empty_string_is_null=False,
+            glob=False,
+            # By place, not by name: names of the file may be repeated or padded.
+            with_column_names=lambda found: [f"c{place}" for place in range(len(found))],
+        )
+    except _BROKEN as error:
+        _check_lines(path, settings.separator, len(names))
+        raise _unreadable(path, error) from None
     return _Plan(
         path=path,
         is_csv=True,
@@ -571,6 +578,9 @@ def _header(path: Path, separator: str) -> tuple[list[str], int]:
         raise DataQualityError("The file is empty", where=f"{path}, line 1", todo="remove it, or export it again")
     if names[0].lstrip().startswith("<"):
         raise _refused("This is HTML or XML, not CSV", path, reader.line_num, "download it again: it may be a web page")
+    if any('"' in name for name in names):
+        # Polars would take all lines up to the next quotation mark for the header, and find no rows.
+        raise _refused("The header has a stray quotation mark", path, reader.line_num)
     return names, reader.line_num
 
 
@@ -587,12 +597,22 @@ def _check_lines(path: Path, separator: str, width: int) -> None:
         raise _refused(f"The line is not CSV: {error}", path, line + 1) from None
 
 
+def _check_quotes(path: Path) -> None:
+    """Raise for the first line with an odd number of quotation marks: what is left when Polars finds no end."""
+    for number, line in enumerate(_lines(path), 1):
+        if line.count('"') % 2:
+            raise _refused("The line has a quotation mark without its partner", path, number)
+
+
 def _line_of(path: Path, separator: str, record: int) -> int:
     """The line on which a record after the header starts; the first record is 0."""
     reader = csv.reader(_lines(path), delimiter=separator)
-    next(row for row in reader if row)
-    for _ in range(record):
-        next(reader)
+    try:
+        next(row for row in reader if row)
+        for _ in range(record):
+            next(reader)
+    except csv.Error as error:
+        raise _refused(f"The line is not CSV: {error}", path, reader.line_num) from None
     return reader.line_num + 1
 
 

@@ -71,7 +71,7 @@ class MembershipTable:
             raise _malformed(path, 1, "no interval in this file", _HEADER_HELP)
         return cls({symbol: [stay for stay, _ in found] for symbol, found in stays.items()}, name=path.stem)
 
-    def members(self, start: date | None, end: date | None | EllipsisType = ...) -> list[str]:
+    def members(self, start: date | None, end: date | EllipsisType | None = ...) -> list[str]:
         """Symbols that are members on any day from `start` to `end`, both included, sorted.
 
         None means unbounded. With one argument, the members on that day; None alone asks for every symbol ever.

@@ -432,6 +432,10 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
         (HEADER + "\n\n" + GOOD_LINES + "x,FB,1,1,1,1,1,1\n", 7, "date is 'x'"),
         ("\n" + HEADER + '2012-05-18,FB,1,1,1,1,1,"\n"\n' + "x,FB,1,1,1,1,1,1\n", 5, "date is 'x'"),
         (HEADER + GOOD_LINES + '2012-05-21,"FB,1,1,1,1,1,1\n' + GOOD_LINES, 5, "not CSV"),
+        (HEADER + GOOD_LINES + '2012-05-21,FB,1,1,1,1",1,1\n' + GOOD_LINES, 5, "a quotation mark without its partner"),
+        (HEADER + GOOD_LINES + "2012-05-21,F\rB,1,1,1,1,1,1\n" + GOOD_LINES, 5, "symbol is 'F\\rB'"),
+        ('date,symbol,close,volume,na"me\n2012-05-18,FB,1,2,x\n', 1, "stray quotation mark"),
+        ("date,sy\rmbol\n" + GOOD_LINES, 1, "header is not CSV"),
         ((HEADER + GOOD_LINES).encode() + b"2012-05-21,F\xc4,1,1,1,1,1,1\n", 5, "not UTF-8"),
         ((HEADER + GOOD_LINES).encode("utf-16"), 1, "not UTF-8"),
         ((HEADER + GOOD_LINES).encode("utf-16-le"), 1, "UTF-16"),
@@ -512,8 +516,9 @@ def test_a_file_name_that_is_no_symbol(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 8, 30])
-def test_a_gzip_file_that_is_cut_off(tmp_path, cut):
-    path = write(tmp_path / "a.csv.gz", HEADER + GOOD_LINES * 1000)
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_gzip_file_that_is_cut_off(tmp_path, cut, lines):
+    path = write(tmp_path / "a.csv.gz", HEADER + GOOD_LINES * lines)
     path.write_bytes(path.read_bytes()[:-cut])
     refused = refusal(path)
     assert "gzip stream is cut off" in refused.what
