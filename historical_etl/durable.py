@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,7 +34,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def storage_errors(doing: str, path: Path) -> Iterator[None]:
+def storage_errors(doing: str, path: Path) -> Generator[None]:
     """Turn an `OSError` of the block into a `StorageError` that says what was being done to what.
 
     Raises:
@@ -66,7 +66,7 @@ def temp_name(target: Path) -> Path:
 
 
 @contextmanager
-def temporary_beside(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def temporary_beside(target: Path) -> Generator[tuple[Path, BinaryIO]]:
     """A new temp file in the folder of `target`, open for writing; removed unless it was renamed away."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temp = temp_name(target)

@@ -75,9 +75,7 @@ class HistoricalETLError(Exception):
         return _restore, (type(self), self.what, self.where, self.todo), self.__dict__
 
 
-def _restore(
-    kind: type[HistoricalETLError], what: str, where: str | None, todo: str
-) -> HistoricalETLError:
+def _restore(kind: type[HistoricalETLError], what: str, where: str | None, todo: str) -> HistoricalETLError:
     return kind(what, where=where, todo=todo)
 
 

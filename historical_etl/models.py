@@ -179,8 +179,8 @@ class ETLResult(BaseModel):
     """What a run did.
 
     `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
-    there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come. A run that changes nothing has `changed == False`, the version and the checksum it found.
-    `catalog_error` tells that the data is committed but the catalog still shows an older version.
+    there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come.
+    A run that changes nothing has `changed == False`, and the version and checksum it found. `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
 
     model_config = ConfigDict(frozen=True)

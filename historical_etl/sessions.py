@@ -8,10 +8,14 @@ from bisect import bisect_left, bisect_right
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol, cast
 
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["SessionCalendar", "get_calendar"]
 
@@ -80,7 +84,7 @@ def get_calendar(exchange: str) -> SessionCalendar:
     Raises:
         ConfigurationError: `exchange_calendars` does not know the name, or cannot build its calendar.
     """
-    import exchange_calendars  # noqa: PLC0415 - pandas takes 0.5 s to import; `status` does without
+    import exchange_calendars  # brings pandas, more than a second of imports: only where sessions are needed
 
     known = exchange_calendars.get_calendar_names(include_aliases=True)
     if exchange not in known:
@@ -95,15 +99,24 @@ def get_calendar(exchange: str) -> SessionCalendar:
     start = _FIRST if first is None else max(_FIRST, first.date())
     end = _LAST if last is None else min(_LAST, last.date())
     try:
-        calendar = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
+        found = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
     except ValueError as error:
         raise ConfigurationError(
             f"exchange_calendars cannot build {exchange} from {start} to {end}: {error}"[:300],
             where="HISTORICAL_ETL_EXCHANGE",
         ) from error
+    calendar = cast("_Nanoseconds", found)
     return SessionCalendar(
         name=exchange,
         timezone=str(calendar.tz),
-        sessions=pl.Series("session", calendar.sessions.to_numpy()).cast(pl.Date),
-        closes=pl.Series("close", calendar.closes_nanos).cast(pl.Datetime("ns", "UTC")).dt.cast_time_unit("us"),
+        sessions=pl.Series(calendar.sessions_nanos).cast(pl.Datetime("ns")).cast(pl.Date),
+        closes=pl.Series(calendar.closes_nanos).cast(pl.Datetime("ns", "UTC")).dt.cast_time_unit("us"),
     )
+
+
+class _Nanoseconds(Protocol):
+    """What is used of an `exchange_calendars.ExchangeCalendar`: arrays of nanoseconds since 1970, and its zone."""
+
+    sessions_nanos: "Sequence[int]"
+    closes_nanos: "Sequence[int]"
+    tz: object

@@ -88,7 +88,7 @@ def merge_years(new: pl.DataFrame, lead_in: pl.DataFrame, stored: StoredYears, g
     """
     if new.is_empty():
         return
-    months = {key: rows for key, rows in _by_month(new)}
+    months = dict(_by_month(new))
     first_year = min(year for year, _ in months)
     merge = _Merge(stored, gate, last_rows(lead_in))
     for year in sorted({year for year, _ in months} | {year for year in stored.years() if year > first_year}):
@@ -174,7 +174,9 @@ class _Merge:
                 break
             rows = (
                 self._stored.scan(year)
-                .filter(pl.col("date").is_between(start, before, closed="left"), pl.col("symbol").is_in(symbols.implode()))
+                .filter(
+                    pl.col("date").is_between(start, before, closed="left"), pl.col("symbol").is_in(symbols.implode())
+                )
                 .select(PRICES)
                 .collect()
             )

@@ -14,7 +14,13 @@ from typing import Literal, Self
 import polars as pl
 
 from historical_etl.clock import Clock, as_date, system_clock
-from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, ProviderError, RateLimitedError
+from historical_etl.errors import (
+    ConfigurationError,
+    DataQualityError,
+    HistoricalETLError,
+    ProviderError,
+    RateLimitedError,
+)
 from historical_etl.etl.batch import Batch, fetch_batch
 from historical_etl.etl.commit import ProgressUpdate, commit_rows
 from historical_etl.etl.fetching import Fetcher, in_batches, source_info
@@ -199,7 +205,13 @@ class HistoricalETL(StoredPrices):
         return self._close(tally, publish=publish)
 
     def _run_windows(
-        self, symbols: Sequence[str], windows: Sequence[Window], *, publish: bool, request: str = "", done: Collection[int] = ()
+        self,
+        symbols: Sequence[str],
+        windows: Sequence[Window],
+        *,
+        publish: bool,
+        request: str = "",
+        done: Collection[int] = (),
     ) -> ETLResult:
         """Commit one window after the other; `request` names a run that can be resumed, `done` its years."""
         tally = Tally(windows[0].start, windows[-1].end)
@@ -216,7 +228,7 @@ class HistoricalETL(StoredPrices):
                 self._run_window(symbols, window, tally, noted)
                 completed.add(window.year)
             except HistoricalETLError as error:
-                _log.error("Year %d was not committed: %s", window.year, error)  # noqa: TRY400 - raised below
+                _log.error("Year %d was not committed: %s", window.year, error)
                 failures[window.year] = error
                 if not _is_of_its_year(error):
                     break
@@ -272,7 +284,7 @@ class HistoricalETL(StoredPrices):
             try:
                 self.publish_catalog()
             except HistoricalETLError as error:
-                _log.error("The data is committed, the catalog is not up to date: %s", error)  # noqa: TRY400
+                _log.error("The data is committed, the catalog is not up to date: %s", error)
                 tally.catalog_error = str(error)
         return tally.result(manifest)
 
@@ -312,7 +324,11 @@ class HistoricalETL(StoredPrices):
         return done
 
     def _with_years(
-        self, request: str, windows: Sequence[Window], completed: Collection[int], status: Literal["running", "completed", "failed"]
+        self,
+        request: str,
+        windows: Sequence[Window],
+        completed: Collection[int],
+        status: Literal["running", "completed", "failed"],
     ) -> ETLProgressManifest:
         saved = self.progress() or ETLProgressManifest(last_updated=self.clock())
         if not request:  # a single year does not end another request that can be resumed
@@ -348,6 +364,8 @@ def _is_of_its_year(error: HistoricalETLError) -> bool:
 def _first_of(failures: Mapping[int, HistoricalETLError], completed: Collection[int]) -> HistoricalETLError:
     first = next(iter(failures.values()))
     if len(failures) + len(completed) > 1:
-        first.add_note(f"Years that failed: {', '.join(map(str, failures))}. Years committed: "
-                       f"{', '.join(map(str, sorted(completed))) or 'none'}.")
+        first.add_note(
+            f"Years that failed: {', '.join(map(str, failures))}. Years committed: "
+            f"{', '.join(map(str, sorted(completed))) or 'none'}."
+        )
     return first

@@ -42,7 +42,9 @@ def with_returns(month: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame
     old = heads.select("symbol", *(pl.col(name).alias(f"{name}_s") for name in ("date", "close", "adj_close", "ret")))
     if stored is None:
         old = old.clear()
-    frame = month.join(known.join(old, on="symbol", how="full", coalesce=True), on="symbol", how="left", maintain_order="left")
+    frame = month.join(
+        known.join(old, on="symbol", how="full", coalesce=True), on="symbol", how="left", maintain_order="left"
+    )
 
     first = pl.col("symbol") != pl.col("symbol").shift(1, fill_value="")
     close_before = pl.when(first).then("close_0").otherwise(pl.col("close").shift(1))
@@ -51,6 +53,8 @@ def with_returns(month: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame
     if month.get_column("adj_close").null_count():
         no_adj = pl.col("adj_close").is_null().all().over("symbol") & pl.col("adj_0").is_null()
         total = pl.when(no_adj).then(pl.col("close") / close_before - 1).otherwise(total)
-    same_as_stored = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_s")) for name in ("date", "close", "adj_close"))
+    same_as_stored = pl.all_horizontal(
+        pl.col(name).eq_missing(pl.col(f"{name}_s")) for name in ("date", "close", "adj_close")
+    )
     keeps = first & pl.col("close_0").is_null() & same_as_stored
     return frame.with_columns(pl.when(keeps).then("ret_s").otherwise(total).alias("ret")).select(month.columns)

@@ -44,9 +44,7 @@ def conform(frame: object, where: str) -> pl.DataFrame:
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
-        raise SchemaDriftError(
-            f"A source must return a polars.DataFrame, not {type(frame).__name__}", where=where
-        )
+        raise SchemaDriftError(f"A source must return a polars.DataFrame, not {type(frame).__name__}", where=where)
     if not frame.columns and not frame.height:
         return empty_frame()
     absent = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
@@ -112,9 +110,7 @@ def price_rules() -> dict[str, pl.Expr]:
     }
 
 
-def split_rows(
-    frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end: date, sessions: pl.Series
-) -> Split:
+def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end: date, sessions: pl.Series) -> Split:
     """Separate the rows of a conformed frame by all rules.
 
     Args:

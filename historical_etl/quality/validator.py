@@ -1,16 +1,17 @@
 """DataValidator: checks whose findings are values, and the gate that a year must pass before it is committed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 
+from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.models import Finding
 from historical_etl.quality.rules import price_rules
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.sessions import SessionCalendar, get_calendar
-from historical_etl.durable import sha256_of, storage_errors
 
 __all__ = ["DataValidator"]
 
@@ -70,9 +71,7 @@ class DataValidator:
                 findings.append(Finding(field=name, message=message, count=nulls))
         return findings
 
-    def validate_row_count(
-        self, frame: pl.DataFrame, minimum: int = 1, maximum: int | None = None
-    ) -> list[Finding]:
+    def validate_row_count(self, frame: pl.DataFrame, minimum: int = 1, maximum: int | None = None) -> list[Finding]:
         """The number of rows must lie between `minimum` and `maximum`, both allowed."""
         height = frame.height
         if height < minimum:
@@ -83,8 +82,10 @@ class DataValidator:
 
     def validate_sessions(self, frame: pl.DataFrame) -> list[Finding]:
         """Per symbol: rows on days without a session (errors), and sessions missing between its rows (warnings)."""
-        spans = frame.drop_nulls(PRIMARY_KEYS).group_by("symbol").agg(
-            pl.col("date").min().alias("first"), pl.col("date").max().alias("last"), pl.col("date")
+        spans = (
+            frame.drop_nulls(PRIMARY_KEYS)
+            .group_by("symbol")
+            .agg(pl.col("date").min().alias("first"), pl.col("date").max().alias("last"), pl.col("date"))
         )
         findings: list[Finding] = []
         for symbol, first, last, days in spans.sort("symbol").iter_rows():
@@ -122,10 +123,9 @@ class DataValidator:
 
     def validate_year(self, frame: pl.DataFrame, year: int) -> list[Finding]:
         """Rows must lie in `year` and on a session of the exchange."""
-        inside = pl.col("date").dt.year() == year
-        stray = frame.filter(~inside)
-        sessions = self.calendar.between(*_bounds(frame)) if frame.height else None
-        off = frame.filter(~pl.col("date").is_in(sessions.implode())) if sessions is not None else frame
+        stray = frame.filter(pl.col("date").dt.year() != year)
+        sessions = self.calendar.between(date(year, 1, 1), date(year, 12, 31))
+        off = frame.filter(pl.col("date").dt.year() == year, ~pl.col("date").is_in(sessions.implode()))
         return [
             Finding(field="date", message=message, count=rows.height, sample=_rows(rows))
             for message, rows in ((f"rows are not in {year}", stray), (f"not a session of {self.exchange}", off))
@@ -162,11 +162,6 @@ class DataValidator:
             )
 
 
-def _bounds(frame: pl.DataFrame) -> tuple[object, object]:
-    days = frame.get_column("date")
-    return days.min(), days.max()
-
-
 def _is_sorted(keys: pl.DataFrame) -> bool:
     symbol, day = pl.col("symbol"), pl.col("date")
     disorder = (symbol < symbol.shift(1)) | ((symbol == symbol.shift(1)) & (day < day.shift(1)))
@@ -178,5 +173,5 @@ def _rows(frame: pl.DataFrame) -> tuple[str, ...]:
     return tuple(f"{symbol} {day}" for symbol, day in keys.iter_rows())
 
 
-def _sample(days: list[object]) -> tuple[str, ...]:
+def _sample(days: Sequence[date]) -> tuple[str, ...]:
     return tuple(str(day) for day in days[:_SAMPLE])

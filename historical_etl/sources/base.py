@@ -12,7 +12,16 @@ import polars as pl
 from historical_etl.errors import ConfigurationError, CoverageError
 from historical_etl.models import Outcome
 
-__all__ = ["Coverage", "FetchRequest", "FetchResult", "PriceFetcher", "PriceSource", "SourceInfo", "check_coverage", "outcomes_from_rows"]
+__all__ = [
+    "Coverage",
+    "FetchRequest",
+    "FetchResult",
+    "PriceFetcher",
+    "PriceSource",
+    "SourceInfo",
+    "check_coverage",
+    "outcomes_from_rows",
+]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class UnifiedDataFetcher:
         self._source = SOURCES[name](self.settings)
         if self.settings.is_production and not self._source.info.real:
             raise ConfigurationError(
-                f"The environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
+                f"Environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
@@ -79,8 +79,10 @@ class UnifiedDataFetcher:
         return self._source.fetch(request)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
-        """Symbols in the universe on any day from `start` to `end`: the setting `symbols`, the configured
-        membership table, or what the source itself knows."""
+        """Symbols in the universe on any day from `start` to `end`, sorted.
+
+        The universe is the setting `symbols`, else the configured membership table, else what the source knows.
+        """
         if self.settings.symbols:
             return sorted(self.settings.symbols)
         if self._universe is not None:

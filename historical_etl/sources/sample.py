@@ -3,13 +3,19 @@
 from datetime import date
 from functools import cached_property
 from importlib.resources import as_file, files
-from importlib.resources.abc import Traversable
 
 import polars as pl
 
 from historical_etl.models import Outcome
 from historical_etl.schema import SCHEMA
-from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage, outcomes_from_rows
+from historical_etl.sources.base import (
+    Coverage,
+    FetchRequest,
+    FetchResult,
+    SourceInfo,
+    check_coverage,
+    outcomes_from_rows,
+)
 
 __all__ = ["SampleSource"]
 
@@ -54,7 +60,7 @@ class SampleSource:
 
     @cached_property
     def _bars(self) -> pl.DataFrame:
-        packaged: Traversable = files("historical_etl") / "data" / "sample_prices.parquet"
+        packaged = files("historical_etl") / "data" / "sample_prices.parquet"
         with as_file(packaged) as path:
             bars = pl.read_parquet(path)
         return bars.with_columns(pl.lit(None, pl.Float64).alias("ret")).select(

@@ -19,11 +19,14 @@ class DiskUsage(Protocol):
     """Bytes of a volume, as `shutil.disk_usage` gives them."""
 
     @property
-    def total(self) -> int: ...
+    def used(self) -> int:
+        """Bytes in use."""
+        ...
+
     @property
-    def used(self) -> int: ...
-    @property
-    def free(self) -> int: ...
+    def free(self) -> int:
+        """Bytes this user may still fill."""
+        ...
 
 
 #: Asks for the usage of the volume that holds a path.

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.errors import LockTimeoutError, StorageError
 from historical_etl.durable import storage_errors
+from historical_etl.errors import LockTimeoutError, StorageError
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder"]
 
@@ -60,7 +60,7 @@ def current_holder(lock_file: Path) -> Holder | None:
 @contextmanager
 def acquire(
     lock_file: Path, dataset: str, writer_id: str, timeout_seconds: float, clock: Clock
-) -> Iterator[LockToken]:
+) -> Generator[LockToken]:
     """Hold the lock for the block.
 
     Raises:

@@ -6,7 +6,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -14,10 +14,10 @@ from typing import cast
 from pydantic import ValidationError
 
 from historical_etl.clock import Clock, system_clock
+from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import DATASET_ID, SCHEMA_VERSION, SyncManifest, major_version
 from historical_etl.store import disk, lock
-from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.quarantine import Quarantine
@@ -56,16 +56,14 @@ class ManifestManager:
     @contextmanager
     def acquire_lock(
         self, dataset: str = DATASET_ID, writer_id: str = "historical_etl", timeout_seconds: float = 30
-    ) -> Iterator[LockToken]:
+    ) -> Generator[LockToken]:
         """Hold the writer lock of `dataset` for the block; yields the fencing token that saving asks for.
 
         Raises:
             LockTimeoutError: another writer kept it; the message names it.
             StorageError: the lock file cannot be written.
         """
-        with lock.acquire(
-            self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock
-        ) as token:
+        with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
             self._held[dataset] = token
             try:
                 yield token

@@ -261,9 +261,10 @@ def _is_same(target: Path, wanted: Path, checksum: str) -> bool:
 def _is_known(target: Path, layout: Layout) -> bool:
     """Whether a file in daily/ is an object, linked or copied, of whatever version."""
     candidates = list(layout.objects.glob(f"{target.stem}-*.parquet"))
-    return any(target.samefile(path) for path in candidates) or layout.object_file(
-        int(target.stem), sha256_of(target)
-    ) in candidates
+    return (
+        any(target.samefile(path) for path in candidates)
+        or layout.object_file(int(target.stem), sha256_of(target)) in candidates
+    )
 
 
 def _kept_versions(manager: ManifestManager, current: SyncManifest, retention: Retention) -> list[SyncManifest]:
