@@ -8,10 +8,12 @@
 What is public is listed in `__init__.pyi`. Names are loaded on first use, so that the command line starts fast.
 """
 
-from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import lazy_loader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __getattr__, __dir__, __all__ = cast(
     "tuple[Callable[[str], object], Callable[[], list[str]], list[str]]", lazy_loader.attach_stub(__name__, __file__)

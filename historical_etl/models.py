@@ -21,6 +21,7 @@ from pydantic import (
 __all__ = [
     "DATASET_ID",
     "SCHEMA_VERSION",
+    "CatalogPointer",
     "ETLProgressManifest",
     "ETLResult",
     "Finding",
@@ -141,6 +142,13 @@ class ETLProgressManifest(BaseModel):
     data_version: int = Field(default=0, ge=0)
 
 
+class CatalogPointer(BaseModel):
+    """Which version the catalog file shows, and the folder of the objects that its views name."""
+
+    version: int
+    objects: str
+
+
 class Finding(BaseModel):
     """One thing a check found: a value, not an exception.
 
@@ -180,7 +188,8 @@ class ETLResult(BaseModel):
 
     `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
     there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come.
-    A run that changes nothing has `changed == False`, and the version and checksum it found. `catalog_error` tells that the data is committed but the catalog still shows an older version.
+    A run that changes nothing has `changed == False`, and the version and checksum it found.
+    `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -16,8 +16,9 @@ import polars as pl
 from historical_etl.catalog.views import escape_glob, quote_text, view_statements
 from historical_etl.durable import TEMP_SUFFIX, fsync_folder, storage_errors, temp_name, write_atomic
 from historical_etl.errors import CatalogError, StorageError
-from historical_etl.models import SyncManifest
+from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import read_catalog_pointer
 
 __all__ = ["Catalog"]
 
@@ -35,12 +36,11 @@ class Catalog:
         self.path = layout.catalog
 
     def shown_version(self) -> int | None:
-        """The version that the catalog file shows, None if there is none."""
-        try:
-            version = int(self._layout.catalog_pointer().read_text())
-        except (OSError, ValueError):
+        """The version that the catalog file shows; None if there is none, or if the data has moved since."""
+        pointer = read_catalog_pointer(self._layout)
+        if pointer is None or pointer.objects != str(self._layout.objects) or not self.path.is_file():
             return None
-        return version if self.path.is_file() else None
+        return pointer.version
 
     def publish(self, manifest: SyncManifest) -> None:
         """Build the catalog of a version and swap it in; readers that have the old one open keep it.
@@ -61,7 +61,8 @@ class Catalog:
                     os.fsync(built.fileno())
                 temp.replace(self.path)
                 fsync_folder(self.path.parent)
-                write_atomic(self._layout.catalog_pointer(), f"{manifest.version}\n".encode())
+                pointer = CatalogPointer(version=manifest.version, objects=str(self._layout.objects))
+                write_atomic(self._layout.catalog_pointer(), pointer.model_dump_json().encode())
         except (duckdb.Error, StorageError) as error:
             reason = error.what if isinstance(error, StorageError) else str(error)
             raise CatalogError(

@@ -1,5 +1,6 @@
 """From requests to a batch: what came, judged; the rows to store apart from those that only lead in."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -18,6 +19,8 @@ from historical_etl.sources.base import FetchRequest
 from historical_etl.store.quarantine import Quarantine
 
 __all__ = ["Batch", "fetch_batch"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def fetch_batch(
     *,
     name: str,
     store_from: date,
+    last_closed: date,
     calendar: SessionCalendar,
     max_rejected_share: float,
     quarantine: Quarantine,
@@ -53,6 +57,8 @@ def fetch_batch(
         requests: what to ask for.
         name: what to call the refused rows in quarantine.
         store_from: rows before this date lead in and are not stored.
+        last_closed: the last session that has closed. Bars of the next one may be unfinished: they are left for
+            a later run.
         calendar: the exchange's sessions.
         max_rejected_share: share of bad rows from which on a symbol's batch is refused.
         quarantine: where refused rows go.
@@ -67,9 +73,10 @@ def fetch_batch(
     start, end = min(request.start for request in requests), max(request.end for request in requests)
     sessions = calendar.between(start, end)
     leads = pl.col("date") < store_from
-    main, lead_in = answer.frame, answer.frame.clear()
+    frame = _without_open_session(answer.frame, calendar.after(last_closed))
+    main, lead_in = frame, frame.clear()
     if store_from > start:
-        main, lead_in = answer.frame.filter(leads.not_() | pl.col("date").is_null()), answer.frame.filter(leads)
+        main, lead_in = frame.filter(leads.not_() | pl.col("date").is_null()), frame.filter(leads)
         lead_in = split_rows(lead_in, symbols=symbols, start=start, end=end, sessions=sessions).good
         lead_in = lead_in.unique(["symbol", "date"], keep="none").sort("symbol", "date")
     verdict = judge_batch(
@@ -78,7 +85,7 @@ def fetch_batch(
     outcomes = dict(answer.outcomes) | dict.fromkeys(verdict.refused, Outcome.REFUSED)
     rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(verdict.accepted.get_column("symbol").unique())
     outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
-    tally.rows_fetched += answer.frame.height - lead_in.height
+    tally.rows_fetched += main.height
     tally.add_outcomes(outcomes, {**answer.details, **verdict.refused})
     tally.add_verdict(verdict)
     if verdict.rejected.height:
@@ -99,3 +106,11 @@ def fetch_batch(
                 todo="look at the rows and their reasons there; ask again once the source is right",
             )
     return Batch(verdict.accepted.select(list(SCHEMA)), lead_in, outcomes)
+
+
+def _without_open_session(frame: pl.DataFrame, open_session: date) -> pl.DataFrame:
+    unfinished = frame.get_column("date") == open_session
+    if not unfinished.any():
+        return frame
+    _log.info("%d bars of %s were left for a later run: that session has not closed", unfinished.sum(), open_session)
+    return frame.filter(~unfinished | pl.col("date").is_null())

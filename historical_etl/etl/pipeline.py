@@ -157,6 +157,8 @@ class HistoricalETL(StoredPrices):
 
         Raises: as `run_full_etl`.
         """
+        if not date.min.year < year < date.max.year:
+            raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
         windows = self._windows(date(year, 1, 1), date(year, 12, 31))
         wanted = normalize_symbols(symbols) if symbols is not None else self._symbols_of(windows[0])
         return self._run_windows(tuple(wanted), windows, publish=publish)
@@ -252,6 +254,7 @@ class HistoricalETL(StoredPrices):
             requests,
             name=name,
             store_from=store_from,
+            last_closed=self.last_closed_session(),
             calendar=self.calendar,
             max_rejected_share=self.settings.max_rejected_share,
             quarantine=self.manifests.quarantine,

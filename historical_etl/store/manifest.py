@@ -16,13 +16,13 @@ from pydantic import ValidationError
 from historical_etl.clock import Clock, system_clock
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
-from historical_etl.models import DATASET_ID, SCHEMA_VERSION, SyncManifest, major_version
+from historical_etl.models import DATASET_ID, SCHEMA_VERSION, CatalogPointer, SyncManifest, major_version
 from historical_etl.store import disk, lock
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.quarantine import Quarantine
 
-__all__ = ["ManifestManager", "parse_manifest", "render_manifest"]
+__all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
 _SELF = "manifest_sha256"
@@ -227,6 +227,14 @@ class ManifestManager:
                 continue
             if all(self.layout.resolve(recorded).is_file() for recorded in manifest.file_paths):
                 return manifest
+        return None
+
+
+def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
+    """What the catalog file shows, None if that is not known."""
+    try:
+        return CatalogPointer.model_validate_json(layout.catalog_pointer(dataset).read_bytes())
+    except (OSError, ValidationError):
         return None
 
 

@@ -31,7 +31,7 @@ from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_
 from historical_etl.store.blocks import Block, read_blocks, write_year
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
-from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 
 __all__ = ["Provenance", "Retention", "Transaction", "recover"]
 
@@ -76,6 +76,7 @@ class Transaction:
         self._retention = retention or Retention()
         self.base = recover(manager, token, self._retention)
         self._written: dict[int, Partition] = {}
+        self._verified: dict[int, list[Block]] = {}
 
     def stored_blocks(self, year: int) -> list[Block]:
         """The month blocks of a committed year, proven to be the bytes that were committed; none if it has none.
@@ -86,6 +87,8 @@ class Transaction:
         partition = self.base.partition(year) if self.base else None
         if partition is None:
             return []
+        if year in self._verified:
+            return self._verified[year]
         path = self._layout.resolve(partition.path)
         with storage_errors(f"reading {year}", path):
             if not path.exists():
@@ -94,7 +97,8 @@ class Transaction:
                 reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
                 raise _damaged(year, path, f"was changed after its commit (a copy is in {kept})")
-        return read_blocks(path)
+        self._verified[year] = read_blocks(path)
+        return self._verified[year]
 
     def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
         """Write one year's object, durable and verified, but not yet committed.
@@ -269,17 +273,12 @@ def _is_known(target: Path, layout: Layout) -> bool:
 
 def _kept_versions(manager: ManifestManager, current: SyncManifest, retention: Retention) -> list[SyncManifest]:
     versions = [version for version in manager.list_versions() if version < current.version]
-    recent = {*versions[-retention.versions + 1 :][: retention.versions - 1], _catalog_version(manager.layout)}
+    recent = set(versions[max(0, len(versions) - retention.versions + 1) :])
+    if pointer := read_catalog_pointer(manager.layout):
+        recent.add(pointer.version)
     horizon = manager.clock() - timedelta(days=retention.days)
     older = [manager.load_version(version) for version in versions]
     return [current, *(m for m in older if m.version in recent or m.sync_timestamp >= horizon)]
-
-
-def _catalog_version(layout: Layout) -> int:
-    try:
-        return int(layout.catalog_pointer().read_text())
-    except (OSError, ValueError):
-        return 0
 
 
 def _vacuum(manager: ManifestManager, kept: Sequence[SyncManifest]) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: this package against plain Polars and DuckDB, in one run on one machine. `python -m benchmarks`."""

@@ -1,0 +1,149 @@
+"""A generated market: prices as a random walk on real sessions, kept on disk so that making them costs a run nothing.
+
+`prepare` draws a workload once, year by year; `MarketFetcher` hands its rows out and keeps the time that takes,
+so that a case can subtract it from the floor's time and from ours alike.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from historical_etl.sessions import get_calendar
+
+__all__ = ["WORKLOADS", "MarketFetcher", "Workload", "prepare"]
+
+_SEED: Final = 20_260_801
+_EXCHANGE: Final = "XNYS"
+#: Symbols in one file: as many as the package asks for in one request by default.
+_PART: Final = 1000
+#: Sessions at a year's end that lie in a file of their own, for lead-ins and increments.
+_TAIL: Final = 40
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """So many symbols over the calendar years `first` to `last`."""
+
+    name: str
+    symbols: int
+    first: int
+    last: int
+
+    @property
+    def years(self) -> range:
+        return range(self.first, self.last + 1)
+
+    @property
+    def names(self) -> list[str]:
+        """The symbols, ascending."""
+        return [f"{_LETTERS[i // 676]}{_LETTERS[i // 26 % 26]}{_LETTERS[i % 26]}X"[:4] for i in range(self.symbols)]
+
+    @property
+    def parts(self) -> list[tuple[str, ...]]:
+        names = self.names
+        return [tuple(names[start : start + _PART]) for start in range(0, len(names), _PART)]
+
+    def sessions(self, year: int) -> pl.Series:
+        return get_calendar(_EXCHANGE).between(date(year, 1, 1), date(year, 12, 31))
+
+
+WORKLOADS: Final = {
+    "W1": Workload("W1", 500, 2015, 2024),
+    "W1x20": Workload("W1x20", 500, 2005, 2024),
+    "W1x40": Workload("W1x40", 500, 1985, 2024),
+    "W2": Workload("W2", 5000, 2015, 2024),
+    "Q": Workload("Q", 50, 2020, 2024),
+}
+
+
+def prepare(workload: Workload, root: Path) -> Path:
+    """Draw the workload into a folder below `root`, unless it is there; returns that folder."""
+    folder = root / f"market-{workload.name}"
+    if folder.exists():
+        return folder
+    partial = folder.with_suffix(".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(_SEED)
+    close = np.exp(rng.normal(3.5, 1.0, workload.symbols))
+    for year in workload.years:
+        sessions = workload.sessions(year)
+        for number, (names, last) in enumerate(_walks(workload, rng, close, sessions)):
+            frame = _bars(names, sessions, last, workload.last - year, rng)
+            frame.write_ipc(partial / f"{year}-{number}.arrow")
+            recent = frame.filter(pl.col("date") >= sessions[-min(_TAIL, len(sessions))])
+            recent.write_ipc(partial / f"{year}-{number}.tail.arrow")
+    partial.rename(folder)
+    return folder
+
+
+def _walks(
+    workload: Workload, rng: np.random.Generator, close: np.ndarray, sessions: pl.Series
+) -> Iterator[tuple[Sequence[str], np.ndarray]]:
+    """The closes of one year for one part after the other, and `close` moved on to the year's last."""
+    for number, names in enumerate(workload.parts):
+        rows = slice(number * _PART, number * _PART + len(names))
+        steps = rng.normal(0.0002, 0.018, (len(names), len(sessions)))
+        path = np.maximum(close[rows, None] * np.exp(np.cumsum(steps, axis=1)), 1.0)
+        close[rows] = path[:, -1]
+        yield names, path
+
+
+def _bars(
+    names: Sequence[str], sessions: pl.Series, path: np.ndarray, age: int, rng: np.random.Generator
+) -> pl.DataFrame:
+    shape = path.shape
+    close = np.round(path, 2).ravel()
+    opened = np.round(path * np.exp(rng.normal(0, 0.006, shape)), 2).ravel()
+    swing = np.abs(rng.normal(0, 0.006, (2, path.size)))
+    high = np.round(np.maximum(close, opened) * (1 + swing[0]), 2)
+    low = np.round(np.minimum(close, opened) * (1 - swing[1]), 2)
+    volume = np.floor(np.exp(rng.normal(13, 1.2, path.size)))
+    return pl.DataFrame(
+        {
+            "date": np.tile(sessions.to_numpy(), len(names)),
+            "symbol": np.repeat(np.array(names), len(sessions)),
+            "open": opened,
+            "high": high,
+            "low": low,
+            "close": close,
+            "volume": volume,
+            "adj_close": np.round(close * 0.98**age, 4),
+        }
+    ).with_columns(pl.col("date").cast(pl.Date), pl.col("symbol").cast(pl.String))
+
+
+class MarketFetcher:
+    """The plain fetcher: rows symbol by symbol, as vendors deliver them. `seconds` is what reading them took."""
+
+    def __init__(self, workload: Workload, folder: Path) -> None:
+        self.workload = workload
+        self.seconds = 0.0
+        self._folder = folder
+
+    def get_daily_prices(self, symbols: Sequence[str], start_date: date, end_date: date) -> pl.DataFrame:
+        began = time.perf_counter()
+        wanted = set(symbols)
+        frames = [
+            self._rows(year, number, symbols if len(wanted) < len(part) else None, start_date, end_date)
+            for number, part in enumerate(self.workload.parts)
+            if not wanted.isdisjoint(part)
+            for year in range(max(start_date.year, self.workload.first), min(end_date.year, self.workload.last) + 1)
+        ]
+        frame = pl.concat(frames, rechunk=True)
+        self.seconds += time.perf_counter() - began
+        return frame
+
+    def _rows(self, year: int, number: int, symbols: Sequence[str] | None, start: date, end: date) -> pl.DataFrame:
+        sessions = self.workload.sessions(year)
+        kind = ".tail" if start >= sessions[-min(_TAIL, len(sessions))] else ""
+        rows = pl.read_ipc(self._folder / f"{year}-{number}{kind}.arrow", memory_map=False)
+        if start > sessions[0] or end < sessions[-1]:
+            rows = rows.filter(pl.col("date").is_between(start, end))
+        return rows if symbols is None else rows.filter(pl.col("symbol").is_in(symbols))
