@@ -136,14 +136,14 @@ class MarketFetcher:
             if not wanted.isdisjoint(part)
             for year in range(max(start_date.year, self.workload.first), min(end_date.year, self.workload.last) + 1)
         ]
-        frame = pl.concat(frames, rechunk=True)
+        frame = pl.concat(frames).rechunk()
         self.seconds += time.perf_counter() - began
         return frame
 
     def _rows(self, year: int, number: int, symbols: Sequence[str] | None, start: date, end: date) -> pl.DataFrame:
         sessions = self.workload.sessions(year)
         kind = ".tail" if start >= sessions[-min(_TAIL, len(sessions))] else ""
-        rows = pl.read_ipc(self._folder / f"{year}-{number}{kind}.arrow", memory_map=False)
+        rows = pl.read_ipc(self._folder / f"{year}-{number}{kind}.arrow")
         if start > sessions[0] or end < sessions[-1]:
             rows = rows.filter(pl.col("date").is_between(start, end))
         return rows if symbols is None else rows.filter(pl.col("symbol").is_in(symbols))

@@ -8,14 +8,14 @@ from datetime import date
 import polars as pl
 
 from historical_etl.errors import DataQualityError
-from historical_etl.etl.fetching import Fetcher, fetch_all, source_info
+from historical_etl.etl.fetching import fetch_all
 from historical_etl.etl.tally import Tally
 from historical_etl.models import DATASET_ID, Outcome
 from historical_etl.quality.batch import judge_batch
 from historical_etl.quality.rules import split_rows
 from historical_etl.schema import SCHEMA
 from historical_etl.sessions import SessionCalendar
-from historical_etl.sources.base import FetchRequest
+from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.quarantine import Quarantine
 
 __all__ = ["Batch", "fetch_batch"]
@@ -39,7 +39,7 @@ class Batch:
 
 
 def fetch_batch(
-    fetcher: Fetcher,
+    source: PriceSource,
     requests: Sequence[FetchRequest],
     *,
     name: str,
@@ -53,7 +53,7 @@ def fetch_batch(
     """Fetch, judge, and set aside what was refused.
 
     Args:
-        fetcher: where bars come from.
+        source: where bars come from.
         requests: what to ask for.
         name: what to call the refused rows in quarantine.
         store_from: rows before this date lead in and are not stored.
@@ -68,7 +68,7 @@ def fetch_batch(
         DataQualityError: rows came, and every one of them was refused; they are in quarantine.
         ProviderError: every request failed.
     """
-    answer = fetch_all(fetcher, requests)
+    answer = fetch_all(source, requests)
     symbols = sorted({symbol for request in requests for symbol in request.symbols})
     start, end = min(request.start for request in requests), max(request.end for request in requests)
     sessions = calendar.between(start, end)
@@ -90,7 +90,7 @@ def fetch_batch(
     tally.add_verdict(verdict)
     if verdict.rejected.height:
         facts = {
-            "source": source_info(fetcher).name,
+            "source": source.info.name,
             "rows": verdict.rejected.height,
             "by_reason": verdict.by_reason(),
             "refused_symbols": dict(verdict.refused),

@@ -1,7 +1,7 @@
 """The part of a run that holds the writer lock: merge → gate → objects → manifest → daily/ → progress."""
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 import polars as pl
 
@@ -19,8 +19,21 @@ _log = logging.getLogger(__name__)
 
 __all__ = ["ProgressUpdate", "commit_rows"]
 
-#: Makes the progress to save from the version that now stands and the (symbol, date) rows of the months touched.
-ProgressUpdate = Callable[[SyncManifest | None, pl.DataFrame], ETLProgressManifest]
+
+class ProgressUpdate(Protocol):
+    """Makes the progress to save after a commit."""
+
+    def __call__(
+        self, before: SyncManifest | None, after: SyncManifest | None, touched: pl.DataFrame
+    ) -> ETLProgressManifest:
+        """The progress to save.
+
+        Args:
+            before: the version the commit built on.
+            after: the version that now stands.
+            touched: (symbol, date) of every row in the months that new rows fell into.
+        """
+        ...
 
 
 def commit_rows(
@@ -63,7 +76,7 @@ def commit_rows(
         old = {p.year: p.checksum for p in before.partitions} if before else {}
         tally.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
     tally.rows += rows.height
-    save_progress(manifests.layout, update_progress(manifest, pl.concat(touched)))
+    save_progress(manifests.layout, update_progress(before, manifest, pl.concat(touched)))
     return manifest
 
 

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import date
+from typing import cast
 
 import polars as pl
 
@@ -19,18 +21,36 @@ from historical_etl.sources.base import (
     outcomes_from_rows,
 )
 
-__all__ = ["Fetcher", "fetch_all", "in_batches", "source_info"]
+__all__ = ["Fetcher", "as_source", "fetch_all", "in_batches"]
 
 _log = logging.getLogger(__name__)
 #: What can fill a store: a full source, or anything with `get_daily_prices`.
 Fetcher = PriceFetcher | PriceSource
 
 
-def source_info(fetcher: Fetcher) -> SourceInfo:
-    """What a fetcher says of itself; a plain one is known by its class only."""
-    if isinstance(fetcher, PriceSource):
-        return fetcher.info
-    return SourceInfo(name=type(fetcher).__name__, version="", adjustment="unstated")
+class _PlainSource:
+    """A plain fetcher as a source: known by its class only, without coverage or universe."""
+
+    def __init__(self, fetcher: PriceFetcher) -> None:
+        self._fetcher = fetcher
+        self.info = SourceInfo(name=type(fetcher).__name__, version="", adjustment="unstated")
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """`ok` for symbols that came, `empty` for the others."""
+        return FetchResult(self._fetcher.get_daily_prices(list(request.symbols), request.start, request.end), {})
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """None: a plain fetcher has no universe."""
+        del start, end
+        return []
+
+
+def as_source(fetcher: Fetcher) -> PriceSource:
+    """Any fetcher as a full source."""
+    # Not isinstance: a runtime protocol would evaluate `info`, which may read files.
+    if hasattr(type(fetcher), "fetch") and hasattr(type(fetcher), "members"):
+        return cast("PriceSource", fetcher)
+    return _PlainSource(cast("PriceFetcher", fetcher))
 
 
 def in_batches(symbols: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
@@ -39,7 +59,7 @@ def in_batches(symbols: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
         yield tuple(symbols[start : start + size])
 
 
-def fetch_all(fetcher: Fetcher, requests: Iterable[FetchRequest]) -> FetchResult:
+def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchResult:
     """Carry out requests one after the other, and put their answers together.
 
     Only rows of symbols with the outcome `ok` are returned. A request that fails as a whole gives all its
@@ -58,7 +78,7 @@ def fetch_all(fetcher: Fetcher, requests: Iterable[FetchRequest]) -> FetchResult
             outcomes |= dict.fromkeys(request.symbols, Outcome.RATE_LIMITED)
             continue
         try:
-            answer = _fetch(fetcher, request)
+            answer = _fetch(source, request)
         except ConfigurationError:
             raise
         except HistoricalETLError as error:
@@ -76,13 +96,10 @@ def fetch_all(fetcher: Fetcher, requests: Iterable[FetchRequest]) -> FetchResult
     return FetchResult(pl.concat(frames) if frames else empty_frame(), outcomes, details)
 
 
-def _fetch(fetcher: Fetcher, request: FetchRequest) -> FetchResult:
-    name = source_info(fetcher).name
+def _fetch(source: PriceSource, request: FetchRequest) -> FetchResult:
+    name = source.info.name
     try:
-        if isinstance(fetcher, PriceSource):
-            answer = fetcher.fetch(request)
-        else:
-            answer = FetchResult(fetcher.get_daily_prices(list(request.symbols), request.start, request.end), {})
+        answer = source.fetch(request)
     except HistoricalETLError:
         raise
     except Exception as error:

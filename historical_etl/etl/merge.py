@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.returns import PRICES, first_rows, last_rows, with_returns
+from historical_etl.etl.returns import PRICES, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
 from historical_etl.store.blocks import Block, encode_block
@@ -152,11 +152,11 @@ class _Merge:
         return merged
 
     def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
-        """The row before the month, for symbols whose first row in it is new, changed or follows a changed row."""
-        heads = first_rows(merged).select(PRICES)
+        """The row before the month, for symbols whose first `ret` in it is new, or may change."""
+        open_heads = heads(merged)
         if old is not None:
-            heads = heads.join(first_rows(old).select(PRICES), on=PRICES, how="anti", nulls_equal=True)
-        wanted = heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
+            open_heads = open_heads.join(heads(old), on=open_heads.columns, how="anti", nulls_equal=True)
+        wanted = open_heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
         found = self._last_stored(wanted, first_day)
         missing = wanted.filter(~wanted.is_in(found.get_column("symbol").implode()))
         earlier = self._lead_in.filter(pl.col("date") < first_day, pl.col("symbol").is_in(missing.implode()))

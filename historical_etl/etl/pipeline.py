@@ -7,6 +7,7 @@ it counts the cells that changed.
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -23,14 +24,14 @@ from historical_etl.errors import (
 )
 from historical_etl.etl.batch import Batch, fetch_batch
 from historical_etl.etl.commit import ProgressUpdate, commit_rows
-from historical_etl.etl.fetching import Fetcher, in_batches, source_info
+from historical_etl.etl.fetching import Fetcher, as_source, in_batches
 from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.tally import Tally
 from historical_etl.models import ETLProgressManifest, ETLResult, Outcome, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
-from historical_etl.sources.base import FetchRequest, PriceSource
+from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -80,7 +81,7 @@ class HistoricalETL(StoredPrices):
         manifests = manifest_manager or ManifestManager(layout, clock=clock)
         changes = overrides | ({"exchange": exchange} if exchange else {})
         super().__init__(layout, manifests, (settings or load_settings()).changed(changes), clock, writer_id)
-        self.fetcher = fetcher
+        self.source = as_source(fetcher)
         self.validator = validator or DataValidator(self.settings.exchange)
 
     @classmethod
@@ -143,7 +144,7 @@ class HistoricalETL(StoredPrices):
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
         request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
         windows = self._windows(start, end)
-        name = request_hash(request.symbols, start, end, source_info(self.fetcher))
+        name = request_hash(request.symbols, start, end, self.source.info)
         done = self._years_done(name) if resume else set[int]()
         return self._run_windows(request.symbols, windows, publish=True, request=name, done=done)
 
@@ -198,10 +199,13 @@ class HistoricalETL(StoredPrices):
         tally = Tally(start, end)
         batch = self._fetch(requests, f"increment-{end}", start, tally)
 
-        def moved_on(manifest: SyncManifest | None, touched: pl.DataFrame) -> ETLProgressManifest:
+        def moved_on(
+            before: SyncManifest | None, after: SyncManifest | None, touched: pl.DataFrame
+        ) -> ETLProgressManifest:
+            stood = self._cursors_at(before)  # not `known`: another writer may have committed during the fetch
             came = [symbol for symbol, outcome in batch.outcomes.items() if outcome is Outcome.OK]
             rows = touched.filter(pl.col("symbol").is_in(came))
-            return self._with_cursors(manifest, known | self._cursors.advance(known, rows))
+            return self._with_cursors(after, stood | self._cursors.advance(stood, rows))
 
         self._commit(batch, tally, moved_on)
         return self._close(tally, publish=publish)
@@ -223,7 +227,7 @@ class HistoricalETL(StoredPrices):
             if window.year in completed:
                 continue
 
-            def noted(_: SyncManifest | None, __: pl.DataFrame, year: int = window.year) -> ETLProgressManifest:
+            def noted(*_: object, year: int = window.year, **__: object) -> ETLProgressManifest:
                 return self._with_years(request, windows, completed | {year}, "running")
 
             try:
@@ -234,11 +238,13 @@ class HistoricalETL(StoredPrices):
                 failures[window.year] = error
                 if not _is_of_its_year(error):
                     break
-        status = "failed" if failures else "completed"
-        result = self._close(tally, publish=publish, years=self._with_years(request, windows, completed, status))
-        if failures:
-            raise _first_of(failures, completed)
-        return result
+        years = self._with_years(request, windows, completed, "failed" if failures else "completed")
+        if not failures:
+            return self._close(tally, publish=publish, years=years)
+        if tally.rows:
+            with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
+                self._close(tally, publish=publish, years=years)
+        raise _first_of(failures, completed)
 
     def _run_window(
         self, symbols: Sequence[str], window: Window, tally: Tally, update_progress: ProgressUpdate
@@ -250,7 +256,7 @@ class HistoricalETL(StoredPrices):
 
     def _fetch(self, requests: Sequence[FetchRequest], name: str, store_from: date, tally: Tally) -> Batch:
         return fetch_batch(
-            self.fetcher,
+            self.source,
             requests,
             name=name,
             store_from=store_from,
@@ -262,7 +268,7 @@ class HistoricalETL(StoredPrices):
         )
 
     def _commit(self, batch: Batch, tally: Tally, update_progress: ProgressUpdate) -> None:
-        info = source_info(self.fetcher)
+        info = self.source.info
         with self._lock() as token:
             commit_rows(
                 Transaction(self.manifests, token, self._retention),
@@ -292,22 +298,19 @@ class HistoricalETL(StoredPrices):
         return tally.result(manifest)
 
     def _windows(self, start: date, end: date) -> list[Window]:
-        coverage = source_info(self.fetcher).coverage
+        coverage = self.source.info.coverage
         closed = self.last_closed_session()
         return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
 
     def _available(self) -> tuple[date, date]:
         """The first and last session an increment may ask for."""
-        coverage, closed = source_info(self.fetcher).coverage, self.last_closed_session()
+        coverage, closed = self.source.info.coverage, self.last_closed_session()
         first = max(self.settings.start, coverage.first) if coverage else self.settings.start
         return first, min(closed, coverage.last) if coverage and coverage.last else closed
 
     def _symbols_of(self, window: Window) -> list[str]:
-        """What a year without named symbols consists of: its universe, or for a plain fetcher what is stored."""
-        if isinstance(self.fetcher, PriceSource):
-            symbols = self.fetcher.members(window.start, window.end)
-        else:
-            symbols = list(self.settings.symbols or self.cursors())
+        """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
+        symbols = self.source.members(window.start, window.end) or list(self.settings.symbols or self.cursors())
         if not symbols:
             raise ConfigurationError(
                 f"No symbols to fetch for {window.year}: there is no universe for it",

@@ -97,10 +97,7 @@ class StoredPrices:
 
     def cursors(self) -> dict[str, date]:
         """Each stored symbol's cursor, its last contiguous session; rebuilt from the data if progress is behind."""
-        manifest, progress = self.manifest(), self.progress()
-        if manifest is not None and progress is not None and progress.data_version == manifest.version:
-            return progress.symbol_last_dates
-        return self._cursors.rebuild(manifest)
+        return self._cursors_at(self.manifest())
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -124,6 +121,12 @@ class StoredPrices:
     def last_closed_session(self) -> date:
         """The last session that closed at least the settle delay ago, by the clock."""
         return self.calendar.last_closed(self.clock(), timedelta(minutes=self.settings.settle_minutes))
+
+    def _cursors_at(self, manifest: SyncManifest | None) -> dict[str, date]:
+        progress = load_progress(self.layout, self.clock)
+        if manifest is not None and progress is not None and progress.data_version == manifest.version:
+            return progress.symbol_last_dates
+        return self._cursors.rebuild(manifest)
 
     @cached_property
     def _cursors(self) -> Cursors:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import polars as pl
 
@@ -91,7 +91,6 @@ class SourceInfo:
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-@runtime_checkable
 class PriceFetcher(Protocol):
     """The least a source must do: anything with this method can fill the store."""
 
@@ -100,7 +99,6 @@ class PriceFetcher(Protocol):
         ...
 
 
-@runtime_checkable
 class PriceSource(Protocol):
     """A full source: states what it is, gives an outcome for each symbol, knows its universe."""
 

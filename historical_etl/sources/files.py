@@ -447,6 +447,9 @@ def _can_serve(ours: str, dtype: pl.DataType) -> bool:
 def _csv_plan(path: Path, settings: FilesSettings, exchange: str) -> _Plan:
     names, line = _header(path, settings.separator)
     at = {ours: f"c{place}" for ours, place in _match_columns(names, settings, f"{path}, line {line}").items()}
+    if any('"' in name for name in names):
+        # Polars would take all lines up to the next quotation mark for the header, and find no rows.
+        raise _refused("The header has a stray quotation mark", path, line)
     raw = {ours: pl.col(column).str.strip_chars() for ours, column in at.items()}
     day, fault = _parsed_date(raw["date"], settings.date_format, exchange, path)
     values, faults = {"date": day, "symbol": _symbol_of(raw, settings, path)}, {"date": fault}
@@ -578,9 +581,6 @@ def _header(path: Path, separator: str) -> tuple[list[str], int]:
         raise DataQualityError("The file is empty", where=f"{path}, line 1", todo="remove it, or export it again")
     if names[0].lstrip().startswith("<"):
         raise _refused("This is HTML or XML, not CSV", path, reader.line_num, "download it again: it may be a web page")
-    if any('"' in name for name in names):
-        # Polars would take all lines up to the next quotation mark for the header, and find no rows.
-        raise _refused("The header has a stray quotation mark", path, reader.line_num)
     return names, reader.line_num
 
 

@@ -1,0 +1,322 @@
+"""The cases: each does one piece of work on the floor and through `HistoricalETL`, in turns, and times both.
+
+`python -m benchmarks.cases CASE WORKLOAD FOLDER REPEATS` runs one alone and prints its numbers as a line of JSON:
+seconds under `floor` and `ours`, or whatever else the case says. Reading the generated rows is subtracted on both
+sides. The package runs as users call it: lock, validation, versions, read-back, progress and catalog included.
+"""
+
+import json
+import random
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import polars as pl
+
+from benchmarks.floor import FloorStore, by_year
+from benchmarks.market import WORKLOADS, MarketFetcher, Workload, prepare
+from historical_etl.etl.commit import commit_rows
+from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.tally import Tally
+from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.settings import Settings
+from historical_etl.store.transaction import Provenance, Transaction
+
+__all__ = ["CASES", "HELD_BACK"]
+
+#: Sessions at the end that a prepared store does not hold yet, for increments.
+HELD_BACK: Final = 7
+#: Sessions that an increment asks for again, by default, and the new one.
+_OVERLAP: Final = 6
+_Numbers = dict[str, float]
+
+
+class Bench:
+    """One workload, with its stores in a scratch folder."""
+
+    def __init__(self, workload: Workload, scratch: Path, repeats: int) -> None:
+        self.workload = workload
+        self.scratch = scratch
+        self.repeats = repeats
+        self.fetcher = MarketFetcher(workload, prepare(workload, scratch))
+        self.last = workload.sessions(workload.last)
+        self.now = _after(self.last[-1])
+
+    def ours(self, root: Path) -> HistoricalETL:
+        settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
+        return HistoricalETL.open(root, self.fetcher, clock=lambda: self.now, settings=settings)
+
+    def backfill(self, root: Path, end: date) -> HistoricalETL:
+        etl = self.ours(root)
+        etl.run_full_etl(self.workload.names, date(self.workload.first, 1, 1), end)
+        return etl
+
+    def floor(self, root: Path) -> FloorStore:
+        return FloorStore(root)
+
+    def frames(self, start: date, end: date) -> list[pl.DataFrame]:
+        return [self.fetcher.get_daily_prices(part, start, end) for part in self.workload.parts]
+
+    def stored(self) -> tuple[Path, Path]:
+        """Fresh copies of stores that hold all but the last sessions: the floor's and ours."""
+        kept = self.scratch / f"stored-{self.workload.name}"
+        end = self.last[-HELD_BACK - 1]
+        if not kept.exists():
+            partial = self.scratch / f"stored-{self.workload.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            floor = self.floor(partial / "floor")
+            for year in self.workload.years:
+                floor.merge(year, self.frames(date(year, 1, 1), min(end, date(year, 12, 31))))
+            self.now = _after(end)
+            self.backfill(partial / "ours", end)
+            partial.rename(kept)
+        copy = self.scratch / f"work-{self.workload.name}-{time.time_ns()}"
+        shutil.copytree(kept, copy, copy_function=_link_objects)
+        return copy / "floor", copy / "ours"
+
+    def timed(self, work: Callable[[], object]) -> float:
+        """Seconds that `work` takes, without what the fetcher took of them."""
+        handed = self.fetcher.seconds
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began - (self.fetcher.seconds - handed)
+
+
+def backfill(bench: Bench) -> _Numbers:
+    """All years into an empty store. `dump` is the floor without unique and sort: only concat and bytes."""
+    floors: list[float] = []
+    dumps: list[float] = []
+    ours: list[float] = []
+    folder = bench.scratch / f"backfill-{bench.workload.name}"
+    for _ in range(bench.repeats):
+        shutil.rmtree(folder, ignore_errors=True)
+        floor = bench.floor(folder / "floor")
+        spent = dumped = 0.0
+        for year in bench.workload.years:
+            frames = bench.frames(date(year, 1, 1), date(year, 12, 31))
+            spent += bench.timed(lambda year=year, frames=frames: floor.merge(year, frames))
+            dumped += bench.timed(lambda year=year, frames=frames: floor.dump(year, frames))
+        floors.append(spent)
+        dumps.append(dumped)
+        ours.append(bench.timed(lambda: bench.backfill(folder / "ours", bench.last[-1])))
+    size = sum(path.stat().st_size for path in (folder / "ours").glob("historical/daily/*.parquet"))
+    floor_size = sum(path.stat().st_size for path in floor.paths())
+    shutil.rmtree(folder)
+    return {**_sides(floors, ours), "dump": _middle(dumps), "mb": size / 1e6, "floor_mb": floor_size / 1e6}
+
+
+def increment(bench: Bench) -> _Numbers:
+    """One new session for all symbols, asked for with the default overlap; the floor merges the same rows."""
+    floor_root, root = bench.stored()
+    floor, etl = bench.floor(floor_root), bench.ours(root)
+    floors: list[float] = []
+    ours: list[float] = []
+    for session in bench.last[-HELD_BACK:][: max(2, bench.repeats)]:
+        position = bench.last.search_sorted(session)
+        frames = bench.frames(bench.last[position - _OVERLAP + 1], session)
+        floors.append(bench.timed(lambda frames=frames: floor.merge(bench.workload.last, frames)))
+        bench.now = _after(session)
+        ours.append(bench.timed(etl.run_incremental_etl))
+    shutil.rmtree(root.parent)
+    return _sides(floors, ours)
+
+
+def corrections(bench: Bench) -> _Numbers:
+    """100 rows scattered over the last three years, in one commit."""
+    return _rewrite(bench, _scattered)
+
+
+def restate_1(bench: Bench) -> _Numbers:
+    """All years of one symbol, in one commit."""
+    return _rewrite(bench, lambda bench, turn: _restated(bench, turn, 1))
+
+
+def restate_80(bench: Bench) -> _Numbers:
+    """All years of 80 symbols, in one commit; the floor's time is for one."""
+    return _rewrite(bench, lambda bench, turn: _restated(bench, turn, 80), floor_rows=lambda b, t: _restated(b, t, 1))
+
+
+def _rewrite(
+    bench: Bench,
+    make: Callable[[Bench, int], pl.DataFrame],
+    floor_rows: Callable[[Bench, int], pl.DataFrame] | None = None,
+) -> _Numbers:
+    floor_root, root = bench.stored()
+    floor, etl = bench.floor(floor_root), bench.ours(root)
+    floors: list[float] = []
+    ours: list[float] = []
+    for turn in range(bench.repeats):
+        simple = list(by_year((floor_rows or make)(bench, turn)))
+        floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
+        rows = make(bench, turn)
+        ours.append(bench.timed(lambda rows=rows: _commit(etl, rows)))
+    shutil.rmtree(root.parent)
+    return _sides(floors, ours)
+
+
+def _commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
+    """What a run does once it has accepted rows: one commit over all years, progress, catalog."""
+    cursors = etl.cursors()
+
+    def progress(manifest: SyncManifest | None, _: pl.DataFrame) -> ETLProgressManifest:
+        return ETLProgressManifest(
+            last_updated=etl.clock(), symbol_last_dates=cursors, data_version=manifest.version if manifest else 0
+        )
+
+    with etl.manifests.acquire_lock() as token:
+        commit_rows(
+            Transaction(etl.manifests, token),
+            etl.manifests,
+            rows.with_columns(pl.lit(None, pl.Float64).alias("ret")).select(_COLUMNS).sort("symbol", "date"),
+            rows.clear().with_columns(pl.lit(None, pl.Float64).alias("ret")).select(_COLUMNS),
+            gate=etl.validator.gate,
+            provenance=Provenance(),
+            update_progress=progress,
+            tally=Tally(rows["date"].min(), rows["date"].max()),
+        )
+    etl.publish_catalog()
+
+
+_COLUMNS: Final = ["date", "symbol", "open", "high", "low", "close", "volume", "ret", "adj_close"]
+
+
+def _scattered(bench: Bench, turn: int) -> pl.DataFrame:
+    chance = random.Random(turn)
+    years = list(bench.workload.years)[-3:]
+    symbols = chance.sample(bench.workload.names, 50)
+    end = bench.last[-HELD_BACK - 1]
+    rows = bench.fetcher.get_daily_prices(symbols, date(years[0], 1, 1), end)
+    return rows.sample(100, seed=turn).with_columns(pl.col("volume") + 1 + turn)
+
+
+def _restated(bench: Bench, turn: int, count: int) -> pl.DataFrame:
+    symbols = random.Random(turn).sample(bench.workload.names, count)
+    end = bench.last[-HELD_BACK - 1]
+    rows = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), end)
+    return rows.with_columns((pl.col("adj_close") * 0.99).round(4))
+
+
+def reads(bench: Bench) -> _Numbers:
+    """Four questions, warm: milliseconds through each way of asking."""
+    floor_root, root = bench.stored()
+    etl, paths = bench.ours(root), [str(path) for path in FloorStore(floor_root).paths()]
+    symbol = bench.workload.names[bench.workload.symbols // 2]
+    year = bench.workload.last - 1
+    day = bench.workload.sessions(year)[120]
+    questions = {
+        "symbol": (pl.col("symbol") == symbol, f"symbol = '{symbol}'", (symbol, None, None)),
+        "day": (pl.col("date") == day, f"date = DATE '{day}'", (None, day, day)),
+        "year": (
+            pl.col("date").is_between(date(year, 1, 1), date(year, 12, 31)),
+            f"date BETWEEN DATE '{year}-01-01' AND DATE '{year}-12-31'",
+            (None, date(year, 1, 1), date(year, 12, 31)),
+        ),
+    }
+    view, catalog = duckdb.connect(), duckdb.connect(str(etl.catalog.path), read_only=True)
+    view.execute(f"CREATE VIEW daily_prices AS SELECT * FROM read_parquet({paths})")
+    ways: dict[str, dict[str, Callable[[], object]]] = {}
+    for name, (where, sql, (symbols, start, end)) in questions.items():
+        query = f"SELECT * FROM daily_prices WHERE {sql}"
+        ways[name] = {
+            "polars": lambda where=where: pl.scan_parquet(paths).filter(where).collect(),
+            "duckdb": lambda query=query: view.sql(query).pl(),
+            "scan": lambda symbols=symbols, start=start, end=end: etl.scan(symbols, start, end).collect(),
+            "query_sql": lambda query=query: etl.query_sql(query),
+            "catalog": lambda query=query: catalog.sql(query).pl(),
+        }
+    mean, query = pl.col("close").mean(), "SELECT symbol, avg(close) AS close FROM daily_prices GROUP BY symbol"
+    ways["mean"] = {
+        "polars": lambda: pl.scan_parquet(paths).group_by("symbol").agg(mean).collect(),
+        "duckdb": lambda: view.sql(query).pl(),
+        "scan": lambda: etl.scan().group_by("symbol").agg(mean).collect(),
+        "query_sql": lambda: etl.query_sql(query),
+        "catalog": lambda: catalog.sql(query).pl(),
+    }
+    numbers: _Numbers = {}
+    for name, asked in ways.items():
+        spent: dict[str, list[float]] = {way: [] for way in asked}
+        for _ in range(bench.repeats * 2 + 1):
+            for way, ask in asked.items():
+                spent[way].append(bench.timed(ask) * 1000)
+        numbers |= {f"{name}.{way}": _middle(times[1:]) for way, times in spent.items()}
+    for way in ("polars", "duckdb", "scan", "query_sql", "catalog"):
+        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in ways)
+    shutil.rmtree(root.parent)
+    return numbers
+
+
+def memory_increment(bench: Bench) -> _Numbers:
+    """Peak of a process that does one increment, in MB; everything in it counts."""
+    _, root = bench.stored()
+    bench.now = _after(bench.last[-HELD_BACK])
+    before = _peak()
+    bench.ours(root).run_incremental_etl()
+    shutil.rmtree(root.parent)
+    return {"before": before, "peak": _peak()}
+
+
+def memory_backfill(bench: Bench) -> _Numbers:
+    """Peak of a process that backfills all years, in MB; everything in it counts, the rows handed over too."""
+    root = bench.scratch / f"memory-{bench.workload.name}"
+    shutil.rmtree(root, ignore_errors=True)
+    before = _peak()
+    bench.backfill(root, bench.last[-1])
+    shutil.rmtree(root)
+    return {"before": before, "peak": _peak()}
+
+
+CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
+    case.__name__: case
+    for case in (
+        backfill,
+        increment,
+        corrections,
+        restate_1,
+        restate_80,
+        reads,
+        memory_increment,
+        memory_backfill,
+    )
+}
+
+
+def _after(session: date) -> datetime:
+    """Long after this session's close, before the next one's."""
+    return datetime.combine(session + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=6)
+
+
+def _middle(times: list[float]) -> float:
+    return statistics.median(times)
+
+
+def _sides(floors: list[float], ours: list[float]) -> _Numbers:
+    return {"floor": _middle(floors), "ours": _middle(ours), "best_floor": min(floors), "best_ours": min(ours)}
+
+
+def _peak() -> float:
+    """VmHWM in MB. Not `ru_maxrss`: that starts with what the parent process held."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _link_objects(source: str, target: str) -> None:
+    """Copy a file, but link what is never changed in place: floor files and objects are replaced, not rewritten."""
+    if source.endswith(".parquet"):
+        Path(target).hardlink_to(source)
+    else:
+        shutil.copy2(source, target)
+
+
+def main() -> None:
+    case, workload, folder, repeats = sys.argv[1:]
+    print(json.dumps(CASES[case](Bench(WORKLOADS[workload], Path(folder), int(repeats)))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What every test may use: a clean environment, a market, a folder for a store, and a small volume that fills up."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from historical_etl_tests.scenario import Market
+
+_observers: list[Callable[[str], None]] = []
+
+
+def _tell(event: str, _: tuple[object, ...]) -> None:
+    if _observers and (event == "open" or event.startswith("os.")):
+        watching, _observers[:] = _observers[:], []
+        try:
+            for observer in watching:
+                observer(event)
+        finally:
+            _observers[:] = watching
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HISTORICAL_ETL_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def market() -> Market:
+    return Market()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The data folder of a store that does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def watching() -> Callable[[Callable[[str], None]], object]:
+    """Call a function before every change to the file system that this process makes, and every file it opens."""
+    sys.addaudithook(_tell)
+
+    @contextmanager
+    def watch(observer: Callable[[str], None]) -> Iterator[None]:
+        _observers.append(observer)
+        try:
+            yield
+        finally:
+            _observers.remove(observer)
+
+    return watch
+
+
+@pytest.fixture
+def small_volume(tmp_path: Path) -> Iterator[Path | None]:
+    """A file system of its own with 2 MB; None where mounting is not allowed."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    try:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        yield None
+        return
+    if mounted.returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
