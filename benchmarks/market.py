@@ -74,8 +74,8 @@ def prepare(workload: Workload, root: Path) -> Path:
     close = np.exp(rng.normal(3.5, 1.0, workload.symbols))
     for year in workload.years:
         sessions = workload.sessions(year)
-        for number, (names, last) in enumerate(_walks(workload, rng, close, sessions)):
-            frame = _bars(names, sessions, last, workload.last - year, rng)
+        for number, (names, path) in enumerate(_walks(workload, rng, close, sessions)):
+            frame = _bars(names, sessions, path, workload.last - year, rng)
             frame.write_ipc(partial / f"{year}-{number}.arrow")
             recent = frame.filter(pl.col("date") >= sessions[-min(_TAIL, len(sessions))])
             recent.write_ipc(partial / f"{year}-{number}.tail.arrow")
@@ -116,7 +116,12 @@ def _bars(
             "volume": volume,
             "adj_close": np.round(close * 0.98**age, 4),
         }
-    ).with_columns(pl.col("date").cast(pl.Date), pl.col("symbol").cast(pl.String))
+    ).with_columns(
+        pl.col("date").cast(pl.Date),
+        pl.col("symbol").cast(pl.String),
+        # So that the floor stores as many columns as we do, at no cost of its own. We compute it, and drop this one.
+        ret=pl.col("adj_close").pct_change().over("symbol"),
+    )
 
 
 class MarketFetcher:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.symbols import normalize_symbols
@@ -34,7 +34,9 @@ class FilesSettings(BaseSettings):
     are equal up to case need no mapping.
     """
 
-    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}FILES_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=f"{PREFIX}FILES_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     path: str = ""
     columns: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
@@ -58,7 +60,9 @@ class FilesSettings(BaseSettings):
 class Settings(BaseSettings):
     """All settings. See the README's table for what each one does."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     data_dir: Path = Path("data")
     source: str = "sample"
@@ -80,7 +84,10 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_symbols(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(normalize_symbols(value)) if value.strip() else None
+            try:
+                return tuple(normalize_symbols(value)) if value.strip() else None
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None  # so that the message names the variable
         return value
 
     @property
@@ -120,6 +127,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise _refused(error) from None
+    except SettingsError as error:  # the variable of a whole group, HISTORICAL_ETL_FILES, is not JSON
+        raise ConfigurationError(
+            f"A group of settings cannot be read: {error}",
+            where=f"{PREFIX}FILES",
+            todo=f"unset it and set {PREFIX}FILES_PATH and its neighbours instead",
+        ) from None
 
 
 def _refused(error: ValidationError) -> ConfigurationError:

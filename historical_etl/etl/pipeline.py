@@ -6,8 +6,9 @@ it counts the cells that changed.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -27,7 +28,7 @@ from historical_etl.etl.commit import ProgressUpdate, commit_rows
 from historical_etl.etl.fetching import Fetcher, as_source, in_batches
 from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
 from historical_etl.etl.reading import StoredPrices
-from historical_etl.etl.tally import Tally
+from historical_etl.etl.tally import Tally, YearEvent
 from historical_etl.models import ETLProgressManifest, ETLResult, Outcome, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
@@ -120,6 +121,8 @@ class HistoricalETL(StoredPrices):
         start_date: date | datetime | str,
         end_date: date | datetime | str,
         resume: bool = True,  # noqa: FBT001, FBT002 - the published signature
+        *,
+        progress: Callable[[YearEvent], None] | None = None,
     ) -> ETLResult:
         """Fetch, check and commit a range, one year at a time; both ends included.
 
@@ -132,6 +135,7 @@ class HistoricalETL(StoredPrices):
             end_date: last date; sessions that have not closed are left for a later run.
             resume: if this very request (symbols, range, source) was interrupted, leave out the years that it
                 had committed.
+            progress: told of each year as it is started, committed, failed, or left out by `resume`.
 
         Raises:
             ConfigurationError: a malformed symbol or date, an empty list, a reversed range.
@@ -146,7 +150,7 @@ class HistoricalETL(StoredPrices):
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
         done = self._years_done(name) if resume else set[int]()
-        return self._run_windows(request.symbols, windows, publish=True, request=name, done=done)
+        return self._run_windows(request.symbols, windows, publish=True, request=name, done=done, progress=progress)
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
         """Fetch, check and commit one year, as far as it is covered and has closed.
@@ -218,14 +222,20 @@ class HistoricalETL(StoredPrices):
         publish: bool,
         request: str = "",
         done: Collection[int] = (),
+        progress: Callable[[YearEvent], None] | None = None,
     ) -> ETLResult:
         """Commit one window after the other; `request` names a run that can be resumed, `done` its years."""
+        tell = progress or _unheard
         tally = Tally(windows[0].start, windows[-1].end)
         completed = set(done)
         failures: dict[int, HistoricalETLError] = {}
         for window in windows:
+            at = len([year for year in (*completed, *failures) if year <= window.year])
+            step = YearEvent(window.year, "started", at, len(windows), tally.rows)
             if window.year in completed:
+                tell(replace(step, step="resumed"))
                 continue
+            tell(step)
 
             def noted(*_: object, year: int = window.year, **__: object) -> ETLProgressManifest:
                 return self._with_years(request, windows, completed | {year}, "running")
@@ -233,9 +243,11 @@ class HistoricalETL(StoredPrices):
             try:
                 self._run_window(symbols, window, tally, noted)
                 completed.add(window.year)
+                tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
             except HistoricalETLError as error:
                 _log.error("Year %d was not committed: %s", window.year, error)
                 failures[window.year] = error
+                tell(replace(step, step="failed", done=at + 1, error=error))
                 if not _is_of_its_year(error):
                     break
         years = self._with_years(request, windows, completed, "failed" if failures else "completed")
@@ -360,6 +372,10 @@ class HistoricalETL(StoredPrices):
                 "data_version": manifest.version if manifest else 0,
             }
         )
+
+
+def _unheard(_: YearEvent) -> None:
+    """Where nobody asked to be told."""
 
 
 def _is_of_its_year(error: HistoricalETLError) -> bool:

@@ -25,7 +25,7 @@ def first_rows(month: pl.DataFrame) -> pl.DataFrame:
 
 
 def heads(month: pl.DataFrame) -> pl.DataFrame:
-    """The first row of each symbol with all that its `ret` depends on within the month; sorted as `first_rows` asks.
+    """The first row of each symbol with all that its `ret` depends on within the month; sorted by symbol.
 
     Columns `PRICES`, and `unadjusted`: whether the symbol has no `adj_close` in the whole month.
     """
@@ -46,8 +46,9 @@ def with_returns(month: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame
             `ret` it was stored with, as long as its prices are the same.
     """
     known = before.select("symbol", pl.col("close").alias("close_0"), pl.col("adj_close").alias("adj_0"))
-    heads = first_rows(month if stored is None else stored)
-    old = heads.select("symbol", *(pl.col(name).alias(f"{name}_s") for name in ("date", "close", "adj_close", "ret")))
+    old = first_rows(month if stored is None else stored).select(
+        "symbol", *(pl.col(name).alias(f"{name}_s") for name in ("date", "close", "adj_close", "ret"))
+    )
     if stored is None:
         old = old.clear()
     frame = month.join(

@@ -3,11 +3,28 @@
 import time
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Literal
 
+from historical_etl.errors import HistoricalETLError
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
 
-__all__ = ["Tally"]
+__all__ = ["Tally", "YearEvent"]
+
+
+@dataclass(frozen=True)
+class YearEvent:
+    """A step of a run that goes year by year, told while it goes on.
+
+    `done` of `total` years are behind it, one way or the other; `rows` are stored so far; `error` is why a year failed.
+    """
+
+    year: int
+    step: Literal["started", "committed", "failed", "resumed"]
+    done: int
+    total: int
+    rows: int = 0
+    error: HistoricalETLError | None = None
 
 
 @dataclass

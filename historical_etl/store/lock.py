@@ -5,13 +5,14 @@ The lock file also holds a record of its holder, with a fencing token that grows
 reported and replaced.
 """
 
+import fcntl
 import json
 import logging
 import os
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from historical_etl.clock import Clock
 from historical_etl.durable import storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
 
-__all__ = ["Holder", "LockToken", "acquire", "current_holder"]
+__all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,22 @@ def current_holder(lock_file: Path) -> Holder | None:
         return None
 
 
+def live_holder(lock_file: Path) -> Holder | None:
+    """Who holds the lock at this moment, None if nobody does. Nothing is written, and a holder is not disturbed."""
+    holder = current_holder(lock_file)
+    if holder is None or holder.released is not None:
+        return None
+    # Not released: held, or its holder died. Only the kernel knows which, and it answers by giving the lock or not.
+    try:
+        with lock_file.open("rb") as probe:
+            fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return holder
+    return None
+
+
 @contextmanager
 def acquire(
     lock_file: Path, dataset: str, writer_id: str, timeout_seconds: float, clock: Clock
@@ -84,8 +101,13 @@ def acquire(
             raise StorageError("This file system has no kernel locks", where=lock_file) from error
     try:
         holder = _sign(lock_file, writer_id, clock)
-        yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id)
-        _write(lock_file, holder.model_copy(update={"released": clock()}))
+        try:
+            yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id)
+        finally:
+            # After an error too: the next writer must not be told that this one died. And what was committed is not
+            # undone by a record that cannot be written.
+            with suppress(StorageError):
+                _write(lock_file, holder.model_copy(update={"released": clock()}))
     finally:
         lock.release()
 

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from historical_etl.clock import Clock
 from historical_etl.durable import fsync_folder, sha256_of, storage_errors, write_atomic
 from historical_etl.store.layout import Layout
+
+if TYPE_CHECKING:
+    import polars as pl  # not at run time: `status` must start fast
 
 __all__ = ["Quarantine"]
 
@@ -49,7 +51,7 @@ class Quarantine:
             self._explain(entry, name, reason, dataset, checksum, facts)
         return entry
 
-    def keep_rows(self, name: str, rows: pl.DataFrame, reason: str, dataset: str, facts: Facts | None = None) -> Path:
+    def keep_rows(self, name: str, rows: "pl.DataFrame", reason: str, dataset: str, facts: Facts | None = None) -> Path:
         """Keep refused rows as Parquet; `rows` carries a `reasons` column (list of rule names)."""
         buffer = io.BytesIO()
         rows.write_parquet(buffer)

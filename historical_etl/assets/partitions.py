@@ -1,0 +1,70 @@
+"""Which years there are. One partition is one calendar year of the exchange; nothing here knows what is stored."""
+
+from datetime import date
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from dagster import PartitionsDefinition
+
+from historical_etl.clock import Clock
+from historical_etl.errors import ConfigurationError, CoverageError
+from historical_etl.sessions import get_calendar
+from historical_etl.settings import Settings
+from historical_etl.sources.base import Coverage
+
+__all__ = ["YearPartitions", "year_partitions"]
+
+_YEARLY: Final = "0 0 1 1 *"
+
+
+class YearPartitions(dg.TimeWindowPartitionsDefinition):
+    """Calendar years, which refuse a year outside themselves in our words.
+
+    Dagster's own words are "All selected assets must have a PartitionsDefinition containing the passed partition
+    key". Only what the command line and the launchpad call is changed; everywhere else this is its base class, and
+    it travels to other processes as that.
+    """
+
+    def validate_partition_key(self, partition_key: str, context: dg.PartitionLoadingContext) -> None:
+        """Refuse a key that is not one of the years.
+
+        Raises:
+            CoverageError: it is none.
+        """
+        try:
+            super().validate_partition_key(partition_key, context)
+        except dg.DagsterUnknownPartitionError:
+            first, last = self.get_first_partition_key(), self.get_last_partition_key()
+            raise CoverageError(
+                f"Year {partition_key!r} lies outside what can be had: {first} to {last}",
+                where="daily_prices",
+                todo="ask for a year inside it, or choose another source with HISTORICAL_ETL_SOURCE",
+            ) from None
+
+
+def year_partitions(settings: Settings, coverage: Coverage | None, clock: Clock) -> PartitionsDefinition[str]:
+    """The years that can be asked for.
+
+    They begin with the setting `start` or the source's first day, whichever is later. A source with an end bounds
+    them for good; any other goes on to the running year, which the exchange's time zone decides.
+
+    Raises:
+        ConfigurationError: there is none, because `start` lies after all of them.
+    """
+    timezone = get_calendar(settings.exchange).timezone
+    this_year = clock().astimezone(ZoneInfo(timezone)).year
+    first = max(settings.start, coverage.first if coverage else date.min).year
+    last = this_year if coverage is None or coverage.last is None else min(coverage.last.year, this_year)
+    if first > last:
+        raise ConfigurationError(
+            f"No year to fetch: the setting start is {settings.start}, the source ends in {last}",
+            where="HISTORICAL_ETL_START",
+            todo=f"set it to {last}-01-01 or earlier",
+        )
+    if last < this_year:
+        # Without end_offset: the two together count from now, and the years would overshoot (dagster #15306).
+        return YearPartitions(
+            cron_schedule=_YEARLY, fmt="%Y", start=str(first), end=str(last + 1), timezone=timezone
+        )
+    return YearPartitions(cron_schedule=_YEARLY, fmt="%Y", start=str(first), end_offset=1, timezone=timezone)

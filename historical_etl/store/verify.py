@@ -1,0 +1,451 @@
+"""Is what lies on disk what was committed? Every promise of the store, checked; nothing is written, no lock is taken.
+
+A writer may be at work meanwhile. What it may move under the check is judged only once the store holds still: the
+current manifest and the lock's record must be the same before and after, else that part is done again.
+
+The store knows no cursors and no DuckDB, so checks that need them come in as callables.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+from itertools import chain
+from pathlib import Path
+from typing import Final, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
+from historical_etl.errors import CatalogError, HistoricalETLError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.models import DATASET_ID, ETLProgressManifest, Finding, Partition, SyncManifest
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA
+from historical_etl.store.blocks import read_blocks
+from historical_etl.store.lock import current_holder, live_holder
+from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
+
+__all__ = ["StoreFinding", "VerifyReport", "verify_store"]
+
+#: How often the moving part is looked at before a store that never holds still is reported as such.
+_ATTEMPTS: Final = 20
+_PAUSE_SECONDS: Final = 0.1
+_SAMPLE: Final = 3
+_OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
+_RELINK: Final = "run `historical-etl update`: every write puts daily/ in order first"
+_NEXT_WRITE: Final = "nothing: the next write clears it"
+
+
+class StoreFinding(Finding):
+    """A finding about the store, with the next step.
+
+    `error` is damage. `warning` is what a crash or an unfinished run leaves, and the next write puts right.
+    """
+
+    todo: str = ""
+
+
+class VerifyReport(BaseModel):
+    """What a check of the store found; `version` None means that nothing was ever committed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int | None = None
+    years: int = 0
+    rows: int = 0
+    objects: int = 0
+    mode: Literal["full", "quick"] = "full"
+    findings: tuple[StoreFinding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True unless something is damaged."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+def verify_store(
+    manager: ManifestManager,
+    *,
+    quick: bool = False,
+    rebuild_cursors: Callable[[SyncManifest], Mapping[str, date]] | None = None,
+    catalog_version: Callable[[], int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Check the whole store.
+
+    Args:
+        manager: of the store.
+        quick: sizes and structure only; leaves out SHA-256, the rows themselves, and the cursors' dates.
+        rebuild_cursors: computes every symbol's cursor from the data of a version.
+        catalog_version: the version that the catalog file itself shows; raises `CatalogError` if it cannot tell.
+        progress: told how many of how many files are checked.
+
+    Raises:
+        ManifestTooNewError: a newer release wrote the store; it was not looked at.
+        StorageError: the folder cannot be read at all.
+    """
+    check = _Check(manager, quick=quick, rebuild=rebuild_cursors, catalog_version=catalog_version, progress=progress)
+    with storage_errors("verifying the store", manager.layout.root):
+        return check.run()
+
+
+class _Check:
+    def __init__(
+        self,
+        manager: ManifestManager,
+        *,
+        quick: bool,
+        rebuild: Callable[[SyncManifest], Mapping[str, date]] | None,
+        catalog_version: Callable[[], int] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.layout = manager.layout
+        self.manager = manager
+        self.quick = quick
+        self.rebuild = rebuild
+        self.catalog_version = catalog_version
+        self.progress = progress
+        # Objects never change, so one that was found good stays good when the rest is looked at again.
+        self.good: set[tuple[str, str, bool]] = set()
+
+    def run(self) -> VerifyReport:
+        for _ in range(_ATTEMPTS):
+            before = self._state()
+            report = self._once()
+            busy = live_holder(self.layout.lock_file()) is not None
+            if self._state() == before:
+                # What looks unfinished while a writer is at work is simply not finished yet.
+                left = [f for f in report.findings if f.severity == "error" or not busy]
+                return report.model_copy(update={"findings": tuple(left)})
+            time.sleep(_PAUSE_SECONDS)
+        restless = _warning(
+            "store", "it was being written all the time; only files of committed versions were judged", "verify again"
+        )
+        certain = [finding for finding in report.findings if finding.field.startswith("object ")]
+        return report.model_copy(update={"findings": (*certain, restless)})
+
+    def _state(self) -> tuple[bytes | None, object]:
+        path = self.layout.manifest_file()
+        return path.read_bytes() if path.exists() else None, current_holder(self.layout.lock_file())
+
+    def _once(self) -> VerifyReport:
+        manifest, findings = self._pointer()
+        history, more = self._history(manifest)
+        findings += more
+        finished = self._finished(manifest)  # before daily/, which a writer puts in order first
+        findings += chain(self._objects(manifest, history), self._daily(manifest, history, finished=finished))
+        findings += chain(self._leftovers(manifest, history), self._progress(manifest), self._catalog(manifest))
+        return VerifyReport(
+            version=manifest.version if manifest else None,
+            years=len(manifest.partitions) if manifest else 0,
+            rows=manifest.row_count if manifest else 0,
+            objects=len({p.path for m in (*history.values(), *([manifest] if manifest else [])) for p in m.partitions}),
+            mode="quick" if self.quick else "full",
+            findings=tuple(findings),
+        )
+
+    # ── manifests ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pointer(self) -> tuple[SyncManifest | None, list[StoreFinding]]:
+        """The current manifest, or the version that stands in for it."""
+        path = self.layout.manifest_file()
+        try:
+            manifest = parse_manifest(path.read_bytes(), path)
+        except (FileNotFoundError, ManifestCorruptError) as error:
+            if isinstance(error, ManifestTooNewError):
+                raise
+            fallback = self.manager.newest_in_history()
+            if isinstance(error, FileNotFoundError):
+                if fallback is None:
+                    return None, []
+                if fallback.version == 1:
+                    message = "the first commit was interrupted; its version 1 is complete and counts"
+                    return fallback, [_warning(path.name, message, _NEXT_WRITE)]
+                what = "is missing"
+            else:
+                what = error.what if isinstance(error, ManifestCorruptError) else str(error)
+            stands = f"version {fallback.version} stands in for it" if fallback else "and no kept version can be used"
+            todo = "run `historical-etl update`: it restores the manifest" if fallback else "restore it from a backup"
+            return fallback, [_error(path.name, f"the current manifest: {what}; {stands}", todo)]
+        sums = (
+            sum(p.rows for p in manifest.partitions),
+            tuple(p.path for p in manifest.partitions),
+            min((p.first_session for p in manifest.partitions), default=manifest.start_date),
+            max((p.last_session for p in manifest.partitions), default=manifest.end_date),
+        )
+        if sums != (manifest.row_count, manifest.file_paths, manifest.start_date, manifest.end_date):
+            message = "rows, dates or files of the manifest are not those of its partitions"
+            return manifest, [_error(path.name, message, "restore the manifest from `manifests/history/`")]
+        return manifest, []
+
+    def _history(self, current: SyncManifest | None) -> tuple[dict[int, SyncManifest], list[StoreFinding]]:
+        kept: dict[int, SyncManifest] = {}
+        findings: list[StoreFinding] = []
+        newest = current.version if current else 0
+        for version in self.manager.list_versions():
+            path = self.layout.history_file(version)
+            try:
+                manifest = parse_manifest(path.read_bytes(), path)
+            except FileNotFoundError:
+                continue  # vacuumed a moment ago
+            except ManifestCorruptError as error:
+                todo = f"move it away: only version {version} is lost" if version != newest else _RELINK
+                findings.append(_error(f"history {version}", error.what, todo))
+                continue
+            if manifest.version != version:
+                message = f"it holds version {manifest.version}"
+                findings.append(_error(f"history {version}", message, f"move {path} away"))
+            elif version > newest:
+                message = "a commit was interrupted before it counted; its manifest was left behind"
+                findings.append(_warning(f"history {version}", message, _NEXT_WRITE))
+            elif version == newest and manifest != current:
+                message = "it is not the current manifest's copy, though it has the same version"
+                findings.append(_error(f"history {version}", message, f"move {path} away, then `historical-etl update`"))
+            else:
+                kept[version] = manifest
+        if current and not self.layout.history_file(newest).exists():
+            message = "the history lacks the current version"
+            findings.append(_error(f"history {newest}", message, "run `historical-etl update`: it is written again"))
+        return kept, findings
+
+    # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _objects(self, current: SyncManifest | None, history: Mapping[int, SyncManifest]) -> Iterator[StoreFinding]:
+        """The current version's files through and through; those of older versions as bytes."""
+        wanted = {p.path: (p, None) for p in current.partitions} if current else {}
+        for version, manifest in sorted(history.items(), reverse=True):
+            wanted |= {p.path: (p, version) for p in manifest.partitions if p.path not in wanted}
+        for done, (partition, version) in enumerate(wanted.values()):
+            if self.progress:
+                self.progress(done, len(wanted))
+            key = (partition.path, partition.checksum, version is None)
+            if key in self.good:
+                continue
+            faults = list(self._file(partition, version))
+            if not faults:
+                self.good.add(key)
+            yield from faults
+        if self.progress:
+            self.progress(len(wanted), len(wanted))
+
+    def _file(self, partition: Partition, version: int | None) -> Iterator[StoreFinding]:
+        path = self.layout.resolve(partition.path)
+        year = partition.year
+        field = f"object {path.name}"
+        todo = (
+            f"rebuild the year with every symbol: `historical-etl backfill --from {year} --to {year} --no-resume`"
+            if version is None
+            else f"only version {version}, which is not the current one, needs it; restore the file from a backup"
+        )
+        try:
+            size = path.stat().st_size
+            if size != partition.size_bytes:
+                yield _error(field, f"it has {size:,} bytes, {partition.size_bytes:,} were committed", todo)
+            elif not self.quick and sha256_of(path) != partition.checksum:
+                yield _error(field, "its bytes are not those that were committed (SHA-256)", todo)
+            elif version is None:
+                yield from (_error(field, message, todo) for message in self._content(path, partition))
+        except FileNotFoundError:
+            yield _error(field, f"the file of {year} is missing", todo)
+        except OSError as error:
+            yield _error(field, f"it cannot be read: {error.strerror}", "check its permissions and this volume (dmesg)")
+
+    def _content(self, path: Path, partition: Partition) -> Iterator[str]:
+        try:
+            blocks = read_blocks(path)
+            schema = pl.read_parquet_schema(path)
+        except HistoricalETLError as error:
+            yield error.what
+            return
+        if list(schema.items()) != list(SCHEMA.items()):
+            yield f"its columns are {', '.join(f'{name} {dtype}' for name, dtype in schema.items())}"
+            return
+        rows = sum(block.rows for block in blocks)
+        if rows != partition.rows:
+            yield f"it has {rows:,} rows, the manifest says {partition.rows:,}"
+        if not blocks:
+            return
+        if {block.year for block in blocks} != {partition.year}:
+            yield f"it holds rows of {blocks[0].year}"
+        span = blocks[0].first, blocks[-1].last
+        if span != (partition.first_session, partition.last_session):
+            named = f"{partition.first_session} to {partition.last_session}"
+            yield f"its rows run from {span[0]} to {span[1]}, the manifest says {named}"
+        if self.quick:
+            return
+        symbols: set[str] = set()
+        for block in blocks:  # a month at a time: a year of 10,000 symbols need not fit in memory
+            try:
+                month = block.read()
+            except HistoricalETLError as error:
+                yield f"month {block.month}: {error.what}"
+                continue
+            symbols |= set(month.get_column("symbol").drop_nulls().unique())
+            if fault := _disorder(month):
+                yield f"month {block.month}: {fault}"
+            days = month.get_column("date")
+            if (month.height, days.min(), days.max()) != (block.rows, block.first, block.last):
+                yield f"month {block.month}: its rows are not what its footer says"
+        if len(symbols) != partition.symbols:
+            yield f"it has {len(symbols):,} symbols, the manifest says {partition.symbols:,}"
+
+    def _finished(self, current: SyncManifest | None) -> bool:
+        """Whether the run that made the current version came as far as saving progress, thus behind daily/."""
+        progress = self._read_progress()
+        return isinstance(progress, ETLProgressManifest) and progress.data_version == (current.version if current else 0)
+
+    def _daily(
+        self, current: SyncManifest | None, history: Mapping[int, SyncManifest], *, finished: bool
+    ) -> Iterator[StoreFinding]:
+        partitions = {p.year: p for p in current.partitions} if current else {}
+        known = {p.checksum for m in history.values() for p in m.partitions}
+        late = _error if finished else _warning
+        for year, partition in partitions.items():
+            target, wanted = self.layout.daily_file(year), self.layout.resolve(partition.path)
+            field = f"daily/{target.name}"
+            if not target.exists():
+                yield late(field, "it is missing", _RELINK)
+            elif not wanted.exists() or target.samefile(wanted):
+                continue  # a missing object is told of already
+            elif target.stat().st_size == partition.size_bytes and (
+                self.quick or sha256_of(target) == partition.checksum
+            ):
+                continue  # a copy, where links are impossible
+            elif sha256_of(target) in known or any(
+                target.samefile(path) for path in self.layout.objects.glob(f"{year}-*.parquet")
+            ):
+                yield late(field, "it shows an older version of the year", _RELINK)
+            else:
+                message = "it was edited or replaced from outside; the committed file of the year is intact in objects/"
+                yield _error(field, message, f"{_RELINK}, and keeps this file in quarantine/")
+        for path in sorted(self.layout.daily.glob("*.parquet")):
+            if not (path.stem.isdigit() and int(path.stem) in partitions):
+                todo = "move it out of daily/, where readers take it for data"
+                yield _error(f"daily/{path.name}", "the current version has no such year", todo)
+
+    def _leftovers(self, current: SyncManifest | None, history: Mapping[int, SyncManifest]) -> Iterator[StoreFinding]:
+        layout = self.layout
+        folders = (
+            *(layout.objects, layout.daily, layout.manifests, layout.history_folder()),
+            *(layout.progress_folder, layout.catalog.parent),
+        )
+        temps = sorted(temp for folder in folders for temp in folder.glob(f".*{TEMP_SUFFIX}*"))
+        if temps:
+            yield _warning("temp files", "an interrupted run left them", _NEXT_WRITE, temps)
+        versions = self.manager.list_versions()
+        if current and set(versions) - set(history) - set(range(current.version, max(versions, default=0) + 1)):
+            return  # what a damaged version needs is unknown
+        named = {layout.resolve(p.path).name for m in history.values() for p in m.partitions}
+        named |= {layout.resolve(p.path).name for p in current.partitions} if current else set()
+        orphans = [path for path in sorted(layout.objects.glob("*.parquet")) if path.name not in named]
+        ours = [path for path in orphans if _OBJECT.fullmatch(path.name)]
+        if ours:
+            yield _warning("orphans", "files in objects/ that no kept version names", _NEXT_WRITE, ours)
+        if foreign := [path for path in orphans if path not in ours]:
+            yield _warning("objects/", "files that no commit wrote", "move them elsewhere", foreign)
+
+    # ── what follows from the manifest ─────────────────────────────────────────────────────────────────────────────
+
+    def _read_progress(self) -> ETLProgressManifest | str | None:
+        """The saved progress, or what is wrong with it. Not `load_progress`, which moves a damaged file aside."""
+        try:
+            return ETLProgressManifest.model_validate_json(self.layout.progress_file().read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            return error.errors()[0]["msg"]
+
+    def _progress(self, current: SyncManifest | None) -> Iterator[StoreFinding]:
+        progress = self._read_progress()
+        field, again = "progress", "run `historical-etl update`: cursors are rebuilt from the data"
+        if isinstance(progress, str):
+            yield _error(field, f"it is damaged: {progress}", again)
+            return
+        if current is None:
+            return
+        if progress is None or progress.data_version < current.version:
+            yield _warning(field, f"it is behind version {current.version}: a run was interrupted", again)
+            return
+        if progress.data_version > current.version:
+            message = f"it describes version {progress.data_version}, ahead of the data's {current.version}"
+            yield _error(field, message, again)
+            return
+        cursors = progress.symbol_last_dates
+        ahead = [f"{symbol} {day}" for symbol, day in cursors.items() if day > current.end_date]
+        if ahead:
+            yield _error(field, f"cursors are ahead of the data's last session {current.end_date}", again, ahead)
+        elif self.rebuild and not self.quick:
+            yield from self._cursors(current, cursors)
+
+    def _cursors(self, current: SyncManifest, cursors: Mapping[str, date]) -> Iterator[StoreFinding]:
+        assert self.rebuild is not None  # noqa: S101 - the caller's condition
+        try:
+            true = self.rebuild(current)
+        except (HistoricalETLError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return  # a file that cannot be read is told of already
+        wrong = sorted(symbol for symbol in true.keys() | cursors.keys() if true.get(symbol) != cursors.get(symbol))
+        if wrong:
+            told = [f"{symbol} at {cursors.get(symbol)}, by the data {true.get(symbol)}" for symbol in wrong]
+            ahead = any(cursors.get(s, date.min) > true.get(s, date.min) for s in wrong)
+            level, todo = (_error if ahead else _warning), f"remove {self.layout.progress_file()}: it is rebuilt"
+            yield level("progress", "cursors are not those that follow from the data", todo, told)
+
+    def _catalog(self, current: SyncManifest | None) -> Iterator[StoreFinding]:
+        if current is None:
+            return
+        path, pointer = self.layout.catalog, read_catalog_pointer(self.layout)
+        field, again = f"catalog {path.name}", "run `historical-etl update`: it publishes the catalog"
+        if pointer is None or not path.is_file():
+            yield _warning(field, "it was not published yet", again)
+        elif pointer.version > current.version:
+            yield _error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", again)
+        elif pointer.objects != str(self.layout.objects):
+            yield _warning(field, f"its data has moved: it reads {pointer.objects}", again)
+        elif pointer.version < current.version:
+            yield _warning(field, f"it shows version {pointer.version}, the store has {current.version}", again)
+        elif self.catalog_version:
+            remove = f"remove {path}, then run `historical-etl update`"
+            try:
+                shown = self.catalog_version()
+            except CatalogError as error:
+                yield _error(field, error.what, remove)
+                return
+            if shown != pointer.version:
+                yield _error(field, f"the file shows version {shown}, not {pointer.version}", remove)
+
+
+def _disorder(month: pl.DataFrame) -> str | None:
+    """What is wrong with the keys of a month, which must ascend by (symbol, date)."""
+    if any(month.get_column(key).null_count() for key in PRIMARY_KEYS):
+        return "rows without a date or symbol"
+    symbol, day = pl.col("symbol"), pl.col("date")
+    same = symbol == symbol.shift()
+    repeated, ascends = month.select(
+        (same & (day == day.shift())).sum().alias("repeated"),
+        ((symbol > symbol.shift()) | (same & (day >= day.shift()))).all().alias("ascends"),
+    ).row(0)
+    if repeated:
+        return f"{repeated} key(s) (date, symbol) come twice"
+    return None if ascends else "rows do not ascend by symbol and date"
+
+
+def _error(field: str, message: str, todo: str, items: Iterable[object] = ()) -> StoreFinding:
+    return _finding("error", field, message, todo, items)
+
+
+def _warning(field: str, message: str, todo: str, items: Iterable[object] = ()) -> StoreFinding:
+    return _finding("warning", field, message, todo, items)
+
+
+def _finding(
+    severity: Literal["error", "warning"], field: str, message: str, todo: str, items: Iterable[object]
+) -> StoreFinding:
+    named = [str(item.name if isinstance(item, Path) else item) for item in items]
+    return StoreFinding(
+        field=field,
+        message=message,
+        severity=severity,
+        count=max(1, len(named)),
+        sample=tuple(named[:_SAMPLE]),
+        todo=todo,
+    )
