@@ -1,7 +1,7 @@
 """Which years there are. One partition is one calendar year of the exchange; nothing here knows what is stored."""
 
 from datetime import date
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -12,6 +12,10 @@ from historical_etl.errors import ConfigurationError, CoverageError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import Settings
 from historical_etl.sources.base import Coverage
+
+if TYPE_CHECKING:
+    # Dagster passes it to a method it documents, but does not export its type.
+    from dagster._core.definitions.partitions.context import PartitionLoadingContext
 
 __all__ = ["YearPartitions", "year_partitions"]
 
@@ -26,7 +30,7 @@ class YearPartitions(dg.TimeWindowPartitionsDefinition):
     it travels to other processes as that.
     """
 
-    def validate_partition_key(self, partition_key: str, context: dg.PartitionLoadingContext) -> None:
+    def validate_partition_key(self, partition_key: str, context: "PartitionLoadingContext") -> None:
         """Refuse a key that is not one of the years.
 
         Raises:

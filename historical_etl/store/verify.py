@@ -109,6 +109,7 @@ class _Check:
         self.good: set[tuple[str, str, bool]] = set()
 
     def run(self) -> VerifyReport:
+        report = VerifyReport()
         for _ in range(_ATTEMPTS):
             before = self._state()
             report = self._once()
@@ -154,7 +155,7 @@ class _Check:
         except (FileNotFoundError, ManifestCorruptError) as error:
             if isinstance(error, ManifestTooNewError):
                 raise
-            fallback = self.manager.newest_in_history()
+            fallback = self._fallback()
             if isinstance(error, FileNotFoundError):
                 if fallback is None:
                     return None, []
@@ -177,6 +178,14 @@ class _Check:
             message = "rows, dates or files of the manifest are not those of its partitions"
             return manifest, [_error(path.name, message, "restore the manifest from `manifests/history/`")]
         return manifest, []
+
+    def _fallback(self) -> SyncManifest | None:
+        try:
+            return self.manager.load_manifest()
+        except ManifestTooNewError:
+            raise
+        except ManifestCorruptError:
+            return None
 
     def _history(self, current: SyncManifest | None) -> tuple[dict[int, SyncManifest], list[StoreFinding]]:
         kept: dict[int, SyncManifest] = {}
@@ -332,8 +341,9 @@ class _Check:
         temps = sorted(temp for folder in folders for temp in folder.glob(f".*{TEMP_SUFFIX}*"))
         if temps:
             yield _warning("temp files", "an interrupted run left them", _NEXT_WRITE, temps)
-        versions = self.manager.list_versions()
-        if current and set(versions) - set(history) - set(range(current.version, max(versions, default=0) + 1)):
+        newest = current.version if current else 0
+        damaged = [v for v in self.manager.list_versions() if v not in history and (not current or v < newest)]
+        if damaged or (not current and layout.manifest_file().exists()):
             return  # what a damaged version needs is unknown
         named = {layout.resolve(p.path).name for m in history.values() for p in m.partitions}
         named |= {layout.resolve(p.path).name for p in current.partitions} if current else set()

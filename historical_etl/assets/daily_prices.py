@@ -1,0 +1,186 @@
+"""`daily_prices`: the bars of each year, fetched, judged and committed. One run does one year or a range of them.
+
+Every year is a commit of its own. Dagster writes the events of a range when its step ends well; a step that ends
+badly reports the years that it had committed by itself, so that a year shows as materialized if and only if it is in
+the store. What a `kill -9` leaves unreported is found by `report_unseen_years`.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+from dagster import PartitionsDefinition
+from pydantic import Field
+
+from historical_etl.assets.reporting import COLUMN_SCHEMA, PRICES_KEY, YearReport, outcome_table, unfetched
+from historical_etl.errors import (
+    ConfigurationError,
+    HistoricalETLError,
+    LockNotHeldError,
+    LockTimeoutError,
+    ManifestCorruptError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    StorageError,
+)
+from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.models import ETLResult, SyncManifest, combined_checksum
+from historical_etl.resources import PriceSourceResource, StoreResource
+
+__all__ = ["YearConfig", "build_daily_prices"]
+
+#: What would meet the next year too: trying it would only cost time, or anger the source.
+_ENDS_THE_RUN = (RateLimitedError, StorageError, LockTimeoutError, LockNotHeldError, ManifestCorruptError)
+
+
+class YearConfig(dg.Config):
+    """What a run may narrow."""
+
+    symbols: list[str] | None = Field(
+        default=None, description="Only these; rows of others stay as they are. Default: the universe of each year."
+    )
+
+
+def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset, over the years that the source covers."""
+
+    @dg.asset(
+        key=PRICES_KEY,
+        partitions_def=years,
+        # 27 runs are five minutes of overhead, and would ask a vendor 27 times for what one request gives.
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="prices",
+        kinds={"polars", "parquet"},
+        metadata={"dagster/column_schema": COLUMN_SCHEMA},
+        description="Daily bars of one calendar year: `data/historical/daily/<year>.parquet`.",
+    )
+    def daily_prices(
+        context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource
+    ) -> dg.MaterializeResult[None]:
+        etl = store.open(source.open(), context.run_id)
+        run = _Years(context, etl)
+        run.fill(context.partition_keys, config.symbols)
+        return run.finish()
+
+    return daily_prices
+
+
+class _Years:
+    """The years of one run: those committed, each with its report, and those that failed."""
+
+    def __init__(self, context: dg.AssetExecutionContext, etl: HistoricalETL) -> None:
+        self._context = context
+        self._etl = etl
+        self._committed: dict[str, YearReport] = {}
+        self._failed: dict[str, HistoricalETLError] = {}
+        self._untried: list[str] = []
+
+    def fill(self, keys: Iterable[str], symbols: list[str] | None) -> None:
+        """Commit one year after the other; a bad one does not stop the others."""
+        waiting = list(keys)
+        try:
+            while waiting and not self._untried:
+                key = waiting.pop(0)
+                try:
+                    self._fill_year(key, symbols)
+                except HistoricalETLError as error:
+                    self._context.log.error(f"{key} was not committed: {error}")
+                    self._failed[key] = error
+                    if isinstance(error, _ENDS_THE_RUN):
+                        self._untried = waiting
+        except BaseException:
+            # SIGTERM comes as one that is no Exception.
+            self._report_committed()
+            raise
+
+    def finish(self) -> dg.MaterializeResult[None]:
+        """Report everything; Dagster then writes one event for each year of the run.
+
+        Raises:
+            Failure: a year failed, or lacks symbols for reasons of the source.
+        """
+        incomplete = {key: lacking for key, report in self._committed.items() if (lacking := _lacking(report))}
+        if self._failed or incomplete:
+            self._report_committed()
+            raise self._failure(incomplete)
+        for key, report in self._committed.items():
+            self._context.add_asset_metadata(report.metadata, partition_key=key)
+        checksums = [report.partition.checksum for report in self._committed.values()]
+        # One run has one data version for all its years. Over a range it changes when any of them does.
+        version = checksums[0] if len(checksums) == 1 else combined_checksum(checksums)
+        return dg.MaterializeResult(data_version=dg.DataVersion(version))
+
+    def _fill_year(self, key: str, symbols: list[str] | None) -> None:
+        result = self._etl.run_year(int(key), symbols, publish=False)
+        manifest = self._etl.manifest()
+        partition = manifest.partition(int(key)) if manifest else None
+        if manifest is None or partition is None or result.symbols_processed == 0:
+            raise _nothing_came(key, result)
+        self._committed[key] = report = YearReport.of(self._etl, manifest, partition, result)
+        self._context.log.info(
+            f"{key}: {partition.rows} rows of {partition.symbols} symbols, {partition.first_session} to"
+            f" {partition.last_session}, version {report.version}{'' if result.changed else ', unchanged'}"
+        )
+        self._report_neighbours(manifest, result)
+
+    def _report_neighbours(self, manifest: SyncManifest, result: ETLResult) -> None:
+        """A commit can change the first `ret` of the year after it, which this run may not be about."""
+        for year in result.years_written:
+            partition = manifest.partition(year)
+            if partition is not None and str(year) not in self._context.partition_keys:
+                event = YearReport.of(self._etl, manifest, partition, result).materialization(
+                    "Changed by a commit to the year before it"
+                )
+                self._context.log_event(event)
+
+    def _report_committed(self) -> None:
+        for report in self._committed.values():
+            self._context.log_event(report.materialization())
+
+    def _failure(self, incomplete: Mapping[str, str]) -> dg.Failure:
+        troubles = {key: str(error) for key, error in self._failed.items()} | dict(incomplete)
+        if self._untried:
+            troubles[_span(self._untried)] = "not tried, because the same would have met it"
+        good = [key for key in self._committed if key not in incomplete]
+        lines = [f"{key}: {trouble}" for key, trouble in sorted(troubles.items())]
+        lines.append(f"Committed and complete: {', '.join(good) or 'none'}.")
+        if self._committed:
+            lines.append("price_catalog does not show these commits until it is materialized.")
+        count = len(self._failed) + len(self._untried)
+        title = f"{count} of {count + len(self._committed)} years failed" if count else "Symbols are missing"
+        metadata: dict[str, dg.MetadataValue] = {
+            "years_failed": dg.MetadataValue.json([*self._failed, *self._untried]),
+            "years_incomplete": dg.MetadataValue.json(list(incomplete)),
+            "years_committed": dg.MetadataValue.json(list(self._committed)),
+        }
+        for key in incomplete:
+            result = self._committed[key].result
+            if result is not None:
+                metadata[f"missing_in_{key}"] = outcome_table(result, unfetched(result))
+        return dg.Failure(
+            f"{title}.\n" + "\n".join(lines),
+            metadata,
+            allow_retries=all(error.retryable for error in self._failed.values()),
+        )
+
+
+def _lacking(report: YearReport) -> str:
+    """What a committed year lacks for reasons of the source; empty if nothing."""
+    lacking = unfetched(report.result) if report.result else {}
+    if not lacking:
+        return ""
+    names = ", ".join(f"{symbol} ({outcome.value})" for symbol, outcome in list(lacking.items())[:5])
+    return f"committed, but {len(lacking)} symbol(s) did not come: {names}{', …' if len(lacking) > 5 else ''}"
+
+
+def _nothing_came(key: str, result: ETLResult) -> HistoricalETLError:
+    kinds = sorted({outcome.value for outcome in result.outcomes.values()})
+    first = next(iter(result.details.values()), "")
+    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{f'; {first}' if first else ''}"
+    todo = "check the symbols and what the source covers; what was stored stands"
+    if unfetched(result):
+        return ProviderUnavailableError(message, where=key, todo=todo)
+    return ConfigurationError(message, where=key, todo=todo)
+
+
+def _span(keys: list[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]}-{keys[-1]}"

@@ -1,0 +1,201 @@
+"""What Dagster is told of a committed year, and how failures reach it. Facts come from the manifest and the result."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import dagster as dg
+import polars as pl
+
+from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA
+
+__all__ = [
+    "CATALOG_KEY",
+    "COLUMN_SCHEMA",
+    "PRICES_KEY",
+    "Metadata",
+    "YearReport",
+    "as_failure",
+    "markdown_table",
+    "outcome_table",
+    "report_unseen_years",
+    "unfetched",
+]
+
+PRICES_KEY: Final = dg.AssetKey("daily_prices")
+CATALOG_KEY: Final = dg.AssetKey("price_catalog")
+#: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
+_TROUBLE: Final = (Outcome.RATE_LIMITED, Outcome.ERROR)
+_PREVIEW_ROWS: Final = 5
+#: The most symbols that a table names; the number of all is beside it.
+_TABLE_ROWS: Final = 100
+_TYPES: Final = {"Date": "date", "String": "string", "Float64": "double"}
+_MEANING: Final = {
+    "date": "The exchange's local session",
+    "symbol": "Upper case",
+    "volume": "Shares; fractional ones are reported since 2026",
+    "ret": "Total return since the symbol's previous stored session; 0.01 is 1 %",
+    "adj_close": "Close adjusted for splits and dividends, as the source delivers it",
+}
+
+Metadata = Mapping[str, dg.MetadataValue[object]]
+
+COLUMN_SCHEMA: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn(
+            name,
+            _TYPES[str(dtype)],
+            description=_MEANING.get(name),
+            constraints=dg.TableColumnConstraints(nullable=name not in {*PRIMARY_KEYS, "close", "volume"}),
+        )
+        for name, dtype in SCHEMA.items()
+    ],
+    constraints=dg.TableConstraints(other=[f"one row for each ({', '.join(PRIMARY_KEYS)})"]),
+)
+
+
+@dataclass(frozen=True)
+class YearReport:
+    """One committed year, and the run that committed it (None: not known, found in the store)."""
+
+    partition: Partition
+    version: int
+    metadata: Metadata
+    result: ETLResult | None = None
+
+    @classmethod
+    def of(
+        cls, etl: HistoricalETL, manifest: SyncManifest, partition: Partition, result: ETLResult | None = None
+    ) -> "YearReport":
+        """The report on a partition of `manifest`."""
+        metadata = _stored_facts(etl, manifest, partition)
+        if result is not None:
+            metadata |= _run_facts(result, partition.year)
+        return cls(partition, manifest.version, metadata, result)
+
+    @property
+    def key(self) -> str:
+        """The partition key."""
+        return str(self.partition.year)
+
+    @property
+    def data_version(self) -> dg.DataVersion:
+        """Equal bytes, equal version: an unchanged year is visibly unchanged."""
+        return dg.DataVersion(self.partition.checksum)
+
+    def materialization(self, description: str | None = None) -> dg.AssetMaterialization:
+        """The event that shows this year as materialized."""
+        return dg.AssetMaterialization(
+            PRICES_KEY,
+            description=description,
+            partition=self.key,
+            metadata=self.metadata,
+            tags={"dagster/data_version": self.data_version.value, "dagster/data_version_is_user_provided": "true"},
+        )
+
+
+def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years: Iterable[str]) -> list[str]:
+    """Tell Dagster of committed years that its last event on them does not describe; returns their keys.
+
+    They were committed by the command line, or by a run that was killed between its commit and its end: Dagster
+    writes the events of a range when its step ends.
+
+    Args:
+        instance: where events are kept.
+        etl: the store.
+        years: the keys that Dagster knows; others are left alone.
+    """
+    manifest = etl.manifest()
+    known = set(years)
+    unseen = [
+        partition
+        for partition in (manifest.partitions if manifest else ())
+        if str(partition.year) in known and _last_checksum(instance, str(partition.year)) != partition.checksum
+    ]
+    if manifest is not None:
+        for partition in unseen:
+            event = YearReport.of(etl, manifest, partition).materialization("Found in the store")
+            instance.report_runless_asset_event(event)
+    return [str(partition.year) for partition in unseen]
+
+
+def unfetched(result: ETLResult) -> dict[str, Outcome]:
+    """The symbols that the source did not deliver for its own reasons."""
+    return {symbol: outcome for symbol, outcome in result.outcomes.items() if outcome in _TROUBLE}
+
+
+def as_failure(error: HistoricalETLError) -> dg.Failure:
+    """How one of our errors ends a step; it is retried only where asking again may help."""
+    facts = {"error": type(error).__name__, "where": error.where or "", "next": error.todo}
+    return dg.Failure(
+        str(error), {name: dg.MetadataValue.text(fact) for name, fact in facts.items()}, allow_retries=error.retryable
+    )
+
+
+def outcome_table(result: ETLResult, outcomes: Mapping[str, Outcome]) -> dg.TableMetadataValue:
+    """Symbols, what became of them, and why."""
+    records = [
+        dg.TableRecord({"symbol": symbol, "outcome": outcome.value, "why": result.details.get(symbol, "")})
+        for symbol, outcome in list(outcomes.items())[:_TABLE_ROWS]
+    ]
+    columns = [dg.TableColumn(name, "string") for name in ("symbol", "outcome", "why")]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
+    """A small table as Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+
+
+def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partition) -> dict[str, dg.MetadataValue]:
+    return {
+        "dagster/partition_row_count": dg.MetadataValue.int(partition.rows),
+        "dagster/uri": dg.MetadataValue.url(etl.layout.daily_file(partition.year).as_uri()),
+        "symbols": dg.MetadataValue.int(partition.symbols),
+        "first_session": dg.MetadataValue.text(str(partition.first_session)),
+        "last_session": dg.MetadataValue.text(str(partition.last_session)),
+        "bytes": dg.MetadataValue.int(partition.size_bytes),
+        "checksum": dg.MetadataValue.text(partition.checksum),
+        "version": dg.MetadataValue.int(manifest.version),
+        "file": dg.MetadataValue.path(str(etl.layout.daily_file(partition.year))),
+        "preview": _preview(etl, partition.year),
+    }
+
+
+def _run_facts(result: ETLResult, year: int) -> dict[str, dg.MetadataValue]:
+    missing = {symbol: outcome for symbol, outcome in result.outcomes.items() if outcome is not Outcome.OK}
+    facts: dict[str, dg.MetadataValue] = {
+        "changed": dg.MetadataValue.bool(year in result.years_written),
+        "refused_rows": dg.MetadataValue.int(result.rows_rejected),
+        "corrections": dg.MetadataValue.int(result.corrections),
+        "symbols_missing": dg.MetadataValue.int(len(missing)),
+    }
+    if result.rejected_by_reason:
+        facts["refused_by_reason"] = dg.MetadataValue.json(result.rejected_by_reason)
+    if result.quarantine_paths:
+        facts["quarantine"] = dg.MetadataValue.json(list(result.quarantine_paths))
+    if missing:
+        facts["missing"] = outcome_table(result, missing)
+    if result.disk_warnings:
+        facts["disk_warnings"] = dg.MetadataValue.text("\n".join(result.disk_warnings))
+    return facts
+
+
+def _preview(etl: HistoricalETL, year: int) -> dg.MarkdownMetadataValue:
+    rows = etl.scan(start=date(year, 1, 1), end=date(year, 12, 31)).head(_PREVIEW_ROWS).collect()
+    return markdown_table(rows.columns, rows.with_columns(pl.col(pl.Float64).round(6)).iter_rows())
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _last_checksum(instance: dg.DagsterInstance, key: str) -> object:
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(PRICES_KEY, asset_partitions=[key]), limit=1)
+    event = records.records[0].asset_materialization if records.records else None
+    return event.metadata["checksum"].value if event and "checksum" in event.metadata else None

@@ -1,0 +1,179 @@
+"""How the command line speaks: two streams, one JSON document, errors of one form. No command is known here."""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from historical_etl.errors import HistoricalETLError
+from historical_etl.settings import Settings, load_settings
+
+__all__ = ["Failure", "Terminal", "cleaned", "duration", "megabytes", "ranges"]
+
+#: Wide enough that a table in a pipe or a file is never cut.
+_PIPE_WIDTH = 10_000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as it is shown: what, where, and the next step."""
+
+    kind: str
+    message: str
+    where: str | None = None
+    todo: str = ""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """How an error of ours, or an unexpected one, is shown."""
+        notes = tuple(getattr(error, "__notes__", ()))
+        kind = type(error).__name__
+        if isinstance(error, HistoricalETLError):
+            return cls(kind, error.what, error.where, error.todo, notes)
+        todo = "run it again with --verbose to see the traceback, and report it"
+        return cls(kind, f"Unexpected {kind}: {error}"[:1000], None, todo, notes)
+
+
+@dataclass
+class Terminal:
+    """The two streams of one call, and what its global options say."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    data_dir: Path | None = None
+    shown_elsewhere: set[str] = field(default_factory=set[str])
+
+    @cached_property
+    def out(self) -> Console:
+        """Data."""
+        return Console(
+            file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH
+        )
+
+    @cached_property
+    def err(self) -> Console:
+        """Everything that is not data."""
+        return Console(file=sys.stderr, highlight=False, markup=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """From the environment; `--data-dir` goes before it.
+
+        Raises:
+            ConfigurationError: a setting is wrong.
+        """
+        return load_settings().changed({"data_dir": self.data_dir} if self.data_dir else {})
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line for the reader, on stderr; not with --quiet."""
+        if not self.quiet:
+            self.err.print(Text(cleaned(text), style=style), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that even --quiet shows."""
+        self.err.print(Text.assemble(("warning: ", "yellow"), cleaned(text)), soft_wrap=True)
+
+    def json(self, document: object) -> None:
+        """One JSON document on stdout."""
+        sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+
+    def fail(self, failure: Failure) -> None:
+        """Show why the command failed: as JSON on stdout with --json, else on stderr."""
+        if self.as_json:
+            document: dict[str, object] = {
+                "error": failure.kind,
+                "message": failure.message,
+                "where": failure.where,
+                "next": failure.todo or None,
+            }
+            self.json(document | ({"notes": list(failure.notes)} if failure.notes else {}))
+            return
+        self.err.print(Text.assemble(("error: ", "bold red"), cleaned(failure.message)), soft_wrap=True)
+        for note in failure.notes:
+            self.err.print(Text(f"       {cleaned(note)}"), soft_wrap=True)
+        if failure.where:
+            self.err.print(Text.assemble(("where: ", "bold"), cleaned(failure.where)), soft_wrap=True)
+        if failure.todo:
+            self.err.print(Text.assemble(("next:  ", "bold green"), cleaned(failure.todo)), soft_wrap=True)
+
+    def trace(self) -> None:
+        """The traceback of the error being handled, on stderr."""
+        self.err.print(Text(traceback.format_exc()), soft_wrap=True)
+
+    @contextmanager
+    def busy(self, doing: str) -> Generator[None, None, None]:
+        """A spinner on stderr while the block works; nothing where nobody looks."""
+        if self.quiet or not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(Text(doing)):
+            yield
+
+    @contextmanager
+    def listening(self) -> Generator[None, None, None]:
+        """Show what the library logs, on stderr: warnings, or with --verbose everything, with --quiet errors."""
+        logger = logging.getLogger("historical_etl")
+        before = logger.level, logger.propagate
+        handler = _Handler(self)
+        logger.addHandler(handler)
+        logger.setLevel(logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.WARNING)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.level, logger.propagate = before
+            logger.setLevel(before[0])
+
+
+class _Handler(logging.Handler):
+    """Prints through the console, which knows of progress bars."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR and record.name in self._terminal.shown_elsewhere:
+            return
+        style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else "dim"
+        level = record.levelname.lower()
+        text = Text.assemble((f"{level}: ", style), cleaned(record.getMessage()))
+        self._terminal.err.print(text, soft_wrap=True)
+
+
+def cleaned(text: str) -> str:
+    """`text` without what could steer a terminal; line breaks and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.2f} MB"  # noqa: PLR2004 - where GB begin
+
+
+def duration(seconds: float) -> str:
+    """A duration for people."""
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))  # noqa: PLR2004 - a minute
+
+
+def ranges(years: list[int]) -> str:
+    """Years as people write them: 2000-2004, 2007."""
+    parts: list[list[int]] = []
+    for year in sorted(years):
+        if parts and parts[-1][-1] == year - 1:
+            parts[-1].append(year)
+        else:
+            parts.append([year])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in parts)
