@@ -5,7 +5,7 @@ nothing before it is asked: a lock or a connection is never held while a step fe
 subclass that overrides one method, and hand it to `build_defs`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +18,10 @@ from pydantic import Field
 from historical_etl.catalog.views import quote_text
 from historical_etl.clock import system_clock
 from historical_etl.errors import CatalogError
-from historical_etl.etl.fetching import Fetcher
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.settings import Settings, load_settings
+from historical_etl.sources.base import PriceSource
 from historical_etl.sources.fetcher import UnifiedDataFetcher
-from historical_etl.store.layout import Layout
 
 __all__ = ["CatalogResource", "PriceSourceResource", "StoreResource"]
 
@@ -45,11 +44,11 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         """The time, by which sessions count as closed."""
         return system_clock()
 
-    def open(self, fetcher: Fetcher, run_id: str = "") -> HistoricalETL:
+    def open(self, source: PriceSource, run_id: str = "") -> HistoricalETL:
         """The library's object for this store; `run_id` tells others who holds the lock."""
         settings = self.settings()
         writer = f"dagster run {run_id}" if run_id else "dagster"
-        return HistoricalETL.open(settings.data_dir, fetcher, clock=self.now, settings=settings, writer_id=writer)
+        return HistoricalETL.open(settings.data_dir, source, clock=self.now, settings=settings, writer_id=writer)
 
 
 class PriceSourceResource(dg.ConfigurableResource["PriceSourceResource"]):
@@ -57,7 +56,7 @@ class PriceSourceResource(dg.ConfigurableResource["PriceSourceResource"]):
 
     provider: str = Field(default="", description="Name of the source. Empty: the setting HISTORICAL_ETL_SOURCE.")
 
-    def open(self) -> Fetcher:
+    def open(self) -> PriceSource:
         """The source.
 
         Raises:
@@ -75,7 +74,7 @@ class CatalogResource(DuckDBResource):
     """
 
     @contextmanager
-    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def get_connection(self) -> Generator[duckdb.DuckDBPyConnection]:
         """A connection whose default database is the catalog file, as it is now.
 
         Raises:
@@ -90,8 +89,3 @@ class CatalogResource(DuckDBResource):
                     f"The catalog cannot be read: {error}", where=self.database, todo="materialize price_catalog"
                 ) from error
             yield connection
-
-    @classmethod
-    def of_store(cls, settings: Settings) -> "CatalogResource":
-        """The catalog that the store with these settings publishes."""
-        return cls(database=str(Layout(settings.data_dir).catalog))

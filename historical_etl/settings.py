@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     lock_timeout_seconds: float = Field(default=30, ge=0)
     keep_versions: int = Field(default=10, ge=1)
     keep_days: int = Field(default=7, ge=0)
+    sensor_on: bool = False
     files: FilesSettings = Field(default_factory=FilesSettings)
 
     @field_validator("symbols", mode="before")

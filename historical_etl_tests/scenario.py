@@ -64,6 +64,15 @@ LISTINGS = (
     Listing("RAWP", adjusted_until=None),
 )
 SYMBOLS = tuple(listing.symbol for listing in LISTINGS)
+#: The same symbols, awkward within four months, for tests that need no long history.
+SHORT_LISTINGS = (
+    Listing("BRK.B"),
+    Listing("SPLT", split=date(2013, 1, 2)),
+    Listing("HALT", halted=date(2012, 12, 14)),
+    Listing("IPOX", first=date(2012, 11, 15)),
+    Listing("GONE", last=date(2012, 11, 30)),
+    Listing("RAWP", adjusted_until=None),
+)
 #: Its vendor stops adjusting in the middle of a month: rows with and without adj_close, and a price basis that ends.
 STOPS = Listing("STOP", adjusted_until=date(2011, 12, 14))
 FIRST, LAST = date(2010, 1, 4), date(2013, 3, 1)
@@ -82,9 +91,7 @@ class Market:
     def symbols(self) -> tuple[str, ...]:
         return tuple(listing.symbol for listing in self.listings)
 
-    def bars(
-        self, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max
-    ) -> pl.DataFrame:
+    def bars(self, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max) -> pl.DataFrame:
         """Bars without `ret`, as a vendor delivers them, sorted by (date, symbol)."""
         wanted = self.symbols if symbols is None else tuple(symbols)
         return _all_bars(self).filter(pl.col("symbol").is_in(wanted), pl.col("date").is_between(start, end))
@@ -95,6 +102,9 @@ class Market:
         """What a store holds once it was filled with everything: the bars of a range, with their `ret`."""
         rows = with_naive_returns(self.bars(symbols, end=end))
         return rows.filter(pl.col("date").is_between(start, end))
+
+
+SHORT = Market(SHORT_LISTINGS, first=date(2012, 10, 1))
 
 
 @cache
@@ -129,9 +139,7 @@ def with_naive_returns(frame: pl.DataFrame) -> pl.DataFrame:
     On the first row of such a month `ret` is null unless the row before it has no adj_close either.
     """
     rows = sorted(frame.iter_rows(named=True), key=lambda row: (row["symbol"], row["date"]))
-    adjusted = {
-        (row["symbol"], row["date"].year, row["date"].month) for row in rows if row["adj_close"] is not None
-    }
+    adjusted = {(row["symbol"], row["date"].year, row["date"].month) for row in rows if row["adj_close"] is not None}
     before: dict[str, dict] = {}
     for row in rows:
         previous = before.get(row["symbol"])

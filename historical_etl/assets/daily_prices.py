@@ -11,7 +11,15 @@ import dagster as dg
 from dagster import PartitionsDefinition
 from pydantic import Field
 
-from historical_etl.assets.reporting import COLUMN_SCHEMA, PRICES_KEY, YearReport, outcome_table, unfetched
+from historical_etl.assets.reporting import (
+    COLUMN_SCHEMA,
+    PRICES_KEY,
+    Materialized,
+    YearReport,
+    named,
+    outcome_table,
+    unfetched,
+)
 from historical_etl.errors import (
     ConfigurationError,
     HistoricalETLError,
@@ -55,7 +63,7 @@ def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
     )
     def daily_prices(
         context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         etl = store.open(source.open(), context.run_id)
         run = _Years(context, etl)
         run.fill(context.partition_keys, config.symbols)
@@ -83,7 +91,7 @@ class _Years:
                 try:
                     self._fill_year(key, symbols)
                 except HistoricalETLError as error:
-                    self._context.log.error(f"{key} was not committed: {error}")
+                    self._context.log.error("%s was not committed: %s", key, error)  # noqa: TRY400 - `finish` raises it
                     self._failed[key] = error
                     if isinstance(error, _ENDS_THE_RUN):
                         self._untried = waiting
@@ -92,7 +100,7 @@ class _Years:
             self._report_committed()
             raise
 
-    def finish(self) -> dg.MaterializeResult[None]:
+    def finish(self) -> Materialized:
         """Report everything; Dagster then writes one event for each year of the run.
 
         Raises:
@@ -117,8 +125,14 @@ class _Years:
             raise _nothing_came(key, result)
         self._committed[key] = report = YearReport.of(self._etl, manifest, partition, result)
         self._context.log.info(
-            f"{key}: {partition.rows} rows of {partition.symbols} symbols, {partition.first_session} to"
-            f" {partition.last_session}, version {report.version}{'' if result.changed else ', unchanged'}"
+            "%s: %d rows of %d symbols, %s to %s, version %d%s",
+            key,
+            partition.rows,
+            partition.symbols,
+            partition.first_session,
+            partition.last_session,
+            report.version,
+            "" if result.changed else ", unchanged",
         )
         self._report_neighbours(manifest, result)
 
@@ -168,14 +182,15 @@ def _lacking(report: YearReport) -> str:
     lacking = unfetched(report.result) if report.result else {}
     if not lacking:
         return ""
-    names = ", ".join(f"{symbol} ({outcome.value})" for symbol, outcome in list(lacking.items())[:5])
-    return f"committed, but {len(lacking)} symbol(s) did not come: {names}{', …' if len(lacking) > 5 else ''}"
+    return f"committed, but {len(lacking)} symbol(s) did not come: {named(lacking)}"
 
 
 def _nothing_came(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
     first = next(iter(result.details.values()), "")
-    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{f'; {first}' if first else ''}"
+    message = (
+        f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{f'; {first}' if first else ''}"
+    )
     todo = "check the symbols and what the source covers; what was stored stands"
     if unfetched(result):
         return ProviderUnavailableError(message, where=key, todo=todo)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 import polars as pl
@@ -17,10 +17,12 @@ __all__ = [
     "CATALOG_KEY",
     "COLUMN_SCHEMA",
     "PRICES_KEY",
+    "Materialized",
     "Metadata",
     "YearReport",
     "as_failure",
     "markdown_table",
+    "named",
     "outcome_table",
     "report_unseen_years",
     "unfetched",
@@ -33,6 +35,7 @@ _TROUBLE: Final = (Outcome.RATE_LIMITED, Outcome.ERROR)
 _PREVIEW_ROWS: Final = 5
 #: The most symbols that a table names; the number of all is beside it.
 _TABLE_ROWS: Final = 100
+_NAMED: Final = 10
 _TYPES: Final = {"Date": "date", "String": "string", "Float64": "double"}
 _MEANING: Final = {
     "date": "The exchange's local session",
@@ -42,7 +45,12 @@ _MEANING: Final = {
     "adj_close": "Close adjusted for splits and dividends, as the source delivers it",
 }
 
-Metadata = Mapping[str, dg.MetadataValue[object]]
+Metadata = Mapping[str, dg.MetadataValue]
+if TYPE_CHECKING:
+    Materialized = dg.MaterializeResult[Any]
+else:
+    # What Dagster reads at run time: it knows the bare class only.
+    Materialized = dg.MaterializeResult
 
 COLUMN_SCHEMA: Final = dg.TableSchema(
     columns=[
@@ -128,6 +136,12 @@ def unfetched(result: ETLResult) -> dict[str, Outcome]:
     return {symbol: outcome for symbol, outcome in result.outcomes.items() if outcome in _TROUBLE}
 
 
+def named(symbols: Mapping[str, str]) -> str:
+    """The first few symbols with their outcomes, in one line."""
+    few = list(symbols.items())[:_NAMED]
+    return ", ".join(f"{symbol} ({outcome})" for symbol, outcome in few) + (", …" if len(symbols) > _NAMED else "")
+
+
 def as_failure(error: HistoricalETLError) -> dg.Failure:
     """How one of our errors ends a step; it is retried only where asking again may help."""
     facts = {"error": type(error).__name__, "where": error.where or "", "next": error.todo}
@@ -162,7 +176,7 @@ def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partiti
         "bytes": dg.MetadataValue.int(partition.size_bytes),
         "checksum": dg.MetadataValue.text(partition.checksum),
         "version": dg.MetadataValue.int(manifest.version),
-        "file": dg.MetadataValue.path(str(etl.layout.daily_file(partition.year))),
+        "file": dg.PathMetadataValue(str(etl.layout.daily_file(partition.year))),
         "preview": _preview(etl, partition.year),
     }
 

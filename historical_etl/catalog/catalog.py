@@ -91,6 +91,7 @@ class Catalog:
                 _confine(connection, manifest, self._layout)
                 _refuse_writing(connection, sql)
                 relation = connection.sql(sql, params=params)
+                _refuse_intervals(relation)
                 return pl.DataFrame(relation)
         except duckdb.Error as error:
             raise CatalogError(
@@ -98,6 +99,17 @@ class Catalog:
                 where="query_sql",
                 todo="the views are daily_prices and partitions; try `SELECT * FROM daily_prices LIMIT 5`",
             ) from error
+
+
+def _refuse_intervals(relation: duckdb.DuckDBPyRelation) -> None:
+    # Polars has no such type, and panics.
+    columns = [name for name, kind in zip(relation.columns, relation.types, strict=True) if "INTERVAL" in str(kind)]
+    if columns:
+        raise CatalogError(
+            f"The answer has column(s) of type INTERVAL, which a frame cannot hold: {', '.join(columns)}",
+            where="query_sql",
+            todo="cast them, e.g. CAST(x AS VARCHAR) or date_diff('day', a, b)",
+        )
 
 
 def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> None:

@@ -5,11 +5,12 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -28,12 +29,14 @@ _EXITS = (
     "Exit codes: 0 fine, 1 failed, 2 wrong usage or settings, 3 finished, but some data was refused or did not come."
 )
 
+#: What a parsed command line comes to. It runs outside Typer, whose own handlers would swallow a broken pipe.
+Command = Callable[[Terminal], int]
+
 app = typer.Typer(
     name=_PROGRAM,
     help="A store of daily equity prices that a researcher can trust: fill it, keep it current, query it with SQL.",
     epilog=_EXITS,
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -51,13 +54,16 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+def _year(name: str, text: str) -> Any:  # noqa: ANN401 - as `typer.Option` itself
+    return typer.Option(name, help=text, min=1900, max=2050, metavar="YEAR", show_default=False)
+
+
 Symbols = Annotated[
     str | None, typer.Option("--symbols", metavar="AAPL,MSFT", help="Symbols, separated by commas.", show_default=False)
 ]
-Year = typer.Option(min=1900, max=2050, metavar="YEAR", show_default=False)
 
 
-def _print_version(*, wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -65,142 +71,159 @@ def _print_version(*, wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            _DATA_DIR, metavar="DIR", help="The data folder. Default: HISTORICAL_ETL_DATA_DIR, else ./data."
+            _DATA_DIR,
+            metavar="DIR",
+            help="The data folder. Default: HISTORICAL_ETL_DATA_DIR, else ./data.",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, errors too.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes, only data and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only data, warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log, and tracebacks.")] = False,
     version: Annotated[  # noqa: ARG001 - its callback answers
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda wanted: _print_version(wanted=wanted))
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    if quiet and verbose:
-        raise ConfigurationError("--quiet and --verbose exclude each other", where="options", todo="give one of them")
-    terminal = _terminal(context)
+    terminal = cast("Terminal", context.obj)
     terminal.as_json, terminal.quiet, terminal.verbose, terminal.data_dir = as_json, quiet, verbose, data_dir
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+        raise typer.Exit(_USAGE)
 
 
 @app.command(epilog=_ANYWHERE)
 def backfill(
-    context: typer.Context,
-    first: Annotated[int | None, typer.Option("--from", help="First year. Default: where the source begins.", min=1900, max=2050, metavar="YEAR", show_default=False)] = None,
-    last: Annotated[int | None, typer.Option("--to", help="Last year. Default: where the source ends.", min=1900, max=2050, metavar="YEAR", show_default=False)] = None,
+    first: Annotated[int | None, _year("--from", "First year. Default: where the source begins.")] = None,
+    last: Annotated[int | None, _year("--to", "Last year. Default: where the source ends.")] = None,
     symbols: Symbols = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Leave out years that an interrupted run of this very request has committed.")] = True,
-) -> int:
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on where this very request was interrupted.")
+    ] = True,
+) -> Command:
     """Fetch years of prices and commit them, one year at a time.
 
-    What is stored already stays: rows of other symbols are left as they are, and years that come out the same are not
-    written again. Interrupted, it goes on where it stopped when called again.
+    What is stored stays: rows of other symbols are left as they are, and a year that comes out the same is not written
+    again. Without --symbols, the source's universe in those years is fetched.
     """
-    terminal = _terminal(context)
-    with terminal.busy("Loading"):
-        from historical_etl.cli import runs
-    return runs.backfill(terminal, first, last, symbols, resume=resume)
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import runs
+        return runs.backfill(terminal, first, last, symbols, resume=resume)
+
+    return run
 
 
 @app.command(epilog=_ANYWHERE)
-def update(context: typer.Context, symbols: Symbols = None) -> int:
+def update(symbols: Symbols = None) -> Command:
     """Bring every stored symbol up to the last closed session, in one commit."""
-    terminal = _terminal(context)
-    with terminal.busy("Loading"):
-        from historical_etl.cli import runs
-    return runs.update(terminal, symbols)
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import runs
+        return runs.update(terminal, symbols)
+
+    return run
 
 
 @app.command(epilog=_ANYWHERE)
 def query(
-    context: typer.Context,
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT; - reads it from stdin.", show_default=False)],
     form: Annotated[
         Format | None,
-        typer.Option(
-            "--format", "-f", help="Default: by the name of --output, else a table.", show_default=False
-        ),
+        typer.Option("--format", "-f", help="Default: by the name of --output, else a table.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False)
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, metavar="ROWS", help="Rows of a table; 0 shows all.")] = 50,
-) -> int:
+    limit: Annotated[int, typer.Option(min=0, metavar="ROWS", help="Rows of a table; 0 shows all.")] = 50,
+) -> Command:
     """Answer one SQL question about the views daily_prices and partitions.
 
     Columns of daily_prices: date, symbol, open, high, low, close, volume, ret, adj_close.
     """
-    from historical_etl.cli import query as command
 
-    return command.query(_terminal(context), sql, form.value if form else None, output, limit)
+    def run(terminal: Terminal) -> int:
+        from historical_etl.cli import query as command
+
+        return command.query(terminal, sql, form.value if form else None, output, limit)
+
+    return run
 
 
 @app.command(epilog=_ANYWHERE)
 def status(
-    context: typer.Context,
     check: Annotated[
-        bool, typer.Option("--check", help="Count the sessions that are missing; asks the calendar and the source.")
+        bool, typer.Option("--check", help="Count the sessions that are missing: asks the calendar and the source.")
     ] = False,
-) -> int:
+) -> Command:
     """Show what is stored, how current it is, and what needs attention."""
-    from historical_etl.cli import status as command
 
-    return command.status(_terminal(context), check=check)
+    def run(terminal: Terminal) -> int:
+        from historical_etl.cli import status as command
+
+        return command.status(terminal, check=check)
+
+    return run
 
 
 @app.command(epilog=_ANYWHERE)
 def verify(
-    context: typer.Context,
     quick: Annotated[
         bool, typer.Option("--quick", help="Sizes and structure only: no checksums, and no rows are read.")
     ] = False,
-) -> int:
+) -> Command:
     """Check that what lies on disk is what was committed. Writes nothing; exits 1 if something is damaged."""
-    terminal = _terminal(context)
-    with terminal.busy("Loading"):
-        from historical_etl.cli import verify as command
-    return command.verify(terminal, quick=quick)
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import verify as command
+        return command.verify(terminal, quick=quick)
+
+    return run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Whatever happens, the reader gets a message and not a traceback."""
     arguments = _globals_first(list(sys.argv[1:] if argv is None else argv))
-    # For errors in the options themselves; otherwise the callback sets these.
-    terminal = Terminal(as_json="--json" in arguments, verbose=bool({"-v", "--verbose"} & {*arguments}))
+    # For errors in the options themselves; later the callback sets these.
+    terminal = Terminal(as_json="--json" in arguments, verbose=not {"-v", "--verbose"}.isdisjoint(arguments))
     try:
-        code = _run(arguments, terminal)
+        with terminal.listening():
+            code = _guarded(arguments, terminal)
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
         return _READER_LEFT
-    except OSError as error:  # of the flush: a full disk behind the redirection
+    except OSError as error:  # a full disk behind the redirection
         _drop_stdout()
         terminal.as_json = False
-        terminal.fail(Failure.of(ConfigurationError(f"The output cannot be written: {error.strerror}", where="stdout")))
+        terminal.fail(Failure("OSError", f"The output cannot be written: {error.strerror}", "stdout"))
         return _FAILED
     return code
 
 
-def _run(arguments: list[str], terminal: Terminal) -> int:
+def _guarded(arguments: list[str], terminal: Terminal) -> int:
     try:
-        with terminal.listening_later():
-            result: object = app(args=arguments, prog_name=_PROGRAM, standalone_mode=False, obj=terminal)
-        return result if isinstance(result, int) else 0
+        parsed: object = app(args=arguments, prog_name=_PROGRAM, standalone_mode=False, obj=terminal)
+        return cast("Command", parsed)(terminal) if callable(parsed) else cast("int", parsed)
     except typer.TyperException as error:
-        terminal.fail(_usage(error))
+        context: typer.Context | None = getattr(error, "ctx", None)
+        todo = f"see `{context.command_path if context else _PROGRAM} --help`"
+        terminal.fail(Failure("UsageError", error.format_message(), None, todo))
         return _USAGE
-    except typer.Abort:
-        return _INTERRUPTED
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        return _interrupted(terminal)
-    except SystemExit:
-        raise
+        todo = "run the same command again: what was committed stands, and it goes on from there"
+        terminal.fail(Failure("KeyboardInterrupt", "Interrupted", None, todo))
+        return _INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - Polars' panics are no `Exception`
         if terminal.verbose:
             terminal.trace()
@@ -208,8 +231,21 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
         return _USAGE if isinstance(error, ConfigurationError) else _FAILED
 
 
-def _terminal(context: typer.Context) -> Terminal:
-    return cast("Terminal", context.obj)
+def _globals_first(arguments: list[str]) -> list[str]:
+    """The global options moved before the command, since people write them after it as well."""
+    first: list[str] = []
+    rest: list[str] = []
+    queue = iter(arguments)
+    for argument in queue:
+        if argument == "--":
+            rest += [argument, *queue]
+        elif argument in _FLAGS or argument.startswith(f"{_DATA_DIR}="):
+            first.append(argument)
+        elif argument == _DATA_DIR:
+            first += [argument, *islice(queue, 1)]
+        else:
+            rest.append(argument)
+    return first + rest
 
 
 def _drop_stdout() -> None:

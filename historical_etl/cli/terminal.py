@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from historical_etl.errors import HistoricalETLError
-from historical_etl.settings import Settings, load_settings
+from historical_etl.errors import HistoricalETLError, StorageError
 
-__all__ = ["Failure", "Terminal", "cleaned", "duration", "megabytes", "ranges"]
+if TYPE_CHECKING:
+    from historical_etl.settings import Settings
+
+__all__ = ["Failure", "Terminal", "cleaned", "duration", "ranges", "size_text"]
 
 #: Wide enough that a table in a pipe or a file is never cut.
 _PIPE_WIDTH = 10_000
@@ -67,12 +70,14 @@ class Terminal:
         return Console(file=sys.stderr, highlight=False, markup=False)
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """From the environment; `--data-dir` goes before it.
 
         Raises:
             ConfigurationError: a setting is wrong.
         """
+        from historical_etl.settings import load_settings  # `--help` does without
+
         return load_settings().changed({"data_dir": self.data_dir} if self.data_dir else {})
 
     def say(self, text: str, style: str = "") -> None:
@@ -81,12 +86,28 @@ class Terminal:
             self.err.print(Text(cleaned(text), style=style), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A line that even --quiet shows."""
+        """A line that even --quiet shows, on stderr."""
         self.err.print(Text.assemble(("warning: ", "yellow"), cleaned(text)), soft_wrap=True)
 
     def json(self, document: object) -> None:
         """One JSON document on stdout."""
         sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+
+    def data(self, content: bytes) -> None:
+        """Bytes on stdout.
+
+        Raises:
+            BrokenPipeError: the reader has left.
+            StorageError: what is behind stdout refused.
+        """
+        try:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StorageError(f"The output cannot be written: {error.strerror}", where="stdout") from error
 
     def fail(self, failure: Failure) -> None:
         """Show why the command failed: as JSON on stdout with --json, else on stderr."""
@@ -122,19 +143,19 @@ class Terminal:
 
     @contextmanager
     def listening(self) -> Generator[None, None, None]:
-        """Show what the library logs, on stderr: warnings, or with --verbose everything, with --quiet errors."""
+        """Show what the library logs, on stderr: warnings, with --verbose everything."""
         logger = logging.getLogger("historical_etl")
-        before = logger.level, logger.propagate
+        level, propagate = logger.level, logger.propagate
         handler = _Handler(self)
         logger.addHandler(handler)
-        logger.setLevel(logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.WARNING)
+        logger.setLevel(logging.DEBUG)
         logger.propagate = False
         try:
             yield
         finally:
             logger.removeHandler(handler)
-            logger.level, logger.propagate = before
-            logger.setLevel(before[0])
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 class _Handler(logging.Handler):
@@ -145,11 +166,12 @@ class _Handler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < (logging.DEBUG if self._terminal.verbose else logging.WARNING):
+            return
         if record.levelno >= logging.ERROR and record.name in self._terminal.shown_elsewhere:
             return
         style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else "dim"
-        level = record.levelname.lower()
-        text = Text.assemble((f"{level}: ", style), cleaned(record.getMessage()))
+        text = Text.assemble((f"{record.levelname.lower()}: ", style), cleaned(record.getMessage()))
         self._terminal.err.print(text, soft_wrap=True)
 
 
@@ -158,9 +180,14 @@ def cleaned(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
 
 
-def megabytes(size: int) -> str:
-    """A size for people."""
-    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.2f} MB"  # noqa: PLR2004 - where GB begin
+def size_text(size: int) -> str:
+    """A size for people, in powers of ten."""
+    amount = float(size)
+    for unit in ("bytes", "KB", "MB"):
+        if amount < 1000:  # noqa: PLR2004 - where the next unit begins
+            return f"{amount:.0f} {unit}" if unit != "MB" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:,.1f} GB"
 
 
 def duration(seconds: float) -> str:

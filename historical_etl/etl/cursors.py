@@ -62,7 +62,9 @@ class Cursors:
             {"symbol": list(cursors), "cursor": list(cursors.values())}, schema={"symbol": pl.String, "cursor": pl.Date}
         )
         frame = rows.join(stand, on="symbol", how="left").with_columns(self._position("date").alias("position"))
-        start = self._position("cursor").fill_null(pl.col("position").min().over("symbol") - 1)
+        # Not fill_null on the position: search_sorted finds a place for a null, too.
+        before_first = pl.col("position").min().over("symbol") - 1
+        start = pl.when(pl.col("cursor").is_null()).then(before_first).otherwise(self._position("cursor"))
         ahead = frame.with_columns(start.alias("start")).filter(pl.col("position") > pl.col("start"))
         ahead = ahead.sort("symbol", "position")
         step = pl.col("position").cum_count().over("symbol")

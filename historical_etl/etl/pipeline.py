@@ -250,12 +250,11 @@ class HistoricalETL(StoredPrices):
                 tell(replace(step, step="failed", done=at + 1, error=error))
                 if not _is_of_its_year(error):
                     break
-        years = self._with_years(request, windows, completed, "failed" if failures else "completed")
         if not failures:
-            return self._close(tally, publish=publish, years=years)
+            return self._close(tally, publish=publish, years=self._with_years(request, windows, completed, "completed"))
         if tally.rows:
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(tally, publish=publish, years=years)
+                self._close(tally, publish=publish, years=self._with_years(request, windows, completed, "failed"))
         raise _first_of(failures, completed)
 
     def _run_window(

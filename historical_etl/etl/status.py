@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
-from historical_etl.store.disk import check_disk_space
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer

@@ -49,8 +49,6 @@ _NULLS: Final = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "null", "NULL", "N
 #: A two-digit year read with %Y becomes year 20: outside these bounds a date is a misread one.
 _FIRST_DAY, _LAST_DAY = date(1700, 1, 1), date(2200, 12, 31)
 _TIME_DIRECTIVE: Final = re.compile(r"%[-_0#:.3-9]*[HIklMSfTRXrcsz+]")
-#: With projection pushdown Polars stops counting the fields of a line, and lines that are too long pass.
-_ALL_FIELDS: Final = pl.QueryOptFlags(projection_pushdown=False)
 _CHUNK: Final = 32
 #: What Polars raises on broken files; a panic is no `Exception`, hence named.
 _BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
@@ -180,8 +178,12 @@ class FilesSource:
                     scratch = Path(tempfile.mkdtemp(prefix="historical-etl-files-", dir=self._scratch))
                 except OSError as error:
                     raise _scratch_error(self._scratch, error) from None
-                weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-                index = _index(plans, scratch)
+                discard = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+                try:
+                    index = _index(plans, scratch)
+                except BaseException:
+                    discard()
+                    raise
                 tidy = set(index.group_by("file").agg(pl.col("_tidy").all()).filter("_tidy").get_column("file"))
                 plans = [plan.with_tidy_symbols() if number in tidy else plan for number, plan in enumerate(plans)]
                 self._loaded = _Loaded(plans, scratch, index)
@@ -242,7 +244,7 @@ class _Plan:
             DataQualityError: it cannot be read; names the line (CSV) or the file (Parquet).
         """
         try:
-            self.typed().select(pl.all().null_count()).collect(engine="streaming", optimizations=_ALL_FIELDS)
+            self.typed().select(pl.all().null_count()).collect(engine="streaming")
         except _BROKEN as error:
             if self.is_csv:
                 _check_lines(self.path, self.settings.separator, self.width)
@@ -375,14 +377,14 @@ def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 def _copy_by_year(rows: pl.LazyFrame, folder: Path) -> pl.LazyFrame:
     target = pl.PartitionBy(folder, key=pl.col("date").dt.year().fill_null(0).alias("year"), include_key=False)
-    rows.sink_parquet(target, compression="lz4", mkdir=True, engine="streaming", optimizations=_ALL_FIELDS)
+    rows.sink_parquet(target, compression="lz4", mkdir=True, engine="streaming")
     files = sorted(folder.rglob("*.parquet"))
     return pl.scan_parquet(files, glob=False, hive_partitioning=False) if files else rows.clear()
 
 
 def _scratch_years(scratch: Path, start: date, end: date) -> list[pl.LazyFrame]:
-    years = range(start.year, end.year + 1)
-    files = [file for year in years for file in sorted(scratch.glob(f"*/year={year}/*.parquet"))]
+    years = {f"year={year}" for year in range(start.year, end.year + 1)}
+    files = sorted(file for file in scratch.glob("*/year=*/*.parquet") if file.parent.name in years)
     return [pl.scan_parquet(files, glob=False, hive_partitioning=False)] if files else []
 
 
@@ -458,6 +460,8 @@ def _csv_plan(path: Path, settings: FilesSettings, exchange: str) -> _Plan:
             values[ours], faults[ours] = _parsed_number(raw[ours], settings.decimal)
         else:
             values[ours] = pl.lit(None, pl.Float64)
+    # Blank lines are skipped by a filter that names every column. It is more than that: Polars notices lines that are
+    # too long only where all columns are read.
     columns = [f"c{place}" for place in range(len(names))]
     try:
         scan = pl.scan_csv(

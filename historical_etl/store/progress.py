@@ -33,7 +33,9 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ETLProgressError(f"Progress cannot be read: {error.strerror}", where=path) from error
+        raise ETLProgressError(
+            f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
+        ) from error
     try:
         return ETLProgressManifest.model_validate_json(content)
     except ValidationError as error:
@@ -42,7 +44,9 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
             path.replace(aside)
         except OSError as refusal:
             raise ETLProgressError(
-                f"Progress is damaged and cannot be moved aside: {refusal.strerror}", where=path
+                f"Progress is damaged and cannot be moved aside: {refusal.strerror}",
+                where=path,
+                todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
             ) from refusal
         reason = error.errors()[0]["msg"]
         _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason, aside)

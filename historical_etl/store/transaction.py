@@ -154,6 +154,8 @@ class Transaction:
         before = {p.year: p for p in self.base.partitions} if self.base else {}
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
         if not changed:
+            with storage_errors("linking daily/ to the committed version", self._layout.daily):
+                _check_out(self._manager, self._written.values())  # a damaged object may have been made good
             return self.base
         partitions = tuple(p for _, p in sorted((before | changed).items()))
         manifest = SyncManifest(

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import CatalogError, HistoricalETLError, ManifestCorruptError, ManifestTooNewError
-from historical_etl.models import DATASET_ID, ETLProgressManifest, Finding, Partition, SyncManifest
+from historical_etl.models import ETLProgressManifest, Finding, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.blocks import read_blocks
+from historical_etl.store.blocks import Block, read_blocks
 from historical_etl.store.lock import current_holder, live_holder
 from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
 
@@ -152,22 +152,25 @@ class _Check:
         path = self.layout.manifest_file()
         try:
             manifest = parse_manifest(path.read_bytes(), path)
-        except (FileNotFoundError, ManifestCorruptError) as error:
-            if isinstance(error, ManifestTooNewError):
-                raise
+        except ManifestTooNewError:
+            raise
+        except FileNotFoundError:
             fallback = self._fallback()
-            if isinstance(error, FileNotFoundError):
-                if fallback is None:
-                    return None, []
-                if fallback.version == 1:
-                    message = "the first commit was interrupted; its version 1 is complete and counts"
-                    return fallback, [_warning(path.name, message, _NEXT_WRITE)]
-                what = "is missing"
-            else:
-                what = error.what if isinstance(error, ManifestCorruptError) else str(error)
-            stands = f"version {fallback.version} stands in for it" if fallback else "and no kept version can be used"
-            todo = "run `historical-etl update`: it restores the manifest" if fallback else "restore it from a backup"
-            return fallback, [_error(path.name, f"the current manifest: {what}; {stands}", todo)]
+            if fallback is None and not self.manager.list_versions():
+                return None, []
+            if fallback is not None and fallback.version == 1:
+                message = "the first commit was interrupted; its version 1 is complete and counts"
+                return fallback, [_warning(path.name, message, _NEXT_WRITE)]
+            what = "The current manifest is missing"
+        except ManifestCorruptError as error:
+            fallback, what = self._fallback(), error.what
+        else:
+            return manifest, list(self._totals(manifest))
+        stands = f"version {fallback.version} stands in for it" if fallback else "no kept version can be used"
+        todo = "run `historical-etl update`: it restores the manifest" if fallback else "restore it from a backup"
+        return fallback, [_error(path.name, f"{what}; {stands}", todo)]
+
+    def _totals(self, manifest: SyncManifest) -> Iterator[StoreFinding]:
         sums = (
             sum(p.rows for p in manifest.partitions),
             tuple(p.path for p in manifest.partitions),
@@ -175,9 +178,9 @@ class _Check:
             max((p.last_session for p in manifest.partitions), default=manifest.end_date),
         )
         if sums != (manifest.row_count, manifest.file_paths, manifest.start_date, manifest.end_date):
-            message = "rows, dates or files of the manifest are not those of its partitions"
-            return manifest, [_error(path.name, message, "restore the manifest from `manifests/history/`")]
-        return manifest, []
+            message = "its rows, dates or files are not those of its partitions"
+            name = self.layout.manifest_file().name
+            yield _error(name, message, "restore it from `manifests/history/`")
 
     def _fallback(self) -> SyncManifest | None:
         try:
@@ -209,7 +212,9 @@ class _Check:
                 findings.append(_warning(f"history {version}", message, _NEXT_WRITE))
             elif version == newest and manifest != current:
                 message = "it is not the current manifest's copy, though it has the same version"
-                findings.append(_error(f"history {version}", message, f"move {path} away, then `historical-etl update`"))
+                findings.append(
+                    _error(f"history {version}", message, f"move {path} away, then `historical-etl update`")
+                )
             else:
                 kept[version] = manifest
         if current and not self.layout.history_file(newest).exists():
@@ -280,28 +285,15 @@ class _Check:
         if span != (partition.first_session, partition.last_session):
             named = f"{partition.first_session} to {partition.last_session}"
             yield f"its rows run from {span[0]} to {span[1]}, the manifest says {named}"
-        if self.quick:
-            return
-        symbols: set[str] = set()
-        for block in blocks:  # a month at a time: a year of 10,000 symbols need not fit in memory
-            try:
-                month = block.read()
-            except HistoricalETLError as error:
-                yield f"month {block.month}: {error.what}"
-                continue
-            symbols |= set(month.get_column("symbol").drop_nulls().unique())
-            if fault := _disorder(month):
-                yield f"month {block.month}: {fault}"
-            days = month.get_column("date")
-            if (month.height, days.min(), days.max()) != (block.rows, block.first, block.last):
-                yield f"month {block.month}: its rows are not what its footer says"
-        if len(symbols) != partition.symbols:
-            yield f"it has {len(symbols):,} symbols, the manifest says {partition.symbols:,}"
+        if not self.quick:
+            yield from _rows(blocks, partition)
 
     def _finished(self, current: SyncManifest | None) -> bool:
         """Whether the run that made the current version came as far as saving progress, thus behind daily/."""
         progress = self._read_progress()
-        return isinstance(progress, ETLProgressManifest) and progress.data_version == (current.version if current else 0)
+        return isinstance(progress, ETLProgressManifest) and progress.data_version == (
+            current.version if current else 0
+        )
 
     def _daily(
         self, current: SyncManifest | None, history: Mapping[int, SyncManifest], *, finished: bool
@@ -422,6 +414,24 @@ class _Check:
                 return
             if shown != pointer.version:
                 yield _error(field, f"the file shows version {shown}, not {pointer.version}", remove)
+
+
+def _rows(blocks: Iterable[Block], partition: Partition) -> Iterator[str]:
+    symbols: set[str] = set()
+    for block in blocks:  # a month at a time: a year of 10,000 symbols need not fit in memory
+        try:
+            month = block.read()
+        except HistoricalETLError as error:
+            yield f"month {block.month}: {error.what}"
+            continue
+        symbols |= set(month.get_column("symbol").drop_nulls().unique())
+        if fault := _disorder(month):
+            yield f"month {block.month}: {fault}"
+        days = month.get_column("date")
+        if (month.height, days.min(), days.max()) != (block.rows, block.first, block.last):
+            yield f"month {block.month}: its rows are not what its footer says"
+    if len(symbols) != partition.symbols:
+        yield f"it has {len(symbols):,} symbols, the manifest says {partition.symbols:,}"
 
 
 def _disorder(month: pl.DataFrame) -> str | None:

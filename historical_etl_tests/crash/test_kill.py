@@ -77,7 +77,10 @@ def test_kill_at_random_moments_loses_nothing(tmp_path: Path, kills: int) -> Non
 
     assert daily_bytes(root) == daily_bytes(undisturbed)
     assert etl.cursors() == store_at(undisturbed, LAST_DAY).cursors()
-    named = {Path(p.path).name for v in ManifestManager(root).list_versions() for p in
-             ManifestManager(root).load_version(v).partitions}
+    named = {
+        Path(p.path).name
+        for v in ManifestManager(root).list_versions()
+        for p in ManifestManager(root).load_version(v).partitions
+    }
     assert {path.name for path in (root / "historical" / "objects").iterdir()} == named
     assert etl.query_sql("SELECT count(*) FROM daily_prices").item() == etl.scan().collect().height

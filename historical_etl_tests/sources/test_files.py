@@ -82,8 +82,7 @@ EXPECTED = bars(
 
 
 def test_csv_gives_the_schema_sorted_by_date_and_symbol(tmp_path):
-    files = source(write(tmp_path / "all.csv", HEADER + ROWS))
-    assert isinstance(files, PriceSource)
+    files: PriceSource = source(write(tmp_path / "all.csv", HEADER + ROWS))
     frame = files.fetch(WHOLE).frame
     assert frame.schema == SCHEMA
     assert_frame_equal(frame, EXPECTED)
@@ -427,6 +426,7 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
         (HEADER + GOOD_LINES + "2012-05-21,^GSPC,1,1,1,1,1,1\n", 5, "symbol is '^GSPC'"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1,1,1\n" + GOOD_LINES, 5, "9 fields where the header has 8"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1,1,\n" + GOOD_LINES, 5, "9 fields"),
+        ("date,symbol,close,volume,name,x\n2012-05-18,FB,1,2,n,x,3\n2012-05-21,FB,1,2,n,x\n", 2, "7 fields"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1\n" + GOOD_LINES, 5, "7 fields"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1", 5, "6 fields"),
         (HEADER + "\n\n" + GOOD_LINES + "x,FB,1,1,1,1,1,1\n", 7, "date is 'x'"),

@@ -1,0 +1,262 @@
+"""What runs by itself or by one click: the jobs, the daily sensor, and the catalog's follower.
+
+When to ask and what to do after a failure is decided here. What a run then does is the library's.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+from dagster import PartitionsDefinition
+from pydantic import BaseModel, Field, ValidationError
+
+from historical_etl.assets.price_catalog import catalog_metadata, target_session
+from historical_etl.assets.reporting import (
+    CATALOG_KEY,
+    PRICES_KEY,
+    YearReport,
+    as_failure,
+    named,
+    report_unseen_years,
+    unfetched,
+)
+from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.models import ETLResult
+from historical_etl.resources import PriceSourceResource, StoreResource
+from historical_etl.settings import Settings
+
+__all__ = [
+    "ATTEMPT_TAG",
+    "SESSION_TAG",
+    "backfill_job",
+    "build_catalog_follower",
+    "build_incremental_job",
+    "build_incremental_sensor",
+]
+
+SESSION_TAG: Final = "historical_etl/session"
+ATTEMPT_TAG: Final = "historical_etl/attempt"
+_INCREMENTAL: Final = "daily_incremental_job"
+_EVERY_SECONDS: Final = 300
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
+_UNFINISHED: Final = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+class IncrementConfig(dg.Config):
+    """What a run may narrow."""
+
+    symbols: list[str] | None = Field(default=None, description="Only these. Default: all that the store knows.")
+
+
+backfill_job = dg.define_asset_job(  # pyright: ignore[reportUnknownMemberType] - a bare PathLike in Dagster's signature
+    "backfill_job",
+    selection=dg.AssetSelection.assets(PRICES_KEY).downstream(),
+    description="Fetch years and publish the catalog. For several years launch a backfill from the asset graph, "
+    "with both assets selected: that is one run. A backfill of this job is one run for each year.",
+)
+
+
+def build_incremental_job(years: PartitionsDefinition[str]) -> dg.JobDefinition:
+    """Every symbol up to the last closed session. It needs no partition: it finds the years it touches by itself."""
+
+    @dg.op(description="Fetch from each symbol's cursor and commit, in one commit over all years.")
+    def update_prices(
+        context: dg.OpExecutionContext, config: IncrementConfig, store: StoreResource, source: PriceSourceResource
+    ) -> dict[str, str]:
+        etl = store.open(source.open(), context.run_id)
+        try:
+            result = etl.run_incremental_etl(config.symbols, publish=False)
+        except HistoricalETLError as error:
+            raise as_failure(error) from error
+        for event in _changed_years(etl, result):
+            context.log_event(event)
+        context.log.info(_told(result))
+        return {symbol: outcome.value for symbol, outcome in unfetched(result).items()}
+
+    @dg.op(ins={"updated": dg.In(dg.Nothing)}, description="Make the catalog show what is committed.")
+    def refresh_catalog(context: dg.OpExecutionContext, store: StoreResource, source: PriceSourceResource) -> None:
+        etl = store.open(source.open(), context.run_id)
+        try:
+            manifest = etl.publish_catalog()
+        except HistoricalETLError as error:
+            raise as_failure(error) from error
+        context.log_event(dg.AssetMaterialization(CATALOG_KEY, metadata=catalog_metadata(etl, manifest)))
+        report_unseen_years(context.instance, etl, years.get_partition_keys())
+
+    @dg.op(
+        ins={"refreshed": dg.In(dg.Nothing)},
+        description="Fail if the source did not deliver some symbols. By now what came is committed and published.",
+    )
+    def require_all_symbols(missing: dict[str, str]) -> None:
+        if missing:
+            raise dg.Failure(
+                f"{len(missing)} symbol(s) did not come: {named(missing)}. The others are committed and in the catalog."
+                " The next run asks for these from where they stand.",
+                {"missing": dg.MetadataValue.json(missing)},
+                allow_retries=False,
+            )
+
+    @dg.job(  # pyright: ignore[reportUnknownMemberType] - likewise
+        name=_INCREMENTAL, executor_def=dg.in_process_executor, description=build_incremental_job.__doc__
+    )
+    def daily_incremental_job() -> None:
+        missing = update_prices()
+        require_all_symbols(missing, refreshed=refresh_catalog(updated=missing))
+
+    return daily_incremental_job
+
+
+def build_incremental_sensor(settings: Settings) -> dg.SensorDefinition:
+    """Asks for a run once the exchange has closed and the vendor had time to settle; off unless a setting says on."""
+
+    @dg.sensor(  # pyright: ignore[reportUnknownMemberType] - likewise
+        name="daily_incremental_sensor",
+        job_name=_INCREMENTAL,
+        minimum_interval_seconds=_EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.sensor_on else dg.DefaultSensorStatus.STOPPED,
+        description="Requests daily_incremental_job for each session, and again with growing pauses if that fails.",
+    )
+    def daily_incremental_sensor(
+        context: dg.SensorEvaluationContext, store: StoreResource, source: PriceSourceResource
+    ) -> dg.SensorResult:
+        # An error of ours ends the tick as failed, with its words: a broken store must not look like a quiet day.
+        return _Tick(context, store.open(source.open())).result()
+
+    return daily_incremental_sensor
+
+
+def build_catalog_follower() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates the catalog's automation condition. On from the start: it costs no vendor anything."""
+    return dg.AutomationConditionSensorDefinition(
+        # Dagster's own name for it: any other would leave a second, empty one beside it.
+        "default_automation_condition_sensor",
+        target=dg.AssetSelection.assets(CATALOG_KEY),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+
+
+class SensorCursor(BaseModel):
+    """What the sensor remembers: the last session confirmed in the store, and its attempts at the one after."""
+
+    confirmed: date | None = None
+    session: date | None = None
+    attempt: int = 0
+
+
+class _Tick:
+    """One look at the clock, the store and the runs."""
+
+    def __init__(self, context: dg.SensorEvaluationContext, etl: HistoricalETL) -> None:
+        self._instance = context.instance
+        self._etl = etl
+        self._now = etl.clock()
+        self._session = target_session(etl)
+        self._cursor = _read_cursor(context.cursor)
+
+    def result(self) -> dg.SensorResult:
+        """Skip, saying why, or request the next attempt."""
+        manifest = self._etl.manifest()
+        if manifest is None:
+            return self._skip(
+                f"The store at {self._etl.layout.root} is empty. Backfill first: materialize daily_prices, or run "
+                "`historical-etl backfill`"
+            )
+        if running := self._newest(_UNFINISHED):
+            return self._skip(_in_progress(running))
+        last = self._newest(None, {SESSION_TAG: str(self._session)})
+        failed = last is not None and last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
+        if manifest.end_date >= self._session and not failed:
+            # Read from the manifest: a request, or a run that says it went well, confirms nothing.
+            self._cursor = SensorCursor(confirmed=self._session)
+            return self._skip(f"Current through {manifest.end_date}. {self._next_session()}")
+        attempt = self._attempts(last)
+        if last is not None and self._now < (due := _ended(last) + _pause(attempt)):
+            trouble = (
+                f"ended as {last.dagster_run.status.value}" if failed else f"left the store at {manifest.end_date}"
+            )
+            return self._skip(
+                f"Attempt {attempt} for {self._session} {trouble} (run {last.dagster_run.run_id}); "
+                f"attempt {attempt + 1} at {_at(due)}"
+            )
+        return self._request(attempt + 1)
+
+    def _request(self, attempt: int) -> dg.SensorResult:
+        self._cursor = self._cursor.model_copy(update={"session": self._session, "attempt": attempt})
+        tags = {SESSION_TAG: str(self._session), ATTEMPT_TAG: str(attempt)}
+        # Dagster remembers a key for ever: the session alone would never be tried again.
+        request = dg.RunRequest(run_key=f"{self._session}:{attempt}", tags=tags)
+        return dg.SensorResult(run_requests=[request], cursor=self._cursor.model_dump_json())
+
+    def _skip(self, reason: str) -> dg.SensorResult:
+        return dg.SensorResult(skip_reason=reason, cursor=self._cursor.model_dump_json())
+
+    def _newest(
+        self, statuses: Sequence[dg.DagsterRunStatus] | None, tags: dict[str, str] | None = None
+    ) -> dg.RunRecord | None:
+        runs = dg.RunsFilter(job_name=_INCREMENTAL, statuses=statuses, tags=tags)
+        return next(iter(self._instance.get_run_records(runs, limit=1)), None)
+
+    def _attempts(self, last: dg.RunRecord | None) -> int:
+        """How often this session was asked for: the runs may have been deleted, or the cursor been reset."""
+        requested = self._cursor.attempt if self._cursor.session == self._session else 0
+        tagged = last.dagster_run.tags.get(ATTEMPT_TAG, "") if last else ""
+        return max(requested, int(tagged) if tagged.isdigit() else 0)
+
+    def _next_session(self) -> str:
+        calendar, settle = self._etl.calendar, timedelta(minutes=self._etl.settings.settle_minutes)
+        if self._session < self._etl.last_closed_session():
+            return f"The source ends on {self._session}; nothing more will come from it"
+        following = calendar.after(self._session)
+        closes = calendar.close_of(following)
+        return f"The next session, {following}, closes at {_at(closes)}; it is asked for from {_at(closes + settle)}"
+
+
+def _changed_years(etl: HistoricalETL, result: ETLResult) -> list[dg.AssetMaterialization]:
+    manifest = etl.manifest()
+    partitions = [p for p in manifest.partitions if p.year in result.years_written] if manifest else []
+    return [YearReport.of(etl, manifest, p, result).materialization() for p in partitions] if manifest else []
+
+
+def _told(result: ETLResult) -> str:
+    years = ", ".join(map(str, result.years_written)) or "none"
+    return (
+        f"{result.total_rows} rows of {result.symbols_processed} symbols, {result.start_date} to {result.end_date}; "
+        f"years changed: {years}; version {result.version}"
+    )
+
+
+def _in_progress(run: dg.RunRecord) -> str:
+    session = run.dagster_run.tags.get(SESSION_TAG)
+    about = f"for {session} " if session else ""
+    return (
+        f"Run {run.dagster_run.run_id} {about}is in progress ({run.dagster_run.status.value}, created "
+        f"{_at(run.create_timestamp)}). If its process was killed, terminate it on the Runs page, with force"
+    )
+
+
+def _read_cursor(text: str | None) -> SensorCursor:
+    try:
+        return SensorCursor.model_validate_json(text) if text else SensorCursor()
+    except ValidationError:
+        # It can be edited by hand in the UI. All it saves can be found again in the runs and the manifest.
+        return SensorCursor()
+
+
+def _ended(run: dg.RunRecord) -> datetime:
+    return datetime.fromtimestamp(run.end_time, UTC) if run.end_time else run.update_timestamp.replace(tzinfo=UTC)
+
+
+def _pause(attempt: int) -> timedelta:
+    return min(_FIRST_PAUSE * 2 ** min(max(attempt - 1, 0), 16), _LONGEST_PAUSE)
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
