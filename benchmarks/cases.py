@@ -6,13 +6,16 @@ sides. The package runs as users call it: lock, validation, versions, read-back,
 """
 
 import json
+import os
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +28,7 @@ from historical_etl.etl.commit import commit_rows
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.tally import Tally
 from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.schema import SCHEMA
 from historical_etl.settings import Settings
 from historical_etl.store.transaction import Provenance, Transaction
 
@@ -57,9 +61,6 @@ class Bench:
         etl.run_full_etl(self.workload.names, date(self.workload.first, 1, 1), end)
         return etl
 
-    def floor(self, root: Path) -> FloorStore:
-        return FloorStore(root)
-
     def frames(self, start: date, end: date) -> list[pl.DataFrame]:
         return [self.fetcher.get_daily_prices(part, start, end) for part in self.workload.parts]
 
@@ -68,14 +69,14 @@ class Bench:
         kept = self.scratch / f"stored-{self.workload.name}"
         end = self.last[-HELD_BACK - 1]
         if not kept.exists():
-            partial = self.scratch / f"stored-{self.workload.name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            floor = self.floor(partial / "floor")
+            unfinished = self.scratch / f"stored-{self.workload.name}.partial"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            floor = FloorStore(unfinished / "floor")
             for year in self.workload.years:
                 floor.merge(year, self.frames(date(year, 1, 1), min(end, date(year, 12, 31))))
             self.now = _after(end)
-            self.backfill(partial / "ours", end)
-            partial.rename(kept)
+            self.backfill(unfinished / "ours", end)
+            unfinished.rename(kept)
         copy = self.scratch / f"work-{self.workload.name}-{time.time_ns()}"
         shutil.copytree(kept, copy, copy_function=_link_objects)
         return copy / "floor", copy / "ours"
@@ -94,33 +95,33 @@ def backfill(bench: Bench) -> _Numbers:
     dumps: list[float] = []
     ours: list[float] = []
     folder = bench.scratch / f"backfill-{bench.workload.name}"
-    for _ in range(bench.repeats):
-        shutil.rmtree(folder, ignore_errors=True)
-        floor = bench.floor(folder / "floor")
+    shutil.rmtree(folder, ignore_errors=True)
+    for turn in range(bench.repeats):
+        floor, root = FloorStore(folder / f"floor-{turn}"), folder / f"ours-{turn}"
         spent = dumped = 0.0
         for year in bench.workload.years:
             frames = bench.frames(date(year, 1, 1), date(year, 12, 31))
-            spent += bench.timed(lambda year=year, frames=frames: floor.merge(year, frames))
-            dumped += bench.timed(lambda year=year, frames=frames: floor.dump(year, frames))
+            spent += bench.timed(partial(floor.merge, year, frames))
+            dumped += bench.timed(partial(floor.dump, year, frames))
         floors.append(spent)
         dumps.append(dumped)
-        ours.append(bench.timed(lambda: bench.backfill(folder / "ours", bench.last[-1])))
-    size = sum(path.stat().st_size for path in (folder / "ours").glob("historical/daily/*.parquet"))
-    floor_size = sum(path.stat().st_size for path in floor.paths())
+        ours.append(bench.timed(partial(bench.backfill, root, bench.last[-1])))
+    sizes = {"mb": _size(folder / "ours-0/historical/daily"), "floor_mb": _size(folder / "floor-0")}
     shutil.rmtree(folder)
-    return {**_sides(floors, ours), "dump": _middle(dumps), "mb": size / 1e6, "floor_mb": floor_size / 1e6}
+    return {**_sides(floors, ours), "dump": _middle(dumps), **sizes}
 
 
 def increment(bench: Bench) -> _Numbers:
     """One new session for all symbols, asked for with the default overlap; the floor merges the same rows."""
     floor_root, root = bench.stored()
-    floor, etl = bench.floor(floor_root), bench.ours(root)
+    floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
-    for session in bench.last[-HELD_BACK:][: max(2, bench.repeats)]:
-        position = bench.last.search_sorted(session)
-        frames = bench.frames(bench.last[position - _OVERLAP + 1], session)
-        floors.append(bench.timed(lambda frames=frames: floor.merge(bench.workload.last, frames)))
+    days: list[date] = bench.last.to_list()
+    for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
+        session = days[at]
+        frames = bench.frames(days[at - _OVERLAP + 1], session)
+        floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
         bench.now = _after(session)
         ours.append(bench.timed(etl.run_incremental_etl))
     shutil.rmtree(root.parent)
@@ -148,14 +149,13 @@ def _rewrite(
     floor_rows: Callable[[Bench, int], pl.DataFrame] | None = None,
 ) -> _Numbers:
     floor_root, root = bench.stored()
-    floor, etl = bench.floor(floor_root), bench.ours(root)
+    floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
     for turn in range(bench.repeats):
         simple = list(by_year((floor_rows or make)(bench, turn)))
         floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
-        rows = make(bench, turn)
-        ours.append(bench.timed(lambda rows=rows: _commit(etl, rows)))
+        ours.append(bench.timed(partial(_commit, etl, make(bench, turn))))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
 
@@ -164,26 +164,25 @@ def _commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
     """What a run does once it has accepted rows: one commit over all years, progress, catalog."""
     cursors = etl.cursors()
 
-    def progress(manifest: SyncManifest | None, _: pl.DataFrame) -> ETLProgressManifest:
-        return ETLProgressManifest(
-            last_updated=etl.clock(), symbol_last_dates=cursors, data_version=manifest.version if manifest else 0
-        )
+    def progress(before: SyncManifest | None, after: SyncManifest | None, touched: pl.DataFrame) -> ETLProgressManifest:
+        del before, touched
+        version = after.version if after else 0
+        return ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)
+
+    accepted = rows.with_columns(ret=pl.lit(None, pl.Float64)).select(list(SCHEMA)).sort("symbol", "date")
 
     with etl.manifests.acquire_lock() as token:
         commit_rows(
             Transaction(etl.manifests, token),
             etl.manifests,
-            rows.with_columns(pl.lit(None, pl.Float64).alias("ret")).select(_COLUMNS).sort("symbol", "date"),
-            rows.clear().with_columns(pl.lit(None, pl.Float64).alias("ret")).select(_COLUMNS),
+            accepted,
+            accepted.clear(),
             gate=etl.validator.gate,
             provenance=Provenance(),
             update_progress=progress,
-            tally=Tally(rows["date"].min(), rows["date"].max()),
+            tally=Tally(date.min, date.max),
         )
     etl.publish_catalog()
-
-
-_COLUMNS: Final = ["date", "symbol", "open", "high", "low", "close", "volume", "ret", "adj_close"]
 
 
 def _scattered(bench: Bench, turn: int) -> pl.DataFrame:
@@ -271,6 +270,28 @@ def memory_backfill(bench: Bench) -> _Numbers:
     return {"before": before, "peak": _peak()}
 
 
+def cold(bench: Bench) -> _Numbers:
+    """Seconds of whole processes: `historical-etl --help` and `status` on a stored workload."""
+    _, root = bench.stored()
+    program = Path(sys.executable).with_name("historical-etl")
+    numbers: _Numbers = {}
+    for name, arguments in {"help": ["--help"], "status": ["status"]}.items():
+        spent: list[float] = []
+        for _ in range(bench.repeats * 2 + 1):
+            began = time.perf_counter()
+            subprocess.run(
+                [program, *arguments],
+                check=True,
+                capture_output=True,
+                cwd=root,
+                env={**os.environ, "HISTORICAL_ETL_DATA_DIR": str(root)},
+            )
+            spent.append(time.perf_counter() - began)
+        numbers[name] = min(spent[1:])
+    shutil.rmtree(root.parent)
+    return numbers
+
+
 CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
     case.__name__: case
     for case in (
@@ -282,6 +303,7 @@ CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
         reads,
         memory_increment,
         memory_backfill,
+        cold,
     )
 }
 
@@ -289,6 +311,10 @@ CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
 def _after(session: date) -> datetime:
     """Long after this session's close, before the next one's."""
     return datetime.combine(session + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=6)
+
+
+def _size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.glob("*.parquet")) / 1e6
 
 
 def _middle(times: list[float]) -> float:

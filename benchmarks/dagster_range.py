@@ -16,7 +16,7 @@ __all__ = ["measure"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DAGSTER = Path(sys.executable).with_name("dagster")
-_EMPTY = '''
+_EMPTY = """
 import dagster as dg
 
 YEARS = dg.TimeWindowPartitionsDefinition(
@@ -33,7 +33,7 @@ def price_catalog() -> None: ...
 
 
 defs = dg.Definitions([daily_prices, price_catalog], executor=dg.in_process_executor)
-'''
+"""
 
 
 def measure(turns: int = 3) -> dict[str, float]:

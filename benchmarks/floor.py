@@ -56,8 +56,9 @@ class FloorStore:
 
 def by_year(rows: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
     """The rows of each year, ascending."""
-    for (year,), part in sorted(rows.partition_by(pl.col("date").dt.year(), as_dict=True).items()):
-        yield int(year), part
+    years: list[int] = rows.get_column("date").dt.year().unique().sort().to_list()
+    for year in years:
+        yield year, rows.filter(pl.col("date").dt.year() == year)
 
 
 def _sync(path: Path, flags: int) -> None:

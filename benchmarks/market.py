@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from historical_etl.sessions import get_calendar
@@ -24,6 +25,7 @@ _EXCHANGE: Final = "XNYS"
 _PART: Final = 1000
 #: Sessions at a year's end that lie in a file of their own, for lead-ins and increments.
 _TAIL: Final = 40
+Numbers = npt.NDArray[np.float64]
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -84,8 +86,8 @@ def prepare(workload: Workload, root: Path) -> Path:
 
 
 def _walks(
-    workload: Workload, rng: np.random.Generator, close: np.ndarray, sessions: pl.Series
-) -> Iterator[tuple[Sequence[str], np.ndarray]]:
+    workload: Workload, rng: np.random.Generator, close: Numbers, sessions: pl.Series
+) -> Iterator[tuple[Sequence[str], Numbers]]:
     """The closes of one year for one part after the other, and `close` moved on to the year's last."""
     for number, names in enumerate(workload.parts):
         rows = slice(number * _PART, number * _PART + len(names))
@@ -95,32 +97,33 @@ def _walks(
         yield names, path
 
 
-def _bars(
-    names: Sequence[str], sessions: pl.Series, path: np.ndarray, age: int, rng: np.random.Generator
-) -> pl.DataFrame:
-    shape = path.shape
-    close = np.round(path, 2).ravel()
-    opened = np.round(path * np.exp(rng.normal(0, 0.006, shape)), 2).ravel()
-    swing = np.abs(rng.normal(0, 0.006, (2, path.size)))
-    high = np.round(np.maximum(close, opened) * (1 + swing[0]), 2)
-    low = np.round(np.minimum(close, opened) * (1 - swing[1]), 2)
-    volume = np.floor(np.exp(rng.normal(13, 1.2, path.size)))
-    return pl.DataFrame(
-        {
-            "date": np.tile(sessions.to_numpy(), len(names)),
-            "symbol": np.repeat(np.array(names), len(sessions)),
-            "open": opened,
-            "high": high,
-            "low": low,
-            "close": close,
-            "volume": volume,
-            "adj_close": np.round(close * 0.98**age, 4),
-        }
-    ).with_columns(
-        pl.col("date").cast(pl.Date),
-        pl.col("symbol").cast(pl.String),
-        # So that the floor stores as many columns as we do, at no cost of its own. We compute it, and drop this one.
-        ret=pl.col("adj_close").pct_change().over("symbol"),
+def _bars(names: Sequence[str], sessions: pl.Series, path: Numbers, age: int, rng: np.random.Generator) -> pl.DataFrame:
+    noise = pl.DataFrame({name: rng.normal(0, 0.006, path.size) for name in ("open", "up", "down")})
+    close, body = pl.col("close"), ("open", "close")
+    return (
+        pl.DataFrame(
+            {
+                "date": pl.concat([sessions] * len(names)),
+                "symbol": pl.Series(names).repeat_by(len(sessions)).explode(),
+                "close": path.ravel(),
+                "volume": rng.normal(13, 1.2, path.size),
+            }
+        )
+        .with_columns(
+            (close * noise["open"].exp()).round(2).alias("open"), close.round(2), pl.col("volume").exp().floor()
+        )
+        .select(
+            "date",
+            "symbol",
+            "open",
+            (pl.max_horizontal(body) * (1 + noise["up"].abs())).round(2).alias("high"),
+            (pl.min_horizontal(body) * (1 - noise["down"].abs())).round(2).alias("low"),
+            "close",
+            "volume",
+            (close * 0.98**age).round(4).alias("adj_close"),
+        )
+        # So that the floor stores as many columns as we do, at no cost of its own. We drop it and compute our own.
+        .with_columns(pl.col("adj_close").pct_change().over("symbol").alias("ret"))
     )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "build_catalog_follower",
     "build_incremental_job",
     "build_incremental_sensor",
+    "pause_after",
 ]
 
 SESSION_TAG: Final = "historical_etl/session"
@@ -178,7 +179,7 @@ class _Tick:
             self._cursor = SensorCursor(confirmed=self._session)
             return self._skip(f"Current through {manifest.end_date}. {self._next_session()}")
         attempt = self._attempts(last)
-        if last is not None and self._now < (due := _ended(last) + _pause(attempt)):
+        if last is not None and self._now < (due := _ended(last) + pause_after(attempt)):
             trouble = (
                 f"ended as {last.dagster_run.status.value}" if failed else f"left the store at {manifest.end_date}"
             )
@@ -254,7 +255,8 @@ def _ended(run: dg.RunRecord) -> datetime:
     return datetime.fromtimestamp(run.end_time, UTC) if run.end_time else run.update_timestamp.replace(tzinfo=UTC)
 
 
-def _pause(attempt: int) -> timedelta:
+def pause_after(attempt: int) -> timedelta:
+    """How long to wait after a failed attempt."""
     return min(_FIRST_PAUSE * 2 ** min(max(attempt - 1, 0), 16), _LONGEST_PAUSE)
 
 

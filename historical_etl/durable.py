@@ -34,8 +34,8 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def storage_errors(doing: str, path: Path) -> Generator[None]:
-    """Turn an `OSError` of the block into a `StorageError` that says what was being done to what.
+def storage_errors(doing: str, path: Path, state: str = "nothing was committed") -> Generator[None]:
+    """Turn an `OSError` of the block into a `StorageError`: what was being done to what, and what the state is now.
 
     Raises:
         DiskSpaceError: the volume or quota is full.
@@ -47,7 +47,7 @@ def storage_errors(doing: str, path: Path) -> Generator[None]:
         where = error.filename or path
         if error.errno in _FULL:
             raise DiskSpaceError(
-                f"No space left while {doing}; nothing was committed",
+                f"No space left while {doing}; {state}",
                 where=where,
                 todo="free space on this volume, then run the same command again",
             ) from error
@@ -57,7 +57,7 @@ def storage_errors(doing: str, path: Path) -> Generator[None]:
             else "check this volume (dmesg, mount), then run `historical-etl verify`"
         )
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"{reason} while {doing}; nothing was committed", where=where, todo=todo) from error
+        raise StorageError(f"{reason} while {doing}; {state}", where=where, todo=todo) from error
 
 
 def temp_name(target: Path) -> Path:

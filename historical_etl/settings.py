@@ -28,10 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 class FilesSettings(BaseSettings):
-    """The `files` source: a folder or glob of CSV or Parquet files.
+    r"""The `files` source: a folder or glob of CSV or Parquet files.
 
     `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that
-    are equal up to case need no mapping.
+    are equal up to case, spaces and underscores need no mapping. `separator` is one character; a tab may be spelled
+    out as `tab` or `\t`. A blank `symbol` means it is not set.
     """
 
     model_config = SettingsConfigDict(
@@ -55,6 +56,16 @@ class FilesSettings(BaseSettings):
         if any(not sep or not theirs.strip() for _, sep, theirs in pairs):
             raise ValueError("write it as ours=theirs,ours=theirs, e.g. date=Date,symbol=Ticker")
         return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+    @field_validator("separator", mode="before")
+    @classmethod
+    def _parse_separator(cls, value: object) -> object:
+        return "\t" if isinstance(value, str) and value.strip().lower() in {"tab", r"\t"} else value
+
+    @field_validator("symbol")
+    @classmethod
+    def _parse_symbol(cls, value: str | None) -> str | None:
+        return value if value and value.strip() else None
 
 
 class Settings(BaseSettings):

@@ -227,7 +227,7 @@ def is_row(symbol: str, day: date) -> pl.Expr:
     return (pl.col("symbol") == symbol) & (pl.col("date") == day)
 
 
-def changing(symbol: str, day: date, **values: float | date | str | None) -> Alter:
+def changing(symbol: str, day: date, /, **values: object) -> Alter:
     """Spoil one row: set some of its columns."""
     return lambda bars: bars.with_columns(
         pl.when(is_row(symbol, day)).then(pl.lit(value, COLUMNS[name])).otherwise(pl.col(name)).alias(name)
@@ -243,7 +243,7 @@ def losing(symbol: str, *days: date) -> Alter:
     return lambda bars: bars.filter(~lost)
 
 
-def doubling(symbol: str, day: date, **values: float) -> Alter:
+def doubling(symbol: str, day: date, /, **values: object) -> Alter:
     """Deliver one row a second time, with other values where some are given."""
 
     def alter(bars: pl.DataFrame) -> pl.DataFrame:
@@ -285,7 +285,7 @@ def at(day: date) -> Clock:
 class Ticking:
     """A clock that goes a second further each time someone looks."""
 
-    now: datetime = evening(LAST)
+    now: datetime = datetime(2013, 3, 1, 23, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         self.now += timedelta(seconds=1)

@@ -64,7 +64,7 @@ def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
     def daily_prices(
         context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource
     ) -> Materialized:
-        etl = store.open(source.open(), context.run_id)
+        etl = store.open(source.open(), context.run.run_id)
         run = _Years(context, etl)
         run.fill(context.partition_keys, config.symbols)
         return run.finish()

@@ -67,6 +67,5 @@ def year_partitions(settings: Settings, coverage: Coverage | None, clock: Clock)
             todo=f"set it to {last}-01-01 or earlier",
         )
     if last < this_year:
-        # Without end_offset: the two together count from now, and the years would overshoot (dagster #15306).
         return YearPartitions(cron_schedule=_YEARLY, fmt="%Y", start=str(first), end=str(last + 1), timezone=timezone)
     return YearPartitions(cron_schedule=_YEARLY, fmt="%Y", start=str(first), end_offset=1, timezone=timezone)

@@ -26,11 +26,10 @@ from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 
-__all__ = ["build_price_catalog", "catalog_metadata", "target_session"]
+__all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "catalog_metadata", "target_session"]
 
-#: Whenever a year was committed, and no run is about to publish it. Not `eager()`: it is silent as long as any year is
-#: missing, overlooks the years that a failed run committed (the run had planned the catalog too), and asks for a
-#: catalog of an empty store.
+#: Whenever a year was committed, and no run is about to publish it. Not `eager()`: that is silent as long as any year is
+#: missing, and overlooks the years that a failed run committed, because that run had planned the catalog too.
 FOLLOW_NEW_YEARS: Final = (
     AutomationCondition.any_deps_match(  # pyright: ignore[reportUnknownMemberType] - unparametrized in Dagster
         AutomationCondition.newly_updated()
@@ -79,7 +78,7 @@ def build_price_catalog(years: PartitionsDefinition[str]) -> dg.AssetsDefinition
     def price_catalog(
         context: dg.AssetExecutionContext, store: StoreResource, source: PriceSourceResource, catalog: CatalogResource
     ) -> Materialized:
-        etl = store.open(source.open(), context.run_id)
+        etl = store.open(source.open(), context.run.run_id)
         try:
             manifest = etl.publish_catalog()
             checks = list(_check(context.instance, etl, manifest, catalog))
@@ -172,5 +171,5 @@ def _by_year(facts: dict[int, tuple[int, int]]) -> dict[str, list[int]]:
 
 def _newly_quarantined(instance: dg.DagsterInstance, etl: HistoricalETL) -> list[str]:
     last = instance.get_latest_materialization_event(CATALOG_KEY)
-    since = f"{datetime.fromtimestamp(last.timestamp, UTC):%Y%m%dT%H%M%S}" if last else ""
+    since = f"{datetime.fromtimestamp(last.timestamp, UTC):%Y%m%dT%H%M%S.%f}" if last else ""
     return [str(entry) for entry in etl.manifests.quarantine.entries() if entry.name >= since]

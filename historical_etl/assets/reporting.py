@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -177,7 +177,7 @@ def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partiti
         "checksum": dg.MetadataValue.text(partition.checksum),
         "version": dg.MetadataValue.int(manifest.version),
         "file": dg.PathMetadataValue(str(etl.layout.daily_file(partition.year))),
-        "preview": _preview(etl, partition.year),
+        "preview": _preview(etl.layout.resolve(partition.path)),
     }
 
 
@@ -200,8 +200,8 @@ def _run_facts(result: ETLResult, year: int) -> dict[str, dg.MetadataValue]:
     return facts
 
 
-def _preview(etl: HistoricalETL, year: int) -> dg.MarkdownMetadataValue:
-    rows = etl.scan(start=date(year, 1, 1), end=date(year, 12, 31)).head(_PREVIEW_ROWS).collect()
+def _preview(path: Path) -> dg.MarkdownMetadataValue:
+    rows = pl.read_parquet(path, n_rows=_PREVIEW_ROWS)
     return markdown_table(rows.columns, rows.with_columns(pl.col(pl.Float64).round(6)).iter_rows())
 
 

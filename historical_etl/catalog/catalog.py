@@ -8,6 +8,7 @@ lay the same views over the manifest in memory, so that they can be neither stal
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import duckdb
@@ -52,7 +53,7 @@ class Catalog:
         """
         temp = temp_name(self.path)
         try:
-            with storage_errors("publishing the catalog", self.path):
+            with storage_errors("publishing the catalog", self.path, "the old one stands"):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 for leftover in self.path.parent.glob(f".{self.path.name}.*{TEMP_SUFFIX}*"):
                     leftover.unlink(missing_ok=True)
@@ -72,7 +73,8 @@ class Catalog:
                 todo="remove the cause, then run `historical-etl update` or materialize price_catalog",
             ) from error
         finally:
-            temp.unlink(missing_ok=True)
+            with suppress(OSError):
+                temp.unlink()
 
     def query(
         self, sql: str, manifest: SyncManifest, params: Sequence[object] | Mapping[str, object] | None = None

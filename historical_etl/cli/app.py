@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -191,6 +192,7 @@ def verify(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Whatever happens, the reader gets a message and not a traceback."""
+    _mend_streams()
     arguments = _globals_first(list(sys.argv[1:] if argv is None else argv))
     # For errors in the options themselves; later the callback sets these.
     terminal = Terminal(as_json="--json" in arguments, verbose=not {"-v", "--verbose"}.isdisjoint(arguments))
@@ -220,6 +222,8 @@ def _guarded(arguments: list[str], terminal: Terminal) -> int:
         return _USAGE
     except BrokenPipeError:
         raise
+    except SystemExit:
+        return _READER_LEFT  # so ends the console that prints the help, when nobody reads it
     except KeyboardInterrupt:
         todo = "run the same command again: what was committed stands, and it goes on from there"
         terminal.fail(Failure("KeyboardInterrupt", "Interrupted", None, todo))
@@ -246,6 +250,17 @@ def _globals_first(arguments: list[str]) -> list[str]:
         else:
             rest.append(argument)
     return first + rest
+
+
+def _mend_streams() -> None:
+    """A stream that was closed swallows all, one that knows few characters escapes the others."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the life of the process
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - likewise
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_stdout() -> None:

@@ -19,7 +19,7 @@ from historical_etl.symbols import normalize_symbols
 
 __all__ = ["backfill", "update"]
 
-_INCOMPLETE = 3
+_FAILED, _INCOMPLETE = 1, 3
 _SAMPLE = 10
 _WHY = {
     Outcome.EMPTY: "no rows in this range",
@@ -54,9 +54,9 @@ def backfill(terminal: Terminal, first: int | None, last: int | None, symbols: s
         if partitions:
             terminal.out.print(_years_table(partitions, result, resumed))
         _summarize(terminal, result, manifest)
-        if result.complete:
+        if not _code(result):
             terminal.say('next: historical-etl query "SELECT * FROM daily_prices LIMIT 5", or historical-etl status')
-    return 0 if result.complete else _INCOMPLETE
+    return _code(result)
 
 
 def update(terminal: Terminal, symbols: str | None) -> int:
@@ -72,7 +72,7 @@ def update(terminal: Terminal, symbols: str | None) -> int:
         through = after.end_date.isoformat() if after else None
         facts = {"rows_added": added, "new_sessions": [day.isoformat() for day in sessions], "current_through": through}
         terminal.json({**_document(result), **facts})
-        return 0 if result.complete else _INCOMPLETE
+        return _code(result)
     asked = f"{len(result.outcomes):,} symbol(s), {result.start_date} to {result.end_date}"
     terminal.out.print(Text(f"Asked for {asked}: {result.rows_fetched:,} row(s) came"), soft_wrap=True)
     if sessions:
@@ -81,7 +81,7 @@ def update(terminal: Terminal, symbols: str | None) -> int:
     counted = f"{added:,} row(s) added, {result.corrections:,} stored value(s) corrected"
     terminal.out.print(Text(counted if result.changed else "Nothing new: what is stored is what the source has"))
     _summarize(terminal, result, after)
-    return 0 if result.complete else _INCOMPLETE
+    return _code(result)
 
 
 def _open(terminal: Terminal, command: str) -> HistoricalETL:
@@ -156,6 +156,12 @@ def _new_sessions(etl: HistoricalETL, before: SyncManifest | None, after: SyncMa
     if before is None or after is None or after.end_date <= before.end_date:
         return []
     return etl.calendar.between(before.end_date + timedelta(days=1), after.end_date).to_list()
+
+
+def _code(result: ETLResult) -> int:
+    if result.catalog_error:
+        return _FAILED
+    return 0 if result.complete else _INCOMPLETE
 
 
 def _document(result: ETLResult) -> dict[str, object]:

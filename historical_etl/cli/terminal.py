@@ -47,6 +47,14 @@ class Failure:
         return cls(kind, f"Unexpected {kind}: {error}"[:1000], None, todo, notes)
 
 
+class _Console(Console):
+    """One that does not end the process by itself when its reader has left."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by Rich while it handles the error."""
+        raise BrokenPipeError
+
+
 @dataclass
 class Terminal:
     """The two streams of one call, and what its global options say."""
@@ -60,14 +68,14 @@ class Terminal:
     @cached_property
     def out(self) -> Console:
         """Data."""
-        return Console(
+        return _Console(
             file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH
         )
 
     @cached_property
     def err(self) -> Console:
         """Everything that is not data."""
-        return Console(file=sys.stderr, highlight=False, markup=False)
+        return _Console(file=sys.stderr, highlight=False, markup=False)
 
     @cached_property
     def settings(self) -> "Settings":

@@ -17,7 +17,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.verify import VerifyReport, verify_store
 
-__all__ = ["verify"]
+__all__ = ["shown_by_file", "verify"]
 
 _DAMAGED = 1
 
@@ -32,7 +32,7 @@ def verify(terminal: Terminal, *, quick: bool) -> int:
             ManifestManager(layout, clock=system_clock),
             quick=quick,
             rebuild_cursors=lambda manifest: _rebuild(layout, exchange, manifest),
-            catalog_version=lambda: _shown_by_file(layout),
+            catalog_version=lambda: shown_by_file(layout),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if terminal.as_json:
@@ -46,7 +46,7 @@ def _rebuild(layout: Layout, exchange: str, manifest: SyncManifest) -> dict[str,
     return Cursors(layout, get_calendar(exchange)).rebuild(manifest)
 
 
-def _shown_by_file(layout: Layout) -> int:
+def shown_by_file(layout: Layout) -> int:
     """The version that the views of the catalog file name."""
     try:
         with duckdb.connect(":memory:") as connection:

@@ -92,7 +92,7 @@ class Cursors:
         return spans
 
     def _scan(self, partition: Partition) -> pl.LazyFrame:
-        return pl.scan_parquet(self._layout.resolve(partition.path))
+        return pl.scan_parquet(self._layout.resolve(partition.path), glob=False)
 
     def _position(self, column: str) -> pl.Expr:
         sessions = pl.lit(self._calendar.sessions, dtype=pl.Date)

@@ -70,7 +70,9 @@ class StoredYears:
     def scan(self, year: int) -> pl.LazyFrame:
         """The rows of a year; none if it is not stored."""
         partition = self.partition(year)
-        return pl.scan_parquet(self.layout.resolve(partition.path)) if partition else empty_frame().lazy()
+        if partition is None:
+            return empty_frame().lazy()
+        return pl.scan_parquet(self.layout.resolve(partition.path), glob=False)
 
 
 def merge_years(new: pl.DataFrame, lead_in: pl.DataFrame, stored: StoredYears, gate: Gate) -> Iterator[MergedYear]:

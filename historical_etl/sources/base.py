@@ -112,6 +112,9 @@ class PriceSource(Protocol):
 
         Raises:
             ProviderError: nothing could be fetched at all.
+            SchemaDriftError: what came has not the columns or types it must have.
+            DataQualityError: what came cannot be read without guessing.
+            StorageError: a local copy could not be written.
         """
         ...
 

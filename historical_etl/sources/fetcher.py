@@ -12,7 +12,7 @@ from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.sample import SampleSource
-from historical_etl.sources.universe import MembershipTable, packaged_universe
+from historical_etl.sources.universe import PACKAGED_UNIVERSES, MembershipTable, packaged_universe
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["SOURCES", "UnifiedDataFetcher"]
@@ -20,9 +20,10 @@ __all__ = ["SOURCES", "UnifiedDataFetcher"]
 #: Every source by the name the setting `source` knows it by.
 SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
     "sample": lambda _: SampleSource(),
-    "files": lambda settings: FilesSource(settings.files),
+    "files": lambda settings: FilesSource(settings.files, exchange=settings.exchange),
 }
-_PACKAGED_UNIVERSES: Final = ("sp500",)
+#: Sources that are not `real`, known before they are made: to say so for itself, `files` would read every file.
+_NOT_REAL: Final = frozenset({"sample"})
 
 
 class UnifiedDataFetcher:
@@ -44,13 +45,13 @@ class UnifiedDataFetcher:
             raise ConfigurationError(
                 f"Unknown source {name!r}", where="HISTORICAL_ETL_SOURCE", todo=f"use one of: {', '.join(SOURCES)}"
             )
-        self._source = SOURCES[name](self.settings)
-        if self.settings.is_production and not self._source.info.real:
+        if self.settings.is_production and name in _NOT_REAL:
             raise ConfigurationError(
                 f"Environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
+        self._source = SOURCES[name](self.settings)
         self._universe = _load_universe(self.settings.universe)
 
     @property
@@ -110,4 +111,5 @@ class UnifiedDataFetcher:
 def _load_universe(name: str | None) -> MembershipTable | None:
     if not name:
         return None
-    return packaged_universe(name) if name in _PACKAGED_UNIVERSES else MembershipTable.from_csv(name)
+    packaged = name.strip().lower() in PACKAGED_UNIVERSES
+    return packaged_universe(name) if packaged else MembershipTable.from_csv(name)

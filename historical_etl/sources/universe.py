@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from types import EllipsisType
 from typing import Final, Self
 
 from historical_etl.errors import ConfigurationError
@@ -71,13 +70,9 @@ class MembershipTable:
             raise _malformed(path, 1, "no interval in this file", _HEADER_HELP)
         return cls({symbol: [stay for stay, _ in found] for symbol, found in stays.items()}, name=path.stem)
 
-    def members(self, start: date | None, end: date | EllipsisType | None = ...) -> list[str]:
-        """Symbols that are members on any day from `start` to `end`, both included, sorted.
-
-        None means unbounded. With one argument, the members on that day; None alone asks for every symbol ever.
-        """
-        last = start if isinstance(end, EllipsisType) else end
-        return [symbol for symbol, stays in self._intervals.items() if any(stay.meets(start, last) for stay in stays)]
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """Symbols that are members on any day from `start` to `end`, both included, sorted; None means unbounded."""
+        return [symbol for symbol, stays in self._intervals.items() if any(stay.meets(start, end) for stay in stays)]
 
     def intervals(self, symbol: str) -> tuple[Interval, ...]:
         """The stays of `symbol` in order of time; empty if it never was a member.

@@ -110,6 +110,9 @@ class ManifestManager:
         content = render_manifest(saved)
         with storage_errors("saving the manifest", self.layout.manifests):
             write_atomic(self.layout.history_file(saved.version, dataset), content)
+        # The commit itself. If the folder cannot be synced after the rename, the new version may stand all the same.
+        state = "`historical-etl status` tells which version stands"
+        with storage_errors("replacing the current manifest", self.layout.manifest_file(dataset), state):
             write_atomic(self.layout.manifest_file(dataset), content)
         return saved
 
@@ -187,14 +190,19 @@ class ManifestManager:
             return None
         good = render_manifest(current)
         with storage_errors("restoring the manifest", path):
-            if not self._is_good(path):
+            was_good = self._is_good(path)
+            if not was_good:
                 if path.exists():
                     self.quarantine.keep_file(path, "the current manifest was unreadable or damaged", dataset)
                 write_atomic(path, good)
                 _log.warning("Manifest of %s restored from version %d", dataset, current.version)
             leftovers = [version for version in self.list_versions(dataset) if version > current.version]
             for version in leftovers:
-                self.layout.history_file(version, dataset).unlink()
+                leftover = self.layout.history_file(version, dataset)
+                if was_good:
+                    leftover.unlink()
+                else:
+                    self.quarantine.keep_file(leftover, f"version {version} is damaged or lacks files", dataset)
             if leftovers:
                 fsync_folder(self.layout.history_folder(dataset))
             if not self._is_good(self.layout.history_file(current.version, dataset)):

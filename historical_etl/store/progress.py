@@ -61,13 +61,13 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
     """
     path = layout.progress_file(progress.dataset)
     try:
-        with storage_errors("saving progress", path):
+        with storage_errors("saving progress", path, "the data is committed"):
             if path.exists():
                 write_atomic(path.with_name(path.name + ".backup"), path.read_bytes())
             write_atomic(path, progress.model_dump_json(indent=1).encode())
     except StorageError as error:
         raise ETLProgressError(
-            f"Progress could not be saved ({error.what}); the data is committed, and cursors will be rebuilt from it",
+            f"Progress could not be saved: {error.what}, and cursors will be rebuilt from it",
             where=path,
             todo=error.todo,
         ) from error

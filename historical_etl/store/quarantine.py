@@ -4,6 +4,7 @@ Nothing here deletes. The same content refused again for the same name makes no 
 that repeats every day leaves one entry.
 """
 
+import errno
 import io
 import json
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class Quarantine:
         with storage_errors("quarantining a file", source):
             checksum = sha256_of(source)
             entry = self._new_entry(source.name)
-            source.replace(entry / source.name)
+            _move(source, entry / source.name)
             self._explain(entry, source.name, reason, dataset, checksum, facts)
         return entry
 
@@ -101,6 +102,16 @@ class Quarantine:
             **(facts or {}),
         }
         write_atomic(entry / "reason.json", (json.dumps(record, indent=2, default=str) + "\n").encode())
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        write_atomic(target, source.read_bytes())  # from another volume
+        source.unlink()
 
 
 def _glob_escape(name: str) -> str:

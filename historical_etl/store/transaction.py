@@ -205,6 +205,7 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
         if manifest is None:
             _vacuum(manager, [])
         else:
+            _withdraw_others(manager, manifest)
             _after_commit(manager, manifest, retention or Retention(), {p.year: p for p in manifest.partitions})
     return manifest
 
@@ -212,7 +213,8 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
 def _after_commit(
     manager: ManifestManager, manifest: SyncManifest, retention: Retention, years: Mapping[int, Partition]
 ) -> None:
-    with storage_errors("linking daily/ to the committed version", manager.layout.daily):
+    state = f"version {manifest.version} is committed, and the next write finishes this"
+    with storage_errors("linking daily/ to the committed version", manager.layout.daily, state):
         _check_out(manager, years.values())
     try:
         kept = _kept_versions(manager, manifest, retention)
@@ -220,7 +222,7 @@ def _after_commit(
         # What a damaged version needs is unknown: nothing is removed until that is mended.
         _log.warning("Old versions were not vacuumed: %s", error)
         return
-    with storage_errors("removing old versions", manager.layout.objects):
+    with storage_errors("removing old versions", manager.layout.objects, state):
         _vacuum(manager, kept)
 
 
@@ -238,6 +240,15 @@ def _check_out(manager: ManifestManager, partitions: Iterable[Partition]) -> Non
         linked = True
     if linked:
         fsync_folder(layout.daily)
+
+
+def _withdraw_others(manager: ManifestManager, manifest: SyncManifest) -> None:
+    """After a fall back to an older version: readers of daily/ must not see years that it does not have."""
+    years = {str(partition.year) for partition in manifest.partitions}
+    for path in manager.layout.daily.glob("[0-9][0-9][0-9][0-9].parquet"):
+        if path.stem not in years:
+            kept = manager.quarantine_data(path, f"version {manifest.version}, which now stands, has no such year")
+            _log.warning("%s belongs to no year of version %d; it is now in %s", path, manifest.version, kept)
 
 
 def _link(source: Path, target: Path) -> None:

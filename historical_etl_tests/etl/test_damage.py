@@ -1,4 +1,4 @@
-"""Files that were changed from outside: found before anything is built on them, kept as evidence, mended by a rebuild."""
+"""Files changed from outside: found before anything is built on them, kept as evidence, mended by a rebuild."""
 
 import json
 from datetime import date

@@ -56,7 +56,7 @@ def source(path, **options) -> FilesSource:
 
 
 def everything(files: FilesSource) -> pl.DataFrame:
-    symbols = tuple(files.universe(None)) or ("NONE",)
+    symbols = tuple(files.members(None, None)) or ("NONE",)
     return files.fetch(FetchRequest(symbols, date.min, date.max)).frame
 
 
@@ -115,6 +115,12 @@ def test_german_decimals(tmp_path):
     assert frame.row(0) == (date(2012, 5, 18), "FB", None, None, None, 38.23, 1000.0, None, 38.2)
 
 
+@pytest.mark.parametrize("spelling", ["\t", r"\t", "tab", "TAB"])
+def test_a_tab_may_be_spelled_out(tmp_path, spelling):
+    path = write(tmp_path / "a.csv", (HEADER + ROWS).replace(",", "\t"))
+    assert_frame_equal(source(path, separator=spelling).fetch(WHOLE).frame, EXPECTED)
+
+
 def test_names_match_ignoring_case_spaces_and_underscores(tmp_path):
     path = write(tmp_path / "a.csv", " DATE ,Sym_bol,CLOSE,Volume,Adj Close,Ret,name\n2012-05-18,FB,1,2,3,9,x\n")
     assert source(path).fetch(WHOLE).frame.row(0) == (date(2012, 5, 18), "FB", None, None, None, 1, 2, None, 3)
@@ -142,17 +148,17 @@ def test_rows_without_a_close_are_left_to_the_quality_rules(tmp_path):
 @pytest.mark.parametrize("name", ["brk.b.csv", "BRK.B.csv.gz", "deep/er/Brk.b.CSV"])
 def test_without_a_symbol_column_the_file_name_is_the_symbol(tmp_path, name):
     write(tmp_path / name, "date,close,volume\n2012-05-18,1,2\n")
-    assert source(tmp_path).universe(None) == ["BRK.B"]
+    assert source(tmp_path).members(None, None) == ["BRK.B"]
 
 
 def test_the_symbol_can_be_fixed(tmp_path):
     write(tmp_path / "not a symbol.csv", "date,close,volume\n2012-05-18,1,2\n")
-    assert source(tmp_path, symbol=" fb ").universe(None) == ["FB"]
+    assert source(tmp_path, symbol=" fb ").members(None, None) == ["FB"]
 
 
 def test_an_empty_symbol_setting_means_not_set(tmp_path):
     write(tmp_path / "fb.csv", "date,close,volume\n2012-05-18,1,2\n")
-    assert source(tmp_path, symbol=" ").universe(None) == ["FB"]
+    assert source(tmp_path, symbol=" ").members(None, None) == ["FB"]
 
 
 @pytest.mark.parametrize(
@@ -280,20 +286,20 @@ def test_a_header_without_rows_is_no_error(tmp_path, name):
     else:
         pl.DataFrame(schema=SCHEMA).write_parquet(tmp_path / name)
     files = source(tmp_path)
-    assert files.universe(None) == []
+    assert files.members(None, None) == []
     assert files.info.coverage is None
     assert files.fetch(WHOLE).outcomes == {"BRK.B": Outcome.NOT_FOUND, "FB": Outcome.NOT_FOUND}
 
 
-def test_the_universe_of_a_day_are_the_symbols_whose_rows_span_it(tmp_path):
+def test_members_are_the_symbols_whose_rows_span_a_day_of_the_range(tmp_path):
     write(tmp_path / "a.csv", HEADER + ROWS)
     write(tmp_path / "b.csv", HEADER + "2014-01-02,FB,,,,1,1,\n")
     files = source(tmp_path)
-    assert files.universe(None) == ["BRK.B", "FB"]
-    assert files.universe(date(2012, 5, 17)) == []
-    assert files.universe(date(2012, 5, 21)) == ["BRK.B", "FB"]
-    assert files.universe(date(2013, 6, 1)) == ["FB"]
-    assert files.universe(date(2014, 1, 3)) == []
+    assert files.members(None, None) == ["BRK.B", "FB"]
+    assert files.members(date(2012, 5, 17), date(2012, 5, 17)) == []
+    assert files.members(date(2012, 5, 21), date(2012, 5, 21)) == ["BRK.B", "FB"]
+    assert files.members(date(2013, 6, 1), date(2013, 6, 1)) == ["FB"]
+    assert files.members(date(2014, 1, 3), date(2014, 1, 3)) == []
     assert files.members(date(2012, 5, 22), date(2013, 12, 31)) == ["FB"]
     assert files.members(None, date(2012, 5, 18)) == ["BRK.B", "FB"]
     assert files.members(date(2014, 1, 3), None) == []
@@ -342,7 +348,7 @@ def test_csv_is_read_once_and_its_scratch_copy_goes_with_the_instance(tmp_path):
 def test_the_packaged_sample_as_parquet_and_as_csv(tmp_path):
     sample = Path(historical_etl.__file__).parent / "data" / "sample_prices.parquet"
     plain = source(sample)
-    assert plain.universe(None) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    assert plain.members(None, None) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
     assert plain.info.coverage == Coverage(date(2000, 3, 1), date(2013, 3, 1))
     for (symbol,), rows in pl.read_parquet(sample).partition_by("symbol", as_dict=True).items():
         rows.drop("symbol").write_csv(tmp_path / f"{str(symbol).lower()}.csv")
@@ -612,7 +618,7 @@ def test_pages_found_damaged_only_when_prices_are_read_are_refused_by_name(tmp_p
     content[start : start + 4] = b"\0\0\0\0"
     path.write_bytes(content)
     files = source(path)
-    assert files.universe(None) == ["FB"]
+    assert files.members(None, None) == ["FB"]
     with pytest.raises(DataQualityError, match=re.escape(str(path))):
         files.fetch(WHOLE)
 
@@ -620,7 +626,7 @@ def test_pages_found_damaged_only_when_prices_are_read_are_refused_by_name(tmp_p
 def test_a_file_that_vanishes_is_named(tmp_path):
     path = parquet(tmp_path / "a.parquet", [date(2012, 5, 18)])
     files = source(path)
-    assert files.universe(None) == ["FB"]
+    assert files.members(None, None) == ["FB"]
     path.unlink()
     with pytest.raises(DataQualityError, match=r"gone.*a\.parquet"):
         files.fetch(WHOLE)

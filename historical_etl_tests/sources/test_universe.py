@@ -21,19 +21,19 @@ def table(tmp_path, text, name="members.csv"):
     return MembershipTable.from_csv(path)
 
 
+def on(found, day):
+    return found.members(day, day)
+
+
 def test_the_start_is_in_and_the_end_is_out(tmp_path):
-    members = table(tmp_path, GOOD).members
-    assert members(date(1996, 1, 1)) == []
-    assert members(date(1996, 1, 2)) == ["AAL"]
-    assert members(date(1997, 1, 14)) == ["AAL"]
-    assert members(date(1997, 1, 15)) == []
-    assert members(date(2015, 3, 23)) == ["AAL", "BRK.B"]
-    assert members(date(2024, 9, 23)) == ["BRK.B"]
-    assert members(date(9999, 12, 31)) == ["BRK.B"]
-
-
-def test_none_asks_for_every_symbol_ever(tmp_path):
-    assert table(tmp_path, GOOD).members(None) == ["AAL", "BRK.B"]
+    found = table(tmp_path, GOOD)
+    assert on(found, date(1996, 1, 1)) == []
+    assert on(found, date(1996, 1, 2)) == ["AAL"]
+    assert on(found, date(1997, 1, 14)) == ["AAL"]
+    assert on(found, date(1997, 1, 15)) == []
+    assert on(found, date(2015, 3, 23)) == ["AAL", "BRK.B"]
+    assert on(found, date(2024, 9, 23)) == ["BRK.B"]
+    assert on(found, date(9999, 12, 31)) == ["BRK.B"]
 
 
 def test_the_members_of_a_range_are_those_of_any_of_its_days(tmp_path):
@@ -109,7 +109,7 @@ def test_a_malformed_file_is_refused_by_file_and_line(tmp_path, text, line, why)
 
 def test_intervals_may_touch(tmp_path):
     found = table(tmp_path, "ticker,start_date,end_date\nA,2001-01-01,\nA,2000-01-01,2001-01-01\n")
-    assert found.members(date(2001, 1, 1)) == ["A"]
+    assert on(found, date(2001, 1, 1)) == ["A"]
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "."])
@@ -121,19 +121,19 @@ def test_a_path_that_is_no_file_is_refused_by_name(tmp_path, name):
 
 def test_the_packaged_table_is_whole_and_writes_symbols_as_we_do():
     found = packaged_universe("sp500")
-    assert len(found.members(None)) == 1181
-    assert sum(len(found.intervals(symbol)) for symbol in found.members(None)) == 1230
-    assert all(re.match(SYMBOL_PATTERN, symbol) for symbol in found.members(None))
-    assert {"BRK.B", "RDS.A"} <= set(found.members(None))
-    assert 480 <= len(found.members(date(2008, 9, 12))) <= 510
-    assert "LEHMQ" in found.members(date(2008, 9, 12))
-    assert "LEHMQ" not in found.members(date(2020, 1, 2))
+    assert len(found.members(None, None)) == 1181
+    assert sum(len(found.intervals(symbol)) for symbol in found.members(None, None)) == 1230
+    assert all(re.match(SYMBOL_PATTERN, symbol) for symbol in found.members(None, None))
+    assert {"BRK.B", "RDS.A"} <= set(found.members(None, None))
+    assert 480 <= len(on(found, date(2008, 9, 12))) <= 510
+    assert "LEHMQ" in on(found, date(2008, 9, 12))
+    assert "LEHMQ" not in on(found, date(2020, 1, 2))
     digest = hashlib.sha256(PACKAGED_UNIVERSES["sp500"].read_bytes()).hexdigest()
     assert digest == "06b2d9e82cb79ec575318398c40899d8082e2a6104b6e68bceea993e11fb27cc"
 
 
 def test_packaged_names_ignore_case_and_unknown_ones_are_refused_with_the_known():
-    assert packaged_universe(" SP500").members(None) == packaged_universe("sp500").members(None)
+    assert packaged_universe(" SP500").members(None, None) == packaged_universe("sp500").members(None, None)
     with pytest.raises(ConfigurationError, match=r"nasdaq.*sp500"):
         packaged_universe("nasdaq")
 
@@ -147,4 +147,4 @@ def test_a_symbol_is_a_member_exactly_from_start_until_before_end(start, length,
     stay = Interval(start, None if length is None else start + timedelta(days=length))
     found = MembershipTable({"A": [stay]})
     expected = offset >= 0 and (length is None or offset < length)
-    assert (found.members(start + timedelta(days=offset)) == ["A"]) is expected
+    assert (on(found, start + timedelta(days=offset)) == ["A"]) is expected

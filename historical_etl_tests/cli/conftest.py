@@ -1,0 +1,107 @@
+"""A command line in a folder of its own, called in this process where that is enough."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from historical_etl.cli import main
+
+PROGRAM = [sys.executable, "-c", "import sys; from historical_etl.cli import main; sys.exit(main())"]
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+class CommandLine:
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.patch = patch
+        self._capture = capture
+
+    def __call__(self, *arguments: str) -> Answer:
+        """In this process: fast, once its modules are loaded."""
+        self._capture.readouterr()
+        code = main(arguments)
+        shown = self._capture.readouterr()
+        answer = Answer(code, shown.out, shown.err)
+        assert "Traceback" not in answer.err
+        return answer
+
+    def process(self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, given: str = "") -> Answer:
+        """In a process of its own, as from a shell."""
+        ran = subprocess.run(
+            [*PROGRAM, *arguments],
+            check=False,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            input=given.encode(),
+            timeout=120,
+        )
+        return Answer(ran.returncode, (ran.stdout or b"").decode(errors="surrogateescape"), ran.stderr.decode())
+
+    def set(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.patch.setenv(f"HISTORICAL_ETL_{name}", value)
+
+    def bytes_stored(self) -> dict[str, str]:
+        """Every file of the store by its SHA-256, but for the lock's record and what is kept aside."""
+        return {
+            str(path.relative_to(self.data)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.data.rglob("*"))
+            if path.is_file() and path.suffix != ".lock" and "quarantine" not in path.relative_to(self.data).parts
+        }
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    return _command_line(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def filled(cli: CommandLine) -> CommandLine:
+    """With the sample of 2012 and 2013, 1,360 rows, to do with as one likes."""
+    assert cli("backfill", "--from", "2012").code == 0
+    return cli
+
+
+@pytest.fixture(scope="session")
+def _common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("common")
+
+
+@pytest.fixture
+def common(
+    _common_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CommandLine]:
+    """As `filled`, but for looking only: one store for all tests that leave it as it is."""
+    cli = _command_line(_common_folder, capsys, monkeypatch)
+    if not cli.data.exists():
+        assert cli("backfill", "--from", "2012").code == 0
+    before = cli.bytes_stored()
+    yield cli
+    assert cli.bytes_stored() == before
+
+
+def _command_line(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    # Processes find the package, wherever they run.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.chdir(folder)
+    return CommandLine(folder, capsys, monkeypatch)

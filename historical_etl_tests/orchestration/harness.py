@@ -1,0 +1,169 @@
+"""The real graph on a real instance: only the source, the clock and the folder are the test's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from historical_etl import Coverage, FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl.definitions import build_defs
+from historical_etl.resources import PriceSourceResource, StoreResource
+from historical_etl.sources.base import PriceSource
+from historical_etl.sources.sample import SampleSource
+from historical_etl_tests.scenario import INFO, LAST, Market, ScriptedSource
+
+PRICES, CATALOG = dg.AssetKey("daily_prices"), dg.AssetKey("price_catalog")
+CHECKS = {
+    "shows_the_committed_version",
+    "years_are_contiguous",
+    "reaches_the_last_session",
+    "nothing_newly_quarantined",
+}
+#: The market's own years, as a source states them that will never have more.
+COVERED = replace(INFO, coverage=Coverage(date(2010, 1, 4), LAST))
+
+
+class Store(StoreResource):
+    """A store that no environment moves, and whose clock can stand still."""
+
+    at: str = ""
+
+    def settings(self) -> Settings:
+        return Settings(_env_file=None).changed({"data_dir": Path(self.data_dir)})  # pyright: ignore[reportCallIssue]
+
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.at) if self.at else datetime.now(UTC)
+
+
+def serving(source: PriceSource) -> PriceSourceResource:
+    class Served(PriceSourceResource):
+        def open(self) -> PriceSource:
+            return source
+
+    return Served()
+
+
+@dataclass
+class Failing:
+    """A source that raises for the requests of some years."""
+
+    inner: PriceSource
+    errors: dict[int, Exception]
+
+    @property
+    def info(self):
+        return self.inner.info
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        if request.end.year in self.errors:
+            raise self.errors[request.end.year]
+        return self.inner.fetch(request)
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        return self.inner.members(start, end)
+
+
+def scripted(**changes: Any) -> ScriptedSource:
+    return ScriptedSource(Market(), info=changes.pop("info", COVERED), **changes)
+
+
+@dataclass
+class Project:
+    """Definitions over one data folder, and an instance that outlives each run."""
+
+    root: Path
+    instance: dg.DagsterInstance
+    source: PriceSource
+    at: datetime | None = None
+
+    @property
+    def resources(self) -> dict[str, object]:
+        return {"store": self._store, "source": serving(self.source)}
+
+    @property
+    def _store(self) -> Store:
+        return Store(data_dir=str(self.root), at=self.at.isoformat() if self.at else "")
+
+    @property
+    def defs(self) -> dg.Definitions:
+        return build_defs(**self.resources)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def etl(self) -> HistoricalETL:
+        return self._store.open(self.source)
+
+    def run(
+        self,
+        first: str | int,
+        last: str | int | None = None,
+        *,
+        select: Sequence[str] = ("daily_prices", "price_catalog"),
+        config=None,
+    ):
+        """One run over a year or a range, with a selection, as the command line and the UI launch it."""
+        years = {"partition_key": str(first)} if last is None else {"tags": range_tags(first, last)}
+        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(name) for name in select],
+            run_config=config or {},
+            **years,  # pyright: ignore[reportArgumentType]
+        )
+
+    def update(self, config=None, **options):
+        job = self.defs.resolve_job_def("daily_incremental_job")
+        return job.execute_in_process(instance=self.instance, raise_on_error=False, run_config=config or {}, **options)
+
+    def events(self, key: dg.AssetKey = PRICES) -> list[dg.AssetMaterialization]:
+        """Everything that was ever reported of an asset, oldest first."""
+        records = self.instance.fetch_materializations(key, limit=1000, ascending=True).records
+        return [record.asset_materialization for record in records if record.asset_materialization]
+
+    def years(self) -> list[str]:
+        return [str(event.partition) for event in self.events()]
+
+    def checks(self) -> list[tuple[str, str, str | None]]:
+        """Every check row that the UI would show: name, status, partition."""
+        records = [
+            (record, key.name)
+            for key in (dg.AssetCheckKey(CATALOG, name) for name in CHECKS)
+            for record in self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1000)
+        ]
+        return [(name, record.status.value, record.partition) for record, name in records]
+
+
+def facts(event: dg.AssetMaterialization) -> dict[str, object]:
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def failure_text(result: dg.ExecuteInProcessResult, step: str) -> str:
+    """What the failed step says to whoever opens the run."""
+    errors = [
+        event.step_failure_data for event in result.all_events if event.is_step_failure and event.step_key == step
+    ]
+    assert len(errors) == 1
+    data = errors[0]
+    described = data.user_failure_data.description if data.user_failure_data else None
+    return described or str(data.error)
+
+
+def steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """How each step ended."""
+    ends = {"STEP_SUCCESS": "success", "STEP_FAILURE": "failure", "STEP_SKIPPED": "skipped"}
+    return {str(e.step_key): ends[e.event_type_value] for e in result.all_events if e.event_type_value in ends}
+
+
+def sample() -> SampleSource:
+    return SampleSource()
+
+
+def stored_years(etl: HistoricalETL) -> list[int]:
+    manifest = etl.manifest()
+    return [partition.year for partition in manifest.partitions] if manifest else []
+
+
+def range_tags(first: str | int, last: str | int) -> dict[str, str]:
+    return {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}

@@ -1,0 +1,324 @@
+"""The daily increment: what the job does, and when the sensor asks for it."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from historical_etl import ManifestCorruptError, Outcome, ProviderUnavailableError
+from historical_etl.automation import ATTEMPT_TAG, SESSION_TAG, pause_after
+from historical_etl_tests.orchestration.harness import (
+    CATALOG,
+    Failing,
+    Project,
+    facts,
+    failure_text,
+    scripted,
+    steps,
+)
+from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, in_turn, losing, standing, store
+
+Make = Callable[..., Project]
+_NOTHING_OF_THE_LAST_SESSION = in_turn(*(losing(symbol, LAST) for symbol in SYMBOLS))
+
+
+def filled(project: Make, until: date = date(2013, 2, 27), **options) -> Project:
+    """A store that ends some sessions before the source does."""
+    scene = project(**options)
+    store(scene.root, scripted(), until).run_full_etl(SYMBOLS, "2010-01-01", until)
+    return scene
+
+
+# ── the job ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_increment_commits_publishes_and_shows_exactly_the_years_it_changed(project: Make) -> None:
+    scene = filled(project)
+
+    result = scene.update()
+
+    assert result.success
+    assert steps(result) == dict.fromkeys(("update_prices", "refresh_catalog", "require_all_symbols"), "success")
+    (event,) = (event for event in scene.events() if event.description is None)
+    assert event.partition == "2013"
+    assert facts(event)["last_session"] == "2013-03-01"
+    assert facts(event)["checksum"] == standing(scene.etl).partitions[-1].checksum
+    assert facts(scene.events(CATALOG)[-1])["version"] == standing(scene.etl).version
+
+
+def test_an_increment_over_new_year_shows_both_years(project: Make) -> None:
+    scene = filled(project, until=date(2012, 12, 28))
+
+    assert scene.update().success
+    assert [event.partition for event in scene.events() if event.description is None] == ["2012", "2013"]
+
+
+def test_an_increment_that_finds_nothing_new_shows_no_year(project: Make) -> None:
+    scene = filled(project, until=LAST)
+
+    assert scene.update().success
+    assert [event for event in scene.events() if event.description is None] == []
+
+
+def test_the_increment_of_an_empty_store_says_what_to_do(project: Make) -> None:
+    assert "Next: run `historical-etl backfill` first" in failure_text(project().update(), "update_prices")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RATE_LIMITED, Outcome.ERROR])
+def test_missing_symbols_fail_the_run_after_the_others_are_committed_and_published(
+    project: Make, outcome: Outcome
+) -> None:
+    scene = filled(project, source=scripted(outcomes={"HALT": outcome}))
+
+    result = scene.update()
+
+    assert steps(result) == {
+        "update_prices": "success",
+        "refresh_catalog": "success",
+        "require_all_symbols": "failure",
+    }
+    assert f"1 symbol(s) did not come: HALT ({outcome.value})" in failure_text(result, "require_all_symbols")
+    manifest = standing(scene.etl)
+    assert manifest.end_date == LAST
+    assert facts(scene.events(CATALOG)[-1])["version"] == manifest.version
+
+
+def test_a_catalog_that_cannot_be_published_fails_its_own_step(project: Make, root: Path) -> None:
+    scene = filled(project)
+    (root / "duckdb").rename(root / "aside")
+    (root / "duckdb").write_text("a file where the folder should be")
+
+    result = scene.update()
+
+    assert steps(result) == {"update_prices": "success", "refresh_catalog": "failure"}
+    assert "The catalog could not be published" in failure_text(result, "refresh_catalog")
+    assert standing(scene.etl).end_date == LAST
+
+
+def test_an_increment_may_be_narrowed_to_some_symbols(project: Make) -> None:
+    scene = filled(project)
+
+    assert scene.update({"ops": {"update_prices": {"config": {"symbols": ["halt"]}}}}).success
+    assert scene.etl.cursors()["HALT"] == LAST
+    assert scene.etl.cursors()["SPLT"] == date(2013, 2, 27)
+
+
+# ── the sensor ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tick(scene: Project, cursor: str | None = None) -> tuple[dg.SensorResult, dict[str, object]]:
+    """What one evaluation decides, and the cursor it leaves."""
+    with dg.build_sensor_context(
+        instance=scene.instance, cursor=cursor, definitions=scene.defs, sensor_name="daily_incremental_sensor"
+    ) as context:
+        result = scene.defs.resolve_sensor_def("daily_incremental_sensor")(context, **scene.resources)
+    assert isinstance(result, dg.SensorResult)
+    return result, json.loads(result.cursor or "{}")
+
+
+def why(result: dg.SensorResult) -> str:
+    assert not result.run_requests
+    assert result.skip_reason
+    return str(result.skip_reason.skip_message)
+
+
+def request(result: dg.SensorResult) -> dg.RunRequest:
+    assert result.skip_reason is None
+    (asked,) = result.run_requests or []
+    return asked
+
+
+def launched(scene: Project, result: dg.SensorResult) -> dg.DagsterRun:
+    """A run as the daemon makes it for a request; nothing executes it."""
+    asked = request(result)
+    job = scene.defs.resolve_job_def("daily_incremental_job")
+    return scene.instance.create_run_for_job(job, tags={**asked.tags, "dagster/run_key": str(asked.run_key)})
+
+
+def later(scene: Project, minutes: float) -> Project:
+    return Project(scene.root, scene.instance, scene.source, datetime.now(UTC) + timedelta(minutes=minutes))
+
+
+def test_an_empty_store_is_not_asked_for(project: Make) -> None:
+    result, _ = tick(project())
+
+    assert "is empty. Backfill first: materialize daily_prices" in why(result)
+
+
+def test_a_store_that_is_behind_gets_its_first_attempt(project: Make) -> None:
+    result, cursor = tick(filled(project))
+
+    assert request(result).run_key == "2013-03-01:1"
+    assert request(result).tags == {SESSION_TAG: "2013-03-01", ATTEMPT_TAG: "1"}
+    assert request(result).partition_key is None
+    assert cursor == {"confirmed": None, "session": "2013-03-01", "attempt": 1}, "a request confirms nothing"
+
+
+def test_it_waits_for_the_close_and_then_for_the_vendor_to_settle(project: Make) -> None:
+    def seen(hour: int, minute: int) -> dg.SensorResult:
+        now = datetime(2013, 2, 27, hour, minute, tzinfo=UTC)
+        return tick(Project(scene.root, scene.instance, scripted(info=INFO), now))[0]
+
+    scene = filled(project, until=date(2013, 2, 26))
+    expected = (
+        "Current through 2013-02-26. The next session, 2013-02-27, closes at 2013-02-27 21:00 UTC; "
+        "it is asked for from 2013-02-27 22:00 UTC"
+    )
+
+    assert why(seen(20, 59)) == expected
+    assert why(seen(21, 59)) == expected
+    assert request(seen(22, 0)).run_key == "2013-02-27:1"
+
+
+def test_half_days_close_early_and_holidays_do_not_count(project: Make) -> None:
+    scene = filled(project, until=date(2011, 11, 23))
+
+    def seen(*moment: int) -> dg.SensorResult:
+        return tick(Project(scene.root, scene.instance, scripted(info=INFO), datetime(*moment, tzinfo=UTC)))[0]
+
+    assert "The next session, 2011-11-25, closes at 2011-11-25 18:00 UTC" in why(seen(2011, 11, 24, 23, 0))
+    assert request(seen(2011, 11, 25, 19, 0)).run_key == "2011-11-25:1"
+
+
+def test_a_run_in_progress_is_waited_for_and_named(project: Make) -> None:
+    scene = filled(project)
+    result, cursor = tick(scene)
+    run = launched(scene, result)
+
+    result, cursor = tick(later(scene, 600), json.dumps(cursor))
+
+    assert f"Run {run.run_id} for 2013-03-01 is in progress (NOT_STARTED" in why(result)
+    assert "terminate it on the Runs page" in why(result)
+    assert cursor["confirmed"] is None
+
+
+def test_a_run_started_by_hand_is_waited_for_too(project: Make) -> None:
+    scene = filled(project)
+    run = scene.instance.create_run_for_job(scene.defs.resolve_job_def("daily_incremental_job"))
+
+    assert f"Run {run.run_id} is in progress" in why(tick(scene)[0])
+
+
+def test_a_failed_attempt_is_followed_by_the_next_after_a_pause(project: Make) -> None:
+    scene = filled(project)
+    result, cursor = tick(scene)
+    for attempt, minutes in ((1, 5), (2, 10), (3, 20)):
+        run = launched(scene, result)
+        scene.instance.report_run_failed(run)
+
+        waiting, cursor = tick(later(scene, minutes - 0.5), json.dumps(cursor))
+        assert f"Attempt {attempt} for 2013-03-01 ended as FAILURE (run {run.run_id}); attempt {attempt + 1} at" in why(
+            waiting
+        )
+        result, cursor = tick(later(scene, minutes + 0.5), json.dumps(cursor))
+        assert request(result).run_key == f"2013-03-01:{attempt + 1}"
+        assert cursor == {"confirmed": None, "session": "2013-03-01", "attempt": attempt + 1}
+
+
+def test_the_pauses_grow_to_six_hours() -> None:
+    minutes = [pause_after(attempt).total_seconds() / 60 for attempt in (1, 2, 3, 4, 5, 6, 7, 8, 1000)]
+
+    assert minutes == [5, 10, 20, 40, 80, 160, 320, 360, 360]
+
+
+def test_the_cursor_moves_when_the_store_has_the_session(project: Make) -> None:
+    scene = filled(project)
+    result, cursor = tick(scene)
+    assert scene.update(tags=dict(request(result).tags)).success
+
+    result, cursor = tick(scene, json.dumps(cursor))
+
+    assert why(result) == "Current through 2013-03-01. The source ends on 2013-03-01; nothing more will come from it"
+    assert cursor == {"confirmed": "2013-03-01", "session": None, "attempt": 0}
+
+
+def test_a_run_that_went_well_but_brought_nothing_confirms_nothing(project: Make) -> None:
+    scene = filled(project, source=scripted(alter=_NOTHING_OF_THE_LAST_SESSION))
+    result, cursor = tick(scene)
+    assert scene.update(tags=dict(request(result).tags)).success
+
+    waiting, cursor = tick(scene, json.dumps(cursor))
+    assert "Attempt 1 for 2013-03-01 left the store at 2013-02-28" in why(waiting)
+    assert cursor["confirmed"] is None
+    result, _ = tick(later(scene, 6), json.dumps(cursor))
+    assert request(result).run_key == "2013-03-01:2"
+
+
+def test_a_session_without_all_its_symbols_is_asked_for_again(project: Make) -> None:
+    scene = filled(project, source=scripted(outcomes={"HALT": Outcome.RATE_LIMITED}))
+    result, cursor = tick(scene)
+    assert not scene.update(tags=dict(request(result).tags)).success
+    assert standing(scene.etl).end_date == LAST
+
+    result, _ = tick(later(scene, 6), json.dumps(cursor))
+    assert request(result).run_key == "2013-03-01:2"
+    scene.source = scripted()
+    assert scene.update(tags=dict(request(result).tags)).success
+    assert "Current through 2013-03-01" in why(tick(scene)[0])
+
+
+def test_a_store_brought_up_to_date_by_other_means_is_not_asked_for(project: Make) -> None:
+    scene = filled(project)
+    _, cursor = tick(scene)
+    scene.etl.run_incremental_etl()
+
+    result, cursor = tick(scene, json.dumps(cursor))
+
+    assert "Current through 2013-03-01" in why(result)
+    assert cursor["confirmed"] == "2013-03-01"
+
+
+@pytest.mark.parametrize("cursor", ["", "nonsense", '{"attempt": "many"}'])
+def test_a_lost_or_spoilt_cursor_is_found_again_in_the_runs(project: Make, cursor: str) -> None:
+    scene = filled(project)
+    scene.instance.report_run_failed(launched(scene, tick(scene)[0]))
+
+    result, _ = tick(later(scene, 6), cursor)
+
+    assert request(result).run_key == "2013-03-01:2", "a key that was used before would be dropped silently"
+
+
+def test_deleted_runs_do_not_bring_back_a_used_key(project: Make) -> None:
+    scene = filled(project)
+    result, cursor = tick(scene)
+    run = launched(scene, result)
+    scene.instance.report_run_failed(run)
+    scene.instance.delete_run(run.run_id)
+
+    result, _ = tick(scene, json.dumps(cursor))
+
+    assert request(result).run_key == "2013-03-01:2"
+
+
+def test_a_broken_store_ends_the_tick_with_its_error(project: Make, root: Path) -> None:
+    scene = filled(project)
+    for path in (root / "manifests").rglob("*.json"):
+        path.write_text("{}")
+
+    with pytest.raises(ManifestCorruptError):
+        tick(scene)
+
+
+def test_the_tick_of_the_daemon_launches_the_job(project: Make) -> None:
+    scene = filled(project)
+    repository = scene.defs.get_repository_def()
+    sensor = repository.get_sensor_def("daily_incremental_sensor")
+    with dg.build_sensor_context(
+        instance=scene.instance, repository_def=repository, sensor_name=sensor.name, resources=scene.resources
+    ) as context:
+        data = sensor.evaluate_tick(context)
+
+    (asked,) = data.run_requests or []
+    assert (asked.run_key, sensor.job_name) == ("2013-03-01:1", "daily_incremental_job")
+
+
+def test_a_vendor_that_fails_as_a_whole_fails_the_run_and_may_be_asked_again(project: Make) -> None:
+    scene = filled(project, source=Failing(scripted(), {2013: ProviderUnavailableError("no answer")}))
+
+    result = scene.update()
+
+    assert "no answer" in failure_text(result, "update_prices")
+    assert standing(scene.etl).end_date == date(2013, 2, 27)

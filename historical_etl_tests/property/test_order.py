@@ -1,0 +1,103 @@
+"""Order independence: however the years and days arrive, the files end in the same bytes."""
+
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from historical_etl_tests.scenario import (
+    STOPS,
+    Listing,
+    Market,
+    ScriptedFetcher,
+    daily_bytes,
+    sessions,
+    standing,
+    store,
+    stored,
+)
+
+#: Three years that meet at two year ends, with everything that makes the order matter.
+MARKET = Market(
+    (
+        Listing("A.B", split=date(2011, 1, 3)),
+        Listing("IPO", first=date(2011, 12, 15)),
+        Listing("OLD", last=date(2011, 3, 15)),
+        Listing("RAW", adjusted_until=None),
+        STOPS,  # adj_close ends within a month …
+        Listing("ENDS", adjusted_until=date(2011, 11, 30)),  # … and with one
+    ),
+    first=date(2010, 12, 1),
+    last=date(2012, 1, 31),
+)
+DAYS = sessions(MARKET.first, MARKET.last)
+quick = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """The bytes that one whole run leaves; its rows are what the naive computation says."""
+    etl = store(tmp_path_factory.mktemp("whole"), ScriptedFetcher(MARKET))
+    etl.run_full_etl(MARKET.symbols, MARKET.first, MARKET.last)
+    assert_frame_equal(stored(etl), MARKET.expected(), check_exact=True)
+    return daily_bytes(etl)
+
+
+def folder():
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    return tempfile.TemporaryDirectory(prefix="historical-etl-", dir=memory if memory.is_dir() else None)
+
+
+@given(st.permutations([2010, 2011, 2012]), st.booleans())
+@settings(quick, max_examples=6)
+def test_years_may_be_backfilled_in_any_order(whole, years, one_symbol_at_a_time):
+    with folder() as root:
+        etl = store(Path(root), ScriptedFetcher(MARKET), batch_symbols=1 if one_symbol_at_a_time else 1000)
+        for year in years:
+            etl.run_year(year, MARKET.symbols, publish=False)
+        assert daily_bytes(etl) == whole
+
+
+@st.composite
+def pieces(draw):
+    """The days cut into ranges, and in each range the symbols into groups; all of it in any order."""
+    cuts = sorted(draw(st.sets(st.integers(1, len(DAYS) - 1), max_size=4)))
+    ranges = [(DAYS[low], DAYS[high - 1]) for low, high in zip([0, *cuts], [*cuts, len(DAYS)], strict=True)]
+    jobs = []
+    for start, end in ranges:
+        group_of = {symbol: draw(st.integers(0, 1)) for symbol in MARKET.symbols}
+        for group in sorted(set(group_of.values())):
+            jobs.append((tuple(symbol for symbol in MARKET.symbols if group_of[symbol] == group), start, end))
+    return draw(st.permutations(jobs))
+
+
+@given(pieces())
+@quick
+def test_ranges_and_groups_of_symbols_may_come_in_any_order(whole, jobs):
+    with folder() as root:
+        etl = store(Path(root), ScriptedFetcher(MARKET))
+        for symbols, start, end in jobs:
+            etl.run_full_etl(symbols, start, end, resume=False)
+        assert daily_bytes(etl) == whole
+        assert etl.cursors() == {
+            **dict.fromkeys(MARKET.symbols, MARKET.last),
+            "OLD": date(2011, 3, 15),
+        }
+
+
+@given(st.sets(st.sampled_from(DAYS[60:-1]), max_size=6), st.integers(0, len(DAYS) - 60))
+@quick
+def test_increments_may_be_cut_anywhere(whole, evenings, filled_until):
+    """A backfill up to some day, then increments on any evenings; the new listing is asked for by name."""
+    with folder() as root:
+        first = DAYS[filled_until]
+        store(Path(root), ScriptedFetcher(MARKET), first).run_full_etl(MARKET.symbols, MARKET.first, first)
+        for evening in sorted({day for day in evenings if day > first} | {MARKET.last}):
+            etl = store(Path(root), ScriptedFetcher(MARKET), evening, start=MARKET.first)
+            etl.run_incremental_etl(MARKET.symbols, publish=False)
+        assert daily_bytes(etl) == whole
+        assert standing(etl).row_count == MARKET.bars().height

@@ -1,0 +1,212 @@
+"""Room on the disk: judged before anything is written, and when it runs out midway the store is as it was."""
+
+import errno
+import json
+import os
+from collections import namedtuple
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from historical_etl import DiskSpaceError, ETLProgressError, HistoricalETL, ManifestManager, Settings
+from historical_etl.store import transaction
+from historical_etl.store.disk import check_disk_space, required_for_merge, system_disk_usage
+from historical_etl_tests.scenario import (
+    SHORT,
+    SYMBOLS,
+    ScriptedFetcher,
+    at,
+    daily_bytes,
+    standing,
+    stored,
+    tree,
+)
+
+Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - shaped as shutil's
+TB = 1 << 40
+ROOMY = Usage(TB, 0, TB)
+MIDWAY, LATER = date(2013, 1, 15), date(2013, 2, 15)
+
+
+def build(root: Path, usage=lambda _: ROOMY, today: date = LATER) -> HistoricalETL:
+    manager = ManifestManager(root, clock=at(today), disk_usage=usage)
+    return HistoricalETL(
+        ScriptedFetcher(SHORT),
+        root / "historical",
+        root / "duckdb" / "historical_catalog.duckdb",
+        manager,
+        clock=at(today),
+        settings=Settings(_env_file=None),  # pyright: ignore[reportCallIssue]
+    )
+
+
+def fill(root: Path) -> HistoricalETL:
+    etl = build(root, today=MIDWAY)
+    etl.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
+    return etl
+
+
+def used(share: float):
+    return lambda _: Usage(TB, int(TB * share), TB - int(TB * share))
+
+
+@pytest.mark.parametrize(
+    ("share", "level"),
+    [(0, "ok"), (0.79, "ok"), (0.81, "warning"), (0.89, "warning"), (0.91, "critical"), (0.94, "critical")],
+)
+def test_from_80_percent_a_warning_from_90_critical(tmp_path, share, level):
+    status = ManifestManager(tmp_path, disk_usage=used(share)).check_disk_space(1000)
+    assert status.level == level
+    assert status.used_share == pytest.approx(share, abs=0.001)
+
+
+@pytest.mark.parametrize(("share", "level"), [(0.8, "warning"), (0.9, "critical")])
+def test_the_watermarks_themselves_count(tmp_path, share, level):
+    usage = Usage(100, int(share * 100), 100 - int(share * 100))
+    assert check_disk_space(1, tmp_path, lambda _: usage).level == level
+
+
+@pytest.mark.parametrize("usage", [Usage(100, 95, 5), Usage(100, 99, 1), Usage(TB, TB, 0), Usage(1000, 100, 99)])
+def test_from_95_percent_or_without_the_room_it_is_refused(tmp_path, usage):
+    with pytest.raises(DiskSpaceError, match="are needed") as caught:
+        ManifestManager(tmp_path, disk_usage=lambda _: usage).check_disk_space(100 if usage.total == 1000 else 1)
+    assert caught.value.retryable
+    assert caught.value.todo
+
+
+def test_the_volume_that_will_hold_the_data_is_asked(root):
+    asked = []
+
+    def usage(path: Path):
+        asked.append(path)
+        return ROOMY
+
+    build(root, usage).run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
+    assert set(asked) == {root / "historical"}
+    assert system_disk_usage(root / "not" / "there" / "yet").free > 0
+
+
+def test_a_merge_asks_for_twice_its_size_and_ten_kib_and_a_fifth():
+    assert required_for_merge(0) == 12288
+    assert required_for_merge(1_000_000) == 2_412_288
+
+
+def test_what_a_merge_asks_for_is_refused_when_a_byte_is_missing(root):
+    need = required_for_merge(SHORT.bars(start=date(2013, 1, 1), end=MIDWAY).estimated_size())
+    etl = build(root, lambda _: Usage(TB, 0, need // 2))
+    with pytest.raises(DiskSpaceError):
+        etl.run_full_etl(SYMBOLS, date(2013, 1, 2), MIDWAY)
+    assert build(root, lambda _: Usage(TB, 0, need * 2)).run_full_etl(SYMBOLS, date(2013, 1, 2), MIDWAY).changed
+
+
+def test_levels_are_part_of_the_result(root):
+    result = build(root, used(0.85)).run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
+    assert len(result.disk_warnings) == 1
+    assert result.disk_warnings[0].startswith("warning: 85% of the volume")
+    result = build(root, used(0.93)).run_full_etl(SYMBOLS, SHORT.first, LATER)
+    assert result.disk_warnings[0].startswith("critical: 93%")
+
+
+def test_above_the_watermark_nothing_is_written(root):
+    etl = fill(root)
+    before = {name: data for name, data in tree(root).items() if not name.endswith(".lock")}
+    with pytest.raises(DiskSpaceError):
+        build(root, used(0.96)).run_incremental_etl()
+    assert {name: data for name, data in tree(root).items() if not name.endswith(".lock")} == before
+    assert standing(etl).version == 2
+
+
+def test_disk_full_quarantines_temp(root, monkeypatch):
+    """The disk fills up while a year is written: nothing of it stays in objects/, and quarantine/ tells of it."""
+    etl = fill(root)
+    before = {name: data for name, data in tree(root).items() if not name.endswith(".lock")}
+    write = transaction.write_year
+
+    def full(blocks, stream):
+        write(blocks, stream)
+        stream.flush()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(transaction, "write_year", full)
+    with pytest.raises(DiskSpaceError, match="No space left while writing 2012; nothing was committed") as caught:
+        build(root).run_incremental_etl()
+    assert isinstance(caught.value.__cause__, OSError)
+    after = {name: data for name, data in tree(root).items() if not name.endswith(".lock")}
+    added = {name: data for name, data in after.items() if name not in before}
+    assert {name: after[name] for name in before} == before
+    (note,) = added
+    assert note.startswith("quarantine/")
+    assert note.endswith("_2012.parquet/reason.json")
+    told = json.loads(added[note])
+    assert told["year"] == 2012
+    assert "No space left" in told["reason"]
+    assert list(etl.layout.objects.glob(".*")) == []
+
+    monkeypatch.undo()
+    assert build(root).run_incremental_etl().changed, "with room again, the next run needs no help"
+
+
+def free_bytes(volume: Path) -> int:
+    return os.statvfs(volume).f_bavail * os.statvfs(volume).f_frsize
+
+
+@pytest.mark.parametrize("how", ["real volume", "injected"])
+def test_enospc_during_merge_cleans_temp_preserves_manifest(small_volume, root, monkeypatch, how):
+    """Wherever the room runs out: the old version whole, or the new one; never a temp, never a torn file.
+
+    On a real 2 MB volume, filled up but for ever more pages; where mounting is not allowed, and always once more,
+    with the error injected into the Nth sync of a file.
+    """
+    real = how == "real volume" and small_volume is not None
+    home = small_volume / "data" if real else root
+    old = fill(home)
+    reference = build(root.parent / "reference")
+    reference.run_full_etl(SYMBOLS, SHORT.first, LATER)
+    good, version = old.layout.manifest_file().read_bytes(), standing(old).version
+    rows, failures = stored(old), 0
+    ballast = home.parent / "ballast"
+
+    for step in range(60):
+        if real:
+            with suppress(OSError), ballast.open("wb") as stream:
+                while True:
+                    stream.write(b"x" * 4096)
+                    stream.flush()
+            os.truncate(ballast, max(0, ballast.stat().st_size - 4096 * step))
+            assert free_bytes(home) >= 4096 * step
+        else:
+            fail_at_sync(monkeypatch, step)
+        etl = build(home)
+        with suppress(DiskSpaceError, ETLProgressError):
+            etl.run_incremental_etl(publish=False)
+        if real:
+            ballast.unlink()
+        monkeypatch.undo()
+        assert [path for path in home.rglob(".*") if path.is_file()] == []
+        if etl.layout.manifest_file().read_bytes() != good:
+            break
+        failures += 1
+        assert stored(etl).equals(rows)
+        assert standing(etl).version == version
+    assert failures >= 3, "it struck before, while and after the object was written"
+    assert stored(etl).equals(SHORT.expected(end=LATER))
+    assert build(home).run_incremental_etl().version == version + 1
+    assert daily_bytes(etl) == daily_bytes(reference)
+
+
+def fail_at_sync(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """The Nth fsync of a regular file finds no room; folders and the lock go through."""
+    sync, left = os.fsync, count
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            return sync(descriptor)
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return sync(descriptor)
+
+    monkeypatch.setattr("historical_etl.durable.os.fsync", fsync)
