@@ -20,7 +20,7 @@ def normalize_symbols(symbols: Iterable[str] | str) -> list[str]:
     Raises:
         ConfigurationError: the list is empty, or a symbol does not match `SYMBOL_PATTERN`.
     """
-    given = symbols.split(",") if isinstance(symbols, str) else list(symbols)
+    given = [part for part in symbols.split(",") if part.strip()] if isinstance(symbols, str) else list(symbols)
     clean = list(dict.fromkeys(str(symbol).strip().upper() for symbol in given))
     refused = [symbol for symbol in clean if not _SYMBOL.match(symbol)]
     if refused:

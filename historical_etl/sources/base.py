@@ -75,7 +75,6 @@ class SourceInfo:
         adjustment: the price basis it delivers, in words, for the manifest.
         coverage: None where the source cannot say.
         point_in_time: whether `members` answers for the past without survivorship.
-        real: False for embedded sample data, which production refuses.
     """
 
     name: str
@@ -83,7 +82,6 @@ class SourceInfo:
     adjustment: str
     coverage: Coverage | None = None
     point_in_time: bool = False
-    real: bool = True
 
     def fingerprint(self) -> str:
         """A short hash that changes when data from this source may no longer be comparable."""

@@ -29,7 +29,6 @@ class SampleSource:
         adjustment="raw open, high, low, close and volume; adj_close for splits and dividends, basis of about 2018",
         coverage=Coverage(date(2000, 3, 1), date(2013, 3, 1)),
         point_in_time=True,
-        real=False,
     )
 
     def fetch(self, request: FetchRequest) -> FetchResult:

@@ -119,7 +119,7 @@ def test_known_lesser_environments_allow_sample(name):
 
 def test_production_takes_a_real_source(prices):
     fetcher = UnifiedDataFetcher(prices.changed({"environment": "production"}))
-    assert fetcher.info.real
+    assert fetcher.info.name == "files"
     days = date(2013, 1, 2), date(2013, 1, 4)
     assert_frame_equal(fetcher.get_daily_prices(["BRK.B", "HALT"], *days), SHORT.bars(["BRK.B", "HALT"], *days))
 

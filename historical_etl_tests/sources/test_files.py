@@ -308,7 +308,7 @@ def test_members_are_the_symbols_whose_rows_span_a_day_of_the_range(tmp_path):
 def test_info(tmp_path):
     write(tmp_path / "one" / "a.csv", HEADER + ROWS)
     info = source(tmp_path / "one", adjustment="split-adjusted").info
-    assert (info.name, info.adjustment, info.point_in_time, info.real) == ("files", "split-adjusted", False, True)
+    assert (info.name, info.adjustment, info.point_in_time) == ("files", "split-adjusted", False)
     assert info.coverage == Coverage(date(2012, 5, 18), date(2013, 1, 2))
 
 

@@ -78,7 +78,6 @@ def test_members_are_those_that_trade_in_the_range(sample):
 
 def test_it_says_what_it_is(sample):
     assert sample.info.name == "sample"
-    assert not sample.info.real
     assert sample.info.coverage is not None
     assert (sample.info.coverage.first, sample.info.coverage.last) == (FIRST, LAST)
     assert "adj_close" in sample.info.adjustment
