@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,12 +48,12 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def watching() -> Callable[[Callable[[str], None]], object]:
+def watching() -> Callable[[Callable[[str], None]], AbstractContextManager[None]]:
     """Call a function before every change to the file system that this process makes, and every file it opens."""
     sys.addaudithook(_tell)
 
     @contextmanager
-    def watch(observer: Callable[[str], None]) -> Iterator[None]:
+    def watch(observer: Callable[[str], None]) -> Generator[None]:
         _observers.append(observer)
         try:
             yield

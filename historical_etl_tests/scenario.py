@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -51,6 +52,7 @@ class Listing:
     last: date = date(2100, 1, 1)
     split: date | None = None  # two for one, from this session on
     halted: date | None = None  # a session without a trade
+    away: tuple[date, date] = (date.max, date.max)  # suspended: no bars from the one to the other, both included
     adjusted_until: date | None = date(2100, 1, 1)  # None: never has an adj_close
 
 
@@ -129,7 +131,7 @@ def _history(listing: Listing, sessions: Sequence[date], seed: int):
             volume = 0.0
         adjusted = listing.adjusted_until is not None and day <= listing.adjusted_until
         adj_close = round(close * split, 6) if adjusted else None
-        if listing.first <= day <= listing.last:
+        if listing.first <= day <= listing.last and not listing.away[0] <= day <= listing.away[1]:
             yield day, listing.symbol, first, high, low, close, volume, None, adj_close
 
 
@@ -140,7 +142,7 @@ def with_naive_returns(frame: pl.DataFrame) -> pl.DataFrame:
     """
     rows = sorted(frame.iter_rows(named=True), key=lambda row: (row["symbol"], row["date"]))
     adjusted = {(row["symbol"], row["date"].year, row["date"].month) for row in rows if row["adj_close"] is not None}
-    before: dict[str, dict] = {}
+    before: dict[str, dict[str, Any]] = {}
     for row in rows:
         previous = before.get(row["symbol"])
         row["ret"] = None
@@ -173,8 +175,11 @@ Before = Callable[[Ask], object]
 class ScriptedFetcher:
     """The least a fetcher must be: one method. `before` may raise or act, `alter` spoils the answer."""
 
-    def __init__(self, market: Market, *, alter: Alter | None = None, before: Before | None = None) -> None:
+    def __init__(
+        self, market: Market, *, alter: Alter | None = None, before: Before | None = None, days_beyond: int = 0
+    ) -> None:
         self.market = market
+        self.days_beyond = days_beyond  # a vendor that does not look at the end of a request
         self.alter = alter
         self.before = before
         self.asked: list[Ask] = []
@@ -184,7 +189,7 @@ class ScriptedFetcher:
         self.asked.append(ask)
         if self.before:
             self.before(ask)
-        bars = self.market.bars(symbols, start_date, end_date)
+        bars = self.market.bars(symbols, start_date, end_date + timedelta(days=self.days_beyond))
         return self.alter(bars) if self.alter else bars
 
     @property

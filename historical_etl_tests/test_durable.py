@@ -34,10 +34,14 @@ def test_a_failure_leaves_the_old_file_and_no_temp(tmp_path, monkeypatch):
 
 
 def test_an_interrupt_leaves_no_temp(tmp_path):
-    with pytest.raises(KeyboardInterrupt), temporary_beside(tmp_path / "x") as (temp, stream):
-        stream.write(b"half")
-        assert temp.exists()
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with temporary_beside(tmp_path / "x") as (temp, stream):
+            stream.write(b"half")
+            assert temp.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -28,7 +28,6 @@ from historical_etl_tests.scenario import (
     SHORT,
     SYMBOLS,
     Ask,
-    Market,
     ScriptedFetcher,
     adding,
     as_rows,
@@ -276,8 +275,7 @@ def test_mistake_12_the_open_session_is_not_stored_before_its_close(etl):
     """At noon today's bar is half a bar; the run after the close stores the whole one."""
     half = changing("BRK.B", date(2013, 1, 16), close=1.0, low=0.5, volume=1.0)
     noon = evening(date(2013, 1, 16)) - timedelta(hours=6)
-    fetcher = ScriptedFetcher(SHORT, alter=half)
-    fetcher.get_daily_prices = lambda symbols, start, end: half(SHORT.bars(symbols, start, date(2013, 1, 16)))
+    fetcher = ScriptedFetcher(SHORT, alter=half, days_beyond=1)
     store(etl.layout.root, fetcher, clock=lambda: noon).run_incremental_etl()
     assert stored(etl)["date"].max() == MIDWAY
     assert etl.cursors()["BRK.B"] == MIDWAY

@@ -137,12 +137,15 @@ def test_progress_refuses_another_state():
 
 
 def test_a_result_is_complete_only_if_every_symbol_came_and_no_row_was_refused():
-    days = {"start_date": date(2012, 1, 3), "end_date": date(2012, 1, 31)}
-    assert ETLResult(**days, outcomes={"A": Outcome.OK}).complete
-    assert not ETLResult(**days, outcomes={"A": Outcome.OK, "B": Outcome.EMPTY}).complete
-    assert not ETLResult(**days, outcomes={"A": Outcome.OK}, rows_rejected=1).complete
-    assert not ETLResult(**days).changed
-    assert ETLResult(**days, partitions_written=1).changed
+
+    def result(**facts: object) -> ETLResult:
+        return ETLResult.model_validate({"start_date": date(2012, 1, 3), "end_date": date(2012, 1, 31), **facts})
+
+    assert result(outcomes={"A": Outcome.OK}).complete
+    assert not result(outcomes={"A": Outcome.OK, "B": Outcome.EMPTY}).complete
+    assert not result(outcomes={"A": Outcome.OK}, rows_rejected=1).complete
+    assert not result().changed
+    assert result(partitions_written=1).changed
 
 
 def test_results_and_manifests_do_not_change_in_place():

@@ -8,19 +8,59 @@ import pytest
 
 import historical_etl
 
-NAMES = """
-    Catalog CatalogError ChecksumMismatchError ConfigurationError Coverage CoverageError DATASET_ID DataQualityError
-    DataValidator DiskSpaceError ETLProgressError ETLProgressManifest ETLResult FetchRequest FetchResult FilesSettings
-    Finding HistoricalETL HistoricalETLError LockNotHeldError LockTimeoutError ManifestCorruptError ManifestManager
-    ManifestTooNewError MembershipTable Outcome PRIMARY_KEYS Partition PriceFetcher PriceSource ProviderError
-    ProviderNotSupportedError ProviderUnavailableError RateLimitedError SCHEMA SCHEMA_VERSION SchemaDriftError
-    SessionCalendar Settings SourceInfo StorageError SyncManifest UnifiedDataFetcher empty_frame get_calendar
-    load_settings normalize_symbols
-""".split()
+NAMES = [
+    "Catalog",
+    "CatalogError",
+    "ChecksumMismatchError",
+    "ConfigurationError",
+    "Coverage",
+    "CoverageError",
+    "DATASET_ID",
+    "DataQualityError",
+    "DataValidator",
+    "DiskSpaceError",
+    "ETLProgressError",
+    "ETLProgressManifest",
+    "ETLResult",
+    "FetchRequest",
+    "FetchResult",
+    "FilesSettings",
+    "Finding",
+    "HistoricalETL",
+    "HistoricalETLError",
+    "LockNotHeldError",
+    "LockTimeoutError",
+    "ManifestCorruptError",
+    "ManifestManager",
+    "ManifestTooNewError",
+    "MembershipTable",
+    "Outcome",
+    "PRIMARY_KEYS",
+    "Partition",
+    "PriceFetcher",
+    "PriceSource",
+    "ProviderError",
+    "ProviderNotSupportedError",
+    "ProviderUnavailableError",
+    "RateLimitedError",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "SchemaDriftError",
+    "SessionCalendar",
+    "Settings",
+    "SourceInfo",
+    "StorageError",
+    "SyncManifest",
+    "UnifiedDataFetcher",
+    "empty_frame",
+    "get_calendar",
+    "load_settings",
+    "normalize_symbols",
+]
 
 
 def test_the_public_names_are_these():
-    assert sorted(historical_etl.__all__) == sorted(NAMES)
+    assert sorted(vars(historical_etl)["__all__"]) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +71,7 @@ def test_a_public_name_can_be_imported_and_is_listed(name):
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_thing"):
-        historical_etl.no_such_thing  # noqa: B018
+        getattr(historical_etl, "no_such_thing")  # noqa: B009 - the checker knows that it is not there
     with pytest.raises(ImportError):
         importlib.import_module("historical_etl.no_such_thing")
 

@@ -28,8 +28,8 @@ from historical_etl.resources import CatalogResource, PriceSourceResource, Store
 
 __all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "catalog_metadata", "target_session"]
 
-#: Whenever a year was committed, and no run is about to publish it. Not `eager()`: that is silent as long as any year is
-#: missing, and overlooks the years that a failed run committed, because that run had planned the catalog too.
+#: Whenever a year was committed, and no run is about to publish it. Not `eager()`: that is silent as long as any year
+#: is missing, and overlooks the years that a failed run committed, because that run had planned the catalog too.
 FOLLOW_NEW_YEARS: Final = (
     AutomationCondition.any_deps_match(  # pyright: ignore[reportUnknownMemberType] - unparametrized in Dagster
         AutomationCondition.newly_updated()

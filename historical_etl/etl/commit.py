@@ -83,13 +83,14 @@ def commit_rows(
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:
     """The base of the merge, without damaged years that the new rows replace as a whole."""
     base = transaction.base
-    for (year,), new in rows.group_by(pl.col("date").dt.year(), maintain_order=True):
-        partition = base.partition(int(year)) if base else None
+    for year in _years(rows):
+        partition = base.partition(year) if base else None
         if base is None or partition is None:
             continue
         try:
-            transaction.stored_blocks(partition.year)
+            transaction.stored_blocks(year)
         except ChecksumMismatchError as damage:
+            new = rows.filter(pl.col("date").dt.year() == year)
             if new.height < partition.rows or new.get_column("symbol").n_unique() < partition.symbols:
                 raise
             _log.warning("%s It is rebuilt from the %d rows that were fetched", damage, new.height)
@@ -99,9 +100,12 @@ def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) 
 
 
 def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, tally: Tally) -> None:
-    years = rows.get_column("date").dt.year().unique()
-    partitions = [stored.partition(year) for year in years]
+    partitions = [stored.partition(year) for year in _years(rows)]
     merged = int(rows.estimated_size()) + sum(partition.size_bytes for partition in partitions if partition)
     status = manifests.check_disk_space(required_for_merge(merged))
     if status.level != "ok":
         tally.disk_warnings.append(str(status))
+
+
+def _years(rows: pl.DataFrame) -> list[int]:
+    return rows.get_column("date").dt.year().unique().sort().to_list()

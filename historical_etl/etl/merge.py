@@ -14,13 +14,12 @@ import polars as pl
 
 from historical_etl.etl.returns import PRICES, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
+from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
 
 __all__ = ["MergedYear", "StoredYears", "merge_years"]
 
-_ORDER: Final = ("symbol", "date")
 _COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
 #: Judges the rows of one month of a year before they are encoded; raises to refuse.
 Gate = Callable[[pl.DataFrame, int], None]
@@ -182,7 +181,7 @@ class _Merge:
                 .select(PRICES)
                 .collect()
             )
-            last = rows.sort(_ORDER).unique("symbol", keep="last", maintain_order=True)
+            last = rows.sort(ORDER).unique("symbol", keep="last", maintain_order=True)
             found = pl.concat([found, last])
             symbols = symbols.filter(~symbols.is_in(last.get_column("symbol").implode()))
         return found
@@ -222,11 +221,10 @@ class _Merge:
 
 
 def _by_month(rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], pl.DataFrame]]:
-    day = pl.col("date")
-    keyed = rows.with_columns(day.dt.year().alias("_year"), day.dt.month().alias("_month"))
-    parts = keyed.partition_by("_year", "_month", as_dict=True, include_key=False)
-    for (year, month), part in parts.items():
-        yield (int(year), int(month)), part
+    days = rows.get_column("date")
+    month_of_row = days.dt.year().cast(pl.Int32) * 12 + days.dt.month().cast(pl.Int32) - 1
+    for number in month_of_row.unique().sort():
+        yield (number // 12, number % 12 + 1), rows.filter(month_of_row == number)
 
 
 def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
@@ -234,7 +232,7 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
         only = old if rows is None else rows
         return empty_frame() if only is None else only
     kept = old.join(rows, on=PRIMARY_KEYS, how="anti")
-    return pl.concat([kept, rows]).sort(_ORDER)
+    return ordered(pl.concat([kept, rows]))
 
 
 def _changed_cells(old: pl.DataFrame | None, rows: pl.DataFrame) -> int:

@@ -7,7 +7,7 @@ from datetime import date
 import polars as pl
 
 from historical_etl.quality.rules import SURPLUS_RULES, split_rows
-from historical_etl.schema import PRIMARY_KEYS
+from historical_etl.schema import PRIMARY_KEYS, ordered
 
 __all__ = ["Verdict", "judge_batch"]
 
@@ -48,7 +48,7 @@ def judge_batch(
     Rows that came twice and are equal are one row.
     """
     split = split_rows(frame, symbols=symbols, start=start, end=end, sessions=sessions)
-    good = split.good.sort("symbol", "date", maintain_order=True)
+    good = ordered(split.good)
     refused = _over_threshold(good, split.bad, max_rejected_share)
     good, conflicting = _collapse_duplicates(good)
     refused |= {symbol: f"{count} key(s) came twice with different values" for symbol, count in conflicting.items()}

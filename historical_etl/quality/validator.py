@@ -10,7 +10,7 @@ from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.models import Finding
 from historical_etl.quality.rules import price_rules
-from historical_etl.schema import PRIMARY_KEYS, SCHEMA
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA, ordered
 from historical_etl.sessions import SessionCalendar, get_calendar
 
 __all__ = ["DataValidator"]
@@ -110,11 +110,8 @@ class DataValidator:
             for name, count in counts.row(0, named=True).items()
             if count
         ]
-        # Frames come sorted by (symbol, date) here, where equal neighbours are the cheap test; else sort first.
-        ordered = frame.select("symbol", "date")
-        if not _is_sorted(ordered):
-            ordered = ordered.sort("symbol", "date")
-        repeated = ordered.filter(pl.all_horizontal(pl.col(k) == pl.col(k).shift(1) for k in PRIMARY_KEYS))
+        keys = ordered(frame.select("symbol", "date").drop_nulls())
+        repeated = keys.filter(pl.all_horizontal(pl.col(k) == pl.col(k).shift(1) for k in PRIMARY_KEYS))
         if repeated.height:
             findings.append(
                 Finding(field="keys", message="keys are not unique", count=repeated.height, sample=_rows(repeated))
@@ -160,12 +157,6 @@ class DataValidator:
                 where=str(year),
                 todo="look into the source of these rows; the stored version is as it was",
             )
-
-
-def _is_sorted(keys: pl.DataFrame) -> bool:
-    symbol, day = pl.col("symbol"), pl.col("date")
-    disorder = (symbol < symbol.shift(1)) | ((symbol == symbol.shift(1)) & (day < day.shift(1)))
-    return not keys.select(disorder.any()).item()
 
 
 def _rows(frame: pl.DataFrame) -> tuple[str, ...]:

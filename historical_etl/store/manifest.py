@@ -196,18 +196,22 @@ class ManifestManager:
                     self.quarantine.keep_file(path, "the current manifest was unreadable or damaged", dataset)
                 write_atomic(path, good)
                 _log.warning("Manifest of %s restored from version %d", dataset, current.version)
-            leftovers = [version for version in self.list_versions(dataset) if version > current.version]
-            for version in leftovers:
-                leftover = self.layout.history_file(version, dataset)
-                if was_good:
-                    leftover.unlink()
-                else:
-                    self.quarantine.keep_file(leftover, f"version {version} is damaged or lacks files", dataset)
-            if leftovers:
-                fsync_folder(self.layout.history_folder(dataset))
+            self._drop_newer(current, dataset, committed=not was_good)
             if not self._is_good(self.layout.history_file(current.version, dataset)):
                 write_atomic(self.layout.history_file(current.version, dataset), good)
         return current
+
+    def _drop_newer(self, current: SyncManifest, dataset: str, *, committed: bool) -> None:
+        """Clear the history of versions after `current`: evidence is kept of those that may have been committed."""
+        leftovers = [version for version in self.list_versions(dataset) if version > current.version]
+        for version in leftovers:
+            path = self.layout.history_file(version, dataset)
+            if committed:
+                self.quarantine.keep_file(path, f"version {version} is damaged or lacks files", dataset)
+            else:
+                path.unlink()
+        if leftovers:
+            fsync_folder(self.layout.history_folder(dataset))
 
     def check_disk_space(self, required_bytes: int, path: Path | None = None) -> disk.DiskStatus:
         """See `store.disk.check_disk_space`; `path` defaults to the folder that holds the data."""

@@ -197,6 +197,7 @@ def files_read(etl, sql: str) -> set[str]:
         "date BETWEEN DATE '2012-01-01' AND DATE '2012-12-31'",
         "date >= '2012-02-01' AND date < '2012-04-01' AND symbol = 'BRK.B'",
         "date = '2012-12-31'",
+        "year(date) = 2012",
     ],
 )
 def test_partition_pruning_in_queries(root, tmp_path, small, where):

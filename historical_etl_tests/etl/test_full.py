@@ -456,9 +456,7 @@ def test_the_open_session_is_left_for_a_later_run(root, market):
 
 def test_bars_beyond_the_last_closed_session_are_not_stored_even_if_they_come(root, market):
     """A vendor that does not look at the end of a request delivers today's unfinished bar."""
-    eager = ScriptedFetcher(market)
-    eager.get_daily_prices = lambda symbols, start, end: market.bars(symbols, start, end + timedelta(days=1))
-    etl = store(root, eager, date(2012, 3, 5))
+    etl = store(root, ScriptedFetcher(market, days_beyond=1), date(2012, 3, 5))
     result = etl.run_year(2012, SYMBOLS)
     assert stored(etl)["date"].max() == date(2012, 3, 5)
     assert result.rows_rejected == 0, "an unfinished bar is no fault of the source"

@@ -125,7 +125,7 @@ def test_a_blocking_check_on_the_years_leaves_open_rows(instance: dg.DagsterInst
 
 
 def requested(condition: AutomationCondition[Any], instance: dg.DagsterInstance, *years: str) -> int:
-    """How many catalogs are asked for after a run over the years, of both assets; in a range only the first goes well."""
+    """How many catalogs are asked for after a run over one year, or over a range that fails after its first."""
 
     @dg.asset(deps=[PRICES], automation_condition=condition, backfill_policy=dg.BackfillPolicy.single_run())
     def catalog() -> None: ...

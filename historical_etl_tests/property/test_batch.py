@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from datetime import date
+from typing import Any
 
 import polars as pl
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ def judge(frame: pl.DataFrame, share: float):
     )
 
 
-def counted(frame: pl.DataFrame) -> Counter:
+def counted(frame: pl.DataFrame) -> Counter[tuple[object, ...]]:
     """Rows with how often they come; NaN equals itself here."""
     return Counter(
         tuple("nan" if isinstance(v, float) and math.isnan(v) else v for v in r)
@@ -41,7 +42,7 @@ def counted(frame: pl.DataFrame) -> Counter:
     )
 
 
-def is_good(r: dict) -> bool:
+def is_good(r: dict[str, Any]) -> bool:
     """The rules of CONTRACTS.md, as one would say them."""
     prices = [r[name] for name in ("open", "high", "low", "close", "adj_close") if r[name] is not None]
     high = math.inf if r["high"] is None else r["high"] * (1 + 1e-6)
@@ -90,7 +91,7 @@ def test_the_order_of_rows_does_not_matter(frame, shuffled):
     assert one.accepted.equals(two.accepted)
     assert one.refused == two.refused
     assert counted(one.rejected) == counted(two.rejected)
-    volumes: dict = {}
+    volumes: dict[tuple[str, date], set[float]] = {}
     for r in frame.iter_rows(named=True):
         volumes.setdefault((r["symbol"], r["date"]), set()).add(r["volume"])
     assert set(one.refused) == {symbol for (symbol, _), seen in volumes.items() if len(seen) > 1}

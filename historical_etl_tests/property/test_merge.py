@@ -29,6 +29,7 @@ bar = st.tuples(
     st.sampled_from([0.0, 7.0]),  # volume
     st.sampled_from([None, 1.0, 3.0]),  # adj_close
 )
+Model = dict[tuple[date, str], tuple[float, float, float | None]]
 batch = st.dictionaries(st.tuples(st.sampled_from(DAYS), st.sampled_from(SYMBOLS)), bar, min_size=1, max_size=12)
 
 
@@ -59,12 +60,12 @@ def bits(frame: pl.DataFrame) -> dict[tuple[date, str], bytes]:
 
 
 @given(st.lists(batch, min_size=1, max_size=5))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_merging_batches_equals_updating_a_dict(batches):
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
         manager = ManifestManager(root, clock=at(LAST))
-        model: dict = {}
+        model: Model = {}
         for rows in batches:
             stored = {p.year: p for p in manifest.partitions} if (manifest := manager.load_manifest()) else {}
             before = bits(read(manager, stored.values()))
@@ -106,7 +107,8 @@ def test_the_path_does_not_show_in_the_bytes(batches):
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
         steps = ManifestManager(Path(root) / "steps", clock=at(LAST))
         once = ManifestManager(Path(root) / "once", clock=at(LAST))
-        model: dict = {}
+        model: Model = {}
+        manifest = None
         for rows in batches:
             manifest, _ = commit(steps, frame_of(rows))
             model |= rows

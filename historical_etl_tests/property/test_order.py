@@ -28,6 +28,7 @@ MARKET = Market(
         Listing("IPO", first=date(2011, 12, 15)),
         Listing("OLD", last=date(2011, 3, 15)),
         Listing("RAW", adjusted_until=None),
+        Listing("AWAY", away=(date(2010, 12, 13), date(2011, 3, 4))),  # longer than any lead-in
         STOPS,  # adj_close ends within a month …
         Listing("ENDS", adjusted_until=date(2011, 11, 30)),  # … and with one
     ),
@@ -67,11 +68,11 @@ def pieces(draw):
     """The days cut into ranges, and in each range the symbols into groups; all of it in any order."""
     cuts = sorted(draw(st.sets(st.integers(1, len(DAYS) - 1), max_size=4)))
     ranges = [(DAYS[low], DAYS[high - 1]) for low, high in zip([0, *cuts], [*cuts, len(DAYS)], strict=True)]
-    jobs = []
+    jobs: list[tuple[tuple[str, ...], date, date]] = []
     for start, end in ranges:
         group_of = {symbol: draw(st.integers(0, 1)) for symbol in MARKET.symbols}
-        for group in sorted(set(group_of.values())):
-            jobs.append((tuple(symbol for symbol in MARKET.symbols if group_of[symbol] == group), start, end))
+        groups = [tuple(s for s in MARKET.symbols if group_of[s] == group) for group in set(group_of.values())]
+        jobs += [(group, start, end) for group in sorted(groups)]
     return draw(st.permutations(jobs))
 
 
@@ -86,6 +87,7 @@ def test_ranges_and_groups_of_symbols_may_come_in_any_order(whole, jobs):
         assert etl.cursors() == {
             **dict.fromkeys(MARKET.symbols, MARKET.last),
             "OLD": date(2011, 3, 15),
+            "AWAY": date(2010, 12, 10),
         }
 
 
@@ -95,7 +97,8 @@ def test_increments_may_be_cut_anywhere(whole, evenings, filled_until):
     """A backfill up to some day, then increments on any evenings; the new listing is asked for by name."""
     with folder() as root:
         first = DAYS[filled_until]
-        store(Path(root), ScriptedFetcher(MARKET), first).run_full_etl(MARKET.symbols, MARKET.first, first)
+        etl = store(Path(root), ScriptedFetcher(MARKET), first)
+        etl.run_full_etl(MARKET.symbols, MARKET.first, first)
         for evening in sorted({day for day in evenings if day > first} | {MARKET.last}):
             etl = store(Path(root), ScriptedFetcher(MARKET), evening, start=MARKET.first)
             etl.run_incremental_etl(MARKET.symbols, publish=False)

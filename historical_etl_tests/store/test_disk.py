@@ -3,14 +3,15 @@
 import errno
 import json
 import os
-from collections import namedtuple
+import subprocess
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from historical_etl import DiskSpaceError, ETLProgressError, HistoricalETL, ManifestManager, Settings
+from historical_etl import DiskSpaceError, ETLProgressError, HistoricalETL, ManifestManager, Settings, StorageError
 from historical_etl.store import transaction
 from historical_etl.store.disk import check_disk_space, required_for_merge, system_disk_usage
 from historical_etl_tests.scenario import (
@@ -24,7 +25,15 @@ from historical_etl_tests.scenario import (
     tree,
 )
 
-Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - shaped as shutil's
+
+class Usage(NamedTuple):
+    """Bytes of a volume, shaped as what `shutil.disk_usage` gives."""
+
+    total: int
+    used: int
+    free: int
+
+
 TB = 1 << 40
 ROOMY = Usage(TB, 0, TB)
 MIDWAY, LATER = date(2013, 1, 15), date(2013, 2, 15)
@@ -94,7 +103,7 @@ def test_a_merge_asks_for_twice_its_size_and_ten_kib_and_a_fifth():
 
 
 def test_what_a_merge_asks_for_is_refused_when_a_byte_is_missing(root):
-    need = required_for_merge(SHORT.bars(start=date(2013, 1, 1), end=MIDWAY).estimated_size())
+    need = required_for_merge(int(SHORT.bars(start=date(2013, 1, 1), end=MIDWAY).estimated_size()))
     etl = build(root, lambda _: Usage(TB, 0, need // 2))
     with pytest.raises(DiskSpaceError):
         etl.run_full_etl(SYMBOLS, date(2013, 1, 2), MIDWAY)
@@ -159,9 +168,9 @@ def test_enospc_during_merge_cleans_temp_preserves_manifest(small_volume, root, 
     On a real 2 MB volume, filled up but for ever more pages; where mounting is not allowed, and always once more,
     with the error injected into the Nth sync of a file.
     """
-    real = how == "real volume" and small_volume is not None
-    home = small_volume / "data" if real else root
-    old = fill(home)
+    volume = small_volume if how == "real volume" else None
+    home = volume / "data" if volume else root
+    old = etl = fill(home)
     reference = build(root.parent / "reference")
     reference.run_full_etl(SYMBOLS, SHORT.first, LATER)
     good, version = old.layout.manifest_file().read_bytes(), standing(old).version
@@ -169,7 +178,7 @@ def test_enospc_during_merge_cleans_temp_preserves_manifest(small_volume, root, 
     ballast = home.parent / "ballast"
 
     for step in range(60):
-        if real:
+        if volume:
             with suppress(OSError), ballast.open("wb") as stream:
                 while True:
                     stream.write(b"x" * 4096)
@@ -181,7 +190,7 @@ def test_enospc_during_merge_cleans_temp_preserves_manifest(small_volume, root, 
         etl = build(home)
         with suppress(DiskSpaceError, ETLProgressError):
             etl.run_incremental_etl(publish=False)
-        if real:
+        if volume:
             ballast.unlink()
         monkeypatch.undo()
         assert [path for path in home.rglob(".*") if path.is_file()] == []
@@ -210,3 +219,28 @@ def fail_at_sync(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         return sync(descriptor)
 
     monkeypatch.setattr("historical_etl.durable.os.fsync", fsync)
+
+
+def test_a_read_only_folder_can_be_read_and_refuses_to_be_written(small_volume, root):
+    """A mount turned read-only; where mounting is not allowed, folders without permission to write."""
+    home = small_volume / "data" if small_volume else root
+    etl = fill(home)
+    before = tree(home)
+    folders = [home, *(path for path in home.rglob("*") if path.is_dir())]
+    if small_volume:
+        subprocess.run(["mount", "-o", "remount,ro", str(small_volume)], check=True)
+    else:
+        for folder in folders:
+            folder.chmod(0o555)
+        etl.layout.lock_file().chmod(0o444)
+    try:
+        assert stored(etl).equals(SHORT.expected(end=MIDWAY))
+        assert etl.query_sql("SELECT count(*) AS n FROM daily_prices").item() == stored(etl).height
+        assert etl.cursors()["BRK.B"] == MIDWAY
+        with pytest.raises(StorageError, match=r"Read-only file system|Permission denied") as caught:
+            build(home).run_incremental_etl()
+        assert "permissions and mount options" in caught.value.todo
+        assert tree(home) == before
+    finally:
+        for folder in () if small_volume else folders:
+            folder.chmod(0o755)

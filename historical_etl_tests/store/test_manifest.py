@@ -52,7 +52,7 @@ def draft(**changes) -> SyncManifest:
         "checksum": "0" * 64,
         "file_paths": ("historical/objects/2012-0000000000000000.parquet",),
     }
-    return SyncManifest(**{**usual, **changes})
+    return SyncManifest.model_validate({**usual, **changes})
 
 
 def save(manager: ManifestManager, **changes) -> SyncManifest:
