@@ -15,10 +15,10 @@ from historical_etl.assets.price_catalog import catalog_metadata, target_session
 from historical_etl.assets.reporting import (
     CATALOG_KEY,
     PRICES_KEY,
-    YearReport,
     as_failure,
     named,
     report_unseen_years,
+    reports_of,
     unfetched,
 )
 from historical_etl.errors import HistoricalETLError
@@ -77,8 +77,8 @@ def build_incremental_job(years: PartitionsDefinition[str]) -> dg.JobDefinition:
             result = etl.run_incremental_etl(config.symbols, publish=False)
         except HistoricalETLError as error:
             raise as_failure(error) from error
-        for event in _changed_years(etl, result):
-            context.log_event(event)
+        for report in reports_of(etl, result.years_written, result):
+            context.log_event(report.materialization())
         context.log.info(_told(result))
         return {symbol: outcome.value for symbol, outcome in unfetched(result).items()}
 
@@ -218,12 +218,6 @@ class _Tick:
         following = calendar.after(self._session)
         closes = calendar.close_of(following)
         return f"The next session, {following}, closes at {_at(closes)}; it is asked for from {_at(closes + settle)}"
-
-
-def _changed_years(etl: HistoricalETL, result: ETLResult) -> list[dg.AssetMaterialization]:
-    manifest = etl.manifest()
-    partitions = [p for p in manifest.partitions if p.year in result.years_written] if manifest else []
-    return [YearReport.of(etl, manifest, p, result).materialization() for p in partitions] if manifest else []
 
 
 def _told(result: ETLResult) -> str:

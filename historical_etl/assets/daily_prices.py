@@ -5,7 +5,7 @@ badly reports the years that it had committed by itself, so that a year shows as
 the store. What a `kill -9` leaves unreported is found by `report_unseen_years`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import dagster as dg
 from dagster import PartitionsDefinition
@@ -16,8 +16,10 @@ from historical_etl.assets.reporting import (
     PRICES_KEY,
     Materialized,
     YearReport,
+    as_failure,
     named,
     outcome_table,
+    reports_of,
     unfetched,
 )
 from historical_etl.errors import (
@@ -31,7 +33,7 @@ from historical_etl.errors import (
     StorageError,
 )
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLResult, SyncManifest, combined_checksum
+from historical_etl.models import ETLResult, Partition, combined_checksum
 from historical_etl.resources import PriceSourceResource, StoreResource
 
 __all__ = ["YearConfig", "build_daily_prices"]
@@ -64,9 +66,8 @@ def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
     def daily_prices(
         context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource
     ) -> Materialized:
-        etl = store.open(source.open(), context.run.run_id)
-        run = _Years(context, etl)
-        run.fill(context.partition_keys, config.symbols)
+        run = _Years(context, store.open(source.open(), context.run.run_id))
+        run.fill(config.symbols)
         return run.finish()
 
     return daily_prices
@@ -78,23 +79,23 @@ class _Years:
     def __init__(self, context: dg.AssetExecutionContext, etl: HistoricalETL) -> None:
         self._context = context
         self._etl = etl
+        self._keys = list(context.partition_keys)
         self._committed: dict[str, YearReport] = {}
         self._failed: dict[str, HistoricalETLError] = {}
         self._untried: list[str] = []
 
-    def fill(self, keys: Iterable[str], symbols: list[str] | None) -> None:
+    def fill(self, symbols: list[str] | None) -> None:
         """Commit one year after the other; a bad one does not stop the others."""
-        waiting = list(keys)
         try:
-            while waiting and not self._untried:
-                key = waiting.pop(0)
+            for position, key in enumerate(self._keys, start=1):
+                before = self._stored(key)
                 try:
                     self._fill_year(key, symbols)
                 except HistoricalETLError as error:
-                    self._context.log.error("%s was not committed: %s", key, error)  # noqa: TRY400 - `finish` raises it
-                    self._failed[key] = error
+                    self._note(key, error, before)
                     if isinstance(error, _ENDS_THE_RUN):
-                        self._untried = waiting
+                        self._untried = self._keys[position:]
+                        break
         except BaseException:
             # SIGTERM comes as one that is no Exception.
             self._report_committed()
@@ -106,6 +107,8 @@ class _Years:
         Raises:
             Failure: a year failed, or lacks symbols for reasons of the source.
         """
+        if not self._keys:
+            raise as_failure(ConfigurationError("The range holds no year", todo="put the earlier year first"))
         incomplete = {key: lacking for key, report in self._committed.items() if (lacking := _lacking(report))}
         if self._failed or incomplete:
             self._report_committed()
@@ -119,32 +122,26 @@ class _Years:
 
     def _fill_year(self, key: str, symbols: list[str] | None) -> None:
         result = self._etl.run_year(int(key), symbols, publish=False)
-        manifest = self._etl.manifest()
-        partition = manifest.partition(int(key)) if manifest else None
-        if manifest is None or partition is None or result.symbols_processed == 0:
+        if self._stored(key) is None or result.symbols_processed == 0:
             raise _nothing_came(key, result)
-        self._committed[key] = report = YearReport.of(self._etl, manifest, partition, result)
-        self._context.log.info(
-            "%s: %d rows of %d symbols, %s to %s, version %d%s",
-            key,
-            partition.rows,
-            partition.symbols,
-            partition.first_session,
-            partition.last_session,
-            report.version,
-            "" if result.changed else ", unchanged",
-        )
-        self._report_neighbours(manifest, result)
+        for report in reports_of(self._etl, {int(key), *result.years_written}, result):
+            if report.key == key:
+                self._committed[key] = report
+                self._context.log.info("%s: %s", key, report.summary)
+            elif report.key not in self._keys:
+                # The first `ret` of the year after it.
+                self._context.log_event(report.materialization(f"Changed by the commit of {key}"))
 
-    def _report_neighbours(self, manifest: SyncManifest, result: ETLResult) -> None:
-        """A commit can change the first `ret` of the year after it, which this run may not be about."""
-        for year in result.years_written:
-            partition = manifest.partition(year)
-            if partition is not None and str(year) not in self._context.partition_keys:
-                event = YearReport.of(self._etl, manifest, partition, result).materialization(
-                    "Changed by a commit to the year before it"
-                )
-                self._context.log_event(event)
+    def _note(self, key: str, error: HistoricalETLError, before: Partition | None) -> None:
+        """Remember a failure. It may have come after the commit, where progress is saved."""
+        self._context.log.error("%s failed: %s", key, error)
+        self._failed[key] = error
+        if self._stored(key) != before:
+            self._committed |= {report.key: report for report in reports_of(self._etl, {int(key)})}
+
+    def _stored(self, key: str) -> Partition | None:
+        manifest = self._etl.manifest()
+        return manifest.partition(int(key)) if manifest else None
 
     def _report_committed(self) -> None:
         for report in self._committed.values():
@@ -154,13 +151,13 @@ class _Years:
         troubles = {key: str(error) for key, error in self._failed.items()} | dict(incomplete)
         if self._untried:
             troubles[_span(self._untried)] = "not tried, because the same would have met it"
-        good = [key for key in self._committed if key not in incomplete]
+        good = [key for key in self._committed if key not in troubles]
         lines = [f"{key}: {trouble}" for key, trouble in sorted(troubles.items())]
         lines.append(f"Committed and complete: {', '.join(good) or 'none'}.")
         if self._committed:
             lines.append("price_catalog does not show these commits until it is materialized.")
         count = len(self._failed) + len(self._untried)
-        title = f"{count} of {count + len(self._committed)} years failed" if count else "Symbols are missing"
+        title = f"{count} of {len(self._keys)} years failed" if count else "Symbols are missing"
         metadata: dict[str, dg.MetadataValue] = {
             "years_failed": dg.MetadataValue.json([*self._failed, *self._untried]),
             "years_incomplete": dg.MetadataValue.json(list(incomplete)),

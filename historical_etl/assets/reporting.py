@@ -1,6 +1,6 @@
 """What Dagster is told of a committed year, and how failures reach it. Facts come from the manifest and the result."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,11 +25,15 @@ __all__ = [
     "named",
     "outcome_table",
     "report_unseen_years",
+    "reports_of",
     "unfetched",
 ]
 
 PRICES_KEY: Final = dg.AssetKey("daily_prices")
 CATALOG_KEY: Final = dg.AssetKey("price_catalog")
+#: How Dagster marks a data version on an event; it exports no names for them.
+DATA_VERSION_TAG: Final = "dagster/data_version"
+DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
 #: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
 _TROUBLE: Final = (Outcome.RATE_LIMITED, Outcome.ERROR)
 _PREVIEW_ROWS: Final = 5
@@ -68,42 +72,43 @@ COLUMN_SCHEMA: Final = dg.TableSchema(
 
 @dataclass(frozen=True)
 class YearReport:
-    """One committed year, and the run that committed it (None: not known, found in the store)."""
+    """A committed year; `result` is of the run that committed it, None where that is not known."""
 
     partition: Partition
-    version: int
     metadata: Metadata
-    result: ETLResult | None = None
-
-    @classmethod
-    def of(
-        cls, etl: HistoricalETL, manifest: SyncManifest, partition: Partition, result: ETLResult | None = None
-    ) -> "YearReport":
-        """The report on a partition of `manifest`."""
-        metadata = _stored_facts(etl, manifest, partition)
-        if result is not None:
-            metadata |= _run_facts(result, partition.year)
-        return cls(partition, manifest.version, metadata, result)
+    summary: str
+    result: ETLResult | None
 
     @property
     def key(self) -> str:
         """The partition key."""
         return str(self.partition.year)
 
-    @property
-    def data_version(self) -> dg.DataVersion:
-        """Equal bytes, equal version: an unchanged year is visibly unchanged."""
-        return dg.DataVersion(self.partition.checksum)
-
     def materialization(self, description: str | None = None) -> dg.AssetMaterialization:
-        """The event that shows this year as materialized."""
+        """The event that shows this year as materialized. Equal bytes, equal data version."""
         return dg.AssetMaterialization(
             PRICES_KEY,
             description=description,
             partition=self.key,
             metadata=self.metadata,
-            tags={"dagster/data_version": self.data_version.value, "dagster/data_version_is_user_provided": "true"},
+            tags={DATA_VERSION_TAG: self.partition.checksum, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},
         )
+
+
+def reports_of(etl: HistoricalETL, years: Collection[int], result: ETLResult | None = None) -> list[YearReport]:
+    """Reports on those of `years` that are stored, in their order; `result` is of the run that committed them."""
+    manifest = etl.manifest()
+    return [
+        YearReport(
+            partition,
+            _stored_facts(etl, manifest, partition) | (_run_facts(result, partition.year) if result else {}),
+            f"{partition.rows} rows of {partition.symbols} symbols, {partition.first_session} to "
+            f"{partition.last_session}, version {manifest.version}{'' if result is None or result.changed else ', unchanged'}",
+            result,
+        )
+        for partition in (manifest.partitions if manifest else ())
+        if manifest and partition.year in years
+    ]
 
 
 def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years: Iterable[str]) -> list[str]:
@@ -117,18 +122,16 @@ def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years:
         etl: the store.
         years: the keys that Dagster knows; others are left alone.
     """
-    manifest = etl.manifest()
-    known = set(years)
-    unseen = [
-        partition
+    manifest, known = etl.manifest(), set(years)
+    unseen = {
+        partition.year
         for partition in (manifest.partitions if manifest else ())
         if str(partition.year) in known and _last_checksum(instance, str(partition.year)) != partition.checksum
-    ]
-    if manifest is not None:
-        for partition in unseen:
-            event = YearReport.of(etl, manifest, partition).materialization("Found in the store")
-            instance.report_runless_asset_event(event)
-    return [str(partition.year) for partition in unseen]
+    }
+    found = reports_of(etl, unseen)
+    for report in found:
+        instance.report_runless_asset_event(report.materialization("Found in the store"))
+    return [report.key for report in found]
 
 
 def unfetched(result: ETLResult) -> dict[str, Outcome]:

@@ -9,4 +9,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
-    return request.config.getoption("--kills")
+    chosen: object = request.config.getoption("--kills")
+    assert isinstance(chosen, int)
+    return chosen

@@ -30,7 +30,7 @@ from historical_etl_tests.orchestration.harness import (
     steps,
     stored_years,
 )
-from historical_etl_tests.scenario import adding
+from historical_etl_tests.scenario import adding, changing
 
 Make = Callable[..., Project]
 #: Of the scripted market, by year: rows and symbols.
@@ -212,6 +212,38 @@ def test_refused_rows_are_counted_and_found_again(project: Make) -> None:
     assert known["refused_by_reason"]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
     (entry,) = known["quarantine"]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
     assert (Path(entry) / "reason.json").is_file()
+
+
+def test_a_year_whose_failure_came_after_its_commit_is_shown(project: Make, root: Path) -> None:
+    (root / "sync_progress" / "historical_daily_progress.json").mkdir(parents=True)
+    scene = project()
+
+    result = scene.run(2010, 2011)
+
+    said = failure_text(result, "daily_prices")
+    assert "2 of 2 years failed" in said
+    assert "2010: " in said
+    assert "Committed and complete: none." in said
+    assert stored_years(scene.etl) == [2010, 2011]
+    assert scene.years() == ["2010", "2011"]
+
+
+def test_a_year_that_another_years_commit_changes_is_shown_too(project: Make) -> None:
+    scene = project()
+    scene.run(2011)
+    scene.source = scripted(alter=changing("BRK.B", date(2010, 12, 31), adj_close=1.0))
+
+    assert scene.run(2010).success
+    if scene.etl.manifest().partitions[-1].checksum != facts(scene.events()[0])["checksum"]:  # pyright: ignore
+        assert scene.years() == ["2011", "2011", "2010"]
+        assert scene.events()[1].description == "Changed by the commit of 2010"
+
+
+def test_a_reversed_range_is_refused(project: Make) -> None:
+    scene = project()
+
+    assert not scene.run(2012, 2010).success
+    assert stored_years(scene.etl) == []
 
 
 def test_the_years_that_a_terminated_run_had_committed_are_shown(project: Make) -> None:
