@@ -102,8 +102,7 @@ def reports_of(etl: HistoricalETL, years: Collection[int], result: ETLResult | N
         YearReport(
             partition,
             _stored_facts(etl, manifest, partition) | (_run_facts(result, partition.year) if result else {}),
-            f"{partition.rows} rows of {partition.symbols} symbols, {partition.first_session} to "
-            f"{partition.last_session}, version {manifest.version}{'' if result is None or result.changed else ', unchanged'}",
+            _summary(partition, manifest.version, result),
             result,
         )
         for partition in (manifest.partitions if manifest else ())
@@ -167,6 +166,14 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     """A small table as Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+
+
+def _summary(partition: Partition, version: int, result: ETLResult | None) -> str:
+    unchanged = result is not None and not result.changed
+    return (
+        f"{partition.rows} rows of {partition.symbols} symbols, {partition.first_session} to {partition.last_session},"
+        f" version {version}{', unchanged' if unchanged else ''}"
+    )
 
 
 def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partition) -> dict[str, dg.MetadataValue]:

@@ -1,6 +1,8 @@
 """Files changed from outside: found before anything is built on them, kept as evidence, mended by a rebuild."""
 
 import json
+import os
+import shutil
 from datetime import date
 
 import pytest
@@ -110,13 +112,16 @@ def test_a_file_missing_from_daily_returns_with_the_next_run(etl):
     assert daily_bytes(etl) == good
 
 
-def test_daily_files_that_are_copies_are_as_good_as_links(etl):
-    """On a volume without hard links daily/ holds copies; they are not taken for strangers."""
-    daily = etl.layout.daily / "2012.parquet"
-    data = daily.read_bytes()
+@pytest.mark.parametrize("with_its_time", [True, False])
+def test_daily_files_that_are_copies_are_not_taken_for_strangers(etl, with_its_time):
+    """As on a volume without hard links, or from a backup. One with the object's time is even left where it is."""
+    daily, good = etl.layout.daily / "2012.parquet", daily_bytes(etl)
     daily.unlink()
-    daily.write_bytes(data)
+    (shutil.copy2 if with_its_time else shutil.copyfile)(object_of(etl, 2012), daily)
+    if not with_its_time:
+        os.utime(daily, (0, 0))
     inode = daily.stat().st_ino
     etl.run_full_etl(["BRK.B"], *YEAR)
-    assert daily.stat().st_ino == inode
+    assert (daily.stat().st_ino == inode) is with_its_time
+    assert daily_bytes(etl) == good
     assert etl.manifests.quarantine.entries() == []

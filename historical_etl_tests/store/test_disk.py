@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -221,26 +221,39 @@ def fail_at_sync(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr("historical_etl.durable.os.fsync", fsync)
 
 
-def test_a_read_only_folder_can_be_read_and_refuses_to_be_written(small_volume, root):
-    """A mount turned read-only; where mounting is not allowed, folders without permission to write."""
-    home = small_volume / "data" if small_volume else root
-    etl = fill(home)
-    before = tree(home)
+@contextmanager
+def read_only(home: Path, volume: Path | None):
+    """Remounted read-only; where mounting is not allowed, without permission to write, and as nobody if we are root."""
+    if volume:
+        subprocess.run(["mount", "-o", "remount,ro", str(volume)], check=True)
+        yield
+        return
+    root = os.geteuid() == 0
     folders = [home, *(path for path in home.rglob("*") if path.is_dir())]
-    if small_volume:
-        subprocess.run(["mount", "-o", "remount,ro", str(small_volume)], check=True)
-    else:
-        for folder in folders:
-            folder.chmod(0o555)
-        etl.layout.lock_file().chmod(0o444)
+    for path in [*folders, home / "manifests" / "historical_daily.lock"]:
+        path.chmod(0o555)
+    if root:
+        home.parent.chmod(0o755)
+        os.seteuid(65534)
     try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_read_only_folder_can_be_read_and_refuses_to_be_written(small_volume, root):
+    home = small_volume / "data" if small_volume else root
+    fill(home)
+    before = tree(home)
+    with read_only(home, small_volume):
+        etl = build(home)
         assert stored(etl).equals(SHORT.expected(end=MIDWAY))
         assert etl.query_sql("SELECT count(*) AS n FROM daily_prices").item() == stored(etl).height
         assert etl.cursors()["BRK.B"] == MIDWAY
         with pytest.raises(StorageError, match=r"Read-only file system|Permission denied") as caught:
-            build(home).run_incremental_etl()
+            etl.run_incremental_etl()
         assert "permissions and mount options" in caught.value.todo
         assert tree(home) == before
-    finally:
-        for folder in () if small_volume else folders:
-            folder.chmod(0o755)

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from historical_etl import LockNotHeldError, ManifestManager, StorageError
-from historical_etl.durable import temp_name
+from historical_etl import ChecksumMismatchError, LockNotHeldError, ManifestManager, StorageError
+from historical_etl.durable import replace_file, temp_name
 from historical_etl.store.manifest import parse_manifest
 from historical_etl.store.transaction import Provenance, Retention, Transaction, recover
 from historical_etl_tests.scenario import (
@@ -257,3 +257,22 @@ def test_a_failure_at_the_commit_point_leaves_the_old_version(root):
         etl.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
     assert caught.value.todo
     assert daily_bytes(etl) == {}
+
+
+def test_a_file_that_does_not_read_back_is_removed_and_nothing_is_committed(root, monkeypatch):
+    """The disk lost the end of the object between writing and reading it back."""
+    etl = fill(root)
+    before = {name: data for name, data in tree(root).items() if not name.endswith(".lock")}
+
+    def torn(source: Path, target: Path) -> None:
+        source.chmod(0o644)
+        source.write_bytes(source.read_bytes()[:-50])
+        replace_file(source, target)
+
+    monkeypatch.setattr("historical_etl.store.transaction.replace_file", torn)
+    later = store(root, ScriptedFetcher(SHORT), date(2013, 2, 15))
+    with pytest.raises(ChecksumMismatchError, match="read back") as caught:
+        later.run_incremental_etl()
+    assert caught.value.todo
+    assert {name: data for name, data in tree(root).items() if not name.endswith(".lock")} == before
+    assert stored(etl).equals(SHORT.expected(end=MIDWAY))
