@@ -1,17 +1,24 @@
 """Trading sessions: the dates an exchange was open on, and which of them have closed.
 
 A session is named by the exchange's local date. Source: the `exchange_calendars` package, asked with an
-explicit window, because its default one moves with the wall clock and starts 20 years ago.
+explicit window, because its default one moves with the wall clock and starts 20 years ago. What it answers is
+cached in the user's cache folder, by release: importing it takes longer than most commands run.
 """
 
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Protocol, cast
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import polars as pl
+from platformdirs import user_cache_path
 
+from historical_etl.durable import write_atomic
 from historical_etl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionCalendar", "get_calendar"]
 
-_FIRST = date(1900, 1, 1)
-_LAST = date(2050, 12, 31)
+_FIRST: Final = date(1900, 1, 1)
+_LAST: Final = date(2050, 12, 31)
+_DIGEST: Final = sha256().digest_size
 
 
 class SessionCalendar:
@@ -84,7 +92,11 @@ def get_calendar(exchange: str) -> SessionCalendar:
     Raises:
         ConfigurationError: `exchange_calendars` does not know the name, or cannot build its calendar.
     """
-    import exchange_calendars  # brings pandas, more than a second of imports: only where sessions are needed
+    return _read_cached(exchange) or _build(exchange)
+
+
+def _build(exchange: str) -> SessionCalendar:
+    import exchange_calendars  # brings pandas, more than a second of imports: hence the cache
 
     known = exchange_calendars.get_calendar_names(include_aliases=True)
     if exchange not in known:
@@ -106,12 +118,14 @@ def get_calendar(exchange: str) -> SessionCalendar:
             where="HISTORICAL_ETL_EXCHANGE",
         ) from error
     calendar = cast("_Nanoseconds", found)
-    return SessionCalendar(
-        name=exchange,
-        timezone=str(calendar.tz),
-        sessions=pl.Series(calendar.sessions_nanos).cast(pl.Datetime("ns")).cast(pl.Date),
-        closes=pl.Series(calendar.closes_nanos).cast(pl.Datetime("ns", "UTC")).dt.cast_time_unit("us"),
-    )
+    table = pl.DataFrame(
+        {
+            "session": pl.Series(calendar.sessions_nanos).cast(pl.Datetime("ns")).cast(pl.Date),
+            "close": pl.Series(calendar.closes_nanos).cast(pl.Datetime("ns", "UTC")).dt.cast_time_unit("us"),
+        }
+    ).with_columns(pl.lit(str(calendar.tz)).alias("timezone"))
+    _write_cached(exchange, table)
+    return _from_table(exchange, table)
 
 
 class _Nanoseconds(Protocol):
@@ -120,3 +134,33 @@ class _Nanoseconds(Protocol):
     sessions_nanos: "Sequence[int]"
     closes_nanos: "Sequence[int]"
     tz: object
+
+
+def _from_table(exchange: str, table: pl.DataFrame) -> SessionCalendar:
+    return SessionCalendar(
+        exchange, timezone=table.item(0, "timezone"), sessions=table["session"], closes=table["close"]
+    )
+
+
+def _cache_file(exchange: str) -> Path:
+    """Another release of `exchange_calendars` may know other sessions, so it has a file of its own."""
+    name = f"{exchange.replace('/', '-')}-{_FIRST.year}-{_LAST.year}-{version('exchange_calendars')}.sessions"
+    return user_cache_path("historical_etl") / name
+
+
+def _read_cached(exchange: str) -> SessionCalendar | None:
+    try:
+        content = _cache_file(exchange).read_bytes()
+        if sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            return None
+        return _from_table(exchange, pl.read_parquet(BytesIO(content[_DIGEST:])))
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+
+
+def _write_cached(exchange: str, table: pl.DataFrame) -> None:
+    buffer = BytesIO()
+    table.write_parquet(buffer)
+    content = buffer.getvalue()
+    with suppress(OSError):  # it saves a second, no more
+        write_atomic(_cache_file(exchange), sha256(content).digest() + content)
