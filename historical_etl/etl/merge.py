@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.returns import PRICES, heads, last_rows, with_returns
+from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered
 from historical_etl.store.blocks import Block, encode_block
@@ -21,6 +21,8 @@ from historical_etl.store.layout import Layout
 __all__ = ["MergedYear", "StoredYears", "merge_years"]
 
 _COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
+#: Ten lead-in sessions never lie further back than this, whatever the holidays.
+_FAR: Final = timedelta(days=31)
 #: Judges the rows of one month of a year before they are encoded; raises to refuse.
 Gate = Callable[[pl.DataFrame, int], None]
 
@@ -158,10 +160,34 @@ class _Merge:
         if old is not None:
             open_heads = open_heads.join(heads(old), on=open_heads.columns, how="anti", nulls_equal=True)
         wanted = open_heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
-        found = self._last_stored(wanted, first_day)
-        missing = wanted.filter(~wanted.is_in(found.get_column("symbol").implode()))
-        earlier = self._lead_in.filter(pl.col("date") < first_day, pl.col("symbol").is_in(missing.implode()))
-        return pl.concat([self._unsettled, found, earlier])
+        led_in = self._lead_in.filter(
+            pl.col("date") < first_day, pl.col("symbol").is_in(open_heads.get_column("symbol").implode())
+        )
+        stored = [self._last_stored(wanted, first_day), self._unsettled]
+        nearest = pl.concat([led_in, *stored]).sort(ORDER, maintain_order=True)
+        nearest = nearest.unique("symbol", keep="last", maintain_order=True)
+        if old is None:
+            return nearest
+        settled = self._led_in(first_day, old.join(open_heads, on="symbol", how="anti"))
+        return nearest.join(settled, on="symbol", how="anti")
+
+    def _led_in(self, first_day: date, old: pl.DataFrame) -> pl.DataFrame:
+        """Symbols whose stored first `ret` came from a lead-in row, nearer than any row that is stored.
+
+        So it is where the year before is not stored: the `ret` is right, and must not go back to an earlier
+        year. Such a `ret` is told by what it is not: the one that follows from the last stored row.
+        """
+        far = (
+            first_rows(old)
+            .join(self._unsettled, on="symbol", suffix="_0")
+            .filter(pl.col("date") - pl.col("date_0") > _FAR, pl.col("ret").is_not_null())
+        )
+        if far.is_empty():
+            return far.select("symbol")
+        symbols = far.get_column("symbol")
+        rows = old.filter(pl.col("symbol").is_in(symbols.implode()))
+        derived = first_rows(with_returns(rows, self._last_stored(symbols, first_day), None))
+        return far.join(derived, on=("symbol", "ret"), how="anti").select("symbol")
 
     def _last_stored(self, symbols: pl.Series, before: date) -> pl.DataFrame:
         """The last stored row before a month's first day, for symbols that have one; nearest months are read first."""
