@@ -5,7 +5,7 @@ must learn of a changed predecessor. A month whose rows come out equal keeps its
 a key that is absent from the new rows keeps its values.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -23,7 +23,9 @@ __all__ = ["MergedYear", "StoredYears", "merge_years"]
 _COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
-#: Judges the rows of one month of a year before they are encoded; raises to refuse.
+#: The most rows of several months that are merged at once.
+_STRETCH_ROWS: Final = 200_000
+#: Judges rows of a year before they are encoded; raises to refuse.
 Gate = Callable[[pl.DataFrame, int], None]
 
 
@@ -84,19 +86,18 @@ def merge_years(new: pl.DataFrame, lead_in: pl.DataFrame, stored: StoredYears, g
         lead_in: rows before the new ones that are not to be stored. They give `ret` its predecessor where the
             store has none, so that a year filled alone starts with the `ret` it has in a whole run.
         stored: what is committed.
-        gate: judges each changed month.
+        gate: judges the rows of each stretch of months that changes.
 
     Raises:
-        DataQualityError: the gate refused a month, or a stored file is damaged.
+        DataQualityError: the gate refused, or a stored file is damaged.
     """
     if new.is_empty():
         return
-    months = dict(_by_month(new))
-    first_year = min(year for year, _ in months)
+    year_of_row = new.get_column("date").dt.year()
+    filled: list[int] = year_of_row.unique().sort().to_list()
     merge = _Merge(stored, gate, last_rows(lead_in))
-    for year in sorted({year for year, _ in months} | {year for year in stored.years() if year > first_year}):
-        rows = {month: frame for (in_year, month), frame in months.items() if in_year == year}
-        merged = merge.year(year, rows)
+    for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
+        merged = merge.year(year, new if filled == [year] else new.filter(year_of_row == year))
         if merged is not None:
             yield merged
 
@@ -110,31 +111,34 @@ class _Merge:
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
 
-    def year(self, year: int, new: Mapping[int, pl.DataFrame]) -> MergedYear | None:
+    def year(self, year: int, new: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
         heirs = self._months_of_heirs(year)
-        if not new and not heirs:
+        if new.is_empty() and not heirs:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         changed: dict[int, tuple[pl.DataFrame | None, pl.DataFrame]] = {}
         touched: list[pl.DataFrame] = []
         corrections = 0
-        for month in sorted({*new, *heirs, *(blocks if new else ())}):
-            rows, block = new.get(month), blocks.get(month)
-            if rows is None and (block is None or self._unsettled.is_empty()):
+        for months, rows in _stretches(new, blocks, heirs):
+            if rows is None and self._unsettled.is_empty():
                 continue
-            old = block.read() if block else None
-            merged = self._month(date(year, month, 1), old, rows)
+            olds = {month: blocks[month].read() for month in months if month in blocks}
+            old = ordered(pl.concat(olds.values())) if olds else None
+            merged = self._stretch(date(year, months[0], 1), old, rows)
             if rows is not None:
                 touched.append(merged.select("symbol", "date"))
                 corrections += _changed_cells(old, rows)
-            if old is None or not merged.equals(old):
-                self._gate(merged, year)
-                blocks[month] = encode_block(merged)
-                changed[month] = (old, merged)
+            if old is not None and merged.equals(old):
+                continue
+            self._gate(merged, year)
+            for month, part in _by_month(merged, months):
+                if month not in olds or not part.equals(olds[month]):
+                    blocks[month] = encode_block(part)
+                    changed[month] = (olds.get(month), part)
         if not changed and not touched:
             return None
-        first, last = self._bounds(year, [merged for _, merged in changed.values()])
+        first, last = self._bounds(year, [part for _, part in changed.values()])
         return MergedYear(
             year=year,
             blocks=[block for _, block in sorted(blocks.items())],
@@ -145,7 +149,7 @@ class _Merge:
             corrections=corrections,
         )
 
-    def _month(self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
+    def _stretch(self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
         merged = _upsert(old, rows)
         merged = with_returns(merged, self._predecessors(first_day, old, merged), old)
         tails = last_rows(merged)
@@ -155,7 +159,7 @@ class _Merge:
         return merged
 
     def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
-        """The row before the month, for symbols whose first `ret` in it is new, or may change."""
+        """The row before a stretch, for symbols whose first `ret` in it is new, or may change."""
         open_heads = heads(merged)
         if old is not None:
             open_heads = open_heads.join(heads(old), on=open_heads.columns, how="anti", nulls_equal=True)
@@ -190,7 +194,7 @@ class _Merge:
         return far.join(derived, on=("symbol", "ret"), how="anti").select("symbol")
 
     def _last_stored(self, symbols: pl.Series, before: date) -> pl.DataFrame:
-        """The last stored row before a month's first day, for symbols that have one; nearest months are read first."""
+        """The last stored row before a first day of a month, where there is one; nearest months are read first."""
         found = self._lead_in.clear()
         years = [year for year in self._stored.years() if year <= before.year]
         month_before = (before - timedelta(days=1)).replace(day=1)
@@ -227,11 +231,11 @@ class _Merge:
 
     def _bounds(self, year: int, changed: Sequence[pl.DataFrame]) -> tuple[date, date]:
         """First and last session of the year; rows are only ever added, so the stored ones can only widen."""
-        days = [rows.get_column("date").unique() for rows in changed]
-        partition = self._stored.partition(year)
-        if partition is not None:
-            days.append(pl.Series("date", [partition.first_session, partition.last_session]))
-        every = pl.concat(days).sort()
+        day = pl.col("date")
+        ends = [rows.select(day.min().append(day.max())).to_series() for rows in changed]
+        if partition := self._stored.partition(year):
+            ends.append(pl.Series("date", [partition.first_session, partition.last_session]))
+        every = pl.concat(ends).sort()
         return every[0], every[-1]
 
     def _count_symbols(self, year: int, changed: Mapping[int, tuple[pl.DataFrame | None, pl.DataFrame]]) -> int:
@@ -246,11 +250,46 @@ class _Merge:
         return known + candidates.len() - stored.unique().collect().height
 
 
-def _by_month(rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], pl.DataFrame]]:
-    days = rows.get_column("date")
-    month_of_row = days.dt.year().cast(pl.Int32) * 12 + days.dt.month().cast(pl.Int32) - 1
-    for number in month_of_row.unique().sort():
-        yield (number // 12, number % 12 + 1), rows.filter(month_of_row == number)
+def _stretches(
+    new: pl.DataFrame, blocks: Mapping[int, Block], heirs: Collection[int]
+) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
+    """The months to visit, in order, with their new rows (None: only a `ret` may change).
+
+    Months with new rows and no stored month between them go together: a store of a few symbols then works on a
+    year at once. Large ones are kept apart, so that memory holds a few months and not a year.
+    """
+    month_of_row = new.get_column("date").dt.month()
+    counts: dict[int, int] = dict(month_of_row.value_counts().iter_rows())
+    stretch: list[int] = []
+
+    def finished() -> Iterator[tuple[list[int], pl.DataFrame | None]]:
+        if stretch:
+            whole = len(stretch) == len(counts)
+            yield stretch.copy(), new if whole else new.filter(month_of_row.is_between(stretch[0], stretch[-1]))
+            stretch.clear()
+
+    size = 0
+    for month in sorted({*counts, *heirs, *(blocks if counts else ())}):
+        if month not in counts:
+            yield from finished()
+            if month in blocks:
+                yield [month], None
+            continue
+        rows = counts[month] + (blocks[month].rows if month in blocks else 0)
+        if stretch and size + rows > _STRETCH_ROWS:
+            yield from finished()
+        size = rows if not stretch else size + rows
+        stretch.append(month)
+    yield from finished()
+
+
+def _by_month(rows: pl.DataFrame, months: Sequence[int]) -> Iterator[tuple[int, pl.DataFrame]]:
+    if len(months) == 1:
+        yield months[0], rows
+        return
+    month_of_row = rows.get_column("date").dt.month()
+    for month in months:
+        yield month, rows.filter(month_of_row == month)
 
 
 def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:

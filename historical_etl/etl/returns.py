@@ -14,62 +14,72 @@ __all__ = ["PRICES", "first_rows", "heads", "last_rows", "with_returns"]
 PRICES: Final = ("symbol", "date", "close", "adj_close")
 
 
-def last_rows(month: pl.DataFrame) -> pl.DataFrame:
-    """The last row of each symbol, columns `PRICES`; `month` is sorted by (symbol, date)."""
-    return month.filter(pl.col("symbol") != pl.col("symbol").shift(-1, fill_value="")).select(PRICES)
+def last_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """The last row of each symbol, columns `PRICES`; `rows` are sorted by (symbol, date)."""
+    return rows.filter(pl.col("symbol") != pl.col("symbol").shift(-1, fill_value="")).select(PRICES)
 
 
-def first_rows(month: pl.DataFrame) -> pl.DataFrame:
-    """The first row of each symbol, all columns; `month` is sorted by (symbol, date)."""
-    return month.filter(pl.col("symbol") != pl.col("symbol").shift(1, fill_value=""))
+def first_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first row of each symbol, all columns; `rows` are sorted by (symbol, date)."""
+    return rows.filter(_is_first())
 
 
-def heads(month: pl.DataFrame) -> pl.DataFrame:
-    """The first row of each symbol with all that its `ret` depends on within the month; sorted by symbol.
+def heads(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first row of each symbol with all that its `ret` depends on beside its predecessor; sorted by symbol.
 
-    Columns `PRICES`, and `unadjusted`: whether the symbol has no `adj_close` in the whole month.
+    Columns `PRICES`, and `unadjusted`: whether the symbol has no `adj_close` in the whole month of that row.
     """
-    return first_rows(month.with_columns(_unadjusted(month).alias("unadjusted"))).select(*PRICES, "unadjusted")
+    return first_rows(rows.with_columns(_unadjusted(rows).alias("unadjusted"))).select(*PRICES, "unadjusted")
 
 
-def with_returns(month: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame | None) -> pl.DataFrame:
-    """Compute `ret` for the rows of one month.
+def with_returns(rows: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame | None) -> pl.DataFrame:
+    """Compute `ret` for rows of whole months.
 
     A ratio is taken of `adj_close` where both rows have it. It is taken of `close` only where the symbol has no
     `adj_close` in the whole month, nor in the row before: a single missing value must not mix price bases, so
     there `ret` is null. So a row's `ret` follows from its month and the one row before it, nothing else.
 
     Args:
-        month: rows sorted by (symbol, date).
-        before: the row before the month for symbols where it is known, columns `PRICES`.
-        stored: the same month as it is stored. A symbol's first row whose predecessor is not known keeps the
+        rows: sorted by (symbol, date).
+        before: the row before them for symbols where it is known, columns `PRICES`.
+        stored: the same months as they are stored. A symbol's first row whose predecessor is not known keeps the
             `ret` it was stored with, as long as its prices are the same.
     """
-    known = before.select("symbol", pl.col("close").alias("close_0"), pl.col("adj_close").alias("adj_0"))
-    old = first_rows(month if stored is None else stored).select(
-        "symbol", *(pl.col(name).alias(f"{name}_s") for name in ("date", "close", "adj_close", "ret"))
-    )
+    day_before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("close", "adj_close")]
+    inner = rows.with_columns(_unadjusted(rows).alias("unadjusted"), *day_before).select(_total().alias("ret"))
+    first = _first_returns(heads(rows), before, stored)
+    ret = inner.get_column("ret").scatter(rows.select(_is_first().arg_true()).to_series(), first)
+    return rows.with_columns(ret)
+
+
+def _first_returns(firsts: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame | None) -> pl.Series:
+    known = before.select("symbol", "close", "adj_close").rename(lambda n: n if n == "symbol" else f"{n}_0")
+    frame = firsts.join(known, on="symbol", how="left", maintain_order="left")
     if stored is None:
-        old = old.clear()
-    frame = month.join(
-        known.join(old, on="symbol", how="full", coalesce=True), on="symbol", how="left", maintain_order="left"
-    )
-
-    first = pl.col("symbol") != pl.col("symbol").shift(1, fill_value="")
-    close_before = pl.when(first).then("close_0").otherwise(pl.col("close").shift(1))
-    adj_before = pl.when(first).then("adj_0").otherwise(pl.col("adj_close").shift(1))
-    unadjusted = _unadjusted(month)
-    by_close = unadjusted & adj_before.is_null()
-    total = pl.when(by_close).then(pl.col("close") / close_before - 1).otherwise(pl.col("adj_close") / adj_before - 1)
-    same_as_stored = pl.all_horizontal(
-        pl.col(name).eq_missing(pl.col(f"{name}_s")) for name in ("date", "close", "adj_close")
-    )
-    may_have_ret = pl.col("adj_close").is_not_null() | unadjusted  # the rest of the month may have changed that
-    keeps = first & pl.col("close_0").is_null() & same_as_stored & may_have_ret
-    return frame.with_columns(pl.when(keeps).then("ret_s").otherwise(total).alias("ret")).select(month.columns)
+        return frame.select(_total()).to_series()
+    names = ("date", "close", "adj_close", "ret")
+    old = first_rows(stored).select("symbol", *(pl.col(name).alias(f"{name}_s") for name in names))
+    frame = frame.join(old, on="symbol", how="left", maintain_order="left")
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_s")) for name in names[:-1])
+    may_have_ret = pl.col("adj_close").is_not_null() | pl.col(
+        "unadjusted"
+    )  # what else is in the month may have changed
+    keeps = pl.col("close_0").is_null() & same & may_have_ret
+    return frame.select(pl.when(keeps).then("ret_s").otherwise(_total())).to_series()
 
 
-def _unadjusted(month: pl.DataFrame) -> pl.Expr:
-    if not month.get_column("adj_close").null_count():
+def _total() -> pl.Expr:
+    """The ratio of a row to the one before it, `close_0` and `adj_close_0`, less one."""
+    by_close = pl.col("unadjusted") & pl.col("adj_close_0").is_null()
+    by_adj_close = pl.col("adj_close") / pl.col("adj_close_0") - 1
+    return pl.when(by_close).then(pl.col("close") / pl.col("close_0") - 1).otherwise(by_adj_close)
+
+
+def _is_first() -> pl.Expr:
+    return pl.col("symbol") != pl.col("symbol").shift(1, fill_value="")
+
+
+def _unadjusted(rows: pl.DataFrame) -> pl.Expr:
+    if not rows.get_column("adj_close").null_count():
         return pl.lit(value=False)
-    return pl.col("adj_close").is_null().all().over("symbol")
+    return pl.col("adj_close").is_null().all().over("symbol", pl.col("date").dt.truncate("1mo"))

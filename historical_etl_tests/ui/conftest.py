@@ -1,0 +1,62 @@
+"""A web server over an empty store, and a browser; `--screenshots DIR` also takes the pictures of the documentation."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from historical_etl_tests.ui.browser import CHROMIUM, Visitor
+from historical_etl_tests.ui.webserver import Webserver, running
+
+#: The pages show paths. In pictures they are those of a server, not of whoever took them.
+_PICTURED_STORE = Path("/srv/prices/data")
+_MEASURED = "ui_seconds"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--screenshots",
+        type=Path,
+        help=f"save the pictures for the documentation here; the store is then {_PICTURED_STORE}, made and removed",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == _MEASURED:
+                terminalreporter.write_line(f"From the click: {value}")
+
+
+@pytest.fixture
+def screenshots(request: pytest.FixtureRequest) -> Path | None:
+    folder = request.config.getoption("--screenshots")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def webserver(tmp_path: Path, screenshots: Path | None) -> Iterator[Webserver]:
+    if screenshots is None:
+        with running(tmp_path, tmp_path / "data") as server:
+            yield server
+        return
+    mine = next(folder for folder in reversed(_PICTURED_STORE.parents) if not folder.exists())
+    mine.mkdir()
+    try:
+        with running(tmp_path, _PICTURED_STORE) as server:
+            yield server
+    finally:
+        shutil.rmtree(mine)
+
+
+@pytest.fixture
+def visitor(webserver: Webserver, tmp_path: Path, screenshots: Path | None) -> Iterator[Visitor]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_playwright() as playwright, Visitor.opening(playwright, webserver, tmp_path, screenshots) as visitor:
+        yield visitor
