@@ -123,9 +123,15 @@ class Visitor:
     def picture(self, name: str) -> None:
         """Save the screen for the documentation, if that is asked for."""
         if self.pictures is not None:
-            expect(self.page.get_by_text("Loading")).to_have_count(0)
-            self.page.mouse.move(1, 999)
+            self.looks_away()
+            for passing in ("Loading", "Created backfill"):
+                expect(self.page.get_by_text(passing)).to_have_count(0)
+            self.page.wait_for_timeout(1000)  # lists show that they are refreshed by a line without a text
             self.page.screenshot(path=self.pictures / f"{name}.png", animations="disabled", caret="hide")
+
+    def looks_away(self) -> None:
+        """Take the mouse off everything: a message under it stays."""
+        self.page.mouse.move(1, _SIZE["height"] - 1)
 
     def _hear(self, kind: str, text: str, source: str) -> None:
         if kind == "error" and source.startswith(self.server.url):
