@@ -101,8 +101,9 @@ def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) 
 
 def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, tally: Tally) -> None:
     partitions = [stored.partition(year) for year in _years(rows)]
-    merged = int(rows.estimated_size()) + sum(partition.size_bytes for partition in partitions if partition)
-    status = manifests.check_disk_space(required_for_merge(merged))
+    merged_rows = rows.height + sum(partition.rows for partition in partitions if partition)
+    bytes_per_row = rows.estimated_size() / max(1, rows.height)
+    status = manifests.check_disk_space(required_for_merge(int(merged_rows * bytes_per_row)))
     if status.level != "ok":
         tally.disk_warnings.append(str(status))
 

@@ -280,6 +280,8 @@ class HistoricalETL(StoredPrices):
 
     def _commit(self, batch: Batch, tally: Tally, update_progress: ProgressUpdate) -> None:
         info = self.source.info
+        asked = request_hash(list(batch.outcomes), tally.start, tally.end, info)
+        provenance = Provenance(info.name, info.version, info.adjustment, self.calendar.version, asked)
         with self._lock() as token:
             commit_rows(
                 Transaction(self.manifests, token, self._retention),
@@ -287,7 +289,7 @@ class HistoricalETL(StoredPrices):
                 batch.rows,
                 batch.lead_in,
                 gate=self.validator.gate,
-                provenance=Provenance(info.name, info.version, info.adjustment, self.calendar.version),
+                provenance=provenance,
                 update_progress=update_progress,
                 tally=tally,
             )

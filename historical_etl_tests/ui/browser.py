@@ -23,6 +23,8 @@ _FLAGS: Final = (
 _SIZE: Final = {"width": 1440, "height": 1000}
 #: Milliseconds; the machine may be busy.
 _PATIENCE: Final = 60_000
+_UNCAUGHT: Final = "Uncaught: "
+_GRAPHQL: Final = "GraphQL error: "
 #: Errors that the page swallows: Dagster answers with status 200 and a PythonError inside.
 _TELL_OF_ERRORS: Final = """
 const ask = window.fetch;
@@ -31,7 +33,7 @@ window.fetch = async (...call) => {
   if (response.url.includes('/graphql')) {
     response.clone().text().then((text) => {
       if (text.includes('"__typename":"PythonError"') || text.includes('"__typename": "PythonError"')
-          || JSON.parse(text).errors?.length) console.error('GRAPHQL ' + text.slice(0, 2000));
+          || JSON.parse(text).errors?.length) console.error('GraphQL error: ' + text.slice(0, 2000));
     }).catch(() => {});
   }
   return response;
@@ -77,7 +79,7 @@ class Visitor:
             context.add_init_script(_TELL_OF_ERRORS)
             visitor = cls(context.new_page(), server, folder, pictures)
             visitor.page.on("console", lambda said: visitor._hear(said.type, said.text, said.location["url"]))
-            visitor.page.on("pageerror", lambda error: visitor._hear("error", f"uncaught: {error}", server.url))
+            visitor.page.on("pageerror", lambda error: visitor._hear("error", f"{_UNCAUGHT}{error}", server.url))
             yield visitor
         finally:
             context.close()
@@ -118,7 +120,7 @@ class Visitor:
     def sees_no_trouble(self) -> None:
         shown = self.page.locator("body").inner_text()
         assert not [text for text in _TROUBLE if text in shown], shown
-        assert not [line for line in self.console if "GRAPHQL" in line or "uncaught" in line]
+        assert not [line for line in self.console if line.startswith((_GRAPHQL, _UNCAUGHT))]
 
     def picture(self, name: str) -> None:
         """Save the screen for the documentation, if that is asked for."""
@@ -134,5 +136,6 @@ class Visitor:
         self.page.mouse.move(1, _SIZE["height"] - 1)
 
     def _hear(self, kind: str, text: str, source: str) -> None:
-        if kind == "error" and source.startswith(self.server.url):
-            self.console.append(f"{text} ({source})")
+        # What our own script says has no address.
+        if kind == "error" and (source.startswith(self.server.url) or text.startswith(_GRAPHQL)):
+            self.console.append(f"{text} ({source or 'fetch'})")
