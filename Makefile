@@ -27,7 +27,7 @@ TOP_FLOOR := */historical_etl/definitions.py,*/historical_etl/automation.py,*/hi
 TOP_FLOOR := $(TOP_FLOOR),*/historical_etl/cli/*,*/historical_etl/assets/*
 CORE_COVERAGE := 90
 
-.PHONY: help setup run ui test lint format bench lock clean
+.PHONY: help setup run ui test torture lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,10 @@ lint: $(STAMP) ## ruff, formatting, types, floors
 format: $(STAMP) ## let ruff format and fix what it safely can
 	@$(BIN)/ruff check --quiet --fix-only .
 	$(BIN)/ruff format --quiet .
+
+torture: $(STAMP) ## kill 300 writers at random moments
+	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
+	exec $(BIN)/python -m pytest -m crash --kills 300 $(ARGS)
 
 bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -12,6 +12,13 @@ import pytest
 
 from historical_etl_tests.scenario import Market
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here, because pytest asks only the uppermost conftest for options.
+    parser.addoption("--kills", type=int, default=60, help="how many writers the crash tests kill (make torture: 300)")
+    parser.addoption("--screenshots", type=Path, help="save the pictures of the documentation in this folder")
+
+
 _observers: list[Callable[[str], None]] = []
 
 

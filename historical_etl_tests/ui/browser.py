@@ -119,17 +119,24 @@ class Visitor:
 
     def sees_no_trouble(self) -> None:
         shown = self.page.locator("body").inner_text()
-        assert not [text for text in _TROUBLE if text in shown], shown
-        assert not [line for line in self.console if line.startswith((_GRAPHQL, _UNCAUGHT))]
+        trouble = [text for text in _TROUBLE if text in shown]
+        assert not trouble, f"the page says {trouble}:\n{shown}"
+        errors = [line for line in self.console if line.startswith((_GRAPHQL, _UNCAUGHT))]
+        assert not errors, f"the page met {len(errors)} error(s)"
 
-    def picture(self, name: str) -> None:
-        """Save the screen for the documentation, if that is asked for."""
-        if self.pictures is not None:
-            self.looks_away()
-            for passing in ("Loading", "Created backfill"):
-                expect(self.page.get_by_text(passing)).to_have_count(0)
-            self.page.wait_for_timeout(1000)  # lists show that they are refreshed by a line without a text
-            self.page.screenshot(path=self.pictures / f"{name}.png", animations="disabled", caret="hide")
+    def picture(self, name: str, *, wide: bool = False) -> None:
+        """Save the screen for the documentation, if that is asked for; `wide` folds the navigation away."""
+        if self.pictures is None:
+            return
+        if wide:
+            self.page.get_by_role("button", name="Hide navigation").click()
+        self.looks_away()
+        for passing in ("Loading", "Created backfill"):
+            expect(self.page.get_by_text(passing)).to_have_count(0)
+        self.page.wait_for_timeout(1000)  # lists show that they are refreshed by a line without a text
+        self.page.screenshot(path=self.pictures / f"{name}.png", animations="disabled", caret="hide")
+        if wide:
+            self.page.get_by_role("button", name="panel_show_").click()
 
     def looks_away(self) -> None:
         """Take the mouse off everything: a message under it stays."""

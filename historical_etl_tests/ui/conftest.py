@@ -15,14 +15,6 @@ _PICTURED_STORE = Path("/srv/prices/data")
 _MEASURED = "ui_seconds"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--screenshots",
-        type=Path,
-        help=f"save the pictures for the documentation here; the store is then {_PICTURED_STORE}, made and removed",
-    )
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
     for report in reports:
@@ -57,6 +49,6 @@ def webserver(tmp_path: Path, screenshots: Path | None) -> Iterator[Webserver]:
 @pytest.fixture
 def visitor(webserver: Webserver, tmp_path: Path, screenshots: Path | None) -> Iterator[Visitor]:
     if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
+        pytest.fail(f"There is no browser at {CHROMIUM}. Next: apt-get install chromium")
     with sync_playwright() as playwright, Visitor.opening(playwright, webserver, tmp_path, screenshots) as visitor:
         yield visitor

@@ -132,7 +132,6 @@ def read_daily_prices(visitor: Visitor, data: Path) -> None:
 
     visitor.tab("Partitions")
     visitor.sees("14 Partitions Selected", "Failed (0)", "Materialized (14)", "Materializing (0)", "Missing (0)")
-    page.get_by_role("button", name="Hide navigation").click()
     page.get_by_text("2012", exact=True).filter(visible=True).first.click()
     expect(page).to_have_url(f"{visitor.server.url}/assets/daily_prices?view=partitions&partition=2012")
     for key, value in {
@@ -149,7 +148,7 @@ def read_daily_prices(visitor: Visitor, data: Path) -> None:
         cell = page.get_by_role("cell", name=key, exact=True)
         expect(page.get_by_role("row").filter(has=cell)).to_contain_text(value)
     visitor.sees_no_trouble()
-    visitor.picture("daily_prices")
+    visitor.picture("daily_prices", wide=True)
 
 
 def read_price_catalog(visitor: Visitor, data: Path) -> None:
@@ -157,7 +156,8 @@ def read_price_catalog(visitor: Visitor, data: Path) -> None:
     assert manifest is not None
     page = visitor.page
 
-    visitor.open("/assets/price_catalog")
+    visitor.link("Catalog").click()
+    visitor.link("price_catalog").click()
     visitor.sees(
         "DuckDB file with the views",
         f"{manifest.row_count:,}",
