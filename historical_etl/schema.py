@@ -16,6 +16,7 @@ __all__ = [
     "empty_frame",
     "is_ordered",
     "ordered",
+    "symbols_in",
 ]
 
 #: Column order and dtypes of every frame and file. `date` is the exchange's local session, prices are in
@@ -45,11 +46,22 @@ def empty_frame() -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMA)
 
 
-def is_ordered(frame: pl.DataFrame) -> bool:
-    """Whether rows ascend by (symbol, date); equal keys may follow one another. Keys must not be null."""
-    symbol, day = pl.col("symbol"), pl.col("date")
-    disorder = (symbol < symbol.shift(1)) | ((symbol == symbol.shift(1)) & (day < day.shift(1)))
-    return not frame.select(disorder.any()).item()
+def symbols_in(frame: pl.DataFrame) -> pl.Series:
+    """The distinct symbols of a frame, in any order; fast where the rows of a symbol stand together."""
+    symbol = frame.get_column("symbol")
+    return symbol.filter(symbol.ne_missing(symbol.shift())).unique()
+
+
+def is_ordered(frame: pl.DataFrame, *, unique: bool = False) -> bool:
+    """Whether rows ascend by (symbol, date), with `unique` strictly; else equal keys may follow one another.
+
+    Keys must not be null.
+    """
+    symbol, day = frame.get_column("symbol"), frame.get_column("date")
+    starts = symbol.ne_missing(symbol.shift())  # comparing order is slow for strings: done once for each symbol
+    firsts = symbol.filter(starts)
+    ascends = day > day.shift() if unique else day >= day.shift()
+    return bool((starts | ascends).all()) and bool((firsts > firsts.shift()).all())
 
 
 def ordered(frame: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from historical_etl.etl.tally import Tally
 from historical_etl.models import DATASET_ID, Outcome
 from historical_etl.quality.batch import judge_batch
 from historical_etl.quality.rules import split_rows
-from historical_etl.schema import SCHEMA
+from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.quarantine import Quarantine
@@ -83,7 +83,7 @@ def fetch_batch(
         main, symbols=symbols, start=store_from, end=end, sessions=sessions, max_rejected_share=max_rejected_share
     )
     outcomes = dict(answer.outcomes) | dict.fromkeys(verdict.refused, Outcome.REFUSED)
-    rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(verdict.accepted.get_column("symbol").unique())
+    rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
     outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
     tally.rows_fetched += main.height
     tally.add_outcomes(outcomes, {**answer.details, **verdict.refused})

@@ -14,7 +14,7 @@ import polars as pl
 
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered
+from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered, symbols_in
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
 
@@ -117,7 +117,7 @@ class _Merge:
         if new.is_empty() and not heirs:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
-        changed: dict[int, tuple[pl.DataFrame | None, pl.DataFrame]] = {}
+        fresh: list[pl.Series] = []
         touched: list[pl.DataFrame] = []
         corrections = 0
         for months, rows in _stretches(new, blocks, heirs):
@@ -135,16 +135,16 @@ class _Merge:
             for month, part in _by_month(merged, months):
                 if month not in olds or not part.equals(olds[month]):
                     blocks[month] = encode_block(part)
-                    changed[month] = (olds.get(month), part)
-        if not changed and not touched:
+                    fresh.append(_new_symbols(olds.get(month), part))
+        if not fresh and not touched:
             return None
-        first, last = self._bounds(year, [part for _, part in changed.values()])
+        in_order = [block for _, block in sorted(blocks.items())]
         return MergedYear(
             year=year,
-            blocks=[block for _, block in sorted(blocks.items())],
-            symbols=self._count_symbols(year, changed),
-            first=first,
-            last=last,
+            blocks=in_order,
+            symbols=self._count_symbols(year, fresh),
+            first=in_order[0].first,
+            last=in_order[-1].last,
             touched=pl.concat(touched) if touched else empty_frame().select("symbol", "date"),
             corrections=corrections,
         )
@@ -229,18 +229,8 @@ class _Merge:
         )
         return set(heirs.get_column("date"))
 
-    def _bounds(self, year: int, changed: Sequence[pl.DataFrame]) -> tuple[date, date]:
-        """First and last session of the year; rows are only ever added, so the stored ones can only widen."""
-        day = pl.col("date")
-        ends = [rows.select(day.min().append(day.max())).to_series() for rows in changed]
-        if partition := self._stored.partition(year):
-            ends.append(pl.Series("date", [partition.first_session, partition.last_session]))
-        every = pl.concat(ends).sort()
-        return every[0], every[-1]
-
-    def _count_symbols(self, year: int, changed: Mapping[int, tuple[pl.DataFrame | None, pl.DataFrame]]) -> int:
+    def _count_symbols(self, year: int, fresh: Sequence[pl.Series]) -> int:
         """Distinct symbols of the year, from the stored count and the symbols that are new in a month."""
-        fresh = [_new_symbols(old, merged) for old, merged in changed.values()]
         candidates = pl.concat(fresh).unique() if fresh else pl.Series(dtype=pl.String)
         partition = self._stored.partition(year)
         known = partition.symbols if partition else 0
@@ -296,8 +286,10 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
     if old is None or rows is None:
         only = old if rows is None else rows
         return empty_frame() if only is None else only
-    kept = old.join(rows, on=PRIMARY_KEYS, how="anti")
-    return ordered(pl.concat([kept, rows]))
+    # Both are in order, which a stable sort takes advantage of; equal keys then stand together, the new row last.
+    both = pl.concat([old, rows]).sort(ORDER, maintain_order=True)
+    superseded = pl.all_horizontal(pl.col(key) == pl.col(key).shift(-1) for key in ORDER)
+    return both.filter(~superseded.fill_null(value=False))
 
 
 def _changed_cells(old: pl.DataFrame | None, rows: pl.DataFrame) -> int:
@@ -308,5 +300,5 @@ def _changed_cells(old: pl.DataFrame | None, rows: pl.DataFrame) -> int:
 
 
 def _new_symbols(old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.Series:
-    now = merged.get_column("symbol").unique()
-    return now if old is None else now.filter(~now.is_in(old.get_column("symbol").unique().implode()))
+    now = symbols_in(merged)
+    return now if old is None else now.filter(~now.is_in(symbols_in(old).implode()))

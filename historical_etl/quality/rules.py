@@ -12,9 +12,9 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import SchemaDriftError
-from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame, symbols_in
 
-__all__ = ["PRICE_COLUMNS", "TOLERANCE", "Split", "conform", "price_rules", "split_rows"]
+__all__ = ["PRICE_COLUMNS", "TOLERANCE", "Split", "all_sound", "conform", "price_rules", "split_rows"]
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close", "adj_close")
 REQUIRED_COLUMNS: Final = ("date", "symbol", "close", "volume")
@@ -87,7 +87,7 @@ def _is_midnight(series: pl.Series) -> bool:
 
 def _with_clean_symbols(frame: pl.DataFrame) -> pl.DataFrame:
     # Distinct symbols are few: find out there whether the long column needs any work at all.
-    distinct = frame.get_column("symbol").unique()
+    distinct = symbols_in(frame)
     if (distinct == distinct.str.strip_chars().str.to_uppercase()).fill_null(value=True).all():
         return frame
     return frame.with_columns(pl.col("symbol").str.strip_chars().str.to_uppercase())
@@ -110,6 +110,22 @@ def price_rules() -> dict[str, pl.Expr]:
     }
 
 
+def all_sound(frame: pl.DataFrame) -> bool:
+    """Whether surely no row breaks `price_rules`, told by cheap aggregates. False is no verdict: ask the rules."""
+    if any(frame.get_column(name).null_count() for name in REQUIRED_COLUMNS):
+        return False
+    prices = [pl.col(name) for name in PRICE_COLUMNS]
+    high, low, body = pl.col("high"), pl.col("low"), (pl.col("open"), pl.col("close"))
+    sound = [
+        *(number.sum().is_finite() for number in [*prices, pl.col("volume")]),  # NaN and infinity stay in a sum
+        *(price.min() > 0 for price in prices),
+        pl.col("volume").min() >= 0,
+        *((price <= high).all() for price in (*body, low)),
+        *((price >= low).all() for price in body),
+    ]
+    return bool(frame.select(pl.all_horizontal(test.fill_null(value=True) for test in sound)).item())
+
+
 def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end: date, sessions: pl.Series) -> Split:
     """Separate the rows of a conformed frame by all rules.
 
@@ -127,6 +143,10 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         "outside_window": ~day.is_between(start, end),
         "off_session": day.is_between(start, end) & ~day.is_in(sessions.implode()),
     }
+    expected = sessions.filter(sessions.is_between(start, end))
+    days = frame.get_column("date").unique()
+    if all_sound(frame) and days.is_in(expected.implode()).all() and set(symbols).issuperset(symbols_in(frame)):
+        return Split(frame, _with_reasons(frame.clear(), rules))
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
     if not verdict.any():

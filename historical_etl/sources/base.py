@@ -11,6 +11,7 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError, CoverageError
 from historical_etl.models import Outcome
+from historical_etl.schema import symbols_in
 
 __all__ = [
     "Coverage",
@@ -139,5 +140,5 @@ def check_coverage(info: SourceInfo, request: FetchRequest) -> None:
 
 def outcomes_from_rows(frame: pl.DataFrame, symbols: Sequence[str]) -> dict[str, Outcome]:
     """`ok` for symbols that have rows, `empty` for the others: all that rows alone can tell."""
-    present = set(frame.get_column("symbol").unique()) if "symbol" in frame.columns else set[str]()
+    present = set(symbols_in(frame)) if "symbol" in frame.columns else set[str]()
     return {symbol: Outcome.OK if symbol in present else Outcome.EMPTY for symbol in symbols}

@@ -23,7 +23,7 @@ from typing import BinaryIO, Final, NamedTuple
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError, DataQualityError, SchemaDriftError, StorageError
-from historical_etl.schema import SCHEMA, empty_frame
+from historical_etl.schema import SCHEMA, empty_frame, is_ordered
 from historical_etl.store.thrift import Shape, Struct, Structs, ThriftError, decode, encode
 
 __all__ = ["Block", "WriteReport", "encode_block", "read_blocks", "write_year", "writer_name"]
@@ -128,11 +128,9 @@ def encode_block(frame: pl.DataFrame) -> Block:
         SchemaDriftError: the columns are not the schema's.
         ValueError: the caller's mistake: no rows, more than one month, or keys that repeat or do not ascend.
     """
-    symbol, day = pl.col("symbol"), pl.col("date")
-    ascends = (symbol > symbol.shift()) | ((symbol == symbol.shift()) & (day > day.shift()))
-    keyed = symbol.is_not_null() & day.is_not_null() & ascends.fill_null(value=True)
-    one_month = day.min().dt.truncate("1mo") == day.max().dt.truncate("1mo")
-    if not _checked(frame, None).select(keyed.all() & one_month).item():
+    keys = _checked(frame, None).select("date", "symbol")
+    months = keys.get_column("date").unique().dt.month_start().n_unique()
+    if months != 1 or any(column.null_count() for column in keys) or not is_ordered(keys, unique=True):
         raise ValueError("A block takes the rows of one month, ascending by (symbol, date), no key empty or repeated")
     return _parse(_encoded(frame))[0]
 

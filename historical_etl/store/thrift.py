@@ -144,6 +144,8 @@ def _list_header(data: bytes, pos: int) -> tuple[int, int, int]:
 
 
 def _varint(data: bytes, pos: int) -> tuple[int, int]:
+    if (byte := data[pos]) < 0x80:  # noqa: PLR2004 - the bit that says more follows; most numbers are one byte
+        return byte, pos + 1
     value = shift = 0
     while (byte := data[pos]) & 0x80:
         value |= (byte & 0x7F) << shift

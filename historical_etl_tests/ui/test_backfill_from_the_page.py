@@ -165,7 +165,7 @@ def read_price_catalog(visitor: Visitor, data: Path) -> None:
         "follow_new_years",
         str(data / "duckdb" / "historical_catalog.duckdb"),
     )
-    visitor.picture("price_catalog")
+    visitor.picture("price_catalog", wide=True)
 
     visitor.tab("Checks")
     visitor.sees("Checks (4)", *CHECKS)
