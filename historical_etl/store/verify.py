@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import CatalogError, HistoricalETLError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import ETLProgressManifest, Finding, Partition, SyncManifest
-from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.blocks import Block, read_blocks
 from historical_etl.store.lock import current_holder, live_holder
 from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
+from historical_etl.store.verify_file import content_faults
 
 __all__ = ["StoreFinding", "VerifyReport", "verify_store"]
 
@@ -258,35 +257,13 @@ class _Check:
             elif not self.quick and sha256_of(path) != partition.checksum:
                 yield _error(field, "its bytes are not those that were committed (SHA-256)", todo)
             elif version is None:
-                yield from (_error(field, message, todo) for message in self._content(path, partition))
+                yield from (
+                    _error(field, message, todo) for message in content_faults(path, partition, quick=self.quick)
+                )
         except FileNotFoundError:
             yield _error(field, f"the file of {year} is missing", todo)
         except OSError as error:
             yield _error(field, f"it cannot be read: {error.strerror}", "check its permissions and this volume (dmesg)")
-
-    def _content(self, path: Path, partition: Partition) -> Iterator[str]:
-        try:
-            blocks = read_blocks(path)
-            schema = pl.read_parquet_schema(path)
-        except HistoricalETLError as error:
-            yield error.what
-            return
-        if list(schema.items()) != list(SCHEMA.items()):
-            yield f"its columns are {', '.join(f'{name} {dtype}' for name, dtype in schema.items())}"
-            return
-        rows = sum(block.rows for block in blocks)
-        if rows != partition.rows:
-            yield f"it has {rows:,} rows, the manifest says {partition.rows:,}"
-        if not blocks:
-            return
-        if {block.year for block in blocks} != {partition.year}:
-            yield f"it holds rows of {blocks[0].year}"
-        span = blocks[0].first, blocks[-1].last
-        if span != (partition.first_session, partition.last_session):
-            named = f"{partition.first_session} to {partition.last_session}"
-            yield f"its rows run from {span[0]} to {span[1]}, the manifest says {named}"
-        if not self.quick:
-            yield from _rows(blocks, partition)
 
     def _finished(self, current: SyncManifest | None) -> bool:
         """Whether the run that made the current version came as far as saving progress, thus behind daily/."""
@@ -414,39 +391,6 @@ class _Check:
                 return
             if shown != pointer.version:
                 yield _error(field, f"the file shows version {shown}, not {pointer.version}", remove)
-
-
-def _rows(blocks: Iterable[Block], partition: Partition) -> Iterator[str]:
-    symbols: set[str] = set()
-    for block in blocks:  # a month at a time: a year of 10,000 symbols need not fit in memory
-        try:
-            month = block.read()
-        except HistoricalETLError as error:
-            yield f"month {block.month}: {error.what}"
-            continue
-        symbols |= set(month.get_column("symbol").drop_nulls().unique())
-        if fault := _disorder(month):
-            yield f"month {block.month}: {fault}"
-        days = month.get_column("date")
-        if (month.height, days.min(), days.max()) != (block.rows, block.first, block.last):
-            yield f"month {block.month}: its rows are not what its footer says"
-    if len(symbols) != partition.symbols:
-        yield f"it has {len(symbols):,} symbols, the manifest says {partition.symbols:,}"
-
-
-def _disorder(month: pl.DataFrame) -> str | None:
-    """What is wrong with the keys of a month, which must ascend by (symbol, date)."""
-    if any(month.get_column(key).null_count() for key in PRIMARY_KEYS):
-        return "rows without a date or symbol"
-    symbol, day = pl.col("symbol"), pl.col("date")
-    same = symbol == symbol.shift()
-    repeated, ascends = month.select(
-        (same & (day == day.shift())).sum().alias("repeated"),
-        ((symbol > symbol.shift()) | (same & (day >= day.shift()))).all().alias("ascends"),
-    ).row(0)
-    if repeated:
-        return f"{repeated} key(s) (date, symbol) come twice"
-    return None if ascends else "rows do not ascend by symbol and date"
 
 
 def _error(field: str, message: str, todo: str, items: Iterable[object] = ()) -> StoreFinding:
