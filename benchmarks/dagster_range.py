@@ -47,7 +47,8 @@ def measure(turns: int = 3) -> dict[str, float]:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("HISTORICAL_ETL_", "DAGSTER_"))}
         env |= {"DAGSTER_HOME": str(home), "HISTORICAL_ETL_DATA_DIR": str(data), "PYTHONPATH": str(_ROOT)}
         _run(["-f", str(empty)], env, folder)  # makes the instance's databases
-        floor, ours = [], []
+        floor: list[float] = []
+        ours: list[float] = []
         for _ in range(turns):
             floor.append(_run(["-f", str(empty)], env, folder))
             shutil.rmtree(data, ignore_errors=True)

@@ -61,7 +61,8 @@ backfill_job = dg.define_asset_job(  # pyright: ignore[reportUnknownMemberType] 
     "backfill_job",
     selection=dg.AssetSelection.assets(PRICES_KEY).downstream(),
     description="Fetch years and publish the catalog. For several years launch a backfill from the asset graph, "
-    "with both assets selected: that is one run. A backfill of this job is one run for each year.",
+    "with both assets selected: that is one run for all years and one for the catalog. A backfill of this job is a "
+    "run for each year.",
 )
 
 
@@ -123,7 +124,8 @@ def build_incremental_sensor(settings: Settings) -> dg.SensorDefinition:
         job_name=_INCREMENTAL,
         minimum_interval_seconds=_EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.sensor_on else dg.DefaultSensorStatus.STOPPED,
-        description="Requests daily_incremental_job for each session, and again with growing pauses if that fails.",
+        description="Requests daily_incremental_job for each session, and again with growing pauses if that fails. "
+        "Off until switched on here, or by HISTORICAL_ETL_SENSOR_ON=true.",
     )
     def daily_incremental_sensor(
         context: dg.SensorEvaluationContext, store: StoreResource, source: PriceSourceResource

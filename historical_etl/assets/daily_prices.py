@@ -61,7 +61,7 @@ def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
         group_name="prices",
         kinds={"polars", "parquet"},
         metadata={"dagster/column_schema": COLUMN_SCHEMA},
-        description="Daily bars of one calendar year: `data/historical/daily/<year>.parquet`.",
+        description="Daily bars of one calendar year: `historical/daily/<year>.parquet` in the data folder.",
     )
     def daily_prices(
         context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource

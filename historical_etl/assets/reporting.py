@@ -216,6 +216,8 @@ def _preview(path: Path) -> dg.MarkdownMetadataValue:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "" if value is None else str(value)
 
 

@@ -117,8 +117,10 @@ def _refuse_intervals(relation: duckdb.DuckDBPyRelation) -> None:
 def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> None:
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"ATTACH {quote_text(os.fspath(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')")
+        connection.begin()
         for statement in view_statements(manifest, layout, database="catalog"):
             connection.execute(statement)
+        connection.commit()
         connection.execute("DETACH catalog")
 
 

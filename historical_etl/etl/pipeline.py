@@ -304,7 +304,9 @@ class HistoricalETL(StoredPrices):
                 save_progress(self.layout, self._with_cursors(manifest, cursors, years))
         if publish and manifest is not None and self.catalog.shown_version() != manifest.version:
             try:
-                self.publish_catalog()
+                with self._lock():  # whatever a crash left was put right by the commit
+                    manifest = self.manifest() or manifest
+                    self.catalog.publish(manifest)
             except HistoricalETLError as error:
                 _log.error("The data is committed, the catalog is not up to date: %s", error)
                 tally.catalog_error = str(error)

@@ -37,7 +37,7 @@ class ManifestManager:
         disk_usage: asks how full a volume is; injected by tests.
 
     Safe to share between threads and to make anew in each process: all state is on disk but for the tokens
-    this object has given out.
+    this object has given out, and what it has read of manifests that never change.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class ManifestManager:
         self.quarantine = Quarantine(self.layout, clock)
         self._disk_usage = disk_usage
         self._held: dict[str, LockToken] = {}
+        self._read: dict[Path, tuple[tuple[int, int, int], SyncManifest]] = {}
 
     @contextmanager
     def acquire_lock(
@@ -151,7 +152,7 @@ class ManifestManager:
         """
         path = self.layout.history_file(version, dataset)
         try:
-            return parse_manifest(path.read_bytes(), path)
+            return self._parsed(path)
         except FileNotFoundError:
             kept = self.list_versions(dataset)
             raise ManifestCorruptError(
@@ -220,6 +221,14 @@ class ManifestManager:
     def quarantine_data(self, source_path: str | Path, reason: str, dataset: str = DATASET_ID) -> Path:
         """Move a file to quarantine; returns the folder that holds it and its `reason.json`."""
         return self.quarantine.keep_file(Path(source_path), reason, dataset)
+
+    def _parsed(self, path: Path) -> SyncManifest:
+        """A manifest of the history. They never change, so one that was read is remembered as long as its file is."""
+        state = path.stat()
+        key = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if path not in self._read or self._read[path][0] != key:
+            self._read[path] = key, parse_manifest(path.read_bytes(), path)
+        return self._read[path][1]
 
     def _is_good(self, path: Path) -> bool:
         try:

@@ -4,12 +4,13 @@ Owns `sync_progress/`. It is apart from the manifest on purpose: losing it costs
 """
 
 import logging
+import shutil
 from datetime import UTC
 
 from pydantic import ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.durable import storage_errors, write_atomic
+from historical_etl.durable import storage_errors, temp_name, write_atomic
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.store.layout import Layout
@@ -63,7 +64,9 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
     try:
         with storage_errors("saving progress", path, "the data is committed"):
             if path.exists():
-                write_atomic(path.with_name(path.name + ".backup"), path.read_bytes())
+                backup = temp_name(path)
+                shutil.copyfile(path, backup)  # not synced: it is a convenience, and the data knows it all
+                backup.replace(path.with_name(path.name + ".backup"))
             write_atomic(path, progress.model_dump_json(indent=1).encode())
     except StorageError as error:
         raise ETLProgressError(

@@ -305,7 +305,7 @@ def _vacuum(manager: ManifestManager, kept: Sequence[SyncManifest]) -> None:
     for version in manager.list_versions():
         if version not in versions:
             layout.history_file(version).unlink()
-    named = {layout.resolve(partition.path).name for manifest in kept for partition in manifest.partitions}
+    named = {partition.path.rpartition("/")[2] for manifest in kept for partition in manifest.partitions}
     for path in layout.objects.glob("*.parquet"):
         if path.name not in named and _OBJECT.fullmatch(path.name):
             path.unlink()
