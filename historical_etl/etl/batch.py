@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 
-from historical_etl.errors import DataQualityError
+from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.fetching import fetch_all
 from historical_etl.etl.tally import Tally
 from historical_etl.models import DATASET_ID, Outcome
@@ -65,12 +65,19 @@ def fetch_batch(
         tally: counts what happened.
 
     Raises:
+        ConfigurationError: the source knows none of the symbols.
         DataQualityError: rows came, and every one of them was refused; they are in quarantine.
         ProviderError: every request failed.
     """
     answer = fetch_all(source, requests)
     symbols = sorted({symbol for request in requests for symbol in request.symbols})
     start, end = min(request.start for request in requests), max(request.end for request in requests)
+    if all(answer.outcomes.get(symbol) is Outcome.NOT_FOUND for symbol in symbols):
+        raise ConfigurationError(
+            f"{source.info.name!r} knows none of the symbols that were asked for: {', '.join(symbols[:10])}",
+            where="symbols",
+            todo=next(iter(answer.details.values()), "correct the symbols, or choose another source"),
+        )
     sessions = calendar.between(start, end)
     leads = pl.col("date") < store_from
     frame = _without_open_session(answer.frame, calendar.after(last_closed))

@@ -86,9 +86,9 @@ def test_years_outside_the_coverage(common: CommandLine, years):
 
 def test_only_unknown_symbols_store_nothing(cli: CommandLine):
     answer = cli("backfill", "--from", "2013", "--symbols", "ZZZZ")
-    assert answer.code == INCOMPLETE
-    assert "Nothing is stored" in answer.out
-    assert "ZZZZ" in answer.err
+    assert answer.code == USAGE
+    assert "knows none of the symbols that were asked for: ZZZZ" in answer.err
+    assert "the sample holds AAPL, FB, GOOG, IBM, MSFT" in answer.err
 
 
 def test_update_of_an_empty_store_says_what_to_do_first(cli: CommandLine):
