@@ -11,7 +11,7 @@ import dagster as dg
 from dagster import PartitionsDefinition
 from pydantic import BaseModel, Field, ValidationError
 
-from historical_etl.assets.price_catalog import catalog_metadata, target_session
+from historical_etl.assets.price_catalog import catalog_metadata
 from historical_etl.assets.reporting import (
     CATALOG_KEY,
     PRICES_KEY,
@@ -161,7 +161,7 @@ class _Tick:
         self._instance = context.instance
         self._etl = etl
         self._now = etl.clock()
-        self._session = target_session(etl)
+        self._session = etl.available_through()
         self._cursor = _read_cursor(context.cursor)
 
     def result(self) -> dg.SensorResult:

@@ -6,7 +6,7 @@ a partition key: a run over years hands it theirs.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
@@ -26,7 +26,7 @@ from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 
-__all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "catalog_metadata", "target_session"]
+__all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "catalog_metadata"]
 
 #: Whenever a year was committed, and no run is about to publish it. Not `eager()`: that is silent as long as any year
 #: is missing, and overlooks the years that a failed run committed, because that run had planned the catalog too.
@@ -111,12 +111,6 @@ def catalog_metadata(etl: HistoricalETL, manifest: SyncManifest) -> Metadata:
     }
 
 
-def target_session(etl: HistoricalETL) -> date:
-    """The last session that can be had: it has closed, the vendor had time to settle it, and the source covers it."""
-    closed, coverage = etl.last_closed_session(), etl.source.info.coverage
-    return min(closed, coverage.last) if coverage and coverage.last else closed
-
-
 def _check(
     instance: dg.DagsterInstance, etl: HistoricalETL, manifest: SyncManifest, catalog: CatalogResource
 ) -> Iterator[dg.AssetCheckResult]:
@@ -139,7 +133,7 @@ def _check(
         severity=dg.AssetCheckSeverity.WARN,
         description=f"Not stored: {', '.join(map(str, gaps))}. Materialize them in daily_prices." if gaps else None,
     )
-    target = target_session(etl)
+    target = etl.available_through()
     yield dg.AssetCheckResult(
         passed=manifest.end_date >= target,
         check_name="reaches_the_last_session",

@@ -15,9 +15,9 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
 
-_log = logging.getLogger(__name__)
-
 __all__ = ["ProgressUpdate", "commit_rows"]
+
+_log = logging.getLogger(__name__)
 
 
 class ProgressUpdate(Protocol):

@@ -188,7 +188,8 @@ class HistoricalETL(StoredPrices):
                 where=self.layout.root,
                 todo="run `historical-etl backfill` first, or name symbols",
             )
-        first, end = self._available()
+        coverage, end = self.source.info.coverage, self.available_through()
+        first = max(self.settings.start, coverage.first) if coverage else self.settings.start
         requests = list(
             increment_requests(
                 {symbol: known.get(symbol) for symbol in wanted},
@@ -317,11 +318,10 @@ class HistoricalETL(StoredPrices):
         closed = self.last_closed_session()
         return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
 
-    def _available(self) -> tuple[date, date]:
-        """The first and last session an increment may ask for."""
+    def available_through(self) -> date:
+        """The last session that can be had: it has closed, had time to settle, and the source covers it."""
         coverage, closed = self.source.info.coverage, self.last_closed_session()
-        first = max(self.settings.start, coverage.first) if coverage else self.settings.start
-        return first, min(closed, coverage.last) if coverage and coverage.last else closed
+        return min(closed, coverage.last) if coverage and coverage.last else closed
 
     def _symbols_of(self, window: Window) -> list[str]:
         """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
