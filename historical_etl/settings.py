@@ -17,6 +17,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.symbols import normalize_symbols
+from historical_etl.vendor_settings import (
+    VENDOR_GROUPS,
+    AlpacaSettings,
+    EodhdSettings,
+    MassiveSettings,
+    TiingoSettings,
+    YfinanceSettings,
+    variable_of,
+)
 
 __all__ = ["PREFIX", "FilesSettings", "Settings", "load_settings"]
 
@@ -91,6 +100,11 @@ class Settings(BaseSettings):
     keep_days: int = Field(default=7, ge=0)
     sensor_on: bool = False
     files: FilesSettings = Field(default_factory=FilesSettings)
+    tiingo: TiingoSettings = Field(default_factory=TiingoSettings)
+    eodhd: EodhdSettings = Field(default_factory=EodhdSettings)
+    yfinance: YfinanceSettings = Field(default_factory=YfinanceSettings)
+    alpaca: AlpacaSettings = Field(default_factory=AlpacaSettings)
+    massive: MassiveSettings = Field(default_factory=MassiveSettings)
 
     @field_validator("symbols", mode="before")
     @classmethod
@@ -139,20 +153,23 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise _refused(error) from None
-    except SettingsError as error:  # the variable of a whole group, HISTORICAL_ETL_FILES, is not JSON
+    except SettingsError as error:  # the variable of a whole group, such as HISTORICAL_ETL_FILES, is not JSON
+        group = next((name for name in ("files", *VENDOR_GROUPS) if f'"{name}"' in str(error)), "files").upper()
         raise ConfigurationError(
             f"A group of settings cannot be read: {error}",
-            where=f"{PREFIX}FILES",
-            todo=f"unset it and set {PREFIX}FILES_PATH and its neighbours instead",
+            where=f"{PREFIX}{group}",
+            todo=f"unset it and set {PREFIX}{group}_… one by one instead",
         ) from None
 
 
 def _refused(error: ValidationError) -> ConfigurationError:
     first = error.errors()[0]
-    group = f"{PREFIX}FILES_" if error.title == FilesSettings.__name__ else PREFIX
+    titles = {FilesSettings.__name__: "files"} | {group.__name__: name for name, group in VENDOR_GROUPS.items()}
+    group = f"{PREFIX}{titles[error.title].upper()}_" if error.title in titles else PREFIX
     name = group + "_".join(str(part) for part in first["loc"]).upper()
+    value = "" if "key" in name.lower() else f"={first['input']!r}"  # never a secret
     return ConfigurationError(
-        f"{name}={first['input']!r}: {first['msg']}", where=name, todo="correct or unset this variable"
+        f"{name}{value}: {first['msg']}", where=name, todo="correct or unset this variable"
     )
 
 
@@ -160,6 +177,8 @@ def _warn_of_unknown_names() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {
         f"{PREFIX}FILES_{name.upper()}" for name in FilesSettings.model_fields
     }
+    for vendor, group in VENDOR_GROUPS.items():
+        known |= {variable_of(vendor, name, field) for name, field in group.model_fields.items()}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol
+from enum import StrEnum
+from typing import Final, Protocol
 
 import polars as pl
 
@@ -14,15 +15,21 @@ from historical_etl.models import Outcome
 from historical_etl.schema import symbols_in
 
 __all__ = [
+    "ACTIONS",
+    "Capabilities",
     "Coverage",
     "FetchRequest",
     "FetchResult",
     "PriceFetcher",
     "PriceSource",
     "SourceInfo",
+    "Unit",
     "check_coverage",
     "outcomes_from_rows",
 ]
+
+#: A corporate action: its ex-date, new shares for each old one (1.0: no split), cash for each share (0.0: none).
+ACTIONS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()})
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,14 @@ class FetchRequest:
 class FetchResult:
     """What came back: bars with the schema's columns, and one outcome for each requested symbol.
 
-    `details` says in words why a symbol has another outcome than `ok`.
+    `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
+    the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none.
     """
 
     frame: pl.DataFrame
     outcomes: Mapping[str, Outcome]
     details: Mapping[str, str] = field(default_factory=dict[str, str])
+    actions: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,39 @@ class Coverage:
 
     first: date
     last: date | None = None
+
+
+class Unit(StrEnum):
+    """What one request to a source brings."""
+
+    SYMBOL = "symbol"  # one symbol, over any range
+    PAGE = "page"  # many symbols, over any range, page by page
+    DAY = "day"  # the whole market on one day
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a source can be asked for, and at what price; the fetch plan and the documentation go by it.
+
+    Attributes:
+        units: the ways it can be asked, the usual one first.
+        symbols_per_request: how many symbols one request of the usual way may name.
+        adjusted: what `open` to `close` and `volume` are adjusted for, in words; empty: nothing.
+        adj_close: whether it delivers `adj_close`.
+        actions: whether it delivers splits and dividends.
+        universe: whether `members` knows its symbols.
+        limit: how much may be asked, as in "50/hour"; empty: no limit known.
+        variables: the environment variables that hold its keys.
+    """
+
+    units: tuple[Unit, ...] = (Unit.SYMBOL,)
+    symbols_per_request: int = 1
+    adjusted: str = ""
+    adj_close: bool = True
+    actions: bool = False
+    universe: bool = False
+    limit: str = ""
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +118,7 @@ class SourceInfo:
         adjustment: the price basis it delivers, in words, for the manifest.
         coverage: None where the source cannot say.
         point_in_time: whether `members` answers for the past without survivorship.
+        capabilities: how it can be asked; None where the source does not say.
     """
 
     name: str
@@ -83,6 +126,7 @@ class SourceInfo:
     adjustment: str
     coverage: Coverage | None = None
     point_in_time: bool = False
+    capabilities: Capabilities | None = None
 
     def fingerprint(self) -> str:
         """A short hash that changes when data from this source may no longer be comparable."""

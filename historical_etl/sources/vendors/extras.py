@@ -1,0 +1,50 @@
+"""Clients of vendors, imported when first used: a missing one is told by the extra that brings it."""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import SecretStr
+
+from historical_etl.errors import ConfigurationError
+
+__all__ = ["client_version", "key_from", "require"]
+
+
+def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module
+    """Import a vendor's client.
+
+    Raises:
+        ConfigurationError: it is not installed; names the extra.
+    """
+    try:
+        # The limiter and the retries come with the same extra.
+        importlib.import_module("pyrate_limiter")
+        importlib.import_module("tenacity")
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"The package {error.name or module!r} is not installed",
+            where="HISTORICAL_ETL_SOURCE",
+            todo=f"pip install 'historical-etl[{extra}]'",
+        ) from None
+
+
+def client_version(package: str) -> str:
+    """A client and its version, as in `yfinance 1.7.0`; the name alone where it is not installed."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
+
+
+def key_from(secret: SecretStr | None, variable: str) -> str:
+    """The key itself.
+
+    Raises:
+        ConfigurationError: it is not set; names the variable.
+    """
+    key = secret.get_secret_value().strip() if secret else ""
+    if not key:
+        raise ConfigurationError(f"{variable} is not set", where=variable, todo="set it to the key of your account")
+    return key

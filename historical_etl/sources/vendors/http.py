@@ -1,0 +1,126 @@
+"""Plain HTTP for vendors without a client worth having: one GET, checked before it is parsed.
+
+The key is put on below httpx: httpx logs the address of every request, and its exceptions carry the request.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from historical_etl.models import Outcome
+from historical_etl.sources.vendors.extras import require
+from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.refusals import Reader, Refusal
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["JsonClient"]
+
+
+class JsonClient:
+    """GET requests to one vendor: in turn, within a time limit, checked, and again where that may help.
+
+    Args:
+        base_url: without a slash at its end.
+        extra: the extra that brings httpx, for the message where it is missing.
+        reader: reads the answers.
+        gate: lets requests through.
+        timeout: seconds for one request, from connecting to the last byte.
+        headers: added to each request, keys included.
+        params: added to each query, keys included.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        extra: str,
+        reader: Reader,
+        gate: Gate,
+        timeout: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        httpx = require("httpx", extra)
+        self._gate = gate
+        self._reader = reader
+        self._timeout = timeout
+        self._base_url = base_url
+        self._failures: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
+        self._client: httpx.Client = httpx.Client(
+            transport=_keyed_transport(base_url, dict(headers or {}), dict(params or {})),
+            timeout=timeout,
+            follow_redirects=False,
+            headers={"Accept": "application/json", "User-Agent": "historical_etl"},
+        )
+
+    def get(self, path: str, params: Mapping[str, str], *, weight: int = 1) -> object:
+        """The JSON behind `path`.
+
+        Args:
+            path: below the base URL, escaped.
+            params: the query.
+            weight: how much the vendor counts it as.
+
+        Raises:
+            Refusal: it cannot be had, after retries.
+            ConfigurationError: the vendor does not accept the key.
+        """
+        return self._gate.ask(lambda: self._get(path, params), weight=weight)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _get(self, path: str, params: Mapping[str, str]) -> object:
+        deadline = time.monotonic() + self._timeout
+        body = bytearray()
+        try:
+            with self._client.stream("GET", self._base_url + path, params=dict(params)) as response:
+                for part in response.iter_bytes():
+                    body += part
+                    if time.monotonic() > deadline:  # httpx limits the wait for each part, not for all of them
+                        raise Refusal(Outcome.ERROR, f"{self._reader.vendor} took over {self._timeout:g} s", again=True)
+                encoding = response.charset_encoding or "utf-8"
+        except self._failures as error:
+            kind = type(error).__name__
+            raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
+        text = body.decode(encoding, errors="replace")
+        return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
+
+
+def _proxy_for(url: str) -> str | None:
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, str]) -> "httpx.BaseTransport":
+    import httpx
+
+    class Keyed(httpx.BaseTransport):
+        """Sends each request with the keys on, and leaves the one that everybody else sees without them."""
+
+        def __init__(self) -> None:
+            # httpx reads the proxy variables only for a transport of its own.
+            self._inner = httpx.HTTPTransport(retries=0, proxy=_proxy_for(base_url))
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return self._inner.handle_request(
+                httpx.Request(
+                    request.method,
+                    request.url.copy_merge_params(params) if params else request.url,
+                    headers=[*request.headers.raw, *((name.encode(), value.encode()) for name, value in headers.items())],
+                    stream=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+
+        def close(self) -> None:
+            self._inner.close()
+
+    return Keyed()

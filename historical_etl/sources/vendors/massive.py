@@ -1,0 +1,242 @@
+"""The `massive` source (was Polygon): raw prices, one symbol's range or the whole market's day in one request.
+
+The official client builds the requests and carries the key. It is asked for raw answers: by itself it makes an empty
+list of JSON that is cut off, which would look as if there were no data. And the status of a refusal, which its
+exceptions do not tell, is read where urllib3 asks whether to try again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import polars as pl
+
+from historical_etl.schema import empty_frame
+from historical_etl.sessions import get_calendar
+from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.vendors.collect import Part, VendorSource
+from historical_etl.sources.vendors.extras import client_version, key_from, require
+from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, local_days, rows_of
+from historical_etl.sources.vendors.politeness import Gate, Pace
+from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.vendor_settings import MassiveSettings
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, Retry
+
+__all__ = ["MassiveSource"]
+
+_BASE_URL: Final = "https://api.massive.com"
+_NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+_DAY_NAMES: Final = {"symbol": "T", **_NAMES}
+_BARS_LIMIT: Final = 50_000
+_ACTIONS_LIMIT: Final = 5_000
+_CHUNK: Final = 100
+_OK: Final = 200
+_days = local_days("America/New_York")
+
+
+class MassiveSource(VendorSource):
+    """Daily bars from Massive. It has no `adj_close`.
+
+    Args:
+        settings: default: read from the environment.
+        exchange: whose sessions are asked for where whole days are fewer requests than symbols.
+        pace: clock, sleep and chance.
+        state_folder: where to count requests, instead of the user's state folder.
+
+    Raises:
+        ConfigurationError: MASSIVE_API_KEY is not set, or the client not installed.
+    """
+
+    def __init__(
+        self,
+        settings: MassiveSettings | None = None,
+        *,
+        exchange: str = "XNYS",
+        pace: Pace | None = None,
+        state_folder: Path | None = None,
+    ) -> None:
+        settings = settings or MassiveSettings()
+        key = key_from(settings.api_key, "MASSIVE_API_KEY")
+        super().__init__(settings, Reader("massive", settings.variables, (key,)), pace, state_folder)
+        self._exchange = exchange
+        self._with_actions = settings.actions
+        self._client: Any = require("massive", "massive").RESTClient(
+            api_key=key,
+            base=settings.base_url or _BASE_URL,
+            connect_timeout=settings.timeout_seconds,
+            read_timeout=settings.timeout_seconds,
+            retries=0,
+            pagination=False,
+            connection_pool_kw={"retries": _telling_retry(self._reader, self._gate)},
+        )
+        self.info = SourceInfo(
+            name="massive",
+            version=client_version("massive"),
+            adjustment="raw open, high, low, close and volume; no adj_close",
+            coverage=Coverage(date(2003, 9, 10)),
+            capabilities=Capabilities(
+                units=(Unit.SYMBOL, Unit.DAY),
+                adj_close=False,
+                actions=settings.actions,
+                limit=settings.rate,
+                variables=settings.variables,
+            ),
+        )
+
+    def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:
+        """All symbols at once where whole days are fewer requests, else by the hundred, each asked for by itself."""
+        if self._by_day(request.symbols, request.start, request.end):
+            return [request.symbols]
+        symbols = request.symbols
+        return (symbols[first : first + _CHUNK] for first in range(0, len(symbols), _CHUNK))
+
+    def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
+        """Some symbols, one by one, or day by day."""
+        if self._by_day(symbols, start, end):
+            frames = [self._day(symbols, day) for day in self._sessions(start, end)]
+            bars = pl.concat(frames).sort("symbol", "date") if frames else empty_frame()
+            return Part(bars, self._actions_of(None, symbols, start, end))
+        frames, refusals = list[pl.DataFrame](), dict[str, Refusal]()
+        for symbol in symbols:
+            try:
+                frames.append(self._symbol(symbol, start, end))
+            except (FormError, Refusal) as error:
+                refusals |= self.refused(error, [symbol])
+        came = tuple(symbol for symbol in symbols if symbol not in refusals)
+        actions = self._actions_of(",".join(came), came, start, end) if came else None
+        return Part(pl.concat(frames) if frames else empty_frame(), actions, refusals)
+
+    def _by_day(self, symbols: Sequence[str], start: date, end: date) -> bool:
+        return len(self._sessions(start, end)) < len(symbols)
+
+    def _sessions(self, start: date, end: date) -> Sequence[date]:
+        return get_calendar(self._exchange).between(start, end).to_list()
+
+    def _symbol(self, symbol: str, start: date, end: date) -> pl.DataFrame:
+        first, last = start.isoformat(), end.isoformat()
+
+        def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            if params is not None:  # the next page: its range is in the path of its address
+                return self._client.list_aggs(symbol, 1, "day", *place[-2:], params=dict(params), raw=True)
+            return self._client.list_aggs(
+                symbol, 1, "day", first, last, adjusted=False, sort="asc", limit=_BARS_LIMIT, raw=True
+            )
+
+        return bars_frame(list(self._pages(page)), _NAMES, symbols=symbol, start=start, end=end, days=_days)
+
+    def _day(self, symbols: Sequence[str], day: date) -> pl.DataFrame:
+        def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del params, place  # a day is one page
+            return self._client.get_grouped_daily_aggs(day.isoformat(), adjusted=False, include_otc=False, raw=True)
+
+        ours = {symbol: symbol for symbol in symbols}
+        return bars_frame(list(self._pages(page)), _DAY_NAMES, symbols=ours, start=day, end=day, days=_days)
+
+    def _actions_of(
+        self, tickers: str | None, symbols: Sequence[str], start: date, end: date
+    ) -> pl.DataFrame | None:
+        if not self._with_actions:
+            return None
+        first, last, known = start.isoformat(), end.isoformat(), set(symbols)
+
+        def splits(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del place
+            if params is not None:
+                return self._client.list_stocks_splits(params=dict(params), raw=True)
+            return self._client.list_stocks_splits(
+                ticker_any_of=tickers,
+                execution_date_gte=first,
+                execution_date_lte=last,
+                limit=_ACTIONS_LIMIT,
+                sort="execution_date.asc",
+                raw=True,
+            )
+
+        def dividends(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del place
+            if params is not None:
+                return self._client.list_stocks_dividends(params=dict(params), raw=True)
+            return self._client.list_stocks_dividends(
+                ticker_any_of=tickers,
+                ex_dividend_date_gte=first,
+                ex_dividend_date_lte=last,
+                limit=_ACTIONS_LIMIT,
+                sort="ex_dividend_date.asc",
+                raw=True,
+            )
+
+        events: list[tuple[str | None, object, object, object]] = [
+            (_known(row, known), row.get("execution_date"), _ratio(row), None) for row in self._pages(splits)
+        ]
+        events += [
+            (_known(row, known), row.get("ex_dividend_date"), None, row.get("cash_amount"))
+            for row in self._pages(dividends)
+        ]
+        return actions_frame(events, start, end)
+
+    def _pages(self, page: Callable[[Mapping[str, str] | None, Sequence[str]], object]) -> Iterator[Row]:
+        params: Mapping[str, str] | None = None
+        place: Sequence[str] = ()
+        while True:
+            answer = self._gate.ask(lambda params=params, place=place: self._read(page(params, place)))
+            yield from rows_of(answer.get("results") or [], "results")
+            following = answer.get("next_url")
+            if not following:
+                return
+            parts = urlsplit(str(following))
+            params, place = dict(parse_qsl(parts.query)), parts.path.split("/")
+
+    def _read(self, answer: object) -> dict[str, object]:
+        raw = cast("BaseHTTPResponse", answer)
+        text = raw.data.decode("utf-8", errors="replace")
+        found = self._reader.parse(raw.status, raw.headers, text, self._gate.pace.clock())
+        if not isinstance(found, dict):
+            raise FormError("the answer is no object")
+        content = cast("dict[str, object]", found)
+        # OK, or DELAYED with a plan that sees a day late. Every other word is a failure with status 200.
+        if content.get("status") not in ("OK", "DELAYED"):
+            raise self._reader.broken(f"answered with status {content.get('status')!r}", str(content.get("error", "")))
+        return content
+
+
+def _known(row: Row, known: set[str]) -> str | None:
+    ticker = row.get("ticker")
+    return ticker if isinstance(ticker, str) and ticker in known else None
+
+
+def _ratio(row: Row) -> float:
+    new, old = row.get("split_to"), row.get("split_from")
+    if not isinstance(new, int | float) or not isinstance(old, int | float) or not old:
+        raise FormError(f"a split is from {old!r} to {new!r}")
+    return new / old
+
+
+def _telling_retry(reader: Reader, gate: Gate) -> "Retry":
+    """A retry policy for urllib3 that never retries, and says instead what the answer was."""
+    from urllib3 import Retry
+
+    class Telling(Retry):
+        def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: FBT001, FBT002
+            del method, has_retry_after
+            return status_code != _OK
+
+        def increment(
+            self,
+            method: str | None = None,
+            url: str | None = None,
+            response: "BaseHTTPResponse | None" = None,
+            error: Exception | None = None,
+            _pool: object = None,
+            _stacktrace: object = None,
+        ) -> "Retry":
+            del method, url
+            if response is not None:
+                text = response.data.decode("utf-8", errors="replace")
+                reader.check(response.status, response.headers, text, gate.pace.clock())
+            raise reader.broken(f"did not answer in full ({type(error).__name__})", str(error or "")) from None
+
+    return Telling(total=0)

@@ -1,0 +1,264 @@
+"""The `yfinance` source: Yahoo, by its only maintained client, one symbol at a time with every failure visible.
+
+The client goes through a session of ours: it waits its turn for each request, checks the answers about prices before
+the client and its cache see them, and keeps what the client drops, such as that a volume is null and not 0.
+"""
+
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from historical_etl.errors import HistoricalETLError
+from historical_etl.models import Outcome
+from historical_etl.schema import empty_frame
+from historical_etl.sources.base import Capabilities, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.vendors.collect import Part, VendorSource
+from historical_etl.sources.vendors.extras import client_version, require
+from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, empty_actions
+from historical_etl.sources.vendors.politeness import Gate, Pace
+from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.vendor_settings import YfinanceSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SessionFactory", "YfinanceSource", "polite"]
+
+#: Makes the session that the client shall use, from the class mix-in that makes any session polite.
+SessionFactory = Callable[["Watch"], Any]
+_NAMES: Final = {
+    "date": "date",
+    "open": "Open",
+    "high": "High",
+    "low": "Low",
+    "close": "Close",
+    "volume": "Volume",
+    "adj_close": "Adj Close",
+}
+_CHART: Final = "/v8/finance/chart/"
+#: Said of a symbol that exists, about a range in which it does not.
+_NO_DATA: Final = ("data doesn't exist", "no data found for this date range")
+#: The client goes on without a crumb, and tries another cookie: these it may see.
+_CLIENTS_OWN: Final = (401, 403)
+_BAD_REQUESTS: Final = (400, 422)
+#: The client's session, cookie and cache are one for the whole process.
+_process: Final = threading.RLock()
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """What the last answer about prices said: its days, and those without a volume."""
+
+    days: frozenset[date]
+    without_volume: frozenset[date]
+
+
+class Watch:
+    """What a session of ours does before and after each request of the client."""
+
+    def __init__(self, reader: Reader, gate: Gate) -> None:
+        self.chart: _Chart | None = None
+        self.denied = 0
+        self._reader = reader
+        self._gate = gate
+
+    def before(self) -> None:
+        """Wait for a turn."""
+        self._gate.turn()
+
+    def after(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
+        """Look at an answer before the client does.
+
+        Raises:
+            Refusal: it is about prices, and holds none.
+        """
+        if _CHART not in url:
+            return
+        self.denied = status if status in _CLIENTS_OWN else 0
+        if self.denied:
+            return
+        try:
+            found = self._reader.parse(status, headers, text, self._gate.pace.clock())
+        except Refusal as refusal:
+            if refusal.status in _BAD_REQUESTS and any(words in refusal.body.lower() for words in _NO_DATA):
+                self.chart = None
+                raise Refusal(Outcome.EMPTY, refusal.what, status=refusal.status, body=refusal.body) from None
+            raise
+        self.chart = _chart(found)
+
+
+def polite(session: type[Any], watch: Watch) -> type[Any]:
+    """A session class of requests or curl_cffi whose instances go through `watch`."""
+
+    class Polite(session):  # pyright: ignore[reportUntypedBaseClass]
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as both have it
+            watch.before()
+            response = super().request(method, url, *args, **kwargs)
+            watch.after(url, response.status_code, response.headers, response.text)
+            return response
+
+    return Polite
+
+
+def _browser(watch: Watch) -> object:
+    """The session that the client makes for itself, polite: Yahoo refuses what does not look like a browser."""
+    from curl_cffi.requests import Session
+
+    return polite(Session, watch)(impersonate="chrome")
+
+
+class YfinanceSource(VendorSource):
+    """Daily bars from Yahoo. Prices are adjusted for splits by Yahoo itself, as of the fetch.
+
+    Args:
+        settings: default: read from the environment.
+        exchange: a US exchange writes BRK.B where Yahoo has BRK-B; elsewhere a dot is Yahoo's own, as in VOD.L.
+        session: makes another session than the client's own.
+        pace: clock, sleep and chance.
+        state_folder: where to count requests, instead of the user's state folder.
+
+    Raises:
+        ConfigurationError: yfinance is not installed.
+    """
+
+    def __init__(
+        self,
+        settings: YfinanceSettings | None = None,
+        *,
+        exchange: str = "XNYS",
+        session: SessionFactory | None = None,
+        pace: Pace | None = None,
+        state_folder: Path | None = None,
+    ) -> None:
+        settings = settings or YfinanceSettings()
+        self._yf = require("yfinance", "yahoo")
+        super().__init__(settings, Reader("Yahoo", (), ()), pace, state_folder)
+        self._american = exchange in {"XNYS", "XNAS", "XASE", "NYSE", "NASDAQ", "AMEX"}
+        self._timeout = settings.timeout_seconds
+        self._watch = Watch(self._reader, self._gate)
+        self._session = (session or _browser)(self._watch)
+        # Its SQLite caches lock each other out between processes (ranaroussi/yfinance#1689).
+        self._cache = Path(tempfile.mkdtemp(prefix="historical-etl-yfinance-"))
+        weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+        self.info = SourceInfo(
+            name="yfinance",
+            version=client_version("yfinance"),
+            adjustment="open, high, low, close and dividends for splits, volume for splits;"
+            " adj_close for splits and dividends; all as of the fetch",
+            capabilities=Capabilities(
+                units=(Unit.SYMBOL,),
+                adjusted="prices, volume and dividends for splits",
+                actions=True,
+                limit=settings.rate,
+            ),
+        )
+
+    def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:
+        """One symbol each."""
+        with _process:
+            # What the client remembers may be older than a split (ranaroussi/yfinance#1274).
+            self._yf.data.YfData.cache_get.cache_clear()
+        return ((symbol,) for symbol in request.symbols)
+
+    def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
+        """One symbol's range: its time zone, then its bars and actions."""
+        (symbol,) = symbols
+        try:
+            history, chart = self._gate.ask(lambda: self._history(symbol, start, end), turns=False)
+        except Refusal as refusal:
+            if refusal.outcome is Outcome.EMPTY:
+                return Part(empty_frame(), empty_actions())
+            raise
+        rows = _rows(history, chart)
+        with_bars = [row for row in rows if chart is None or date.fromisoformat(str(row["date"])) in chart.days]
+        bars = bars_frame(with_bars, _NAMES, symbols=symbol, start=start, end=end)
+        events = [(symbol, row["date"], row.get("Stock Splits") or None, row.get("Dividends") or None) for row in rows]
+        return Part(bars, actions_frame(events, start, end))
+
+    def _history(self, symbol: str, start: date, end: date) -> "tuple[pd.DataFrame, _Chart | None]":
+        yf = self._yf
+        ticker = symbol.replace(".", "-") if self._american else symbol
+        with _process:
+            yf.config.debug.hide_exceptions = False
+            yf.set_tz_cache_location(str(self._cache))
+            self._watch.chart, self._watch.denied = None, 0
+            try:
+                history = yf.Ticker(ticker, session=self._session).history(
+                    interval="1d",
+                    start=start.isoformat(),
+                    end=(end + timedelta(days=1)).isoformat(),  # it leaves the last day out
+                    prepost=False,
+                    actions=True,
+                    auto_adjust=False,
+                    back_adjust=False,
+                    repair=False,
+                    keepna=True,
+                    rounding=False,
+                    timeout=self._timeout,
+                )
+            except (HistoricalETLError, Refusal, FormError):
+                raise
+            except Exception as error:
+                if self._watch.denied:
+                    what = f"Yahoo refuses this machine (HTTP {self._watch.denied})"
+                    raise Refusal(Outcome.ERROR, what, status=self._watch.denied) from error
+                raise self._refusal(error) from error
+            return history, self._watch.chart
+
+    def _refusal(self, error: Exception) -> Refusal:
+        kind, exceptions = type(error).__name__, self._yf.exceptions
+        what = self._reader.clean(str(error))
+        if isinstance(error, exceptions.YFRateLimitError):
+            return Refusal(Outcome.RATE_LIMITED, f"Yahoo says that too much was asked: {what}", again=True)
+        if isinstance(error, exceptions.YFPricesMissingError):
+            return Refusal(Outcome.EMPTY, what)
+        if isinstance(error, exceptions.YFTzMissingError):
+            return Refusal(Outcome.NOT_FOUND, f"Yahoo does not know it: {what}")
+        # Errors of requests and of curl are OSErrors. What else a client stumbles over, it will stumble over again.
+        return self._reader.broken(f"did not answer in full ({kind})", what, again=isinstance(error, OSError))
+
+
+def _rows(history: "pd.DataFrame", chart: _Chart | None) -> list[Row]:
+    """The client's table as rows, with the nulls that it takes for 0. It adds a row for an action without a bar."""
+    if history.empty:
+        return []
+    table = history.reset_index()
+    table["date"] = table["Date"].dt.strftime("%Y-%m-%d")
+    rows = cast("list[dict[str, object]]", table.drop(columns="Date").to_dict("records"))
+    for row in rows:
+        if chart and date.fromisoformat(str(row["date"])) in chart.without_volume:
+            row["Volume"] = None
+    return list(rows)
+
+
+def _chart(answer: object) -> _Chart | None:
+    """The days of an answer about prices, as the client counts them.
+
+    Raises:
+        FormError: the answer is none about prices.
+    """
+    try:
+        results = cast("Any", answer)["chart"]["result"]
+        if not results:
+            return None
+        result = results[0]
+        zone = ZoneInfo(result["meta"]["exchangeTimezoneName"])
+        moments = result.get("timestamp") or []
+        volumes = result["indicators"]["quote"][0].get("volume") or [None] * len(moments)
+        # Some bars begin an hour or two before their day (the client's fix_Yahoo_dst_issue).
+        days = [(datetime.fromtimestamp(at, UTC).astimezone(zone) + timedelta(hours=2)).date() for at in moments]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise FormError(f"the answer holds no chart ({type(error).__name__} at {error})") from None
+    if len(days) != len(volumes):
+        raise FormError("the answer has more or fewer volumes than days")
+    last = dict(zip(days, volumes, strict=True))  # of a day that comes twice the client takes the last
+    return _Chart(frozenset(last), frozenset(day for day, volume in last.items() if volume is None))

@@ -1,0 +1,167 @@
+"""Settings of the vendors: one group each, with its own prefix. Keys are read here and nowhere else.
+
+A group is `HISTORICAL_ETL_<VENDOR>_<NAME>`; the keys have the names that the vendors themselves gave them, such as
+`TIINGO_API_KEY`. They are `SecretStr`: they never print.
+"""
+
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = [
+    "VENDOR_GROUPS",
+    "AlpacaSettings",
+    "EodhdSettings",
+    "MassiveSettings",
+    "TiingoSettings",
+    "VendorSettings",
+    "YfinanceSettings",
+]
+
+_PREFIX: Final = "HISTORICAL_ETL_"
+_PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+def _config(vendor: str) -> SettingsConfigDict:
+    return SettingsConfigDict(
+        env_prefix=f"{_PREFIX}{vendor.upper()}_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # The keys go by their vendors' names in the environment, and by ours in Python.
+        populate_by_name=True,
+    )
+
+
+def _key(variable: str) -> Any:  # noqa: ANN401 - as pydantic's own Field
+    return Field(default=None, validation_alias=variable)
+
+
+class VendorSettings(BaseSettings):
+    """What every vendor has: how fast it may be asked, how often, and when to give up.
+
+    Attributes:
+        base_url: where its API is; empty: where the vendor has it.
+        rate: the most requests in a period, as in `50/hour`; periods are second, minute, hour and day.
+        daily_budget: the most requests within any 24 hours; None: as many as `rate` allows.
+        timeout_seconds: for one request, from connecting to its last byte.
+        attempts: how often one request is tried before it counts as failed.
+        max_wait_seconds: the longest wait for a turn, or for a Retry-After; longer ones stop the run.
+        breaker_failures: so many failed requests in a row, and nothing more is asked.
+        breaker_seconds: for so long.
+    """
+
+    variables: ClassVar[tuple[str, ...]] = ()
+
+    base_url: str = ""
+    rate: str = Field(default="60/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    daily_budget: int | None = Field(default=None, ge=1)
+    timeout_seconds: float = Field(default=30, gt=0)
+    attempts: int = Field(default=4, ge=1)
+    max_wait_seconds: float = Field(default=120, ge=0)
+    breaker_failures: int = Field(default=5, ge=1)
+    breaker_seconds: float = Field(default=300, ge=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _parse_base_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("write it as https://host/path")
+        return value.rstrip("/")
+
+    @property
+    def requests(self) -> int:
+        """How many requests `rate` allows in its period."""
+        return int(self.rate.partition("/")[0])
+
+    @property
+    def period_seconds(self) -> int:
+        """The period of `rate`."""
+        return _PERIODS[self.rate.partition("/")[2]]
+
+
+class TiingoSettings(VendorSettings):
+    """Tiingo: `HISTORICAL_ETL_TIINGO_…` and `TIINGO_API_KEY`. The defaults are the free plan's."""
+
+    model_config = _config("tiingo")
+    variables: ClassVar[tuple[str, ...]] = ("TIINGO_API_KEY",)
+
+    api_key: SecretStr | None = _key("TIINGO_API_KEY")
+    rate: str = Field(default="50/hour", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    daily_budget: int | None = Field(default=1000, ge=1)
+
+
+class EodhdSettings(VendorSettings):
+    """EODHD: `HISTORICAL_ETL_EODHD_…` and `EODHD_API_KEY`.
+
+    `market` is the exchange code behind the symbol, as in AAPL.US. `actions` asks for splits and dividends too: two
+    more requests for each symbol. `daily_budget` counts the vendor's API calls: a whole market costs 100.
+    """
+
+    model_config = _config("eodhd")
+    variables: ClassVar[tuple[str, ...]] = ("EODHD_API_KEY",)
+
+    api_key: SecretStr | None = _key("EODHD_API_KEY")
+    rate: str = Field(default="1000/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    daily_budget: int | None = Field(default=100_000, ge=1)
+    market: str = Field(default="US", pattern=r"^[A-Z0-9]+$")
+    actions: bool = True
+
+
+class YfinanceSettings(VendorSettings):
+    """Yahoo by way of yfinance: `HISTORICAL_ETL_YFINANCE_…`. Without a key, and without a promise by Yahoo."""
+
+    model_config = _config("yfinance")
+
+    rate: str = Field(default="60/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+
+
+class AlpacaSettings(VendorSettings):
+    """Alpaca: `HISTORICAL_ETL_ALPACA_…`, `APCA_API_KEY_ID` and `APCA_API_SECRET_KEY`.
+
+    `actions` asks for splits and dividends too: one more request for each page of symbols, or a few.
+    """
+
+    model_config = _config("alpaca")
+    variables: ClassVar[tuple[str, ...]] = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
+
+    key_id: SecretStr | None = _key("APCA_API_KEY_ID")
+    secret_key: SecretStr | None = _key("APCA_API_SECRET_KEY")
+    rate: str = Field(default="200/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    page_symbols: int = Field(default=100, ge=1, le=1000)
+    actions: bool = True
+
+
+class MassiveSettings(VendorSettings):
+    """Massive (was Polygon): `HISTORICAL_ETL_MASSIVE_…` and `MASSIVE_API_KEY`. The defaults are the free plan's.
+
+    `actions` asks for splits and dividends too: two more requests for every 100 symbols.
+    """
+
+    model_config = _config("massive")
+    variables: ClassVar[tuple[str, ...]] = ("MASSIVE_API_KEY",)
+
+    api_key: SecretStr | None = _key("MASSIVE_API_KEY")
+    rate: str = Field(default="5/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    actions: bool = True
+
+
+#: The groups by the name of their field in `Settings`, which is the name of the source too.
+VENDOR_GROUPS: Final[dict[str, type[VendorSettings]]] = {
+    "tiingo": TiingoSettings,
+    "eodhd": EodhdSettings,
+    "yfinance": YfinanceSettings,
+    "alpaca": AlpacaSettings,
+    "massive": MassiveSettings,
+}
+
+
+def variable_of(vendor: str, name: str, field: FieldInfo) -> str:
+    """The environment variable that a setting of a vendor is read from."""
+    alias = field.validation_alias
+    return alias if isinstance(alias, str) else f"{_PREFIX}{vendor.upper()}_{name.upper()}"

@@ -1,0 +1,395 @@
+"""A server on loopback that holds a truth and speaks every vendor's wire format; the clients run against it unpatched.
+
+    with Loopback(truth, faults=Faults(share=0.2)) as server:
+        source = server.source("tiingo", state_folder=folder)
+        ...
+        assert source.fetch(request).frame.equals(server.truth.expected("tiingo"))
+        print(server.asked.total(), server.repeated())
+
+`Truth` is what happened: raw bars and corporate actions. What a vendor makes of it (a basis, no adjusted close) is
+`Truth.expected`. `Faults` says which requests fail and how. The counters are by unit: a request without its key.
+"""
+
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from historical_etl.schema import SCHEMA
+from historical_etl.sources.base import ACTIONS, PriceSource
+from historical_etl.sources.vendors.alpaca import AlpacaSource
+from historical_etl.sources.vendors.collect import VendorSource
+from historical_etl.sources.vendors.eodhd import EodhdSource
+from historical_etl.sources.vendors.massive import MassiveSource
+from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.tiingo import TiingoSource
+from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, polite
+from historical_etl.vendor_settings import (
+    AlpacaSettings,
+    EodhdSettings,
+    MassiveSettings,
+    TiingoSettings,
+    YfinanceSettings,
+)
+
+VENDORS = ("tiingo", "eodhd", "yfinance", "alpaca", "massive")
+#: Not a key of anybody's; odd enough that a search for it finds every place it leaks to, escaped or not.
+KEY, SECRET = "LOOPBACK/key+0123", "LOOPBACK/secret+4567"
+#: The variables that a child process needs to reach the server with plain settings (not yfinance: it has a session).
+ENVIRONMENT = {
+    "TIINGO_API_KEY": KEY,
+    "EODHD_API_KEY": KEY,
+    "MASSIVE_API_KEY": KEY,
+    "APCA_API_KEY_ID": KEY,
+    "APCA_API_SECRET_KEY": SECRET,
+}
+_PRICES = ("open", "high", "low", "close")
+
+
+def no_actions() -> pl.DataFrame:
+    return pl.DataFrame(schema=ACTIONS)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What happened: raw bars with the schema's columns (`ret` is left out), and splits and dividends."""
+
+    bars: pl.DataFrame
+    actions: pl.DataFrame = field(default_factory=no_actions)
+
+    @property
+    def symbols(self) -> list[str]:
+        return sorted(set(self.bars["symbol"]))
+
+    def adjusted(self) -> Self:
+        """The same with `adj_close` worked out from the actions, for splits and dividends, as of the last bar."""
+        rows = []
+        for symbol in self.symbols:
+            mine = self.bars.filter(pl.col("symbol") == symbol).sort("date")
+            events = {row["date"]: row for row in self.actions.filter(pl.col("symbol") == symbol).to_dicts()}
+            factor, factors = 1.0, []
+            days, closes = mine["date"].to_list(), mine["close"].to_list()
+            for at in reversed(range(len(days))):
+                factors.append(factor)
+                event = events.get(days[at])
+                if event and at:
+                    factor *= (1 - event["dividend"] / closes[at - 1]) / event["split"]
+            rows.append(mine.with_columns((pl.col("close") * pl.Series(factors[::-1])).alias("adj_close")))
+        return replace(self, bars=pl.concat(rows))
+
+    def until(self, day: date) -> Self:
+        """What had happened by the end of a day, adjusted as of it."""
+        known = replace(
+            self,
+            bars=self.bars.filter(pl.col("date") <= day),
+            actions=self.actions.filter(pl.col("date") <= day),
+        )
+        return known.adjusted()
+
+    def split_factors(self) -> pl.DataFrame:
+        """Each bar's key, and how many shares of today one share of its day has become."""
+        splits = self.actions.filter(pl.col("split") != 1).select("symbol", pl.col("date").alias("on"), "split")
+        later = (
+            self.bars.select("symbol", "date")
+            .join(splits, on="symbol")
+            .filter(pl.col("on") > pl.col("date"))
+            .group_by("symbol", "date")
+            .agg(pl.col("split").product().alias("factor"))
+        )
+        keys = self.bars.select("symbol", "date").unique()
+        return keys.join(later, on=["symbol", "date"], how="left").with_columns(pl.col("factor").fill_null(1.0))
+
+    def basis(self, vendor: str) -> Self:
+        """The truth as a vendor tells it."""
+        factor = pl.col("factor")
+        bars = self.bars.join(self.split_factors(), on=["symbol", "date"], how="left", maintain_order="left")
+        actions = self.actions
+        if vendor in {"yfinance", "eodhd"}:
+            bars = bars.with_columns(pl.col("volume") * factor)
+        if vendor == "yfinance":
+            bars = bars.with_columns(pl.col(name) / factor for name in _PRICES)
+            later = actions.join(actions, on="symbol", suffix="_later").filter(pl.col("date_later") > pl.col("date"))
+            product = later.group_by("symbol", "date").agg(pl.col("split_later").product().alias("factor"))
+            actions = actions.join(product, on=["symbol", "date"], how="left").with_columns(
+                pl.col("dividend") / factor.fill_null(1.0)
+            )
+        if vendor == "massive":
+            bars = bars.with_columns(pl.lit(None, pl.Float64).alias("adj_close"))
+        return replace(self, bars=bars.drop("factor"), actions=actions.select(ACTIONS.names()))
+
+    def expected(
+        self, vendor: str, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max
+    ) -> pl.DataFrame:
+        """The frame that a fetch from this vendor must bring, sorted by (symbol, date), `ret` null."""
+        wanted = self.symbols if symbols is None else list(symbols)
+        bars = self.basis(vendor).bars.with_columns(pl.lit(None, pl.Float64).alias("ret"))
+        kept = bars.filter(pl.col("symbol").is_in(wanted), pl.col("date").is_between(start, end))
+        floats = [name for name, dtype in SCHEMA.items() if dtype == pl.Float64]
+        return kept.select(SCHEMA.names()).with_columns(pl.col(floats).fill_nan(None)).sort("symbol", "date")
+
+    def expected_actions(
+        self, vendor: str, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max
+    ) -> pl.DataFrame:
+        """The actions that a fetch from this vendor must bring."""
+        wanted = self.symbols if symbols is None else list(symbols)
+        kept = pl.col("symbol").is_in(wanted) & pl.col("date").is_between(start, end)
+        return self.basis(vendor).actions.filter(kept).sort("symbol", "date")
+
+
+class Fault(StrEnum):
+    """One way for a request to fail."""
+
+    ERROR = "500"
+    BUSY = "503 with Retry-After"
+    LIMITED = "429"
+    LIMITED_FOR = "429 with Retry-After"
+    DENIED = "401"
+    HTML = "HTML with status 200"
+    TRUNCATED = "JSON that ends too early"
+    CUT = "a connection that is cut"
+    SLOW = "an answer that takes too long"
+
+
+#: What passes by itself: a client that asks again gets its data.
+PASSING = (Fault.ERROR, Fault.BUSY, Fault.LIMITED, Fault.LIMITED_FOR, Fault.HTML, Fault.TRUNCATED, Fault.CUT)
+
+
+class Faults:
+    """A schedule: a share of all requests fails, always the same ones for the same seed and order.
+
+    Args:
+        share: of the requests.
+        kinds: one of these is drawn.
+        streak: no unit fails more often than this in a row, so that a client with enough attempts gets through.
+        seed: of the draw.
+    """
+
+    def __init__(
+        self, share: float = 0.0, kinds: Iterable[Fault] = PASSING, *, streak: int = 2, seed: int = 1
+    ) -> None:
+        self.share, self.kinds, self.streak = share, tuple(kinds), streak
+        self._draw = random.Random(seed)
+        self._in_a_row: Counter[str] = Counter()
+
+    def __call__(self, unit: str) -> Fault | None:
+        if self._in_a_row[unit] < self.streak and self._draw.random() < self.share:
+            self._in_a_row[unit] += 1
+            return self._draw.choice(self.kinds)
+        self._in_a_row[unit] = 0
+        return None
+
+
+def scripted(*faults: Fault | None) -> Callable[[str], Fault | None]:
+    """A schedule by hand: the first requests fail as told, the rest do not."""
+    left = list(faults)
+    return lambda _: left.pop(0) if left else None
+
+
+def always(fault: Fault, containing: str = "") -> Callable[[str], Fault | None]:
+    """A schedule in which every request fails, or every one whose unit contains a text."""
+    return lambda unit: fault if containing in unit else None
+
+
+class Loopback:
+    """The server. Use it as a context manager, or call `close`.
+
+    Attributes:
+        truth: what it serves; may be replaced while it runs, as a vendor's is overnight.
+        faults: which requests fail.
+        page: the most rows a page, where a vendor has pages; None: the vendor's own.
+        slow: how long a slow answer takes, in seconds.
+        asked: requests by unit.
+        served: of these, the ones that got their data.
+    """
+
+    def __init__(
+        self,
+        truth: Truth,
+        *,
+        faults: Callable[[str], Fault | None] | None = None,
+        page: int | None = None,
+        slow: float = 1.0,
+        retry_after: str = "7",
+    ) -> None:
+        from historical_etl_tests.sources.vendors import wires
+
+        self.truth = truth
+        self.faults = faults or Faults()
+        self.page = page
+        self.slow = slow
+        self.retry_after = retry_after
+        self.asked: Counter[str] = Counter()
+        self.served: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._server = HTTPServer(threaded=True)
+        for pattern, wire in wires.WIRES.items():
+            self._server.expect_request(re.compile(pattern)).respond_with_handler(self._handler(wire))
+        self._server.start()
+
+    @property
+    def url(self) -> str:
+        return self._server.url_for("").rstrip("/")
+
+    def close(self) -> None:
+        self._server.clear()
+        if self._server.is_running():
+            self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def repeated(self) -> dict[str, int]:
+        """Units that were served more than once, and how often: a plan asks for nothing twice."""
+        return {unit: count for unit, count in self.served.items() if count > 1}
+
+    def source(
+        self, vendor: str, *, state_folder: Path, pace: Pace | None = None, key: str = KEY, **settings: Any
+    ) -> VendorSource:
+        """A vendor's source that asks this server; fast and with some attempts, unless `settings` say else."""
+        common = {"rate": "100000/second", "daily_budget": None, "timeout_seconds": 5.0, "attempts": 4}
+        chosen = common | {"breaker_failures": 1000} | settings
+        address = {"base_url": self.url}
+        places: dict[str, Any] = {"pace": pace, "state_folder": state_folder}
+        match vendor:
+            case "tiingo":
+                return TiingoSource(TiingoSettings(api_key=key, **address | chosen), **places)
+            case "eodhd":
+                return EodhdSource(EodhdSettings(api_key=key, **{"base_url": f"{self.url}/api"} | chosen), **places)
+            case "massive":
+                return MassiveSource(MassiveSettings(api_key=key, **address | chosen), **places)
+            case "alpaca":
+                return AlpacaSource(AlpacaSettings(key_id=key, secret_key=SECRET, **address | chosen), **places)
+            case "yfinance":
+                return YfinanceSource(YfinanceSettings(**chosen), session=self.yahoo_session, **places)
+            case _:
+                raise ValueError(vendor)
+
+    def yahoo_session(self, watch: Watch) -> Any:
+        """A session of requests whose https goes to this server: the host becomes the first part of the path."""
+        import requests
+        from requests.adapters import HTTPAdapter
+
+        url = self.url
+
+        class Redirected(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+                asked = request.url or ""
+                request.url = asked.replace("https://", f"{url}/yahoo/", 1)
+                response = super().send(request, *args, **kwargs)
+                response.url = asked
+                return response
+
+        session = polite(requests.Session, watch)()
+        session.mount("https://", Redirected())
+        return session
+
+    def _handler(self, wire: "Callable[[Loopback, Request], Any]") -> Callable[[Request], Response]:
+        def handle(request: Request) -> Response:
+            unit = unit_of(request)
+            with self._lock:
+                self.asked[unit] += 1
+                fault = self.faults(unit)
+            if fault is Fault.SLOW:
+                time.sleep(self.slow)
+            elif fault is not None and (spoilt := self._spoilt(fault, wire, request)) is not None:
+                return spoilt
+            answer = wire(self, request)
+            if not isinstance(answer, Response):
+                answer = as_json(answer)
+            if answer.status_code == 200 and fault is None:
+                with self._lock:
+                    self.served[unit] += 1
+            return answer
+
+        return handle
+
+    def _spoilt(self, fault: Fault, wire: Any, request: Request) -> Response | None:
+        match fault:
+            case Fault.ERROR:
+                return Response("internal error", 500, content_type="text/plain")
+            case Fault.BUSY:
+                return Response("busy", 503, headers={"Retry-After": self.retry_after})
+            case Fault.LIMITED:
+                return as_json({"message": "too many requests"}, 429)
+            case Fault.LIMITED_FOR:
+                return as_json({"message": "too many requests"}, 429, {"Retry-After": self.retry_after})
+            case Fault.DENIED:
+                return as_json({"message": f"forbidden for {KEY}"}, 401)
+            case Fault.HTML:
+                return Response("<html><body>Will be right back</body></html>", content_type="text/html")
+            case _:
+                return self._shortened(fault, wire, request)
+
+    def _shortened(self, fault: Fault, wire: Any, request: Request) -> Response | None:
+        whole = wire(self, request)
+        if isinstance(whole, Response):
+            return whole
+        body = as_json(whole).get_data()
+        half = body[: len(body) // 2]
+        if fault is Fault.TRUNCATED:
+            return Response(half, content_type="application/json")
+        response = Response(half, content_type="application/json")
+        response.automatically_set_content_length = False
+        response.headers["Content-Length"] = str(len(body))  # the server closes after the half
+        return response
+
+
+def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    import json
+
+    return Response(json.dumps(value), status, headers=headers, content_type="application/json; charset=utf-8")
+
+
+def unit_of(request: Request) -> str:
+    """A request without its key: the same unit is the same text."""
+    query = {name: value for name, value in sorted(request.args.items()) if name not in {"api_token", "crumb"}}
+    return request.path + "".join(f" {name}={value}" for name, value in query.items())
+
+
+def fixed_clock(moment: datetime = datetime(2024, 6, 3, 12, tzinfo=UTC)) -> "Clockwork":
+    return Clockwork(moment)
+
+
+class Clockwork:
+    """A clock that moves only when something sleeps, and remembers each sleep; jitter is always the widest."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+        self.slept: list[float] = []
+        self._lock = threading.Lock()
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def sleep(self, seconds: float) -> None:
+        from datetime import timedelta
+
+        with self._lock:
+            self.slept.append(seconds)
+            self.moment += timedelta(seconds=seconds)
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(clock=self, sleep=self.sleep, draw=lambda _, widest: widest)
+
+
+def all_are_sources(sources: Iterable[PriceSource]) -> bool:
+    """For the type checker: every vendor's class is a `PriceSource`."""
+    return all(source.info.capabilities is not None for source in sources)
