@@ -168,9 +168,7 @@ def _refused(error: ValidationError) -> ConfigurationError:
     group = f"{PREFIX}{titles[error.title].upper()}_" if error.title in titles else PREFIX
     name = group + "_".join(str(part) for part in first["loc"]).upper()
     value = "" if "key" in name.lower() else f"={first['input']!r}"  # never a secret
-    return ConfigurationError(
-        f"{name}{value}: {first['msg']}", where=name, todo="correct or unset this variable"
-    )
+    return ConfigurationError(f"{name}{value}: {first['msg']}", where=name, todo="correct or unset this variable")
 
 
 def _warn_of_unknown_names() -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from typing import Final
+from importlib.metadata import entry_points
+from typing import Final, cast
 
 import polars as pl
 
@@ -15,12 +16,51 @@ from historical_etl.sources.sample import SampleSource
 from historical_etl.sources.universe import PACKAGED_UNIVERSES, MembershipTable, packaged_universe
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["SOURCES", "UnifiedDataFetcher"]
+__all__ = ["ENTRY_POINTS", "SOURCES", "UnifiedDataFetcher"]
+
+#: The group of entry points by which another package brings a source: each a callable of `Settings`.
+ENTRY_POINTS: Final = "historical_etl.sources"
+
+
+def _tiingo(settings: Settings) -> PriceSource:
+    from historical_etl.sources.vendors.tiingo import TiingoSource
+
+    return TiingoSource(settings.tiingo)
+
+
+def _eodhd(settings: Settings) -> PriceSource:
+    from historical_etl.sources.vendors.eodhd import EodhdSource
+
+    return EodhdSource(settings.eodhd, exchange=settings.exchange)
+
+
+def _yfinance(settings: Settings) -> PriceSource:
+    from historical_etl.sources.vendors.yfinance import YfinanceSource
+
+    return YfinanceSource(settings.yfinance, exchange=settings.exchange)
+
+
+def _alpaca(settings: Settings) -> PriceSource:
+    from historical_etl.sources.vendors.alpaca import AlpacaSource
+
+    return AlpacaSource(settings.alpaca)
+
+
+def _massive(settings: Settings) -> PriceSource:
+    from historical_etl.sources.vendors.massive import MassiveSource
+
+    return MassiveSource(settings.massive, exchange=settings.exchange)
+
 
 #: Every source by the name the setting `source` knows it by.
 SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
     "sample": lambda _: SampleSource(),
     "files": lambda settings: FilesSource(settings.files, exchange=settings.exchange),
+    "tiingo": _tiingo,
+    "eodhd": _eodhd,
+    "yfinance": _yfinance,
+    "alpaca": _alpaca,
+    "massive": _massive,
 }
 #: Sources that are not `real`, known before they are made: to say so for itself, `files` would read every file.
 _NOT_REAL: Final = frozenset({"sample"})
@@ -41,17 +81,14 @@ class UnifiedDataFetcher:
     def __init__(self, settings: Settings | None = None, provider: str | None = None) -> None:
         self.settings = settings or load_settings()
         name = (provider or self.settings.source).strip().lower()
-        if name not in SOURCES:
-            raise ConfigurationError(
-                f"Unknown source {name!r}", where="HISTORICAL_ETL_SOURCE", todo=f"use one of: {', '.join(SOURCES)}"
-            )
+        make = _maker(name)
         if self.settings.is_production and name in _NOT_REAL:
             raise ConfigurationError(
                 f"Environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
-        self._source = SOURCES[name](self.settings)
+        self._source = make(self.settings)
         self._universe = _load_universe(self.settings.universe)
 
     @property
@@ -106,6 +143,29 @@ class UnifiedDataFetcher:
                 todo="set HISTORICAL_ETL_UNIVERSE to a table of membership intervals, or HISTORICAL_ETL_SYMBOLS",
             )
         return self.members(as_of, as_of)
+
+
+def _maker(name: str) -> Callable[[Settings], PriceSource]:
+    """What makes the source of this name; ours come before those of other packages."""
+    if name in SOURCES:
+        return SOURCES[name]
+    others = {point.name.strip().lower(): point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in others:
+        raise ConfigurationError(
+            f"Unknown source {name!r}",
+            where="HISTORICAL_ETL_SOURCE",
+            todo=f"use one of: {', '.join([*SOURCES, *sorted(others)])}",
+        )
+    point = others[name]
+    try:
+        made = point.load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"The source {name!r} of another package cannot be loaded: {type(error).__name__}: {error}",
+            where=f"entry point {ENTRY_POINTS}: {point.value}",
+            todo="mend or reinstall that package",
+        ) from error
+    return cast("Callable[[Settings], PriceSource]", made)
 
 
 def _load_universe(name: str | None) -> MembershipTable | None:

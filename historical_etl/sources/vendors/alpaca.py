@@ -60,7 +60,7 @@ class AlpacaSource(VendorSource):
         super().__init__(settings, Reader("alpaca", settings.variables, keys), pace, state_folder)
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
-        self._client = _client(keys[0], keys[1], settings, self._check)
+        self._client: Any = _client(keys[0], keys[1], settings, self._check)
         self.info = SourceInfo(
             name="alpaca",
             version=client_version("alpaca-py"),
@@ -111,7 +111,7 @@ class AlpacaSource(VendorSource):
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame
 
-        query = StockBarsRequest(
+        wanted = StockBarsRequest(
             symbol_or_symbols=symbols,
             timeframe=cast("TimeFrame", TimeFrame.Day),
             # A daily bar bears the midnight that its day begins with; both ends are included. Without a later
@@ -119,9 +119,10 @@ class AlpacaSource(VendorSource):
             start=datetime(start.year, start.month, start.day, tzinfo=_NEW_YORK),
             end=datetime(end.year, end.month, end.day, tzinfo=_NEW_YORK),
             adjustment=Adjustment(adjustment),
-        ).to_request_fields()
+        )
+        query = cast("Any", wanted).to_request_fields()
         rows: dict[str, list[Row]] = {}
-        for page in self._pages("/stocks/bars", query | {"limit": _PAGE}, "v2"):
+        for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2"):
             for symbol, bars in _object(page.get("bars") or {}, "bars").items():
                 # A bar may be null: it is a bar of nothing.
                 found = [bar for bar in cast("list[object]", bars or []) if bar is not None]
@@ -174,7 +175,7 @@ class AlpacaSource(VendorSource):
         from requests import RequestException
 
         try:
-            answer = self._client.get(path, params, api_version=version)
+            answer: object = self._client.get(path, params, api_version=version)
         except RequestException as error:  # JSON that is cut off is one of these too
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None

@@ -103,7 +103,7 @@ class EodhdSource(VendorSource):
         """One symbol's range, or many symbols day by day."""
         if len(symbols) > 1:
             return self._days(symbols, start, end)
-        (symbol,) = symbols
+        symbol = next(iter(symbols))
         rows = self._symbol("eod", symbol, start, end)
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
         if not self._with_actions or bars.is_empty():

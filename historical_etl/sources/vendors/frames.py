@@ -92,7 +92,9 @@ def bars_frame(
     for theirs in names.values():
         if not any(theirs in row for row in rows):
             raise FormError(f"no row has {theirs!r}")
-    columns = {ours: _numbers([row.get(theirs) for row in rows], theirs) for ours, theirs in names.items() if ours in _NUMBERS}
+    columns = {
+        ours: _numbers([row.get(theirs) for row in rows], theirs) for ours, theirs in names.items() if ours in _NUMBERS
+    }
     columns["date"] = days(_plain([row.get(names["date"]) for row in rows], names["date"]))
     if columns["date"].null_count():
         raise FormError(f"a row has no {names['date']!r}")
@@ -115,9 +117,7 @@ def empty_actions() -> pl.DataFrame:
     return pl.DataFrame(schema=ACTIONS)
 
 
-def actions_frame(
-    events: Sequence[tuple[str | None, object, object, object]], start: date, end: date
-) -> pl.DataFrame:
+def actions_frame(events: Sequence[tuple[str | None, object, object, object]], start: date, end: date) -> pl.DataFrame:
     """Events as actions, one row for each symbol and day, sorted by (symbol, date), within `start` to `end`.
 
     Args:

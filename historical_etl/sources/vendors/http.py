@@ -44,7 +44,9 @@ class JsonClient:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> None:
-        httpx = require("httpx", extra)
+        require("httpx", extra)
+        import httpx
+
         self._gate = gate
         self._reader = reader
         self._timeout = timeout
@@ -114,7 +116,10 @@ def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, s
                 httpx.Request(
                     request.method,
                     request.url.copy_merge_params(params) if params else request.url,
-                    headers=[*request.headers.raw, *((name.encode(), value.encode()) for name, value in headers.items())],
+                    headers=[
+                        *request.headers.raw,
+                        *((name.encode(), value.encode()) for name, value in headers.items()),
+                    ],
                     stream=request.stream,
                     extensions=request.extensions,
                 )

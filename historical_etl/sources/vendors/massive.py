@@ -136,9 +136,7 @@ class MassiveSource(VendorSource):
         ours = {symbol: symbol for symbol in symbols}
         return bars_frame(list(self._pages(page)), _DAY_NAMES, symbols=ours, start=day, end=day, days=_days)
 
-    def _actions_of(
-        self, tickers: str | None, symbols: Sequence[str], start: date, end: date
-    ) -> pl.DataFrame | None:
+    def _actions_of(self, tickers: str | None, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame | None:
         if not self._with_actions:
             return None
         first, last, known = start.isoformat(), end.isoformat(), set(symbols)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from platformdirs import user_state_path
 
@@ -25,6 +25,7 @@ from historical_etl.sources.vendors.refusals import Refusal
 
 if TYPE_CHECKING:
     from pyrate_limiter import Rate, SQLiteBucket
+    from pyrate_limiter.abstracts.algorithm import Decision
     from tenacity import RetryCallState
 
     from historical_etl.vendor_settings import VendorSettings
@@ -43,7 +44,7 @@ class Pace:
     """Where time and chance come from; tests bring their own."""
 
     clock: Clock = system_clock
-    sleep: Callable[[float], object] = time.sleep
+    sleep: Callable[[float], None] = time.sleep
     draw: Callable[[float, float], float] = random.uniform
 
 
@@ -88,7 +89,8 @@ class Turnstile:
                     bucket = self._open()
                     moment = int(now.timestamp() * 1000)
                     bucket.leak(moment)
-                    decision = bucket.put_decision(RateItem(self._vendor, moment, weight))
+                    # It may be awaited for buckets that are, which this one is not.
+                    decision = cast("Decision", bucket.put_decision(RateItem(self._vendor, moment, weight)))
                 except (sqlite3.Error, OSError) as error:
                     self._bucket = None
                     raise StorageError(

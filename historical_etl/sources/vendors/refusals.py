@@ -14,7 +14,7 @@ from urllib.parse import quote
 from historical_etl.errors import ConfigurationError
 from historical_etl.models import Outcome
 
-__all__ = ["Refusal", "Reader", "retry_after"]
+__all__ = ["Reader", "Refusal", "retry_after"]
 
 _SNIPPET: Final = 200
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 400, 401, 403, 404, 429

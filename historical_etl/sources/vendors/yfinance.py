@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
-import polars as pl
-
 from historical_etl.errors import HistoricalETLError
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
@@ -52,6 +50,7 @@ _CLIENTS_OWN: Final = (401, 403)
 _BAD_REQUESTS: Final = (400, 422)
 #: The client's session, cookie and cache are one for the whole process.
 _process: Final = threading.RLock()
+_cached_in: Final[list[Path]] = []
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
     class Polite(session):  # pyright: ignore[reportUntypedBaseClass]
         def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as both have it
             watch.before()
-            response = super().request(method, url, *args, **kwargs)
+            response: Any = super().request(method, url, *args, **kwargs)
             watch.after(url, response.status_code, response.headers, response.text)
             return response
 
@@ -189,7 +188,9 @@ class YfinanceSource(VendorSource):
         ticker = symbol.replace(".", "-") if self._american else symbol
         with _process:
             yf.config.debug.hide_exceptions = False
-            yf.set_tz_cache_location(str(self._cache))
+            if _cached_in != [self._cache]:
+                yf.set_tz_cache_location(str(self._cache))
+                _cached_in[:] = [self._cache]
             self._watch.chart, self._watch.denied = None, 0
             try:
                 history = yf.Ticker(ticker, session=self._session).history(
@@ -231,7 +232,7 @@ def _rows(history: "pd.DataFrame", chart: _Chart | None) -> list[Row]:
     """The client's table as rows, with the nulls that it takes for 0. It adds a row for an action without a bar."""
     if history.empty:
         return []
-    table = history.reset_index()
+    table = cast("Any", history).reset_index()
     table["date"] = table["Date"].dt.strftime("%Y-%m-%d")
     rows = cast("list[dict[str, object]]", table.drop(columns="Date").to_dict("records"))
     for row in rows:
@@ -252,7 +253,7 @@ def _chart(answer: object) -> _Chart | None:
             return None
         result = results[0]
         zone = ZoneInfo(result["meta"]["exchangeTimezoneName"])
-        moments = result.get("timestamp") or []
+        moments: list[float] = result.get("timestamp") or []
         volumes = result["indicators"]["quote"][0].get("volume") or [None] * len(moments)
         # Some bars begin an hour or two before their day (the client's fix_Yahoo_dst_issue).
         days = [(datetime.fromtimestamp(at, UTC).astimezone(zone) + timedelta(hours=2)).date() for at in moments]

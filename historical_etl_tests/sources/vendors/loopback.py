@@ -28,7 +28,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from historical_etl.schema import SCHEMA
-from historical_etl.sources.base import ACTIONS, PriceSource
+from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.alpaca import AlpacaSource
 from historical_etl.sources.vendors.collect import VendorSource
 from historical_etl.sources.vendors.eodhd import EodhdSource
@@ -176,9 +176,7 @@ class Faults:
         seed: of the draw.
     """
 
-    def __init__(
-        self, share: float = 0.0, kinds: Iterable[Fault] = PASSING, *, streak: int = 2, seed: int = 1
-    ) -> None:
+    def __init__(self, share: float = 0.0, kinds: Iterable[Fault] = PASSING, *, streak: int = 2, seed: int = 1) -> None:
         self.share, self.kinds, self.streak = share, tuple(kinds), streak
         self._draw = random.Random(seed)
         self._in_a_row: Counter[str] = Counter()
@@ -263,21 +261,23 @@ class Loopback:
         self, vendor: str, *, state_folder: Path, pace: Pace | None = None, key: str = KEY, **settings: Any
     ) -> VendorSource:
         """A vendor's source that asks this server; fast and with some attempts, unless `settings` say else."""
-        common = {"rate": "100000/second", "daily_budget": None, "timeout_seconds": 5.0, "attempts": 4}
-        chosen = common | {"breaker_failures": 1000} | settings
-        address = {"base_url": self.url}
+        fast = {"rate": "100000/second", "timeout_seconds": 5.0, "attempts": 4, "breaker_failures": 1000}
+        keys = {"key_id": key, "secret_key": SECRET} if vendor == "alpaca" else {"api_key": key}
+        base_url = f"{self.url}/api" if vendor == "eodhd" else self.url
+        given = {**keys, "base_url": base_url, "daily_budget": None, **fast, **settings}
         places: dict[str, Any] = {"pace": pace, "state_folder": state_folder}
         match vendor:
             case "tiingo":
-                return TiingoSource(TiingoSettings(api_key=key, **address | chosen), **places)
+                return TiingoSource(TiingoSettings.model_validate(given), **places)
             case "eodhd":
-                return EodhdSource(EodhdSettings(api_key=key, **{"base_url": f"{self.url}/api"} | chosen), **places)
+                return EodhdSource(EodhdSettings.model_validate(given), **places)
             case "massive":
-                return MassiveSource(MassiveSettings(api_key=key, **address | chosen), **places)
+                return MassiveSource(MassiveSettings.model_validate(given), **places)
             case "alpaca":
-                return AlpacaSource(AlpacaSettings(key_id=key, secret_key=SECRET, **address | chosen), **places)
+                return AlpacaSource(AlpacaSettings.model_validate(given), **places)
             case "yfinance":
-                return YfinanceSource(YfinanceSettings(**chosen), session=self.yahoo_session, **places)
+                chosen = YfinanceSettings.model_validate(given)
+                return YfinanceSource(chosen, session=self.yahoo_session, **places)
             case _:
                 raise ValueError(vendor)
 
@@ -293,7 +293,7 @@ class Loopback:
                 asked = request.url or ""
                 request.url = asked.replace("https://", f"{url}/yahoo/", 1)
                 response = super().send(request, *args, **kwargs)
-                response.url = asked
+                request.url = response.url = asked  # cookies are judged by these
                 return response
 
         session = polite(requests.Session, watch)()
@@ -321,21 +321,16 @@ class Loopback:
         return handle
 
     def _spoilt(self, fault: Fault, wire: Any, request: Request) -> Response | None:
-        match fault:
-            case Fault.ERROR:
-                return Response("internal error", 500, content_type="text/plain")
-            case Fault.BUSY:
-                return Response("busy", 503, headers={"Retry-After": self.retry_after})
-            case Fault.LIMITED:
-                return as_json({"message": "too many requests"}, 429)
-            case Fault.LIMITED_FOR:
-                return as_json({"message": "too many requests"}, 429, {"Retry-After": self.retry_after})
-            case Fault.DENIED:
-                return as_json({"message": f"forbidden for {KEY}"}, 401)
-            case Fault.HTML:
-                return Response("<html><body>Will be right back</body></html>", content_type="text/html")
-            case _:
-                return self._shortened(fault, wire, request)
+        after = {"Retry-After": self.retry_after}
+        whole = {
+            Fault.ERROR: Response("internal error", 500, content_type="text/plain"),
+            Fault.BUSY: Response("busy", 503, headers=after),
+            Fault.LIMITED: as_json({"message": "too many requests"}, 429),
+            Fault.LIMITED_FOR: as_json({"message": "too many requests"}, 429, after),
+            Fault.DENIED: as_json({"message": f"forbidden for {KEY}"}, 401),
+            Fault.HTML: Response("<html><body>Will be right back</body></html>", content_type="text/html"),
+        }
+        return whole.get(fault) or self._shortened(fault, wire, request)
 
     def _shortened(self, fault: Fault, wire: Any, request: Request) -> Response | None:
         whole = wire(self, request)
@@ -388,8 +383,3 @@ class Clockwork:
     @property
     def pace(self) -> Pace:
         return Pace(clock=self, sleep=self.sleep, draw=lambda _, widest: widest)
-
-
-def all_are_sources(sources: Iterable[PriceSource]) -> bool:
-    """For the type checker: every vendor's class is a `PriceSource`."""
-    return all(source.info.capabilities is not None for source in sources)

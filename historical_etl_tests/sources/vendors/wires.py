@@ -123,9 +123,7 @@ def eodhd_bulk(server: Loopback, request: Request) -> Any:
             if row[names[kind]] != {"splits": 1.0, "dividends": 0.0}[kind]
         ]
     bars = server.truth.basis("eodhd").bars.filter(pl.col("date") == day).sort("symbol").to_dicts()
-    return [
-        {"code": row["symbol"].replace(".", "-"), "exchange_short_name": "US", **eodhd_bar(row)} for row in bars
-    ]
+    return [{"code": row["symbol"].replace(".", "-"), "exchange_short_name": "US", **eodhd_bar(row)} for row in bars]
 
 
 # ── Yahoo ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,7 +134,9 @@ def yahoo_other(server: Loopback, request: Request) -> Any:
     del server
     if request.path.endswith("/getcrumb"):
         return Response("loopback-crumb", content_type="text/plain")
-    return Response("", 404, headers={"Set-Cookie": "A3=d=loopback; Domain=.yahoo.com; Path=/"})
+    # From 2033-05-18 on, the client would take the time for one in ms.
+    cookie = "A3=d=loopback; Domain=.yahoo.com; Path=/; Expires=Sat, 01 Jan 2033 00:00:00 GMT"
+    return Response("", 404, headers={"Set-Cookie": cookie})
 
 
 def yahoo(server: Loopback, request: Request) -> Any:
@@ -167,7 +167,10 @@ def yahoo(server: Loopback, request: Request) -> Any:
         },
     }
     return yahoo_chart(
-        server, symbol, rows(server, "yfinance", symbol, start, end), {name: kind for name, kind in found.items() if kind}
+        server,
+        symbol,
+        rows(server, "yfinance", symbol, start, end),
+        {name: kind for name, kind in found.items() if kind},
     )
 
 
@@ -325,7 +328,11 @@ def massive_actions(server: Loopback, request: Request) -> Any:
     acted = events(server, day_of(args[f"{name}.gte"]), day_of(args[f"{name}.lte"]), tickers)
     found = [
         {"ticker": row["symbol"], name: str(row["date"]), "id": f"E{at}"}
-        | ({"split_from": 1, "split_to": row["split"]} if splits else {"cash_amount": row["dividend"], "currency": "USD"})
+        | (
+            {"split_from": 1, "split_to": row["split"]}
+            if splits
+            else {"cash_amount": row["dividend"], "currency": "USD"}
+        )
         for at, row in enumerate(acted)
         if (row["split"] != 1 if splits else row["dividend"])
     ]
