@@ -4,13 +4,16 @@ The client goes through a session of ours: it waits its turn for each request, c
 the client and its cache see them, and keeps what the client drops, such as that a volume is null and not 0.
 """
 
+import atexit
+import os
 import shutil
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
@@ -50,7 +53,6 @@ _CLIENTS_OWN: Final = (401, 403)
 _BAD_REQUESTS: Final = (400, 422)
 #: The client's session, cookie and cache are one for the whole process.
 _process: Final = threading.RLock()
-_cached_in: Final[list[Path]] = []
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,24 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
     class Polite(session):  # pyright: ignore[reportUntypedBaseClass]
         def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as both have it
             watch.before()
-            response: Any = super().request(method, url, *args, **kwargs)
+            response = cast("Any", super().request(method, url, *args, **kwargs))
             watch.after(url, response.status_code, response.headers, response.text)
             return response
 
     return Polite
+
+
+@cache
+def _move_caches(process: int) -> None:
+    """Give the client a cache folder for this process: its SQLite files lock each other out (ranaroussi/yfinance#1689).
+
+    Once only: it does not open another file after its first use.
+    """
+    import yfinance
+
+    folder = tempfile.mkdtemp(prefix=f"historical-etl-yfinance-{process}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    yfinance.set_tz_cache_location(folder)
 
 
 def _browser(watch: Watch) -> object:
@@ -145,9 +160,7 @@ class YfinanceSource(VendorSource):
         self._timeout = settings.timeout_seconds
         self._watch = Watch(self._reader, self._gate)
         self._session = (session or _browser)(self._watch)
-        # Its SQLite caches lock each other out between processes (ranaroussi/yfinance#1689).
-        self._cache = Path(tempfile.mkdtemp(prefix="historical-etl-yfinance-"))
-        weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+        _move_caches(os.getpid())
         self.info = SourceInfo(
             name="yfinance",
             version=client_version("yfinance"),
@@ -188,9 +201,6 @@ class YfinanceSource(VendorSource):
         ticker = symbol.replace(".", "-") if self._american else symbol
         with _process:
             yf.config.debug.hide_exceptions = False
-            if _cached_in != [self._cache]:
-                yf.set_tz_cache_location(str(self._cache))
-                _cached_in[:] = [self._cache]
             self._watch.chart, self._watch.denied = None, 0
             try:
                 history = yf.Ticker(ticker, session=self._session).history(
@@ -262,4 +272,4 @@ def _chart(answer: object) -> _Chart | None:
     if len(days) != len(volumes):
         raise FormError("the answer has more or fewer volumes than days")
     last = dict(zip(days, volumes, strict=True))  # of a day that comes twice the client takes the last
-    return _Chart(frozenset(last), frozenset(day for day, volume in last.items() if volume is None))
+    return _Chart(frozenset(last), frozenset(day for day, volume in last.items() if volume is None or isnan(volume)))

@@ -68,10 +68,32 @@ class Truth:
 
     bars: pl.DataFrame
     actions: pl.DataFrame = field(default_factory=no_actions)
+    _told: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)  # worked out once
 
     @property
     def symbols(self) -> list[str]:
-        return sorted(set(self.bars["symbol"]))
+        return self._once("symbols", lambda: sorted(set(self.bars["symbol"])))
+
+    def rows(self, vendor: str, symbol: str) -> list[dict[str, Any]]:
+        """A symbol's bars in order of time, as a vendor tells them."""
+
+        def by_symbol() -> dict[str, pl.DataFrame]:
+            parts = self.basis(vendor).bars.partition_by("symbol", as_dict=True)
+            return {str(key[0]): part for key, part in parts.items()}
+
+        parts = self._once(f"rows {vendor}", by_symbol)
+        return self._once(
+            f"rows {vendor} {symbol}", lambda: parts[symbol].sort("date").to_dicts() if symbol in parts else []
+        )
+
+    def events(self) -> list[dict[str, Any]]:
+        """All actions in order of time."""
+        return self._once("events", lambda: self.actions.sort("date", "symbol").to_dicts())
+
+    def _once(self, name: str, work: Callable[[], Any]) -> Any:
+        if name not in self._told:
+            self._told[name] = work()
+        return self._told[name]
 
     def adjusted(self) -> Self:
         """The same with `adj_close` worked out from the actions, for splits and dividends, as of the last bar."""
@@ -113,6 +135,9 @@ class Truth:
 
     def basis(self, vendor: str) -> Self:
         """The truth as a vendor tells it."""
+        return self._once(f"basis {vendor}", lambda: self._basis(vendor))
+
+    def _basis(self, vendor: str) -> Self:
         factor = pl.col("factor")
         bars = self.bars.join(self.split_factors(), on=["symbol", "date"], how="left", maintain_order="left")
         actions = self.actions
@@ -189,10 +214,10 @@ class Faults:
         return None
 
 
-def scripted(*faults: Fault | None) -> Callable[[str], Fault | None]:
-    """A schedule by hand: the first requests fail as told, the rest do not."""
+def scripted(*faults: Fault | None, containing: str = "") -> Callable[[str], Fault | None]:
+    """A schedule by hand: the first requests whose unit contains a text fail as told, the rest do not."""
     left = list(faults)
-    return lambda _: left.pop(0) if left else None
+    return lambda unit: left.pop(0) if left and containing in unit else None
 
 
 def always(fault: Fault, containing: str = "") -> Callable[[str], Fault | None]:
@@ -210,6 +235,9 @@ class Loopback:
         slow: how long a slow answer takes, in seconds.
         asked: requests by unit.
         served: of these, the ones that got their data.
+
+    Args:
+        http: a server to use and leave running, instead of one of its own.
     """
 
     def __init__(
@@ -220,6 +248,7 @@ class Loopback:
         page: int | None = None,
         slow: float = 1.0,
         retry_after: str = "7",
+        http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
 
@@ -231,10 +260,12 @@ class Loopback:
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._server = HTTPServer(threaded=True)
+        self._own = http is None
+        self._server = http or HTTPServer(threaded=True)
         for pattern, wire in wires.WIRES.items():
             self._server.expect_request(re.compile(pattern)).respond_with_handler(self._handler(wire))
-        self._server.start()
+        if not self._server.is_running():
+            self._server.start()
 
     @property
     def url(self) -> str:
@@ -242,8 +273,8 @@ class Loopback:
 
     def close(self) -> None:
         self._server.clear()
-        if self._server.is_running():
-            self._server.stop()
+        if self._own and self._server.is_running():
+            self._server.stop()  # takes half a second
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +292,7 @@ class Loopback:
         self, vendor: str, *, state_folder: Path, pace: Pace | None = None, key: str = KEY, **settings: Any
     ) -> VendorSource:
         """A vendor's source that asks this server; fast and with some attempts, unless `settings` say else."""
-        fast = {"rate": "100000/second", "timeout_seconds": 5.0, "attempts": 4, "breaker_failures": 1000}
+        fast = {"rate": "100000/second", "timeout_seconds": 30.0, "attempts": 4, "breaker_failures": 1000}
         keys = {"key_id": key, "secret_key": SECRET} if vendor == "alpaca" else {"api_key": key}
         base_url = f"{self.url}/api" if vendor == "eodhd" else self.url
         given = {**keys, "base_url": base_url, "daily_budget": None, **fast, **settings}

@@ -29,13 +29,15 @@ def midnight(day: date) -> datetime:
 
 
 def rows(server: Loopback, vendor: str, symbol: str, start: date, end: date) -> list[dict[str, Any]]:
-    wanted = (pl.col("symbol") == symbol) & pl.col("date").is_between(start, end)
-    return server.truth.basis(vendor).bars.filter(wanted).sort("date").to_dicts()
+    return [row for row in server.truth.rows(vendor, symbol) if start <= row["date"] <= end]
 
 
 def events(server: Loopback, start: date, end: date, symbols: list[str] | None = None) -> list[dict[str, Any]]:
-    found = server.truth.actions.filter(pl.col("date").is_between(start, end)).sort("date", "symbol")
-    return [row for row in found.to_dicts() if symbols is None or row["symbol"] in symbols]
+    return [
+        row
+        for row in server.truth.events()
+        if start <= row["date"] <= end and (symbols is None or row["symbol"] in symbols)
+    ]
 
 
 def known(server: Loopback, symbol: str) -> bool:
