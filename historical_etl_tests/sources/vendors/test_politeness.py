@@ -1,0 +1,226 @@
+"""Turns, budgets and the breaker: by a clock that only moves when something sleeps, and between real processes."""
+
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+import pytest
+
+from historical_etl import ConfigurationError, Outcome, RateLimitedError, StorageError
+from historical_etl.sources.vendors.politeness import Breaker, Gate, Turnstile
+from historical_etl.sources.vendors.refusals import Refusal, retry_after
+from historical_etl.vendor_settings import TiingoSettings
+from historical_etl_tests.sources.vendors.conftest import SYMBOLS
+from historical_etl_tests.sources.vendors.loopback import Fault, always, fixed_clock
+
+
+def limits(**values) -> TiingoSettings:
+    return TiingoSettings.model_validate({"rate": "3/minute", "daily_budget": None} | values)
+
+
+@pytest.fixture
+def turnstile(tmp_path, clock):
+    opened: list[Turnstile] = []
+
+    def make(**values) -> Turnstile:
+        opened.append(Turnstile("tiingo", limits(**values), clock.pace, tmp_path))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+def test_no_more_than_the_rate_pass_in_any_period(turnstile, clock):
+    gate, passed = turnstile(), []
+    for _ in range(10):
+        gate.pass_through()
+        passed.append(clock.moment)
+        clock.sleep(5)
+    for first, fourth in zip(passed, passed[3:], strict=False):
+        assert fourth - first >= timedelta(minutes=1)
+    assert passed[2] - passed[0] == timedelta(seconds=10)  # and none waits without need
+
+
+def test_a_spent_daily_budget_stops_and_says_when_to_go_on(turnstile, clock):
+    gate = turnstile(rate="3/second", daily_budget=5)
+    for _ in range(5):
+        gate.pass_through()
+        clock.sleep(1)
+    with pytest.raises(Refusal, match="limit of 5 a day") as caught:
+        gate.pass_through()
+    assert caught.value.outcome is Outcome.RATE_LIMITED
+    clock.sleep(caught.value.wait)
+    gate.pass_through()
+
+
+def test_a_wait_beyond_the_longest_stops_instead(turnstile, clock):
+    gate = turnstile(rate="2/hour", max_wait_seconds=60)
+    gate.pass_through()
+    gate.pass_through()
+    with pytest.raises(Refusal, match="limit of 2/hour"):
+        gate.pass_through()
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize(
+    ("rate", "budget", "passes"),
+    [("10/minute", 4, 4), ("5/day", 4, 4), ("4/day", 9, 4), ("1/hour", 100, 1), ("4/hour", None, 4)],
+)
+def test_a_rate_and_a_budget_go_together_however_they_compare(turnstile, rate, budget, passes):
+    gate, passed = turnstile(rate=rate, daily_budget=budget, max_wait_seconds=0), 0
+    with pytest.raises(Refusal):
+        while passed < 50:
+            gate.pass_through()
+            passed += 1
+    assert passed == passes
+
+
+def test_what_counts_for_more_takes_more(turnstile):
+    gate = turnstile(rate="300/minute", daily_budget=500, max_wait_seconds=0)
+    gate.pass_through(100)
+    gate.pass_through(100)
+    gate.pass_through(100)
+    with pytest.raises(Refusal):
+        gate.pass_through(1)
+    with pytest.raises(ConfigurationError, match="counts as 1000"):
+        gate.pass_through(1000)
+
+
+def test_another_instance_finds_what_passed(turnstile):
+    first, second = turnstile(daily_budget=2, rate="9/second"), turnstile(daily_budget=2, rate="9/second")
+    first.pass_through()
+    second.pass_through()
+    with pytest.raises(Refusal):
+        first.pass_through()
+
+
+def test_threads_share_the_limit(turnstile):
+    gate, passed, refused = turnstile(rate="20/day"), [], []
+
+    def run():
+        for _ in range(10):
+            try:
+                gate.pass_through()
+                passed.append(1)
+            except Refusal:
+                refused.append(1)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(passed), len(refused)) == (20, 20)
+
+
+def test_processes_share_the_limit(tmp_path):
+    """A Dagster run and a command line are two processes with one account."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from historical_etl.sources.vendors.politeness import Pace, Turnstile\n"
+        "from historical_etl.sources.vendors.refusals import Refusal\n"
+        "from historical_etl.vendor_settings import TiingoSettings\n"
+        "settings = TiingoSettings(rate='30/day', daily_budget=None)\n"
+        "gate, passed = Turnstile('tiingo', settings, Pace(), Path(sys.argv[1])), 0\n"
+        "try:\n"
+        "    while True: gate.pass_through(); passed += 1\n"
+        "except Refusal: print(passed)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sum(int(process.communicate()[0]) for process in running) == 30
+
+
+def test_a_damaged_count_is_told_by_its_file(tmp_path, clock):
+    (tmp_path / "tiingo-default.sqlite").write_text("not a database" * 100)
+    with pytest.raises(StorageError, match="remove the file") as caught:
+        Turnstile("tiingo", limits(), clock.pace, tmp_path).pass_through()
+    assert str(caught.value.where).endswith("tiingo-default.sqlite")
+
+
+def failure(**values) -> Refusal:
+    return Refusal(Outcome.ERROR, "it failed", **values)
+
+
+def test_the_breaker_opens_after_failures_in_a_row_and_tries_once_after_a_pause(clock):
+    breaker = Breaker(limits(breaker_failures=3, breaker_seconds=60), clock)
+    breaker.failed(failure())
+    breaker.failed(failure())
+    breaker.answered()
+    breaker.failed(failure())
+    breaker.failed(failure())
+    breaker.guard()
+    breaker.failed(failure())
+    with pytest.raises(Refusal, match="Not asked any more, since it failed"):
+        breaker.guard()
+    clock.sleep(60)
+    breaker.guard()
+    breaker.failed(failure())
+    with pytest.raises(Refusal):
+        breaker.guard()
+    clock.sleep(60)
+    breaker.guard()
+    breaker.answered()
+    breaker.failed(failure())
+    breaker.guard()
+
+
+def test_the_breaker_opens_at_a_rate_limit_until_the_vendor_wants(clock):
+    breaker = Breaker(limits(breaker_seconds=300), clock)
+    breaker.failed(Refusal(Outcome.RATE_LIMITED, "slow down", wait=10))
+    with pytest.raises(Refusal) as caught:
+        breaker.guard()
+    assert (caught.value.outcome, caught.value.wait) == (Outcome.RATE_LIMITED, 10)
+    clock.sleep(10)
+    breaker.guard()
+
+
+def test_a_symbol_that_is_not_known_is_an_answer(tmp_path, clock):
+    gate = Gate("tiingo", limits(rate="99/second", breaker_failures=1), clock.pace, tmp_path)
+
+    def unknown():
+        raise Refusal(Outcome.NOT_FOUND, "no such symbol")
+
+    for _ in range(3):
+        with pytest.raises(Refusal, match="no such symbol"):
+            gate.ask(unknown)
+    assert gate.ask(lambda: 1) == 1
+    assert (gate.requests, clock.slept) == (4, [])
+    gate.close()
+
+
+def test_a_source_whose_budget_is_spent_keeps_what_came(serve, ask):
+    server = serve()
+    result = ask(server, "tiingo", daily_budget=2)
+    assert list(result.outcomes.values()) == [Outcome.OK, Outcome.OK, Outcome.RATE_LIMITED, Outcome.RATE_LIMITED]
+    assert set(result.frame["symbol"]) == set(SYMBOLS[:2])
+    assert "go on after 2024-06-04 12:00:0" in result.details["SPLT"]
+    assert server.asked.total() == 2
+    with pytest.raises(RateLimitedError, match="go on after 2024-06-04") as caught:
+        ask(server, "tiingo", daily_budget=2)
+    assert caught.value.retryable
+    assert server.asked.total() == 2
+
+
+def test_retries_take_turns_too(serve, ask):
+    with pytest.raises(RateLimitedError, match="limit of 3 a day"):
+        ask(serve(faults=always(Fault.ERROR)), "tiingo", ("A",), daily_budget=3, attempts=9)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        (" 120 ", 120),
+        ("Mon, 03 Jun 2024 12:01:00 GMT", 60),
+        ("Mon, 03 Jun 2024 11:00:00 GMT", 0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header, seconds):
+    assert retry_after(header, fixed_clock().moment) == seconds
