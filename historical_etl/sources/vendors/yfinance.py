@@ -103,7 +103,7 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
     class Polite(session):  # pyright: ignore[reportUntypedBaseClass]
         def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as both have it
             watch.before()
-            response = cast("Any", super().request(method, url, *args, **kwargs))
+            response = cast("Any", super().request(method, url, *args, **kwargs))  # pyright: ignore[reportUnknownMemberType]
             watch.after(url, response.status_code, response.headers, response.text)
             return response
 

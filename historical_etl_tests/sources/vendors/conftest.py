@@ -1,6 +1,7 @@
 """A server for each test, a clock that nobody waits for, and no key from outside."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yfinance  # noqa: F401 - when first imported it adds a warning filter, which inside a test would go before ours
+
+# When first imported it adds a warning filter; inside a test that would go before ours.
+import yfinance  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from pytest_httpserver import HTTPServer
 
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult
-from historical_etl.sources.vendors.collect import VendorSource
+from historical_etl.vendor_settings import VENDOR_GROUPS
 from historical_etl_tests.scenario import SHORT
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, VENDORS, Clockwork, Loopback, Truth, fixed_clock
 
+#: The real keys, for the live tests; taken now, since no other test may see them.
+KEYS = {name: os.environ[name] for name in ENVIRONMENT if os.environ.get(name)}
 START, END = date(2012, 10, 15), date(2013, 2, 5)
 #: On the first session of a year a split, in between a dividend of another symbol, then one after the split.
 ACTED = pl.DataFrame(
@@ -30,6 +35,19 @@ ACTED = pl.DataFrame(
 )
 TRUTH = Truth(SHORT.bars(), ACTED).adjusted()
 SYMBOLS = ("BRK.B", "GONE", "HALT", "SPLT")
+
+
+def with_keys() -> list[str]:
+    """The vendors that can be asked for real."""
+    return [name for name, group in VENDOR_GROUPS.items() if set(group.variables) <= set(KEYS)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if str(config.option.markexpr).strip() != "live":
+        return
+    for name in sorted(set(VENDOR_GROUPS) - set(with_keys())):
+        missing = " and ".join(key for key in VENDOR_GROUPS[name].variables if key not in KEYS)
+        terminalreporter.write_line(f"{name} was not asked: {missing} not in the environment")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +98,7 @@ def clock() -> Clockwork:
 @pytest.fixture
 def ask(tmp_path: Path, clock: Clockwork) -> Iterator[Callable[..., FetchResult]]:
     """Fetch from a server by a vendor's own client; `settings` are the vendor's."""
-    sources: list[VendorSource] = []
+    sources = []
 
     def fetch(
         server: Loopback,

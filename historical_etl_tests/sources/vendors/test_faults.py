@@ -6,7 +6,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, Outcome, ProviderUnavailableError, RateLimitedError
-from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
+from historical_etl_tests.sources.vendors.conftest import END, START, TRUTH
 from historical_etl_tests.sources.vendors.loopback import (
     KEY,
     PASSING,
@@ -115,7 +115,7 @@ def test_no_key_is_in_logs_errors_or_reprs(vendor, fault, serve, tmp_path, caplo
     except ProviderUnavailableError as error:
         while error is not None:
             shown += [str(error), repr(error), repr(vars(error))]
-            error = error.__cause__ or error.__context__  # noqa: PLW2901
+            error = error.__cause__ or error.__context__
     source.close()
     text = "\n".join([*shown, caplog.text])
     assert not [form for form in forms(KEY, SECRET) if form in text]

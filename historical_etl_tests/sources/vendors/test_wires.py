@@ -1,6 +1,7 @@
 """Each vendor's real client against its wire format: what the server holds is what comes, to the last bit."""
 
 from datetime import date
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,7 +15,7 @@ from historical_etl_tests.sources.vendors.loopback import Truth
 BAR = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0, "ret": None, "adj_close": 10.5}
 
 
-def told(*bars: dict) -> Truth:
+def told(*bars: dict[str, Any]) -> Truth:
     return Truth(pl.DataFrame([BAR | {"symbol": "ODD"} | bar for bar in bars], schema=SCHEMA))
 
 
