@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import ProviderError, ProviderNotSupportedError, ProviderUnavailableError, RateLimitedError
+from historical_etl.errors import ProviderError, ProviderUnavailableError, RateLimitedError
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
@@ -100,17 +100,9 @@ class VendorSource(ABC):
         return FetchResult(_joined(part.frame for part in parts), outcomes, details, self._actions(parts))
 
     def members(self, start: date | None, end: date | None) -> list[str]:
-        """Refused: which symbols there were is asked of a table of membership intervals.
-
-        Raises:
-            ProviderNotSupportedError: always.
-        """
+        """None: a vendor is not asked which symbols there are, since it would name today's survivors."""
         del start, end
-        raise ProviderNotSupportedError(
-            f"The source {self.info.name!r} is not asked which symbols there are",
-            where=self.info.name,
-            todo="set HISTORICAL_ETL_SYMBOLS, or HISTORICAL_ETL_UNIVERSE to a table of membership intervals",
-        )
+        return []
 
     def close(self) -> None:
         """Close connections and files. A closed source is not used again."""

@@ -9,11 +9,10 @@ import os
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionFactory", "YfinanceSource", "polite"]
 
+#: What the last answer about prices said of each day's volume, by the day in ISO.
+Volumes = Mapping[str, float | None]
 #: Makes the session that the client shall use, from the class mix-in that makes any session polite.
 SessionFactory = Callable[["Watch"], Any]
 _NAMES: Final = {
@@ -55,19 +56,11 @@ _BAD_REQUESTS: Final = (400, 422)
 _process: Final = threading.RLock()
 
 
-@dataclass(frozen=True)
-class _Chart:
-    """What the last answer about prices said: its days, and those without a volume."""
-
-    days: frozenset[date]
-    without_volume: frozenset[date]
-
-
 class Watch:
     """What a session of ours does before and after each request of the client."""
 
     def __init__(self, reader: Reader, gate: Gate) -> None:
-        self.chart: _Chart | None = None
+        self.volumes: Volumes | None = None
         self.denied = 0
         self._reader = reader
         self._gate = gate
@@ -91,10 +84,10 @@ class Watch:
             found = self._reader.parse(status, headers, text, self._gate.pace.clock())
         except Refusal as refusal:
             if refusal.status in _BAD_REQUESTS and any(words in refusal.body.lower() for words in _NO_DATA):
-                self.chart = None
+                self.volumes = None
                 raise Refusal(Outcome.EMPTY, refusal.what, status=refusal.status, body=refusal.body) from None
             raise
-        self.chart = _chart(found)
+        self.volumes = _volumes(found)
 
 
 def polite(session: type[Any], watch: Watch) -> type[Any]:
@@ -111,16 +104,18 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
 
 
 @cache
-def _move_caches(process: int) -> None:
-    """Give the client a cache folder for this process: its SQLite files lock each other out (ranaroussi/yfinance#1689).
+def _prepare(process: int) -> None:
+    """Give the client a cache folder for this process, once: it does not open another file after its first use.
 
-    Once only: it does not open another file after its first use.
+    Its SQLite files lock each other out between processes (ranaroussi/yfinance#1689).
     """
     import yfinance
 
     folder = tempfile.mkdtemp(prefix=f"historical-etl-yfinance-{process}-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)
+    # On pandas 3 it warns three times a symbol, about a matter of its own, by a filter that it sets itself.
+    warnings.filterwarnings("ignore", "The inplace keyword in DataFrame", DeprecationWarning, module="yfinance")
 
 
 def _browser(watch: Watch) -> object:
@@ -160,7 +155,7 @@ class YfinanceSource(VendorSource):
         self._timeout = settings.timeout_seconds
         self._watch = Watch(self._reader, self._gate)
         self._session = (session or _browser)(self._watch)
-        _move_caches(os.getpid())
+        _prepare(os.getpid())
         self.info = SourceInfo(
             name="yfinance",
             version=client_version("yfinance"),
@@ -185,23 +180,24 @@ class YfinanceSource(VendorSource):
         """One symbol's range: its time zone, then its bars and actions."""
         (symbol,) = symbols
         try:
-            history, chart = self._gate.ask(lambda: self._history(symbol, start, end), turns=False)
+            history, volumes = self._gate.ask(lambda: self._history(symbol, start, end), turns=False)
         except Refusal as refusal:
             if refusal.outcome is Outcome.EMPTY:
                 return Part(empty_frame(), empty_actions())
             raise
-        rows = _rows(history, chart)
-        with_bars = [row for row in rows if chart is None or date.fromisoformat(str(row["date"])) in chart.days]
+        rows = _rows(history, volumes)
+        # The client adds a row for an action on a day without a bar.
+        with_bars = [row for row in rows if volumes is None or row["date"] in volumes]
         bars = bars_frame(with_bars, _NAMES, symbols=symbol, start=start, end=end)
         events = [(symbol, row["date"], row.get("Stock Splits") or None, row.get("Dividends") or None) for row in rows]
         return Part(bars, actions_frame(events, start, end))
 
-    def _history(self, symbol: str, start: date, end: date) -> "tuple[pd.DataFrame, _Chart | None]":
+    def _history(self, symbol: str, start: date, end: date) -> "tuple[pd.DataFrame, Volumes | None]":
         yf = self._yf
         ticker = symbol.replace(".", "-") if self._american else symbol
         with _process:
             yf.config.debug.hide_exceptions = False
-            self._watch.chart, self._watch.denied = None, 0
+            self._watch.volumes, self._watch.denied = None, 0
             try:
                 history = yf.Ticker(ticker, session=self._session).history(
                     interval="1d",
@@ -223,7 +219,7 @@ class YfinanceSource(VendorSource):
                     what = f"Yahoo refuses this machine (HTTP {self._watch.denied})"
                     raise Refusal(Outcome.ERROR, what, status=self._watch.denied) from error
                 raise self._refusal(error) from error
-            return history, self._watch.chart
+            return history, self._watch.volumes
 
     def _refusal(self, error: Exception) -> Refusal:
         kind, exceptions = type(error).__name__, self._yf.exceptions
@@ -238,21 +234,21 @@ class YfinanceSource(VendorSource):
         return self._reader.broken(f"did not answer in full ({kind})", what, again=isinstance(error, OSError))
 
 
-def _rows(history: "pd.DataFrame", chart: _Chart | None) -> list[Row]:
-    """The client's table as rows, with the nulls that it takes for 0. It adds a row for an action without a bar."""
+def _rows(history: "pd.DataFrame", volumes: Volumes | None) -> list[Row]:
+    """The client's table as rows, with volumes as they came: it takes a null for 0, and cuts fractions off."""
     if history.empty:
         return []
     table = cast("Any", history).reset_index()
     table["date"] = table["Date"].dt.strftime("%Y-%m-%d")
     rows = cast("list[dict[str, object]]", table.drop(columns="Date").to_dict("records"))
     for row in rows:
-        if chart and date.fromisoformat(str(row["date"])) in chart.without_volume:
-            row["Volume"] = None
+        if volumes is not None:
+            row["Volume"] = volumes.get(str(row["date"]))
     return list(rows)
 
 
-def _chart(answer: object) -> _Chart | None:
-    """The days of an answer about prices, as the client counts them.
+def _volumes(answer: object) -> Volumes | None:
+    """The volumes of an answer about prices, by the days as the client counts them.
 
     Raises:
         FormError: the answer is none about prices.
@@ -264,12 +260,12 @@ def _chart(answer: object) -> _Chart | None:
         result = results[0]
         zone = ZoneInfo(result["meta"]["exchangeTimezoneName"])
         moments: list[float] = result.get("timestamp") or []
-        volumes = result["indicators"]["quote"][0].get("volume") or [None] * len(moments)
+        volumes: list[float | None] = result["indicators"]["quote"][0].get("volume") or [None] * len(moments)
         # Some bars begin an hour or two before their day (the client's fix_Yahoo_dst_issue).
         days = [(datetime.fromtimestamp(at, UTC).astimezone(zone) + timedelta(hours=2)).date() for at in moments]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise FormError(f"the answer holds no chart ({type(error).__name__} at {error})") from None
     if len(days) != len(volumes):
         raise FormError("the answer has more or fewer volumes than days")
-    last = dict(zip(days, volumes, strict=True))  # of a day that comes twice the client takes the last
-    return _Chart(frozenset(last), frozenset(day for day, volume in last.items() if volume is None or isnan(volume)))
+    # Of a day that comes twice the client takes the last.
+    return {day.isoformat(): volume for day, volume in zip(days, volumes, strict=True)}

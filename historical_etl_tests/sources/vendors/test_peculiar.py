@@ -2,21 +2,24 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import FetchRequest, Outcome, ProviderError, ProviderNotSupportedError, RateLimitedError
+from historical_etl import FetchRequest, Outcome, ProviderError, RateLimitedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS, Unit
 from historical_etl.sources.vendors.eodhd import _ratio
 from historical_etl.sources.vendors.frames import FormError
-from historical_etl.sources.vendors.yfinance import YfinanceSource
+from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
 from historical_etl_tests.sources.vendors.conftest import SYMBOLS, TRUTH
-from historical_etl_tests.sources.vendors.loopback import Fault, Loopback, Truth, scripted
+from historical_etl_tests.sources.vendors.loopback import Fault, Faults, Loopback, Truth, always, fixed_clock, scripted
 
 DAY = date(2013, 1, 2)  # SPLT's split
 BAR = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0, "adj_close": 10.5}
@@ -105,8 +108,7 @@ def test_how_a_source_can_be_asked_is_stated(serve, tmp_path):
         source = serve().source(vendor, state_folder=tmp_path)
         able = source.info.capabilities
         ways[vendor] = (able.units, able.symbols_per_request)
-        with pytest.raises(ProviderNotSupportedError, match="HISTORICAL_ETL_UNIVERSE"):
-            source.members(None, None)
+        assert source.members(None, None) == []
         source.close()
     assert ways == {
         "tiingo": ((Unit.SYMBOL,), 1),
@@ -210,6 +212,21 @@ def test_a_split_that_is_no_ratio_is_an_error(split):
     assert _ratio("3:2") == 1.5
 
 
+# ── several threads ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_several_threads_may_use_one_source(vendor, serve, tmp_path, clock):
+    server = serve(faults=Faults(share=0.2, seed=3))
+    source = server.source(vendor, state_folder=tmp_path, pace=clock.pace)
+    start, end = date(2012, 10, 15), date(2013, 2, 5)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [FetchRequest((symbol,), start, end) for symbol in TRUTH.symbols]
+        frames = [result.frame for result in pool.map(source.fetch, asked)]
+    source.close()
+    assert_frame_equal(pl.concat(frames), TRUTH.expected(vendor, None, start, end), check_exact=True)
+    assert source.requests == server.asked.total()
+
+
 # ── Yahoo's client ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -271,3 +288,28 @@ def test_a_day_that_comes_twice_from_yahoo_is_the_last_of_the_two(serve, ask):
         (DAY, 10.5, 100.0),
         (date(2013, 1, 3), 10.75, 100.0),
     ]
+
+
+@pytest.mark.parametrize("fault", [None, Fault.HTML, Fault.LIMITED_FOR, Fault.ERROR, Fault.TRUNCATED])
+def test_the_session_of_everyday_is_as_polite_as_the_one_of_these_tests(fault, serve, tmp_path):
+    """It is curl_cffi's, which looks like a browser; https cannot be sent to loopback, so it is used by itself."""
+    from yfinance._http import is_supported_session
+
+    server = serve(faults=always(fault) if fault else None)
+    reader = Reader("Yahoo", (), ())
+    gate = Gate("Yahoo", YfinanceSettings(rate="99/second"), fixed_clock().pace, tmp_path)
+    watch = Watch(reader, gate)
+    session = _browser(watch)
+    assert is_supported_session(session)
+    url = f"{server.url}/yahoo/query2.finance.yahoo.com/v8/finance/chart/HALT"
+    if fault is None:
+        assert session.get(url=url, params={"range": "1d"}, timeout=30).status_code == 200
+        assert watch.volumes == {}
+    else:
+        with pytest.raises(Refusal) as caught:
+            session.get(url=url, params={"range": "1d"}, timeout=30)
+        assert caught.value.again
+        assert caught.value.wait == (7.0 if fault is Fault.LIMITED_FOR else None)
+    assert gate.requests == 1
+    gate.close()
+    session.close()

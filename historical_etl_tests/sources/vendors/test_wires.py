@@ -111,7 +111,6 @@ def test_two_different_bars_of_one_day_both_come(serve, ask):
     assert result.frame["close"].to_list() == [10.5, 9.5]
 
 
-@pytest.mark.parametrize("vendor", ["tiingo", "eodhd", "alpaca", "massive"])
 def test_fractional_shares_stay_fractional(vendor, serve, ask):
     result = ask(serve(told({"date": date(2013, 1, 3), "volume": 100.25})), vendor, ("ODD",))
     assert result.frame["volume"].to_list() == [100.25]
