@@ -118,7 +118,7 @@ def _prepare(process: int) -> None:
     warnings.filterwarnings("ignore", "The inplace keyword in DataFrame", DeprecationWarning, module="yfinance")
 
 
-def _browser(watch: Watch) -> object:
+def _browser(watch: Watch) -> Any:  # noqa: ANN401 - a session
     """The session that the client makes for itself, polite: Yahoo refuses what does not look like a browser."""
     from curl_cffi.requests import Session
 

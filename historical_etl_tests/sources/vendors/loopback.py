@@ -16,19 +16,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import polars as pl
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from historical_etl.schema import SCHEMA
-from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.alpaca import AlpacaSource
 from historical_etl.sources.vendors.collect import VendorSource
 from historical_etl.sources.vendors.eodhd import EodhdSource
@@ -43,6 +39,25 @@ from historical_etl.vendor_settings import (
     TiingoSettings,
     YfinanceSettings,
 )
+from historical_etl_tests.sources.vendors.truth import Truth
+
+__all__ = [
+    "ENVIRONMENT",
+    "KEY",
+    "PASSING",
+    "SECRET",
+    "VENDORS",
+    "Clockwork",
+    "Fault",
+    "Faults",
+    "Loopback",
+    "Truth",
+    "always",
+    "as_json",
+    "fixed_clock",
+    "scripted",
+    "unit_of",
+]
 
 VENDORS = ("tiingo", "eodhd", "yfinance", "alpaca", "massive")
 #: Not a key of anybody's; odd enough that a search for it finds every place it leaks to, escaped or not.
@@ -55,122 +70,6 @@ ENVIRONMENT = {
     "APCA_API_KEY_ID": KEY,
     "APCA_API_SECRET_KEY": SECRET,
 }
-_PRICES = ("open", "high", "low", "close")
-
-
-def no_actions() -> pl.DataFrame:
-    return pl.DataFrame(schema=ACTIONS)
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What happened: raw bars with the schema's columns (`ret` is left out), and splits and dividends."""
-
-    bars: pl.DataFrame
-    actions: pl.DataFrame = field(default_factory=no_actions)
-    _told: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)  # worked out once
-
-    @property
-    def symbols(self) -> list[str]:
-        return self._once("symbols", lambda: sorted(set(self.bars["symbol"])))
-
-    def rows(self, vendor: str, symbol: str) -> list[dict[str, Any]]:
-        """A symbol's bars in order of time, as a vendor tells them."""
-
-        def by_symbol() -> dict[str, pl.DataFrame]:
-            parts = self.basis(vendor).bars.partition_by("symbol", as_dict=True)
-            return {str(key[0]): part for key, part in parts.items()}
-
-        parts = self._once(f"rows {vendor}", by_symbol)
-        return self._once(
-            f"rows {vendor} {symbol}", lambda: parts[symbol].sort("date").to_dicts() if symbol in parts else []
-        )
-
-    def events(self) -> list[dict[str, Any]]:
-        """All actions in order of time."""
-        return self._once("events", lambda: self.actions.sort("date", "symbol").to_dicts())
-
-    def _once(self, name: str, work: Callable[[], Any]) -> Any:
-        if name not in self._told:
-            self._told[name] = work()
-        return self._told[name]
-
-    def adjusted(self) -> Self:
-        """The same with `adj_close` worked out from the actions, for splits and dividends, as of the last bar."""
-        rows = []
-        for symbol in self.symbols:
-            mine = self.bars.filter(pl.col("symbol") == symbol).sort("date")
-            events = {row["date"]: row for row in self.actions.filter(pl.col("symbol") == symbol).to_dicts()}
-            factor, factors = 1.0, []
-            days, closes = mine["date"].to_list(), mine["close"].to_list()
-            for at in reversed(range(len(days))):
-                factors.append(factor)
-                event = events.get(days[at])
-                if event and at:
-                    factor *= (1 - event["dividend"] / closes[at - 1]) / event["split"]
-            rows.append(mine.with_columns((pl.col("close") * pl.Series(factors[::-1])).alias("adj_close")))
-        return replace(self, bars=pl.concat(rows))
-
-    def until(self, day: date) -> Self:
-        """What had happened by the end of a day, adjusted as of it."""
-        known = replace(
-            self,
-            bars=self.bars.filter(pl.col("date") <= day),
-            actions=self.actions.filter(pl.col("date") <= day),
-        )
-        return known.adjusted()
-
-    def split_factors(self) -> pl.DataFrame:
-        """Each bar's key, and how many shares of today one share of its day has become."""
-        splits = self.actions.filter(pl.col("split") != 1).select("symbol", pl.col("date").alias("on"), "split")
-        later = (
-            self.bars.select("symbol", "date")
-            .join(splits, on="symbol")
-            .filter(pl.col("on") > pl.col("date"))
-            .group_by("symbol", "date")
-            .agg(pl.col("split").product().alias("factor"))
-        )
-        keys = self.bars.select("symbol", "date").unique()
-        return keys.join(later, on=["symbol", "date"], how="left").with_columns(pl.col("factor").fill_null(1.0))
-
-    def basis(self, vendor: str) -> Self:
-        """The truth as a vendor tells it."""
-        return self._once(f"basis {vendor}", lambda: self._basis(vendor))
-
-    def _basis(self, vendor: str) -> Self:
-        factor = pl.col("factor")
-        bars = self.bars.join(self.split_factors(), on=["symbol", "date"], how="left", maintain_order="left")
-        actions = self.actions
-        if vendor in {"yfinance", "eodhd"}:
-            bars = bars.with_columns(pl.col("volume") * factor)
-        if vendor == "yfinance":
-            bars = bars.with_columns(pl.col(name) / factor for name in _PRICES)
-            later = actions.join(actions, on="symbol", suffix="_later").filter(pl.col("date_later") > pl.col("date"))
-            product = later.group_by("symbol", "date").agg(pl.col("split_later").product().alias("factor"))
-            actions = actions.join(product, on=["symbol", "date"], how="left").with_columns(
-                pl.col("dividend") / factor.fill_null(1.0)
-            )
-        if vendor == "massive":
-            bars = bars.with_columns(pl.lit(None, pl.Float64).alias("adj_close"))
-        return replace(self, bars=bars.drop("factor"), actions=actions.select(ACTIONS.names()))
-
-    def expected(
-        self, vendor: str, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max
-    ) -> pl.DataFrame:
-        """The frame that a fetch from this vendor must bring, sorted by (symbol, date), `ret` null."""
-        wanted = self.symbols if symbols is None else list(symbols)
-        bars = self.basis(vendor).bars.with_columns(pl.lit(None, pl.Float64).alias("ret"))
-        kept = bars.filter(pl.col("symbol").is_in(wanted), pl.col("date").is_between(start, end))
-        floats = [name for name, dtype in SCHEMA.items() if dtype == pl.Float64]
-        return kept.select(SCHEMA.names()).with_columns(pl.col(floats).fill_nan(None)).sort("symbol", "date")
-
-    def expected_actions(
-        self, vendor: str, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max
-    ) -> pl.DataFrame:
-        """The actions that a fetch from this vendor must bring."""
-        wanted = self.symbols if symbols is None else list(symbols)
-        kept = pl.col("symbol").is_in(wanted) & pl.col("date").is_between(start, end)
-        return self.basis(vendor).actions.filter(kept).sort("symbol", "date")
 
 
 class Fault(StrEnum):
@@ -405,8 +304,6 @@ class Clockwork:
         return self.moment
 
     def sleep(self, seconds: float) -> None:
-        from datetime import timedelta
-
         with self._lock:
             self.slept.append(seconds)
             self.moment += timedelta(seconds=seconds)

@@ -226,12 +226,15 @@ def alpaca_bars(server: Loopback, request: Request) -> Any:
         return as_json({"message": f"invalid symbol: {invalid[0]}"}, 400)
     start, end = day_of(args["start"]), day_of(args["end"])
     close = {"raw": "close", "all": "adj_close"}[args["adjustment"]]
-    flat = [
-        (symbol, alpaca_bar(row, close))
-        for symbol in sorted(symbols)
-        for row in rows(server, "alpaca", symbol, start, end)
-        if row[close] is not None or close == "close"
-    ]
+    flat = server.truth.once(
+        f"alpaca {args['symbols']} {start} {end} {close}",
+        lambda: [
+            (symbol, alpaca_bar(row, close))
+            for symbol in sorted(symbols)
+            for row in rows(server, "alpaca", symbol, start, end)
+            if row[close] is not None or close == "close"
+        ],
+    )
     first = int(args.get("page_token", 0))
     size = min(int(args["limit"]), server.page or 10_000)
     page: dict[str, list[Any]] = {}
