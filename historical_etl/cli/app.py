@@ -134,6 +134,38 @@ def update(symbols: Symbols = None) -> Command:
 
 
 @app.command(epilog=_ANYWHERE)
+def replay(
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DATE",
+            help="First session. Default: the one after what is stored; in an empty store 2005-02-01.",
+            show_default=False,
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, metavar="N", help="How many sessions.")] = 20,
+    since: Annotated[
+        int | None, _year("--since", "Where the history of an empty store begins. Default: the year before.")
+    ] = None,
+    symbols: Symbols = None,
+) -> Command:
+    """Live through some days of the embedded sample, as if each session had just closed.
+
+    An empty store is filled with the history before the first day. Then each session is an update on its own evening,
+    with splits and dividends that restate what is stored, a bar that is late, and a value that is corrected.
+    Needs no account and no network.
+    """
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import replay as command
+        return command.replay(terminal, first, days, since, symbols)
+
+    return run
+
+
+@app.command(epilog=_ANYWHERE)
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT; - reads it from stdin.", show_default=False)],
     form: Annotated[

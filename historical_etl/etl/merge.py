@@ -1,8 +1,8 @@
 """Merge: stored ∪ new, keyed (date, symbol), new wins; month by month, so that little is read and less is written.
 
 `merge_years` touches the months that new rows fall into, and later ones only where a symbol's next stored row
-must learn of a changed predecessor. A month whose rows come out equal keeps its bytes. Rows are never deleted:
-a key that is absent from the new rows keeps its values.
+must learn of a changed predecessor. A month whose rows come out equal keeps its bytes. A key that is absent from the
+new rows keeps its values; only keys that are named are removed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,15 +12,17 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.errors import DataQualityError
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered, symbols_in
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
 
-__all__ = ["MergedYear", "StoredYears", "merge_years"]
+__all__ = ["COMPARED", "Gate", "MergedYear", "StoredYears", "merge_years"]
 
-_COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
+#: What new rows may change: all but the keys and `ret`, which follows from the others.
+COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
 #: The most rows of several months that are merged at once.
@@ -38,8 +40,9 @@ class MergedYear:
         symbols: the number of distinct symbols in it.
         first: its first session.
         last: its last session.
-        touched: (symbol, date) of every row in the months that new rows fell into.
-        corrections: cells of stored rows that new rows changed, `ret` aside.
+        changed: stored rows that new rows change, `ret` aside: the key, the old values, and the new ones as `*_new`.
+        added: (symbol, date) of new rows that were not stored.
+        removed: stored rows that were dropped.
     """
 
     year: int
@@ -47,8 +50,9 @@ class MergedYear:
     symbols: int
     first: date
     last: date
-    touched: pl.DataFrame
-    corrections: int
+    changed: pl.DataFrame
+    added: pl.DataFrame
+    removed: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -78,26 +82,29 @@ class StoredYears:
         return pl.scan_parquet(self.layout.resolve(partition.path), glob=False)
 
 
-def merge_years(new: pl.DataFrame, lead_in: pl.DataFrame, stored: StoredYears, gate: Gate) -> Iterator[MergedYear]:
+def merge_years(
+    new: pl.DataFrame, lead_in: pl.DataFrame, dropped: pl.DataFrame, stored: StoredYears, gate: Gate
+) -> Iterator[MergedYear]:
     """Merge new rows into the stored years; yields each year whose rows change, ascending.
 
     Args:
         new: accepted rows in the schema, keys unique, sorted by (symbol, date); `ret` is computed here.
         lead_in: rows before the new ones that are not to be stored. They give `ret` its predecessor where the
             store has none, so that a year filled alone starts with the `ret` it has in a whole run.
+        dropped: (symbol, date) of stored rows to remove.
         stored: what is committed.
         gate: judges the rows of each stretch of months that changes.
 
     Raises:
         DataQualityError: the gate refused, or a stored file is damaged.
     """
-    if new.is_empty():
+    filled = sorted({*_years_of(new), *_years_of(dropped)})
+    if not filled:
         return
-    year_of_row = new.get_column("date").dt.year()
-    filled: list[int] = year_of_row.unique().sort().to_list()
     merge = _Merge(stored, gate, last_rows(lead_in))
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
-        merged = merge.year(year, new if filled == [year] else new.filter(year_of_row == year))
+        rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
+        merged = merge.year(year, rows, dropped.filter(pl.col("date").dt.year() == year))
         if merged is not None:
             yield merged
 
@@ -111,46 +118,62 @@ class _Merge:
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
 
-    def year(self, year: int, new: pl.DataFrame) -> MergedYear | None:
+    def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
         heirs = self._months_of_heirs(year)
-        if new.is_empty() and not heirs:
+        if new.is_empty() and dropped.is_empty() and not heirs:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         fresh: list[pl.Series] = []
-        touched: list[pl.DataFrame] = []
-        corrections = 0
-        for months, rows in _stretches(new, blocks, heirs):
+        changed: list[pl.DataFrame] = []
+        added: list[pl.DataFrame] = []
+        removed = [new.clear()]
+        for months, rows in _stretches(new, dropped, blocks, heirs):
             if rows is None and self._unsettled.is_empty():
                 continue
             olds = {month: blocks[month].read() for month in months if month in blocks}
             old = ordered(pl.concat(olds.values())) if olds else None
-            merged = self._stretch(date(year, months[0], 1), old, rows)
+            merged = self._stretch(date(year, months[0], 1), old, rows, dropped)
             if rows is not None:
-                touched.append(merged.select("symbol", "date"))
-                corrections += _changed_cells(old, rows)
+                differing, unmet = _against(old, rows)
+                changed.append(differing)
+                added.append(unmet)
+            if old is not None and dropped.height:
+                removed.append(old.join(dropped, on=ORDER, how="semi"))
             if old is not None and merged.equals(old):
                 continue
             self._gate(merged, year)
             for month, part in _by_month(merged, months):
-                if month not in olds or not part.equals(olds[month]):
+                if part.is_empty():
+                    blocks.pop(month, None)
+                elif month not in olds or not part.equals(olds[month]):
                     blocks[month] = encode_block(part)
                     fresh.append(_new_symbols(olds.get(month), part))
-        if not fresh and not touched:
+        if not fresh and not added:
             return None
         in_order = [block for _, block in sorted(blocks.items())]
+        if not in_order:
+            raise DataQualityError(
+                f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
+                where=str(year),
+                todo="fetch that year again before the history of these symbols is replaced",
+            )
         return MergedYear(
             year=year,
             blocks=in_order,
-            symbols=self._count_symbols(year, fresh),
+            symbols=self._count_symbols(year, fresh) if dropped.is_empty() else _distinct_symbols(in_order),
             first=in_order[0].first,
             last=in_order[-1].last,
-            touched=pl.concat(touched) if touched else empty_frame().select("symbol", "date"),
-            corrections=corrections,
+            changed=pl.concat(changed) if changed else _against(None, new.clear())[0],
+            added=pl.concat(added) if added else new.clear().select(ORDER),
+            removed=pl.concat(removed),
         )
 
-    def _stretch(self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
-        merged = _upsert(old, rows)
+    def _stretch(
+        self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None, dropped: pl.DataFrame
+    ) -> pl.DataFrame:
+        left = old if old is None or dropped.is_empty() else old.join(dropped, on=ORDER, how="anti")
+        merged = _upsert(left, rows)
         merged = with_returns(merged, self._predecessors(first_day, old, merged), old)
         tails = last_rows(merged)
         settled = self._unsettled.join(tails, on="symbol", how="anti")
@@ -241,7 +264,7 @@ class _Merge:
 
 
 def _stretches(
-    new: pl.DataFrame, blocks: Mapping[int, Block], heirs: Collection[int]
+    new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], heirs: Collection[int]
 ) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
     """The months to visit, in order, with their new rows (None: only a `ret` may change).
 
@@ -249,7 +272,8 @@ def _stretches(
     year at once. Large ones are kept apart, so that memory holds a few months and not a year.
     """
     month_of_row = new.get_column("date").dt.month()
-    counts: dict[int, int] = dict(month_of_row.value_counts().iter_rows())
+    counts: dict[int, int] = dict.fromkeys(dropped.get_column("date").dt.month(), 0)
+    counts |= dict(month_of_row.value_counts().iter_rows())
     stretch: list[int] = []
 
     def finished() -> Iterator[tuple[list[int], pl.DataFrame | None]]:
@@ -292,11 +316,25 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
     return both.filter(~superseded.fill_null(value=False))
 
 
-def _changed_cells(old: pl.DataFrame | None, rows: pl.DataFrame) -> int:
+def _against(old: pl.DataFrame | None, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The stored rows that new ones change, old and new values side by side; and the keys that are not stored."""
     if old is None:
-        return 0
-    both = old.join(rows, on=PRIMARY_KEYS, suffix="_new")
-    return int(sum(both.select(pl.col(n).ne_missing(pl.col(f"{n}_new")).sum() for n in _COMPARED).row(0)))
+        nothing = rows.clear()
+        return nothing.join(nothing, on=ORDER, suffix="_new"), rows.select(ORDER)
+    both = old.join(rows, on=ORDER, suffix="_new")
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_new")) for name in COMPARED)
+    added = rows.select(ORDER)
+    if both.height < rows.height:
+        return both.filter(differs), added.join(both, on=ORDER, how="anti")
+    return both.filter(differs), added.clear()
+
+
+def _years_of(rows: pl.DataFrame) -> list[int]:
+    return rows.get_column("date").dt.year().unique().to_list()
+
+
+def _distinct_symbols(blocks: Sequence[Block]) -> int:
+    return pl.concat([symbols_in(block.read()) for block in blocks]).n_unique()
 
 
 def _new_symbols(old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.Series:

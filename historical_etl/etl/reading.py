@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
-from functools import cached_property
 
 import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, as_date
 from historical_etl.errors import CatalogError
-from historical_etl.etl.cursors import Cursors
+from historical_etl.etl.account import OPEN, Account
+from historical_etl.etl.standing import load_account
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, get_calendar
@@ -18,6 +18,7 @@ from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.ledgers import read_named_ledger
 from historical_etl.store.progress import load_progress
 from historical_etl.store.transaction import Retention, recover
 from historical_etl.symbols import normalize_symbols
@@ -96,8 +97,29 @@ class StoredPrices:
         return None if progress is None or progress.data_version > version else progress
 
     def cursors(self) -> dict[str, date]:
-        """Each stored symbol's cursor, its last contiguous session; rebuilt from the data if progress is behind."""
-        return self._cursors_at(self.manifest())
+        """Each stored symbol's cursor, its last contiguous session."""
+        return self.account().cursors()
+
+    def ledger(self, name: str) -> pl.DataFrame:
+        """All rows of a ledger in the current version, oldest first; see `docs/concepts/ledgers.md`.
+
+        `gaps` and `holds` give those that stand and those that are closed.
+
+        Raises:
+            ConfigurationError: there is no such ledger.
+            ChecksumMismatchError: a file of it is damaged.
+        """
+        return read_named_ledger(self.layout, self.manifest(), name)
+
+    def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
+        """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
+        gaps = self.ledger("gaps")
+        return gaps if all else gaps.filter(pl.col("status") == OPEN)
+
+    def holds(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - likewise
+        """Symbols whose rows are held, and why; `all` gives also accepted and released ones."""
+        holds = self.ledger("holds")
+        return holds if all else holds.filter(pl.col("status") == OPEN)
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -106,8 +128,8 @@ class StoredPrices:
             CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
             LockTimeoutError: another writer kept the store.
         """
-        with self._lock() as token:
-            manifest = recover(self.manifests, token, self._retention)
+        with self.lock() as token:
+            manifest = recover(self.manifests, token, self.retention)
             if manifest is None:
                 raise self._nothing_committed()
             self.catalog.publish(manifest)
@@ -122,21 +144,21 @@ class StoredPrices:
         """The last session that closed at least the settle delay ago, by the clock."""
         return self.calendar.last_closed(self.clock(), timedelta(minutes=self.settings.settle_minutes))
 
-    def _cursors_at(self, manifest: SyncManifest | None) -> dict[str, date]:
-        progress = load_progress(self.layout, self.clock)
-        if manifest is not None and progress is not None and progress.data_version == manifest.version:
-            return progress.symbol_last_dates
-        return self._cursors.rebuild(manifest)
-
-    @cached_property
-    def _cursors(self) -> Cursors:
-        return Cursors(self.layout, self.calendar)
+    def account(self) -> Account:
+        """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
+        return load_account(self.layout, self.manifest(), self.calendar)
 
     @property
-    def _retention(self) -> Retention:
+    def retention(self) -> Retention:
+        """What is kept of older versions."""
         return Retention(self.settings.keep_versions, self.settings.keep_days)
 
-    def _lock(self) -> AbstractContextManager[LockToken]:
+    def lock(self) -> AbstractContextManager[LockToken]:
+        """The writer lock, for a `with` block.
+
+        Raises:
+            LockTimeoutError: another writer kept it.
+        """
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
 
     def _nothing_committed(self) -> CatalogError:

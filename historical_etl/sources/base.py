@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol
+from typing import Final, Protocol
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import symbols_in
 
 __all__ = [
+    "ACTIONS",
     "Coverage",
     "FetchRequest",
     "FetchResult",
@@ -23,6 +24,9 @@ __all__ = [
     "check_coverage",
     "outcomes_from_rows",
 ]
+
+#: A corporate action: its ex-date, new shares for each old one (1.0: no split), cash for each share (0.0: none).
+ACTIONS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()})
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,14 @@ class FetchRequest:
 class FetchResult:
     """What came back: bars with the schema's columns, and one outcome for each requested symbol.
 
-    `details` says in words why a symbol has another outcome than `ok`.
+    `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
+    the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none.
     """
 
     frame: pl.DataFrame
     outcomes: Mapping[str, Outcome]
     details: Mapping[str, str] = field(default_factory=dict[str, str])
+    actions: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
