@@ -21,7 +21,7 @@ from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 __all__ = ["CONFIRMED", "ENDED", "LIVE", "OPEN", "WAIVED", "Account", "Patience", "Traded", "Visit", "settle"]
 
 OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
-_GAP_FACTS: Final = ("status", "why", "attempts", "asked", "due", "reason", "by", "version", "at")
+_GAP_FACTS: Final = ("status", "why", "attempts", "asked", "due", "reason", "by", "version", "committed_at")
 #: The source answered, so that what is missing was really asked for.
 _ANSWERS: Final = (Outcome.OK.value, Outcome.EMPTY.value, Outcome.NOT_FOUND.value)
 _WHY: Final = {
@@ -250,7 +250,7 @@ def _attempted(
         "reason",
         "by",
         pl.col("version").fill_null(visit.version),
-        pl.col("at").fill_null(pl.lit(visit.at)),
+        pl.col("committed_at").fill_null(pl.lit(visit.at)),
     )
 
 
@@ -284,7 +284,7 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.Da
         pl.col("asked").max().alias("last_asked"),
         pl.col("due").max().alias("next_due"),
         pl.col("version").min().alias("since"),
-        pl.col("at").min().alias("since_at"),
+        pl.col("committed_at").min().alias("since_at"),
         pl.col("outcome").first().alias("came"),
         (pl.col("status") == ENDED).any().alias("was_ended"),
         pl.len().alias("run"),
@@ -301,7 +301,7 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.Da
         "asked": pl.col("last_asked"),
         "due": pl.col("next_due"),
         "version": pl.col("since"),
-        "at": pl.col("since_at"),
+        "committed_at": pl.col("since_at"),
         "why": pl.lit("no bar since; it counts as ended"),
     }
     return (

@@ -40,6 +40,7 @@ class Commit:
         calendar: the exchange's sessions.
         patience: how long to ask for what does not come.
         gate: judges each changed month.
+        split_adjusted: whether the source's close is adjusted for splits already.
         provenance: where the rows came from.
         update_progress: called after the commit.
     """
@@ -49,6 +50,7 @@ class Commit:
     calendar: SessionCalendar
     patience: Patience
     gate: Gate
+    split_adjusted: bool
     provenance: Provenance
     update_progress: ProgressUpdate
 
@@ -119,6 +121,7 @@ class Commit:
             "symbols": after.symbols,
             "open_gaps": after.gaps,
             "open_holds": holds.open,
+            "actions": record.actions(read_ledger(layout, base, "actions"), came, years, self.split_adjusted),
         }
 
     def _traded(self, sessions: pl.Series) -> pl.Series:

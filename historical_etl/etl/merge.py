@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError
+from historical_etl.etl.actions import inferred
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered, symbols_in
@@ -43,6 +44,7 @@ class MergedYear:
         changed: stored rows that new rows change, `ret` aside: the key, the old values, and the new ones as `*_new`.
         added: (symbol, date) of new rows that were not stored.
         removed: stored rows that were dropped.
+        implied: events that the prices of the visited months imply, and the spans that were looked at.
     """
 
     year: int
@@ -53,6 +55,7 @@ class MergedYear:
     changed: pl.DataFrame
     added: pl.DataFrame
     removed: pl.DataFrame
+    implied: list[tuple[pl.DataFrame, pl.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class _Merge:
         self._gate = gate
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
+        self._implied: list[tuple[pl.DataFrame, pl.DataFrame]] = []
 
     def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
@@ -128,6 +132,7 @@ class _Merge:
         changed: list[pl.DataFrame] = []
         added: list[pl.DataFrame] = []
         removed = [new.clear()]
+        self._implied = []
         for months, rows in _stretches(new, dropped, blocks, heirs):
             if rows is None and self._unsettled.is_empty():
                 continue
@@ -167,6 +172,7 @@ class _Merge:
             changed=pl.concat(changed) if changed else _against(None, new.clear())[0],
             added=pl.concat(added) if added else new.clear().select(ORDER),
             removed=pl.concat(removed),
+            implied=self._implied,
         )
 
     def _stretch(
@@ -174,7 +180,9 @@ class _Merge:
     ) -> pl.DataFrame:
         left = old if old is None or dropped.is_empty() else old.join(dropped, on=ORDER, how="anti")
         merged = _upsert(left, rows)
-        merged = with_returns(merged, self._predecessors(first_day, old, merged), old)
+        before = self._predecessors(first_day, old, merged)
+        merged = with_returns(merged, before, old)
+        self._implied.append(inferred(merged, before))
         tails = last_rows(merged)
         settled = self._unsettled.join(tails, on="symbol", how="anti")
         moved = tails if old is None else tails.join(last_rows(old), on=PRICES, how="anti", nulls_equal=True)

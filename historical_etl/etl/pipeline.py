@@ -34,13 +34,14 @@ from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.fetcher import UnifiedDataFetcher
+from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Transaction
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["HistoricalETL"]
+__all__ = ["HistoricalETL", "stored_through"]
 
 _log = logging.getLogger(__name__)
 
@@ -104,8 +105,10 @@ class HistoricalETL(StoredPrices):
         """
         changed = (settings or load_settings()).changed(overrides)
         layout = Layout(root)
+        if clock is system_clock:
+            clock = clock_for(changed, lambda: stored_through(layout))
         return cls(
-            fetcher if fetcher is not None else UnifiedDataFetcher(changed),
+            fetcher if fetcher is not None else UnifiedDataFetcher(changed, clock=clock),
             layout.storage,
             layout.catalog,
             validator=validator,
@@ -401,6 +404,12 @@ class HistoricalETL(StoredPrices):
                 "data_version": manifest.version if manifest else 0,
             }
         )
+
+
+def stored_through(layout: Layout) -> date | None:
+    """The last session that is stored; None if nothing is."""
+    manifest = ManifestManager(layout).load_manifest()
+    return manifest.end_date if manifest else None
 
 
 @contextmanager

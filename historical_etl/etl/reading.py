@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
+from typing import get_args
 
 import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, as_date
-from historical_etl.errors import CatalogError
+from historical_etl.errors import CatalogError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
+from historical_etl.etl.actions import Adjust, adjusted
+from historical_etl.etl.explain import STORY, tell
 from historical_etl.etl.standing import load_account
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
@@ -18,7 +21,7 @@ from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.ledgers import read_named_ledger
+from historical_etl.store.ledgers import read_ledger, read_named_ledger
 from historical_etl.store.progress import load_progress
 from historical_etl.store.transaction import Retention, recover
 from historical_etl.symbols import normalize_symbols
@@ -59,6 +62,8 @@ class StoredPrices:
         symbols: Iterable[str] | str | None = None,
         start: date | datetime | str | None = None,
         end: date | datetime | str | None = None,
+        *,
+        adjust: Adjust | None = None,
     ) -> pl.LazyFrame:
         """The bars of the current version, lazily; columns and dtypes as in `SCHEMA`.
 
@@ -69,7 +74,16 @@ class StoredPrices:
             symbols: None takes all.
             start: first date, included; None is unbounded.
             end: last date, included; None is unbounded.
+            adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
+                `"total"` on the basis of `adj_close`: open, high, low and close are scaled alike, volume by splits
+                only. `adj_close` and `ret` stay. Such rows come sorted by (symbol, date).
+
+        Raises:
+            ConfigurationError: a malformed symbol, date or `adjust`.
         """
+        if adjust not in (None, *get_args(Adjust)):
+            todo = f"use None, {', '.join(map(repr, get_args(Adjust)))}"
+            raise ConfigurationError(f"Unknown adjustment {adjust!r}", where="adjust", todo=todo)
         manifest = self.manifest()
         low = date.min if start is None else as_date(start, "start")
         high = date.max if end is None else as_date(end, "end")
@@ -83,7 +97,9 @@ class StoredPrices:
             rows = rows.filter(pl.col("symbol").is_in(normalize_symbols(symbols)))
         if start is not None or end is not None:
             rows = rows.filter(pl.col("date").is_between(low, high))
-        return rows
+        if adjust is None:
+            return rows
+        return adjusted(rows, read_ledger(self.layout, manifest, "actions"), self.scan(symbols), adjust)
 
     def manifest(self) -> SyncManifest | None:
         """The current version; None if nothing was ever committed."""
@@ -120,6 +136,25 @@ class StoredPrices:
         """Symbols whose rows are held, and why; `all` gives also accepted and released ones."""
         holds = self.ledger("holds")
         return holds if all else holds.filter(pl.col("status") == OPEN)
+
+    def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
+        """Every value that a bar ever had, when, and why it changed; oldest first.
+
+        Columns: version, committed_at, event (stored, corrected, restated, refused, gap, filled, waived, held,
+        released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known.
+
+        Raises:
+            ConfigurationError: a malformed symbol or date.
+            ChecksumMismatchError: a ledger is damaged.
+        """
+        (name,) = normalize_symbols([symbol])
+        date_ = as_date(day, "day")
+        manifest = self.manifest()
+        if manifest is None:
+            return pl.DataFrame(schema=STORY)
+        rows = self.scan(name, date_, date_).collect()
+        now = rows.row(0, named=True) if rows.height else None
+        return tell(self.layout, manifest, name, date_, now, self.calendar)
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.

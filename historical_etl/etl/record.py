@@ -6,16 +6,18 @@ from dataclasses import dataclass
 import polars as pl
 
 from historical_etl.etl.account import Visit
+from historical_etl.etl.actions import merged_actions
 from historical_etl.etl.merge import COMPARED, MergedYear
 from historical_etl.etl.reconcile import Reconciled
 from historical_etl.quality.levels import Suspicion
-from historical_etl.schema import SCHEMA
+from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 from historical_etl.store.run_notes import RunRecord
 
 __all__ = [
     "ACCEPTED",
     "Holds",
+    "actions",
     "additions",
     "corrections",
     "holds",
@@ -106,6 +108,22 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
     return new.with_columns(_stamp(visit))
 
 
+def actions(
+    stored: pl.DataFrame, came: Reconciled, years: Sequence[MergedYear], split_adjusted: bool  # noqa: FBT001 - a fact of the source
+) -> pl.DataFrame:
+    """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
+    given = came.batch.actions
+    if given is not None:
+        stored_symbols = symbols_in(came.batch.rows)
+        given = given.filter(pl.col("symbol").is_in(stored_symbols.implode())).with_columns(
+            pl.lit(not split_adjusted).alias("in_close")
+        )
+    asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols_in(came.batch.rows).sort()]
+    schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
+    implied = [found for year in years for found in year.implied]
+    return merged_actions(stored, given, pl.DataFrame(asked, schema=schema, orient="row"), implied)
+
+
 def runs(records: Sequence[RunRecord]) -> pl.DataFrame:
     """Runs as rows of their ledger."""
     schema = SCHEMAS["runs"]
@@ -162,7 +180,7 @@ def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, obje
         "attempts": 1,
         "asked": visit.today,
         "version": visit.version,
-        "at": visit.at,
+        "committed_at": visit.at,
     }
 
 
@@ -172,4 +190,4 @@ def _frame(rows: Sequence[dict[str, object]], name: str) -> pl.DataFrame:
 
 
 def _stamp(visit: Visit) -> list[pl.Expr]:
-    return [pl.lit(visit.version, pl.Int64).alias("version"), pl.lit(visit.at).alias("at")]
+    return [pl.lit(visit.version, pl.Int64).alias("version"), pl.lit(visit.at).alias("committed_at")]

@@ -129,6 +129,7 @@ class Run:
                 calendar=store.calendar,
                 patience=self._patience(),
                 gate=self.gate,
+                split_adjusted=self.source.info.split_adjusted,
                 provenance=self._provenance(batch),
                 update_progress=update_progress,
             )

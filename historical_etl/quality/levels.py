@@ -278,14 +278,13 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
 
 def _large_moves(pairs: pl.LazyFrame, calendar: SessionCalendar, long_gap: int) -> list[_Pair]:
     size, apart = pl.col("size"), pl.col("apart")
+    moved = pairs.with_columns(pl.max_horizontal("ratio", 1 / pl.col("ratio")).alias("size")).filter(size > _SEAM)
+    between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
     large = (
-        pairs.with_columns(
-            pl.max_horizontal("ratio", 1 / pl.col("ratio")).alias("size"),
-            (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart"),
-        )
-        .filter((size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | (pl.col("unmet") & (size > _SEAM)))
+        moved.collect()
+        .with_columns(between)
+        .filter((size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet"))
         .select("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "apart")
-        .collect()
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
 

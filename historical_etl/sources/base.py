@@ -82,6 +82,7 @@ class SourceInfo:
         adjustment: the price basis it delivers, in words, for the manifest.
         coverage: None where the source cannot say.
         point_in_time: whether `members` answers for the past without survivorship.
+        split_adjusted: whether its open, high, low, close and volume are adjusted for splits already.
     """
 
     name: str
@@ -89,6 +90,7 @@ class SourceInfo:
     adjustment: str
     coverage: Coverage | None = None
     point_in_time: bool = False
+    split_adjusted: bool = False
 
     def fingerprint(self) -> str:
         """A short hash that changes when data from this source may no longer be comparable."""

@@ -36,7 +36,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 _AT: Final = pl.Datetime("us", "UTC")
-_STAMP: Final = {"version": pl.Int64(), "at": _AT}
+_STAMP: Final = {"version": pl.Int64(), "committed_at": _AT}
 _CLOSED: Final = {"closed_version": pl.Int64(), "closed_at": _AT}
 _GAP: Final = {
     "symbol": pl.String(),
@@ -152,6 +152,7 @@ STATES: Final[Mapping[str, pl.Schema]] = {
             "date": pl.Date(),
             "split": pl.Float64(),
             "dividend": pl.Float64(),
+            "in_close": pl.Boolean(),
             "inferred": pl.Boolean(),
         }
     ),

@@ -8,11 +8,11 @@ from historical_etl import HistoricalETL, get_calendar
 from historical_etl_tests.simulation import SimListing
 from historical_etl_tests.simulation_run import Life, compare
 
-FIRST, SINCE, LAST = date(2012, 9, 4), date(2012, 12, 12), date(2013, 1, 31)
+FIRST, SINCE, LAST = date(2012, 9, 4), date(2012, 12, 12), date(2013, 1, 9)
 #: Company for the one that a test is about; dividends, so that they are restated too.
 PLAIN = (
     *(SimListing(f"PLAIN{number}") for number in range(5)),
-    SimListing("PAYER", dividends=((date(2012, 10, 15), 0.02), (date(2013, 1, 15), 0.02))),
+    SimListing("PAYER", dividends=((date(2012, 10, 15), 0.02), (date(2013, 1, 8), 0.02))),
 )
 _SESSIONS = get_calendar("XNYS").between(FIRST, date(2013, 12, 31)).to_list()
 _SINCE = _SESSIONS.index(SINCE)

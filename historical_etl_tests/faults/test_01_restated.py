@@ -89,9 +89,9 @@ def test_01_events_of_a_week_without_a_run_are_caught_up_in_one(stage):
 
 
 def test_01_a_year_alone_is_held_against_its_stored_neighbours(stage):
-    life = stage(SimListing("SUBJ", splits=((day(20), 2.0),)))
-    life.through(day(18))
-    life.vendor.today = day(22)
+    life = stage(SimListing("SUBJ", splits=((day(15), 2.0),)))
+    life.through(day(14))
+    life.vendor.today = day(17)
     life.etl.run_year(2012)
     life.witness.look(life.etl)
     assert of(life.etl, "restatements", "SUBJ").height == 1
@@ -128,10 +128,10 @@ def test_01_a_history_that_lacks_stored_sessions_is_held(stage):
 
 
 def test_01_a_split_that_adjusts_history_late_is_held_meanwhile(stage):
-    life = stage(SPLIT, faults=[LateRestatement("SUBJ", start=EX, until=day(22))])
+    life = stage(SPLIT, faults=[LateRestatement("SUBJ", start=EX, until=day(20))], last=day(24))
     life.through(EX)
     assert codes(life.etl) == {"SUBJ": "level_jump"}
-    life.through(day(21))
+    life.through(day(19))
     assert close(life.etl, "SUBJ", EX) is None
     is_true(life)
 

@@ -62,7 +62,7 @@ def test_02_a_gap_is_confirmed_after_three_evenings_on_which_others_have_that_da
     assert attempts[-1] == 3
     assert life.etl.gaps().is_empty()
     assert life.etl.cursors()["SUBJ"] == life.vendor.today
-    life.through(day(20))
+    life.through(day(18))
     assert of(life.etl, "gaps", "SUBJ")["status"].to_list() == ["confirmed"]
     is_true(life)
 
@@ -139,7 +139,7 @@ def test_03_one_empty_symbol_is_no_outage(stage):
 
 
 def test_03_not_found_must_repeat_before_a_symbol_counts_as_gone_and_its_rows_stay(stage):
-    life = stage(SUBJ, faults=[NotFound("SUBJ", start=day(2), until=day(26))], last=day(60))
+    life = stage(SUBJ, faults=[NotFound("SUBJ", start=day(2), until=day(20))], last=day(45))
     life.through(day(3))
     assert of(life.etl, "symbols", "SUBJ")["status"].to_list() == ["live"]
     rows = count(life.etl, "SUBJ")
@@ -148,10 +148,10 @@ def test_03_not_found_must_repeat_before_a_symbol_counts_as_gone_and_its_rows_st
     assert of(life.etl, "symbols", "SUBJ")["status"].to_list() == ["ended"]
     assert count(life.etl, "SUBJ") == rows
     life.vendor.asked.clear()
-    life.through(day(25))
+    life.through(day(19))
     asked = sum("SUBJ" in request.symbols for _, request in life.vendor.asked)
     assert 0 < asked < 8  # at growing pauses
-    life.through(day(60))  # the vendor has found it again
+    life.through(day(45))  # the vendor has found it again
     assert of(life.etl, "symbols", "SUBJ")["status"].to_list() == ["live"]
     is_true(life)
 

@@ -144,9 +144,10 @@ def test_09_the_cursors_of_a_store_without_ledgers_come_from_its_rows(stage):
     """As a store from before there were ledgers."""
     life = stage(SimListing("SUBJ", halts=(day(-5),)))
     manifest = standing(life.etl)
+    etl = life.etl
     bare = manifest.model_copy(update={"ledgers": {}})
-    with life.etl.lock() as token:
-        life.etl.manifests.save_manifest(bare, token)
+    with etl.lock() as token:
+        etl.manifests.save_manifest(bare, token)
     assert life.etl.cursors()["SUBJ"] == day(-6)
     assert life.etl.cursors()["PLAIN0"] == SINCE
     assert life.etl.gaps()["symbol"].to_list() == ["SUBJ"]
