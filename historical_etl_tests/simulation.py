@@ -135,7 +135,7 @@ class SimMarket:
 
     @cached_property
     def table(self) -> pl.DataFrame:
-        """Every raw bar, with `life` (which company), `epoch` (events so far), `factor` and `shares` (their product)."""
+        """Every raw bar, with `life` (which company), `epoch` (events so far), their products `factor`, `shares`."""
         return _built(self)[0]
 
     def actions(self, symbols: Iterable[str], start: date, end: date) -> pl.DataFrame:
@@ -179,7 +179,12 @@ def with_returns(bars: pl.DataFrame) -> pl.DataFrame:
     """Bars as a store holds them once all are there: with `ret`, in the schema's columns, sorted by (date, symbol)."""
     level = pl.coalesce("adj_close", "close")
     ret = (level / level.shift(1).over("symbol") - 1).alias("ret")
-    return bars.sort("symbol", "date").with_columns(ret).select(*BAR_COLUMNS[:7], "ret", "adj_close").sort("date", "symbol")
+    return (
+        bars.sort("symbol", "date")
+        .with_columns(ret)
+        .select(*BAR_COLUMNS[:7], "ret", "adj_close")
+        .sort("date", "symbol")
+    )
 
 
 def _times(name: str, factor: pl.Expr) -> pl.Expr:
@@ -265,9 +270,15 @@ def _company(
     return rows.select("date", "symbol", *PRICES, "volume", "life", "epoch", "factor", "shares"), events
 
 
-_EVENTS = {**ACTIONS, "life": pl.Int64(), "epoch": pl.Int64(), "factor": pl.Float64(), "shares": pl.Float64()}
 _EVENTS = {
-    name: _EVENTS[name] for name in ("symbol", "life", "date", "split", "dividend", "epoch", "factor", "shares")
+    "symbol": pl.String(),
+    "life": pl.Int64(),
+    "date": pl.Date(),
+    "split": pl.Float64(),
+    "dividend": pl.Float64(),
+    "epoch": pl.Int64(),
+    "factor": pl.Float64(),
+    "shares": pl.Float64(),
 }
 
 # ── made-up listings ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,44 +293,44 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
     rng = np.random.default_rng([seed, 77, number])
     role = _ROLES[number % len(_ROLES)]
     symbol = f"{role}{number // len(_ROLES)}" if number != len(_ROLES) else "BRK.B"
-    used: set[int] = set()
+    facts, low, high = _life(role, rng, sessions)
+    taken: list[int] = []
 
-    def some(low: float, high: float) -> date:
-        """A session in this part of the market's life, far from any other taken."""
+    def some() -> date:
+        """A session in this part of the market's life, not near another one taken."""
         while True:
-            index = int(rng.integers(int(low * len(sessions)), max(int(high * len(sessions)), 1)))
-            if not any(abs(index - other) <= 3 for other in used):
-                used.add(index)
+            index = int(rng.integers(int(low * len(sessions)), int(high * len(sessions))))
+            if all(abs(index - other) > 3 for other in taken):
+                taken.append(index)
                 return sessions[index]
 
     years = max(len(sessions) / 252, 1)
-    facts: dict[str, object] = {}
-    low, high = 0.03, 0.97
-    if role == "IPOX":
-        facts["first"], low = sessions[int(len(sessions) * 0.6)], 0.63
-    if role == "GONE":
-        facts["last"], high = sessions[int(len(sessions) * rng.uniform(0.6, 0.75))], 0.58
     if role == "HALT":
-        facts["halts"] = tuple(some(low, high) for _ in range(3))
-        facts["quiet"] = tuple(some(low, high) for _ in range(3))
+        facts |= {"halts": tuple(some() for _ in range(3)), "quiet": tuple(some() for _ in range(3))}
     if role == "FALL":
-        facts["crashes"] = tuple((some(low, high), float(rng.choice(_MOVES))) for _ in range(2))
-    if role == "AWAY":
-        index = int(len(sessions) * rng.uniform(0.5, 0.7))
-        facts["away"] = (sessions[index], sessions[min(index + int(rng.integers(4, 35)), len(sessions) - 2)])
-        high = 0.48
-    if role == "NEXT":
-        index = int(len(sessions) * rng.uniform(0.5, 0.6))
-        silence = min(int(rng.integers(30, 50)), len(sessions) // 8)
-        facts["away"] = (sessions[index], sessions[index + silence])
-        facts["again"] = (sessions[index + silence + 1], float(rng.choice([3.7, 0.23, 6.3])))
-        high = 0.48
+        facts["crashes"] = tuple((some(), float(rng.choice(_MOVES))) for _ in range(2))
     if role in {"SPLT", "BOTH", "IPOX"}:
-        count = max(1, round(years / 2))
-        facts["splits"] = tuple((some(low, high), float(rng.choice(_RATIOS))) for _ in range(min(count, 3)))
+        facts["splits"] = tuple((some(), float(rng.choice(_RATIOS))) for _ in range(min(max(1, round(years / 2)), 3)))
     if role == "RSPL":
-        facts["splits"] = ((some(low, high), 0.1),)
+        facts["splits"] = ((some(), 0.1),)
     if role in {"DIVD", "BOTH", "GONE", "AWAY"}:
         count = round(4 * years * (high - low))
-        facts["dividends"] = tuple((some(low, high), float(rng.uniform(0.004, 0.03))) for _ in range(count))
-    return SimListing(symbol, **facts)  # pyright: ignore[reportArgumentType]
+        facts["dividends"] = tuple((some(), float(rng.uniform(0.004, 0.03))) for _ in range(count))
+    return SimListing(symbol, **facts)  # pyright: ignore[reportArgumentType] - built for its fields
+
+
+def _life(role: str, rng: np.random.Generator, sessions: Sequence[date]) -> tuple[dict[str, object], float, float]:
+    """When a listing trades, and the part of the market's life (as shares of it) in which it may have events."""
+    count = len(sessions)
+    index = int(count * rng.uniform(0.5, 0.7))
+    if role == "IPOX":
+        return {"first": sessions[int(count * 0.6)]}, 0.63, 0.97
+    if role == "GONE":
+        return {"last": sessions[int(count * rng.uniform(0.6, 0.75))]}, 0.03, 0.58
+    if role == "AWAY":
+        return {"away": (sessions[index], sessions[index + min(int(rng.integers(4, 35)), count // 5)])}, 0.03, 0.48
+    if role == "NEXT":
+        back = index + min(int(rng.integers(30, 50)), max(count // 8, 22))
+        level = float(rng.choice([3.7, 0.23, 6.3]))
+        return {"away": (sessions[index], sessions[back - 1]), "again": (sessions[back], level)}, 0.03, 0.48
+    return {}, 0.03, 0.97

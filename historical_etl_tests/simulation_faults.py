@@ -1,9 +1,9 @@
-"""What goes wrong at a vendor, each kind a few lines: a fault is on from one day to another, and spoils answers meanwhile.
+"""What goes wrong at a vendor, each kind a few lines. A fault is on from one day to another.
 
 Faults only change what is delivered. Several may be on at once; they act in the order in which a vendor has them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -245,8 +245,10 @@ class LateRestatement(Fault):
 
 @dataclass(frozen=True)
 class Garbage(Fault):
-    """Answers whose form is wrong. With a symbol, only answers to requests that contain it, and where it can be, only
-    the rows of it."""
+    """Answers whose form is wrong.
+
+    With a symbol, only answers to requests that contain it, and where it can be, only the rows of it.
+    """
 
     kind: GarbageKind
     symbol: str | None = None
@@ -255,34 +257,46 @@ class Garbage(Fault):
         if self.symbol is not None and self.symbol not in view.request.symbols:
             return bars
         mine = pl.lit(value=True) if self.symbol is None else pl.col("symbol") == self.symbol
-        match self.kind:
-            case "html":
-                return pl.DataFrame({"<!DOCTYPE html>": ["<html><body>Service unavailable</body></html>"]})
-            case "strings":
-                return bars.with_columns(pl.col("close").cast(pl.String) + " USD")
-            case "instants":  # four in the afternoon: which day that is depends on who asks
-                instant = pl.col("date").cast(pl.Datetime("us")) + timedelta(hours=16)
-                return bars.with_columns(instant.dt.replace_time_zone("America/New_York").alias("date"))
-            case "midnights":
-                day = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("America/New_York")
-                return bars.with_columns(day.alias("date"))
-            case "reordered":
-                return bars.select(sorted(bars.columns, reverse=True)).reverse()
-            case "lower_case":
-                padded = pl.format(" {} ", pl.col("symbol").str.to_lowercase())
-                return bars.with_columns(pl.when(mine).then(padded).otherwise("symbol").alias("symbol"))
-            case "unasked":
-                stranger = bars.head(3).with_columns(pl.lit("WHO").alias("symbol"))
-                old = bars.head(2).with_columns(pl.lit(date(1999, 1, 4)).alias("date"))
-                return pl.concat([bars, stranger, old])
-            case "tenfold":
-                return pl.concat([bars, *[bars.filter(mine)] * 9])
-            case "nan" | "infinite":
-                value = float("nan" if self.kind == "nan" else "inf")
-                return bars.with_columns(pl.when(mine).then(value).otherwise("close").alias("close"))
-            case "integers":
-                return bars.with_columns(pl.col("volume").cast(pl.Int64))
-            case "extra_columns":
-                return bars.with_columns(pl.lit("x").alias("currency"), pl.lit(0.5).alias("ret"))
-            case "categorical":
-                return bars.with_columns(pl.col("symbol").cast(pl.Categorical))
+        return _SPOILT[self.kind](bars, mine)
+
+
+def _dated(bars: pl.DataFrame, hour: int) -> pl.DataFrame:
+    instant = pl.col("date").cast(pl.Datetime("us")) + timedelta(hours=hour)
+    return bars.with_columns(instant.dt.replace_time_zone("America/New_York").alias("date"))
+
+
+def _closing(bars: pl.DataFrame, mine: pl.Expr, value: float) -> pl.DataFrame:
+    return bars.with_columns(pl.when(mine).then(value).otherwise("close").alias("close"))
+
+
+def _in_lower_case(bars: pl.DataFrame, mine: pl.Expr) -> pl.DataFrame:
+    padded = pl.format(" {} ", pl.col("symbol").str.to_lowercase())
+    return bars.with_columns(pl.when(mine).then(padded).otherwise("symbol").alias("symbol"))
+
+
+def _with_strangers(bars: pl.DataFrame, _: pl.Expr) -> pl.DataFrame:
+    stranger = bars.head(3).with_columns(pl.lit("WHO").alias("symbol"))
+    return pl.concat([bars, stranger, bars.head(2).with_columns(pl.lit(date(1999, 1, 4)).alias("date"))])
+
+
+def _as_integers(bars: pl.DataFrame, _: pl.Expr) -> pl.DataFrame:
+    whole = (bars["volume"] % 1 == 0).all()  # volumes that a split has adjusted may not be
+    return bars.with_columns(pl.col("volume").cast(pl.Int64)) if whole else bars
+
+
+_PAGE = pl.DataFrame({"<!DOCTYPE html>": ["<html><body>Service unavailable</body></html>"]})
+_SPOILT: Mapping[GarbageKind, Callable[[pl.DataFrame, pl.Expr], pl.DataFrame]] = {
+    "html": lambda _, __: _PAGE,
+    "strings": lambda bars, _: bars.with_columns(pl.col("close").cast(pl.String) + " USD"),
+    "instants": lambda bars, _: _dated(bars, 16),  # which day that is depends on who asks
+    "midnights": lambda bars, _: _dated(bars, 0),
+    "reordered": lambda bars, _: bars.select(sorted(bars.columns, reverse=True)).reverse(),
+    "lower_case": _in_lower_case,
+    "unasked": _with_strangers,
+    "tenfold": lambda bars, mine: pl.concat([bars, *[bars.filter(mine)] * 9]),
+    "nan": lambda bars, mine: _closing(bars, mine, float("nan")),
+    "infinite": lambda bars, mine: _closing(bars, mine, float("inf")),
+    "integers": _as_integers,
+    "extra_columns": lambda bars, _: bars.with_columns(pl.lit("x").alias("currency"), pl.lit(0.5).alias("ret")),
+    "categorical": lambda bars, _: bars.with_columns(pl.col("symbol").cast(pl.Categorical)),
+}

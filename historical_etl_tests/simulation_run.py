@@ -212,7 +212,8 @@ def lost_for_long(vendor: SimVendor, sessions: int = 5) -> set[tuple[date, str]]
     return {
         (day, symbol)
         for fault in vendor.faults
-        if isinstance(fault, LostDays) and len([d for d in market.sessions if fault.start <= d < fault.until]) >= sessions
+        if isinstance(fault, LostDays)
+        and len([d for d in market.sessions if fault.start <= d < fault.until]) >= sessions
         for day in fault.sessions
         for symbol in ([fault.symbol] if fault.symbol else market.names)
     }
@@ -221,9 +222,9 @@ def lost_for_long(vendor: SimVendor, sessions: int = 5) -> set[tuple[date, str]]
 def whole_life(
     seed: int, symbols: int = 20, sessions: int = 260, *, style: Style = "raw", rounds: int = 1, filled: float = 0.25
 ) -> str:
-    """One market with every fault: a share of it backfilled, then to the quiet end day by day; fails if anything is wrong.
+    """One market with every fault: a share of it backfilled, then day by day to the quiet end.
 
-    Returns a line about it.
+    Fails if anything is wrong. Returns a line about it.
     """
     first = date(2009, 1, 5)
     last = get_calendar("XNYS").between(first, date.max)[sessions - 1]
@@ -259,7 +260,7 @@ def conclude(life: Life) -> str:
 
 
 def leaves_no_trace(life: Life, other: Path) -> bool:
-    """Whether every bar came in the end; then fail unless the files are, to the byte, those of a backfill on the last day."""
+    """Whether every bar came in the end; if so, fail unless the files are those of one backfill, to the byte."""
     market, vendor = life.vendor.market, life.vendor
     if life.etl.scan().select(pl.len()).collect().item() != market.table.height:
         return False

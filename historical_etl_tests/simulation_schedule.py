@@ -90,40 +90,37 @@ def _of_symbols(draw: _Draw) -> Iterator[Fault]:
         del end
         return abs(draw.market.moves(symbol).get(day(begin), 1.0)) < _SMALL
 
-    if found := draw.grave(9):
-        symbol, begin, end = found
-        lost = tuple(day(i) for i in range(begin, draw.rng.randint(begin, end - 1) + 1))
-        yield LostDays(symbol, lost, start=day(begin), until=day(end))
-    for column, factor in (("volume", 0.73), ("close", 1.013), ("high", 1.01)):
-        if found := draw.grave(_REACH):
-            symbol, begin, end = found
-            yield LateCorrection(symbol, day(begin), column, factor, start=day(begin), until=day(end))
-    for kind in (Pence, WrongSplit):
-        if found := draw.grave(12, calm):
-            symbol, begin, end = found
-            yield kind(symbol, day(begin), start=day(begin), until=day(end))
-    if found := draw.grave(5, calm):
-        symbol, begin, end = found
-        yield Pence(symbol, day(begin - draw.rng.randint(1, 4)), start=day(begin), until=day(end))
-    for longest in (2, 30):
-        if found := draw.grave(longest):
-            symbol, begin, end = found
-            yield NotFound(symbol, start=day(begin), until=day(end))
-    if found := draw.grave(6):
-        symbol, begin, end = found
-        yield ContradictoryDuplicate(symbol, day(begin), start=day(begin), until=day(end))
-    for column, value in (("high", 0.001), ("close", float("nan")), ("low", -3.0), ("volume", None)):
-        if found := draw.grave(5):
-            symbol, begin, end = found
-            yield ImpossibleRows(symbol, day(begin), column, value, start=day(begin), until=day(end))
-    if found := draw.grave(8):
-        symbol, begin, end = found
-        saturday = _weekend(day(begin))
-        yield PhantomDays(symbol, (saturday,), start=day(begin), until=day(end))
-    for kind in ("nan", "infinite", "tenfold", "lower_case"):
-        if found := draw.grave(2):
-            symbol, begin, end = found
-            yield Garbage(kind, symbol, start=day(begin), until=day(end))
+    def lost(begin: int, end: int) -> tuple[date, ...]:
+        return tuple(day(i) for i in range(begin, draw.rng.randint(begin, end - 1) + 1))
+
+    # How long at most, and the fault of a symbol from one session to another.
+    grave: list[tuple[int, Callable[[str, int, int], Fault]]] = [
+        (9, lambda s, b, e: LostDays(s, lost(b, e), start=day(b), until=day(e))),
+        (_REACH, lambda s, b, e: LateCorrection(s, day(b), "volume", 0.73, start=day(b), until=day(e))),
+        (_REACH, lambda s, b, e: LateCorrection(s, day(b), "close", 1.013, start=day(b), until=day(e))),
+        (_REACH, lambda s, b, e: LateCorrection(s, day(b), "high", 1.01, start=day(b), until=day(e))),
+        (2, lambda s, b, e: NotFound(s, start=day(b), until=day(e))),
+        (30, lambda s, b, e: NotFound(s, start=day(b), until=day(e))),
+        (6, lambda s, b, e: ContradictoryDuplicate(s, day(b), start=day(b), until=day(e))),
+        (5, lambda s, b, e: ImpossibleRows(s, day(b), "high", 0.001, start=day(b), until=day(e))),
+        (5, lambda s, b, e: ImpossibleRows(s, day(b), "close", float("nan"), start=day(b), until=day(e))),
+        (5, lambda s, b, e: ImpossibleRows(s, day(b), "low", -3.0, start=day(b), until=day(e))),
+        (5, lambda s, b, e: ImpossibleRows(s, day(b), "volume", None, start=day(b), until=day(e))),
+        (8, lambda s, b, e: PhantomDays(s, (_weekend(day(b)),), start=day(b), until=day(e))),
+        (2, lambda s, b, e: Garbage("nan", s, start=day(b), until=day(e))),
+        (2, lambda s, b, e: Garbage("infinite", s, start=day(b), until=day(e))),
+        (2, lambda s, b, e: Garbage("tenfold", s, start=day(b), until=day(e))),
+        (2, lambda s, b, e: Garbage("lower_case", s, start=day(b), until=day(e))),
+    ]
+    of_levels: list[tuple[int, Callable[[str, int, int], Fault]]] = [
+        (12, lambda s, b, e: Pence(s, day(b), start=day(b), until=day(e))),
+        (12, lambda s, b, e: WrongSplit(s, day(b), start=day(b), until=day(e))),
+        (5, lambda s, b, e: Pence(s, day(b - draw.rng.randint(1, 4)), start=day(b), until=day(e))),
+    ]
+    for fits, faults in ((calm, of_levels), (None, grave)):
+        for longest, fault in faults:
+            if found := draw.grave(longest, fits):
+                yield fault(*found)
     begin, end = draw.window(10)
     yield OpenBar(draw.rng.choice(draw.market.names), start=day(begin), until=day(end))
 

@@ -1,4 +1,4 @@
-"""The vendor of a simulated market: a full source whose day the test sets, with the faults of that day; and a plain one."""
+"""The vendor of a simulated market: a full source whose day the test sets, with the faults of that day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.etl.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, span
 from historical_etl.models import Outcome
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
@@ -21,7 +22,6 @@ from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 __all__ = ["CONFIRMED", "ENDED", "LIVE", "OPEN", "WAIVED", "Account", "Patience", "Traded", "Visit", "settle"]
 
 OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
-_GAP_FACTS: Final = ("status", "why", "attempts", "asked", "due", "reason", "by", "version", "committed_at")
 #: The source answered, so that what is missing was really asked for.
 _ANSWERS: Final = (Outcome.OK.value, Outcome.EMPTY.value, Outcome.NOT_FOUND.value)
 _WHY: Final = {
@@ -44,8 +44,8 @@ class Patience:
     """How long to ask for what does not come.
 
     Attributes:
-        confirm_runs: after so many sessions' runs without a bar a gap is confirmed, and a silent symbol has ended. Until
-            then every run asks; after that the pauses grow: 1, 2, 4, … sessions.
+        confirm_runs: after so many sessions' runs without a bar a gap is confirmed, and a silent symbol has ended.
+            Until then every run asks; after that the pauses grow: 1, 2, 4, … sessions.
         ended_after: with so many sessions missing at its end a symbol has ended.
         max_pause: the longest pause between two attempts, in sessions.
     """
@@ -99,8 +99,8 @@ class Account:
 
     def remembering(self, gaps: pl.DataFrame, symbols: pl.DataFrame, calendar: SessionCalendar) -> "Account":
         """This account, with what an older one knew of the sessions that are still missing, and of the symbols."""
-        now = _explode(self.gaps, calendar).select("symbol", "position", "date")
-        old = _explode(gaps, calendar)
+        now = exploded(self.gaps, calendar).select("symbol", "position", "date")
+        old = exploded(gaps, calendar)
         inside = now.join(old, on=("symbol", "position"), how="left", suffix="_0")
         new = pl.col("status").is_null()
         days = inside.with_columns(
@@ -110,22 +110,22 @@ class Account:
         )
         lasts = self.symbols.select("symbol", "last_session")
         trailing = old.join(lasts, on="symbol").filter(pl.col("date") > pl.col("last_session")).select(old.columns)
-        ranges = _as_ranges(pl.concat([days.select(old.columns), trailing]).unique(["symbol", "position"]), calendar)
+        ranges = as_ranges(pl.concat([days.select(old.columns), trailing]).unique(["symbol", "position"]), calendar)
         facts = [name for name in symbols.columns if name not in ("symbol", "first_session", "last_session")]
         known = self.symbols.join(symbols.select("symbol", *facts), on="symbol", how="left", suffix="_0")
         merged = known.with_columns(pl.coalesce(f"{name}_0", name).alias(name) for name in facts)
-        return Account(_with_cursors(merged, ranges, calendar), _sorted(ranges))
+        return Account(_with_cursors(merged, ranges, calendar), in_order(ranges))
 
     def waive(self, symbol: str, sessions: pl.Series, reason: str, by: str, calendar: SessionCalendar) -> "Account":
         """Accept that some missing sessions of a symbol stay missing; sessions that are not open gaps are ignored."""
         mine = pl.col("symbol") == symbol
-        days = _explode(self.gaps.filter(mine), calendar)
+        days = exploded(self.gaps.filter(mine), calendar)
         here = pl.col("status").is_in([OPEN, CONFIRMED]) & pl.col("date").is_in(sessions.implode())
         decision = {"status": WAIVED, "reason": reason, "by": by}
         days = days.with_columns(
             pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in decision.items()
         )
-        gaps = _sorted(pl.concat([self.gaps.filter(~mine), _as_ranges(days, calendar)]))
+        gaps = in_order(pl.concat([self.gaps.filter(~mine), as_ranges(days, calendar)]))
         touched = _with_cursors(self.symbols.filter(mine), gaps.filter(mine), calendar)
         return Account(pl.concat([self.symbols.filter(~mine), touched]).sort("symbol"), gaps)
 
@@ -145,19 +145,19 @@ def settle(
     lives = _lives(account.symbols, visit, calendar)
     touched = lives.get_column("symbol").implode()
     mine = pl.col("symbol").is_in(touched)
-    old = _explode(account.gaps.filter(mine), calendar)
+    old = exploded(account.gaps.filter(mine), calendar)
     stored = visit.stored.select("symbol", calendar.positions(pl.col("date")).alias("position"))
     missing = _missing(lives, old, stored, visit, calendar)
-    closed = old.join(_of_symbols(stored, old), on=("symbol", "position"), how="semi") if old.height else old
+    closed = old.join(of_symbols(stored, old), on=("symbol", "position"), how="semi") if old.height else old
     settled = _attempted(missing, lives, visit, calendar, patience)
     settled = _confirmed(settled, lives, calendar, patience, traded)
     settled = _ended(settled, lives, patience)
-    gaps = _as_ranges(settled, calendar)
+    gaps = as_ranges(settled, calendar)
     symbols = _with_status(lives, settled, calendar)
     symbols = _with_cursors(symbols, gaps, calendar)
     untouched = account.symbols.filter(~pl.col("symbol").is_in(touched))
     after = Account(
-        pl.concat([untouched, symbols]).sort("symbol"), _sorted(pl.concat([account.gaps.filter(~mine), gaps]))
+        pl.concat([untouched, symbols]).sort("symbol"), in_order(pl.concat([account.gaps.filter(~mine), gaps]))
     )
     return after, _closed(closed, visit, calendar)
 
@@ -180,7 +180,9 @@ def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl
         pl.col("outcome").alias("outcome_0"),
     )
     return (
-        visit.asked.with_columns(calendar.positions(pl.col(name)).alias(name) for name in ("start", "end", "expected_from"))
+        visit.asked.with_columns(
+            calendar.positions(pl.col(name)).alias(name) for name in ("start", "end", "expected_from")
+        )
         .join(bounds, on="symbol", how="left")
         .join(before, on="symbol", how="left")
         .with_columns(
@@ -198,16 +200,16 @@ def _missing(
     """Every missing session of the touched symbols, with what is known of it; new ones without."""
     ranges = pl.concat(
         [
-            _range(lives, pl.col("last_0") + 1, pl.col("came_first") - 1),
-            _range(lives, pl.col("came_last") + 1, pl.col("first_0") - 1),
-            _range(lives, pl.col("last") + 1, pl.col("through")),
-            _range(lives, pl.max_horizontal("start", "expected_from"), pl.col("first") - 1, "expected_from"),
+            span(lives, pl.col("last_0") + 1, pl.col("came_first") - 1),
+            span(lives, pl.col("came_last") + 1, pl.col("first_0") - 1),
+            span(lives, pl.col("last") + 1, pl.col("through")),
+            span(lives, pl.max_horizontal("start", "expected_from"), pl.col("first") - 1, "expected_from"),
         ]
     )
     before = stored.with_columns(pl.col("position").shift(1).alias("before"))
     same = pl.col("symbol") == pl.col("symbol").shift(1)
     inner = before.filter(same & (pl.col("position") - pl.col("before") > 1))
-    inside = _days(_range(inner, pl.col("before") + 1, pl.col("position") - 1))
+    inside = days_of(span(inner, pl.col("before") + 1, pl.col("position") - 1))
     if inside.height:
         # Between two rows that came there may be rows that are stored.
         known = inside.join(lives.select("symbol", "first_0", "last_0"), on="symbol", how="left")
@@ -216,10 +218,10 @@ def _missing(
         still = known.filter(present).join(old, on=("symbol", "position"), how="semi").select("symbol", "position")
         inside = pl.concat([unknown, still])
     dropped = visit.dropped.select("symbol", calendar.positions(pl.col("date")).alias("position"))
-    new = pl.concat([_days(ranges), inside, dropped]).unique()
+    new = pl.concat([days_of(ranges), inside, dropped]).unique()
     both = pl.concat([old.select("symbol", "position"), new]).unique()
     if both.height:
-        both = both.join(_of_symbols(stored, both), on=("symbol", "position"), how="anti")
+        both = both.join(of_symbols(stored, both), on=("symbol", "position"), how="anti")
     return both.join(old, on=("symbol", "position"), how="left").sort("symbol", "position")
 
 
@@ -279,15 +281,19 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.Da
         ((pl.col("position") > pl.col("last")) & pl.col("status").is_in([OPEN, ENDED])).alias("trailing")
     )
     trailing = pl.col("trailing")
-    silent = after_last.filter(trailing).group_by("symbol").agg(
-        pl.col("attempts").max().alias("most"),
-        pl.col("asked").max().alias("last_asked"),
-        pl.col("due").max().alias("next_due"),
-        pl.col("version").min().alias("since"),
-        pl.col("committed_at").min().alias("since_at"),
-        pl.col("outcome").first().alias("came"),
-        (pl.col("status") == ENDED).any().alias("was_ended"),
-        pl.len().alias("run"),
+    silent = (
+        after_last.filter(trailing)
+        .group_by("symbol")
+        .agg(
+            pl.col("attempts").max().alias("most"),
+            pl.col("asked").max().alias("last_asked"),
+            pl.col("due").max().alias("next_due"),
+            pl.col("version").min().alias("since"),
+            pl.col("committed_at").min().alias("since_at"),
+            pl.col("outcome").first().alias("came"),
+            (pl.col("status") == ENDED).any().alias("was_ended"),
+            pl.len().alias("run"),
+        )
     )
     long = (pl.col("run") > patience.ended_after) & pl.col("came").is_in(_ANSWERS)
     done = silent.filter(pl.col("was_ended") | (pl.col("most") >= patience.confirm_runs) | long)
@@ -305,7 +311,9 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.Da
         "why": pl.lit("no bar since; it counts as ended"),
     }
     return (
-        joined.with_columns(pl.when(over).then(value).otherwise(pl.col(name)).alias(name) for name, value in changes.items())
+        joined.with_columns(
+            pl.when(over).then(value).otherwise(pl.col(name)).alias(name) for name, value in changes.items()
+        )
         .select(gaps.columns)
         .sort("symbol", "position")
     )
@@ -356,70 +364,14 @@ def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCa
     )
     return (
         symbols.join(first_open, on="symbol", how="left")
-        .with_columns(
-            pl.min_horizontal(calendar.dates(pl.col("hole") - 1), "last_session").alias("contiguous_through")
-        )
+        .with_columns(pl.min_horizontal(calendar.dates(pl.col("hole") - 1), "last_session").alias("contiguous_through"))
         .drop("hole")
         .select(list(SCHEMAS["symbols"]))
     )
 
 
 def _closed(days: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl.DataFrame:
-    ranges = _as_ranges(days.with_columns(pl.lit(FILLED).alias("status")), calendar)
+    ranges = as_ranges(days.with_columns(pl.lit(FILLED).alias("status")), calendar)
     return ranges.with_columns(
         pl.lit(visit.version, pl.Int64).alias("closed_version"), pl.lit(visit.at).alias("closed_at")
     )
-
-
-def _of_symbols(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """The few rows of `rows` that a join with `others` can need: hashing a whole year is slow."""
-    return rows.filter(pl.col("symbol").is_in(others.get_column("symbol").unique().implode()))
-
-
-def _range(frame: pl.DataFrame, low: pl.Expr, high: pl.Expr, needs: str | None = None) -> pl.DataFrame:
-    """(symbol, low, high) where there is at least one session between, both included; nulls give none."""
-    ranges = frame.select("symbol", low.alias("low"), high.alias("high"), *([needs] if needs else []))
-    if needs:
-        ranges = ranges.filter(pl.col(needs).is_not_null()).drop(needs)
-    return ranges.filter(pl.col("low") <= pl.col("high"))
-
-
-def _days(ranges: pl.DataFrame) -> pl.DataFrame:
-    days = pl.int_ranges("low", pl.col("high") + 1).alias("position")
-    return ranges.select("symbol", days).explode("position").drop_nulls("position")
-
-
-def _explode(gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
-    """Ranges as single sessions: symbol, position, date, and the facts of the range."""
-    low, high = calendar.positions(pl.col("first_session")), calendar.positions(pl.col("last_session"))
-    days = gaps.select("symbol", pl.int_ranges(low, high + 1).alias("position"), *_GAP_FACTS).explode("position")
-    return days.drop_nulls("position").with_columns(calendar.dates(pl.col("position")).alias("date"))
-
-
-def _as_ranges(days: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
-    """Single sessions as ranges of neighbours about which the same is known."""
-    ordered = days.sort("symbol", "position")
-    keys = ("symbol", *_GAP_FACTS)
-    breaks = pl.any_horizontal(
-        pl.col("position") != pl.col("position").shift(1) + 1,
-        *(pl.col(key).ne_missing(pl.col(key).shift(1)) for key in keys),
-    )
-    return (
-        ordered.with_columns(breaks.fill_null(value=True).cum_sum().alias("run"))
-        .group_by("run", maintain_order=True)
-        .agg(
-            pl.col("position").min().alias("low"),
-            pl.col("position").max().alias("high"),
-            *(pl.col(key).first() for key in keys),
-        )
-        .with_columns(
-            calendar.dates(pl.col("low")).alias("first_session"),
-            calendar.dates(pl.col("high")).alias("last_session"),
-            (pl.col("high") - pl.col("low") + 1).cast(pl.Int64).alias("sessions"),
-        )
-        .select(pl.col(name).cast(dtype) for name, dtype in SCHEMAS["open_gaps"].items())
-    )
-
-
-def _sorted(gaps: pl.DataFrame) -> pl.DataFrame:
-    return gaps.sort("symbol", "first_session")

@@ -94,7 +94,10 @@ def _split(move: pl.Expr) -> pl.Expr:
 
 
 def merged_actions(
-    stored: pl.DataFrame, given: pl.DataFrame | None, asked: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.DataFrame]]
+    stored: pl.DataFrame,
+    given: pl.DataFrame | None,
+    asked: pl.DataFrame,
+    implied: Sequence[tuple[pl.DataFrame, pl.DataFrame]],
 ) -> pl.DataFrame:
     """The ledger `actions` after a commit.
 
@@ -106,7 +109,9 @@ def merged_actions(
     """
     if given is not None:
         known = _outside(stored, asked)
-        new = given.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(inferred=pl.lit(value=False))
+        new = given.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(
+            inferred=pl.lit(value=False)
+        )
     else:
         told = stored.filter(~pl.col("inferred"))
         guesses = stored.filter("inferred")
@@ -142,11 +147,16 @@ def adjusted(rows: pl.LazyFrame, actions: pl.DataFrame, history: pl.LazyFrame, a
     if adjust == "splits":
         return by_splits
     by_actions = _scaled(by_splits, _later_dividends(actions, history), pl.col("later"), pl.lit(1.0))
-    factor = rows.select(*ORDER, (pl.col("adj_close") / pl.col("close")).alias("factor"), *(pl.col(p).alias(f"{p}_s") for p in _PRICES))
+    factor = rows.select(
+        *ORDER, (pl.col("adj_close") / pl.col("close")).alias("factor"), *(pl.col(p).alias(f"{p}_s") for p in _PRICES)
+    )
     return (
         by_actions.join(factor, on=ORDER, how="left", maintain_order="left")
         .with_columns(
-            pl.when(pl.col("factor").is_not_null()).then(pl.col(f"{price}_s") * pl.col("factor")).otherwise(price).alias(price)
+            pl.when(pl.col("factor").is_not_null())
+            .then(pl.col(f"{price}_s") * pl.col("factor"))
+            .otherwise(price)
+            .alias(price)
             for price in _PRICES
         )
         .select(rows.collect_schema().names())
@@ -158,7 +168,14 @@ def _scaled(rows: pl.LazyFrame, later: pl.LazyFrame, prices: pl.Expr, volume: pl
     names = rows.collect_schema().names()
     return (
         rows.sort("date")
-        .join_asof(later.sort("date"), on="date", by="symbol", strategy="forward", allow_exact_matches=False, check_sortedness=False)
+        .join_asof(
+            later.sort("date"),
+            on="date",
+            by="symbol",
+            strategy="forward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
         .with_columns(pl.col("later").fill_null(1.0))
         .with_columns(
             *(pl.col(price) * prices for price in _PRICES),
@@ -179,4 +196,8 @@ def _later_dividends(actions: pl.DataFrame, history: pl.LazyFrame) -> pl.LazyFra
 
 
 def _from_each_on(factors: pl.LazyFrame) -> pl.LazyFrame:
-    return factors.sort(ORDER).with_columns(pl.col("factor").cum_prod(reverse=True).over("symbol").alias("later")).drop("factor")
+    return (
+        factors.sort(ORDER)
+        .with_columns(pl.col("factor").cum_prod(reverse=True).over("symbol").alias("later"))
+        .drop("factor")
+    )

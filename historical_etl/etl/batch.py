@@ -79,6 +79,10 @@ class Batch:
             actions=pl.concat(frames).unique(maintain_order=True) if frames else None,
         )
 
+    def with_rows(self, rows: pl.DataFrame) -> Self:
+        """The batch with more rows to store."""
+        return replace(self, rows=ordered(pl.concat([self.rows, rows]))) if rows.height else self
+
     def with_context(self, rows: pl.DataFrame) -> Self:
         """The batch with more rows to hold against what is stored."""
         return replace(self, context=ordered(pl.concat([self.context, rows])))

@@ -1,4 +1,4 @@
-"""What a person decides: to accept what is held, or to let sessions stay missing. Recorded in the ledgers, by a commit."""
+"""What a person decides: to accept what is held, or to let sessions stay missing. A commit records it."""
 
 import polars as pl
 

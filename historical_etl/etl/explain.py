@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.merge import COMPARED
+from historical_etl.etl.differences import COMPARED
 from historical_etl.models import SyncManifest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
@@ -27,7 +27,18 @@ STORY: Final = pl.Schema(
     }
 )
 #: In which order events of one version happened.
-_ORDER: Final = ("refused", "held", "gap", "waived", "accepted", "released", "filled", "stored", "corrected", "restated")
+_ORDER: Final = (
+    "refused",
+    "held",
+    "gap",
+    "waived",
+    "accepted",
+    "released",
+    "filled",
+    "stored",
+    "corrected",
+    "restated",
+)
 
 _Event = dict[str, Any]  # a row of a ledger: typed by its schema
 _Values = Mapping[str, float | None]

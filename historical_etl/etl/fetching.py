@@ -131,7 +131,9 @@ def _conform_actions(actions: pl.DataFrame | None, where: str) -> pl.DataFrame |
     if actions is None:
         return None
     try:
-        return actions.select(pl.col(name).cast(dtype) for name, dtype in ACTIONS.items()).drop_nulls(["symbol", "date"])
+        return actions.select(pl.col(name).cast(dtype) for name, dtype in ACTIONS.items()).drop_nulls(
+            ["symbol", "date"]
+        )
     except pl.exceptions.PolarsError as error:
         raise SchemaDriftError(
             f"The corporate actions of {where} are not readable: {error}"[:300],

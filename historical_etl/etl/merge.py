@@ -6,7 +6,7 @@ new rows keeps its values; only keys that are named are removed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
@@ -14,16 +14,15 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError
 from historical_etl.etl.actions import inferred
+from historical_etl.etl.differences import Differences
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered, symbols_in
+from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
 
-__all__ = ["COMPARED", "Gate", "MergedYear", "StoredYears", "merge_years"]
+__all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
 
-#: What new rows may change: all but the keys and `ret`, which follows from the others.
-COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
 #: The most rows of several months that are merged at once.
@@ -41,10 +40,7 @@ class MergedYear:
         symbols: the number of distinct symbols in it.
         first: its first session.
         last: its last session.
-        changed: stored rows that new rows change, `ret` aside: the key, the old values, and the new ones as `*_new`.
-        added: (symbol, date) of new rows that were not stored.
-        removed: stored rows that were dropped.
-        implied: events that the prices of the visited months imply, and the spans that were looked at.
+        differences: what the new rows did to the stored ones.
     """
 
     year: int
@@ -52,10 +48,7 @@ class MergedYear:
     symbols: int
     first: date
     last: date
-    changed: pl.DataFrame
-    added: pl.DataFrame
-    removed: pl.DataFrame
-    implied: list[tuple[pl.DataFrame, pl.DataFrame]]
+    differences: Differences
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,6 @@ class _Merge:
         self._gate = gate
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
-        self._implied: list[tuple[pl.DataFrame, pl.DataFrame]] = []
 
     def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
@@ -129,32 +121,19 @@ class _Merge:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         fresh: list[pl.Series] = []
-        changed: list[pl.DataFrame] = []
-        added: list[pl.DataFrame] = []
-        removed = [new.clear()]
-        self._implied = []
+        parts: list[Differences] = []
         for months, rows in _stretches(new, dropped, blocks, heirs):
             if rows is None and self._unsettled.is_empty():
                 continue
             olds = {month: blocks[month].read() for month in months if month in blocks}
             old = ordered(pl.concat(olds.values())) if olds else None
-            merged = self._stretch(date(year, months[0], 1), old, rows, dropped)
-            if rows is not None:
-                differing, unmet = _against(old, rows)
-                changed.append(differing)
-                added.append(unmet)
-            if old is not None and dropped.height:
-                removed.append(old.join(dropped, on=ORDER, how="semi"))
-            if old is not None and merged.equals(old):
-                continue
-            self._gate(merged, year)
-            for month, part in _by_month(merged, months):
-                if part.is_empty():
-                    blocks.pop(month, None)
-                elif month not in olds or not part.equals(olds[month]):
-                    blocks[month] = encode_block(part)
-                    fresh.append(_new_symbols(olds.get(month), part))
-        if not fresh and not added:
+            merged, implied = self._stretch(date(year, months[0], 1), old, rows, dropped)
+            difference = Differences.between(old, new.clear() if rows is None else rows, dropped)
+            parts.append(replace(difference, implied=(implied,)))
+            if old is None or not merged.equals(old):
+                self._gate(merged, year)
+                fresh += _replace_blocks(blocks, olds, merged, months)
+        if not fresh and new.is_empty() and dropped.is_empty():
             return None
         in_order = [block for _, block in sorted(blocks.items())]
         if not in_order:
@@ -169,25 +148,21 @@ class _Merge:
             symbols=self._count_symbols(year, fresh) if dropped.is_empty() else _distinct_symbols(in_order),
             first=in_order[0].first,
             last=in_order[-1].last,
-            changed=pl.concat(changed) if changed else _against(None, new.clear())[0],
-            added=pl.concat(added) if added else new.clear().select(ORDER),
-            removed=pl.concat(removed),
-            implied=self._implied,
+            differences=Differences.of_all(parts),
         )
 
     def _stretch(
         self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None, dropped: pl.DataFrame
-    ) -> pl.DataFrame:
+    ) -> tuple[pl.DataFrame, tuple[pl.DataFrame, pl.DataFrame]]:
         left = old if old is None or dropped.is_empty() else old.join(dropped, on=ORDER, how="anti")
         merged = _upsert(left, rows)
         before = self._predecessors(first_day, old, merged)
         merged = with_returns(merged, before, old)
-        self._implied.append(inferred(merged, before))
         tails = last_rows(merged)
         settled = self._unsettled.join(tails, on="symbol", how="anti")
         moved = tails if old is None else tails.join(last_rows(old), on=PRICES, how="anti", nulls_equal=True)
         self._unsettled = pl.concat([settled, moved])
-        return merged
+        return merged, inferred(merged, before)
 
     def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
         """The row before a stretch, for symbols whose first `ret` in it is new, or may change."""
@@ -305,6 +280,20 @@ def _stretches(
     yield from finished()
 
 
+def _replace_blocks(
+    blocks: dict[int, Block], olds: Mapping[int, pl.DataFrame], merged: pl.DataFrame, months: Sequence[int]
+) -> list[pl.Series]:
+    """Put the months that changed into `blocks`; returns the symbols that are new in each of them."""
+    fresh: list[pl.Series] = []
+    for month, part in _by_month(merged, months):
+        if part.is_empty():
+            blocks.pop(month, None)
+        elif month not in olds or not part.equals(olds[month]):
+            blocks[month] = encode_block(part)
+            fresh.append(_new_symbols(olds.get(month), part))
+    return fresh
+
+
 def _by_month(rows: pl.DataFrame, months: Sequence[int]) -> Iterator[tuple[int, pl.DataFrame]]:
     if len(months) == 1:
         yield months[0], rows
@@ -322,19 +311,6 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
     both = pl.concat([old, rows]).sort(ORDER, maintain_order=True)
     superseded = pl.all_horizontal(pl.col(key) == pl.col(key).shift(-1) for key in ORDER)
     return both.filter(~superseded.fill_null(value=False))
-
-
-def _against(old: pl.DataFrame | None, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The stored rows that new ones change, old and new values side by side; and the keys that are not stored."""
-    if old is None:
-        nothing = rows.clear()
-        return nothing.join(nothing, on=ORDER, suffix="_new"), rows.select(ORDER)
-    both = old.join(rows, on=ORDER, suffix="_new")
-    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_new")) for name in COMPARED)
-    added = rows.select(ORDER)
-    if both.height < rows.height:
-        return both.filter(differs), added.join(both, on=ORDER, how="anti")
-    return both.filter(differs), added.clear()
 
 
 def _years_of(rows: pl.DataFrame) -> list[int]:

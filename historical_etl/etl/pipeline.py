@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import (
@@ -26,6 +26,7 @@ from historical_etl.etl.decisions import accept_hold, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source, in_batches
 from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
 from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.tally import Tally, YearEvent
@@ -84,6 +85,7 @@ class HistoricalETL(StoredPrices):
         changes = overrides | ({"exchange": exchange} if exchange else {})
         super().__init__(layout, manifests, (settings or load_settings()).changed(changes), clock, writer_id)
         self.source = as_source(fetcher)
+        self._progress = RunProgress(self)
         self.validator = validator or DataValidator(self.settings.exchange)
 
     @classmethod
@@ -155,7 +157,7 @@ class HistoricalETL(StoredPrices):
         request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
-        done = self._years_done(name) if resume and not rebuild else set[int]()
+        done = self._progress.years_done(name) if resume and not rebuild else set[int]()
         run = self._run("rebuild" if rebuild else "backfill", Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
         with _noting(run):
             return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
@@ -216,7 +218,7 @@ class HistoricalETL(StoredPrices):
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
         with _noting(run):
             if requests:  # else every symbol has ended, and none is due
-                run.take(requests, f"increment-{end}", self._progress_after)
+                run.take(requests, f"increment-{end}", self._progress.after)
             return self._close(run.tally, publish=publish)
 
     def accept(self, symbol: str, *, reason: str, by: str) -> ETLResult:
@@ -266,7 +268,7 @@ class HistoricalETL(StoredPrices):
             account = load_account(self.layout, transaction.base, self.calendar)
             after = account.waive(name, sessions, reason, by, self.calendar)
             waive_gaps(transaction, account, after, name, reason)
-            save_progress(self.layout, self._progress_after(self.manifest(), after))
+            save_progress(self.layout, self._progress.after(self.manifest(), after))
         self._publish_quietly(Tally(first, last))
         return account.missing() - after.missing()
 
@@ -298,8 +300,8 @@ class HistoricalETL(StoredPrices):
             tell(step)
 
             def noted(manifest: SyncManifest | None, account: Account, year: int = window.year) -> ETLProgressManifest:
-                years = self._with_years(request, windows, completed | {year}, "running")
-                return self._progress_after(manifest, account, years)
+                years = self._progress.of_years(request, windows, completed | {year}, "running")
+                return self._progress.after(manifest, account, years)
 
             parts = in_batches(symbols, self.settings.batch_symbols)
             requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
@@ -314,10 +316,14 @@ class HistoricalETL(StoredPrices):
                 if not _is_of_its_year(error):
                     break
         if not failures:
-            return self._close(tally, publish=publish, years=self._with_years(request, windows, completed, "completed"))
+            return self._close(
+                tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
+            )
         if tally.rows:
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(tally, publish=publish, years=self._with_years(request, windows, completed, "failed"))
+                self._close(
+                    tally, publish=publish, years=self._progress.of_years(request, windows, completed, "failed")
+                )
         raise _first_of(failures, completed)
 
     def _close(self, tally: Tally, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
@@ -326,7 +332,7 @@ class HistoricalETL(StoredPrices):
             with self.lock():
                 manifest = self.manifest()
                 account = load_account(self.layout, manifest, self.calendar)
-                save_progress(self.layout, self._progress_after(manifest, account, years))
+                save_progress(self.layout, self._progress.after(manifest, account, years))
         if publish:
             self._publish_quietly(tally)
         return tally.result(self.manifest())
@@ -362,48 +368,6 @@ class HistoricalETL(StoredPrices):
                 todo="name symbols, or set HISTORICAL_ETL_SYMBOLS or HISTORICAL_ETL_UNIVERSE",
             )
         return symbols
-
-    def _years_done(self, request: str) -> set[int]:
-        """Years that an interrupted run of this very request has committed."""
-        progress, manifest = self.progress(), self.manifest()
-        if progress is None or manifest is None or progress.request_hash != request or progress.status == "completed":
-            return set()
-        done = set(progress.years_completed) & {partition.year for partition in manifest.partitions}
-        if done:
-            _log.info("Resuming an interrupted run: %s are committed already", sorted(done))
-        return done
-
-    def _with_years(
-        self,
-        request: str,
-        windows: Sequence[Window],
-        completed: Collection[int],
-        status: Literal["running", "completed", "failed"],
-    ) -> ETLProgressManifest:
-        saved = self.progress() or ETLProgressManifest(last_updated=self.clock())
-        if not request:  # a single year does not end another request that can be resumed
-            return saved.model_copy(update={"last_updated": self.clock()})
-        return saved.model_copy(
-            update={
-                "last_updated": self.clock(),
-                "request_hash": request,
-                "years_completed": sorted(completed),
-                "years_remaining": [window.year for window in windows if window.year not in completed],
-                "status": status,
-            }
-        )
-
-    def _progress_after(
-        self, manifest: SyncManifest | None, account: Account, base: ETLProgressManifest | None = None
-    ) -> ETLProgressManifest:
-        saved = base or self.progress() or ETLProgressManifest(last_updated=self.clock(), status="completed")
-        return saved.model_copy(
-            update={
-                "last_updated": self.clock(),
-                "symbol_last_dates": account.cursors(),
-                "data_version": manifest.version if manifest else 0,
-            }
-        )
 
 
 def stored_through(layout: Layout) -> date | None:

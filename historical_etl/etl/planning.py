@@ -119,7 +119,9 @@ def increment_requests(
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
         groups.setdefault(min(max(start, first), end), []).append(symbol)
     return [
-        FetchRequest(part, start, end) for start, group in sorted(groups.items()) for part in in_batches(sorted(group), batch)
+        FetchRequest(part, start, end)
+        for start, group in sorted(groups.items())
+        for part in in_batches(sorted(group), batch)
     ]
 
 

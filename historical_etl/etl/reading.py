@@ -19,9 +19,9 @@ from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, get_calendar
 from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import read_ledger, read_named_ledger
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.ledgers import read_ledger, read_named_ledger
 from historical_etl.store.progress import load_progress
 from historical_etl.store.transaction import Retention, recover
 from historical_etl.symbols import normalize_symbols

@@ -12,9 +12,10 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderUnavailableError
-from historical_etl.etl.account import ENDED, Account
+from historical_etl.errors import DataQualityError, HistoricalETLError
+from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch
+from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
 from historical_etl.schema import ORDER, ordered, symbols_in
@@ -22,7 +23,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
-__all__ = ["Reconciled", "Reconciler", "Restatement", "refuse_outage"]
+__all__ = ["Base", "Reconciled", "Reconciler", "Restatement"]
 
 _log = logging.getLogger(__name__)
 _DAY: Final = timedelta(days=1)
@@ -123,6 +124,7 @@ class _Step:
         self._batch = batch
         self._base = base
         self._symbols = base.account.symbols
+        self._levels = StoredLevels(reconciler.layout, base.manifest)
         self._lives = {
             symbol: (first, last)
             for symbol, first, last in self._symbols.select("symbol", "first_session", "last_session").iter_rows()
@@ -197,9 +199,15 @@ class _Step:
             histories = self._reconciler.fetch(requests)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
-        self._batch = self._batch.without(self._moved).joined(histories, self._moved)
+        first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))
+        contradicted = self._contradicted(first, histories.rows)
+        came = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
+        alone = first.filter(pl.col("symbol").is_in(came)).join(histories.rows, on=ORDER, how="anti")
+        self._batch = self._batch.without(self._moved).joined(histories, self._moved).with_rows(alone)
         for symbol in sorted(self._moved):
-            if symbol in histories.refused:
+            if symbol in contradicted:
+                self._suspect(symbol, contradicted[symbol])
+            elif symbol in histories.refused:
                 self._suspects[symbol] = Suspicion("refused", histories.refused[symbol])
             elif histories.outcomes.get(symbol) is Outcome.OK:
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
@@ -236,7 +244,7 @@ class _Step:
 
     def _judge_history(self, symbol: str, history: pl.DataFrame) -> None:
         rebuild = symbol in self._rebuilt
-        stored = self._whole_stored(symbol)
+        stored = self._levels.whole(symbol)
         splits = {day: split for (name, day), split in self._splits().items() if name == symbol}
         verdict = judge_history(history.select(LEVELS), stored, splits)
         if verdict.kind == "corrected" and not rebuild:
@@ -252,6 +260,12 @@ class _Step:
         self._restated[symbol] = Restatement(symbol, verdict.ratio or _ratio(suspicion), verdict.close_ratio, evidence)
         if lost.height:
             self._dropped.append(lost)
+
+    def _contradicted(self, first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
+        """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
+        found = compare(first.select(LEVELS), history.select(LEVELS))
+        words = "its history contradicts the sessions that came first in the same run"
+        return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
 
     def _suspect(self, symbol: str, suspicion: Suspicion) -> None:
         if not self._let_pass(symbol, suspicion):
@@ -347,7 +361,7 @@ class _Step:
         spans = seen.group_by(pl.col("date").dt.year().alias("year")).agg(
             pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
         )
-        return self._read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
+        return self._levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
 
     def _stored_before_unmet(self) -> pl.DataFrame:
         """The nearest stored row of symbols of which nothing stored is among the dates that came."""
@@ -355,50 +369,8 @@ class _Step:
         for symbol in self._unmet():
             first, last = self._lives[symbol]
             nearest.setdefault(last if last < self._batch.requested[symbol][1] else first, []).append(symbol)
-        found = [self._read({day.year: (day, day, symbols)}) for day, symbols in nearest.items()]
+        found = [self._levels.read({day.year: (day, day, symbols)}) for day, symbols in nearest.items()]
         return pl.concat([self._stored.clear(), *found])
-
-    def _whole_stored(self, symbol: str) -> pl.DataFrame:
-        manifest = self._base.manifest
-        years = [partition.year for partition in manifest.partitions] if manifest else []
-        return self._read({year: (date.min, date.max, [symbol]) for year in years})
-
-    def _read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
-        manifest = self._base.manifest
-        frames = [self._batch.rows.clear().select(LEVELS)]
-        for year, (low, high, symbols) in spans.items():
-            partition = manifest.partition(year) if manifest else None
-            if partition is None:
-                continue
-            rows = pl.scan_parquet(self._reconciler.layout.resolve(partition.path), glob=False)
-            rows = rows.filter(pl.col("date").is_between(low, high), pl.col("symbol").is_in(symbols))
-            try:
-                frames.append(rows.select(LEVELS).collect())
-            except (OSError, pl.exceptions.PolarsError) as damage:
-                # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
-                _log.warning("The stored file of %d cannot be read to compare with: %s", year, damage)
-        return pl.concat(frames).sort(ORDER)
-
-
-def refuse_outage(batch: Batch, account: Account, start: date, end: date, max_share: float) -> None:
-    """Refuse a batch in which too many symbols came empty that should have come.
-
-    Should have come: what still trades, and what is stored inside the range that was asked for.
-
-    Raises:
-        ProviderUnavailableError: more than `max_share` of them (and more than one) did not come.
-    """
-    stored_there = (pl.col("first_session") <= end) & (pl.col("last_session") >= start)
-    expected = account.symbols.filter((pl.col("status") != ENDED) & stored_there).get_column("symbol")
-    asked = [symbol for symbol in expected if symbol in batch.outcomes]
-    silent = [s for s in asked if batch.outcomes[s] in (Outcome.EMPTY, Outcome.NOT_FOUND)]
-    if len(silent) > max(1.0, max_share * len(asked)):
-        raise ProviderUnavailableError(
-            f"{len(silent)} of {len(asked)} symbols came empty that have bars from {start} on: that is an outage, not "
-            f"{len(silent)} quiet symbols ({', '.join(silent[:5])}{', …' if len(silent) > 5 else ''}). Nothing was stored",  # noqa: PLR2004
-            where=batch.source,
-            todo="run it again later; if these symbols are really gone, raise HISTORICAL_ETL_MAX_EMPTY_SHARE once",
-        )
 
 
 def _lacks(lost: pl.DataFrame) -> str:

@@ -7,7 +7,8 @@ import polars as pl
 
 from historical_etl.etl.account import Visit
 from historical_etl.etl.actions import merged_actions
-from historical_etl.etl.merge import COMPARED, MergedYear
+from historical_etl.etl.differences import COMPARED
+from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconcile import Reconciled
 from historical_etl.quality.levels import Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
@@ -35,7 +36,7 @@ def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: V
     """One row for each cell of a stored row that changed, of symbols whose history was not replaced as a whole."""
     cells = [empty_ledger("corrections")]
     for year in years:
-        changed = year.changed.filter(~pl.col("symbol").is_in(list(restated)))
+        changed = year.differences.changed.filter(~pl.col("symbol").is_in(list(restated)))
         for name in COMPARED:
             differs = pl.col(name).ne_missing(pl.col(f"{name}_new"))
             cells.append(
@@ -54,7 +55,9 @@ def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: V
 def replaced_rows(years: Sequence[MergedYear], came: Reconciled, visit: Visit) -> pl.DataFrame:
     """The stored rows that a new history replaced with other values, or does not have."""
     mine = pl.col("symbol").is_in(list(came.restated))
-    old = [year.changed.filter(mine).select(list(SCHEMA)) for year in years] + [year.removed for year in years]
+    old = [year.differences.changed.filter(mine).select(list(SCHEMA)) for year in years] + [
+        year.differences.removed for year in years
+    ]
     rows = pl.concat([empty_ledger("replaced_rows").select(list(SCHEMA)), *old])
     return rows.with_columns(_stamp(visit)).sort("symbol", "date")
 
@@ -81,7 +84,7 @@ def restatements(came: Reconciled, years: Sequence[MergedYear], visit: Visit) ->
 
 def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
     """Which sessions of which symbols were stored for the first time: one row for each span that symbols share."""
-    keys = [year.added for year in years if year.added.height]
+    keys = [year.differences.added for year in years if year.differences.added.height]
     if not keys:
         return empty_ledger("additions")
     spans = (
@@ -109,7 +112,10 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
 
 
 def actions(
-    stored: pl.DataFrame, came: Reconciled, years: Sequence[MergedYear], split_adjusted: bool  # noqa: FBT001 - a fact of the source
+    stored: pl.DataFrame,
+    came: Reconciled,
+    years: Sequence[MergedYear],
+    split_adjusted: bool,  # noqa: FBT001 - a fact of the source
 ) -> pl.DataFrame:
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
     given = came.batch.actions
@@ -120,7 +126,7 @@ def actions(
         )
     asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols_in(came.batch.rows).sort()]
     schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
-    implied = [found for year in years for found in year.implied]
+    implied = [found for year in years for found in year.differences.implied]
     return merged_actions(stored, given, pl.DataFrame(asked, schema=schema, orient="row"), implied)
 
 

@@ -14,9 +14,10 @@ from historical_etl.etl.account import Account, Patience, Visit
 from historical_etl.etl.batch import Batch, Judge, require_rows
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.merge import Gate
+from historical_etl.etl.outage import refuse_outage
 from historical_etl.etl.planning import request_hash
 from historical_etl.etl.reading import StoredPrices
-from historical_etl.etl.reconcile import Base, Reconciled, Reconciler, refuse_outage
+from historical_etl.etl.reconcile import Base, Reconciled, Reconciler
 from historical_etl.etl.standing import ASKED, load_account
 from historical_etl.etl.tally import Tally
 from historical_etl.models import Outcome, SyncManifest
@@ -134,7 +135,7 @@ class Run:
                 update_progress=update_progress,
             )
             visit = self._visit(came, transaction)
-            commit.write(came, account, visit, self.tally, lambda status, version: self._record(status, version))
+            commit.write(came, account, visit, self.tally, self._record)
         self._rebuilt |= set(symbols_in(came.batch.rows))
         return True
 

@@ -73,5 +73,6 @@ def _stored_as_asked(rows: pl.DataFrame, manifest: SyncManifest) -> pl.DataFrame
     facts = {"outcome": Outcome.OK.value, "adjustment": manifest.adjustment, "provider": manifest.provider}
     frame = pl.DataFrame({"symbol": symbols}).with_columns(pl.lit(value).alias(name) for name, value in facts.items())
     return frame.select(
-        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name) for name, dtype in ASKED.items()
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in ASKED.items()
     )

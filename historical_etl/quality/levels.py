@@ -217,18 +217,22 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
 
     if first["date"] != shared.item(0, "date"):
         odd = off.filter(pl.any_horizontal(_is_large(name) for name in ("ratio", "close_ratio")))
-        if odd.is_empty():
-            return HistoryVerdict("corrected")
-        return suspect("level_jump", f"{evidence}; the earlier history is unchanged", first["date"])
+        words = f"{evidence}; the earlier history is unchanged"
+        return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
     if lost.len():
         words = f"{evidence}; but {lost.len()} stored session(s) did not come, {lost[0]} to {lost[-1]}"
         return suspect("incomplete_history", words)
-    explained = any(abs(max(s, 1 / s) / max(ratio, 1 / ratio) - 1) <= _NEAR_HUNDRED for s in splits.values() if s > 0)
-    if _factor(ratio) == "100" and not explained:
+    if _factor(ratio) == "100" and not _any_near(splits, ratio):
         return suspect("level_jump", f"{evidence}; no split explains a factor near 100")
     if not _is_same_security(shared):
         return suspect("other_history", f"{evidence}; its daily returns are not the stored ones")
     return HistoryVerdict("restated", evidence, ratio, first["close_ratio"])
+
+
+def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
+    """Whether a split, or its reverse, has about this ratio."""
+    size = max(ratio, 1 / ratio)
+    return any(abs(max(split, 1 / split) / size - 1) <= _NEAR_HUNDRED for split in splits.values() if split > 0)
 
 
 def _shared(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
@@ -271,7 +275,9 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
             _ratio().alias("ratio"),
             pl.col("adj_close").is_not_null().alias("adjusted"),
             known.alias("known"),
-            (known & ~pl.col("symbol").is_in(shared.implode()) & (pl.col("is_new") != pl.col("is_new_0"))).alias("unmet"),
+            (known & ~pl.col("symbol").is_in(shared.implode()) & (pl.col("is_new") != pl.col("is_new_0"))).alias(
+                "unmet"
+            ),
         )
     )
 

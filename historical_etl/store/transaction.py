@@ -29,8 +29,8 @@ from historical_etl.durable import (
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
-from historical_etl.store.ledgers import LedgerChanges, write_ledgers
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import LedgerChanges, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 

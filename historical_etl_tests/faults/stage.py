@@ -19,7 +19,7 @@ _SINCE = _SESSIONS.index(SINCE)
 
 
 def day(number: int) -> date:
-    """Sessions after `SINCE`: day(1) is the first evening after the backfill, day(13) the first session of 2013."""
+    """The session so many after `SINCE`: 1 is the first evening after the backfill, 13 the first session of 2013."""
     return _SESSIONS[_SINCE + number]
 
 
@@ -37,7 +37,7 @@ def count(etl: HistoricalETL, symbol: str) -> int:
 def of(etl: HistoricalETL, ledger: str, symbol: str) -> pl.DataFrame:
     """The rows of a ledger about one symbol; the same by SQL."""
     rows = etl.ledger(ledger).filter(pl.col("symbol") == symbol)
-    # VIEWS assert etl.query_sql(f"SELECT count(*) FROM {ledger} WHERE symbol = ?", [symbol]).item() == rows.height
+    assert etl.query_sql(f"SELECT count(*) FROM {ledger} WHERE symbol = ?", [symbol]).item() == rows.height
     return rows
 
 

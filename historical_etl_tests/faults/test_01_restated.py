@@ -162,9 +162,7 @@ def test_20_the_source_is_asked_afresh_for_a_restated_history(stage):
 
 
 @pytest.mark.parametrize("names_actions", [False, True])
-@pytest.mark.parametrize(
-    "listing", [SPLIT, SimListing("SUBJ", dividends=((EX, 0.02),))], ids=["split", "dividend"]
-)
+@pytest.mark.parametrize("listing", [SPLIT, SimListing("SUBJ", dividends=((EX, 0.02),))], ids=["split", "dividend"])
 def test_20_a_history_from_a_cache_contradicts_the_overlap_and_is_not_stored(stage, listing, names_actions):
     """The overlap says that an event was adjusted for, the whole history does not know of it."""
     stale = StaleHistory("SUBJ", start=EX, until=day(17))

@@ -223,7 +223,10 @@ def test_05_a_bar_with_volume_and_no_price_is_quarantined_with_its_reason(stage)
 def test_05_a_session_counts_only_once_it_has_closed_and_settled(stage):
     life = stage(SUBJ)
     life.vendor.today = day(1)
-    for moment, last in ((datetime(2012, 12, 13, 21, 30, tzinfo=UTC), SINCE), (datetime(2012, 12, 13, 22, tzinfo=UTC), day(1))):
+    for moment, last in (
+        (datetime(2012, 12, 13, 21, 30, tzinfo=UTC), SINCE),
+        (datetime(2012, 12, 13, 22, tzinfo=UTC), day(1)),
+    ):
         etl = store(life.etl.layout.root, life.vendor, clock=lambda moment=moment: moment)
         etl.run_incremental_etl(publish=False)
         assert standing(etl).end_date == last

@@ -5,6 +5,7 @@ More seeds: `python -m historical_etl_tests.simulation_run --seeds 500`.
 
 from datetime import date
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,8 +51,6 @@ def in_one_go(seed: int, style: Style) -> dict[str, bytes]:
 
 
 def life_of(seed: int, style: Style, root: str) -> Life:
-    from pathlib import Path
-
     market = SimMarket(seed=seed, symbols=20, first=FIRST, last=LAST)
     return Life(Path(root), SimVendor(market, style=style))
 

@@ -48,7 +48,7 @@ def test_history_is_restated_by_events_and_by_nothing_else():
 def test_the_newest_bar_is_never_adjusted_and_returns_do_not_see_events():
     last = ONE.truth(EX).row(-1, named=True)
     assert last["adj_close"] == last["close"]
-    assert with_returns(ONE.truth())["ret"].drop_nulls().abs().max() < 0.06
+    assert with_returns(ONE.truth())["ret"].drop_nulls().is_between(-0.06, 0.06).all()
 
 
 def test_a_split_adjusted_vendor_restates_all_columns():
@@ -72,7 +72,8 @@ def test_a_schedule_has_every_kind_of_fault_and_is_over_in_time():
     everything = {cls.__name__ for cls in _leaves(Fault) if cls.__module__.endswith("simulation_faults")}
     assert set().union(*map(kinds, faults)) == everything
     assert all(fault.until <= MARKET.sessions[-QUIET_END] for some in faults for fault in some)
-    assert faults[0] == random_faults(SimMarket(seed=0), 0, MARKET.sessions[150])
+    again = random_faults(SimMarket(seed=0), 0, MARKET.sessions[150])
+    assert list(map(str, faults[0])) == list(map(str, again))  # a NaN is not equal to itself
 
 
 def _leaves(cls: type) -> set[type]:
