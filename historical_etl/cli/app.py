@@ -173,12 +173,14 @@ def query(
     ] = None,
     limit: Annotated[int, typer.Option(min=0, metavar="ROWS", help="Rows of a table; 0 shows all.")] = 50,
 ) -> Command:
-    """Answer one SQL question about the views of the store. "SHOW TABLES" lists them, "DESCRIBE gaps" its columns.
+    """Answer one SQL question about the views of the store.
 
-    daily_prices: date, symbol, open, high, low, close, volume, ret, adj_close. partitions: one row for each year.
+    The views: daily_prices with the columns date, symbol, open, high, low, close, volume, ret and
+    adj_close; partitions, with a row for each year; and what happened to the data, in additions,
+    corrections, restatements, replaced_rows, rejected_rows, gaps, holds, actions, symbols and runs.
 
-    What happened to the data: additions, corrections, restatements, replaced_rows, rejected_rows, gaps, holds, actions,
-    symbols, runs. Their columns "column" and "by" need the quotes.
+    "SHOW TABLES" lists them, "DESCRIBE gaps" the columns of one; those named column and by need
+    double quotes.
     """
 
     def run(terminal: Terminal) -> int:

@@ -10,8 +10,10 @@ from rich.text import Text
 from historical_etl.cli.ledgers import Row, documents, number
 from historical_etl.cli.terminal import Terminal, cleaned, duration, size_text, some
 from historical_etl.errors import ChecksumMismatchError
+from historical_etl.etl.account import ENDED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
+from historical_etl.quality.levels import TOLERANCE
 from historical_etl.store.ledgers import empty_ledger
 
 __all__ = ["Ended"]
@@ -53,8 +55,12 @@ class Ended:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was asked for came, nothing is held, and no session of it is missing."""
-        return self.result.complete and not self.missing
+        """Whether all that was asked for came, nothing is held, and no session is missing.
+
+        Of a symbol that has ended nothing is expected.
+        """
+        came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
+        return came and not self.result.rows_rejected and not self.missing
 
     @cached_property
     def missing(self) -> int:
@@ -71,6 +77,18 @@ class Ended:
         if self.result.catalog_error:
             return _FAILED
         return 0 if self.complete else _INCOMPLETE
+
+    @cached_property
+    def _ended(self) -> set[str]:
+        """Symbols that did not come, and that count as ended."""
+        silent = [s for s, o in self.result.outcomes.items() if o in (Outcome.EMPTY, Outcome.NOT_FOUND)]
+        if not silent:
+            return set()
+        try:
+            known = self.etl.ledger("symbols")
+        except ChecksumMismatchError:  # the run itself has told of it
+            return set()
+        return set(known.filter(pl.col("symbol").is_in(silent), pl.col("status") == ENDED).get_column("symbol"))
 
     def document(self) -> dict[str, object]:
         """The run as JSON."""
@@ -127,7 +145,7 @@ class Ended:
             yield f"{program} query {_REJECTED}; correct the source, then repeat"
         if came.intersection(_AGAIN):
             yield "the same command again later: what was committed stands"
-        if not result.complete:
+        if came - {Outcome.OK} and not self.complete:
             yield "look at what did not come; correct the list of symbols or the source, then repeat"
         if self.missing:
             yield f"{program} gaps; each update asks for them again"
@@ -174,11 +192,15 @@ class Ended:
             for path in result.quarantine_paths:
                 terminal.say(f"  kept in {path}")
         for outcome, why in _WHY.items():
-            symbols = [symbol for symbol, came in result.outcomes.items() if came is outcome]
+            symbols = [s for s, came in result.outcomes.items() if came is outcome and s not in self._ended]
             if symbols:
                 terminal.warn(cleaned(f"{len(symbols):,} symbol(s) did not come, {why}: {some(symbols, _SAMPLE)}"))
                 for line in self._details(symbols):
-                    terminal.say(line)
+                    terminal.say(cleaned(line))
+        if self._ended:
+            terminal.say(
+                f"{len(self._ended):,} symbol(s) that have ended gave no rows: {some(sorted(self._ended), _SAMPLE)}"
+            )
 
     def _tell_held(self, terminal: Terminal) -> None:
         held = self._held
@@ -194,12 +216,19 @@ class Ended:
         return {symbol: why for symbol, why in self.result.held.items() if why.partition(":")[0] not in _REFUSED}
 
     def _details(self, symbols: list[str]) -> Iterator[str]:
-        for symbol in symbols[:_SAMPLE]:
+        """What is known of some symbols, once for those of which it is the same."""
+        same: dict[str, list[str]] = {}
+        for symbol in symbols:
             if detail := self.result.details.get(symbol):
-                yield f"  {symbol}: {detail}"
+                same.setdefault(detail, []).append(symbol)
+        for detail, alike in list(same.items())[:_SAMPLE]:
+            yield f"  {some(alike, _CELLS)}: {detail}"
 
 
 def _restated(row: Row) -> str:
-    ratio = f" x{row['ratio']:.6g}" if row["ratio"] is not None else ""
+    of_level, of_close = row["ratio"], row["close_ratio"]
+    ratio = f" x{of_level:.6g}" if of_level is not None else ""
+    if of_close is not None and abs(of_close - 1) > TOLERANCE:
+        ratio += f" (close x{of_close:.6g})"
     span = f"{row['first_session']} to {row['last_session']}"
     return f"{row['symbol']} restated{ratio}: {row['rows_replaced']:,} row(s) replaced, {span}"

@@ -118,6 +118,9 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
     )
     held = store.holds().filter(pl.col("symbol") == symbol).to_dicts() if day > life["contiguous_through"] else []
     for gap in gaps.to_dicts() if not held else ():
+        if gap["status"] == ENDED:
+            yield f"The last bar of {symbol} is of {life['last_session']}: it counts as ended; {happens_next(gap)}"
+            continue
         yield f"Not stored: {gap['why']}, asked for on {gap['attempts']} session(s); {happens_next(gap)}"
     if held:
         yield f"Not stored: {symbol} is held since v{held[0]['version']}, {held[0]['code']}: {held[0]['evidence']}"
@@ -142,7 +145,7 @@ def _unknown(store: StoredPrices, symbol: str) -> Iterator[str]:
 def _after_last(store: StoredPrices, life: Row, day: date) -> str:
     last = f"The last bar of {life['symbol']} is of {life['last_session']}"
     if life["status"] == ENDED:
-        return f"{last}: it counts as ended"
+        return f"{last}: it counts as ended, and was not asked for since"
     closed = store.calendar.last_closed(store.clock(), timedelta(minutes=store.settings.settle_minutes))
     if day > closed:
         return f"{last}; {day} has not closed yet, or not long enough ago to be settled"

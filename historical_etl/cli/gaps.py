@@ -6,7 +6,7 @@ import polars as pl
 from rich.text import Text
 
 from historical_etl.cli import runs
-from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table, since
+from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
 from historical_etl.symbols import normalize_symbols
@@ -39,11 +39,12 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     spans = _spans(rows.to_dicts())
     show_table(
         terminal,
-        ["symbol", "sessions", "from", "to", "status", "since", "tries", "why, and what happens next"],
+        ["symbol", "sessions", "from", "to", *(["status"] if every else []), "tries", "why, and what happens next"],
         [
             [
                 *(span["symbol"], f"{span['sessions']:,}", str(span["first_session"]), str(span["last_session"])),
-                *(span["status"], since(span), str(span["attempts"]), f"{span['why']}; {happens_next(span)}"),
+                *([span["status"]] if every else []),
+                *(str(span["attempts"]), f"{span['why']}; {happens_next(span)}"),
             ]
             for span in spans[:_MOST]
         ],

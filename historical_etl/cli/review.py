@@ -12,7 +12,7 @@ from historical_etl.cli.terminal import Terminal
 
 __all__ = ["accept", "explain", "gaps", "holds"]
 
-Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="Whose.", show_default=False)]
+Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="The symbol.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)]
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who decides. Default: your user name.", show_default=False)
@@ -27,8 +27,8 @@ gaps = typer.Typer(help="Show sessions that are missing, and what happens next; 
 def _holds(every: All = False) -> Command:  # noqa: FBT002 - Typer's options are parameters
     """Show the symbols that are held, and why; accept one that is right.
 
-    Nothing new of a held symbol is stored: what came does not fit what is stored, and no event explains it. It is asked
-    for again by each update, and released once what comes fits.
+    Nothing new of a held symbol is stored: what came does not fit what is stored, and no event
+    explains it. Each update asks for it again, and releases it once what comes fits.
     """
 
     def run(terminal: Terminal) -> int:
@@ -63,8 +63,8 @@ def _gaps(
 ) -> Command:
     """Show sessions that are missing, and what happens next; waive some.
 
-    A missing session is asked for again by later updates. After three sessions' updates without a bar on which others
-    traded it is confirmed: there was none.
+    A missing session is asked for again by later updates. After updates on three sessions without a
+    bar, where others have one, it is confirmed: there was none.
     """
 
     def run(terminal: Terminal) -> int:

@@ -46,7 +46,7 @@ def backfill(
         if partitions:
             terminal.out.print(_years_table(partitions, result, resumed))
         ended.tell(terminal)
-        ended.tell_next(terminal, f"{terminal.program} query {_QUESTION}, or {PROGRAM} status")
+        ended.tell_next(terminal, f"{terminal.program} query {_QUESTION}, or {terminal.program} status")
     return ended.code
 
 

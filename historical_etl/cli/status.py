@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -21,6 +22,7 @@ __all__ = ["status"]
 _SAMPLE = 5
 _DAYS_SHOWN, _YEAR = 60, 365.25
 _SATURDAY = 5
+_MESSAGE = 120
 _UNKNOWN: tuple[str, str] = ("not known: a ledger is damaged, see below", "red")
 #: So that all fits on one screen.
 _YEARS_SHOWN = 10
@@ -61,8 +63,7 @@ def _missing(terminal: Terminal, through: date) -> tuple[int, date]:
 
     settings = terminal.settings
     etl = HistoricalETL.open(settings.data_dir, settings=settings)
-    coverage, closed = etl.source.info.coverage, etl.last_closed_session()
-    until = min(closed, coverage.last) if coverage and coverage.last else closed
+    until = etl.available_through()
     return len(etl.calendar.between(through + timedelta(days=1), until)), until
 
 
@@ -189,7 +190,7 @@ def _restated(found: StoreStatus) -> tuple[str, str]:
 def _failures(found: StoreStatus) -> Iterator[tuple[str, str, str]]:
     for run in found.failed_newest:
         since = "; a later run has committed" if run.since_then else ""
-        words = run.message.splitlines()[0].rstrip(".") if run.message else "no reason is noted"
+        words = shorten(run.message, _MESSAGE, placeholder=" ...").rstrip(".") or "no reason is noted"
         at = f"{run.finished.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         yield "failed", f"{at} {run.command}: {words}{since}", "" if run.since_then else "yellow"
 

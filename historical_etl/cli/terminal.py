@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from historical_etl.errors import HistoricalETLError, StorageError
+from historical_etl.errors import HistoricalETLError, ProviderError, StorageError
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -28,6 +28,7 @@ PROGRAM = "historical-etl"
 
 #: Wide enough that a table in a pipe or a file is never cut.
 _PIPE_WIDTH = 10_000
+_AGAIN = "run the same command again later: what was committed stands"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Failure:
         notes = tuple(getattr(error, "__notes__", ()))
         kind = type(error).__name__
         if isinstance(error, HistoricalETLError):
-            return cls(kind, error.what, error.where, error.todo, notes)
+            again = _AGAIN if isinstance(error, ProviderError) else ""
+            return cls(kind, error.what, error.where, error.todo or again, notes)
         todo = "run it again with --verbose to see the traceback, and report it"
         return cls(kind, f"Unexpected {kind}: {error}"[:1000], None, todo, notes)
 

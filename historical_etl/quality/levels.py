@@ -224,6 +224,8 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         return suspect("incomplete_history", words)
     if _factor(ratio) == "100" and not _any_near(splits, ratio):
         return suspect("level_jump", f"{evidence}; no split explains a factor near 100")
+    if (leap := _leap(shared)) is not None:
+        return suspect("level_jump", f"{evidence}; and from {leap} on it is on another level, by a jump of its own", leap)
     if not _is_same_security(shared):
         return suspect("other_history", f"{evidence}; its daily returns are not the stored ones")
     return HistoryVerdict("restated", evidence, ratio, first["close_ratio"])
@@ -307,6 +309,17 @@ def _factor(ratio: float) -> Literal["split", "100", ""]:
 def _explains(split: float | None, pair: _Pair) -> bool:
     """A split explains a jump of the close; an adjusted close should not have jumped at all."""
     return split is not None and split > 0 and not pair.adjusted and 1 / _BREAK <= pair.ratio * split <= _BREAK
+
+
+def _leap(shared: pl.DataFrame) -> date | None:
+    """The first session where the new history jumps as units or splits do, and the stored one does not."""
+    level = pl.coalesce("adj_close", "close")
+    steps = shared.select(
+        "date",
+        pl.max_horizontal(level / level.shift(1), level.shift(1) / level).alias("move"),
+        (pl.col("ratio") / pl.col("ratio").shift(1)).alias("step"),
+    ).filter(pl.col("move") > _LARGE)
+    return next((day for day, _, step in steps.iter_rows() if step is not None and _factor(step)), None)
 
 
 def _is_same_security(shared: pl.DataFrame) -> bool:

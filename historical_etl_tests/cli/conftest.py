@@ -60,7 +60,7 @@ class CommandLine:
             self.patch.setenv(f"HISTORICAL_ETL_{name}", value)
 
     def bytes_stored(self) -> dict[str, str]:
-        """Every file of the store by its SHA-256, but for the lock's record, notes of failed runs and the quarantine."""
+        """Every file of the store by its SHA-256, but for the lock's record, notes of runs and the quarantine."""
         aside = {"quarantine", "runs"}
         return {
             str(path.relative_to(self.data)): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from historical_etl import ETLResult, HistoricalETL
+from historical_etl.cli.ended import Ended
+from historical_etl.cli.terminal import Terminal
 from historical_etl.etl import pipeline
 from historical_etl.sources.fetcher import SOURCES
 from historical_etl_tests.cli.conftest import PROGRAM, CommandLine
@@ -21,6 +24,7 @@ from historical_etl_tests.simulation_faults import (
     ImpossibleRows,
     LateCorrection,
     LostDays,
+    NotFound,
     RateLimited,
 )
 from historical_etl_tests.simulation_run import Life
@@ -294,7 +298,9 @@ def test_explain_what_is_none(common: CommandLine, arguments, words):
 
 def test_status_shows_gaps_holds_restatements_and_failures(stage: Stage):
     cli = stage(RateLimited(start=day(4), until=day(5)))
-    assert evening(cli, 4).code == FAILED
+    limited = evening(cli, 4)
+    assert limited.code == FAILED
+    assert "next:  run the same command again later" in limited.err
     told = cli("status").out
     assert "3 session(s) of 2 symbol(s); see `historical-etl gaps`" in told
     assert f"1 symbol(s): CRSH level_jump of {day(2)}; see `historical-etl holds`" in told
@@ -361,6 +367,38 @@ def test_an_update_with_a_restatement_and_nothing_else_names_the_story(stage: St
     assert answer.code in (FINE, INCOMPLETE)
     document = cli("explain", "SPLT", str(day(2)), "--json").document
     assert document["events"][-1]["event"] == "restated"
+
+
+def test_what_has_ended_is_not_missed(stage: Stage):
+    cli = stage(NotFound("PLAIN0", start=day(4)))
+    codes = [evening(cli, number).code for number in (4, 5, 6)]
+    assert codes[:2] == [INCOMPLETE, INCOMPLETE]
+    cli("holds", "accept", "CRSH", "--reason", "real")
+    evening(cli, 7)
+    later = evening(cli, 20, "update", "--symbols", "PLAIN0,PLAIN1")
+    assert later.code == FINE
+    assert "1 symbol(s) that have ended gave no rows: PLAIN0" in later.err
+    assert "did not come" not in later.err
+
+
+def test_many_warnings_are_told_in_short(cli: CommandLine, capsys: pytest.CaptureFixture[str]):
+    result = ETLResult(start_date=FIRST, end_date=FIRST, warnings=tuple(f"S{number} moved" for number in range(13)))
+    Ended(HistoricalETL.open(cli.data), None, result).tell(Terminal())
+    told = capsys.readouterr().err
+    assert told.count("worth a look") == 10
+    assert "and 3 more like these" in told
+
+
+def test_symbols_of_which_the_same_is_known_share_a_line(stage: Stage):
+    cli = stage()
+    cli.vendor.style = "split_adjusted"  # pyright: ignore[reportAttributeAccessIssue]
+    cli.vendor.today = day(4)  # pyright: ignore[reportAttributeAccessIssue]
+    rebuilt = cli("backfill", "--rebuild", "--from", "2012", "--symbols", "SPLT")
+    assert "SPLT restated x1 (close x0.5): " in rebuilt.out
+    answer = cli("update")
+    assert answer.code == INCOMPLETE
+    assert answer.err.count("it is stored from 'simulated'") == 1
+    assert "next: use the source that the symbols were filled from, or historical-etl backfill --rebuild" in answer.err
 
 
 def test_another_basis_is_refused_until_the_symbols_are_rebuilt(stage: Stage):

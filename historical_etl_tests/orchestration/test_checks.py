@@ -1,7 +1,7 @@
 """The checks on sessions, holds and corrections: when they warn, when they fail, and what they show."""
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date
 
 import dagster as dg
 import polars as pl
@@ -49,7 +49,7 @@ def test_an_increment_is_judged_though_nobody_materializes_the_catalog(project: 
 
 
 def test_open_gaps_are_a_warning_until_they_are_filled(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=losing("HALT", FEBRUARY_28)))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=losing("HALT", FEBRUARY_28)))
     assert scene.update().success
 
     lacking = found(scene, "sessions_complete")
@@ -72,7 +72,7 @@ def test_open_gaps_are_a_warning_until_they_are_filled(project: Make) -> None:
 
 
 def test_a_gap_that_was_waived_is_settled(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=losing("HALT", FEBRUARY_28)))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=losing("HALT", FEBRUARY_28)))
     scene.update()
     scene.etl.waive("HALT", FEBRUARY_28, reason="a halt", by="a test")
 
@@ -85,7 +85,7 @@ def test_a_gap_that_was_waived_is_settled(project: Make) -> None:
 
 
 def test_a_hold_warns_with_its_evidence_and_the_way_out(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=jumping("BRK.B", LAST, 100)))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=jumping("BRK.B", LAST, 100)))
     assert scene.update().success
 
     held = found(scene, "no_open_holds")
@@ -114,7 +114,7 @@ def test_a_hold_that_was_asked_for_often_enough_is_an_error(project: Make) -> No
 
 
 def test_what_was_refused_cannot_be_accepted_and_says_so(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=doubling("HALT", FEBRUARY_28, close=1.0, low=1.0)))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=doubling("HALT", FEBRUARY_28, close=1.0, low=1.0)))
     assert scene.update().success
 
     (row,) = rows(found(scene, "no_open_holds"), "held")
@@ -130,26 +130,26 @@ def _until(day: date, alter: Alter) -> Alter:
 
 
 def test_a_lone_correction_passes(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=changing("HALT", FEBRUARY_26, volume=1000.0)))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=changing("HALT", FEBRUARY_26, volume=1000.0)))
     assert scene.update().success
 
     bounds = found(scene, "corrections_within_bounds")
     assert bounds.passed
     assert bounds.metadata["corrected"].value == 1
-    # Five stored sessions of five symbols came again; GONE has ended.
-    assert bounds.metadata["compared"].value == 25 * 6
+    # Five stored sessions of six symbols came again.
+    assert bounds.metadata["compared"].value == 30 * 6
     assert bounds.metadata["allowed"].value == 6, "one whole bar"
     assert rows(bounds, "corrections")[0]["symbol"] == "HALT"
 
 
 def test_many_corrections_are_a_warning_once(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=recounted("HALT", "RAWP")))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=recounted("HALT", "RAWP")))
     assert scene.update().success
 
     bounds = found(scene, "corrections_within_bounds")
     assert (bounds.passed, bounds.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert bounds.metadata["corrected"].value == 10
-    assert str(bounds.description).startswith("10 of 150 values that came a second time were changed (6.7%); up to 6")
+    assert str(bounds.description).startswith("10 of 180 values that came a second time were changed (5.6%); up to 6")
 
     scene.source = scripted(alter=_until(LAST, recounted("HALT", "RAWP")))
     assert scene.update().success
@@ -157,12 +157,12 @@ def test_many_corrections_are_a_warning_once(project: Make) -> None:
 
 
 def test_a_restated_history_is_no_correction(project: Make) -> None:
-    scene = filled(project, source=scripted(alter=restating("SPLT", 0.5)))
+    scene = filled(project, at=evening(LAST), source=scripted(alter=restating("SPLT", 0.5)))
     assert scene.update().success
 
     bounds = found(scene, "corrections_within_bounds")
     assert (bounds.passed, bounds.metadata["corrected"].value) == (True, 0)
-    assert bounds.metadata["compared"].value == 20 * 6
+    assert bounds.metadata["compared"].value == 25 * 6
 
 
 def test_all_versions_since_the_last_look_count(project: Make) -> None:
@@ -176,7 +176,3 @@ def test_all_versions_since_the_last_look_count(project: Make) -> None:
     assert not bounds.passed
     assert bounds.metadata["corrected"].value == scene.etl.ledger("corrections").height
     assert bounds.metadata["since_version"].value == 4
-
-
-def test_time_is_the_tests_own() -> None:
-    assert evening(LAST) == datetime.fromisoformat("2013-03-01T23:00:00+00:00")

@@ -57,13 +57,9 @@ def switch_the_sensor(visitor: Visitor, *, on: bool = True) -> None:
     visitor.link("daily_incremental_sensor").click()
     visitor.sees("Requests daily_incremental_job for each session")
     switch = visitor.page.get_by_role("checkbox").first
-    if on:
-        expect(switch).not_to_be_checked()
-        switch.click(force=True)
-        expect(switch).to_be_checked()
-    else:
-        switch.click(force=True)
-        expect(switch).not_to_be_checked()
+    expect(switch).to_be_checked(checked=not on)
+    switch.locator("..").click()  # the box itself is not drawn
+    expect(switch).to_be_checked(checked=on)
 
 
 def wait_for_the_split(server: Webserver, etl: HistoricalETL) -> None:
