@@ -24,12 +24,14 @@ import polars as pl
 
 from benchmarks.floor import FloorStore, by_year
 from benchmarks.market import WORKLOADS, MarketFetcher, Workload, prepare
-from historical_etl.etl.commit import commit_rows
+from historical_etl.etl.merge import StoredYears, merge_years
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.tally import Tally
-from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.models import ETLProgressManifest
+from historical_etl.quality.batch import judge_batch
+from historical_etl.quality.rules import conform
 from historical_etl.schema import SCHEMA
 from historical_etl.settings import Settings
+from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["CASES", "HELD_BACK"]
@@ -128,6 +130,34 @@ def increment(bench: Bench) -> _Numbers:
     return _sides(floors, ours)
 
 
+def reconcile(bench: Bench) -> _Numbers:
+    """The increment as it is, against one that only judges, merges and commits the same rows."""
+    plain_root, root = bench.stored()[1], bench.stored()[1]
+    plain, whole = bench.ours(plain_root), bench.ours(root)
+    plains: list[float] = []
+    wholes: list[float] = []
+    days: list[date] = bench.last.to_list()
+    for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
+        frames = bench.frames(days[at - _OVERLAP + 1], days[at])
+        bench.now = _after(days[at])
+        plains.append(bench.timed(lambda frames=frames: _judge_and_commit(plain, frames)))
+        wholes.append(bench.timed(whole.run_incremental_etl))
+    for folder in (plain_root, root):
+        shutil.rmtree(folder.parent)
+    return _sides(plains, wholes)
+
+
+def _judge_and_commit(etl: HistoricalETL, frames: list[pl.DataFrame]) -> None:
+    rows = pl.concat([conform(frame, "bench") for frame in frames])
+    start, end = rows.get_column("date").min(), rows.get_column("date").max()
+    assert isinstance(start, date)
+    assert isinstance(end, date)
+    symbols = rows.get_column("symbol").unique().to_list()
+    sessions = etl.calendar.between(start, end)
+    verdict = judge_batch(rows, symbols=symbols, start=start, end=end, sessions=sessions, max_rejected_share=0.05)
+    _commit(etl, verdict.accepted)
+
+
 def corrections(bench: Bench) -> _Numbers:
     """100 rows scattered over the last three years, in one commit."""
     return _rewrite(bench, _scattered)
@@ -161,27 +191,19 @@ def _rewrite(
 
 
 def _commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
-    """What a run does once it has accepted rows: one commit over all years, progress, catalog."""
-    cursors = etl.cursors()
-
-    def progress(before: SyncManifest | None, after: SyncManifest | None, touched: pl.DataFrame) -> ETLProgressManifest:
-        del before, touched
-        version = after.version if after else 0
-        return ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)
-
+    """The plain half of a run, once it has accepted rows: one commit over all years, progress, catalog. No ledgers."""
     accepted = rows.with_columns(ret=pl.lit(None, pl.Float64)).select(list(SCHEMA)).sort("symbol", "date")
-
-    with etl.manifests.acquire_lock() as token:
-        commit_rows(
-            Transaction(etl.manifests, token),
-            etl.manifests,
-            accepted,
-            accepted.clear(),
-            gate=etl.validator.gate,
-            provenance=Provenance(),
-            update_progress=progress,
-            tally=Tally(date.min, date.max),
-        )
+    nothing = accepted.clear()
+    cursors = etl.cursors()
+    with etl.lock() as token:
+        transaction = Transaction(etl.manifests, token, etl.retention)
+        stored = StoredYears(transaction.base, etl.layout, transaction.stored_blocks)
+        for year in merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate):
+            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+        manifest = transaction.commit(Provenance())
+        version = manifest.version if manifest else 0
+        progress = ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)
+        save_progress(etl.layout, progress)
     etl.publish_catalog()
 
 

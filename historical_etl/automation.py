@@ -3,7 +3,7 @@
 When to ask and what to do after a failure is decided here. What a run then does is the library's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -11,6 +11,8 @@ import dagster as dg
 from dagster import PartitionsDefinition
 from pydantic import BaseModel, Field, ValidationError
 
+from historical_etl.assets.changes import Changes
+from historical_etl.assets.checks import evaluate, evaluations
 from historical_etl.assets.price_catalog import catalog_metadata
 from historical_etl.assets.reporting import (
     CATALOG_KEY,
@@ -21,10 +23,10 @@ from historical_etl.assets.reporting import (
     reports_of,
     unfetched,
 )
-from historical_etl.errors import HistoricalETLError
+from historical_etl.errors import ConfigurationError, HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLResult
-from historical_etl.resources import PriceSourceResource, StoreResource
+from historical_etl.models import ETLResult, SyncManifest
+from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 from historical_etl.settings import Settings
 
 __all__ = [
@@ -41,6 +43,10 @@ SESSION_TAG: Final = "historical_etl/session"
 ATTEMPT_TAG: Final = "historical_etl/attempt"
 _INCREMENTAL: Final = "daily_incremental_job"
 _EVERY_SECONDS: Final = 300
+_REPLAY_SECONDS: Final = 5
+#: A session that is in the store is done. For symbols that the source failed to deliver, or a catalog that could not
+#: be published, a run is repeated so often; then that is left to the next session's run, which asks for them too.
+_ATTEMPTS_TO_COMPLETE: Final = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
 _UNFINISHED: Final = (
     dg.DagsterRunStatus.QUEUED,
@@ -66,45 +72,63 @@ backfill_job = dg.define_asset_job(  # pyright: ignore[reportUnknownMemberType] 
 )
 
 
+@dg.op(description="Fetch from each symbol's cursor and commit, in one commit over all years.")
+def update_prices(
+    context: dg.OpExecutionContext, config: IncrementConfig, store: StoreResource, source: PriceSourceResource
+) -> dict[str, str]:
+    """Returns the symbols that the source did not deliver."""
+    etl = store.open(source, context.run_id)
+    missing: dict[str, str] = {}
+    try:
+        for result, since in _updates(etl, config.symbols, replaying=store.replays(source)):
+            changes = Changes.of(etl, result, since)
+            for report in reports_of(etl, result.years_written, changes):
+                context.log_event(report.materialization())
+            context.log.info(_told(result, changes))
+            missing |= {symbol: outcome.value for symbol, outcome in unfetched(result).items()}
+    except HistoricalETLError as error:
+        raise as_failure(error) from error
+    return missing
+
+
+@dg.op(
+    ins={"refreshed": dg.In(dg.Nothing)},
+    description="Fail if the source did not deliver some symbols. By now what came is committed and published.",
+)
+def require_all_symbols(missing: dict[str, str]) -> None:
+    """Raises `Failure` if any is missing."""
+    if missing:
+        raise dg.Failure(
+            f"{len(missing)} symbol(s) did not come: {named(missing)}. The others are committed and in the catalog."
+            " The next run asks for these from where they stand.",
+            {"missing": dg.MetadataValue.json(missing)},
+            allow_retries=False,
+        )
+
+
 def build_incremental_job(years: PartitionsDefinition[str]) -> dg.JobDefinition:
     """Every symbol up to the last closed session. It needs no partition: it finds the years it touches by itself."""
 
-    @dg.op(description="Fetch from each symbol's cursor and commit, in one commit over all years.")
-    def update_prices(
-        context: dg.OpExecutionContext, config: IncrementConfig, store: StoreResource, source: PriceSourceResource
-    ) -> dict[str, str]:
-        etl = store.open(source.open(), context.run_id)
-        try:
-            result = etl.run_incremental_etl(config.symbols, publish=False)
-        except HistoricalETLError as error:
-            raise as_failure(error) from error
-        for report in reports_of(etl, result.years_written, result):
-            context.log_event(report.materialization())
-        context.log.info(_told(result))
-        return {symbol: outcome.value for symbol, outcome in unfetched(result).items()}
-
-    @dg.op(ins={"updated": dg.In(dg.Nothing)}, description="Make the catalog show what is committed.")
-    def refresh_catalog(context: dg.OpExecutionContext, store: StoreResource, source: PriceSourceResource) -> None:
-        etl = store.open(source.open(), context.run_id)
+    @dg.op(
+        ins={"updated": dg.In(dg.Nothing)},
+        description="Make the catalog show what is committed, and report the checks on it.",
+    )
+    def refresh_catalog(
+        context: dg.OpExecutionContext, store: StoreResource, source: PriceSourceResource, catalog: CatalogResource
+    ) -> None:
+        etl = store.open(source, context.run_id, looking=True)
         try:
             manifest = etl.publish_catalog()
+            checks = evaluations(evaluate(context.instance, etl, manifest, catalog))
         except HistoricalETLError as error:
             raise as_failure(error) from error
         context.log_event(dg.AssetMaterialization(CATALOG_KEY, metadata=catalog_metadata(etl, manifest)))
+        for found in checks:
+            context.log_event(found)  # pyright: ignore[reportArgumentType] - taken, but not in the method's type
         report_unseen_years(context.instance, etl, years.get_partition_keys())
-
-    @dg.op(
-        ins={"refreshed": dg.In(dg.Nothing)},
-        description="Fail if the source did not deliver some symbols. By now what came is committed and published.",
-    )
-    def require_all_symbols(missing: dict[str, str]) -> None:
-        if missing:
-            raise dg.Failure(
-                f"{len(missing)} symbol(s) did not come: {named(missing)}. The others are committed and in the catalog."
-                " The next run asks for these from where they stand.",
-                {"missing": dg.MetadataValue.json(missing)},
-                allow_retries=False,
-            )
+        for found in checks:
+            if found.blocking and not found.passed:
+                raise dg.Failure(f"{found.check_name}: {found.description}", found.metadata, allow_retries=False)
 
     @dg.job(  # pyright: ignore[reportUnknownMemberType] - likewise
         name=_INCREMENTAL, executor_def=dg.in_process_executor, description=build_incremental_job.__doc__
@@ -116,13 +140,16 @@ def build_incremental_job(years: PartitionsDefinition[str]) -> dg.JobDefinition:
     return daily_incremental_job
 
 
-def build_incremental_sensor(settings: Settings) -> dg.SensorDefinition:
-    """Asks for a run once the exchange has closed and the vendor had time to settle; off unless a setting says on."""
+def build_incremental_sensor(settings: Settings, *, replaying: bool = False) -> dg.SensorDefinition:
+    """Asks for a run once the exchange has closed and the vendor had time to settle; off unless a setting says on.
+
+    In a replay it asks for one session after the other, as fast as they are stored, and first for the history.
+    """
 
     @dg.sensor(  # pyright: ignore[reportUnknownMemberType] - likewise
         name="daily_incremental_sensor",
         job_name=_INCREMENTAL,
-        minimum_interval_seconds=_EVERY_SECONDS,
+        minimum_interval_seconds=_REPLAY_SECONDS if replaying else _EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.sensor_on else dg.DefaultSensorStatus.STOPPED,
         description="Requests daily_incremental_job for each session, and again with growing pauses if that fails. "
         "Off until switched on here, or by HISTORICAL_ETL_SENSOR_ON=true.",
@@ -131,7 +158,7 @@ def build_incremental_sensor(settings: Settings) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, store: StoreResource, source: PriceSourceResource
     ) -> dg.SensorResult:
         # An error of ours ends the tick as failed, with its words: a broken store must not look like a quiet day.
-        return _Tick(context, store.open(source.open())).result()
+        return _Tick(context, store, source).result()
 
     return daily_incremental_sensor
 
@@ -157,34 +184,38 @@ class SensorCursor(BaseModel):
 class _Tick:
     """One look at the clock, the store and the runs."""
 
-    def __init__(self, context: dg.SensorEvaluationContext, etl: HistoricalETL) -> None:
+    def __init__(self, context: dg.SensorEvaluationContext, store: StoreResource, source: PriceSourceResource) -> None:
         self._instance = context.instance
-        self._etl = etl
-        self._now = etl.clock()
-        self._session = etl.available_through()
+        self._etl = store.open(source)
+        self._replaying = store.replays(source)
+        self._now = store.now()
+        self._session = self._etl.available_through()
         self._cursor = _read_cursor(context.cursor)
 
     def result(self) -> dg.SensorResult:
         """Skip, saying why, or request the next attempt."""
         manifest = self._etl.manifest()
-        if manifest is None:
+        if manifest is None and not self._replaying:
             return self._skip(
                 f"The store at {self._etl.layout.root} is empty. Backfill first: materialize daily_prices, or run "
                 "`historical-etl backfill`"
             )
+        if self._replaying and manifest is not None:
+            _require_replayed(self._etl, manifest)
         if running := self._newest(_UNFINISHED):
             return self._skip(_in_progress(running))
         last = self._newest(None, {SESSION_TAG: str(self._session)})
         failed = last is not None and last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
-        if manifest.end_date >= self._session and not failed:
+        attempt = self._attempts(last)
+        reached = manifest is not None and manifest.end_date >= self._session
+        if reached and (not failed or attempt >= _ATTEMPTS_TO_COMPLETE):
             # Read from the manifest: a request, or a run that says it went well, confirms nothing.
             self._cursor = SensorCursor(confirmed=self._session)
-            return self._skip(f"Current through {manifest.end_date}. {self._next_session()}")
-        attempt = self._attempts(last)
+            lacking = f" {_left(last, attempt)}" if last and failed else ""
+            return self._skip(f"Current through {self._session}.{lacking} {self._next_session()}")
         if last is not None and self._now < (due := _ended(last) + pause_after(attempt)):
-            trouble = (
-                f"ended as {last.dagster_run.status.value}" if failed else f"left the store at {manifest.end_date}"
-            )
+            stands = f"left the store at {manifest.end_date}" if manifest else "left the store empty"
+            trouble = f"ended as {last.dagster_run.status.value}" if failed else stands
             return self._skip(
                 f"Attempt {attempt} for {self._session} {trouble} (run {last.dagster_run.run_id}); "
                 f"attempt {attempt + 1} at {_at(due)}"
@@ -215,6 +246,8 @@ class _Tick:
 
     def _next_session(self) -> str:
         calendar, settle = self._etl.calendar, timedelta(minutes=self._etl.settings.settle_minutes)
+        if self._replaying:
+            return "The replay is at the end of the sample. To see it again, give it another HISTORICAL_ETL_DATA_DIR"
         if self._session < self._etl.last_closed_session():
             return f"The source ends on {self._session}; nothing more will come from it"
         following = calendar.after(self._session)
@@ -222,11 +255,56 @@ class _Tick:
         return f"The next session, {following}, closes at {_at(closes)}; it is asked for from {_at(closes + settle)}"
 
 
-def _told(result: ETLResult) -> str:
+def _updates(etl: HistoricalETL, symbols: list[str] | None, *, replaying: bool) -> Iterator[tuple[ETLResult, int]]:
+    """Each run that a session needs, with the version that stood before it; one, unless the sample is replayed."""
+    manifest = etl.manifest()
+    if replaying and manifest is None:
+        yield _history(etl), 0
+        return
+    if replaying and manifest is not None and symbols is None and (listed := _listed(etl, manifest)):
+        # First: interrupted between the two, what lags is made up for, and what is not known would be forgotten.
+        yield etl.run_incremental_etl(listed, publish=False), manifest.version
+        manifest = etl.manifest()
+    yield etl.run_incremental_etl(symbols, publish=False), manifest.version if manifest else 0
+
+
+def _history(etl: HistoricalETL) -> ETLResult:
+    """What lies before a replay: somebody who wants to watch it need only switch the sensor on."""
+    coverage, end = etl.source.info.coverage, etl.available_through()
+    start = max(etl.settings.start, coverage.first) if coverage else etl.settings.start
+    return etl.run_full_etl(etl.source.members(start, end), start, end)
+
+
+def _listed(etl: HistoricalETL, manifest: SyncManifest) -> list[str]:
+    """Symbols that came to trade after what is stored: an increment of that does not know them."""
+    members, first = etl.source.members, etl.calendar.after(manifest.end_date)
+    return sorted(set(members(first, etl.available_through())) - set(members(None, manifest.end_date)))
+
+
+def _require_replayed(etl: HistoricalETL, manifest: SyncManifest) -> None:
+    """Refuse a store on another price basis: every run would be refused, and none would say it."""
+    if manifest.adjustment != etl.source.info.adjustment:
+        raise ConfigurationError(
+            f"What is stored has another price basis than a replay: {manifest.provider!r}, {manifest.adjustment!r}",
+            where=etl.layout.root,
+            todo="give the replay a folder of its own with HISTORICAL_ETL_DATA_DIR",
+        )
+
+
+def _told(result: ETLResult, changes: Changes) -> str:
     years = ", ".join(map(str, result.years_written)) or "none"
+    held = f"; held: {named(result.held)}" if result.held else ""
+    told = f"; {changes.told()}" if changes.told() else ""
     return (
         f"{result.total_rows} rows of {result.symbols_processed} symbols, {result.start_date} to {result.end_date}; "
-        f"years changed: {years}; version {result.version}"
+        f"years changed: {years}; version {result.version}{told}{held}; {result.sessions_missing} session(s) missing"
+    )
+
+
+def _left(run: dg.RunRecord, attempt: int) -> str:
+    return (
+        f"Attempt {attempt} for it ended as {run.dagster_run.status.value} (run {run.dagster_run.run_id}); what that "
+        "run lacks is left to the next session's."
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import dagster as dg
 
 from historical_etl.assets.daily_prices import build_daily_prices
+from historical_etl.assets.freshness import freshness_policy
 from historical_etl.assets.partitions import year_partitions
 from historical_etl.assets.price_catalog import build_price_catalog
 from historical_etl.automation import (
@@ -32,11 +33,13 @@ def build_defs(*, store: StoreResource | None = None, source: PriceSourceResourc
     source = source or PriceSourceResource()
     store = store or StoreResource()
     settings = store.settings()
-    years = year_partitions(settings, _coverage(source), store.now)
+    coverage = _coverage(source)
+    years = year_partitions(settings, coverage, store.now)
+    freshness = freshness_policy(settings, coverage, store.now)
     return dg.Definitions(
-        assets=[build_daily_prices(years), build_price_catalog(years)],
+        assets=[build_daily_prices(years, freshness), build_price_catalog(years)],
         jobs=[backfill_job, build_incremental_job(years)],
-        sensors=[build_incremental_sensor(settings), build_catalog_follower()],
+        sensors=[build_incremental_sensor(settings, replaying=store.replays(source)), build_catalog_follower()],
         resources={
             "store": store,
             "source": source,

@@ -25,6 +25,7 @@ __all__ = [
     "ETLProgressManifest",
     "ETLResult",
     "Finding",
+    "LedgerFile",
     "Outcome",
     "Partition",
     "SyncManifest",
@@ -77,11 +78,26 @@ class Partition(BaseModel):
     writer: str = ""
 
 
+class LedgerFile(BaseModel):
+    """One committed file of a ledger: what commits changed, or what is known of symbols and gaps.
+
+    `path` is relative to the root; `checksum` is the SHA-256 of its bytes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    rows: int = Field(ge=0)
+    checksum: Sha256
+    size_bytes: int = Field(ge=0)
+
+
 class SyncManifest(BaseModel):
     """One version of a dataset: which files it consists of, and where they came from.
 
     `checksum` is `combined_checksum` over `partitions`. `version` and `previous_checksum` are set by
-    `ManifestManager.save_manifest`. Times are aware and in UTC.
+    `ManifestManager.save_manifest`. `ledgers` names the files of each ledger, oldest first. Times are aware and in
+    UTC.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -106,6 +122,7 @@ class SyncManifest(BaseModel):
     calendar: str = ""
     writer_id: str = ""
     partitions: tuple[Partition, ...] = ()
+    ledgers: dict[str, tuple[LedgerFile, ...]] = Field(default_factory=dict[str, tuple[LedgerFile, ...]])
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -118,6 +135,10 @@ class SyncManifest(BaseModel):
             if self.checksum != combined_checksum(p.checksum for p in self.partitions):
                 raise ValueError("checksum is not the one of its partitions")
         return self
+
+    def named_paths(self) -> list[str]:
+        """Every file that this version consists of, relative to the root."""
+        return [*self.file_paths, *(file.path for files in self.ledgers.values() for file in files)]
 
     def partition(self, year: int) -> Partition | None:
         """The partition of `year`, or None."""
@@ -172,7 +193,8 @@ class Finding(BaseModel):
 class Outcome(StrEnum):
     """What became of one symbol in a fetch; only `OK` may move its cursor.
 
-    The first five come from a source. `REFUSED` is the verdict of the quality rules on what came.
+    The first five come from a source. `REFUSED` is the verdict of the quality rules on what came, `HELD` that of
+    reconciling it with what is stored.
     """
 
     OK = "ok"
@@ -181,6 +203,7 @@ class Outcome(StrEnum):
     RATE_LIMITED = "rate_limited"
     ERROR = "error"
     REFUSED = "refused"
+    HELD = "held"
 
 
 class ETLResult(BaseModel):
@@ -188,6 +211,9 @@ class ETLResult(BaseModel):
 
     `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
     there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come.
+    `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
+    was replaced, `held` those whose rows were kept out, with the evidence; `sessions_missing` the sessions that
+    are open gaps after the run; `warnings` what was stored and is worth a look.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -211,6 +237,9 @@ class ETLResult(BaseModel):
     quarantine_paths: tuple[str, ...] = ()
     corrections: int = 0
     restated_symbols: tuple[str, ...] = ()
+    held: dict[str, str] = Field(default_factory=dict[str, str])
+    sessions_missing: int = 0
+    warnings: tuple[str, ...] = ()
     disk_warnings: tuple[str, ...] = ()
     catalog_error: str | None = None
 

@@ -16,14 +16,35 @@ from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
 from historical_etl.catalog.views import quote_text
-from historical_etl.clock import system_clock
+from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import CatalogError
-from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.pipeline import HistoricalETL, stored_through
+from historical_etl.sessions import get_calendar
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import PriceSource
 from historical_etl.sources.fetcher import UnifiedDataFetcher
+from historical_etl.sources.replay import ReplayClock, clock_for, is_replay
+from historical_etl.store.layout import Layout
 
 __all__ = ["CatalogResource", "PriceSourceResource", "StoreResource"]
+
+
+class PriceSourceResource(dg.ConfigurableResource["PriceSourceResource"]):
+    """Where prices come from: the source that the settings name."""
+
+    provider: str = Field(default="", description="Name of the source. Empty: the setting HISTORICAL_ETL_SOURCE.")
+
+    def chosen(self, settings: Settings) -> Settings:
+        """These settings, with the source that this resource names."""
+        return settings.changed({"source": self.provider} if self.provider else {})
+
+    def open(self, clock: Clock = system_clock) -> PriceSource:
+        """The source, as it is at the time of a run's clock.
+
+        Raises:
+            ConfigurationError: it is unknown, lacks a setting, or is the sample in production.
+        """
+        return UnifiedDataFetcher(load_settings(), self.provider or None, clock=clock)
 
 
 class StoreResource(dg.ConfigurableResource["StoreResource"]):
@@ -41,28 +62,42 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         return load_settings().changed(changes)
 
     def now(self) -> datetime:
-        """The time, by which sessions count as closed."""
+        """The time, by which sessions count as closed, and attempts as past; in a replay the attempts only."""
         return system_clock()
 
-    def open(self, source: PriceSource, run_id: str = "") -> HistoricalETL:
-        """The library's object for this store; `run_id` tells others who holds the lock."""
-        settings = self.settings()
-        writer = f"dagster run {run_id}" if run_id else "dagster"
-        return HistoricalETL.open(settings.data_dir, source, clock=self.now, settings=settings, writer_id=writer)
+    def replays(self, source: PriceSourceResource) -> bool:
+        """Whether this is a replay of the sample, whose time is that of what is stored."""
+        return is_replay(source.chosen(self.settings()))
 
+    def open(self, source: PriceSourceResource, run_id: str = "", *, looking: bool = False) -> HistoricalETL:
+        """The library's object for this store, for one run or one look: one clock for it and for the source.
 
-class PriceSourceResource(dg.ConfigurableResource["PriceSourceResource"]):
-    """Where prices come from: the source that the settings name."""
-
-    provider: str = Field(default="", description="Name of the source. Empty: the setting HISTORICAL_ETL_SOURCE.")
-
-    def open(self) -> PriceSource:
-        """The source.
+        Args:
+            source: where prices come from.
+            run_id: tells others who holds the lock.
+            looking: nothing is to be fetched. In a replay it is the evening of what is stored, not the next one.
 
         Raises:
-            ConfigurationError: it is unknown, lacks a setting, or is the sample in production.
+            ConfigurationError: a setting is wrong, or the source.
+            ManifestCorruptError: in a replay, there is data, but no usable manifest.
         """
-        return UnifiedDataFetcher(load_settings(), self.provider or None)
+        settings = source.chosen(self.settings())
+        clock = self._clock(settings, looking=looking)
+        writer = f"dagster run {run_id}" if run_id else "dagster"
+        return HistoricalETL.open(
+            settings.data_dir, source.open(clock), clock=clock, settings=settings, writer_id=writer
+        )
+
+    def _clock(self, settings: Settings, *, looking: bool) -> Clock:
+        if settings.replay_from is None or not is_replay(settings):
+            return self.now
+        through = stored_through(Layout(settings.data_dir))
+        clock = clock_for(settings, lambda: through)  # refuses a replay that begins after the sample
+        if not isinstance(clock, ReplayClock):
+            return clock
+        # The history of a replay ends on the evening before it, by whatever run it is fetched.
+        stands = through or get_calendar(settings.exchange).back(settings.replay_from, 1)
+        return clock_for(settings.changed({"replay_from": stands}), lambda: None) if looking or not through else clock
 
 
 class CatalogResource(DuckDBResource):

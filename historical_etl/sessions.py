@@ -8,7 +8,7 @@ cached in the user's cache folder, by release: importing it takes longer than mo
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
@@ -28,6 +28,7 @@ __all__ = ["SessionCalendar", "get_calendar"]
 
 _FIRST: Final = date(1900, 1, 1)
 _LAST: Final = date(2050, 12, 31)
+_EPOCH: Final = date(1970, 1, 1)
 _DIGEST: Final = sha256().digest_size
 
 
@@ -62,6 +63,20 @@ class SessionCalendar:
         """The index of session `day` in `sessions`, None if `day` is not a session."""
         index = bisect_left(self._dates, day)
         return index if index < len(self._dates) and self._dates[index] == day else None
+
+    def positions(self, days: pl.Expr) -> pl.Expr:
+        """For each date the index of the first session not before it; null for a null, or outside the calendar."""
+        day_number = days.cast(pl.Date).cast(pl.Int32) - (self._dates[0] - _EPOCH).days
+        return pl.lit(self._positions).gather(day_number, null_on_oob=True)
+
+    def dates(self, positions: pl.Expr) -> pl.Expr:
+        """The session at each index; null for a null, or outside the calendar."""
+        return pl.lit(self.sessions).gather(positions, null_on_oob=True)
+
+    @cached_property
+    def _positions(self) -> pl.Series:
+        every_day = pl.date_range(self._dates[0], self._dates[-1], eager=True)
+        return self.sessions.search_sorted(every_day).cast(pl.Int64)
 
     def back(self, day: date, count: int) -> date:
         """The session `count` sessions before `day`; `day` need not be a session itself."""

@@ -99,6 +99,13 @@ class Settings(BaseSettings):
     keep_versions: int = Field(default=10, ge=1)
     keep_days: int = Field(default=7, ge=0)
     sensor_on: bool = False
+    confirm_runs: int = Field(default=3, ge=1)
+    ended_after_sessions: int = Field(default=10, ge=1)
+    long_gap_sessions: int = Field(default=20, ge=1)
+    max_pause_sessions: int = Field(default=20, ge=1)
+    max_empty_share: float = Field(default=0.2, ge=0, le=1)
+    max_corrected_share: float = Field(default=0.01, ge=0, le=1)
+    replay_from: date | None = None
     files: FilesSettings = Field(default_factory=FilesSettings)
     tiingo: TiingoSettings = Field(default_factory=TiingoSettings)
     eodhd: EodhdSettings = Field(default_factory=EodhdSettings)

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster import PartitionsDefinition
 from pydantic import Field
 
+from historical_etl.assets.changes import Changes
 from historical_etl.assets.reporting import (
     COLUMN_SCHEMA,
     PRICES_KEY,
@@ -50,7 +51,9 @@ class YearConfig(dg.Config):
     )
 
 
-def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def build_daily_prices(
+    years: PartitionsDefinition[str], freshness: dg.FreshnessPolicy | None = None
+) -> dg.AssetsDefinition:
     """The asset, over the years that the source covers."""
 
     @dg.asset(
@@ -58,6 +61,7 @@ def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
         partitions_def=years,
         # 27 runs are five minutes of overhead, and would ask a vendor 27 times for what one request gives.
         backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=freshness,
         group_name="prices",
         kinds={"polars", "parquet"},
         metadata={"dagster/column_schema": COLUMN_SCHEMA},
@@ -66,7 +70,7 @@ def build_daily_prices(years: PartitionsDefinition[str]) -> dg.AssetsDefinition:
     def daily_prices(
         context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource
     ) -> Materialized:
-        run = _Years(context, store.open(source.open(), context.run.run_id))
+        run = _Years(context, store.open(source, context.run.run_id))
         run.fill(config.symbols)
         return run.finish()
 
@@ -121,15 +125,20 @@ class _Years:
         return dg.MaterializeResult(data_version=dg.DataVersion(version))
 
     def _fill_year(self, key: str, symbols: list[str] | None) -> None:
+        manifest = self._etl.manifest()
         result = self._etl.run_year(int(key), symbols, publish=False)
         if self._stored(key) is None or result.symbols_processed == 0:
             raise _nothing_came(key, result)
-        for report in reports_of(self._etl, {int(key), *result.years_written}, result):
+        changes = Changes.of(self._etl, result, manifest.version if manifest else 0)
+        for report in reports_of(self._etl, {int(key), *result.years_written}, changes):
             if report.key == key:
                 self._committed[key] = report
                 self._context.log.info("%s: %s", key, report.summary)
-            elif report.key not in self._keys:
-                # The first `ret` of the year after it.
+            elif report.key in self._committed:
+                self._committed[report.key] = self._committed[report.key].followed_by(report)
+            elif report.key not in self._keys or report.told:
+                # The first `ret` of the year after it, or a history that was restated. A year of this run whose turn
+                # is still to come is reported then; what is told of it now would not be told again.
                 self._context.log_event(report.materialization(f"Changed by the commit of {key}"))
 
     def _note(self, key: str, error: HistoricalETLError, before: Partition | None) -> None:

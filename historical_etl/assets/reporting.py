@@ -1,13 +1,15 @@
 """What Dagster is told of a committed year, and how failures reach it. Facts come from the manifest and the result."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 import polars as pl
 
+from historical_etl.assets.changes import Changes
+from historical_etl.assets.tables import TABLE_ROWS, markdown_table
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
@@ -21,7 +23,6 @@ __all__ = [
     "Metadata",
     "YearReport",
     "as_failure",
-    "markdown_table",
     "named",
     "outcome_table",
     "report_unseen_years",
@@ -36,9 +37,9 @@ DATA_VERSION_TAG: Final = "dagster/data_version"
 DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
 #: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
 _TROUBLE: Final = (Outcome.RATE_LIMITED, Outcome.ERROR)
+#: What was said when a year itself was asked for; no later commit has a better word on it.
+_OF_THE_ASKING: Final = ("changed", "refused_rows", "refused_by_reason", "symbols_missing", "missing", "corrections")
 _PREVIEW_ROWS: Final = 5
-#: The most symbols that a table names; the number of all is beside it.
-_TABLE_ROWS: Final = 100
 _NAMED: Final = 10
 _TYPES: Final = {"Date": "date", "String": "string", "Float64": "double"}
 _MEANING: Final = {
@@ -72,39 +73,54 @@ COLUMN_SCHEMA: Final = dg.TableSchema(
 
 @dataclass(frozen=True)
 class YearReport:
-    """A committed year; `result` is of the run that committed it, None where that is not known."""
+    """A committed year; `changes` is what the run did that committed it, None where that is not known."""
 
     partition: Partition
     metadata: Metadata
     summary: str
-    result: ETLResult | None
+    changes: Changes | None
 
     @property
     def key(self) -> str:
         """The partition key."""
         return str(self.partition.year)
 
-    def materialization(self, description: str | None = None) -> dg.AssetMaterialization:
-        """The event that shows this year as materialized. Equal bytes, equal data version."""
+    @property
+    def result(self) -> ETLResult | None:
+        """Of the run that committed it."""
+        return self.changes.result if self.changes else None
+
+    @property
+    def told(self) -> str:
+        """What changed of that which was stored before; empty if nothing did."""
+        return self.changes.told() if self.changes else ""
+
+    def materialization(self, found: str = "") -> dg.AssetMaterialization:
+        """The event that shows this year as materialized. Equal bytes, equal data version.
+
+        Args:
+            found: how the year came to be reported, where it was not simply asked for.
+        """
         return dg.AssetMaterialization(
             PRICES_KEY,
-            description=description,
+            description=": ".join(part for part in (found, self.told) if part) or None,
             partition=self.key,
             metadata=self.metadata,
             tags={DATA_VERSION_TAG: self.partition.checksum, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},
         )
 
+    def followed_by(self, later: "YearReport") -> "YearReport":
+        """This report, after another commit of the same run has changed the year once more."""
+        asked = set(_OF_THE_ASKING) - ({"corrections"} if "corrected" in later.metadata else set())
+        kept = {name: self.metadata[name] for name in asked if name in self.metadata}
+        return replace(self, partition=later.partition, metadata={**self.metadata, **later.metadata, **kept})
 
-def reports_of(etl: HistoricalETL, years: Collection[int], result: ETLResult | None = None) -> list[YearReport]:
-    """Reports on those of `years` that are stored, in their order; `result` is of the run that committed them."""
+
+def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | None = None) -> list[YearReport]:
+    """Reports on those of `years` that are stored, in their order; `changes` is what the run did to them."""
     manifest = etl.manifest()
     return [
-        YearReport(
-            partition,
-            _stored_facts(etl, manifest, partition) | (_run_facts(result, partition.year) if result else {}),
-            _summary(partition, manifest.version, result),
-            result,
-        )
+        _report(etl, manifest, partition, changes.of_year(partition.year) if changes else None)
         for partition in (manifest.partitions if manifest else ())
         if manifest and partition.year in years
     ]
@@ -156,16 +172,20 @@ def outcome_table(result: ETLResult, outcomes: Mapping[str, Outcome]) -> dg.Tabl
     """Symbols, what became of them, and why."""
     records = [
         dg.TableRecord({"symbol": symbol, "outcome": outcome.value, "why": result.details.get(symbol, "")})
-        for symbol, outcome in list(outcomes.items())[:_TABLE_ROWS]
+        for symbol, outcome in list(outcomes.items())[:TABLE_ROWS]
     ]
     columns = [dg.TableColumn(name, "string") for name in ("symbol", "outcome", "why")]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A small table as Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, changes: Changes | None) -> YearReport:
+    facts = _run_facts(changes.result, partition.year) | changes.metadata() if changes else {}
+    return YearReport(
+        partition,
+        _stored_facts(etl, manifest, partition) | facts,
+        _summary(partition, manifest.version, changes.result if changes else None),
+        changes,
+    )
 
 
 def _summary(partition: Partition, version: int, result: ETLResult | None) -> str:
@@ -196,7 +216,6 @@ def _run_facts(result: ETLResult, year: int) -> dict[str, dg.MetadataValue]:
     facts: dict[str, dg.MetadataValue] = {
         "changed": dg.MetadataValue.bool(year in result.years_written),
         "refused_rows": dg.MetadataValue.int(result.rows_rejected),
-        "corrections": dg.MetadataValue.int(result.corrections),
         "symbols_missing": dg.MetadataValue.int(len(missing)),
     }
     if result.rejected_by_reason:
@@ -213,12 +232,6 @@ def _run_facts(result: ETLResult, year: int) -> dict[str, dg.MetadataValue]:
 def _preview(path: Path) -> dg.MarkdownMetadataValue:
     rows = pl.read_parquet(path, n_rows=_PREVIEW_ROWS)
     return markdown_table(rows.columns, rows.with_columns(pl.col(pl.Float64).round(6)).iter_rows())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return "" if value is None else str(value)
 
 
 def _last_checksum(instance: dg.DagsterInstance, key: str) -> object:

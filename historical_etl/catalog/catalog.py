@@ -99,7 +99,7 @@ class Catalog:
             raise CatalogError(
                 f"DuckDB refused the query: {error}",
                 where="query_sql",
-                todo="the views are daily_prices and partitions; try `SELECT * FROM daily_prices LIMIT 5`",
+                todo="`SHOW TABLES` lists the views; try `SELECT * FROM daily_prices LIMIT 5`",
             ) from error
 
 
@@ -125,7 +125,7 @@ def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> No
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, manifest: SyncManifest, layout: Layout) -> None:
-    paths = [str(layout.resolve(partition.path)) for partition in manifest.partitions]
+    paths = [str(layout.resolve(path)) for path in manifest.named_paths()]
     # DuckDB checks a path as it is written in the query and again as the file it opens.
     allowed = ", ".join(quote_text(path) for path in sorted({*paths, *map(escape_glob, paths)}))
     connection.execute(f"SET allowed_paths = [{allowed}]")

@@ -3,19 +3,31 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from historical_etl.models import Partition, SyncManifest
+import polars as pl
+
+from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.schema import SCHEMA
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import SCHEMAS, VIEWS
 
 __all__ = ["escape_glob", "quote_text", "view_statements"]
 
-_SQL_TYPES: Final = {"Date": "DATE", "String": "VARCHAR", "Float64": "DOUBLE"}
+_SQL_TYPES: Final[Mapping[pl.DataType, str]] = {
+    pl.Date(): "DATE",
+    pl.String(): "VARCHAR",
+    pl.Float64(): "DOUBLE",
+    pl.Int64(): "BIGINT",
+    pl.Boolean(): "BOOLEAN",
+    pl.List(pl.String()): "VARCHAR[]",
+    pl.Datetime("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") -> Iterator[str]:
     """`CREATE VIEW` statements over exactly the files of one version.
 
-    `daily_prices` holds the bars. `partitions` has one row per year with what the commit recorded of it.
+    `daily_prices` holds the bars. `partitions` has one row per year with what the commit recorded of it. Each ledger
+    has a view of its name.
 
     Each year is a branch of its own, bounded by its dates: so DuckDB drops the years a query cannot need
     while planning. And each branch states its columns, so that planning opens no file either. A query for
@@ -29,6 +41,9 @@ def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") 
         + ",\n".join(_record(partition, manifest, layout) for partition in manifest.partitions)
         + "\n) AS t(year, rows, symbols, first_session, last_session, size_bytes, checksum, version, path)"
     )
+    for name, parts in VIEWS.items():
+        sources = "\nUNION ALL BY NAME\n".join(_ledger(part, manifest.ledgers.get(part, ()), layout) for part in parts)
+        yield f"CREATE VIEW {prefix}{quote_name(name)} AS\n{sources}"
 
 
 def quote_name(name: str) -> str:
@@ -45,7 +60,7 @@ def _branch(partition: Partition, layout: Layout) -> str:
     path = quote_text(escape_glob(str(layout.resolve(partition.path))))
     columns = ", ".join(quote_name(name) for name in SCHEMA)
     return (
-        f"SELECT {columns} FROM read_parquet({path}, schema = MAP {{{_COLUMNS}}})\n"  # noqa: S608 - quoted, and DuckDB takes no parameters in a view
+        f"SELECT {columns} FROM read_parquet({path}, schema = MAP {{{_column_map(SCHEMA)}}})\n"  # noqa: S608 - quoted, and DuckDB takes no parameters in a view
         f"WHERE date BETWEEN DATE '{partition.first_session}' AND DATE '{partition.last_session}'"
     )
 
@@ -64,11 +79,18 @@ def _record(partition: Partition, manifest: SyncManifest, layout: Layout) -> str
     return f"  ({facts})"
 
 
-def _column_map(types: Mapping[str, str]) -> str:
+def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout) -> str:
+    schema = SCHEMAS[name]
+    if not files:
+        nothing = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
+        return f"SELECT {nothing} WHERE false"
+    paths = ", ".join(quote_text(escape_glob(str(layout.resolve(file.path)))) for file in files)
+    columns = ", ".join(map(quote_name, schema))
+    return f"SELECT {columns} FROM read_parquet([{paths}], schema = MAP {{{_column_map(schema)}}})"  # noqa: S608 - likewise
+
+
+def _column_map(schema: pl.Schema) -> str:
     return ", ".join(
-        f"'{name}': {{name: '{name}', type: '{types[str(dtype)]}', default_value: NULL}}"
-        for name, dtype in SCHEMA.items()
+        f"'{name}': {{name: '{name}', type: '{_SQL_TYPES[dtype]}', default_value: NULL}}"
+        for name, dtype in schema.items()
     )
-
-
-_COLUMNS: Final = _column_map(_SQL_TYPES)

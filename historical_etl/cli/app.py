@@ -5,7 +5,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from io import TextIOWrapper
@@ -15,26 +15,21 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from historical_etl.cli.terminal import Failure, Terminal
+from historical_etl.cli import review
+from historical_etl.cli.commands import ANYWHERE, Command, Symbols
+from historical_etl.cli.terminal import PROGRAM, Failure, Terminal
 from historical_etl.errors import ConfigurationError
 
 __all__ = ["main"]
 
-_PROGRAM = "historical-etl"
 _FAILED, _USAGE, _INTERRUPTED, _READER_LEFT = 1, 2, 130, 141
-_ANYWHERE = (
-    "The global options --data-dir, --json, --quiet and --verbose may stand before or after the command; "
-    f"see `{_PROGRAM} --help`."
-)
 _EXITS = (
-    "Exit codes: 0 fine, 1 failed, 2 wrong usage or settings, 3 finished, but some data was refused or did not come."
+    "Exit codes: 0 fine, 1 failed, 2 wrong usage or settings, 3 finished, but some data is held, was "
+    "refused or did not come."
 )
-
-#: What a parsed command line comes to. It runs outside Typer, whose own handlers would swallow a broken pipe.
-Command = Callable[[Terminal], int]
 
 app = typer.Typer(
-    name=_PROGRAM,
+    name=PROGRAM,
     help="A store of daily equity prices that a researcher can trust: fill it, keep it current, query it with SQL.",
     epilog=_EXITS,
     add_completion=False,
@@ -59,16 +54,11 @@ def _year(name: str, text: str) -> Any:  # noqa: ANN401 - as `typer.Option` itse
     return typer.Option(name, help=text, min=1900, max=2050, metavar="YEAR", show_default=False)
 
 
-Symbols = Annotated[
-    str | None, typer.Option("--symbols", metavar="AAPL,MSFT", help="Symbols, separated by commas.", show_default=False)
-]
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"{_PROGRAM} {version(_PROGRAM)}")
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
         raise typer.Exit
 
 
@@ -98,7 +88,7 @@ def _options(
         raise typer.Exit(_USAGE)
 
 
-@app.command(epilog=_ANYWHERE)
+@app.command(epilog=ANYWHERE)
 def backfill(
     first: Annotated[int | None, _year("--from", "First year. Default: where the source begins.")] = None,
     last: Annotated[int | None, _year("--to", "Last year. Default: where the source ends.")] = None,
@@ -106,6 +96,12 @@ def backfill(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on where this very request was interrupted.")
     ] = True,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Replace the whole history of each symbol that comes: the way to another basis."
+        ),
+    ] = False,
 ) -> Command:
     """Fetch years of prices and commit them, one year at a time.
 
@@ -116,12 +112,12 @@ def backfill(
     def run(terminal: Terminal) -> int:
         with terminal.busy("Loading"):
             from historical_etl.cli import runs
-        return runs.backfill(terminal, first, last, symbols, resume=resume)
+        return runs.backfill(terminal, first, last, symbols, resume=resume, rebuild=rebuild)
 
     return run
 
 
-@app.command(epilog=_ANYWHERE)
+@app.command(epilog=ANYWHERE)
 def update(symbols: Symbols = None) -> Command:
     """Bring every stored symbol up to the last closed session, in one commit."""
 
@@ -133,7 +129,39 @@ def update(symbols: Symbols = None) -> Command:
     return run
 
 
-@app.command(epilog=_ANYWHERE)
+@app.command(epilog=ANYWHERE)
+def replay(
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DATE",
+            help="First session. Default: the one after what is stored; in an empty store 2005-02-01.",
+            show_default=False,
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, metavar="N", help="How many sessions.")] = 20,
+    since: Annotated[
+        int | None, _year("--since", "Where the history of an empty store begins. Default: the year before.")
+    ] = None,
+    symbols: Symbols = None,
+) -> Command:
+    """Live through some days of the embedded sample, as if each session had just closed.
+
+    An empty store is filled with the history before the first day. Then each session is an update on its own evening,
+    with splits and dividends that restate what is stored, a bar that is late, and a value that is corrected.
+    Needs no account and no network.
+    """
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import replay as command
+        return command.replay(terminal, first, days, since, symbols)
+
+    return run
+
+
+@app.command(epilog=ANYWHERE)
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT; - reads it from stdin.", show_default=False)],
     form: Annotated[
@@ -145,9 +173,14 @@ def query(
     ] = None,
     limit: Annotated[int, typer.Option(min=0, metavar="ROWS", help="Rows of a table; 0 shows all.")] = 50,
 ) -> Command:
-    """Answer one SQL question about the views daily_prices and partitions.
+    """Answer one SQL question about the views of the store.
 
-    Columns of daily_prices: date, symbol, open, high, low, close, volume, ret, adj_close.
+    The views: daily_prices with the columns date, symbol, open, high, low, close, volume, ret and
+    adj_close; partitions, with a row for each year; and what happened to the data, in additions,
+    corrections, restatements, replaced_rows, rejected_rows, gaps, holds, actions, symbols and runs.
+
+    "SHOW TABLES" lists them, "DESCRIBE gaps" the columns of one; those named column and by need
+    double quotes.
     """
 
     def run(terminal: Terminal) -> int:
@@ -158,7 +191,7 @@ def query(
     return run
 
 
-@app.command(epilog=_ANYWHERE)
+@app.command(epilog=ANYWHERE)
 def status(
     check: Annotated[
         bool, typer.Option("--check", help="Count the sessions that are missing: asks the calendar and the source.")
@@ -174,7 +207,7 @@ def status(
     return run
 
 
-@app.command(epilog=_ANYWHERE)
+@app.command(epilog=ANYWHERE)
 def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Sizes and structure only: no checksums, and no rows are read.")
@@ -188,6 +221,12 @@ def verify(
         return command.verify(terminal, quick=quick)
 
     return run
+
+
+app.add_typer(review.holds, name="holds")
+app.add_typer(review.gaps, name="gaps")
+app.command(epilog=ANYWHERE)(review.explain)
+app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,11 +252,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(arguments: list[str], terminal: Terminal) -> int:
     try:
-        parsed: object = app(args=arguments, prog_name=_PROGRAM, standalone_mode=False, obj=terminal)
+        parsed: object = app(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=terminal)
         return cast("Command", parsed)(terminal) if callable(parsed) else cast("int", parsed)
     except typer.TyperException as error:
         context: typer.Context | None = getattr(error, "ctx", None)
-        todo = f"see `{context.command_path if context else _PROGRAM} --help`"
+        todo = f"see `{context.command_path if context else PROGRAM} --help`"
         terminal.fail(Failure("UsageError", error.format_message(), None, todo))
         return _USAGE
     except BrokenPipeError:

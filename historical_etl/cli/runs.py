@@ -1,4 +1,4 @@
-"""`backfill` and `update`: a run of the pipeline, watched while it goes on, and told of at the end."""
+"""`backfill` and `update`: a run of the pipeline, watched while it goes on; how its end is told is in `ended`."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -8,87 +8,95 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from historical_etl.cli.terminal import Terminal, cleaned, duration, size_text
+from historical_etl.cli.ended import Ended
+from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl import pipeline
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.tally import YearEvent
-from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
+from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["backfill", "update"]
+__all__ = ["backfill", "opened", "tell_update", "update"]
 
-_FAILED, _INCOMPLETE = 1, 3
-_SAMPLE = 10
-_WHY = {
-    Outcome.EMPTY: "no rows in this range",
-    Outcome.NOT_FOUND: "unknown to the source",
-    Outcome.RATE_LIMITED: "the source asked to slow down; run the same command again later",
-    Outcome.ERROR: "the source failed",
-    Outcome.REFUSED: "the rows that came were refused",
-}
+_QUESTION = '"SELECT * FROM daily_prices LIMIT 5"'
 
 
-def backfill(terminal: Terminal, first: int | None, last: int | None, symbols: str | None, *, resume: bool) -> int:
+def backfill(
+    terminal: Terminal, first: int | None, last: int | None, symbols: str | None, *, resume: bool, rebuild: bool
+) -> int:
     """Fill the store with years; see the command's help."""
     with terminal.busy("Planning"):
-        etl = _open(terminal, "backfill")
+        etl = opened(terminal, "backfill")
+        before = etl.manifest()
         start, end = _range(etl, first, last)
         wanted = _named(symbols) if symbols is not None else _universe(etl, start, end)
     years: list[YearEvent] = []
     with _year_by_year(terminal, years) as progress:
-        result = etl.run_full_etl(wanted, start, end, resume, progress=progress)
+        result = etl.run_full_etl(wanted, start, end, resume, rebuild=rebuild, progress=progress)
     manifest = etl.manifest()
     partitions = [p for p in manifest.partitions if start.year <= p.year <= end.year] if manifest else []
     resumed = [event.year for event in years if event.step == "resumed"]
+    ended = Ended(etl, before, result)
     if terminal.as_json:
-        terminal.json(
-            {
-                **_document(result),
-                "years_resumed": resumed,
-                "partitions": [partition.model_dump(mode="json") for partition in partitions],
-            }
-        )
+        facts = {"years_resumed": resumed, "partitions": [p.model_dump(mode="json") for p in partitions]}
+        terminal.json({**ended.document(), **facts})
     else:
         if partitions:
             terminal.out.print(_years_table(partitions, result, resumed))
-        _summarize(terminal, result, manifest)
-        if not _code(result):
-            terminal.say('next: historical-etl query "SELECT * FROM daily_prices LIMIT 5", or historical-etl status')
-    return _code(result)
+        ended.tell(terminal)
+        ended.tell_next(terminal, f"{terminal.program} query {_QUESTION}, or {terminal.program} status")
+    return ended.code
 
 
 def update(terminal: Terminal, symbols: str | None) -> int:
     """Bring the store up to the last closed session; see the command's help."""
     with terminal.busy("Updating"):
-        etl = _open(terminal, "update")
+        etl = opened(terminal, "update")
         before = etl.manifest()
         result = etl.run_incremental_etl(_named(symbols) if symbols is not None else None)
-        after = etl.manifest()
-        sessions = _new_sessions(etl, before, after)
+    return tell_update(terminal, etl, before, result)
+
+
+def tell_update(
+    terminal: Terminal, etl: HistoricalETL, before: SyncManifest | None, result: ETLResult, headline: str = ""
+) -> int:
+    """Tell of an increment since the version `before`; returns the exit code."""
+    ended = Ended(etl, before, result)
+    after = ended.after
+    sessions = _new_sessions(etl, before, after)
     added = (after.row_count if after else 0) - (before.row_count if before else 0)
     if terminal.as_json:
         through = after.end_date.isoformat() if after else None
         facts = {"rows_added": added, "new_sessions": [day.isoformat() for day in sessions], "current_through": through}
-        terminal.json({**_document(result), **facts})
-        return _code(result)
+        terminal.json({**ended.document(), **facts})
+        return ended.code
+    if headline:
+        terminal.out.print(Text(cleaned(headline)), soft_wrap=True)
     asked = f"{len(result.outcomes):,} symbol(s), {result.start_date} to {result.end_date}"
     terminal.out.print(Text(f"Asked for {asked}: {result.rows_fetched:,} row(s) came"), soft_wrap=True)
     if sessions:
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else f"{sessions[0]}"
         terminal.out.print(Text(f"{len(sessions):,} new session(s), {span}"), soft_wrap=True)
     counted = f"{added:,} row(s) added, {result.corrections:,} stored value(s) corrected"
-    terminal.out.print(Text(counted if result.changed else "Nothing new: what is stored is what the source has"))
-    _summarize(terminal, result, after)
-    return _code(result)
+    if result.changed:
+        terminal.out.print(Text(counted))
+    elif ended.complete:
+        terminal.out.print(Text("Nothing new: what is stored is what the source has"))
+    else:
+        terminal.out.print(Text("Nothing new could be stored"))
+    ended.tell(terminal)
+    ended.tell_next(terminal, f"nothing; {terminal.program} status shows what is stored")
+    return ended.code
 
 
-def _open(terminal: Terminal, command: str) -> HistoricalETL:
+def opened(terminal: Terminal, command: str) -> HistoricalETL:
+    """The store and its configured source, for a run."""
     # Its failures come as events, and as the error raised: logged, they would be said twice.
     terminal.shown_elsewhere.add(pipeline.__name__)
     settings = terminal.settings
-    return HistoricalETL.open(settings.data_dir, settings=settings, writer_id=f"historical-etl {command}")
+    return HistoricalETL.open(settings.data_dir, settings=settings, writer_id=f"{PROGRAM} {command}")
 
 
 def _named(symbols: str) -> list[str]:
@@ -158,16 +166,6 @@ def _new_sessions(etl: HistoricalETL, before: SyncManifest | None, after: SyncMa
     return etl.calendar.between(before.end_date + timedelta(days=1), after.end_date).to_list()
 
 
-def _code(result: ETLResult) -> int:
-    if result.catalog_error:
-        return _FAILED
-    return 0 if result.complete else _INCOMPLETE
-
-
-def _document(result: ETLResult) -> dict[str, object]:
-    return {**result.model_dump(mode="json"), "changed": result.changed, "complete": result.complete}
-
-
 def _years_table(partitions: list[Partition], result: ETLResult, resumed: list[int]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("year", "rows", "symbols"):
@@ -181,44 +179,3 @@ def _years_table(partitions: list[Partition], result: ETLResult, resumed: list[i
         days = str(p.first_session), str(p.last_session)
         table.add_row(str(p.year), f"{p.rows:,}", f"{p.symbols:,}", *days, size_text(p.size_bytes), what)
     return table
-
-
-def _summarize(terminal: Terminal, result: ETLResult, manifest: SyncManifest | None) -> None:
-    """What stands now, what was refused and did not come, and what to do about it."""
-    if manifest is None:
-        terminal.out.print(Text("Nothing is stored: no row came"))
-    else:
-        stands = f"Version {manifest.version}{'' if result.changed else ' (as before)'}: {manifest.row_count:,} rows"
-        size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
-        span = f"{manifest.start_date} to {manifest.end_date}"
-        terminal.out.print(Text(f"{stands}, {span}, {size}; took {duration(result.duration_seconds)}"), soft_wrap=True)
-    _tell_refused(terminal, result)
-    for warning in result.disk_warnings:
-        terminal.warn(f"disk {warning}")
-    if result.catalog_error:
-        terminal.warn(f"the data is committed, the catalog is not up to date: {result.catalog_error}")
-    if not result.complete:
-        terminal.say(
-            "next: look at what was refused or missing; correct the list of symbols or the source, then repeat"
-        )
-
-
-def _tell_refused(terminal: Terminal, result: ETLResult) -> None:
-    if result.rows_rejected:
-        terminal.warn(f"{result.rows_rejected:,} row(s) refused")
-        for reason, count in result.rejected_by_reason.items():
-            terminal.say(f"  {count:>9,}  {reason}")
-        for path in result.quarantine_paths:
-            terminal.say(f"  kept in {path}")
-    for outcome, why in _WHY.items():
-        symbols = [symbol for symbol, came in result.outcomes.items() if came is outcome]
-        if symbols:
-            terminal.warn(f"{len(symbols):,} symbol(s) did not come, {why}: {_shortened(symbols)}")
-            for symbol in symbols[:_SAMPLE]:
-                if detail := result.details.get(symbol):
-                    terminal.say(f"  {symbol}: {detail}")
-
-
-def _shortened(symbols: list[str]) -> str:
-    more = f" and {len(symbols) - _SAMPLE:,} more" if len(symbols) > _SAMPLE else ""
-    return cleaned(", ".join(symbols[:_SAMPLE]) + more)

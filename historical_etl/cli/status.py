@@ -1,24 +1,38 @@
-"""`status` on one screen. Imports nothing heavy unless `--check` asks for it."""
+"""`status` on one screen. Imports nothing heavy unless `--check` or a replay asks for it."""
 
-from datetime import date, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from textwrap import shorten
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text
-from historical_etl.clock import system_clock
+from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
+from historical_etl.clock import Clock, system_clock
 from historical_etl.etl.status import StoreStatus, read_status
 from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager
+
+if TYPE_CHECKING:
+    from historical_etl.settings import Settings
 
 __all__ = ["status"]
 
 _SAMPLE = 5
 _DAYS_SHOWN, _YEAR = 60, 365.25
+_SATURDAY = 5
+_MESSAGE = 120
+_UNKNOWN: tuple[str, str] = ("not known: a ledger is damaged, see below", "red")
+#: So that all fits on one screen.
+_YEARS_SHOWN = 10
 
 
 def status(terminal: Terminal, *, check: bool) -> int:
     """Show the state of the store; see the command's help."""
-    found = read_status(Layout(terminal.settings.data_dir), system_clock)
+    layout = Layout(terminal.settings.data_dir)
+    clock = _clock(terminal.settings, layout)
+    found = read_status(layout, clock)
     if check and found.current_through is not None:
         with terminal.busy("Asking the calendar and the source"):
             missing, until = _missing(terminal, found.current_through)
@@ -26,8 +40,21 @@ def status(terminal: Terminal, *, check: bool) -> int:
     if terminal.as_json:
         terminal.json(found.model_dump(mode="json"))
     else:
-        _show(terminal, found)
+        _show(terminal, found, clock())
     return 0
+
+
+def _clock(settings: "Settings", layout: Layout) -> Clock:
+    """The machine's clock, or that of a replay."""
+    if settings.replay_from is None:
+        return system_clock
+    from historical_etl.sources.replay import clock_for
+
+    def stored_through() -> date | None:
+        manifest = ManifestManager(layout).load_manifest()
+        return manifest.end_date if manifest else None
+
+    return clock_for(settings, stored_through)
 
 
 def _missing(terminal: Terminal, through: date) -> tuple[int, date]:
@@ -36,16 +63,15 @@ def _missing(terminal: Terminal, through: date) -> tuple[int, date]:
 
     settings = terminal.settings
     etl = HistoricalETL.open(settings.data_dir, settings=settings)
-    coverage, closed = etl.source.info.coverage, etl.last_closed_session()
-    until = min(closed, coverage.last) if coverage and coverage.last else closed
+    until = etl.available_through()
     return len(etl.calendar.between(through + timedelta(days=1), until)), until
 
 
-def _show(terminal: Terminal, found: StoreStatus) -> None:
+def _show(terminal: Terminal, found: StoreStatus, now: datetime) -> None:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
-    for name, text, style in _facts(found):
+    for name, text, style in _facts(found, now):
         facts.add_row(name, Text(cleaned(text), style=style))
     terminal.out.print(facts)
     if found.years:
@@ -56,10 +82,12 @@ def _show(terminal: Terminal, found: StoreStatus) -> None:
     for problem in found.problems:
         terminal.warn(problem)
     if found.version is None:
-        terminal.say("next: historical-etl backfill")
+        terminal.say(f"next: {terminal.program} backfill")
+    elif found.holds:
+        terminal.say(f"next: {terminal.program} holds")
 
 
-def _facts(found: StoreStatus) -> list[tuple[str, str, str]]:
+def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
     facts = [("data", found.data_dir, "")]
     if found.version is None:
         facts.append(("version", "nothing committed yet; run `historical-etl backfill`", "yellow"))
@@ -70,8 +98,11 @@ def _facts(found: StoreStatus) -> list[tuple[str, str, str]]:
             ("source", " ".join(filter(None, [found.source, f"({found.source_version})"])), ""),
             ("prices", found.adjustment, ""),
             ("rows", f"{found.rows:,} rows in {len(found.years)} year(s), {size_text(found.size_bytes)}", ""),
-            ("current", *_current(found)),
+            ("current", *_current(found, now)),
             ("symbols", *_symbols(found)),
+            ("gaps", *_gaps(found)),
+            ("holds", *_holds(found)),
+            ("restated", *_restated(found)),
             ("catalog", *_catalog(found)),
         ]
     if found.unfinished:
@@ -80,23 +111,38 @@ def _facts(found: StoreStatus) -> list[tuple[str, str, str]]:
         facts.append(("unfinished", f"{text}; run the same command again to go on", "yellow"))
     if found.writer:
         facts.append(("writing now", str(found.writer), "cyan"))
+    facts += _failures(found)
     if found.quarantine_entries:
         facts.append(("quarantine", f"{found.quarantine_entries:,} entries, the newest below", "yellow"))
     facts.append(("disk", *_disk(found)))
     return facts
 
 
-def _current(found: StoreStatus) -> tuple[str, str]:
+def _current(found: StoreStatus, now: datetime) -> tuple[str, str]:
     assert found.current_through is not None  # noqa: S101 - there is a version
-    days = found.days_ago or 0
-    ago = f"{days} day(s) ago" if days <= _DAYS_SHOWN else f"{days / _YEAR:.1f} years ago"
-    text = f"through {found.current_through:%a %Y-%m-%d}, {ago}"
+    text = f"through {found.current_through:%a %Y-%m-%d}, {_behind(found, now)}"
     if found.available_through is None:
-        return f"{text}; `status --check` counts the sessions missing", ""
+        return text if _is_replayed(found) else f"{text}; `status --check` counts the sessions missing", ""
     if not found.sessions_missing:
         return f"{text}; nothing newer is to be had (the source has {found.available_through})", "green"
     missing = f"{found.sessions_missing:,} session(s) missing up to {found.available_through}"
     return f"{text}; {missing}: run `historical-etl update`", "yellow"
+
+
+def _behind(found: StoreStatus, now: datetime) -> str:
+    """How long ago that is. No calendar is asked, so weekdays are counted."""
+    if _is_replayed(found):
+        return "in a replay of the sample; `historical-etl replay` goes on"
+    days = found.days_ago or 0
+    if days > _DAYS_SHOWN:
+        return f"{days / _YEAR:.1f} years ago"
+    first = found.current_through or now.date()
+    weekdays = sum((first + timedelta(days=n)).weekday() < _SATURDAY for n in range(1, days + 1))
+    return f"{days} day(s) ago, {weekdays} of them weekdays" if days else "today"
+
+
+def _is_replayed(found: StoreStatus) -> bool:
+    return found.source_version.endswith("(replay)")
 
 
 def _symbols(found: StoreStatus) -> tuple[str, str]:
@@ -108,6 +154,45 @@ def _symbols(found: StoreStatus) -> tuple[str, str]:
     named = ", ".join(f"{symbol} ({day})" for symbol, day in behind[:_SAMPLE])
     more = f" and {len(behind) - _SAMPLE:,} more" if len(behind) > _SAMPLE else ""
     return f"{found.symbols:,}, of which {len(behind):,} end earlier or have a gap: {named}{more}", ""
+
+
+def _gaps(found: StoreStatus) -> tuple[str, str]:
+    if found.gap_sessions is None:
+        return _UNKNOWN
+    if not found.gap_sessions:
+        return "none", ""
+    return f"{found.gap_sessions:,} session(s) of {found.gap_symbols:,} symbol(s); see `historical-etl gaps`", "yellow"
+
+
+def _holds(found: StoreStatus) -> tuple[str, str]:
+    if found.holds is None:
+        return _UNKNOWN
+    if not found.holds:
+        return "none", ""
+    named = [f"{hold.symbol} {hold.code}{f' of {hold.session}' if hold.session else ''}" for hold in found.holds]
+    symbols = len({hold.symbol for hold in found.holds})
+    return f"{symbols:,} symbol(s): {some(named, _SAMPLE)}; see `historical-etl holds`", "yellow"
+
+
+def _restated(found: StoreStatus) -> tuple[str, str]:
+    if found.restatements is None:
+        return _UNKNOWN
+    if not found.restatements:
+        return "never", ""
+    named = [
+        f"{r.symbol}{f' x{r.ratio:.6g}' if r.ratio is not None else ''} (v{r.version}, {r.committed_at:%Y-%m-%d})"
+        for r in found.restated_newest
+    ]
+    earlier = found.restatements - len(named)
+    return ", ".join(named) + (f"; {earlier:,} earlier" if earlier else ""), ""
+
+
+def _failures(found: StoreStatus) -> Iterator[tuple[str, str, str]]:
+    for run in found.failed_newest:
+        since = "; a later run has committed" if run.since_then else ""
+        words = shorten(run.message, _MESSAGE, placeholder=" ...").rstrip(".") or "no reason is noted"
+        at = f"{run.finished.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        yield "failed", f"{at} {run.command}: {words}{since}", "" if run.since_then else "yellow"
 
 
 def _catalog(found: StoreStatus) -> tuple[str, str]:
@@ -131,7 +216,11 @@ def _years(found: StoreStatus) -> Table:
     for name in ("first", "last"):
         table.add_column(name, no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
-    for p in found.years:
+    if earlier := found.years[:-_YEARS_SHOWN]:
+        rows, size = sum(p.rows for p in earlier), sum(p.size_bytes for p in earlier)
+        days = str(earlier[0].first_session), str(earlier[-1].last_session)
+        table.add_row(ranges([p.year for p in earlier]), f"{rows:,}", "", *days, size_text(size))
+    for p in found.years[-_YEARS_SHOWN:]:
         days = str(p.first_session), str(p.last_session)
         table.add_row(str(p.year), f"{p.rows:,}", f"{p.symbols:,}", *days, size_text(p.size_bytes))
     return table

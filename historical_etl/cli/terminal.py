@@ -2,28 +2,33 @@
 
 import json
 import logging
+import shlex
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from historical_etl.errors import HistoricalETLError, StorageError
+from historical_etl.errors import HistoricalETLError, ProviderError, StorageError
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
 
-__all__ = ["Failure", "Terminal", "cleaned", "duration", "ranges", "size_text"]
+__all__ = ["PROGRAM", "Failure", "Terminal", "cleaned", "duration", "ranges", "size_text", "some"]
+
+PROGRAM = "historical-etl"
 
 #: Wide enough that a table in a pipe or a file is never cut.
 _PIPE_WIDTH = 10_000
+_AGAIN = "run the same command again later: what was committed stands"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Failure:
         notes = tuple(getattr(error, "__notes__", ()))
         kind = type(error).__name__
         if isinstance(error, HistoricalETLError):
-            return cls(kind, error.what, error.where, error.todo, notes)
+            again = _AGAIN if isinstance(error, ProviderError) else ""
+            return cls(kind, error.what, error.where, error.todo or again, notes)
         todo = "run it again with --verbose to see the traceback, and report it"
         return cls(kind, f"Unexpected {kind}: {error}"[:1000], None, todo, notes)
 
@@ -87,6 +93,11 @@ class Terminal:
         from historical_etl.settings import load_settings  # `--help` does without
 
         return load_settings().changed({"data_dir": self.data_dir} if self.data_dir else {})
+
+    @property
+    def program(self) -> str:
+        """How to call the program for the same store, to be copied from a hint."""
+        return f"{PROGRAM} --data-dir {shlex.quote(str(self.data_dir))}" if self.data_dir else PROGRAM
 
     def say(self, text: str, style: str = "") -> None:
         """A line for the reader, on stderr; not with --quiet."""
@@ -201,6 +212,12 @@ def size_text(size: int) -> str:
 def duration(seconds: float) -> str:
     """A duration for people."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))  # noqa: PLR2004 - a minute
+
+
+def some(items: Collection[str], most: int) -> str:
+    """The first of some words, and how many more there are."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(islice(items, most)) + more
 
 
 def ranges(years: list[int]) -> str:

@@ -10,7 +10,7 @@ from historical_etl.catalog.views import quote_text
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import CatalogError
-from historical_etl.etl.cursors import Cursors
+from historical_etl.etl.standing import rebuild_account
 from historical_etl.models import SyncManifest
 from historical_etl.sessions import get_calendar
 from historical_etl.store.layout import Layout
@@ -43,7 +43,7 @@ def verify(terminal: Terminal, *, quick: bool) -> int:
 
 
 def _rebuild(layout: Layout, exchange: str, manifest: SyncManifest) -> dict[str, date]:
-    return Cursors(layout, get_calendar(exchange)).rebuild(manifest)
+    return rebuild_account(layout, manifest, get_calendar(exchange)).cursors()
 
 
 def shown_by_file(layout: Layout) -> int:

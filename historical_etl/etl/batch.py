@@ -1,9 +1,10 @@
-"""From requests to a batch: what came, judged; the rows to store apart from those that only lead in."""
+"""From requests to a batch: what came, judged; the rows to store apart from those that only give context."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Self
 
 import polars as pl
 
@@ -11,108 +12,227 @@ from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.fetching import fetch_all
 from historical_etl.etl.tally import Tally
 from historical_etl.models import DATASET_ID, Outcome
-from historical_etl.quality.batch import judge_batch
+from historical_etl.quality.batch import Verdict, judge_batch
 from historical_etl.quality.rules import split_rows
-from historical_etl.schema import SCHEMA, symbols_in
+from historical_etl.schema import SCHEMA, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.quarantine import Quarantine
 
-__all__ = ["Batch", "fetch_batch"]
+__all__ = ["Batch", "Judge", "require_rows"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Accepted rows, ready to merge.
+    """What came, judged by the row rules.
 
     Attributes:
-        rows: to be stored; keys unique, sorted by (symbol, date).
-        lead_in: good rows before them, for the first `ret` only.
+        source: the name of where it came from.
+        rows: accepted, to be stored; keys unique, sorted by (symbol, date).
+        context: good rows outside the window to store: they are held against what is stored, and those before it give
+            the first `ret` its predecessor. Keys unique, sorted by (symbol, date).
         outcomes: of every symbol that was asked for.
+        details: why a symbol has another outcome than `ok`.
+        asked: symbol → first and last date to store that was asked for.
+        requested: symbol → first and last date that was asked for, context included.
+        refused: symbols whose rows were refused as a whole → why.
+        rejected: rows that were refused, with `reasons`.
+        actions: events that the source names; None if it names none.
+        kept_in: where the refused rows are kept.
     """
 
+    source: str
     rows: pl.DataFrame
-    lead_in: pl.DataFrame
+    context: pl.DataFrame
     outcomes: dict[str, Outcome]
+    details: dict[str, str]
+    asked: dict[str, tuple[date, date]]
+    requested: dict[str, tuple[date, date]]
+    refused: Mapping[str, str]
+    rejected: pl.DataFrame
+    actions: pl.DataFrame | None = None
+    kept_in: str = ""
+
+    def without(self, symbols: Collection[str]) -> Self:
+        """The batch without the rows of some symbols; their outcomes stay."""
+        if not symbols:
+            return self
+        others = ~pl.col("symbol").is_in(list(symbols))
+        actions = None if self.actions is None else self.actions.filter(others)
+        return replace(self, rows=self.rows.filter(others), context=self.context.filter(others), actions=actions)
+
+    def joined(self, other: Self, symbols: Collection[str]) -> Self:
+        """Both batches; for `symbols` the outcomes of the other one count."""
+        frames = [frame for frame in (self.actions, other.actions) if frame is not None]
+        return replace(
+            self,
+            rows=ordered(pl.concat([self.rows, other.rows])),
+            context=ordered(pl.concat([self.context, other.context])),
+            outcomes=self.outcomes | {s: o for s, o in other.outcomes.items() if s in symbols},
+            details=self.details | other.details,
+            asked=self.asked | other.asked,
+            requested=self.requested | other.requested,
+            refused={**self.refused, **other.refused},
+            rejected=pl.concat([self.rejected, other.rejected]),
+            actions=pl.concat(frames).unique(maintain_order=True) if frames else None,
+        )
+
+    def with_rows(self, rows: pl.DataFrame) -> Self:
+        """The batch with more rows to store."""
+        return replace(self, rows=ordered(pl.concat([self.rows, rows]))) if rows.height else self
+
+    def with_context(self, rows: pl.DataFrame) -> Self:
+        """The batch with more rows to hold against what is stored."""
+        return replace(self, context=ordered(pl.concat([self.context, rows])))
+
+    def nothing(self, outcomes: dict[str, Outcome], why: str) -> Self:
+        """An empty batch of the same source, for symbols that could not be fetched."""
+        return replace(
+            self,
+            rows=self.rows.clear(),
+            context=self.context.clear(),
+            outcomes=outcomes,
+            details=dict.fromkeys(outcomes, why),
+            asked={},
+            requested={},
+            refused={},
+            rejected=self.rejected.clear(),
+            actions=None,
+        )
 
 
-def fetch_batch(
-    source: PriceSource,
-    requests: Sequence[FetchRequest],
-    *,
-    name: str,
-    store_from: date,
-    last_closed: date,
-    calendar: SessionCalendar,
-    max_rejected_share: float,
-    quarantine: Quarantine,
-    tally: Tally,
-) -> Batch:
-    """Fetch, judge, and set aside what was refused.
+@dataclass(frozen=True)
+class Judge:
+    """Fetches and judges by one set of rules.
 
-    Args:
+    Attributes:
         source: where bars come from.
-        requests: what to ask for.
-        name: what to call the refused rows in quarantine.
-        store_from: rows before this date lead in and are not stored.
-        last_closed: the last session that has closed. Bars of the next one may be unfinished: they are left for
-            a later run.
         calendar: the exchange's sessions.
+        last_closed: the last session that has closed. Bars of the next one may be unfinished: they are left for a
+            later run.
         max_rejected_share: share of bad rows from which on a symbol's batch is refused.
         quarantine: where refused rows go.
-        tally: counts what happened.
-
-    Raises:
-        ConfigurationError: the source knows none of the symbols.
-        DataQualityError: rows came, and every one of them was refused; they are in quarantine.
-        ProviderError: every request failed.
     """
-    answer = fetch_all(source, requests)
-    symbols = sorted({symbol for request in requests for symbol in request.symbols})
-    start, end = min(request.start for request in requests), max(request.end for request in requests)
-    if all(answer.outcomes.get(symbol) is Outcome.NOT_FOUND for symbol in symbols):
-        raise ConfigurationError(
-            f"{source.info.name!r} knows none of the symbols that were asked for: {', '.join(symbols[:10])}",
-            where="symbols",
-            todo=next(iter(answer.details.values()), "correct the symbols, or choose another source"),
+
+    source: PriceSource
+    calendar: SessionCalendar
+    last_closed: date
+    max_rejected_share: float
+    quarantine: Quarantine
+
+    def fetch(
+        self,
+        requests: Sequence[FetchRequest],
+        *,
+        name: str,
+        tally: Tally,
+        window: tuple[date, date] | None = None,
+    ) -> Batch:
+        """Fetch, judge, and set aside what was refused.
+
+        Args:
+            requests: what to ask for.
+            name: what to call the refused rows in quarantine.
+            tally: counts what happened.
+            window: the first and last date to store; None stores all that was asked for.
+
+        Raises:
+            ProviderError: every request failed.
+        """
+        answer = fetch_all(self.source, requests)
+        symbols = sorted({symbol for request in requests for symbol in request.symbols})
+        start, end = min(request.start for request in requests), max(request.end for request in requests)
+        first, last = window or (start, end)
+        frame = _without_open_session(answer.frame, self.calendar.after(self.last_closed))
+        sessions = self.calendar.between(start, end)
+        outside = pl.col("date").is_between(start, end) & ~pl.col("date").is_between(first, last)
+        main, context = frame, frame.clear()
+        if (first, last) != (start, end):
+            main, context = frame.filter(~outside | pl.col("date").is_null()), frame.filter(outside)
+            context = split_rows(context, symbols=symbols, start=start, end=end, sessions=sessions).good
+            context = ordered(context.unique(["symbol", "date"], keep="none"))
+        verdict = judge_batch(
+            main,
+            symbols=symbols,
+            start=first,
+            end=last,
+            sessions=sessions,
+            max_rejected_share=self.max_rejected_share,
         )
-    sessions = calendar.between(start, end)
-    leads = pl.col("date") < store_from
-    frame = _without_open_session(answer.frame, calendar.after(last_closed))
-    main, lead_in = frame, frame.clear()
-    if store_from > start:
-        main, lead_in = frame.filter(leads.not_() | pl.col("date").is_null()), frame.filter(leads)
-        lead_in = split_rows(lead_in, symbols=symbols, start=start, end=end, sessions=sessions).good
-        lead_in = lead_in.unique(["symbol", "date"], keep="none").sort("symbol", "date")
-    verdict = judge_batch(
-        main, symbols=symbols, start=store_from, end=end, sessions=sessions, max_rejected_share=max_rejected_share
-    )
-    outcomes = dict(answer.outcomes) | dict.fromkeys(verdict.refused, Outcome.REFUSED)
-    rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
-    outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
-    tally.rows_fetched += main.height
-    tally.add_outcomes(outcomes, {**answer.details, **verdict.refused})
-    tally.add_verdict(verdict)
-    if verdict.rejected.height:
+        outcomes = dict(answer.outcomes) | dict.fromkeys(verdict.refused, Outcome.REFUSED)
+        rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
+        outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
+        tally.rows_fetched += main.height
+        tally.add_verdict(verdict)
+        kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
+        return Batch(
+            source=self.source.info.name,
+            rows=verdict.accepted.select(list(SCHEMA)),
+            context=context.select(list(SCHEMA)),
+            outcomes=outcomes,
+            details={**answer.details, **verdict.refused},
+            asked=_asked(requests, first, last),
+            requested=_asked(requests, start, end),
+            refused=verdict.refused,
+            rejected=verdict.rejected,
+            actions=answer.actions,
+            kept_in=kept,
+        )
+
+    def _keep_rejected(self, verdict: Verdict, name: str, tally: Tally) -> str:
         facts = {
-            "source": source.info.name,
+            "source": self.source.info.name,
             "rows": verdict.rejected.height,
             "by_reason": verdict.by_reason(),
             "refused_symbols": dict(verdict.refused),
         }
         reason = f"{verdict.rejected.height} row(s) broke a rule or belong to a refused batch; see `reasons`"
-        kept = quarantine.keep_rows(f"{name}.rows.parquet", verdict.rejected, reason, DATASET_ID, facts)
-        tally.quarantined.append(str(kept))
-        if verdict.accepted.is_empty():
-            raise DataQualityError(
-                f"All {verdict.rejected.height} rows that {facts['source']} delivered for {name} were refused "
-                f"({', '.join(f'{k}: {n}' for k, n in verdict.by_reason().items())}); nothing was committed",
-                where=kept,
-                todo="look at the rows and their reasons there; ask again once the source is right",
-            )
-    return Batch(verdict.accepted.select(list(SCHEMA)), lead_in, outcomes)
+        kept = str(self.quarantine.keep_rows(f"{name}.rows.parquet", verdict.rejected, reason, DATASET_ID, facts))
+        tally.quarantined.append(kept)
+        return kept
+
+
+def require_rows(batch: Batch, name: str, stored: Collection[str]) -> None:
+    """Refuse a batch that brings nothing, where that is no fact about the symbols in it.
+
+    Args:
+        batch: what came.
+        name: what it was asked for.
+        stored: the symbols that the store has.
+
+    Raises:
+        ConfigurationError: the source knows none of the symbols, and none is stored.
+        DataQualityError: rows came, and none of them can be stored; they are in quarantine.
+    """
+    unknown = [symbol for symbol, outcome in batch.outcomes.items() if outcome is Outcome.NOT_FOUND]
+    if len(unknown) == len(batch.outcomes) and not set(unknown) & set(stored):
+        raise ConfigurationError(
+            f"{batch.source!r} knows none of the symbols that were asked for: {', '.join(unknown[:10])}",
+            where="symbols",
+            todo=next(iter(batch.details.values()), "correct the symbols, or choose another source"),
+        )
+    if batch.rejected.is_empty() or not batch.rows.is_empty():
+        return
+    reasons = batch.rejected.get_column("reasons").explode().value_counts(sort=True)
+    raise DataQualityError(
+        f"All {batch.rejected.height} rows that {batch.source} delivered for {name} were refused "
+        f"({', '.join(f'{reason}: {count}' for reason, count in reasons.iter_rows())}); nothing was committed",
+        where=batch.kept_in,
+        todo="look at the rows and their reasons there; ask again once the source is right",
+    )
+
+
+def _asked(requests: Sequence[FetchRequest], first: date, last: date) -> dict[str, tuple[date, date]]:
+    spans: dict[str, tuple[date, date]] = {}
+    for request in requests:
+        start, end = max(request.start, first), min(request.end, last)
+        if start <= end:
+            for symbol in request.symbols:
+                known = spans.get(symbol, (start, end))
+                spans[symbol] = min(known[0], start), max(known[1], end)
+    return spans
 
 
 def _without_open_session(frame: pl.DataFrame, open_session: date) -> pl.DataFrame:

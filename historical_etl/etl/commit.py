@@ -1,89 +1,146 @@
-"""The part of a run that holds the writer lock: merge → gate → objects → manifest → daily/ → progress."""
+"""The part of a run that holds the writer lock: merge → gate → objects → ledgers → manifest → daily/ → progress."""
 
 import logging
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.merge import Gate, StoredYears, merge_years
+from historical_etl.etl import record
+from historical_etl.etl.account import Account, Patience, Visit, settle
+from historical_etl.etl.merge import Gate, MergedYear, StoredYears, merge_years
+from historical_etl.etl.reconcile import Reconciled
 from historical_etl.etl.tally import Tally
 from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.sessions import SessionCalendar
 from historical_etl.store.disk import required_for_merge
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
+from historical_etl.store.run_notes import RunRecord, drop_notes, read_notes
 from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["ProgressUpdate", "commit_rows"]
+__all__ = ["Commit", "ProgressUpdate"]
 
 _log = logging.getLogger(__name__)
 
-
-class ProgressUpdate(Protocol):
-    """Makes the progress to save after a commit."""
-
-    def __call__(
-        self, before: SyncManifest | None, after: SyncManifest | None, touched: pl.DataFrame
-    ) -> ETLProgressManifest:
-        """The progress to save.
-
-        Args:
-            before: the version the commit built on.
-            after: the version that now stands.
-            touched: (symbol, date) of every row in the months that new rows fell into.
-        """
-        ...
+#: Makes the progress to save after a commit: from the version that now stands, and its account.
+ProgressUpdate = Callable[[SyncManifest | None, Account], ETLProgressManifest]
 
 
-def commit_rows(
-    transaction: Transaction,
-    manifests: ManifestManager,
-    rows: pl.DataFrame,
-    lead_in: pl.DataFrame,
-    *,
-    gate: Gate,
-    provenance: Provenance,
-    update_progress: ProgressUpdate,
-    tally: Tally,
-) -> SyncManifest | None:
-    """Merge rows into the stored years and commit them all at once; returns the version that then stands.
+@dataclass(frozen=True)
+class Commit:
+    """Writes reconciled batches of one run.
 
-    Args:
+    Attributes:
         transaction: opened under the lock.
         manifests: the store's manifest manager.
-        rows: accepted rows, sorted by (symbol, date).
-        lead_in: rows before them, for `ret`.
+        calendar: the exchange's sessions.
+        patience: how long to ask for what does not come.
         gate: judges each changed month.
+        split_adjusted: whether the source's close is adjusted for splits already.
         provenance: where the rows came from.
         update_progress: called after the commit.
-        tally: counts what happened.
-
-    Raises:
-        DataQualityError, DiskSpaceError, StorageError: nothing was committed.
-        ETLProgressError: the commit stands, but progress was not saved.
     """
-    stored = _stored_years(transaction, manifests.layout, rows)
-    _check_disk(manifests, stored, rows, tally)
-    touched = [rows.clear().select("symbol", "date")]
-    for year in merge_years(rows, lead_in, stored, gate):
-        transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-        touched.append(year.touched)
-        tally.corrections += year.corrections
-    before = transaction.base
-    manifest = transaction.commit(provenance)
-    if manifest is not None:
-        old = {p.year: p.checksum for p in before.partitions} if before else {}
-        tally.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
-    tally.rows += rows.height
-    save_progress(manifests.layout, update_progress(before, manifest, pl.concat(touched)))
-    return manifest
+
+    transaction: Transaction
+    manifests: ManifestManager
+    calendar: SessionCalendar
+    patience: Patience
+    gate: Gate
+    split_adjusted: bool
+    provenance: Provenance
+    update_progress: ProgressUpdate
+
+    def write(
+        self,
+        came: Reconciled,
+        account: Account,
+        visit: Visit,
+        tally: Tally,
+        run: Callable[[str, int], RunRecord],
+    ) -> SyncManifest | None:
+        """Merge rows into the stored years and commit them all at once; returns the version that then stands.
+
+        Args:
+            came: what may be stored, held against the version that this builds on.
+            account: of that version.
+            visit: what was asked for.
+            tally: counts what happened.
+            run: makes the run's own record, from how it ended and the version.
+
+        Raises:
+            DataQualityError, DiskSpaceError, StorageError: nothing was committed.
+            ETLProgressError: the commit stands, but progress was not saved.
+        """
+        rows = came.batch.rows
+        lead_in = came.batch.context
+        stored = _stored_years(self.transaction, self.manifests.layout, rows)
+        _check_disk(self.manifests, stored, rows, tally)
+        years: list[MergedYear] = []
+        for year in merge_years(rows, lead_in, came.dropped, stored, self.gate):
+            self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            year.blocks.clear()  # a run may touch thirty years
+            years.append(year)
+        after, filled = settle(account, visit, self.calendar, self.patience, self._traded)
+        base = self.transaction.base
+        ledgers = self._ledgers(came, years, visit, after, filled)
+        tally.corrections += ledgers["corrections"].height
+        tally.restated |= set(ledgers["restatements"].get_column("symbol"))
+        tally.rows += rows.height
+        notes = read_notes(self.manifests.layout)
+        accompanying = {
+            "additions": record.additions(years, visit),
+            "runs": record.runs([*notes, run("committed", visit.version)]),
+        }
+        manifest = self.transaction.commit(self.provenance, ledgers, accompanying)
+        if manifest is not base:
+            drop_notes(self.manifests.layout, notes)
+        if manifest is not None:
+            old = {p.year: p.checksum for p in base.partitions} if base else {}
+            tally.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
+        tally.sessions_missing = after.missing()
+        save_progress(self.manifests.layout, self.update_progress(manifest, after))
+        return manifest
+
+    def _ledgers(
+        self, came: Reconciled, years: Sequence[MergedYear], visit: Visit, after: Account, filled: pl.DataFrame
+    ) -> LedgerChanges:
+        layout, base = self.manifests.layout, self.transaction.base
+        holds = record.holds(read_ledger(layout, base, "open_holds"), came, visit)
+        known = read_ledger(layout, base, "rejected_rows") if came.batch.rejected.height else None
+        return {
+            "corrections": record.corrections(years, came.restated, visit),
+            "restatements": record.restatements(came, years, visit),
+            "replaced_rows": record.replaced_rows(years, came, visit),
+            "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
+            "closed_gaps": filled,
+            "closed_holds": holds.closed,
+            "symbols": after.symbols,
+            "open_gaps": after.gaps,
+            "open_holds": holds.open,
+            "actions": record.actions(read_ledger(layout, base, "actions"), came, years, self.split_adjusted),
+        }
+
+    def _traded(self, sessions: pl.Series) -> pl.Series:
+        """Of some sessions, those on which any stored symbol has a bar."""
+        base = self.transaction.base
+        found = [sessions.clear()]
+        for partition in base.partitions if base else ():
+            days = sessions.filter(sessions.dt.year() == partition.year)
+            if days.len():
+                rows = pl.scan_parquet(self.manifests.layout.resolve(partition.path), glob=False)
+                here = rows.filter(pl.col("date").is_in(days.implode())).select(pl.col("date").unique()).collect()
+                found.append(here.get_column("date"))
+        return pl.concat(found)
 
 
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:
     """The base of the merge, without damaged years that the new rows replace as a whole."""
     base = transaction.base
-    for year in _years(rows):
+    for year in rows.get_column("date").dt.year().unique().sort():
         partition = base.partition(year) if base else None
         if base is None or partition is None:
             continue
@@ -100,13 +157,9 @@ def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) 
 
 
 def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, tally: Tally) -> None:
-    partitions = [stored.partition(year) for year in _years(rows)]
+    partitions = [stored.partition(year) for year in rows.get_column("date").dt.year().unique()]
     merged_rows = rows.height + sum(partition.rows for partition in partitions if partition)
     bytes_per_row = rows.estimated_size() / max(1, rows.height)
     status = manifests.check_disk_space(required_for_merge(int(merged_rows * bytes_per_row)))
     if status.level != "ok":
         tally.disk_warnings.append(str(status))
-
-
-def _years(rows: pl.DataFrame) -> list[int]:
-    return rows.get_column("date").dt.year().unique().sort().to_list()

@@ -8,11 +8,18 @@ from typing import cast
 
 import polars as pl
 
-from historical_etl.errors import ConfigurationError, HistoricalETLError, ProviderUnavailableError, RateLimitedError
+from historical_etl.errors import (
+    ConfigurationError,
+    HistoricalETLError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    SchemaDriftError,
+)
 from historical_etl.models import Outcome
 from historical_etl.quality.rules import conform
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import (
+    ACTIONS,
     FetchRequest,
     FetchResult,
     PriceFetcher,
@@ -69,6 +76,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         HistoricalETLError: every request failed: the first failure.
     """
     frames: list[pl.DataFrame] = []
+    actions: list[pl.DataFrame] = []
     outcomes: dict[str, Outcome] = {}
     details: dict[str, str] = {}
     failures: list[HistoricalETLError] = []
@@ -89,11 +97,13 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
             _log.warning("%d symbols were not fetched: %s", len(request.symbols), error)
             continue
         frames.append(answer.frame)
+        actions += [answer.actions] if answer.actions is not None else []
         outcomes |= answer.outcomes
         details |= answer.details
     if failures and not frames:
         raise failures[0]
-    return FetchResult(pl.concat(frames) if frames else empty_frame(), outcomes, details)
+    rows = pl.concat(frames) if frames else empty_frame()
+    return FetchResult(rows, outcomes, details, pl.concat(actions) if actions else None)
 
 
 def _fetch(source: PriceSource, request: FetchRequest) -> FetchResult:
@@ -114,4 +124,19 @@ def _fetch(source: PriceSource, request: FetchRequest) -> FetchResult:
     refused = [symbol for symbol, outcome in outcomes.items() if outcome is not Outcome.OK]
     if refused and not frame.is_empty():
         frame = frame.filter(~pl.col("symbol").is_in(refused))
-    return replace(answer, frame=frame, outcomes=outcomes)
+    return replace(answer, frame=frame, outcomes=outcomes, actions=_conform_actions(answer.actions, name))
+
+
+def _conform_actions(actions: pl.DataFrame | None, where: str) -> pl.DataFrame | None:
+    if actions is None:
+        return None
+    try:
+        return actions.select(pl.col(name).cast(dtype) for name, dtype in ACTIONS.items()).drop_nulls(
+            ["symbol", "date"]
+        )
+    except pl.exceptions.PolarsError as error:
+        raise SchemaDriftError(
+            f"The corporate actions of {where} are not readable: {error}"[:300],
+            where=where,
+            todo=f"give the columns {', '.join(ACTIONS)}",
+        ) from None

@@ -1,26 +1,28 @@
 """Merge: stored ∪ new, keyed (date, symbol), new wins; month by month, so that little is read and less is written.
 
 `merge_years` touches the months that new rows fall into, and later ones only where a symbol's next stored row
-must learn of a changed predecessor. A month whose rows come out equal keeps its bytes. Rows are never deleted:
-a key that is absent from the new rows keeps its values.
+must learn of a changed predecessor. A month whose rows come out equal keeps its bytes. A key that is absent from the
+new rows keeps its values; only keys that are named are removed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
 import polars as pl
 
+from historical_etl.errors import DataQualityError
+from historical_etl.etl.actions import inferred
+from historical_etl.etl.differences import Differences
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame, ordered, symbols_in
+from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
 
-__all__ = ["MergedYear", "StoredYears", "merge_years"]
+__all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
 
-_COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
 #: The most rows of several months that are merged at once.
@@ -38,8 +40,7 @@ class MergedYear:
         symbols: the number of distinct symbols in it.
         first: its first session.
         last: its last session.
-        touched: (symbol, date) of every row in the months that new rows fell into.
-        corrections: cells of stored rows that new rows changed, `ret` aside.
+        differences: what the new rows did to the stored ones.
     """
 
     year: int
@@ -47,8 +48,7 @@ class MergedYear:
     symbols: int
     first: date
     last: date
-    touched: pl.DataFrame
-    corrections: int
+    differences: Differences
 
 
 @dataclass(frozen=True)
@@ -78,26 +78,29 @@ class StoredYears:
         return pl.scan_parquet(self.layout.resolve(partition.path), glob=False)
 
 
-def merge_years(new: pl.DataFrame, lead_in: pl.DataFrame, stored: StoredYears, gate: Gate) -> Iterator[MergedYear]:
+def merge_years(
+    new: pl.DataFrame, lead_in: pl.DataFrame, dropped: pl.DataFrame, stored: StoredYears, gate: Gate
+) -> Iterator[MergedYear]:
     """Merge new rows into the stored years; yields each year whose rows change, ascending.
 
     Args:
         new: accepted rows in the schema, keys unique, sorted by (symbol, date); `ret` is computed here.
         lead_in: rows before the new ones that are not to be stored. They give `ret` its predecessor where the
             store has none, so that a year filled alone starts with the `ret` it has in a whole run.
+        dropped: (symbol, date) of stored rows to remove.
         stored: what is committed.
         gate: judges the rows of each stretch of months that changes.
 
     Raises:
         DataQualityError: the gate refused, or a stored file is damaged.
     """
-    if new.is_empty():
+    filled = sorted({*_years_of(new), *_years_of(dropped)})
+    if not filled:
         return
-    year_of_row = new.get_column("date").dt.year()
-    filled: list[int] = year_of_row.unique().sort().to_list()
     merge = _Merge(stored, gate, last_rows(lead_in))
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
-        merged = merge.year(year, new if filled == [year] else new.filter(year_of_row == year))
+        rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
+        merged = merge.year(year, rows, dropped.filter(pl.col("date").dt.year() == year))
         if merged is not None:
             yield merged
 
@@ -111,52 +114,55 @@ class _Merge:
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
 
-    def year(self, year: int, new: pl.DataFrame) -> MergedYear | None:
+    def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
         heirs = self._months_of_heirs(year)
-        if new.is_empty() and not heirs:
+        if new.is_empty() and dropped.is_empty() and not heirs:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         fresh: list[pl.Series] = []
-        touched: list[pl.DataFrame] = []
-        corrections = 0
-        for months, rows in _stretches(new, blocks, heirs):
+        parts: list[Differences] = []
+        for months, rows in _stretches(new, dropped, blocks, heirs):
             if rows is None and self._unsettled.is_empty():
                 continue
             olds = {month: blocks[month].read() for month in months if month in blocks}
             old = ordered(pl.concat(olds.values())) if olds else None
-            merged = self._stretch(date(year, months[0], 1), old, rows)
-            if rows is not None:
-                touched.append(merged.select("symbol", "date"))
-                corrections += _changed_cells(old, rows)
-            if old is not None and merged.equals(old):
-                continue
-            self._gate(merged, year)
-            for month, part in _by_month(merged, months):
-                if month not in olds or not part.equals(olds[month]):
-                    blocks[month] = encode_block(part)
-                    fresh.append(_new_symbols(olds.get(month), part))
-        if not fresh and not touched:
+            merged, implied = self._stretch(date(year, months[0], 1), old, rows, dropped)
+            difference = Differences.between(old, new.clear() if rows is None else rows, dropped)
+            parts.append(replace(difference, implied=(implied,)))
+            if old is None or not merged.equals(old):
+                self._gate(merged, year)
+                fresh += _replace_blocks(blocks, olds, merged, months)
+        if not fresh and new.is_empty() and dropped.is_empty():
             return None
         in_order = [block for _, block in sorted(blocks.items())]
+        if not in_order:
+            raise DataQualityError(
+                f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
+                where=str(year),
+                todo="fetch that year again before the history of these symbols is replaced",
+            )
         return MergedYear(
             year=year,
             blocks=in_order,
-            symbols=self._count_symbols(year, fresh),
+            symbols=self._count_symbols(year, fresh) if dropped.is_empty() else _distinct_symbols(in_order),
             first=in_order[0].first,
             last=in_order[-1].last,
-            touched=pl.concat(touched) if touched else empty_frame().select("symbol", "date"),
-            corrections=corrections,
+            differences=Differences.of_all(parts),
         )
 
-    def _stretch(self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
-        merged = _upsert(old, rows)
-        merged = with_returns(merged, self._predecessors(first_day, old, merged), old)
+    def _stretch(
+        self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None, dropped: pl.DataFrame
+    ) -> tuple[pl.DataFrame, tuple[pl.DataFrame, pl.DataFrame]]:
+        left = old if old is None or dropped.is_empty() else old.join(dropped, on=ORDER, how="anti")
+        merged = _upsert(left, rows)
+        before = self._predecessors(first_day, old, merged)
+        merged = with_returns(merged, before, old)
         tails = last_rows(merged)
         settled = self._unsettled.join(tails, on="symbol", how="anti")
         moved = tails if old is None else tails.join(last_rows(old), on=PRICES, how="anti", nulls_equal=True)
         self._unsettled = pl.concat([settled, moved])
-        return merged
+        return merged, inferred(merged, before)
 
     def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
         """The row before a stretch, for symbols whose first `ret` in it is new, or may change."""
@@ -241,7 +247,7 @@ class _Merge:
 
 
 def _stretches(
-    new: pl.DataFrame, blocks: Mapping[int, Block], heirs: Collection[int]
+    new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], heirs: Collection[int]
 ) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
     """The months to visit, in order, with their new rows (None: only a `ret` may change).
 
@@ -249,7 +255,8 @@ def _stretches(
     year at once. Large ones are kept apart, so that memory holds a few months and not a year.
     """
     month_of_row = new.get_column("date").dt.month()
-    counts: dict[int, int] = dict(month_of_row.value_counts().iter_rows())
+    counts: dict[int, int] = dict.fromkeys(dropped.get_column("date").dt.month(), 0)
+    counts |= dict(month_of_row.value_counts().iter_rows())
     stretch: list[int] = []
 
     def finished() -> Iterator[tuple[list[int], pl.DataFrame | None]]:
@@ -273,6 +280,20 @@ def _stretches(
     yield from finished()
 
 
+def _replace_blocks(
+    blocks: dict[int, Block], olds: Mapping[int, pl.DataFrame], merged: pl.DataFrame, months: Sequence[int]
+) -> list[pl.Series]:
+    """Put the months that changed into `blocks`; returns the symbols that are new in each of them."""
+    fresh: list[pl.Series] = []
+    for month, part in _by_month(merged, months):
+        if part.is_empty():
+            blocks.pop(month, None)
+        elif month not in olds or not part.equals(olds[month]):
+            blocks[month] = encode_block(part)
+            fresh.append(_new_symbols(olds.get(month), part))
+    return fresh
+
+
 def _by_month(rows: pl.DataFrame, months: Sequence[int]) -> Iterator[tuple[int, pl.DataFrame]]:
     if len(months) == 1:
         yield months[0], rows
@@ -292,11 +313,12 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
     return both.filter(~superseded.fill_null(value=False))
 
 
-def _changed_cells(old: pl.DataFrame | None, rows: pl.DataFrame) -> int:
-    if old is None:
-        return 0
-    both = old.join(rows, on=PRIMARY_KEYS, suffix="_new")
-    return int(sum(both.select(pl.col(n).ne_missing(pl.col(f"{n}_new")).sum() for n in _COMPARED).row(0)))
+def _years_of(rows: pl.DataFrame) -> list[int]:
+    return rows.get_column("date").dt.year().unique().to_list()
+
+
+def _distinct_symbols(blocks: Sequence[Block]) -> int:
+    return pl.concat([symbols_in(block.read()) for block in blocks]).n_unique()
 
 
 def _new_symbols(old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.Series:

@@ -1,19 +1,17 @@
 """HistoricalETL: fetch → validate → reconcile → merge → commit → publish.
 
-This page is a run from above; each step has its own module. Fetching and judging (`batch`) need no lock; the
-lock is held from the merge to the saved progress (`commit`). Where new rows meet stored ones is the merge:
-it counts the cells that changed.
+This page says what the runs are; `run` has their steps, each with a module of its own. Fetching, judging (`batch`)
+and holding what came against what is stored (`reconcile`) need no lock; it is held from the merge to the saved
+progress (`commit`).
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, Self
-
-import polars as pl
+from typing import Self
 
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import (
@@ -23,24 +21,28 @@ from historical_etl.errors import (
     ProviderError,
     RateLimitedError,
 )
-from historical_etl.etl.batch import Batch, fetch_batch
-from historical_etl.etl.commit import ProgressUpdate, commit_rows
+from historical_etl.etl.account import Account
+from historical_etl.etl.decisions import accept_hold, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source, in_batches
 from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
 from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.resume import RunProgress
+from historical_etl.etl.run import Run
+from historical_etl.etl.standing import load_account
 from historical_etl.etl.tally import Tally, YearEvent
-from historical_etl.models import ETLProgressManifest, ETLResult, Outcome, SyncManifest
+from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.fetcher import UnifiedDataFetcher
+from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
-from historical_etl.store.transaction import Provenance, Transaction
+from historical_etl.store.transaction import Transaction
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["HistoricalETL"]
+__all__ = ["HistoricalETL", "stored_through"]
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class HistoricalETL(StoredPrices):
         changes = overrides | ({"exchange": exchange} if exchange else {})
         super().__init__(layout, manifests, (settings or load_settings()).changed(changes), clock, writer_id)
         self.source = as_source(fetcher)
+        self._progress = RunProgress(self)
         self.validator = validator or DataValidator(self.settings.exchange)
 
     @classmethod
@@ -104,8 +107,10 @@ class HistoricalETL(StoredPrices):
         """
         changed = (settings or load_settings()).changed(overrides)
         layout = Layout(root)
+        if clock is system_clock:
+            clock = clock_for(changed, lambda: stored_through(layout))
         return cls(
-            fetcher if fetcher is not None else UnifiedDataFetcher(changed),
+            fetcher if fetcher is not None else UnifiedDataFetcher(changed, clock=clock),
             layout.storage,
             layout.catalog,
             validator=validator,
@@ -122,6 +127,7 @@ class HistoricalETL(StoredPrices):
         end_date: date | datetime | str,
         resume: bool = True,  # noqa: FBT001, FBT002 - the published signature
         *,
+        rebuild: bool = False,
         progress: Callable[[YearEvent], None] | None = None,
     ) -> ETLResult:
         """Fetch, check and commit a range, one year at a time; both ends included.
@@ -135,6 +141,8 @@ class HistoricalETL(StoredPrices):
             end_date: last date; sessions that have not closed are left for a later run.
             resume: if this very request (symbols, range, source) was interrupted, leave out the years that it
                 had committed.
+            rebuild: replace the whole stored history of each symbol that comes, in one commit; the way to another
+                price basis.
             progress: told of each year as it is started, committed, failed, or left out by `resume`.
 
         Raises:
@@ -149,8 +157,10 @@ class HistoricalETL(StoredPrices):
         request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
-        done = self._years_done(name) if resume else set[int]()
-        return self._run_windows(request.symbols, windows, publish=True, request=name, done=done, progress=progress)
+        done = self._progress.years_done(name) if resume and not rebuild else set[int]()
+        run = self._run("rebuild" if rebuild else "backfill", Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
+        with _noting(run):
+            return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
         """Fetch, check and commit one year, as far as it is covered and has closed.
@@ -166,21 +176,27 @@ class HistoricalETL(StoredPrices):
             raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
         windows = self._windows(date(year, 1, 1), date(year, 12, 31))
         wanted = normalize_symbols(symbols) if symbols is not None else self._symbols_of(windows[0])
-        return self._run_windows(tuple(wanted), windows, publish=publish)
+        run = self._run("year", Tally(windows[0].start, windows[-1].end))
+        with _noting(run):
+            return self._run_windows(run, tuple(wanted), windows, publish=publish)
 
     def run_incremental_etl(self, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
         """Bring symbols up to the last closed session, in one commit over all years that this touches.
 
-        Each symbol is asked for from its cursor, some stored sessions back. Only symbols with the outcome `ok`
-        move their cursor, and only over sessions that are stored without a gap.
+        Each symbol is asked for from some stored sessions back, so that what comes meets what is stored: a history
+        that was restated is fetched and replaced as a whole, a symbol that cannot be trusted is held. Gaps are asked
+        for again, with growing pauses.
 
         Args:
-            symbols: None takes every symbol the store knows. One it does not know starts at the setting `start`.
+            symbols: None takes every symbol the store knows. Those that are named are asked for all their gaps,
+                whatever the pauses; one that the store does not know starts at the setting `start`.
             publish: whether to refresh the catalog afterwards.
 
-        Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named.
+        Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named;
+            ProviderUnavailableError also if too many symbols came empty at once.
         """
-        known = self.cursors()
+        account, end = self.account(), self.available_through()
+        known = set(account.symbols.get_column("symbol")) | set(self.holds().get_column("symbol"))
         wanted = normalize_symbols(symbols) if symbols is not None else sorted(known)
         if not wanted:
             raise ConfigurationError(
@@ -188,46 +204,91 @@ class HistoricalETL(StoredPrices):
                 where=self.layout.root,
                 todo="run `historical-etl backfill` first, or name symbols",
             )
-        coverage, end = self.source.info.coverage, self.available_through()
-        first = max(self.settings.start, coverage.first) if coverage else self.settings.start
-        requests = list(
-            increment_requests(
-                {symbol: known.get(symbol) for symbol in wanted},
-                first=first,
-                end=end,
-                overlap_sessions=self.settings.overlap_sessions,
-                batch=self.settings.batch_symbols,
-                calendar=self.calendar,
-            )
+        coverage = self.source.info.coverage
+        requests = increment_requests(
+            wanted,
+            account,
+            first=max(self.settings.start, coverage.first) if coverage else self.settings.start,
+            end=end,
+            overlap_sessions=self.settings.overlap_sessions,
+            batch=self.settings.batch_symbols,
+            calendar=self.calendar,
+            insist=symbols is not None,
         )
-        start = requests[0].start
-        tally = Tally(start, end)
-        batch = self._fetch(requests, f"increment-{end}", start, tally)
+        run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
+        with _noting(run):
+            if requests:  # else every symbol has ended, and none is due
+                run.take(requests, f"increment-{end}", self._progress.after)
+            return self._close(run.tally, publish=publish)
 
-        def moved_on(
-            before: SyncManifest | None, after: SyncManifest | None, touched: pl.DataFrame
-        ) -> ETLProgressManifest:
-            stood = self._cursors_at(before)  # not `known`: another writer may have committed during the fetch
-            came = [symbol for symbol, outcome in batch.outcomes.items() if outcome is Outcome.OK]
-            rows = touched.filter(pl.col("symbol").is_in(came))
-            return self._with_cursors(after, stood | self._cursors.advance(stood, rows))
+    def accept(self, symbol: str, *, reason: str, by: str) -> ETLResult:
+        """Let a held symbol pass: record who decided and why, then bring it up to date.
 
-        self._commit(batch, tally, moved_on)
-        return self._close(tally, publish=publish)
+        What is accepted is what was seen. If something else looks wrong meanwhile, the symbol is held anew.
+
+        Raises:
+            ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
+            As `run_incremental_etl`.
+        """
+        (name,) = normalize_symbols([symbol])
+        with self.lock() as token:
+            accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
+        return self.run_incremental_etl([name])
+
+    def waive(
+        self,
+        symbol: str,
+        start: date | datetime | str,
+        end: date | datetime | str | None = None,
+        *,
+        reason: str,
+        by: str,
+    ) -> int:
+        """Let missing sessions of a symbol stay missing: they are not asked for again, and the cursor passes them.
+
+        Args:
+            symbol: whose sessions.
+            start: the first one.
+            end: the last one, included; None takes `start` alone.
+            reason: why, for the ledger.
+            by: who decided.
+
+        Returns:
+            How many sessions were open gaps and are waived now.
+
+        Raises:
+            ConfigurationError: none of them is an open gap, or no reason is given.
+        """
+        (name,) = normalize_symbols([symbol])
+        first = as_date(start, "start")
+        last = first if end is None else as_date(end, "end")
+        sessions = self.calendar.between(first, last)
+        with self.lock() as token:
+            transaction = Transaction(self.manifests, token, self.retention)
+            account = load_account(self.layout, transaction.base, self.calendar)
+            after = account.waive(name, sessions, reason, by, self.calendar)
+            waive_gaps(transaction, account, after, name, reason)
+            save_progress(self.layout, self._progress.after(self.manifest(), after))
+        self._publish_quietly(Tally(first, last))
+        return account.missing() - after.missing()
+
+    def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
+        gate = self.validator.gate
+        return Run(self, self.source, gate, command, tally, rebuild=rebuild, heed_events=heed_events)
 
     def _run_windows(
         self,
+        run: Run,
         symbols: Sequence[str],
         windows: Sequence[Window],
         *,
-        publish: bool,
+        publish: bool = True,
         request: str = "",
         done: Collection[int] = (),
         progress: Callable[[YearEvent], None] | None = None,
     ) -> ETLResult:
         """Commit one window after the other; `request` names a run that can be resumed, `done` its years."""
-        tell = progress or _unheard
-        tally = Tally(windows[0].start, windows[-1].end)
+        tell, tally = progress or _unheard, run.tally
         completed = set(done)
         failures: dict[int, HistoricalETLError] = {}
         for window in windows:
@@ -238,11 +299,14 @@ class HistoricalETL(StoredPrices):
                 continue
             tell(step)
 
-            def noted(*_: object, year: int = window.year, **__: object) -> ETLProgressManifest:
-                return self._with_years(request, windows, completed | {year}, "running")
+            def noted(manifest: SyncManifest | None, account: Account, year: int = window.year) -> ETLProgressManifest:
+                years = self._progress.of_years(request, windows, completed | {year}, "running")
+                return self._progress.after(manifest, account, years)
 
+            parts = in_batches(symbols, self.settings.batch_symbols)
+            requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
             try:
-                self._run_window(symbols, window, tally, noted)
+                run.take(requests, str(window.year), noted, (window.start, window.end))
                 completed.add(window.year)
                 tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
             except HistoricalETLError as error:
@@ -252,66 +316,37 @@ class HistoricalETL(StoredPrices):
                 if not _is_of_its_year(error):
                     break
         if not failures:
-            return self._close(tally, publish=publish, years=self._with_years(request, windows, completed, "completed"))
+            return self._close(
+                tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
+            )
         if tally.rows:
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(tally, publish=publish, years=self._with_years(request, windows, completed, "failed"))
+                self._close(
+                    tally, publish=publish, years=self._progress.of_years(request, windows, completed, "failed")
+                )
         raise _first_of(failures, completed)
-
-    def _run_window(
-        self, symbols: Sequence[str], window: Window, tally: Tally, update_progress: ProgressUpdate
-    ) -> None:
-        parts = in_batches(symbols, self.settings.batch_symbols)
-        requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
-        batch = self._fetch(requests, str(window.year), window.start, tally)
-        self._commit(batch, tally, update_progress)
-
-    def _fetch(self, requests: Sequence[FetchRequest], name: str, store_from: date, tally: Tally) -> Batch:
-        return fetch_batch(
-            self.source,
-            requests,
-            name=name,
-            store_from=store_from,
-            last_closed=self.last_closed_session(),
-            calendar=self.calendar,
-            max_rejected_share=self.settings.max_rejected_share,
-            quarantine=self.manifests.quarantine,
-            tally=tally,
-        )
-
-    def _commit(self, batch: Batch, tally: Tally, update_progress: ProgressUpdate) -> None:
-        info = self.source.info
-        asked = request_hash(list(batch.outcomes), tally.start, tally.end, info)
-        provenance = Provenance(info.name, info.version, info.adjustment, self.calendar.version, asked)
-        with self._lock() as token:
-            commit_rows(
-                Transaction(self.manifests, token, self._retention),
-                self.manifests,
-                batch.rows,
-                batch.lead_in,
-                gate=self.validator.gate,
-                provenance=provenance,
-                update_progress=update_progress,
-                tally=tally,
-            )
 
     def _close(self, tally: Tally, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
         """Save the last progress and publish; a catalog that cannot be published does not undo what is committed."""
-        manifest = self.manifest()
-        if years is not None and manifest is not None:
-            with self._lock():
+        if years is not None and self.manifest() is not None:
+            with self.lock():
                 manifest = self.manifest()
-                cursors = self._cursors.rebuild(manifest)
-                save_progress(self.layout, self._with_cursors(manifest, cursors, years))
-        if publish and manifest is not None and self.catalog.shown_version() != manifest.version:
-            try:
-                with self._lock():  # whatever a crash left was put right by the commit
-                    manifest = self.manifest() or manifest
-                    self.catalog.publish(manifest)
-            except HistoricalETLError as error:
-                _log.error("The data is committed, the catalog is not up to date: %s", error)
-                tally.catalog_error = str(error)
-        return tally.result(manifest)
+                account = load_account(self.layout, manifest, self.calendar)
+                save_progress(self.layout, self._progress.after(manifest, account, years))
+        if publish:
+            self._publish_quietly(tally)
+        return tally.result(self.manifest())
+
+    def _publish_quietly(self, tally: Tally) -> None:
+        manifest = self.manifest()
+        if manifest is None or self.catalog.shown_version() == manifest.version:
+            return
+        try:
+            with self.lock():  # whatever a crash left was put right by the commit
+                self.catalog.publish(self.manifest() or manifest)
+        except HistoricalETLError as error:
+            _log.error("The data is committed, the catalog is not up to date: %s", error)
+            tally.catalog_error = str(error)
 
     def _windows(self, start: date, end: date) -> list[Window]:
         coverage = self.source.info.coverage
@@ -334,47 +369,21 @@ class HistoricalETL(StoredPrices):
             )
         return symbols
 
-    def _years_done(self, request: str) -> set[int]:
-        """Years that an interrupted run of this very request has committed."""
-        progress, manifest = self.progress(), self.manifest()
-        if progress is None or manifest is None or progress.request_hash != request or progress.status == "completed":
-            return set()
-        done = set(progress.years_completed) & {partition.year for partition in manifest.partitions}
-        if done:
-            _log.info("Resuming an interrupted run: %s are committed already", sorted(done))
-        return done
 
-    def _with_years(
-        self,
-        request: str,
-        windows: Sequence[Window],
-        completed: Collection[int],
-        status: Literal["running", "completed", "failed"],
-    ) -> ETLProgressManifest:
-        saved = self.progress() or ETLProgressManifest(last_updated=self.clock())
-        if not request:  # a single year does not end another request that can be resumed
-            return saved.model_copy(update={"last_updated": self.clock()})
-        return saved.model_copy(
-            update={
-                "last_updated": self.clock(),
-                "request_hash": request,
-                "years_completed": sorted(completed),
-                "years_remaining": [window.year for window in windows if window.year not in completed],
-                "status": status,
-            }
-        )
+def stored_through(layout: Layout) -> date | None:
+    """The last session that is stored; None if nothing is."""
+    manifest = ManifestManager(layout).load_manifest()
+    return manifest.end_date if manifest else None
 
-    def _with_cursors(
-        self, manifest: SyncManifest | None, cursors: Mapping[str, date], base: ETLProgressManifest | None = None
-    ) -> ETLProgressManifest:
-        saved = base or self.progress() or ETLProgressManifest(last_updated=self.clock(), status="completed")
-        return saved.model_copy(
-            update={
-                "last_updated": self.clock(),
-                "symbol_last_dates": dict(sorted(cursors.items())),
-                "data_version": manifest.version if manifest else 0,
-            }
-        )
+
+@contextmanager
+def _noting(run: Run) -> Generator[None]:
+    """Note a run that fails."""
+    try:
+        yield
+    except HistoricalETLError as error:
+        run.failed(error)
+        raise
 
 
 def _unheard(_: YearEvent) -> None:

@@ -2,11 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
+
+import polars as pl
 
 from historical_etl.errors import ConfigurationError, CoverageError
+from historical_etl.etl.account import CONFIRMED, ENDED, OPEN, Account
 from historical_etl.etl.fetching import in_batches
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar
@@ -15,12 +19,14 @@ from historical_etl.sources.base import Coverage, FetchRequest, SourceInfo
 __all__ = ["Window", "increment_requests", "request_hash", "year_windows"]
 
 #: Sessions fetched before a window, so that its first `ret` has a predecessor even after a short halt.
-LEAD_IN_SESSIONS = 10
+LEAD_IN_SESSIONS: Final = 10
+#: A confirmed gap is still asked for, at growing pauses, since some sources fill theirs late; but not for ever.
+_LAST_ATTEMPT: Final = 8
 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of one year to store: `start` to `end`; rows from `lead_in` on are fetched for `ret` only."""
+    """The part of one year to store: `start` to `end`; rows from `lead_in` on are fetched to meet what is stored."""
 
     year: int
     lead_in: date
@@ -66,33 +72,57 @@ def year_windows(
 
 
 def increment_requests(
-    cursors: Mapping[str, date | None],
+    symbols: Sequence[str],
+    account: Account,
     *,
     first: date,
     end: date,
     overlap_sessions: int,
     batch: int,
     calendar: SessionCalendar,
-) -> Iterator[FetchRequest]:
-    """One request for each group of symbols that stand at the same cursor, at most `batch` symbols each.
+    insist: bool,
+) -> list[FetchRequest]:
+    """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
-    Each starts `overlap_sessions` stored sessions back, so that what came meets what is stored.
+    A symbol is asked for from `overlap_sessions` stored sessions back, so that what came meets what is stored; from
+    before its earliest gap that is due; and not at all if it has ended and its pause is not over.
 
     Args:
-        cursors: each symbol's last contiguous session; None for a symbol that is not stored yet.
-        first: where the history of a symbol without a cursor begins.
+        symbols: what to bring up to `end`.
+        account: what is stored of them.
+        first: where the history of a symbol that is not stored begins.
         end: the last session to ask for.
         overlap_sessions: how many stored sessions to ask for again.
         batch: the most symbols for one request.
         calendar: the exchange's sessions.
+        insist: ask for every open gap and ended symbol, whatever their pauses.
     """
+    today = pl.lit(end)
+    due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
+    hopeful = (pl.col("status") == OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < _LAST_ATTEMPT))
+    earliest_gap = dict(
+        account.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min()).iter_rows()
+    )
+    known = {
+        symbol: (last, asked)
+        for symbol, last, asked in account.symbols.select(
+            "symbol", "last_session", (pl.col("status") != ENDED) | due
+        ).iter_rows()
+    }
     groups: dict[date, list[str]] = {}
-    for symbol, cursor in cursors.items():
-        start = first if cursor is None else calendar.back(cursor, overlap_sessions - 1)
+    for symbol in symbols:
+        last, asked = known.get(symbol, (None, True))
+        if not asked and symbol not in earliest_gap:
+            continue
+        start = first if last is None else calendar.back(last, overlap_sessions - 1)
+        if symbol in earliest_gap:
+            start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
         groups.setdefault(min(max(start, first), end), []).append(symbol)
-    for start, symbols in sorted(groups.items()):
-        for part in in_batches(sorted(symbols), batch):
-            yield FetchRequest(part, start, end)
+    return [
+        FetchRequest(part, start, end)
+        for start, group in sorted(groups.items())
+        for part in in_batches(sorted(group), batch)
+    ]
 
 
 def request_hash(symbols: Sequence[str], start: date, end: date, source: SourceInfo) -> str:

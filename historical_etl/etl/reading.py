@@ -3,19 +3,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from typing import get_args
 
 import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, as_date
-from historical_etl.errors import CatalogError
-from historical_etl.etl.cursors import Cursors
+from historical_etl.errors import CatalogError, ConfigurationError
+from historical_etl.etl.account import OPEN, Account
+from historical_etl.etl.actions import Adjust, adjusted
+from historical_etl.etl.explain import STORY, tell
+from historical_etl.etl.standing import load_account
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, get_calendar
 from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import read_ledger, read_named_ledger
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import load_progress
@@ -58,6 +62,8 @@ class StoredPrices:
         symbols: Iterable[str] | str | None = None,
         start: date | datetime | str | None = None,
         end: date | datetime | str | None = None,
+        *,
+        adjust: Adjust | None = None,
     ) -> pl.LazyFrame:
         """The bars of the current version, lazily; columns and dtypes as in `SCHEMA`.
 
@@ -68,7 +74,16 @@ class StoredPrices:
             symbols: None takes all.
             start: first date, included; None is unbounded.
             end: last date, included; None is unbounded.
+            adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
+                `"total"` on the basis of `adj_close`: open, high, low and close are scaled alike, volume by splits
+                only. `adj_close` and `ret` stay. Such rows come sorted by (symbol, date).
+
+        Raises:
+            ConfigurationError: a malformed symbol, date or `adjust`.
         """
+        if adjust not in (None, *get_args(Adjust)):
+            todo = f"use None, {', '.join(map(repr, get_args(Adjust)))}"
+            raise ConfigurationError(f"Unknown adjustment {adjust!r}", where="adjust", todo=todo)
         manifest = self.manifest()
         low = date.min if start is None else as_date(start, "start")
         high = date.max if end is None else as_date(end, "end")
@@ -82,7 +97,9 @@ class StoredPrices:
             rows = rows.filter(pl.col("symbol").is_in(normalize_symbols(symbols)))
         if start is not None or end is not None:
             rows = rows.filter(pl.col("date").is_between(low, high))
-        return rows
+        if adjust is None:
+            return rows
+        return adjusted(rows, read_ledger(self.layout, manifest, "actions"), self.scan(symbols), adjust)
 
     def manifest(self) -> SyncManifest | None:
         """The current version; None if nothing was ever committed."""
@@ -96,8 +113,48 @@ class StoredPrices:
         return None if progress is None or progress.data_version > version else progress
 
     def cursors(self) -> dict[str, date]:
-        """Each stored symbol's cursor, its last contiguous session; rebuilt from the data if progress is behind."""
-        return self._cursors_at(self.manifest())
+        """Each stored symbol's cursor, its last contiguous session."""
+        return self.account().cursors()
+
+    def ledger(self, name: str) -> pl.DataFrame:
+        """All rows of a ledger in the current version, oldest first; see `docs/concepts/ledgers.md`.
+
+        `gaps` and `holds` give those that stand and those that are closed.
+
+        Raises:
+            ConfigurationError: there is no such ledger.
+            ChecksumMismatchError: a file of it is damaged.
+        """
+        return read_named_ledger(self.layout, self.manifest(), name)
+
+    def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
+        """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
+        gaps = self.ledger("gaps")
+        return gaps if all else gaps.filter(pl.col("status") == OPEN)
+
+    def holds(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - likewise
+        """Symbols whose rows are held, and why; `all` gives also accepted and released ones."""
+        holds = self.ledger("holds")
+        return holds if all else holds.filter(pl.col("status") == OPEN)
+
+    def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
+        """Every value that a bar ever had, when, and why it changed; oldest first.
+
+        Columns: version, committed_at, event (stored, corrected, restated, refused, gap, filled, waived, held,
+        released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known.
+
+        Raises:
+            ConfigurationError: a malformed symbol or date.
+            ChecksumMismatchError: a ledger is damaged.
+        """
+        (name,) = normalize_symbols([symbol])
+        date_ = as_date(day, "day")
+        manifest = self.manifest()
+        if manifest is None:
+            return pl.DataFrame(schema=STORY)
+        rows = self.scan(name, date_, date_).collect()
+        now = rows.row(0, named=True) if rows.height else None
+        return tell(self.layout, manifest, name, date_, now, self.calendar)
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -106,8 +163,8 @@ class StoredPrices:
             CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
             LockTimeoutError: another writer kept the store.
         """
-        with self._lock() as token:
-            manifest = recover(self.manifests, token, self._retention)
+        with self.lock() as token:
+            manifest = recover(self.manifests, token, self.retention)
             if manifest is None:
                 raise self._nothing_committed()
             self.catalog.publish(manifest)
@@ -122,21 +179,21 @@ class StoredPrices:
         """The last session that closed at least the settle delay ago, by the clock."""
         return self.calendar.last_closed(self.clock(), timedelta(minutes=self.settings.settle_minutes))
 
-    def _cursors_at(self, manifest: SyncManifest | None) -> dict[str, date]:
-        progress = load_progress(self.layout, self.clock)
-        if manifest is not None and progress is not None and progress.data_version == manifest.version:
-            return progress.symbol_last_dates
-        return self._cursors.rebuild(manifest)
-
-    @cached_property
-    def _cursors(self) -> Cursors:
-        return Cursors(self.layout, self.calendar)
+    def account(self) -> Account:
+        """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
+        return load_account(self.layout, self.manifest(), self.calendar)
 
     @property
-    def _retention(self) -> Retention:
+    def retention(self) -> Retention:
+        """What is kept of older versions."""
         return Retention(self.settings.keep_versions, self.settings.keep_days)
 
-    def _lock(self) -> AbstractContextManager[LockToken]:
+    def lock(self) -> AbstractContextManager[LockToken]:
+        """The writer lock, for a `with` block.
+
+        Raises:
+            LockTimeoutError: another writer kept it.
+        """
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
 
     def _nothing_committed(self) -> CatalogError:

@@ -1,5 +1,6 @@
-"""What is known of a store without reading any data: one look at its small files. Fast: no Polars, no DuckDB.
+"""What is known of a store without reading any data: one look at its small files.
 
+Fast: no DuckDB, and Polars only where the ledgers have something to tell.
 Nothing is written and no lock is taken; a damaged file is told of, not moved. Whether the data is as committed is
 `store.verify`'s question, and how many sessions are missing is the calendar's.
 """
@@ -12,14 +13,15 @@ from typing import Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.errors import DiskSpaceError
+from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, StorageError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.quarantine import Quarantine
+from historical_etl.store.run_notes import read_notes
 
-__all__ = ["QuarantineEntry", "StoreStatus", "UnfinishedRun", "read_status"]
+__all__ = ["FailedRun", "HeldSymbol", "QuarantineEntry", "Restated", "StoreStatus", "UnfinishedRun", "read_status"]
 
 _NEWEST = 3
 
@@ -41,12 +43,40 @@ class QuarantineEntry(BaseModel):
     quarantined_at: str = ""
 
 
+class HeldSymbol(BaseModel):
+    """A symbol that is held, the rule's code, the session that is suspicious, and the version that began it."""
+
+    symbol: str
+    code: str
+    session: date | None
+    version: int
+
+
+class Restated(BaseModel):
+    """A history that was replaced: new level to old, in which version, and when."""
+
+    symbol: str
+    ratio: float | None
+    version: int
+    committed_at: datetime
+
+
+class FailedRun(BaseModel):
+    """A run that committed nothing because its source or its data failed; `since_then` if a later run committed."""
+
+    command: str
+    finished: datetime
+    message: str
+    since_then: bool
+
+
 class StoreStatus(BaseModel):
     """What one look at a store tells; `version` None means that nothing was committed yet.
 
     `symbols` and `lagging` (symbols whose cursor is before `current_through`) are None where progress does not belong
     to the current version. `sessions_missing` is filled by whoever asked the calendar and the source, up to
-    `available_through`.
+    `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
+    restatements and failures only the newest are named.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,6 +101,12 @@ class StoreStatus(BaseModel):
     catalog_version: int | None = None
     unfinished: UnfinishedRun | None = None
     writer: Holder | None = None
+    gap_sessions: int | None = 0
+    gap_symbols: int | None = 0
+    holds: tuple[HeldSymbol, ...] | None = ()
+    restatements: int | None = 0
+    restated_newest: tuple[Restated, ...] = ()
+    failed_newest: tuple[FailedRun, ...] = ()
     quarantine_entries: int = 0
     quarantine_newest: tuple[QuarantineEntry, ...] = ()
     disk_level: Literal["ok", "warning", "critical", "full"] = "ok"
@@ -90,15 +126,17 @@ def read_status(layout: Layout, clock: Clock) -> StoreStatus:
     manifest = manifests.load_manifest()
     progress, problem = _progress(layout)
     facts = _committed(manifest, clock) | _reached(manifest, progress) | _disk(manifests) | _quarantine(layout, clock)
+    recorded, unread = _recorded(layout, manifest)
     pointer = read_catalog_pointer(layout)
     return StoreStatus.model_validate(
         facts
+        | recorded
         | {
             "data_dir": str(layout.root),
             "versions_kept": len(manifests.list_versions()),
             "catalog_version": pointer.version if pointer and layout.catalog.is_file() else None,
             "writer": live_holder(layout.lock_file()),
-            "problems": [problem] if problem else [],
+            "problems": [text for text in (problem, unread) if text],
         }
     )
 
@@ -146,6 +184,59 @@ def _reached(manifest: SyncManifest | None, progress: ETLProgressManifest | None
             since=progress.last_updated,
         )
     return facts
+
+
+def _recorded(layout: Layout, manifest: SyncManifest | None) -> tuple[dict[str, object], str | None]:
+    """What the ledgers and the notes tell; and what went wrong in reading them."""
+    failed: list[dict[str, object]] = [
+        {"command": note.command, "finished": note.finished, "message": note.message, "since_then": False}
+        for note in read_notes(layout)
+        if note.status == "failed"
+    ]
+    if manifest is None or not _is_told_of(manifest):
+        return {"failed_newest": _newest_first(failed)}, None
+    try:
+        facts, earlier = _from_ledgers(layout, manifest)
+    except (ChecksumMismatchError, StorageError) as damage:
+        unknown = dict.fromkeys(("gap_sessions", "gap_symbols", "holds", "restatements"))
+        return {**unknown, "failed_newest": _newest_first(failed)}, str(damage)
+    return {**facts, "failed_newest": _newest_first([*earlier, *failed])}, None
+
+
+def _is_told_of(manifest: SyncManifest) -> bool:
+    """Whether the ledgers hold anything to tell of: they are Parquet, and Polars costs as much as all else here."""
+    rows = {name: sum(file.rows for file in files) for name, files in manifest.ledgers.items()}
+    # Each run that commits adds a row to `runs`; more rows than versions are runs that failed or changed nothing. A
+    # person's decision makes a version without a run, but leaves a row in another ledger.
+    noted = ("open_gaps", "closed_gaps", "open_holds", "closed_holds", "restatements")
+    return any(rows.get(name) for name in noted) or rows.get("runs", 0) > manifest.version
+
+
+def _from_ledgers(layout: Layout, manifest: SyncManifest) -> tuple[dict[str, object], list[dict[str, object]]]:
+    import polars as pl
+
+    from historical_etl.store.ledgers import read_ledger
+
+    is_open = pl.col("status") == "open"
+    gaps = read_ledger(layout, manifest, "open_gaps").filter(is_open)
+    holds = read_ledger(layout, manifest, "open_holds").filter(is_open).sort("symbol", "version")
+    restatements = read_ledger(layout, manifest, "restatements")
+    runs = read_ledger(layout, manifest, "runs")
+    committed: datetime | None = runs.filter(pl.col("status") == "committed").get_column("finished").max()  # pyright: ignore[reportAssignmentType] - a column of times
+    later = pl.lit(committed) > pl.col("finished")
+    failed = runs.filter(pl.col("status") == "failed").with_columns(later.fill_null(value=False).alias("since_then"))
+    facts: dict[str, object] = {
+        "gap_sessions": gaps.get_column("sessions").sum(),
+        "gap_symbols": gaps.get_column("symbol").n_unique(),
+        "holds": holds.select("symbol", "code", "session", "version").to_dicts(),
+        "restatements": restatements.height,
+        "restated_newest": restatements.tail(_NEWEST).reverse().to_dicts(),
+    }
+    return facts, failed.select("command", "finished", "message", "since_then").tail(_NEWEST).to_dicts()
+
+
+def _newest_first(failed: list[dict[str, object]]) -> list[dict[str, object]]:
+    return failed[-_NEWEST:][::-1]
 
 
 def _disk(manifests: ManifestManager) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """What a run did, counted while it goes on."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 from historical_etl.errors import HistoricalETLError
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
+from historical_etl.quality.levels import Suspicion
 
 __all__ = ["Tally", "YearEvent"]
 
@@ -42,6 +44,10 @@ class Tally:
     details: dict[str, str] = field(default_factory=dict[str, str])
     years: set[int] = field(default_factory=set[int])
     corrections: int = 0
+    restated: set[str] = field(default_factory=set[str])
+    held: dict[str, str] = field(default_factory=dict[str, str])
+    sessions_missing: int = 0
+    warnings: list[str] = field(default_factory=list[str])
     quarantined: list[str] = field(default_factory=list[str])
     disk_warnings: list[str] = field(default_factory=list[str])
     catalog_error: str | None = None
@@ -52,6 +58,12 @@ class Tally:
             if self.outcomes.get(symbol) is not Outcome.OK or outcome not in (Outcome.OK, Outcome.EMPTY):
                 self.outcomes[symbol] = outcome
         self.details |= details
+
+    def add_suspects(self, suspects: Mapping[str, Suspicion]) -> None:
+        """Note which symbols are held, and why."""
+        for symbol, suspicion in suspects.items():
+            self.held[symbol] = f"{suspicion.code}: {suspicion.evidence}"
+            self.details.setdefault(symbol, self.held[symbol])
 
     def add_verdict(self, verdict: Verdict) -> None:
         """Count what the quality rules said of a batch."""
@@ -78,6 +90,10 @@ class Tally:
             rejected_by_reason=dict(sorted(self.reasons.items())),
             quarantine_paths=tuple(self.quarantined),
             corrections=self.corrections,
+            restated_symbols=tuple(sorted(self.restated)),
+            held=dict(sorted(self.held.items())),
+            sessions_missing=self.sessions_missing,
+            warnings=tuple(self.warnings),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
             catalog_error=self.catalog_error,
         )

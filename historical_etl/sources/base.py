@@ -118,6 +118,7 @@ class SourceInfo:
         adjustment: the price basis it delivers, in words, for the manifest.
         coverage: None where the source cannot say.
         point_in_time: whether `members` answers for the past without survivorship.
+        split_adjusted: whether its open, high, low, close and volume are adjusted for splits already.
         capabilities: how it can be asked; None where the source does not say.
     """
 
@@ -126,6 +127,7 @@ class SourceInfo:
     adjustment: str
     coverage: Coverage | None = None
     point_in_time: bool = False
+    split_adjusted: bool = False
     capabilities: Capabilities | None = None
 
     def fingerprint(self) -> str:

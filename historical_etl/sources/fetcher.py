@@ -7,11 +7,12 @@ from typing import Final, cast
 
 import polars as pl
 
-from historical_etl.clock import as_date
+from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.sources.files import FilesSource
+from historical_etl.sources.replay import is_replay, replay_source
 from historical_etl.sources.sample import SampleSource
 from historical_etl.sources.universe import PACKAGED_UNIVERSES, MembershipTable, packaged_universe
 from historical_etl.symbols import normalize_symbols
@@ -73,12 +74,16 @@ class UnifiedDataFetcher:
         settings: default: read from the environment.
         provider: the source's name; default: the setting `source`. There is never a fallback to another one,
             so that a symbol's history never mixes two vendors.
+        clock: of the run. Only the replay of the sample (setting `replay_from`) asks it: what it delivers is what a
+            vendor had at that time.
 
     Raises:
         ConfigurationError: the source is unknown, lacks a setting, or is the sample in production.
     """
 
-    def __init__(self, settings: Settings | None = None, provider: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, provider: str | None = None, *, clock: Clock = system_clock
+    ) -> None:
         self.settings = settings or load_settings()
         name = (provider or self.settings.source).strip().lower()
         make = _maker(name)
@@ -88,7 +93,8 @@ class UnifiedDataFetcher:
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
-        self._source = make(self.settings)
+        replayed = is_replay(self.settings, name)
+        self._source = replay_source(self.settings, clock) if replayed else make(self.settings)
         self._universe = _load_universe(self.settings.universe)
 
     @property

@@ -27,8 +27,10 @@ class Layout:
         self.catalog = _absolute(catalog_path or self.root / "duckdb" / "historical_catalog.duckdb")
         self.daily = self.storage / "daily"
         self.objects = self.storage / "objects"
+        self.ledgers = self.storage / "ledgers"
         self.manifests = self.root / "manifests"
         self.progress_folder = self.root / "sync_progress"
+        self.run_notes = self.progress_folder / "runs"
         self.quarantine = self.root / "quarantine"
         self.staging = self.root / "staging"
 
@@ -45,6 +47,10 @@ class Layout:
     def object_file(self, year: int, checksum: str) -> Path:
         """The immutable object with this SHA-256."""
         return self.objects / f"{year}-{checksum[:16]}.parquet"
+
+    def ledger_file(self, name: str, checksum: str) -> Path:
+        """The immutable file of a ledger with this SHA-256."""
+        return self.ledgers / f"{name}-{checksum[:16]}.parquet"
 
     def manifest_file(self, dataset: str = DATASET_ID) -> Path:
         """The current manifest: replacing it is the commit."""

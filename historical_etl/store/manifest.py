@@ -93,7 +93,7 @@ class ManifestManager:
         """
         dataset = manifest.dataset
         self.check_token(token, dataset)
-        for recorded in manifest.file_paths:
+        for recorded in manifest.named_paths():
             path = self.layout.resolve(recorded)
             if not path.is_file() or path.stat().st_size == 0:
                 raise ManifestCorruptError(
@@ -246,7 +246,7 @@ class ManifestManager:
                 raise
             except (OSError, ManifestCorruptError):
                 continue
-            if all(self.layout.resolve(recorded).is_file() for recorded in manifest.file_paths):
+            if all(self.layout.resolve(recorded).is_file() for recorded in manifest.named_paths()):
                 return manifest
         return None
 

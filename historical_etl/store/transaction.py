@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +30,7 @@ from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, Manifes
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import LedgerChanges, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 
@@ -37,6 +38,7 @@ __all__ = ["Provenance", "Retention", "Transaction", "recover"]
 
 _log = logging.getLogger(__name__)
 _OBJECT = re.compile(r"(\d{4})-([0-9a-f]{16})\.parquet")
+_LEDGER = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,18 @@ class Transaction:
         token: from `manager.acquire_lock`.
         retention: what stays of older versions after the commit.
 
-    `base` is the version it builds on, after `recover`.
+    `base` is the version it builds on, after `recover`; `version` the number it will make if anything changes, `at`
+    the time that its records bear.
     """
 
     def __init__(self, manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> None:
         self._manager = manager
-        self._layout = manager.layout
+        self.layout = manager.layout
         self._token = token
         self._retention = retention or Retention()
         self.base = recover(manager, token, self._retention)
+        self.version = (self.base.version if self.base else 0) + 1
+        self.at: datetime = manager.clock()
         self._written: dict[int, Partition] = {}
         self._verified: dict[int, list[Block]] = {}
 
@@ -89,7 +94,7 @@ class Transaction:
             return []
         if year in self._verified:
             return self._verified[year]
-        path = self._layout.resolve(partition.path)
+        path = self.layout.resolve(partition.path)
         with storage_errors(f"reading {year}", path):
             if not path.exists():
                 raise _damaged(year, path, "is missing")
@@ -116,11 +121,11 @@ class Transaction:
             ChecksumMismatchError: what was read back is not what was written.
         """
         unchanged = self.base.partition(year) if self.base else None
-        target = self._layout.object_file(year, "0" * 64)
+        target = self.layout.object_file(year, "0" * 64)
         try:
             with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
                 report = write_year(blocks, stream)
-                target = self._layout.object_file(year, report.sha256)
+                target = self.layout.object_file(year, report.sha256)
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
@@ -131,7 +136,7 @@ class Transaction:
             raise
         self._written[year] = Partition(
             year=year,
-            path=self._layout.relative(target),
+            path=self.layout.relative(target),
             rows=report.rows,
             symbols=symbols,
             first_session=first,
@@ -142,10 +147,17 @@ class Transaction:
         )
         return self._written[year]
 
-    def commit(self, provenance: Provenance) -> SyncManifest | None:
-        """Commit all written years at once, then link `daily/` and drop what no kept version names.
+    def commit(
+        self, provenance: Provenance, ledgers: LedgerChanges | None = None, accompanying: LedgerChanges | None = None
+    ) -> SyncManifest | None:
+        """Commit all written years and ledgers at once, then link `daily/` and drop what no kept version names.
 
-        Returns the current manifest: the base itself if no year changed, None if there is nothing at all.
+        Args:
+            provenance: where the rows came from.
+            ledgers: rows for logs and new states, by ledger.
+            accompanying: what is recorded too if anything changes, and makes no version by itself.
+
+        Returns the current manifest: the base itself if nothing changed, None if there is nothing at all.
 
         Raises:
             LockNotHeldError: the lock was lost.
@@ -153,13 +165,16 @@ class Transaction:
         """
         before = {p.year: p for p in self.base.partitions} if self.base else {}
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
-        if not changed:
-            with storage_errors("linking daily/ to the committed version", self._layout.daily):
+        partitions = tuple(p for _, p in sorted((before | changed).items()))
+        known = self.base.ledgers if self.base else {}
+        recorded = write_ledgers(self.layout, known, ledgers or {}) if partitions else known
+        if not changed and recorded == known:
+            with storage_errors("linking daily/ to the committed version", self.layout.daily):
                 _check_out(self._manager, self._written.values())  # a damaged object may have been made good
             return self.base
-        partitions = tuple(p for _, p in sorted((before | changed).items()))
+        recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
-            sync_timestamp=self._manager.clock(),
+            sync_timestamp=self.at,
             start_date=min(p.first_session for p in partitions),
             end_date=max(p.last_session for p in partitions),
             row_count=sum(p.rows for p in partitions),
@@ -172,6 +187,7 @@ class Transaction:
             calendar=provenance.calendar,
             writer_id=self._token.writer_id,
             partitions=partitions,
+            ledgers=dict(recorded),
         )
         saved = self._manager.save_manifest(manifest, self._token)
         _after_commit(self._manager, saved, self._retention, changed)
@@ -305,17 +321,29 @@ def _vacuum(manager: ManifestManager, kept: Sequence[SyncManifest]) -> None:
     for version in manager.list_versions():
         if version not in versions:
             layout.history_file(version).unlink()
-    named = {partition.path.rpartition("/")[2] for manifest in kept for partition in manifest.partitions}
-    for path in layout.objects.glob("*.parquet"):
-        if path.name not in named and _OBJECT.fullmatch(path.name):
-            path.unlink()
+    named = {path.rpartition("/")[2] for manifest in kept for path in manifest.named_paths()}
+    for folder, pattern in ((layout.objects, _OBJECT), (layout.ledgers, _LEDGER)):
+        for path in folder.glob("*.parquet"):
+            if path.name not in named and pattern.fullmatch(path.name):
+                path.unlink()
 
 
 def _sweep_temps(layout: Layout) -> None:
-    # Only folders that are written under the lock: whatever temp is there belongs to a writer that is dead.
-    for folder in (layout.objects, layout.daily, layout.manifests, layout.history_folder(), layout.progress_folder):
+    # Whatever temp is there belongs to a writer that is dead.
+    for folder in _written_under_the_lock(layout):
         for temp in folder.glob(f".*{TEMP_SUFFIX}"):
             temp.unlink(missing_ok=True)
+
+
+def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
+    return (
+        layout.objects,
+        layout.ledgers,
+        layout.daily,
+        layout.manifests,
+        layout.history_folder(),
+        layout.progress_folder,
+    )
 
 
 def _verify(path: Path, blocks: Sequence[Block], size: int) -> None:

@@ -8,10 +8,9 @@ The store knows no cursors and no DuckDB, so checks that need them come in as ca
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from itertools import chain
-from pathlib import Path
 from typing import Final, Literal
 
 import polars as pl
@@ -19,29 +18,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import CatalogError, HistoricalETLError, ManifestCorruptError, ManifestTooNewError
-from historical_etl.models import ETLProgressManifest, Finding, Partition, SyncManifest
+from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
+from historical_etl.store.findings import StoreFinding
+from historical_etl.store.findings import error as _error
+from historical_etl.store.findings import warning as _warning
 from historical_etl.store.lock import current_holder, live_holder
 from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
 from historical_etl.store.verify_file import content_faults
+from historical_etl.store.verify_ledgers import ledger_findings
 
-__all__ = ["StoreFinding", "VerifyReport", "verify_store"]
+__all__ = ["VerifyReport", "verify_store"]
 
 #: How often the moving part is looked at before a store that never holds still is reported as such.
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.1
-_SAMPLE: Final = 3
 _OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
 _RELINK: Final = "run `historical-etl update`: every write puts daily/ in order first"
 _NEXT_WRITE: Final = "nothing: the next write clears it"
-
-
-class StoreFinding(Finding):
-    """A finding about the store, with the next step.
-
-    `error` is damage. `warning` is what a crash or an unfinished run leaves, and the next write puts right.
-    """
-
-    todo: str = ""
 
 
 class VerifyReport(BaseModel):
@@ -134,6 +127,7 @@ class _Check:
         findings += more
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first
         findings += chain(self._objects(manifest, history), self._daily(manifest, history, finished=finished))
+        findings += ledger_findings(self.layout, manifest, history, quick=self.quick)
         findings += chain(self._leftovers(manifest, history), self._progress(manifest), self._catalog(manifest))
         return VerifyReport(
             version=manifest.version if manifest else None,
@@ -304,7 +298,7 @@ class _Check:
     def _leftovers(self, current: SyncManifest | None, history: Mapping[int, SyncManifest]) -> Iterator[StoreFinding]:
         layout = self.layout
         folders = (
-            *(layout.objects, layout.daily, layout.manifests, layout.history_folder()),
+            *(layout.objects, layout.ledgers, layout.daily, layout.manifests, layout.history_folder()),
             *(layout.progress_folder, layout.catalog.parent),
         )
         temps = sorted(temp for folder in folders for temp in folder.glob(f".*{TEMP_SUFFIX}*"))
@@ -314,9 +308,11 @@ class _Check:
         damaged = [v for v in self.manager.list_versions() if v not in history and (not current or v < newest)]
         if damaged or (not current and layout.manifest_file().exists()):
             return  # what a damaged version needs is unknown
-        named = {layout.resolve(p.path).name for m in history.values() for p in m.partitions}
-        named |= {layout.resolve(p.path).name for p in current.partitions} if current else set()
-        orphans = [path for path in sorted(layout.objects.glob("*.parquet")) if path.name not in named]
+        manifests = [*history.values(), *([current] if current else [])]
+        named = {layout.resolve(path) for manifest in manifests for path in manifest.named_paths()}
+        if lost := [path for path in sorted(layout.ledgers.glob("*.parquet")) if path not in named]:
+            yield _warning("ledgers/", "files that no kept version names", _NEXT_WRITE, lost)
+        orphans = [path for path in sorted(layout.objects.glob("*.parquet")) if path not in named]
         ours = [path for path in orphans if _OBJECT.fullmatch(path.name)]
         if ours:
             yield _warning("orphans", "files in objects/ that no kept version names", _NEXT_WRITE, ours)
@@ -391,25 +387,3 @@ class _Check:
                 return
             if shown != pointer.version:
                 yield _error(field, f"the file shows version {shown}, not {pointer.version}", remove)
-
-
-def _error(field: str, message: str, todo: str, items: Iterable[object] = ()) -> StoreFinding:
-    return _finding("error", field, message, todo, items)
-
-
-def _warning(field: str, message: str, todo: str, items: Iterable[object] = ()) -> StoreFinding:
-    return _finding("warning", field, message, todo, items)
-
-
-def _finding(
-    severity: Literal["error", "warning"], field: str, message: str, todo: str, items: Iterable[object]
-) -> StoreFinding:
-    named = [str(item.name if isinstance(item, Path) else item) for item in items]
-    return StoreFinding(
-        field=field,
-        message=message,
-        severity=severity,
-        count=max(1, len(named)),
-        sample=tuple(named[:_SAMPLE]),
-        todo=todo,
-    )

@@ -60,11 +60,12 @@ class CommandLine:
             self.patch.setenv(f"HISTORICAL_ETL_{name}", value)
 
     def bytes_stored(self) -> dict[str, str]:
-        """Every file of the store by its SHA-256, but for the lock's record and what is kept aside."""
+        """Every file of the store by its SHA-256, but for the lock's record, notes of runs and the quarantine."""
+        aside = {"quarantine", "runs"}
         return {
             str(path.relative_to(self.data)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.data.rglob("*"))
-            if path.is_file() and path.suffix != ".lock" and "quarantine" not in path.relative_to(self.data).parts
+            if path.is_file() and path.suffix != ".lock" and aside.isdisjoint(path.relative_to(self.data).parts)
         }
 
 

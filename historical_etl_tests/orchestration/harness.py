@@ -1,19 +1,21 @@
 """The real graph on a real instance: only the source, the clock and the folder are the test's own."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from historical_etl import Coverage, FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl.clock import Clock, system_clock
 from historical_etl.definitions import build_defs
 from historical_etl.resources import PriceSourceResource, StoreResource
 from historical_etl.sources.base import PriceSource
 from historical_etl.sources.sample import SampleSource
-from historical_etl_tests.scenario import INFO, LAST, Market, ScriptedSource
+from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, Market, ScriptedSource, store
 
 PRICES, CATALOG = dg.AssetKey("daily_prices"), dg.AssetKey("price_catalog")
 CHECKS = {
@@ -21,6 +23,9 @@ CHECKS = {
     "years_are_contiguous",
     "reaches_the_last_session",
     "nothing_newly_quarantined",
+    "sessions_complete",
+    "no_open_holds",
+    "corrections_within_bounds",
 }
 #: The market's own years, as a source states them that will never have more.
 COVERED = replace(INFO, coverage=Coverage(date(2010, 1, 4), LAST))
@@ -40,7 +45,7 @@ class Store(StoreResource):
 
 def serving(source: PriceSource) -> PriceSourceResource:
     class Served(PriceSourceResource):
-        def open(self) -> PriceSource:
+        def open(self, clock: Clock = system_clock) -> PriceSource:
             return source
 
     return Served()
@@ -93,7 +98,7 @@ class Project:
 
     @property
     def etl(self) -> HistoricalETL:
-        return self._store.open(self.source)
+        return self._store.open(serving(self.source))
 
     def run(
         self,
@@ -167,3 +172,46 @@ def stored_years(etl: HistoricalETL) -> list[int]:
 
 def range_tags(first: str | int, last: str | int) -> dict[str, str]:
     return {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
+
+
+def filled(project: Callable[..., Project], until: date = date(2013, 2, 27), **options) -> Project:
+    """A store that ends some sessions before the source does."""
+    scene = project(**options)
+    store(scene.root, scripted(), until).run_full_etl(SYMBOLS, "2010-01-01", until)
+    return scene
+
+
+# ── the sensor ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tick(scene: Project, cursor: str | None = None) -> tuple[dg.SensorResult, dict[str, object]]:
+    """What one evaluation decides, and the cursor it leaves."""
+    with dg.build_sensor_context(
+        instance=scene.instance, cursor=cursor, definitions=scene.defs, sensor_name="daily_incremental_sensor"
+    ) as context:
+        result = scene.defs.resolve_sensor_def("daily_incremental_sensor")(context, **scene.resources)
+    assert isinstance(result, dg.SensorResult)
+    return result, json.loads(result.cursor or "{}")
+
+
+def why(result: dg.SensorResult) -> str:
+    assert not result.run_requests
+    assert result.skip_reason
+    return str(result.skip_reason.skip_message)
+
+
+def request(result: dg.SensorResult) -> dg.RunRequest:
+    assert result.skip_reason is None
+    (asked,) = result.run_requests or []
+    return asked
+
+
+def launched(scene: Project, result: dg.SensorResult) -> dg.DagsterRun:
+    """A run as the daemon makes it for a request; nothing executes it."""
+    asked = request(result)
+    job = scene.defs.resolve_job_def("daily_incremental_job")
+    return scene.instance.create_run_for_job(job, tags={**asked.tags, "dagster/run_key": str(asked.run_key)})
+
+
+def later(scene: Project, minutes: float) -> Project:
+    return Project(scene.root, scene.instance, scene.source, datetime.now(UTC) + timedelta(minutes=minutes))

@@ -41,7 +41,7 @@ class Stuck(SampleSource):
 
 
 class StuckResource(PriceSourceResource):
-    def open(self):
+    def open(self, clock=None):
         return Stuck()
 
 

@@ -160,3 +160,52 @@ def test_eager_without_that_overlooks_the_good_years_of_a_failed_run(instance: d
     assert requested(eager, instance, "2001") == 1
     assert requested(eager, instance, "2001", "2003") == 0
     assert requested(FOLLOW_NEW_YEARS, instance, "2001", "2003") == 1
+
+
+# ── decision: an increment reports the checks of the catalog, though it is not the catalog's own step ──────────────
+
+
+def test_an_op_may_report_a_check_and_leaves_one_row(instance: dg.DagsterInstance) -> None:
+    check = dg.AssetCheckKey(CATALOG, "check")
+
+    @dg.op
+    def judge(context: dg.OpExecutionContext) -> None:
+        # Not in the type of the method, nor in its documentation.
+        evaluation: Any = dg.AssetCheckEvaluation(asset_key=CATALOG, check_name="check", passed=False)
+        context.log_event(evaluation)
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def increment() -> None:
+        judge()
+
+    increment.execute_in_process(instance=instance)
+
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+    assert [(record.status.value, record.partition) for record in history] == [("FAILED", None)]
+
+
+# ── decision: the freshness policy tells that nothing runs any more, and nothing of the newest session ─────────────
+
+
+@pytest.mark.parametrize(
+    ("age", "state"),
+    [(timedelta(days=1), "PASS"), (timedelta(days=4, hours=1), "WARN"), (timedelta(days=6), "FAIL"), (None, "UNKNOWN")],
+)
+def test_a_time_window_is_about_the_newest_event_of_any_year(
+    instance: dg.DagsterInstance, age: timedelta | None, state: str
+) -> None:
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
+    years = prices(lambda _: dg.MaterializeResult(), freshness_policy=policy)
+    if age is not None:
+        # An old year, by hand: the years after it were never there.
+        materialize([years], instance, partition_key="2001")
+    now = datetime.now(UTC) + (age or timedelta())
+
+    async def evaluated() -> FreshnessState:
+        # Of the daemon; it has no public name.
+        context = LoadingContextForTest(instance)
+        node = dg.Definitions([years]).resolve_asset_graph().get(PRICES)
+        return await TimeWindowFreshnessPolicyEvaluator().evaluate_freshness(context, node)
+
+    with freeze_time(now):
+        assert asyncio.run(evaluated()).value == state

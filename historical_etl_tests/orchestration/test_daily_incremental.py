@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -16,20 +16,19 @@ from historical_etl_tests.orchestration.harness import (
     Project,
     facts,
     failure_text,
+    filled,
+    later,
+    launched,
+    request,
     scripted,
     steps,
+    tick,
+    why,
 )
-from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, in_turn, losing, standing, store
+from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, in_turn, losing, standing
 
 Make = Callable[..., Project]
 _NOTHING_OF_THE_LAST_SESSION = in_turn(*(losing(symbol, LAST) for symbol in SYMBOLS))
-
-
-def filled(project: Make, until: date = date(2013, 2, 27), **options) -> Project:
-    """A store that ends some sessions before the source does."""
-    scene = project(**options)
-    store(scene.root, scripted(), until).run_full_etl(SYMBOLS, "2010-01-01", until)
-    return scene
 
 
 # ── the job ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,39 +106,6 @@ def test_an_increment_may_be_narrowed_to_some_symbols(project: Make) -> None:
 
 
 # ── the sensor ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def tick(scene: Project, cursor: str | None = None) -> tuple[dg.SensorResult, dict[str, object]]:
-    """What one evaluation decides, and the cursor it leaves."""
-    with dg.build_sensor_context(
-        instance=scene.instance, cursor=cursor, definitions=scene.defs, sensor_name="daily_incremental_sensor"
-    ) as context:
-        result = scene.defs.resolve_sensor_def("daily_incremental_sensor")(context, **scene.resources)
-    assert isinstance(result, dg.SensorResult)
-    return result, json.loads(result.cursor or "{}")
-
-
-def why(result: dg.SensorResult) -> str:
-    assert not result.run_requests
-    assert result.skip_reason
-    return str(result.skip_reason.skip_message)
-
-
-def request(result: dg.SensorResult) -> dg.RunRequest:
-    assert result.skip_reason is None
-    (asked,) = result.run_requests or []
-    return asked
-
-
-def launched(scene: Project, result: dg.SensorResult) -> dg.DagsterRun:
-    """A run as the daemon makes it for a request; nothing executes it."""
-    asked = request(result)
-    job = scene.defs.resolve_job_def("daily_incremental_job")
-    return scene.instance.create_run_for_job(job, tags={**asked.tags, "dagster/run_key": str(asked.run_key)})
-
-
-def later(scene: Project, minutes: float) -> Project:
-    return Project(scene.root, scene.instance, scene.source, datetime.now(UTC) + timedelta(minutes=minutes))
 
 
 def test_an_empty_store_is_not_asked_for(project: Make) -> None:

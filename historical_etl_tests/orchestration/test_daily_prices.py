@@ -62,6 +62,7 @@ def test_one_year_is_committed_and_shown_with_what_is_known_of_it(project: Make,
         "refused_rows": 0,
         "corrections": 0,
         "symbols_missing": 0,
+        "sessions_missing": 0,
     }
     assert str(known["preview"]).startswith("| date | symbol | open |")
     assert len(str(known["preview"]).splitlines()) == 7

@@ -45,7 +45,8 @@ def commit(manager: ManifestManager, rows: pl.DataFrame):
     with manager.acquire_lock() as token:
         transaction = Transaction(manager, token)
         years = StoredYears(transaction.base, manager.layout, transaction.stored_blocks)
-        merged = list(merge_years(rows, rows.clear(), years, VALIDATOR.gate))
+        nothing = rows.clear()
+        merged = list(merge_years(rows, nothing, nothing.select("symbol", "date"), years, VALIDATOR.gate))
         for year in merged:
             transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
         return transaction.commit(Provenance()), merged
@@ -78,11 +79,12 @@ def test_merging_batches_equals_updating_a_dict(batches):
                 for old, new in zip(model[key], value, strict=True)
                 if old != new
             }
-            assert sum(year.corrections for year in merged) == sum(
-                (old != new) + (name == 0 and old != new)  # `open` is the close, so a changed close is two cells
-                for key in changed
-                for name, (old, new) in enumerate(zip(model[key], rows[key], strict=True))
-            )
+            told = {
+                (day, symbol) for year in merged for symbol, day in year.differences.changed.select("symbol", "date").iter_rows()
+            }
+            assert told == changed
+            added = {(day, symbol) for year in merged for symbol, day in year.differences.added.iter_rows()}
+            assert added == rows.keys() - model.keys()
             model |= rows
             now = read(manager, manifest.partitions)
             assert_frame_equal(now.sort(KEYS), with_naive_returns(frame_of(model)), check_exact=True)

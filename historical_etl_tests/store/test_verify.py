@@ -17,12 +17,13 @@ import pytest
 from historical_etl.cli.verify import shown_by_file
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
-from historical_etl.etl.cursors import Cursors
+from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest, combined_checksum
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
-from historical_etl.store.verify import StoreFinding, VerifyReport, verify_store
+from historical_etl.store.findings import StoreFinding
+from historical_etl.store.verify import VerifyReport, verify_store
 
 FIRST, SECOND, CURRENT = 1, 2, 3
 
@@ -51,7 +52,7 @@ class Store:
         return verify_store(
             self.etl.manifests,
             quick=quick,
-            rebuild_cursors=Cursors(self.layout, self.etl.calendar).rebuild,
+            rebuild_cursors=lambda m: rebuild_account(self.layout, m, self.etl.calendar).cursors(),
             catalog_version=lambda: shown_by_file(self.layout),
         )
 

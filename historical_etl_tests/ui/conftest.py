@@ -32,15 +32,21 @@ def screenshots(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture
-def webserver(tmp_path: Path, screenshots: Path | None) -> Iterator[Webserver]:
+def server_settings() -> dict[str, str]:
+    """Settings of the server; a module may have its own."""
+    return {}
+
+
+@pytest.fixture
+def webserver(tmp_path: Path, screenshots: Path | None, server_settings: dict[str, str]) -> Iterator[Webserver]:
     if screenshots is None:
-        with running(tmp_path, tmp_path / "data") as server:
+        with running(tmp_path, tmp_path / "data", server_settings) as server:
             yield server
         return
     mine = next(folder for folder in reversed(_PICTURED_STORE.parents) if not folder.exists())
     mine.mkdir()
     try:
-        with running(tmp_path, _PICTURED_STORE) as server:
+        with running(tmp_path, _PICTURED_STORE, server_settings) as server:
             yield server
     finally:
         shutil.rmtree(mine)

@@ -110,12 +110,12 @@ def read_the_backfill(visitor: Visitor) -> None:
     visitor.picture("backfill")
     visitor.tab("Runs")
     expect(visitor.page.get_by_text("Success", exact=True)).to_have_count(2)
-    visitor.sees("4 checks")
+    visitor.sees("7 checks")
 
 
 def read_the_lineage(visitor: Visitor) -> None:
     visitor.link("Lineage").click()
-    visitor.sees("100% filled", "14 partitions", "4 / 4 Passed", "Materialized", "Polars", "Parquet", "DuckDB")
+    visitor.sees("100% filled", "14 partitions", "7 / 7 Passed", "Materialized", "Polars", "Parquet", "DuckDB")
     visitor.picture("lineage")
 
 
@@ -168,7 +168,7 @@ def read_price_catalog(visitor: Visitor, data: Path) -> None:
     visitor.picture("price_catalog", wide=True)
 
     visitor.tab("Checks")
-    visitor.sees("Checks (4)", *CHECKS)
+    visitor.sees("Checks (7)", *CHECKS)
     expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(CHECKS))
     for name in sorted(CHECKS):
         page.get_by_text(name, exact=True).filter(visible=True).first.click()

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,8 @@ class Webserver:
 
 
 @contextmanager
-def running(folder: Path, data: Path) -> Generator[Webserver]:
-    """Start it, wait until it answers, and end all of it."""
+def running(folder: Path, data: Path, settings: Mapping[str, str] | None = None) -> Generator[Webserver]:
+    """Start it, wait until it answers, and end all of it; `settings` are environment variables."""
     home, log = folder / "dagster_home", folder / "dagster-dev.log"
     home.mkdir()
     shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
@@ -55,6 +55,7 @@ def running(folder: Path, data: Path) -> Generator[Webserver]:
         "DAGSTER_HOME": str(home),
         "HISTORICAL_ETL_DATA_DIR": str(data),
         "PYTHONWARNINGS": "ignore",
+        **(settings or {}),
     }
     with (
         log.open("wb") as output,

@@ -161,6 +161,7 @@ class YfinanceSource(VendorSource):
             version=client_version("yfinance"),
             adjustment="open, high, low, close and dividends for splits, volume for splits;"
             " adj_close for splits and dividends; all as of the fetch",
+            split_adjusted=True,
             capabilities=Capabilities(
                 units=(Unit.SYMBOL,),
                 adjusted="prices, volume and dividends for splits",

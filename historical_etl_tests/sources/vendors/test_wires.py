@@ -123,5 +123,6 @@ def test_what_a_source_says_of_itself(vendor, serve, tmp_path):
     assert info.version.split(" ")[0] in {"httpx", "yfinance", "alpaca-py", "massive"}
     assert info.version.split(" ")[1]
     assert able.adj_close == ("no adj_close" not in info.adjustment)
+    assert info.split_adjusted == (vendor == "yfinance")
     assert len(info.fingerprint()) == 16
     source.close()

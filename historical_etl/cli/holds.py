@@ -1,0 +1,101 @@
+"""`holds`: which symbols are held and why, and a person's word that one is right."""
+
+import polars as pl
+from rich.text import Text
+
+from historical_etl.cli import runs
+from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_out, opened, show_table, since
+from historical_etl.cli.terminal import Terminal, cleaned
+from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.record import ACCEPTED, OPEN
+
+__all__ = ["accept", "show"]
+
+_MOST = 50
+#: Holds that nobody can accept: there is nothing right to be stored.
+_NOT_FOR_PEOPLE = frozenset({"refused", "other_basis"})
+
+
+def show(terminal: Terminal, *, every: bool) -> int:
+    """Show what is held; see the command's help."""
+    store = opened(terminal)
+    known = store.holds(all=True)
+    # One that was accepted stands until an update has let it pass.
+    standing = known.filter(pl.col("closed_version").is_null())
+    rows = (known if every else standing).sort("closed_version", "symbol", "version", nulls_last=False)
+    if terminal.as_json:
+        held = known.filter(pl.col("status") == OPEN).get_column("symbol").n_unique()
+        terminal.json({"data_dir": str(store.layout.root), "symbols_held": held, "holds": documents(rows)})
+        return 0
+    if rows.is_empty():
+        terminal.out.print(Text(_nothing(terminal, anything=known.height, stored=store.manifest() is not None)))
+        return 0
+    found = rows.to_dicts()
+    show_table(
+        terminal,
+        ["symbol", "code", "since", "session", "tries", "evidence"],
+        [
+            [
+                h["symbol"],
+                h["code"],
+                since(h),
+                str(h["session"] or ""),
+                str(h["attempts"]),
+                h["evidence"] + _decision(h),
+            ]
+            for h in found[:_MOST]
+        ],
+    )
+    left_out(terminal, min(_MOST, len(found)), len(found), "--json has all")
+    _explain(terminal, [hold for hold in found if hold["status"] == OPEN])
+    return 0
+
+
+def accept(terminal: Terminal, symbol: str, reason: str, by: str | None) -> int:
+    """Accept a held symbol; see the command's help."""
+    name = decided_by(by)
+    with terminal.busy("Updating"):
+        etl = runs.opened(terminal, "holds accept")
+        before = etl.manifest()
+        try:
+            result = etl.accept(symbol, reason=reason, by=name)
+        except HistoricalETLError as error:
+            if _is_recorded(etl, before.version if before else 0):
+                error.add_note("The decision is recorded: the next update lets the symbol pass")
+            raise
+    return runs.tell_update(terminal, etl, before, result, f"{symbol.strip().upper()} is accepted by {name}: {reason}")
+
+
+def _is_recorded(etl: HistoricalETL, version: int) -> bool:
+    manifest = etl.manifest()
+    return manifest is not None and manifest.version > version
+
+
+def _nothing(terminal: Terminal, *, anything: int, stored: bool) -> str:
+    if not stored:
+        return f"Nothing was committed yet in {terminal.settings.data_dir}: nothing is held"
+    return "Nothing is held" + (f"; {anything:,} hold(s) are closed, see --all" if anything else "")
+
+
+def _decision(hold: Row) -> str:
+    """What became of a hold, to follow its evidence."""
+    closed = hold["closed_version"]
+    if hold["status"] == ACCEPTED:
+        when = f" in v{closed}" if closed is not None else ", and the next update lets it pass"
+        return f"; accepted by {hold['by']} ({hold['reason']}){when}"
+    return f"; {hold['status']} in v{closed}, when what came was no longer suspicious" if closed is not None else ""
+
+
+def _explain(terminal: Terminal, held: list[Row]) -> None:
+    """What the codes mean, and what to do."""
+    codes = sorted({hold["code"] for hold in held})
+    for code in codes:
+        terminal.say(f"{code}: {CODES.get(code, 'see the evidence')}")
+    free = [hold["symbol"] for hold in held if hold["code"] not in _NOT_FOR_PEOPLE]
+    if free:
+        terminal.say(
+            f'next: {terminal.program} holds accept {cleaned(free[0])} --reason "...", or wait: each update asks again'
+        )
+    elif held:
+        terminal.say("next: nothing, if the source will be right again: each update asks again")

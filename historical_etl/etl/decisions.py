@@ -1,0 +1,73 @@
+"""What a person decides: to accept what is held, or to let sessions stay missing. A commit records it."""
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError
+from historical_etl.etl.account import Account
+from historical_etl.etl.record import ACCEPTED, OPEN
+from historical_etl.models import SyncManifest
+from historical_etl.store.ledgers import LedgerChanges, read_ledger
+from historical_etl.store.transaction import Provenance, Transaction
+
+__all__ = ["accept_hold", "waive_gaps"]
+
+#: Rows that broke the rules, or of which any choice would be by chance: there is nothing to accept.
+_NOT_FOR_PEOPLE = ("refused", "other_basis")
+
+
+def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> None:
+    """Mark the open holds of a symbol as accepted.
+
+    Raises:
+        ConfigurationError: it has none, or they are not for a person to accept, or the reason is blank.
+    """
+    _require_reason(reason)
+    holds = _holds(transaction)
+    mine = (pl.col("symbol") == symbol) & (pl.col("status") == OPEN)
+    found = holds.filter(mine)
+    if found.is_empty():
+        held = holds.filter(pl.col("status") == OPEN).get_column("symbol").unique().sort().to_list()
+        todo = f"held are: {', '.join(held)}" if held else "nothing is held; see `historical-etl holds --all`"
+        raise ConfigurationError(f"{symbol} is not held", where="holds", todo=todo)
+    barred = found.filter(pl.col("code").is_in(_NOT_FOR_PEOPLE))
+    if barred.height:
+        raise ConfigurationError(
+            f"{symbol} cannot be accepted: {barred.item(0, 'evidence')}",
+            where="holds",
+            todo="wait until the source is right; for another price basis run `historical-etl backfill --rebuild`",
+        )
+    values = {"status": ACCEPTED, "reason": reason, "by": by}
+    decided = holds.with_columns(
+        pl.when(mine).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
+    )
+    _commit(transaction, {"open_holds": decided})
+
+
+def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol: str, reason: str) -> None:
+    """Commit an account in which gaps of a symbol are waived.
+
+    Raises:
+        ConfigurationError: nothing changed, or the reason is blank.
+    """
+    _require_reason(reason)
+    if before.missing() == after.missing():
+        raise ConfigurationError(
+            f"None of these sessions is an open gap of {symbol}", where="gaps", todo="see `historical-etl gaps`"
+        )
+    _commit(transaction, {"symbols": after.symbols, "open_gaps": after.gaps})
+
+
+def _holds(transaction: Transaction) -> pl.DataFrame:
+    return read_ledger(transaction.layout, transaction.base, "open_holds")
+
+
+def _commit(transaction: Transaction, changes: LedgerChanges) -> None:
+    base = transaction.base
+    assert isinstance(base, SyncManifest)  # noqa: S101 - a ledger that has something to decide belongs to a version
+    same = Provenance(base.provider, base.provider_version, base.adjustment, base.calendar, base.query_hash)
+    transaction.commit(same, changes)
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise ConfigurationError("A decision needs a reason", where="reason", todo="say why, in a few words")

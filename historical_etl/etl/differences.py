@@ -1,0 +1,58 @@
+"""What a merge does to the stored rows, gathered month by month for the ledgers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import polars as pl
+
+from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame
+
+__all__ = ["COMPARED", "Differences"]
+
+#: What new rows may change: all but the keys and `ret`, which follows from the others.
+COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What new rows mean to stored ones.
+
+    Attributes:
+        changed: stored rows that new rows change, `ret` aside: the key, the old values, and the new ones as `*_new`.
+        added: (symbol, date) of new rows that were not stored.
+        removed: stored rows that were dropped.
+        implied: events that the prices of the visited months imply, and the spans that were looked at.
+    """
+
+    changed: pl.DataFrame
+    added: pl.DataFrame
+    removed: pl.DataFrame
+    implied: tuple[tuple[pl.DataFrame, pl.DataFrame], ...] = ()
+
+    @classmethod
+    def between(cls, old: pl.DataFrame | None, rows: pl.DataFrame, dropped: pl.DataFrame) -> Self:
+        """Of new rows, and keys to drop, to the stored rows of the same months (None: there are none)."""
+        if old is None:
+            return cls(_beside(rows.clear(), rows.clear()), rows.select(ORDER), rows.clear())
+        both = _beside(old, rows)
+        added = rows.select(ORDER)
+        added = added.join(both, on=ORDER, how="anti") if both.height < rows.height else added.clear()
+        differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_new")) for name in COMPARED)
+        removed = old.join(dropped, on=ORDER, how="semi") if dropped.height else old.clear()
+        return cls(both.filter(differs), added, removed)
+
+    @classmethod
+    def of_all(cls, parts: Sequence["Differences"]) -> "Differences":
+        """All of some parts together."""
+        nothing = empty_frame()
+        return cls(
+            changed=pl.concat([_beside(nothing, nothing), *(part.changed for part in parts)]),
+            added=pl.concat([nothing.select(ORDER), *(part.added for part in parts)]),
+            removed=pl.concat([nothing, *(part.removed for part in parts)]),
+            implied=tuple(found for part in parts for found in part.implied),
+        )
+
+
+def _beside(old: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    return old.join(rows, on=ORDER, suffix="_new")

@@ -1,0 +1,72 @@
+"""Gaps as ranges of sessions, and as single sessions: the account reckons with these and keeps those.
+
+A session is its position in the calendar here.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from historical_etl.sessions import SessionCalendar
+from historical_etl.store.ledgers import SCHEMAS
+
+__all__ = ["GAP_FACTS", "as_ranges", "days_of", "exploded", "in_order", "of_symbols", "span"]
+
+#: What is known of a gap beside its symbol and sessions.
+GAP_FACTS: Final = ("status", "why", "attempts", "asked", "due", "reason", "by", "version", "committed_at")
+
+
+def of_symbols(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """The few rows of `rows` that a join with `others` can need: hashing a whole year is slow."""
+    return rows.filter(pl.col("symbol").is_in(others.get_column("symbol").unique().implode()))
+
+
+def span(frame: pl.DataFrame, low: pl.Expr, high: pl.Expr, needs: str | None = None) -> pl.DataFrame:
+    """(symbol, low, high) where there is at least one session between, both included; nulls give none."""
+    ranges = frame.select("symbol", low.alias("low"), high.alias("high"), *([needs] if needs else []))
+    if needs:
+        ranges = ranges.filter(pl.col(needs).is_not_null()).drop(needs)
+    return ranges.filter(pl.col("low") <= pl.col("high"))
+
+
+def days_of(ranges: pl.DataFrame) -> pl.DataFrame:
+    """(symbol, position) of every session in ranges (symbol, low, high)."""
+    days = pl.int_ranges("low", pl.col("high") + 1).alias("position")
+    return ranges.select("symbol", days).explode("position").drop_nulls("position")
+
+
+def exploded(gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
+    """Ranges as single sessions: symbol, position, date, and the facts of the range."""
+    low, high = calendar.positions(pl.col("first_session")), calendar.positions(pl.col("last_session"))
+    days = gaps.select("symbol", pl.int_ranges(low, high + 1).alias("position"), *GAP_FACTS).explode("position")
+    return days.drop_nulls("position").with_columns(calendar.dates(pl.col("position")).alias("date"))
+
+
+def as_ranges(days: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
+    """Single sessions as ranges of neighbours about which the same is known."""
+    ordered = days.sort("symbol", "position")
+    keys = ("symbol", *GAP_FACTS)
+    breaks = pl.any_horizontal(
+        pl.col("position") != pl.col("position").shift(1) + 1,
+        *(pl.col(key).ne_missing(pl.col(key).shift(1)) for key in keys),
+    )
+    return (
+        ordered.with_columns(breaks.fill_null(value=True).cum_sum().alias("run"))
+        .group_by("run", maintain_order=True)
+        .agg(
+            pl.col("position").min().alias("low"),
+            pl.col("position").max().alias("high"),
+            *(pl.col(key).first() for key in keys),
+        )
+        .with_columns(
+            calendar.dates(pl.col("low")).alias("first_session"),
+            calendar.dates(pl.col("high")).alias("last_session"),
+            (pl.col("high") - pl.col("low") + 1).cast(pl.Int64).alias("sessions"),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in SCHEMAS["open_gaps"].items())
+    )
+
+
+def in_order(gaps: pl.DataFrame) -> pl.DataFrame:
+    """Ranges sorted by symbol and first session."""
+    return gaps.sort("symbol", "first_session")

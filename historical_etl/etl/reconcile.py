@@ -1,0 +1,382 @@
+"""Reconcile: hold what came against what is stored, symbol by symbol, before anything is merged.
+
+A symbol's rows go on to the merge, or its whole history is fetched and replaces what is stored, or nothing of it is
+stored and the reason is recorded. What makes a level suspicious is said in `quality.levels`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Final
+
+import polars as pl
+
+from historical_etl.errors import DataQualityError, HistoricalETLError
+from historical_etl.etl.account import Account
+from historical_etl.etl.batch import Batch
+from historical_etl.etl.stored_levels import StoredLevels
+from historical_etl.models import Outcome, SyncManifest
+from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
+from historical_etl.schema import ORDER, ordered, symbols_in
+from historical_etl.sessions import SessionCalendar
+from historical_etl.sources.base import FetchRequest, SourceInfo
+from historical_etl.store.layout import Layout
+
+__all__ = ["Base", "Reconciled", "Reconciler", "Restatement"]
+
+_log = logging.getLogger(__name__)
+_DAY: Final = timedelta(days=1)
+#: Bases of which nothing is known: whether they fit shows in the prices.
+_UNSTATED: Final = frozenset({"", "unstated"})
+
+
+@dataclass(frozen=True)
+class Restatement:
+    """A symbol whose whole history is replaced; ratios are new to stored, at the earliest shared session."""
+
+    symbol: str
+    ratio: float | None
+    close_ratio: float | None
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """A batch after it was held against one version of the store.
+
+    Attributes:
+        batch: what may be stored; the histories of restated symbols are in its rows.
+        restated: the symbols whose stored rows it replaces.
+        suspects: symbols that are held, and why.
+        passed: suspicions that a person had accepted, and that were let pass.
+        dropped: (symbol, date) of stored rows that an accepted history does not have.
+        warnings: what was let pass and is worth a look.
+    """
+
+    batch: Batch
+    restated: Mapping[str, Restatement]
+    suspects: Mapping[str, Suspicion]
+    passed: Mapping[str, Suspicion]
+    dropped: pl.DataFrame
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The version that a batch is held against, with what its ledgers say."""
+
+    manifest: SyncManifest | None
+    account: Account
+    accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
+    actions: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Judges batches of one source.
+
+    Attributes:
+        layout: where the stored files lie.
+        calendar: the exchange's sessions.
+        info: the source.
+        long_gap: sessions without a bar after which a price break is suspicious.
+        overlap: how many stored sessions to compare with.
+        fetch: fetches and judges whole histories.
+    """
+
+    layout: Layout
+    calendar: SessionCalendar
+    info: SourceInfo
+    long_gap: int
+    overlap: int
+    fetch: Callable[[Sequence[FetchRequest]], Batch]
+
+    def reconcile(
+        self, batch: Batch, base: Base, *, rebuild: Callable[[str], bool], heed_events: bool = False
+    ) -> Reconciled:
+        """Hold a batch against a version of the store.
+
+        Args:
+            batch: what came.
+            base: the version.
+            rebuild: whether the history of a symbol is to be replaced, whatever basis it was stored on.
+            heed_events: an event that the source names after a symbol's last stored session means that its history
+                may be restated, however equal the overlap looks.
+
+        Raises:
+            DataQualityError: every symbol came on another price basis than it is stored on.
+        """
+        step = _Step(self, batch, base, rebuild)
+        step.refuse_other_bases()
+        step.meet()
+        step.compare(heed_events=heed_events)
+        step.judge_histories()
+        step.judge_jumps()
+        return step.result()
+
+
+class _Step:
+    """One batch on its way through the judgements."""
+
+    def __init__(self, reconciler: Reconciler, batch: Batch, base: Base, rebuild: Callable[[str], bool]) -> None:
+        self._reconciler = reconciler
+        self._batch = batch
+        self._base = base
+        self._symbols = base.account.symbols
+        self._levels = StoredLevels(reconciler.layout, base.manifest)
+        self._lives = {
+            symbol: (first, last)
+            for symbol, first, last in self._symbols.select("symbol", "first_session", "last_session").iter_rows()
+        }
+        self._rebuilt = {symbol for symbol in symbols_in(batch.rows) if symbol in self._lives and rebuild(symbol)}
+        self._moved: set[str] = set()
+        self._suspects: dict[str, Suspicion] = {
+            symbol: Suspicion("refused", why) for symbol, why in batch.refused.items()
+        }
+        self._passed: dict[str, Suspicion] = {}
+        self._restated: dict[str, Restatement] = {}
+        self._dropped: list[pl.DataFrame] = []
+        self._moves: tuple[str, ...] = ()
+        self._see()
+
+    def refuse_other_bases(self) -> None:
+        """Refuse symbols that are stored on a basis that is not the one the source states."""
+        now = self._reconciler.info.adjustment
+        if now in _UNSTATED:
+            return
+        came = self._seen.get_column("symbol").unique()
+        came = came.filter(~came.is_in(list(self._rebuilt)))
+        other = self._symbols.filter(
+            pl.col("symbol").is_in(came.implode()),
+            ~pl.col("adjustment").is_in([now, *_UNSTATED]),
+        ).select("symbol", "adjustment", "provider")
+        for symbol, stored_on, provider in other.iter_rows():
+            why = f"it is stored from {provider!r} with {stored_on!r}; {self._reconciler.info.name!r} gives {now!r}"
+            self._suspects[symbol] = Suspicion("other_basis", why)
+        if other.height and other.height == came.len():
+            raise DataQualityError(
+                f"Every symbol came on another price basis than the one it is stored on: {other.item(0, 0)}: "
+                f"{self._suspects[other.item(0, 0)].evidence}. Nothing was stored",
+                where=self._reconciler.info.name,
+                todo="use the source that the store was filled from, another data folder, or rebuild the symbols from "
+                "their first year on: `historical-etl backfill --rebuild`",
+            )
+
+    def meet(self) -> None:
+        """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""
+        spans: dict[tuple[date, date], list[str]] = {}
+        for symbol in self._unmet():
+            if (span := self._nearest_stored(symbol)) is not None:
+                spans.setdefault(span, []).append(symbol)
+        if not spans:
+            return
+        requests = [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(spans.items())]
+        try:
+            nearest = self._reconciler.fetch(requests)
+        except HistoricalETLError as error:
+            _log.warning("Stored sessions could not be fetched to compare with: %s", error)
+            return
+        self._batch = self._batch.with_context(nearest.rows)
+        self._see()
+
+    def compare(self, *, heed_events: bool) -> None:
+        """Find the symbols whose level is not the stored one."""
+        found = compare(self._without_suspects(self._seen), self._stored)
+        self._moved = self._rebuilt | found.moved
+        for symbol, suspicion in found.suspects.items():
+            self._suspect(symbol, suspicion)
+        if heed_events:
+            self._moved |= self._with_new_events()
+        self._moved -= set(self._suspects)
+
+    def judge_histories(self) -> None:
+        """Fetch the whole history of symbols whose level moved, and judge it."""
+        if not self._moved:
+            return
+        requests = self._history_requests()
+        try:
+            histories = self._reconciler.fetch(requests)
+        except HistoricalETLError as error:
+            histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
+        first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))
+        contradicted = self._contradicted(first, histories.rows)
+        came = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
+        alone = first.filter(pl.col("symbol").is_in(came)).join(histories.rows, on=ORDER, how="anti")
+        self._batch = self._batch.without(self._moved).joined(histories, self._moved).with_rows(alone)
+        for symbol in sorted(self._moved):
+            if symbol in contradicted:
+                self._suspect(symbol, contradicted[symbol])
+            elif symbol in histories.refused:
+                self._suspects[symbol] = Suspicion("refused", histories.refused[symbol])
+            elif histories.outcomes.get(symbol) is Outcome.OK:
+                self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
+        self._see()
+
+    def judge_jumps(self) -> None:
+        """Find moves that only an error or another security makes, in all that is left."""
+        found = jumps(
+            self._without_suspects(self._seen),
+            pl.concat([self._stored, self._stored_before_unmet()]).unique(["symbol", "date"]).sort(ORDER),
+            self._reconciler.calendar,
+            long_gap=self._reconciler.long_gap,
+            splits=self._splits(),
+            accepted=self._let_pass,
+            known_between=self._was_asked_between,
+        )
+        self._suspects |= found.suspects
+        self._moves = found.moves
+
+    def result(self) -> Reconciled:
+        """What goes on, without the rows of suspects."""
+        held = {s: why for s, why in self._suspects.items() if why.code != "refused"}
+        outcomes = {s: Outcome.REFUSED if why.code == "other_basis" else Outcome.HELD for s, why in held.items()}
+        batch = self._batch.without(held)
+        dropped = [frame for frame in self._dropped if frame.item(0, "symbol") not in held]
+        return Reconciled(
+            batch=replace(batch, outcomes=batch.outcomes | outcomes),
+            restated={s: r for s, r in self._restated.items() if s not in held},
+            suspects=self._suspects,
+            passed={s: p for s, p in self._passed.items() if s not in held},
+            dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
+            warnings=self._moves,
+        )
+
+    def _judge_history(self, symbol: str, history: pl.DataFrame) -> None:
+        rebuild = symbol in self._rebuilt
+        stored = self._levels.whole(symbol)
+        splits = {day: split for (name, day), split in self._splits().items() if name == symbol}
+        verdict = judge_history(history.select(LEVELS), stored, splits)
+        if verdict.kind == "corrected" and not rebuild:
+            return
+        lost = stored.join(history, on=("symbol", "date"), how="anti").select("symbol", "date")
+        suspicion = verdict.suspicion
+        if rebuild:
+            suspicion = Suspicion("incomplete_history", _lacks(lost), None, None) if lost.height else None
+        if suspicion is not None and not self._let_pass(symbol, suspicion):
+            self._suspects[symbol] = suspicion
+            return
+        evidence = verdict.evidence or (suspicion.evidence if suspicion else "rebuilt on request")
+        self._restated[symbol] = Restatement(symbol, verdict.ratio or _ratio(suspicion), verdict.close_ratio, evidence)
+        if lost.height:
+            self._dropped.append(lost)
+
+    def _contradicted(self, first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
+        """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
+        found = compare(first.select(LEVELS), history.select(LEVELS))
+        words = "its history contradicts the sessions that came first in the same run"
+        return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
+
+    def _suspect(self, symbol: str, suspicion: Suspicion) -> None:
+        if not self._let_pass(symbol, suspicion):
+            self._suspects[symbol] = suspicion
+
+    def _let_pass(self, symbol: str, suspicion: Suspicion) -> bool:
+        if any(suspicion.same_as(accepted) for accepted in self._base.accepted.get(symbol, ())):
+            self._passed[symbol] = suspicion
+            return True
+        return False
+
+    def _without_suspects(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(~pl.col("symbol").is_in(list(self._suspects))) if self._suspects else rows
+
+    def _with_new_events(self) -> set[str]:
+        """Symbols for which the source names an event after their last stored session."""
+        if self._batch.actions is None:
+            return set()
+        events = self._batch.actions.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("last_session"))
+        return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
+
+    def _splits(self) -> dict[tuple[str, date], float]:
+        known = [frame for frame in (self._base.actions, self._batch.actions) if frame is not None]
+        columns = ("symbol", "date", "split")
+        return {
+            (symbol, day): split
+            for frame in known
+            for symbol, day, split in frame.select(columns).filter(pl.col("split") != 1).iter_rows()
+        }
+
+    def _history_requests(self) -> list[FetchRequest]:
+        """One request for each group of symbols that have the same life."""
+        ends = dict(self._batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
+        starts = dict(self._batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
+        groups: dict[tuple[date, date], list[str]] = {}
+        for symbol in sorted(self._moved):
+            first, last = self._lives[symbol]
+            span = min(first, starts.get(symbol, first)), max(last, ends.get(symbol, last))
+            groups.setdefault(span, []).append(symbol)
+        return [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(groups.items())]
+
+    def _see(self) -> None:
+        """Everything of the batch that is judged, and the stored rows on its dates."""
+        self._seen = ordered(pl.concat([self._batch.rows.select(LEVELS), self._batch.context.select(LEVELS)]))
+        self._stored = self._stored_around()
+
+    def _unmet(self) -> list[str]:
+        """Stored symbols that came without any stored session."""
+        came = set(symbols_in(self._batch.rows)) & set(self._lives) - set(self._suspects)
+        return sorted(came - set(self._stored.get_column("symbol").unique())) if came else []
+
+    def _nearest_stored(self, symbol: str) -> tuple[date, date] | None:
+        """The nearest stored sessions that were not asked for; None if what was asked for holds stored ones."""
+        first, last = self._lives[symbol]
+        start, end = self._batch.requested[symbol]
+        calendar, count = self._reconciler.calendar, self._reconciler.overlap
+        if last < start:
+            return calendar.back(last, count - 1), last
+        if first > end:
+            return first, min(calendar.back(first, 1 - count), last)
+        holes = self._base.account.gaps.filter(
+            pl.col("symbol") == symbol, pl.col("first_session") <= start, pl.col("last_session") >= start
+        )
+        if holes.is_empty():
+            return None
+        hole: date = holes.item(0, "first_session")
+        return max(calendar.back(hole, count), first), calendar.back(hole, 1)
+
+    def _was_asked_between(self, symbol: str, before: date, after: date) -> bool:
+        """Whether the source was asked for all sessions between two dates, now or earlier."""
+        between = self._reconciler.calendar.between(before + _DAY, after - _DAY)
+        start, end = self._batch.requested[symbol]
+        earlier = between.filter((between < start) | (between > end))
+        if earlier.is_empty():
+            return True
+        if symbol not in self._lives:
+            return False
+        mine = self._symbols.filter(pl.col("symbol") == symbol)
+        first, through = self._lives[symbol][0], mine.item(0, "asked_through")
+        never_asked = self._base.account.gaps.filter(
+            pl.col("symbol") == symbol,
+            pl.col("asked").is_null(),
+            pl.col("first_session") <= earlier[-1],
+            pl.col("last_session") >= earlier[0],
+        )
+        return first <= earlier[0] and earlier[-1] <= through and never_asked.is_empty()
+
+    # ── what is stored ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _stored_around(self) -> pl.DataFrame:
+        """The stored rows on the dates that came, of the symbols that came; only files of those years are read."""
+        seen = self._seen.filter(pl.col("symbol").is_in(list(self._lives))) if self._lives else self._seen.clear()
+        spans = seen.group_by(pl.col("date").dt.year().alias("year")).agg(
+            pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
+        )
+        return self._levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
+
+    def _stored_before_unmet(self) -> pl.DataFrame:
+        """The nearest stored row of symbols of which nothing stored is among the dates that came."""
+        nearest: dict[date, list[str]] = {}
+        for symbol in self._unmet():
+            first, last = self._lives[symbol]
+            nearest.setdefault(last if last < self._batch.requested[symbol][1] else first, []).append(symbol)
+        found = [self._levels.read({day.year: (day, day, symbols)}) for day, symbols in nearest.items()]
+        return pl.concat([self._stored.clear(), *found])
+
+
+def _lacks(lost: pl.DataFrame) -> str:
+    days = lost.get_column("date").sort()
+    return f"{len(days)} stored session(s) did not come, {days[0]} to {days[-1]}" if len(days) else ""
+
+
+def _ratio(suspicion: Suspicion | None) -> float | None:
+    return suspicion.ratio if suspicion else None

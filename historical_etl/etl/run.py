@@ -1,0 +1,224 @@
+"""One run: fetch → judge → reconcile → commit, for as many windows as it has, and a record of how it ended."""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import polars as pl
+
+from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
+from historical_etl.etl import record
+from historical_etl.etl.account import Account, Patience, Visit
+from historical_etl.etl.batch import Batch, Judge, require_rows
+from historical_etl.etl.commit import Commit, ProgressUpdate
+from historical_etl.etl.merge import Gate
+from historical_etl.etl.outage import refuse_outage
+from historical_etl.etl.planning import request_hash
+from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.reconcile import Base, Reconciled, Reconciler
+from historical_etl.etl.standing import ASKED, load_account
+from historical_etl.etl.tally import Tally
+from historical_etl.models import Outcome, SyncManifest
+from historical_etl.schema import symbols_in
+from historical_etl.sources.base import FetchRequest, PriceSource
+from historical_etl.store.ledgers import read_ledger
+from historical_etl.store.run_notes import RunRecord, note_run
+from historical_etl.store.transaction import Provenance, Transaction
+
+__all__ = ["Run"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A run on a store.
+
+    Attributes:
+        store: what it fills.
+        source: where bars come from.
+        gate: judges each month before it is committed.
+        command: what was asked for, in a word, for the ledger `runs`.
+        tally: counts what happens.
+        rebuild: replace the history of every symbol that came, whatever basis it was stored on.
+        heed_events: whether an event after a symbol's last stored session calls for its whole history.
+    """
+
+    store: StoredPrices
+    source: PriceSource
+    gate: Gate
+    command: str
+    tally: Tally
+    rebuild: bool = False
+    heed_events: bool = False
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: datetime = field(init=False)
+    _rebuilt: set[str] = field(default_factory=set[str])
+
+    def __post_init__(self) -> None:
+        self.started = self.store.clock()
+
+    def take(
+        self,
+        requests: Sequence[FetchRequest],
+        name: str,
+        update_progress: ProgressUpdate,
+        window: tuple[date, date] | None = None,
+    ) -> None:
+        """Fetch requests and commit what came of them, at once.
+
+        Args:
+            requests: what to ask for.
+            name: what to call refused rows.
+            update_progress: makes the progress to save.
+            window: the first and last date to store; None stores all that was asked for.
+
+        Raises:
+            ProviderError, DataQualityError, ConfigurationError: nothing was committed.
+            LockTimeoutError, DiskSpaceError, StorageError: likewise.
+        """
+        batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window)
+        while not self._commit(batch, name, update_progress):
+            _log.info("Another writer committed meanwhile; what came is held against the new version")
+
+    def failed(self, error: HistoricalETLError) -> None:
+        """Note that the source or its data failed the run, for the ledger of a later commit.
+
+        Where the disk or another writer is in the way, nothing more is written.
+        """
+        if isinstance(error, ProviderError | DataQualityError):
+            note_run(self.store.layout, self._record("failed", 0, str(error)))
+
+    def _judge(self) -> Judge:
+        store = self.store
+        return Judge(
+            source=self.source,
+            calendar=store.calendar,
+            last_closed=store.last_closed_session(),
+            max_rejected_share=store.settings.max_rejected_share,
+            quarantine=store.manifests.quarantine,
+        )
+
+    def _commit(self, batch: Batch, name: str, update_progress: ProgressUpdate) -> bool:
+        """Reconcile with the version that stands and commit; False if another version stood when the lock came."""
+        store = self.store
+        manifest = store.manifest()
+        account = load_account(store.layout, manifest, store.calendar)
+        require_rows(batch, name, account.symbols.get_column("symbol").to_list())
+        if batch.asked:
+            start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
+            refuse_outage(batch, account, start, end, store.settings.max_empty_share)
+        came = self._reconciler().reconcile(
+            batch,
+            self._base(manifest, account),
+            rebuild=lambda symbol: self.rebuild and symbol not in self._rebuilt,
+            heed_events=self.heed_events,
+        )
+        with store.lock() as token:
+            transaction = Transaction(store.manifests, token, store.retention)
+            stands = transaction.base.version if transaction.base else 0
+            if stands != (manifest.version if manifest else 0):
+                return False
+            self.tally.add_outcomes(came.batch.outcomes, came.batch.details)
+            self.tally.add_suspects(came.suspects)
+            self.tally.warnings += [*came.warnings]
+            commit = Commit(
+                transaction=transaction,
+                manifests=store.manifests,
+                calendar=store.calendar,
+                patience=self._patience(),
+                gate=self.gate,
+                split_adjusted=self.source.info.split_adjusted,
+                provenance=self._provenance(batch),
+                update_progress=update_progress,
+            )
+            visit = self._visit(came, transaction)
+            commit.write(came, account, visit, self.tally, self._record)
+        self._rebuilt |= set(symbols_in(came.batch.rows))
+        return True
+
+    def _reconciler(self) -> Reconciler:
+        store, judge = self.store, self._judge()
+        return Reconciler(
+            layout=store.layout,
+            calendar=store.calendar,
+            info=self.source.info,
+            long_gap=store.settings.long_gap_sessions,
+            overlap=store.settings.overlap_sessions,
+            fetch=lambda requests: judge.fetch(requests, name="history", tally=self.tally),
+        )
+
+    def _base(self, manifest: SyncManifest | None, account: Account) -> Base:
+        layout = self.store.layout
+        holds = read_ledger(layout, manifest, "open_holds").filter(pl.col("status") == record.ACCEPTED)
+        accepted: dict[str, list[record.Suspicion]] = {}
+        for hold in holds.iter_rows(named=True):
+            accepted.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
+        return Base(manifest, account, accepted, read_ledger(layout, manifest, "actions"))
+
+    def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
+        today = self.store.last_closed_session()
+        rows = came.batch.rows
+        # The newest session is expected once any symbol has it: before that the source has not published it.
+        newest: date | None = rows.get_column("date").max()  # pyright: ignore[reportAssignmentType] - a Date column
+        latest = max(filter(None, (newest, self.store.calendar.back(today, 1))))
+        since = self._member_since(came.batch.outcomes)
+        info = self.source.info
+        asked = [
+            (
+                symbol,
+                start,
+                min(end, latest),
+                came.batch.outcomes[symbol].value,
+                info.adjustment,
+                info.name,
+                since.get(symbol),
+            )
+            for symbol, (start, end) in sorted(came.batch.asked.items())
+        ]
+        return Visit(
+            asked=pl.DataFrame(asked, schema=ASKED, orient="row"),
+            stored=rows.select("symbol", "date"),
+            dropped=came.dropped,
+            today=today,
+            version=transaction.version,
+            at=transaction.at,
+        )
+
+    def _member_since(self, symbols: Mapping[str, Outcome]) -> dict[str, date]:
+        member_since = getattr(self.source, "member_since", None)
+        return member_since(list(symbols)) if member_since else {}
+
+    def _patience(self) -> Patience:
+        settings = self.store.settings
+        return Patience(settings.confirm_runs, settings.ended_after_sessions, settings.max_pause_sessions)
+
+    def _provenance(self, batch: Batch) -> Provenance:
+        info = self.source.info
+        asked = request_hash(list(batch.outcomes), self.tally.start, self.tally.end, info)
+        return Provenance(info.name, info.version, info.adjustment, self.store.calendar.version, asked)
+
+    def _record(self, status: str, version: int, message: str = "") -> RunRecord:
+        tally = self.tally
+        counts = {o.value: sum(came is o for came in tally.outcomes.values()) for o in Outcome}
+        return RunRecord(
+            run_id=self.run_id,
+            command=self.command,
+            writer=self.store.writer_id,
+            started=self.started,
+            finished=self.store.clock(),
+            status=status,
+            version=version,
+            start_date=tally.start,
+            end_date=tally.end,
+            symbols=len(tally.outcomes),
+            **counts,  # pyright: ignore[reportArgumentType] - the fields named after outcomes
+            rows=tally.rows,
+            rows_rejected=tally.rows_rejected,
+            corrections=tally.corrections,
+            restated=sorted(tally.restated),
+            message=message,
+            provider=self.source.info.name,
+        )

@@ -1,0 +1,78 @@
+"""Where a store stands: the account of sessions of a version, from its ledgers, or from the data where they lack."""
+
+import logging
+from datetime import UTC, date, datetime
+from typing import Final
+
+import polars as pl
+
+from historical_etl.errors import ChecksumMismatchError
+from historical_etl.etl.account import Account, Patience, Visit, settle
+from historical_etl.models import Outcome, SyncManifest
+from historical_etl.schema import ORDER
+from historical_etl.sessions import SessionCalendar
+from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import empty_ledger, read_ledger
+
+__all__ = ["ASKED", "load_account", "rebuild_account"]
+
+_log = logging.getLogger(__name__)
+#: Columns of `Visit.asked`.
+ASKED: Final = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "start": pl.Date(),
+        "end": pl.Date(),
+        "outcome": pl.String(),
+        "adjustment": pl.String(),
+        "provider": pl.String(),
+        "expected_from": pl.Date(),
+    }
+)
+
+
+def load_account(layout: Layout, manifest: SyncManifest | None, calendar: SessionCalendar) -> Account:
+    """The account that a version's ledgers give; rebuilt from the data if there are none or they are damaged."""
+    if manifest is None:
+        return Account.empty()
+    if "symbols" in manifest.ledgers:
+        try:
+            return Account(read_ledger(layout, manifest, "symbols"), read_ledger(layout, manifest, "open_gaps"))
+        except ChecksumMismatchError as damage:
+            _log.warning("%s The account of sessions is rebuilt from the data", damage)
+    return rebuild_account(layout, manifest, calendar)
+
+
+def rebuild_account(layout: Layout, manifest: SyncManifest, calendar: SessionCalendar) -> Account:
+    """The account that follows from the data alone, and from what the ledger of gaps says of the sessions missing.
+
+    Every file of the version is read, its keys only.
+    """
+    account = Account.empty()
+    nothing = pl.DataFrame(schema={"symbol": pl.String(), "date": pl.Date()})
+    for partition in manifest.partitions:
+        rows = pl.scan_parquet(layout.resolve(partition.path), glob=False).select(ORDER).collect().sort(ORDER)
+        visit = Visit(
+            asked=_stored_as_asked(rows, manifest),
+            stored=rows,
+            dropped=nothing,
+            today=date.min,
+            version=manifest.version,
+            at=datetime.fromtimestamp(manifest.sync_timestamp.timestamp(), UTC),
+        )
+        account, _ = settle(account, visit, calendar, Patience(), lambda sessions: sessions)
+    try:
+        known, symbols = read_ledger(layout, manifest, "open_gaps"), read_ledger(layout, manifest, "symbols")
+    except ChecksumMismatchError:
+        known, symbols = empty_ledger("open_gaps"), empty_ledger("symbols")
+    return account.remembering(known, symbols, calendar)
+
+
+def _stored_as_asked(rows: pl.DataFrame, manifest: SyncManifest) -> pl.DataFrame:
+    symbols = rows.get_column("symbol").unique().sort()
+    facts = {"outcome": Outcome.OK.value, "adjustment": manifest.adjustment, "provider": manifest.provider}
+    frame = pl.DataFrame({"symbol": symbols}).with_columns(pl.lit(value).alias(name) for name, value in facts.items())
+    return frame.select(
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in ASKED.items()
+    )

@@ -1,0 +1,50 @@
+"""The price levels that are stored, as far as they are needed to compare with."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from historical_etl.models import SyncManifest
+from historical_etl.quality.levels import LEVELS
+from historical_etl.schema import ORDER, SCHEMA
+from historical_etl.store.layout import Layout
+
+__all__ = ["StoredLevels"]
+
+_log = logging.getLogger(__name__)
+_NOTHING: Final = pl.DataFrame(schema={name: SCHEMA[name] for name in LEVELS})
+
+
+@dataclass(frozen=True)
+class StoredLevels:
+    """Reads columns `LEVELS` of one version; only files of the years that are named are opened."""
+
+    layout: Layout
+    manifest: SyncManifest | None
+
+    def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
+        """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
+        frames = [_NOTHING, *(self._year(year, *span) for year, span in spans.items())]
+        return pl.concat(frames).sort(ORDER)
+
+    def whole(self, symbol: str) -> pl.DataFrame:
+        """All rows of a symbol, sorted by date."""
+        years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
+        return self.read({year: (date.min, date.max, [symbol]) for year in years})
+
+    def _year(self, year: int, low: date, high: date, symbols: list[str]) -> pl.DataFrame:
+        partition = self.manifest.partition(year) if self.manifest else None
+        if partition is None:
+            return _NOTHING
+        rows = pl.scan_parquet(self.layout.resolve(partition.path), glob=False)
+        wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
+        try:
+            return rows.filter(wanted).select(LEVELS).collect()
+        except (OSError, pl.exceptions.PolarsError) as damage:
+            # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
+            _log.warning("The stored file of %d cannot be read to compare with: %s", year, damage)
+            return _NOTHING

@@ -1,0 +1,332 @@
+"""Price levels: does what came stand on the basis of what is stored, and does it follow on from it?
+
+The level of a bar is its `adj_close`, or its `close` where there is none: so a split or a dividend that the source has
+adjusted for is no jump, and a crash is one. Judged are ratios only, symbol by symbol: new to stored on the same
+session, and each session to the one before it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Literal
+
+import polars as pl
+
+from historical_etl.sessions import SessionCalendar
+
+__all__ = [
+    "LEVELS",
+    "TOLERANCE",
+    "Code",
+    "Comparison",
+    "HistoryVerdict",
+    "Jumps",
+    "Suspicion",
+    "compare",
+    "judge_history",
+    "jumps",
+]
+
+#: What a level is judged by.
+LEVELS: Final = ("symbol", "date", "close", "adj_close")
+#: A ratio further from 1 than this is another level (Yahoo and Tiingo round adjusted prices to six digits or more).
+TOLERANCE: Final = 1e-4
+#: Moves below this are no candidates for a wrong split.
+_LARGE: Final = 1.9
+_BREAK: Final = 1.5
+_SEAM: Final = 1.2
+_NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
+_MOST_SHARES: Final = 50
+#: Two histories are of one security if this share of their daily returns agree, up to rounding.
+_AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
+
+Code = Literal[
+    "level_jump", "break_after_gap", "no_overlap", "other_history", "incomplete_history", "refused", "other_basis"
+]
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Why a symbol's rows are held: the rule, what was seen, the ratio of levels, and the session of a jump."""
+
+    code: Code
+    evidence: str
+    ratio: float | None = None
+    session: date | None = None
+
+    def same_as(self, other: "Suspicion") -> bool:
+        """Whether both speak of the same thing; the words may differ."""
+        if (self.code, self.session) != (other.code, other.session):
+            return False
+        if self.ratio is None or other.ratio is None:
+            return self.ratio is other.ratio
+        return abs(self.ratio / other.ratio - 1) <= _NEAR_SPLIT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """New against stored on shared sessions: symbols whose level is another from the earliest one on, and odd ones."""
+
+    moved: frozenset[str]
+    suspects: Mapping[str, Suspicion]
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Large moves in new rows: the first suspicious one of each symbol, and the others in words."""
+
+    suspects: Mapping[str, Suspicion]
+    moves: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HistoryVerdict:
+    """What a whole new history is against the stored one; `ratio` and `close_ratio` are of the earliest session."""
+
+    kind: Literal["restated", "corrected", "suspect"]
+    evidence: str = ""
+    ratio: float | None = None
+    close_ratio: float | None = None
+    suspicion: Suspicion | None = None
+
+
+def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
+    """Hold new rows against stored ones on the sessions that both have.
+
+    A level that differs from the earliest shared session on has moved: whether the history was restated shows only
+    in the whole of it. One that differs later is a correction, unless by a factor that splits and units have.
+
+    Args:
+        came: columns `LEVELS`, keys unique.
+        stored: likewise.
+    """
+    off = _shared(came, stored).filter(_is_off("ratio") | _is_off("close_ratio"))
+    if off.is_empty():
+        return Comparison(frozenset(), {})
+    symbols = off.get_column("symbol").unique()
+    shared = came.join(stored, on=("symbol", "date"), how="semi").filter(pl.col("symbol").is_in(symbols.implode()))
+    earliest = shared.group_by("symbol").agg(pl.col("date").min())
+    moved = frozenset(off.join(earliest, on=("symbol", "date"), how="semi").get_column("symbol"))
+    suspects: dict[str, Suspicion] = {}
+    for symbol, day, ratio, close_ratio in off.select("symbol", "date", "ratio", "close_ratio").iter_rows():
+        odd = next((r for r in (ratio, close_ratio) if r is not None and _factor(r)), None)
+        if odd is not None and symbol not in moved and symbol not in suspects:
+            evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
+            suspects[symbol] = Suspicion("level_jump", evidence, odd, day)
+    return Comparison(moved, suspects)
+
+
+def jumps(
+    came: pl.DataFrame,
+    stored: pl.DataFrame,
+    calendar: SessionCalendar,
+    *,
+    long_gap: int,
+    splits: Mapping[tuple[str, date], float],
+    accepted: Callable[[str, Suspicion], bool],
+    known_between: Callable[[str, date, date], bool],
+) -> Jumps:
+    """Large moves into, inside or out of new rows, and which of them only an error or another security makes.
+
+    Args:
+        came: columns `LEVELS`, sorted by (symbol, date).
+        stored: likewise: the stored rows around and among them.
+        calendar: the exchange's sessions.
+        long_gap: more sessions than this without a bar make a price break suspicious.
+        splits: (symbol, ex-date) → ratio of splits that the source names; they explain a jump of an unadjusted price.
+        accepted: whether a person has let a suspicion of a symbol pass.
+        known_between: whether the source was asked for the sessions between two dates of a symbol. What happened
+            while nobody looked is no jump.
+    """
+    found: dict[str, Suspicion] = {}
+    moves: list[str] = []
+    unpaired: dict[str, list[tuple[date, float]]] = {}
+    for pair in _large_moves(_pairs(came, stored), calendar, long_gap):
+        if pair.symbol in found or _explains(splits.get((pair.symbol, pair.day)), pair):
+            continue
+        if not known_between(pair.symbol, pair.day_before, pair.day):
+            continue
+        suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []))
+        if suspicion is not None and not accepted(pair.symbol, suspicion):
+            found[pair.symbol] = suspicion
+        elif pair.size > _LARGE:
+            moves.append(f"{pair.symbol} {pair.day}: the level is {pair.ratio:.4g} times the one before")
+    return Jumps(found, tuple(moves))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two neighbouring rows of a symbol, at least one of them new, and the ratio of the later level to the earlier.
+
+    `known` says that the symbol is stored, `unmet` that one row is stored and the other not, and that no stored row
+    came again; `apart` counts the sessions between them.
+    """
+
+    symbol: str
+    day: date
+    day_before: date
+    ratio: float
+    size: float
+    adjusted: bool
+    known: bool
+    unmet: bool
+    apart: int
+
+
+def _suspect(pair: _Pair, long_gap: int, unpaired: list[tuple[date, float]]) -> Suspicion | None:
+    times = f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
+    if pair.apart > long_gap and pair.size > _BREAK:
+        words = f"after {pair.apart} sessions without a bar {times}"
+        return Suspicion("break_after_gap", words, pair.ratio, pair.day)
+    factor = _factor(pair.ratio)
+    if factor == "100" or (factor and pair.known):
+        return Suspicion("level_jump", f"{times}; no event explains it", pair.ratio, pair.day)
+    if pair.unmet and pair.size > _SEAM:
+        return Suspicion("no_overlap", f"no stored session came again, and {times}", pair.ratio, pair.day)
+    if factor:  # a first history has real moves of any size; one that is taken back is none
+        back = next((day for day, ratio in unpaired if abs(ratio * pair.ratio - 1) <= _NEAR_SPLIT), None)
+        if back is not None:
+            words = f"{times}, and {back} took the opposite jump; no event explains them"
+            return Suspicion("level_jump", words, pair.ratio, back)
+        unpaired.append((pair.day, pair.ratio))
+    return None
+
+
+def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date, float]) -> HistoryVerdict:
+    """Judge the whole history of one symbol, as it came now, against all that is stored of it.
+
+    Args:
+        new: columns `LEVELS`, sorted by date.
+        stored: likewise, at least one row.
+        splits: ex-date → ratio of splits that the source names.
+    """
+    lost = stored.join(new, on="date", how="anti").get_column("date").sort()
+    shared = _shared(new, stored).sort("date")
+    off = shared.filter(_is_off("ratio") | _is_off("close_ratio"))
+    if off.is_empty():
+        return HistoryVerdict("corrected")
+    first, last = off.row(0, named=True), off.row(-1, named=True)
+    ratio = first["ratio"] if first["ratio"] is not None else first["close_ratio"]
+    evidence = (
+        f"the level is {ratio:.6g} times the stored one on {off.height} of {shared.height} sessions, "
+        f"{first['date']} to {last['date']}"
+    )
+
+    def suspect(code: Code, words: str, session: date | None = None) -> HistoryVerdict:
+        return HistoryVerdict("suspect", suspicion=Suspicion(code, words, ratio, session))
+
+    if first["date"] != shared.item(0, "date"):
+        odd = off.filter(pl.any_horizontal(_is_large(name) for name in ("ratio", "close_ratio")))
+        words = f"{evidence}; the earlier history is unchanged"
+        return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
+    if lost.len():
+        words = f"{evidence}; but {lost.len()} stored session(s) did not come, {lost[0]} to {lost[-1]}"
+        return suspect("incomplete_history", words)
+    if _factor(ratio) == "100" and not _any_near(splits, ratio):
+        return suspect("level_jump", f"{evidence}; no split explains a factor near 100")
+    if (leap := _leap(shared)) is not None:
+        return suspect("level_jump", f"{evidence}; and from {leap} on it is on another level, by a jump of its own", leap)
+    if not _is_same_security(shared):
+        return suspect("other_history", f"{evidence}; its daily returns are not the stored ones")
+    return HistoryVerdict("restated", evidence, ratio, first["close_ratio"])
+
+
+def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
+    """Whether a split, or its reverse, has about this ratio."""
+    size = max(ratio, 1 / ratio)
+    return any(abs(max(split, 1 / split) / size - 1) <= _NEAR_HUNDRED for split in splits.values() if split > 0)
+
+
+def _shared(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0")
+    return both.with_columns(_ratio().alias("ratio"), (pl.col("close") / pl.col("close_0")).alias("close_ratio"))
+
+
+def _ratio() -> pl.Expr:
+    """The level to the level `_0`: of adj_close where both have it, of close where neither has it."""
+    unadjusted = pl.col("adj_close").is_null() & pl.col("adj_close_0").is_null()
+    by_close = pl.when(unadjusted).then(pl.col("close") / pl.col("close_0"))
+    return pl.coalesce(pl.col("adj_close") / pl.col("adj_close_0"), by_close)
+
+
+def _is_off(column: str) -> pl.Expr:
+    return ((pl.col(column) - 1).abs() > TOLERANCE).fill_null(value=False)
+
+
+def _is_large(column: str) -> pl.Expr:
+    return (pl.max_horizontal(pl.col(column), 1 / pl.col(column)) > _LARGE).fill_null(value=False)
+
+
+def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
+    line = came.select(*LEVELS, pl.lit(value=True).alias("is_new"))
+    shared: pl.Series = stored.get_column("symbol").clear()
+    if stored.height:
+        keys = ["symbol", "date"]
+        met = stored.join(came, on=keys, how="semi").select(*keys, pl.lit(value=True).alias("met"))
+        shared = met.get_column("symbol").unique()
+        line = line.join(met, on=keys, how="left").with_columns(pl.col("met").is_null().alias("is_new")).drop("met")
+        alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
+        line = pl.concat([line, alone]).sort(keys)
+    known = pl.col("symbol").is_in(stored.get_column("symbol").unique().implode())
+    before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "is_new")]
+    return (
+        line.lazy()
+        .with_columns(before)
+        .filter(pl.col("symbol") == pl.col("symbol_0"), pl.col("is_new") | pl.col("is_new_0"))
+        .with_columns(
+            _ratio().alias("ratio"),
+            pl.col("adj_close").is_not_null().alias("adjusted"),
+            known.alias("known"),
+            (known & ~pl.col("symbol").is_in(shared.implode()) & (pl.col("is_new") != pl.col("is_new_0"))).alias(
+                "unmet"
+            ),
+        )
+    )
+
+
+def _large_moves(pairs: pl.LazyFrame, calendar: SessionCalendar, long_gap: int) -> list[_Pair]:
+    size, apart = pl.col("size"), pl.col("apart")
+    moved = pairs.with_columns(pl.max_horizontal("ratio", 1 / pl.col("ratio")).alias("size")).filter(size > _SEAM)
+    between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
+    large = (
+        moved.collect()
+        .with_columns(between)
+        .filter((size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet"))
+        .select("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "apart")
+    )
+    return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
+
+
+def _factor(ratio: float) -> Literal["split", "100", ""]:
+    """Whether a ratio is near one that units (100) or splits (n:1) have."""
+    size = max(ratio, 1 / ratio) if ratio > 0 else 0.0
+    if abs(size / 100 - 1) <= _NEAR_HUNDRED:
+        return "100"
+    shares = round(size)
+    return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= _NEAR_SPLIT else ""
+
+
+def _explains(split: float | None, pair: _Pair) -> bool:
+    """A split explains a jump of the close; an adjusted close should not have jumped at all."""
+    return split is not None and split > 0 and not pair.adjusted and 1 / _BREAK <= pair.ratio * split <= _BREAK
+
+
+def _leap(shared: pl.DataFrame) -> date | None:
+    """The first session where the new history jumps as units or splits do, and the stored one does not."""
+    level = pl.coalesce("adj_close", "close")
+    steps = shared.select(
+        "date",
+        pl.max_horizontal(level / level.shift(1), level.shift(1) / level).alias("move"),
+        (pl.col("ratio") / pl.col("ratio").shift(1)).alias("step"),
+    ).filter(pl.col("move") > _LARGE)
+    return next((day for day, _, step in steps.iter_rows() if step is not None and _factor(step)), None)
+
+
+def _is_same_security(shared: pl.DataFrame) -> bool:
+    level = pl.coalesce("adj_close", "close")
+    level_0 = pl.coalesce("adj_close_0", "close_0")
+    new, old = level / level.shift(1), level_0 / level_0.shift(1)
+    rounding = _ROUNDING / pl.min_horizontal(level, level_0)
+    agree = ((new / old - 1).abs() <= pl.max_horizontal(_SAME_RETURN, rounding)).drop_nulls()
+    share = shared.select(agree.mean()).item()
+    return share is None or share >= _AGREEING

@@ -1,0 +1,263 @@
+"""Ledgers: what each commit changed, and what is known of symbols, gaps and holds. Committed with the data.
+
+A *log* only grows: a commit adds a file, and merges the newest files once they are no larger than what is added, so
+that their number grows with the logarithm of the rows. A *state* is one file that a commit replaces. All files are
+immutable and named by their content; the manifest says which of them a version consists of.
+"""
+
+import io
+import logging
+import stat
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Final
+
+import polars as pl
+
+from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside
+from historical_etl.errors import ChecksumMismatchError, ConfigurationError
+from historical_etl.models import LedgerFile, SyncManifest
+from historical_etl.schema import SCHEMA
+from historical_etl.store.layout import Layout
+
+__all__ = [
+    "LOGS",
+    "SCHEMAS",
+    "STATES",
+    "VIEWS",
+    "LedgerChanges",
+    "Ledgers",
+    "empty_ledger",
+    "read_ledger",
+    "read_named_ledger",
+    "write_ledgers",
+]
+
+_log = logging.getLogger(__name__)
+
+_AT: Final = pl.Datetime("us", "UTC")
+_STAMP: Final = {"version": pl.Int64(), "committed_at": _AT}
+_CLOSED: Final = {"closed_version": pl.Int64(), "closed_at": _AT}
+_GAP: Final = {
+    "symbol": pl.String(),
+    "first_session": pl.Date(),
+    "last_session": pl.Date(),
+    "sessions": pl.Int64(),
+    "status": pl.String(),
+    "why": pl.String(),
+    "attempts": pl.Int64(),
+    "asked": pl.Date(),
+    "due": pl.Date(),
+    "reason": pl.String(),
+    "by": pl.String(),
+    **_STAMP,
+}
+_HOLD: Final = {
+    "symbol": pl.String(),
+    "code": pl.String(),
+    "evidence": pl.String(),
+    "ratio": pl.Float64(),
+    "session": pl.Date(),
+    "status": pl.String(),
+    "attempts": pl.Int64(),
+    "asked": pl.Date(),
+    "reason": pl.String(),
+    "by": pl.String(),
+    **_STAMP,
+}
+_COUNTS: Final = ("ok", "empty", "not_found", "rate_limited", "error", "refused", "held")
+
+#: Ledgers that only grow.
+LOGS: Final[Mapping[str, pl.Schema]] = {
+    "corrections": pl.Schema(
+        {
+            "date": pl.Date(),
+            "symbol": pl.String(),
+            "column": pl.String(),
+            "old": pl.Float64(),
+            "new": pl.Float64(),
+            **_STAMP,
+        }
+    ),
+    "restatements": pl.Schema(
+        {
+            "symbol": pl.String(),
+            "ratio": pl.Float64(),
+            "close_ratio": pl.Float64(),
+            "evidence": pl.String(),
+            "first_session": pl.Date(),
+            "last_session": pl.Date(),
+            "rows_replaced": pl.Int64(),
+            **_STAMP,
+        }
+    ),
+    "replaced_rows": pl.Schema({**SCHEMA, **_STAMP}),
+    "additions": pl.Schema(
+        {
+            "first_session": pl.Date(),
+            "last_session": pl.Date(),
+            "rows": pl.Int64(),
+            "symbols": pl.List(pl.String()),
+            **_STAMP,
+        }
+    ),
+    "rejected_rows": pl.Schema({**SCHEMA, "reasons": pl.List(pl.String()), **_STAMP}),
+    "closed_gaps": pl.Schema({**_GAP, **_CLOSED}),
+    "closed_holds": pl.Schema({**_HOLD, **_CLOSED}),
+    "runs": pl.Schema(
+        {
+            "run_id": pl.String(),
+            "command": pl.String(),
+            "writer": pl.String(),
+            "started": _AT,
+            "finished": _AT,
+            "status": pl.String(),
+            "version": pl.Int64(),
+            "start_date": pl.Date(),
+            "end_date": pl.Date(),
+            "symbols": pl.Int64(),
+            **{name: pl.Int64() for name in _COUNTS},
+            "rows": pl.Int64(),
+            "rows_rejected": pl.Int64(),
+            "corrections": pl.Int64(),
+            "restated": pl.List(pl.String()),
+            "message": pl.String(),
+            "provider": pl.String(),
+        }
+    ),
+}
+#: Ledgers that a commit replaces as a whole.
+STATES: Final[Mapping[str, pl.Schema]] = {
+    "symbols": pl.Schema(
+        {
+            "symbol": pl.String(),
+            "first_session": pl.Date(),
+            "last_session": pl.Date(),
+            "contiguous_through": pl.Date(),
+            "asked_through": pl.Date(),
+            "status": pl.String(),
+            "outcome": pl.String(),
+            "misses": pl.Int64(),
+            "asked": pl.Date(),
+            "due": pl.Date(),
+            "adjustment": pl.String(),
+            "provider": pl.String(),
+        }
+    ),
+    "open_gaps": pl.Schema(_GAP),
+    "open_holds": pl.Schema(_HOLD),
+    "actions": pl.Schema(
+        {
+            "symbol": pl.String(),
+            "date": pl.Date(),
+            "split": pl.Float64(),
+            "dividend": pl.Float64(),
+            "in_close": pl.Boolean(),
+            "inferred": pl.Boolean(),
+        }
+    ),
+}
+SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
+#: Ledgers by the names that readers use, and what each consists of.
+VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
+    **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
+    "gaps": ("closed_gaps", "open_gaps"),
+    "holds": ("closed_holds", "open_holds"),
+}
+#: Rows to add to logs, and states to replace, by name.
+LedgerChanges = Mapping[str, pl.DataFrame]
+#: The files of each ledger, oldest first.
+Ledgers = Mapping[str, tuple[LedgerFile, ...]]
+
+
+def empty_ledger(name: str) -> pl.DataFrame:
+    """Zero rows of a ledger, with its columns."""
+    return pl.DataFrame(schema=SCHEMAS[name])
+
+
+def read_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
+    """All rows of a ledger in one version, oldest first; none where nothing was recorded.
+
+    Raises:
+        ChecksumMismatchError: a file of it is missing or is not what was committed.
+    """
+    files = manifest.ledgers.get(name, ()) if manifest else ()
+    if not files:
+        return empty_ledger(name)
+    return pl.concat([_read(layout, name, file) for file in files])
+
+
+def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
+    """All rows of a ledger by the name that readers use; for `gaps` and `holds` those that stand and closed ones.
+
+    Raises:
+        ConfigurationError: there is no such ledger.
+        ChecksumMismatchError: as `read_ledger`.
+    """
+    if name not in VIEWS:
+        raise ConfigurationError(f"There is no ledger {name!r}", where="ledger", todo=f"use one of {', '.join(VIEWS)}")
+    return pl.concat([read_ledger(layout, manifest, part) for part in VIEWS[name]], how="diagonal")
+
+
+def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledgers:
+    """Write what a commit changes, durable but not yet committed; returns the files of all ledgers.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    ledgers = dict(base)
+    for name, rows in changes.items():
+        before = ledgers.get(name, ())
+        if name in STATES:
+            if not rows.is_empty() or before:
+                ledgers[name] = (_write(layout, name, rows),)
+        elif not rows.is_empty():
+            ledgers[name] = _append(layout, name, before, rows)
+    if ledgers != base:
+        with storage_errors("writing ledgers", layout.ledgers):
+            fsync_folder(layout.ledgers)
+    return ledgers
+
+
+def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
+    kept, parts = list(files), [rows]
+    size = rows.height
+    while kept and kept[-1].rows <= size:
+        try:
+            parts.insert(0, _read(layout, name, kept[-1]))
+        except ChecksumMismatchError as damage:
+            _log.warning("%s It is left as it is; new entries go to another file", damage)
+            break
+        size += kept.pop().rows
+    return (*kept, _write(layout, name, pl.concat(parts)))
+
+
+def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
+    path = layout.resolve(file.path)
+    with storage_errors(f"reading the ledger {name}", path, "nothing was changed"):
+        content = path.read_bytes() if path.is_file() else b""
+    if sha256(content).hexdigest() != file.checksum:
+        raise ChecksumMismatchError(
+            f"A file of the ledger {name!r} is missing or was changed after its commit",
+            where=path,
+            todo="prices are not affected; run `historical-etl verify` to see what else is",
+        )
+    return pl.read_parquet(io.BytesIO(content)).select(
+        pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
+    )
+
+
+def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:
+    buffer = io.BytesIO()
+    rows.select(pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()).write_parquet(buffer)
+    content = buffer.getvalue()
+    checksum = sha256(content).hexdigest()
+    target = layout.ledger_file(name, checksum)
+    with storage_errors(f"writing the ledger {name}", target):
+        if not target.is_file() or target.read_bytes() != content:
+            with temporary_beside(target) as (temp, stream):
+                stream.write(content)
+                sync_stream(stream)
+                temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
+                temp.replace(target)
+    return LedgerFile(path=layout.relative(target), rows=rows.height, checksum=checksum, size_bytes=len(content))

@@ -1,0 +1,78 @@
+"""Notes of runs that committed nothing: kept beside the data until the next commit takes them into its ledger `runs`.
+
+A run that fails or changes nothing makes no version, so it cannot be in one. Each note is a file of its own: runs
+may end at the same time, and not all of them hold the lock.
+"""
+
+import logging
+from contextlib import suppress
+from datetime import date, datetime
+from typing import Final
+
+from pydantic import BaseModel, Field, ValidationError
+
+from historical_etl.durable import write_atomic
+from historical_etl.store.layout import Layout
+
+__all__ = ["RunRecord", "drop_notes", "note_run", "read_notes"]
+
+_log = logging.getLogger(__name__)
+#: More notes than this are of no use to anybody, and the oldest go.
+_KEPT: Final = 200
+
+
+class RunRecord(BaseModel):
+    """One run: what it was asked for, and how it ended. The columns of the ledger `runs`."""
+
+    run_id: str
+    command: str = ""
+    writer: str = ""
+    started: datetime
+    finished: datetime
+    status: str
+    version: int = 0
+    start_date: date | None = None
+    end_date: date | None = None
+    symbols: int = 0
+    ok: int = 0
+    empty: int = 0
+    not_found: int = 0
+    rate_limited: int = 0
+    error: int = 0
+    refused: int = 0
+    held: int = 0
+    rows: int = 0
+    rows_rejected: int = 0
+    corrections: int = 0
+    restated: list[str] = Field(default_factory=list[str])
+    message: str = ""
+    provider: str = ""
+
+
+def note_run(layout: Layout, record: RunRecord) -> None:
+    """Keep a note; one that cannot be written is logged, since the run's own end matters more."""
+    path = layout.run_notes / f"{record.finished:%Y%m%dT%H%M%S.%f}-{record.run_id[:8]}.json"
+    try:
+        write_atomic(path, record.model_dump_json().encode())
+        for old in sorted(layout.run_notes.glob("*.json"))[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("The run could not be noted in %s: %s", layout.run_notes, error.strerror)
+
+
+def read_notes(layout: Layout) -> list[RunRecord]:
+    """The notes that no version holds yet, oldest first; one that cannot be read is passed over."""
+    notes: list[RunRecord] = []
+    for path in sorted(layout.run_notes.glob("*.json")):
+        with suppress(OSError, ValidationError):
+            notes.append(RunRecord.model_validate_json(path.read_bytes()))
+    return notes
+
+
+def drop_notes(layout: Layout, records: list[RunRecord]) -> None:
+    """Remove notes that were committed."""
+    taken = {record.run_id[:8] for record in records}
+    for path in layout.run_notes.glob("*.json"):
+        if path.stem.rpartition("-")[2] in taken:
+            with suppress(OSError):
+                path.unlink()
