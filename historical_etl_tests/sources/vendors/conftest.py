@@ -42,6 +42,16 @@ def with_keys() -> list[str]:
     return [name for name, group in VENDOR_GROUPS.items() if set(group.variables) <= set(KEYS)]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the live tests out, also with `-m 'not slow'`: only `-m live` asks a vendor."""
+    if str(config.option.markexpr).strip() == "live":
+        return
+    live = [item for item in items if item.get_closest_marker("live")]
+    if live:
+        config.hook.pytest_deselected(items=live)
+        items[:] = [item for item in items if item not in live]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if str(config.option.markexpr).strip() != "live":
         return
