@@ -212,8 +212,8 @@ class ETLResult(BaseModel):
     `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
     there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come.
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
-    was replaced, `held` those whose rows were kept out, with the evidence; `sessions_missing` the sessions that
-    are open gaps after the run; `warnings` what was stored and is worth a look.
+    was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
+    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` what was stored and is worth a look.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -238,6 +238,7 @@ class ETLResult(BaseModel):
     corrections: int = 0
     restated_symbols: tuple[str, ...] = ()
     held: dict[str, str] = Field(default_factory=dict[str, str])
+    ended_symbols: tuple[str, ...] = ()
     sessions_missing: int = 0
     warnings: tuple[str, ...] = ()
     disk_warnings: tuple[str, ...] = ()
@@ -250,5 +251,9 @@ class ETLResult(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """True if every symbol came and no row was refused."""
-        return self.rows_rejected == 0 and all(outcome is Outcome.OK for outcome in self.outcomes.values())
+        """True if every symbol came that still trades, and no row was refused."""
+        silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
+        return self.rows_rejected == 0 and all(
+            outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
+            for symbol, outcome in self.outcomes.items()
+        )

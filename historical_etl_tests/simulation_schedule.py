@@ -140,7 +140,9 @@ def _events(draw: _Draw) -> Iterator[Fault]:
         end = begin + draw.rng.randint(1, 9 if is_split and split in {2.0, 3.0, 4.0, 7.0} else _REACH - 1)
         if name is None or not draw.is_free(symbol, begin, end):
             continue
-        if name == "late split" and abs(draw.market.moves(symbol)[ex]) >= _SMALL:
+        # Three for two, adjusted late and named by nobody, is a fall by a third: nothing tells it from a real one.
+        whole = max(split, 1 / split).is_integer()
+        if name == "late split" and not (whole and abs(draw.market.moves(symbol)[ex]) < _SMALL):
             continue
         wanted.remove(name)
         draw.take(symbol, begin, end)

@@ -12,8 +12,10 @@ import dagster as dg
 import polars as pl
 
 from historical_etl.assets.tables import frame_table
+from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult
+from historical_etl.store.ledgers import empty_ledger
 
 __all__ = ["RESTATED", "Changes"]
 
@@ -35,6 +37,7 @@ class Changes:
         corrected: of the ledger `corrections`, likewise.
         filled: gaps that this run filled.
         gaps: those that are open.
+        unread: why the ledgers could not be read; then there are no rows of them.
     """
 
     result: ETLResult
@@ -42,10 +45,22 @@ class Changes:
     corrected: pl.DataFrame
     filled: pl.DataFrame
     gaps: pl.DataFrame
+    unread: str = ""
 
     @classmethod
     def of(cls, etl: HistoricalETL, result: ETLResult, since: int) -> "Changes":
-        """Read what a run did; `since` is the version that stood before it."""
+        """Read what a run did; `since` is the version that stood before it.
+
+        A damaged ledger does not raise: the prices are committed, and must be reported.
+        """
+        try:
+            return cls._read(etl, result, since)
+        except ChecksumMismatchError as damage:
+            restated, corrected, gaps = (empty_ledger(name) for name in ("restatements", "corrections", "closed_gaps"))
+            return cls(result, restated, corrected, gaps, gaps, str(damage))
+
+    @classmethod
+    def _read(cls, etl: HistoricalETL, result: ETLResult, since: int) -> "Changes":
         gaps = etl.gaps(all=True)
         mine = pl.col("version").is_between(since + 1, result.version)
         return cls(
@@ -60,14 +75,15 @@ class Changes:
         )
 
     def of_year(self, year: int) -> "Changes":
-        """The part of it that touched one year; warnings, holds and gaps are the run's."""
+        """The part of it that touched one year; warnings and holds are the run's."""
         within = pl.lit(year).is_between(pl.col("first_session").dt.year(), pl.col("last_session").dt.year())
         return Changes(
             self.result,
             self.restated.filter(within),
             self.corrected.filter(pl.col("date").dt.year() == year),
             self.filled.filter(within),
-            self.gaps,
+            self.gaps.filter(within),
+            self.unread,
         )
 
     def told(self) -> str:
@@ -86,14 +102,9 @@ class Changes:
         return "; ".join(part for part in parts if part)
 
     def metadata(self) -> dict[str, dg.MetadataValue]:
-        """As Dagster's metadata: numbers always, tables where there is something to show."""
+        """As Dagster's metadata: tables, where there is something to show."""
         result = self.result
-        facts: dict[str, dg.MetadataValue] = {
-            "corrections": dg.MetadataValue.int(self.corrected.height),
-            "sessions_missing": dg.MetadataValue.int(result.sessions_missing),
-        }
-        if told := self.told():
-            facts["what_changed"] = dg.MetadataValue.text(told)
+        facts: dict[str, dg.MetadataValue] = {}
         if self.restated.height:
             facts["restated"] = frame_table(self.restated.select(RESTATED))
         if self.corrected.height:
@@ -103,6 +114,8 @@ class Changes:
             facts["held"] = frame_table(held)
         if self.gaps.height:
             facts["gaps_open"] = frame_table(_ranges(self.gaps))
+        if self.unread:
+            facts["ledgers_unread"] = dg.MetadataValue.text(self.unread)
         if result.warnings:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
         return facts

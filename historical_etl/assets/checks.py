@@ -3,7 +3,7 @@
 An increment reports them too, so that a store that nobody clicks on is judged after each session.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from historical_etl.assets.reporting import CATALOG_KEY
 from historical_etl.assets.tables import frame_table
+from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
@@ -97,9 +98,9 @@ def evaluate(
         description=f"{len(entries)} new; each holds a reason.json." if entries else None,
         metadata={"entries": dg.MetadataValue.json(entries)},
     )
-    yield _sessions(etl)
-    yield _holds(etl)
-    yield _corrections(etl, manifest, last)
+    yield _judged("sessions_complete", lambda: _sessions(etl))
+    yield _judged("no_open_holds", lambda: _holds(etl))
+    yield _judged("corrections_within_bounds", lambda: _corrections(etl, manifest, last))
 
 
 def evaluations(results: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckEvaluation]:
@@ -136,6 +137,14 @@ def _shows(manifest: SyncManifest, catalog: CatalogResource) -> dg.AssetCheckRes
             "shown": dg.MetadataValue.json(_by_year(shown)),
         },
     )
+
+
+def _judged(name: str, judge: Callable[[], dg.AssetCheckResult]) -> dg.AssetCheckResult:
+    """What a check finds; where its ledger is damaged, that. Prices are not affected, so the others go on."""
+    try:
+        return judge()
+    except ChecksumMismatchError as damage:
+        return dg.AssetCheckResult(passed=False, check_name=name, severity=_ERROR, description=str(damage))
 
 
 def _sessions(etl: HistoricalETL) -> dg.AssetCheckResult:

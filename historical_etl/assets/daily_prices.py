@@ -118,7 +118,9 @@ class _Years:
             self._report_committed()
             raise self._failure(incomplete)
         for key, report in self._committed.items():
-            self._context.add_asset_metadata(report.metadata, partition_key=key)
+            # An event that Dagster writes by itself has no description.
+            told = {"what_changed": dg.MetadataValue.text(report.told)} if report.told else {}
+            self._context.add_asset_metadata(told | dict(report.metadata), partition_key=key)
         checksums = [report.partition.checksum for report in self._committed.values()]
         # One run has one data version for all its years. Over a range it changes when any of them does.
         version = checksums[0] if len(checksums) == 1 else combined_checksum(checksums)

@@ -50,7 +50,8 @@ def build_price_catalog(years: PartitionsDefinition[str]) -> dg.AssetsDefinition
         automation_condition=FOLLOW_NEW_YEARS,
         group_name="prices",
         kinds={"duckdb"},
-        description="DuckDB file with the views `daily_prices` and `partitions` over exactly one committed version.",
+        description="DuckDB file with the views `daily_prices`, `partitions` and one for each ledger, over exactly one "
+        "committed version.",
     )
     def price_catalog(
         context: dg.AssetExecutionContext, store: StoreResource, source: PriceSourceResource, catalog: CatalogResource
@@ -84,7 +85,6 @@ def catalog_metadata(etl: HistoricalETL, manifest: SyncManifest) -> Metadata:
         "years": dg.MetadataValue.int(len(years)),
         "symbols": dg.MetadataValue.int(len(etl.cursors())),
         "sessions_missing": dg.MetadataValue.int(etl.account().missing()),
-        "holds": dg.MetadataValue.int(etl.holds().height),
         "file": dg.PathMetadataValue(str(etl.catalog.path)),
         "rows_by_year": markdown_table(("year", "rows", "symbols", "first session", "last session"), years),
     }

@@ -73,27 +73,26 @@ COLUMN_SCHEMA: Final = dg.TableSchema(
 
 @dataclass(frozen=True)
 class YearReport:
-    """A committed year; `changes` is what the run did that committed it, None where that is not known."""
+    """A committed year.
+
+    Attributes:
+        partition: as the manifest names it.
+        metadata: what Dagster is told of it.
+        summary: a line for the log.
+        result: of the run that committed it, None where that is not known.
+        told: what changed of that which was stored before; empty if nothing did.
+    """
 
     partition: Partition
     metadata: Metadata
     summary: str
-    changes: Changes | None
+    result: ETLResult | None = None
+    told: str = ""
 
     @property
     def key(self) -> str:
         """The partition key."""
         return str(self.partition.year)
-
-    @property
-    def result(self) -> ETLResult | None:
-        """Of the run that committed it."""
-        return self.changes.result if self.changes else None
-
-    @property
-    def told(self) -> str:
-        """What changed of that which was stored before; empty if nothing did."""
-        return self.changes.told() if self.changes else ""
 
     def materialization(self, found: str = "") -> dg.AssetMaterialization:
         """The event that shows this year as materialized. Equal bytes, equal data version.
@@ -113,7 +112,8 @@ class YearReport:
         """This report, after another commit of the same run has changed the year once more."""
         asked = set(_OF_THE_ASKING) - ({"corrections"} if "corrected" in later.metadata else set())
         kept = {name: self.metadata[name] for name in asked if name in self.metadata}
-        return replace(self, partition=later.partition, metadata={**self.metadata, **later.metadata, **kept})
+        told = "; ".join(part for part in (self.told, later.told) if part)
+        return replace(self, partition=later.partition, metadata={**self.metadata, **later.metadata, **kept}, told=told)
 
 
 def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | None = None) -> list[YearReport]:
@@ -179,13 +179,13 @@ def outcome_table(result: ETLResult, outcomes: Mapping[str, Outcome]) -> dg.Tabl
 
 
 def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, changes: Changes | None) -> YearReport:
-    facts = _run_facts(changes.result, partition.year) | changes.metadata() if changes else {}
-    return YearReport(
-        partition,
-        _stored_facts(etl, manifest, partition) | facts,
-        _summary(partition, manifest.version, changes.result if changes else None),
-        changes,
-    )
+    facts = _stored_facts(etl, manifest, partition)
+    if changes is None:
+        return YearReport(partition, facts, _summary(partition, manifest.version, None))
+    result = changes.result
+    # What changed comes first: it is what somebody opens the event for.
+    metadata = changes.metadata() | facts | _run_facts(changes, partition.year)
+    return YearReport(partition, metadata, _summary(partition, manifest.version, result), result, changes.told())
 
 
 def _summary(partition: Partition, version: int, result: ETLResult | None) -> str:
@@ -211,11 +211,14 @@ def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partiti
     }
 
 
-def _run_facts(result: ETLResult, year: int) -> dict[str, dg.MetadataValue]:
+def _run_facts(changes: Changes, year: int) -> dict[str, dg.MetadataValue]:
+    result = changes.result
     missing = {symbol: outcome for symbol, outcome in result.outcomes.items() if outcome is not Outcome.OK}
     facts: dict[str, dg.MetadataValue] = {
         "changed": dg.MetadataValue.bool(year in result.years_written),
         "refused_rows": dg.MetadataValue.int(result.rows_rejected),
+        "corrections": dg.MetadataValue.int(changes.corrected.height),
+        "sessions_missing": dg.MetadataValue.int(result.sessions_missing),
         "symbols_missing": dg.MetadataValue.int(len(missing)),
     }
     if result.rejected_by_reason:

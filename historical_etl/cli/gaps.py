@@ -9,13 +9,13 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
+from historical_etl.etl.planning import LAST_ATTEMPT
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["happens_next", "show", "waive"]
 
 _MOST = 50
 #: Attempts after which the planner does not ask for a confirmed gap any more.
-_LAST_ATTEMPT = 8
 
 
 def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
@@ -88,7 +88,7 @@ def happens_next(gap: Row) -> str:
             return f"filled in v{gap['closed_version']}"
         case str(status) if status == WAIVED:
             return f"waived by {gap['by']} ({gap['reason']}): not asked again"
-        case str(status) if status == CONFIRMED and gap["attempts"] >= _LAST_ATTEMPT:
+        case str(status) if status == CONFIRMED and gap["attempts"] >= LAST_ATTEMPT:
             return "there was no bar: not asked again"
         case str(status) if status in (CONFIRMED, ENDED):
             return f"accounted for; {again or 'asked again by the next update'}"

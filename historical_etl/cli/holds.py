@@ -7,6 +7,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_out, opened, show_table, since
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.decisions import NOT_FOR_PEOPLE
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.record import ACCEPTED, OPEN
 
@@ -14,7 +15,6 @@ __all__ = ["accept", "show"]
 
 _MOST = 50
 #: Holds that nobody can accept: there is nothing right to be stored.
-_NOT_FOR_PEOPLE = frozenset({"refused", "other_basis"})
 
 
 def show(terminal: Terminal, *, every: bool) -> int:
@@ -92,7 +92,7 @@ def _explain(terminal: Terminal, held: list[Row]) -> None:
     codes = sorted({hold["code"] for hold in held})
     for code in codes:
         terminal.say(f"{code}: {CODES.get(code, 'see the evidence')}")
-    free = [hold["symbol"] for hold in held if hold["code"] not in _NOT_FOR_PEOPLE]
+    free = [hold["symbol"] for hold in held if hold["code"] not in NOT_FOR_PEOPLE]
     if free:
         terminal.say(
             f'next: {terminal.program} holds accept {cleaned(free[0])} --reason "...", or wait: each update asks again'

@@ -96,7 +96,7 @@ def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
         facts += [
             ("version", f"{found.version}, committed {found.committed_at:%Y-%m-%d %H:%M:%S} UTC{by}", ""),
             ("source", " ".join(filter(None, [found.source, f"({found.source_version})"])), ""),
-            ("prices", found.adjustment, ""),
+            ("prices", *_prices(found)),
             ("rows", f"{found.rows:,} rows in {len(found.years)} year(s), {size_text(found.size_bytes)}", ""),
             ("current", *_current(found, now)),
             ("symbols", *_symbols(found)),
@@ -116,6 +116,11 @@ def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
         facts.append(("quarantine", f"{found.quarantine_entries:,} entries, the newest below", "yellow"))
     facts.append(("disk", *_disk(found)))
     return facts
+
+
+def _prices(found: StoreStatus) -> tuple[str, str]:
+    others = [f"{count:,} symbol(s) on another basis: {basis}" for basis, count in found.other_bases.items()]
+    return "; ".join([found.adjustment, *others]), "yellow" if others else ""
 
 
 def _current(found: StoreStatus, now: datetime) -> tuple[str, str]:

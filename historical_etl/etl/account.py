@@ -7,7 +7,7 @@ So what a commit adds to an account follows from the rows of that commit alone; 
 Inside this module a session is its position in the calendar.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -33,6 +33,7 @@ _WHY: Final = {
     Outcome.REFUSED.value: "the rows were refused",
     Outcome.HELD.value: "the rows are held",
 }
+_DECISION: Final = ("reason", "by", "decided_version", "decided_at")
 _NOT_ASKED: Final = "not asked for yet"
 
 #: Of some sessions, those on which any symbol has a bar.
@@ -64,6 +65,7 @@ class Visit:
             expected_from, the first session on which the universe has the symbol, null where it does not say.
         stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
         dropped: (symbol, date) of stored rows that the commit removes.
+        refused: (symbol, date) of rows that came and broke a rule.
         today: the last closed session: several visits on the same one count as one attempt.
         version: of the commit.
         at: the time of the commit.
@@ -72,6 +74,7 @@ class Visit:
     asked: pl.DataFrame
     stored: pl.DataFrame
     dropped: pl.DataFrame
+    refused: pl.DataFrame
     today: date
     version: int
     at: datetime
@@ -92,6 +95,10 @@ class Account:
     def cursors(self) -> dict[str, date]:
         """Each symbol's last contiguous session."""
         return dict(self.symbols.select("symbol", "contiguous_through").iter_rows())
+
+    def ended(self) -> set[str]:
+        """Symbols that count as ended."""
+        return set(self.symbols.filter(pl.col("status") == ENDED).get_column("symbol"))
 
     def missing(self) -> int:
         """The number of sessions in open gaps."""
@@ -116,14 +123,19 @@ class Account:
         merged = known.with_columns(pl.coalesce(f"{name}_0", name).alias(name) for name in facts)
         return Account(_with_cursors(merged, ranges, calendar), in_order(ranges))
 
-    def waive(self, symbol: str, sessions: pl.Series, reason: str, by: str, calendar: SessionCalendar) -> "Account":
-        """Accept that some missing sessions of a symbol stay missing; sessions that are not open gaps are ignored."""
+    def waive(
+        self, symbol: str, sessions: pl.Series, decision: Mapping[str, object], calendar: SessionCalendar
+    ) -> "Account":
+        """Accept that some missing sessions of a symbol stay missing; sessions that are not open gaps are ignored.
+
+        `decision` says who, why and when: reason, by, decided_version, decided_at.
+        """
         mine = pl.col("symbol") == symbol
         days = exploded(self.gaps.filter(mine), calendar)
         here = pl.col("status").is_in([OPEN, CONFIRMED]) & pl.col("date").is_in(sessions.implode())
-        decision = {"status": WAIVED, "reason": reason, "by": by}
+        changes = {"status": WAIVED, **decision}
         days = days.with_columns(
-            pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in decision.items()
+            pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in changes.items()
         )
         gaps = in_order(pl.concat([self.gaps.filter(~mine), as_ranges(days, calendar)]))
         touched = _with_cursors(self.symbols.filter(mine), gaps.filter(mine), calendar)
@@ -230,17 +242,34 @@ def _attempted(
 ) -> pl.DataFrame:
     """Count this visit as an attempt where the source answered for a session, once for each closed session."""
     frame = missing.join(lives.select("symbol", "start", "end", "outcome", "last"), on="symbol", how="left")
+    refused = visit.refused.select(
+        "symbol", calendar.positions(pl.col("date")).alias("position"), refused=pl.lit(value=True)
+    )
+    frame = frame.join(refused.unique(), on=("symbol", "position"), how="left", maintain_order="left")
     in_view = pl.col("position").is_between("start", "end")
+    came_bad = pl.col("refused").fill_null(value=False)
     resumed = (pl.col("status") == ENDED) & (pl.col("position") < pl.col("last"))
     is_due = pl.col("due").is_null() | (pl.col("due") <= visit.today) | resumed
     is_new_day = pl.col("asked").is_null() | (pl.col("asked") < visit.today)
-    answered = in_view & pl.col("outcome").is_in(_ANSWERS) & is_due & is_new_day & pl.col("status").ne_missing(WAIVED)
+    answered = (
+        in_view
+        & ~came_bad
+        & pl.col("outcome").is_in(_ANSWERS)
+        & is_due
+        & is_new_day
+        & pl.col("status").ne_missing(WAIVED)
+    )
     attempts = pl.when(resumed).then(0).otherwise(pl.col("attempts").fill_null(0)) + answered.cast(pl.Int64)
     today = calendar.position(visit.today) or 0
     beyond = attempts - patience.confirm_runs
     pause = pl.when(beyond >= 0).then(pl.min_horizontal(2 ** beyond.clip(0, 16), patience.max_pause)).otherwise(0)
     due = calendar.dates(today + pause.cast(pl.Int64))
-    why = pl.when(in_view).then(pl.col("outcome").replace_strict(_WHY, default=_NOT_ASKED))
+    why = (
+        pl.when(came_bad)
+        .then(pl.lit(_WHY["refused"]))
+        .when(in_view)
+        .then(pl.col("outcome").replace_strict(_WHY, default=_NOT_ASKED))
+    )
     return frame.select(
         "symbol",
         "position",
@@ -249,8 +278,7 @@ def _attempted(
         attempts.alias("attempts"),
         pl.when(answered).then(pl.lit(visit.today)).otherwise("asked").alias("asked"),
         pl.when(answered).then(due).otherwise("due").alias("due"),
-        "reason",
-        "by",
+        *_DECISION,
         pl.col("version").fill_null(visit.version),
         pl.col("committed_at").fill_null(pl.lit(visit.at)),
     )

@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl import record
 from historical_etl.etl.account import Account, Patience, Visit, settle
+from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import Gate, MergedYear, StoredYears, merge_years
-from historical_etl.etl.reconcile import Reconciled
+from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.tally import Tally
 from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.schema import ORDER, ordered
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.disk import required_for_merge
 from historical_etl.store.layout import Layout
@@ -75,7 +77,7 @@ class Commit:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
             ETLProgressError: the commit stands, but progress was not saved.
         """
-        rows = came.batch.rows
+        rows = self._without_unchanged(came.batch.rows)
         lead_in = came.batch.context
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
         _check_disk(self.manifests, stored, rows, tally)
@@ -89,19 +91,22 @@ class Commit:
         ledgers = self._ledgers(came, years, visit, after, filled)
         tally.corrections += ledgers["corrections"].height
         tally.restated |= set(ledgers["restatements"].get_column("symbol"))
-        tally.rows += rows.height
+        tally.rows += came.batch.rows.height
         notes = read_notes(self.manifests.layout)
         accompanying = {
             "additions": record.additions(years, visit),
             "runs": record.runs([*notes, run("committed", visit.version)]),
         }
-        manifest = self.transaction.commit(self.provenance, ledgers, accompanying)
+        bases = after.symbols.get_column("adjustment").drop_nulls().unique().sort()
+        provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
+        manifest = self.transaction.commit(provenance, ledgers, accompanying)
         if manifest is not base:
             drop_notes(self.manifests.layout, notes)
         if manifest is not None:
             old = {p.year: p.checksum for p in base.partitions} if base else {}
             tally.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
         tally.sessions_missing = after.missing()
+        tally.ended = after.ended() & set(tally.outcomes)
         save_progress(self.manifests.layout, self.update_progress(manifest, after))
         return manifest
 
@@ -123,6 +128,29 @@ class Commit:
             "open_holds": holds.open,
             "actions": record.actions(read_ledger(layout, base, "actions"), came, years, self.split_adjusted),
         }
+
+    def _without_unchanged(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows without those of earlier years that are stored as they are: such a year need not be merged.
+
+        So the overlap in January, or a look for what an ended symbol may still bring, rewrites no closed year.
+        """
+        year_of_row = rows.get_column("date").dt.year()
+        years: list[int] = year_of_row.unique().sort().to_list()
+        if len(years) <= 1:
+            return rows
+        parts = [self._changed(year, rows.filter(year_of_row == year)) for year in years[:-1]]
+        return ordered(pl.concat([*parts, rows.filter(year_of_row == years[-1])]))
+
+    def _changed(self, year: int, rows: pl.DataFrame) -> pl.DataFrame:
+        partition = self.transaction.base.partition(year) if self.transaction.base else None
+        if partition is None:
+            return rows
+        stored = pl.scan_parquet(self.manifests.layout.resolve(partition.path), glob=False)
+        try:
+            known = stored.join(rows.lazy().select(ORDER), on=ORDER, how="semi").collect()
+        except (OSError, pl.exceptions.PolarsError):
+            return rows  # the merge tells of the damage
+        return rows.join(known, on=[*ORDER, *COMPARED], how="anti", nulls_equal=True, maintain_order="left")
 
     def _traded(self, sessions: pl.Series) -> pl.Series:
         """Of some sessions, those on which any stored symbol has a bar."""

@@ -9,10 +9,10 @@ from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["accept_hold", "waive_gaps"]
+__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "waive_gaps"]
 
 #: Rows that broke the rules, or of which any choice would be by chance: there is nothing to accept.
-_NOT_FOR_PEOPLE = ("refused", "other_basis")
+NOT_FOR_PEOPLE = ("refused", "other_basis")
 
 
 def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> None:
@@ -29,14 +29,14 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
         held = holds.filter(pl.col("status") == OPEN).get_column("symbol").unique().sort().to_list()
         todo = f"held are: {', '.join(held)}" if held else "nothing is held; see `historical-etl holds --all`"
         raise ConfigurationError(f"{symbol} is not held", where="holds", todo=todo)
-    barred = found.filter(pl.col("code").is_in(_NOT_FOR_PEOPLE))
+    barred = found.filter(pl.col("code").is_in(NOT_FOR_PEOPLE))
     if barred.height:
         raise ConfigurationError(
             f"{symbol} cannot be accepted: {barred.item(0, 'evidence')}",
             where="holds",
             todo="wait until the source is right; for another price basis run `historical-etl backfill --rebuild`",
         )
-    values = {"status": ACCEPTED, "reason": reason, "by": by}
+    values = {"status": ACCEPTED, **decision(transaction, reason, by)}
     decided = holds.with_columns(
         pl.when(mine).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
     )
@@ -55,6 +55,11 @@ def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol
             f"None of these sessions is an open gap of {symbol}", where="gaps", todo="see `historical-etl gaps`"
         )
     _commit(transaction, {"symbols": after.symbols, "open_gaps": after.gaps})
+
+
+def decision(transaction: Transaction, reason: str, by: str) -> dict[str, object]:
+    """How the ledgers record a decision that this transaction commits."""
+    return {"reason": reason, "by": by, "decided_version": transaction.version, "decided_at": transaction.at}
 
 
 def _holds(transaction: Transaction) -> pl.DataFrame:

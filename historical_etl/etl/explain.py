@@ -106,7 +106,7 @@ class _Story:
             status = "" if gap["status"] in ("open", "filled") else f" ({gap['status']})"
             yield self._event(gap, "gap", f"{gap['why']}{asked}{status}")
             if gap["status"] == "waived":
-                yield self._event(gap, "waived", f"by {gap['by']}: {gap['reason']}")
+                yield self._event(_deciding(gap), "waived", f"by {gap['by']}: {gap['reason']}")
             if gap["closed_version"] is not None:
                 yield self._event(_closing(gap), "filled", "the source gave the bar")
 
@@ -117,7 +117,7 @@ class _Story:
         for hold in self._rows("holds", mine & concerns):
             yield self._event(hold, "held", f"{hold['code']}: {hold['evidence']}")
             if hold["reason"] is not None:
-                yield self._event(_closing(hold), "accepted", f"by {hold['by']}: {hold['reason']}")
+                yield self._event(_deciding(hold), "accepted", f"by {hold['by']}: {hold['reason']}")
             elif hold["closed_version"] is not None:
                 yield self._event(_closing(hold), "released", "what came is no longer suspicious")
 
@@ -165,6 +165,11 @@ class _Story:
     ) -> _Event:
         facts = {"version": stamp["version"], "committed_at": stamp["committed_at"], "event": event, "why": why}
         return {**facts, "column": column, "old": old, "new": new}
+
+
+def _deciding(row: _Event) -> _Event:
+    """The stamp of a person's decision."""
+    return {"version": row["decided_version"], "committed_at": row["decided_at"]}
 
 
 def _closing(row: _Event) -> _Event:

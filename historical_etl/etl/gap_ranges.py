@@ -13,7 +13,11 @@ from historical_etl.store.ledgers import SCHEMAS
 __all__ = ["GAP_FACTS", "as_ranges", "days_of", "exploded", "in_order", "of_symbols", "span"]
 
 #: What is known of a gap beside its symbol and sessions.
-GAP_FACTS: Final = ("status", "why", "attempts", "asked", "due", "reason", "by", "version", "committed_at")
+GAP_FACTS: Final = (
+    *("status", "why", "attempts", "asked", "due"),
+    *("reason", "by", "decided_version", "decided_at"),
+    *("version", "committed_at"),
+)
 
 
 def of_symbols(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

@@ -22,7 +22,7 @@ from historical_etl.errors import (
     RateLimitedError,
 )
 from historical_etl.etl.account import Account
-from historical_etl.etl.decisions import accept_hold, waive_gaps
+from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source, in_batches
 from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
 from historical_etl.etl.reading import StoredPrices
@@ -216,6 +216,7 @@ class HistoricalETL(StoredPrices):
             insist=symbols is not None,
         )
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
+        run.tally.sessions_missing = account.missing()
         with _noting(run):
             if requests:  # else every symbol has ended, and none is due
                 run.take(requests, f"increment-{end}", self._progress.after)
@@ -266,7 +267,7 @@ class HistoricalETL(StoredPrices):
         with self.lock() as token:
             transaction = Transaction(self.manifests, token, self.retention)
             account = load_account(self.layout, transaction.base, self.calendar)
-            after = account.waive(name, sessions, reason, by, self.calendar)
+            after = account.waive(name, sessions, decision(transaction, reason, by), self.calendar)
             waive_gaps(transaction, account, after, name, reason)
             save_progress(self.layout, self._progress.after(self.manifest(), after))
         self._publish_quietly(Tally(first, last))

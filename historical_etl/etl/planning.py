@@ -16,12 +16,12 @@ from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import Coverage, FetchRequest, SourceInfo
 
-__all__ = ["Window", "increment_requests", "request_hash", "year_windows"]
+__all__ = ["LAST_ATTEMPT", "Window", "increment_requests", "request_hash", "year_windows"]
 
 #: Sessions fetched before a window, so that its first `ret` has a predecessor even after a short halt.
 LEAD_IN_SESSIONS: Final = 10
 #: A confirmed gap is still asked for, at growing pauses, since some sources fill theirs late; but not for ever.
-_LAST_ATTEMPT: Final = 8
+LAST_ATTEMPT: Final = 8
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def increment_requests(
     """
     today = pl.lit(end)
     due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
-    hopeful = (pl.col("status") == OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < _LAST_ATTEMPT))
+    hopeful = (pl.col("status") == OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < LAST_ATTEMPT))
     earliest_gap = dict(
         account.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min()).iter_rows()
     )

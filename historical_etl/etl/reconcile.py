@@ -5,71 +5,30 @@ stored and the reason is recorded. What makes a level suspicious is said in `qua
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError
-from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch
+from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
-from historical_etl.models import Outcome, SyncManifest
+from historical_etl.models import Outcome
 from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
 from historical_etl.schema import ORDER, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
-__all__ = ["Base", "Reconciled", "Reconciler", "Restatement"]
+__all__ = ["Reconciler"]
 
 _log = logging.getLogger(__name__)
 _DAY: Final = timedelta(days=1)
 #: Bases of which nothing is known: whether they fit shows in the prices.
 _UNSTATED: Final = frozenset({"", "unstated"})
-
-
-@dataclass(frozen=True)
-class Restatement:
-    """A symbol whose whole history is replaced; ratios are new to stored, at the earliest shared session."""
-
-    symbol: str
-    ratio: float | None
-    close_ratio: float | None
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Reconciled:
-    """A batch after it was held against one version of the store.
-
-    Attributes:
-        batch: what may be stored; the histories of restated symbols are in its rows.
-        restated: the symbols whose stored rows it replaces.
-        suspects: symbols that are held, and why.
-        passed: suspicions that a person had accepted, and that were let pass.
-        dropped: (symbol, date) of stored rows that an accepted history does not have.
-        warnings: what was let pass and is worth a look.
-    """
-
-    batch: Batch
-    restated: Mapping[str, Restatement]
-    suspects: Mapping[str, Suspicion]
-    passed: Mapping[str, Suspicion]
-    dropped: pl.DataFrame
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Base:
-    """The version that a batch is held against, with what its ledgers say."""
-
-    manifest: SyncManifest | None
-    account: Account
-    accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
-    actions: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +183,7 @@ class _Step:
             accepted=self._let_pass,
             known_between=self._was_asked_between,
         )
-        self._suspects |= found.suspects
+        self._suspects |= {**self._still_held(), **found.suspects}
         self._moves = found.moves
 
     def result(self) -> Reconciled:
@@ -241,6 +200,25 @@ class _Step:
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             warnings=self._moves,
         )
+
+    def _still_held(self) -> dict[str, Suspicion]:
+        """Symbols held for rows that lie outside what came now: those were not judged anew, so the hold stands."""
+        came = set(symbols_in(self._batch.rows)) - set(self._suspects)
+        found: dict[str, Suspicion] = {}
+        for symbol in came & set(self._base.held):
+            start, end = self._batch.requested[symbol]
+            for suspicion in self._base.held[symbol]:
+                day = suspicion.session
+                if day is not None and not start <= day <= end and not self._is_stored(symbol, day):
+                    found[symbol] = suspicion
+        return found
+
+    def _is_stored(self, symbol: str, day: date) -> bool:
+        if symbol not in self._lives:
+            return False
+        first, last = self._lives[symbol]
+        here = (pl.col("symbol") == symbol) & (pl.col("first_session") <= day) & (pl.col("last_session") >= day)
+        return first <= day <= last and self._base.account.gaps.filter(here).is_empty()
 
     def _judge_history(self, symbol: str, history: pl.DataFrame) -> None:
         rebuild = symbol in self._rebuilt

@@ -9,7 +9,7 @@ from historical_etl.etl.account import Visit
 from historical_etl.etl.actions import merged_actions
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
-from historical_etl.etl.reconcile import Reconciled
+from historical_etl.etl.reconciled import Reconciled
 from historical_etl.quality.levels import Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger

@@ -17,7 +17,8 @@ from historical_etl.etl.merge import Gate
 from historical_etl.etl.outage import refuse_outage
 from historical_etl.etl.planning import request_hash
 from historical_etl.etl.reading import StoredPrices
-from historical_etl.etl.reconcile import Base, Reconciled, Reconciler
+from historical_etl.etl.reconcile import Reconciler
+from historical_etl.etl.reconciled import Base, Reconciled
 from historical_etl.etl.standing import ASKED, load_account
 from historical_etl.etl.tally import Tally
 from historical_etl.models import Outcome, SyncManifest
@@ -152,11 +153,12 @@ class Run:
 
     def _base(self, manifest: SyncManifest | None, account: Account) -> Base:
         layout = self.store.layout
-        holds = read_ledger(layout, manifest, "open_holds").filter(pl.col("status") == record.ACCEPTED)
+        held: dict[str, list[record.Suspicion]] = {}
         accepted: dict[str, list[record.Suspicion]] = {}
-        for hold in holds.iter_rows(named=True):
-            accepted.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
-        return Base(manifest, account, accepted, read_ledger(layout, manifest, "actions"))
+        for hold in read_ledger(layout, manifest, "open_holds").iter_rows(named=True):
+            kind = accepted if hold["status"] == record.ACCEPTED else held
+            kind.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
+        return Base(manifest, account, held, accepted, read_ledger(layout, manifest, "actions"))
 
     def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
         today = self.store.last_closed_session()
@@ -182,6 +184,7 @@ class Run:
             asked=pl.DataFrame(asked, schema=ASKED, orient="row"),
             stored=rows.select("symbol", "date"),
             dropped=came.dropped,
+            refused=came.batch.rejected.select("symbol", "date").drop_nulls(),
             today=today,
             version=transaction.version,
             at=transaction.at,

@@ -56,6 +56,7 @@ def rebuild_account(layout: Layout, manifest: SyncManifest, calendar: SessionCal
             asked=_stored_as_asked(rows, manifest),
             stored=rows,
             dropped=nothing,
+            refused=nothing,
             today=date.min,
             version=manifest.version,
             at=datetime.fromtimestamp(manifest.sync_timestamp.timestamp(), UTC),

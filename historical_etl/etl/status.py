@@ -76,7 +76,8 @@ class StoreStatus(BaseModel):
     `symbols` and `lagging` (symbols whose cursor is before `current_through`) are None where progress does not belong
     to the current version. `sessions_missing` is filled by whoever asked the calendar and the source, up to
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
-    restatements and failures only the newest are named.
+    restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
+    price basis than `adjustment`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +102,7 @@ class StoreStatus(BaseModel):
     catalog_version: int | None = None
     unfinished: UnfinishedRun | None = None
     writer: Holder | None = None
+    other_bases: dict[str, int] = Field(default_factory=dict[str, int])
     gap_sessions: int | None = 0
     gap_symbols: int | None = 0
     holds: tuple[HeldSymbol, ...] | None = ()
@@ -225,7 +227,9 @@ def _from_ledgers(layout: Layout, manifest: SyncManifest) -> tuple[dict[str, obj
     committed: datetime | None = runs.filter(pl.col("status") == "committed").get_column("finished").max()  # pyright: ignore[reportAssignmentType] - a column of times
     later = pl.lit(committed) > pl.col("finished")
     failed = runs.filter(pl.col("status") == "failed").with_columns(later.fill_null(value=False).alias("since_then"))
+    bases = read_ledger(layout, manifest, "symbols").group_by("adjustment").len().drop_nulls()
     facts: dict[str, object] = {
+        "other_bases": {basis: count for basis, count in bases.iter_rows() if basis != manifest.adjustment},
         "gap_sessions": gaps.get_column("sessions").sum(),
         "gap_symbols": gaps.get_column("symbol").n_unique(),
         "holds": holds.select("symbol", "code", "session", "version").to_dicts(),

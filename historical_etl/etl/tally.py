@@ -46,6 +46,7 @@ class Tally:
     corrections: int = 0
     restated: set[str] = field(default_factory=set[str])
     held: dict[str, str] = field(default_factory=dict[str, str])
+    ended: set[str] = field(default_factory=set[str])
     sessions_missing: int = 0
     warnings: list[str] = field(default_factory=list[str])
     quarantined: list[str] = field(default_factory=list[str])
@@ -92,6 +93,7 @@ class Tally:
             corrections=self.corrections,
             restated_symbols=tuple(sorted(self.restated)),
             held=dict(sorted(self.held.items())),
+            ended_symbols=tuple(sorted(self.ended)),
             sessions_missing=self.sessions_missing,
             warnings=tuple(self.warnings),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),

@@ -5,9 +5,10 @@ adjusted for is no jump, and a crash is one. Judged are ratios only, symbol by s
 session, and each session to the one before it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import log
 from typing import Final, Literal
 
 import polars as pl
@@ -133,7 +134,8 @@ def jumps(
         stored: likewise: the stored rows around and among them.
         calendar: the exchange's sessions.
         long_gap: more sessions than this without a bar make a price break suspicious.
-        splits: (symbol, ex-date) → ratio of splits that the source names; they explain a jump of an unadjusted price.
+        splits: (symbol, ex-date) → ratio of splits that the source names. They explain a jump of an unadjusted price;
+            an adjusted one must not have it.
         accepted: whether a person has let a suspicion of a symbol pass.
         known_between: whether the source was asked for the sessions between two dates of a symbol. What happened
             while nobody looked is no jump.
@@ -141,12 +143,18 @@ def jumps(
     found: dict[str, Suspicion] = {}
     moves: list[str] = []
     unpaired: dict[str, list[tuple[date, float]]] = {}
-    for pair in _large_moves(_pairs(came, stored), calendar, long_gap):
-        if pair.symbol in found or _explains(splits.get((pair.symbol, pair.day)), pair):
+    named = {(symbol, day): split for (symbol, day), split in splits.items() if split > 0}
+    for pair in _large_moves(_pairs(came, stored), calendar, long_gap, list(named)):
+        split = named.get((pair.symbol, pair.day), 1.0)
+        if pair.symbol in found or (split != 1 and not pair.adjusted and _is_by_split(pair, split)):
             continue
         if not known_between(pair.symbol, pair.day_before, pair.day):
             continue
-        suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []))
+        if split != 1 and pair.adjusted and _is_by_split(pair, split):
+            words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
+            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day)
+        else:
+            suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []))
         if suspicion is not None and not accepted(pair.symbol, suspicion):
             found[pair.symbol] = suspicion
         elif pair.size > _LARGE:
@@ -219,16 +227,26 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         odd = off.filter(pl.any_horizontal(_is_large(name) for name in ("ratio", "close_ratio")))
         words = f"{evidence}; the earlier history is unchanged"
         return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
+    doubt = _doubt(shared, lost, ratio, splits)
+    if doubt is None:
+        return HistoryVerdict("restated", evidence, ratio, first["close_ratio"])
+    code, words, session = doubt
+    return suspect(code, f"{evidence}; {words}", session)
+
+
+def _doubt(
+    shared: pl.DataFrame, lost: pl.Series, ratio: float, splits: Mapping[date, float]
+) -> tuple[Code, str, date | None] | None:
+    """Why a history that differs from its first session on may still not replace what is stored."""
     if lost.len():
-        words = f"{evidence}; but {lost.len()} stored session(s) did not come, {lost[0]} to {lost[-1]}"
-        return suspect("incomplete_history", words)
-    if _factor(ratio) == "100" and not _any_near(splits, ratio):
-        return suspect("level_jump", f"{evidence}; no split explains a factor near 100")
+        return "incomplete_history", f"but {lost.len()} stored session(s) did not come, {lost[0]} to {lost[-1]}", None
     if (leap := _leap(shared)) is not None:
-        return suspect("level_jump", f"{evidence}; and from {leap} on it is on another level, by a jump of its own", leap)
+        return "level_jump", f"and on {leap} it jumps to another level, which the stored one does not", leap
+    if _factor(ratio) == "100" and not _any_near(splits, ratio):
+        return "level_jump", "no split explains a factor near 100", None
     if not _is_same_security(shared):
-        return suspect("other_history", f"{evidence}; its daily returns are not the stored ones")
-    return HistoryVerdict("restated", evidence, ratio, first["close_ratio"])
+        return "other_history", "its daily returns are not the stored ones", None
+    return None
 
 
 def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
@@ -284,14 +302,19 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
-def _large_moves(pairs: pl.LazyFrame, calendar: SessionCalendar, long_gap: int) -> list[_Pair]:
+def _large_moves(
+    pairs: pl.LazyFrame, calendar: SessionCalendar, long_gap: int, named: Sequence[tuple[str, date]]
+) -> list[_Pair]:
     size, apart = pl.col("size"), pl.col("apart")
     moved = pairs.with_columns(pl.max_horizontal("ratio", 1 / pl.col("ratio")).alias("size")).filter(size > _SEAM)
+    keys = pl.DataFrame(named, schema={"symbol": pl.String, "date": pl.Date}, orient="row")
     between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
+    odd = (size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet") | pl.col("named").is_not_null()
     large = (
         moved.collect()
         .with_columns(between)
-        .filter((size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet"))
+        .join(keys.with_columns(named=pl.lit(value=True)), on=["symbol", "date"], how="left")
+        .filter(odd)
         .select("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "apart")
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
@@ -306,9 +329,9 @@ def _factor(ratio: float) -> Literal["split", "100", ""]:
     return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= _NEAR_SPLIT else ""
 
 
-def _explains(split: float | None, pair: _Pair) -> bool:
-    """A split explains a jump of the close; an adjusted close should not have jumped at all."""
-    return split is not None and split > 0 and not pair.adjusted and 1 / _BREAK <= pair.ratio * split <= _BREAK
+def _is_by_split(pair: _Pair, split: float) -> bool:
+    """Whether a level moved by a split rather than not at all: 1 / split is nearer to its ratio than 1 is."""
+    return abs(log(pair.ratio * split)) < abs(log(pair.ratio))
 
 
 def _leap(shared: pl.DataFrame) -> date | None:

@@ -133,6 +133,16 @@ class UnifiedDataFetcher:
             return self._universe.members(start, end)
         return self._source.members(start, end)
 
+    def member_since(self, symbols: Iterable[str]) -> dict[str, date]:
+        """Since when symbols are in the configured membership table: bars are expected from then on.
+
+        Empty without a table; symbols that are not in it are left out.
+        """
+        if self._universe is None:
+            return {}
+        spans = {symbol: self._universe.intervals(symbol) for symbol in symbols}
+        return {symbol: min(interval.start for interval in found) for symbol, found in spans.items() if found}
+
     def get_universe(self, as_of_date: date | datetime | str | None = None) -> list[str]:
         """The symbols of the universe on a day, sorted; without a day, every symbol it ever had.
 

@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 _AT: Final = pl.Datetime("us", "UTC")
 _STAMP: Final = {"version": pl.Int64(), "committed_at": _AT}
+_DECIDED: Final = {"reason": pl.String(), "by": pl.String(), "decided_version": pl.Int64(), "decided_at": _AT}
 _CLOSED: Final = {"closed_version": pl.Int64(), "closed_at": _AT}
 _GAP: Final = {
     "symbol": pl.String(),
@@ -48,8 +49,7 @@ _GAP: Final = {
     "attempts": pl.Int64(),
     "asked": pl.Date(),
     "due": pl.Date(),
-    "reason": pl.String(),
-    "by": pl.String(),
+    **_DECIDED,
     **_STAMP,
 }
 _HOLD: Final = {
@@ -61,8 +61,7 @@ _HOLD: Final = {
     "status": pl.String(),
     "attempts": pl.Int64(),
     "asked": pl.Date(),
-    "reason": pl.String(),
-    "by": pl.String(),
+    **_DECIDED,
     **_STAMP,
 }
 _COUNTS: Final = ("ok", "empty", "not_found", "rate_limited", "error", "refused", "held")

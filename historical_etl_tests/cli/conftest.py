@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,8 +12,33 @@ from typing import IO, Any
 import pytest
 
 from historical_etl.cli import main
+from historical_etl.etl import pipeline
+from historical_etl.sources.fetcher import SOURCES
+from historical_etl_tests.faults.stage import FIRST, PLAIN, SINCE, day
+from historical_etl_tests.scenario import at
+from historical_etl_tests.simulation import SimListing, SimMarket
+from historical_etl_tests.simulation_faults import Fault, ImpossibleRows, LateCorrection, LostDays
+from historical_etl_tests.simulation_run import Life
+from historical_etl_tests.simulation_vendor import SimVendor
 
 PROGRAM = [sys.executable, "-c", "import sys; from historical_etl.cli import main; sys.exit(main())"]
+
+
+#: One symbol for each thing that happens, on the evenings after the backfill.
+LISTINGS = (
+    SimListing("CRSH", crashes=((day(2), -0.5),)),  # halves, and nothing explains it: held
+    SimListing("SPLT", splits=((day(3), 2.0),)),
+    SimListing("CORR"),
+    SimListing("LATE"),
+    SimListing("LOST"),
+    SimListing("BAD"),
+)
+FAULTS: tuple[Fault, ...] = (
+    LateCorrection("CORR", day(2), "volume", 0.73, start=day(2), until=day(3)),
+    LostDays("LATE", (day(1),), start=day(1), until=day(2)),
+    LostDays("LOST", (day(3),), start=day(3)),
+    ImpossibleRows("BAD", day(2), start=day(2), until=day(3)),
+)
 
 
 @dataclass
@@ -32,6 +57,7 @@ class CommandLine:
         self.folder = folder
         self.data = folder / "data"
         self.patch = patch
+        self.vendor: Any = None  # the simulated one of tests that have one
         self._capture = capture
 
     def __call__(self, *arguments: str) -> Answer:
@@ -69,9 +95,38 @@ class CommandLine:
         }
 
 
+Stage = Callable[..., CommandLine]
+
+
 @pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     return _command_line(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def stage(cli: CommandLine) -> Stage:
+    """A command line whose source is a simulated vendor; its evening is set with `vendor.today`."""
+
+    def make(*faults: Fault, until: int = 3) -> CommandLine:
+        vendor = SimVendor(
+            SimMarket(seed=4, symbols=(*PLAIN, *LISTINGS), first=FIRST, last=day(20)), (*FAULTS, *faults)
+        )
+        life = Life(cli.data, vendor)
+        life.backfill(SINCE)
+        life.through(day(until))
+        cli.patch.setitem(SOURCES, "simulated", lambda _: vendor)
+        cli.patch.setattr(pipeline, "clock_for", lambda *_: at(vendor.today))
+        cli.set(SOURCE="simulated", START=FIRST.isoformat())
+        cli.vendor = vendor
+        return cli
+
+    return make
+
+
+def evening(cli: CommandLine, number: int, *arguments: str) -> Answer:
+    """A command, by default an update, on the evening of a session of the simulated market."""
+    cli.vendor.today = day(number)
+    return cli(*(arguments or ("update",)))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import logging
 from datetime import date
 
 import pytest
-
 from polars.testing import assert_frame_equal
 
 from historical_etl import DataQualityError

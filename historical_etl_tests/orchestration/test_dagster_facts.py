@@ -1,11 +1,18 @@
 """What Dagster itself does, where a decision of ours rests on it. If one of these fails, Dagster changed, not we."""
 
+import asyncio
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster import AutomationCondition
+
+# What the daemon evaluates a freshness policy with has no public name.
+from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.test_utils import freeze_time
 
 from historical_etl.assets.price_catalog import FOLLOW_NEW_YEARS
 
@@ -199,13 +206,8 @@ def test_a_time_window_is_about_the_newest_event_of_any_year(
     if age is not None:
         # An old year, by hand: the years after it were never there.
         materialize([years], instance, partition_key="2001")
-    now = datetime.now(UTC) + (age or timedelta())
+    node = dg.Definitions([years]).resolve_asset_graph().get(PRICES)
+    evaluator = TimeWindowFreshnessPolicyEvaluator()
 
-    async def evaluated() -> FreshnessState:
-        # Of the daemon; it has no public name.
-        context = LoadingContextForTest(instance)
-        node = dg.Definitions([years]).resolve_asset_graph().get(PRICES)
-        return await TimeWindowFreshnessPolicyEvaluator().evaluate_freshness(context, node)
-
-    with freeze_time(now):
-        assert asyncio.run(evaluated()).value == state
+    with freeze_time(datetime.now(UTC) + (age or timedelta())):
+        assert asyncio.run(evaluator.evaluate_freshness(LoadingContextForTest(instance), node)).value == state

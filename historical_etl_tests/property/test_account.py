@@ -53,6 +53,7 @@ def visit(
         asked=pl.DataFrame(asked, schema=ASKED, orient="row"),
         stored=keys_of(stored),
         dropped=pl.DataFrame(schema=KEYS),
+        refused=pl.DataFrame(schema=KEYS),
         today=today or end,
         version=number,
         at=datetime(2013, 1, 1, tzinfo=UTC),

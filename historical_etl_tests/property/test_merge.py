@@ -80,7 +80,9 @@ def test_merging_batches_equals_updating_a_dict(batches):
                 if old != new
             }
             told = {
-                (day, symbol) for year in merged for symbol, day in year.differences.changed.select("symbol", "date").iter_rows()
+                (day, symbol)
+                for year in merged
+                for symbol, day in year.differences.changed.select("symbol", "date").iter_rows()
             }
             assert told == changed
             added = {(day, symbol) for year in merged for symbol, day in year.differences.added.iter_rows()}

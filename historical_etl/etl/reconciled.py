@@ -1,0 +1,55 @@
+"""What reconciling starts from and what it gives: a version with its ledgers, and a batch held against it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from historical_etl.etl.account import Account
+from historical_etl.etl.batch import Batch
+from historical_etl.models import SyncManifest
+from historical_etl.quality.levels import Suspicion
+
+__all__ = ["Base", "Reconciled", "Restatement"]
+
+
+@dataclass(frozen=True)
+class Restatement:
+    """A symbol whose whole history is replaced; ratios are new to stored, at the earliest shared session."""
+
+    symbol: str
+    ratio: float | None
+    close_ratio: float | None
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """A batch after it was held against one version of the store.
+
+    Attributes:
+        batch: what may be stored; the histories of restated symbols are in its rows.
+        restated: the symbols whose stored rows it replaces.
+        suspects: symbols that are held, and why.
+        passed: suspicions that a person had accepted, and that were let pass.
+        dropped: (symbol, date) of stored rows that an accepted history does not have.
+        warnings: what was let pass and is worth a look.
+    """
+
+    batch: Batch
+    restated: Mapping[str, Restatement]
+    suspects: Mapping[str, Suspicion]
+    passed: Mapping[str, Suspicion]
+    dropped: pl.DataFrame
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The version that a batch is held against, with what its ledgers say: `held` are suspicions that stand open."""
+
+    manifest: SyncManifest | None
+    account: Account
+    held: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
+    accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
+    actions: pl.DataFrame | None = None
