@@ -213,7 +213,8 @@ class ETLResult(BaseModel):
     there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come.
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
-    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` what was stored and is worth a look.
+    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` tell what
+    was stored and is worth a look.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
