@@ -119,9 +119,11 @@ format: $(STAMP) ## let ruff format and fix what it safely can
 	@$(BIN)/ruff check --quiet --fix-only .
 	$(BIN)/ruff format --quiet .
 
-torture: $(STAMP) ## kill 300 writers at random moments
+torture: $(STAMP) ## kill 300 writers, live through 500 markets of faults and a large one (hours)
 	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	exec $(BIN)/python -m pytest -m crash --kills 300 $(ARGS)
+	$(BIN)/python -m pytest -m crash --kills 300 $(ARGS)
+	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 500
+	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
 
 bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -80,6 +80,7 @@ def _lines(run: _Run, workloads: list[str], *, quick: bool) -> Iterator[Line]:
         large = workload == "W2"
         yield from _backfill(run, workload)
         yield _ratio(run, "increment", workload, "one-day increment", 0.35 if large else 0.6)
+        yield _ratio(run, "reconcile", workload, "increment, against one that only judges and merges", 1.25)
         yield _ratio(run, "corrections", workload, "100 corrections in 3 years", 0.65 if large else None)
         yield _ratio(run, "restate_1", workload, "restating 1 symbol, all years", 0.7 if large else None)
         yield _ratio(run, "restate_80", workload, "restating 80 symbols (floor: 1)", 0.75 if large else None)

@@ -320,6 +320,7 @@ CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
     for case in (
         backfill,
         increment,
+        reconcile,
         corrections,
         restate_1,
         restate_80,

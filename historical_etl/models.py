@@ -210,10 +210,12 @@ class ETLResult(BaseModel):
     """What a run did.
 
     `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
-    there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come.
+    there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come; `requests`
+    counts what a vendor was asked, retries included.
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
-    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` what was stored and is worth a look.
+    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` tell what
+    was stored and is worth a look.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -231,6 +233,7 @@ class ETLResult(BaseModel):
     version: int = 0
     outcomes: dict[str, Outcome] = Field(default_factory=dict[str, Outcome])
     details: dict[str, str] = Field(default_factory=dict[str, str])
+    requests: int = 0
     rows_fetched: int = 0
     rows_rejected: int = 0
     rejected_by_reason: dict[str, int] = Field(default_factory=dict[str, int])

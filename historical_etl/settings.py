@@ -7,12 +7,14 @@ current directory. Secrets are `SecretStr`: they never print.
 import difflib
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Self, cast
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from historical_etl.errors import ConfigurationError
@@ -27,7 +29,15 @@ from historical_etl.vendor_settings import (
     variable_of,
 )
 
-__all__ = ["PREFIX", "FilesSettings", "Settings", "load_settings"]
+__all__ = [
+    "PREFIX",
+    "FilesSettings",
+    "GivenSetting",
+    "Settings",
+    "given_settings",
+    "load_settings",
+    "unknown_variables",
+]
 
 PREFIX: Final = "HISTORICAL_ETL_"
 #: Names that are not production. Any other name counts as production.
@@ -94,6 +104,7 @@ class Settings(BaseSettings):
     settle_minutes: int = Field(default=60, ge=0)
     overlap_sessions: int = Field(default=5, ge=1)
     batch_symbols: int = Field(default=1000, ge=1)
+    fetch_workers: int = Field(default=4, ge=1)
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
     lock_timeout_seconds: float = Field(default=30, ge=0)
     keep_versions: int = Field(default=10, ge=1)
@@ -179,12 +190,68 @@ def _refused(error: ValidationError) -> ConfigurationError:
 
 
 def _warn_of_unknown_names() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {
-        f"{PREFIX}FILES_{name.upper()}" for name in FilesSettings.model_fields
-    }
+    for name, near in unknown_variables().items():
+        _log.warning("%s is not a setting and was ignored%s", name, f"; did you mean {near}?" if near else "")
+
+
+def unknown_variables() -> dict[str, str]:
+    """Environment variables with our prefix that are no setting, each with the name that may be meant, or ""."""
+    known = [variable for variable, _ in _places()]
+    strangers = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in strangers}
+
+
+@dataclass(frozen=True)
+class GivenSetting:
+    """A setting that somebody has set: its variable, its value as text, and where it stands. Keys are only "set"."""
+
+    variable: str
+    value: str
+    origin: str
+
+
+def given_settings(settings: Settings) -> list[GivenSetting]:
+    """Which settings are not left to their defaults, and where each of them stands.
+
+    The environment goes before `.env`. No secret is in the answer: of a key it tells that it is set, and of an address
+    it leaves out user and password.
+    """
+    from dotenv import dotenv_values
+
+    environment = _upper(os.environ)
+    file = _upper(dotenv_values(".env")) if Path(".env").is_file() else {}
+    given: list[GivenSetting] = []
+    for variable, place in _places():
+        origin = "environment" if variable in environment else ".env" if variable in file else None
+        if origin is not None:
+            given.append(GivenSetting(variable, _shown(settings, place), origin))
+    return given
+
+
+def _places() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every variable, with the fields that lead to its value."""
+    for name in Settings.model_fields:
+        yield PREFIX + name.upper(), (name,)
+    for name in FilesSettings.model_fields:
+        yield f"{PREFIX}FILES_{name.upper()}", ("files", name)
     for vendor, group in VENDOR_GROUPS.items():
-        known |= {variable_of(vendor, name, field) for name, field in group.model_fields.items()}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            _log.warning("%s is not a setting and was ignored%s", name, f"; did you mean {near[0]}?" if near else "")
+        for name, field in group.model_fields.items():
+            yield variable_of(vendor, name, field), (vendor, name)
+
+
+def _upper(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """As pydantic-settings reads them: in any case, and an empty one is none."""
+    return {name.upper(): value for name, value in variables.items() if value}
+
+
+def _shown(settings: Settings, place: tuple[str, ...]) -> str:
+    value: object = settings
+    for name in place:
+        value = getattr(value, name)
+    if isinstance(value, SecretStr | BaseSettings):
+        return "set"
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in cast("tuple[object, ...]", value))
+    if isinstance(value, dict):
+        return ",".join(f"{ours}={theirs}" for ours, theirs in cast("dict[str, str]", value).items())
+    return re.sub(r"(?<=://)[^/@]*@", "***@", str(value))

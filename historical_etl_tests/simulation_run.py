@@ -278,11 +278,12 @@ def _memory() -> Path | None:
     return memory if memory.is_dir() else None
 
 
-def _attempt(seed: int, symbols: int, sessions: int) -> tuple[int, str, bool]:
+def _attempt(seed: int, symbols: int, sessions: int, filled: float, rounds: int) -> tuple[int, str, bool]:
     logging.disable(logging.CRITICAL)
     try:
         styles: tuple[Style, ...] = ("raw", "split_adjusted")
-        return seed, whole_life(seed, symbols, sessions, style=styles[seed // 2 % 2]), True
+        style = styles[seed // 2 % 2]
+        return seed, whole_life(seed, symbols, sessions, style=style, rounds=rounds, filled=filled), True
     except Exception as error:  # noqa: BLE001 - the other seeds go on
         return seed, f"{type(error).__name__}: {error}", False
 
@@ -293,13 +294,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=20, help="how many markets to live through")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--symbols", type=int, default=20)
-    parser.add_argument("--sessions", type=int, default=260, help="of each market; a quarter of them is backfilled")
+    parser.add_argument("--sessions", type=int, default=260, help="of each market")
+    parser.add_argument("--filled", type=float, default=0.25, help="the share of the sessions that is backfilled")
+    parser.add_argument("--rounds", type=int, default=1, help="how many of each fault")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
     # Read by Polars in each process: its own threads only take turns with the other process's.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     began = time.perf_counter()
-    attempt = partial(_attempt, symbols=options.symbols, sessions=options.sessions)
+    size = {name: getattr(options, name) for name in ("symbols", "sessions", "filled", "rounds")}
+    attempt = partial(_attempt, **size)
     failed = 0
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         for seed, line, good in pool.map(attempt, range(options.first, options.first + options.seeds)):

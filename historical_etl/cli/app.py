@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from historical_etl.cli import review
+from historical_etl.cli import inspect, review
 from historical_etl.cli.commands import ANYWHERE, Command, Symbols
 from historical_etl.cli.terminal import PROGRAM, Failure, Terminal
 from historical_etl.errors import ConfigurationError
@@ -223,6 +223,8 @@ def verify(
     return run
 
 
+app.command(epilog=ANYWHERE)(inspect.compare)
+app.command(epilog=ANYWHERE)(inspect.doctor)
 app.add_typer(review.holds, name="holds")
 app.add_typer(review.gaps, name="gaps")
 app.command(epilog=ANYWHERE)(review.explain)

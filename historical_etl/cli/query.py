@@ -12,10 +12,10 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
+from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
-from historical_etl.durable import replace_file, sync_stream, temporary_beside
-from historical_etl.errors import ConfigurationError, StorageError
+from historical_etl.errors import ConfigurationError
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -33,7 +33,7 @@ _SMALL, _LARGE = 1e-3, 1e15
 def query(terminal: Terminal, sql: str, form: str | None, output: Path | None, limit: int) -> int:
     """Run one SQL statement and write its answer; see the command's help."""
     layout = Layout(terminal.settings.data_dir)
-    target = None if output is None or str(output) == "-" else _target(output, layout)
+    target = None if output is None or str(output) == "-" else target_of(output, layout)
     form = _format(form, target, as_json=terminal.as_json)
     if form == "parquet" and target is None and sys.stdout.isatty():
         raise ConfigurationError(
@@ -49,7 +49,7 @@ def query(terminal: Terminal, sql: str, form: str | None, output: Path | None, l
     if target is None:
         terminal.data(content)
         return 0
-    _write(target, content)
+    write_file(target, content)
     if terminal.as_json:
         terminal.json({"output": str(target), "format": form, "rows": answer.height, "bytes": len(content)})
     else:
@@ -73,29 +73,6 @@ def _format(form: str | None, target: Path | None, *, as_json: bool) -> str:
             f"{target.name!r} does not tell the format", where="--output", todo="add --format csv, json or parquet"
         )
     return _SUFFIXES[target.suffix.lower()]
-
-
-def _target(output: Path, layout: Layout) -> Path:
-    target = output.expanduser().absolute()
-    inside = target.resolve().is_relative_to(layout.root.resolve())
-    if inside or target.is_dir() or not target.parent.is_dir():
-        problem = "lies inside the data folder" if inside else "is a folder" if target.is_dir() else "is in no folder"
-        raise ConfigurationError(
-            f"The output file {problem}", where=target, todo="name a file in a folder that exists, outside the store"
-        )
-    return target
-
-
-def _write(target: Path, content: bytes) -> None:
-    try:
-        with temporary_beside(target) as (temp, stream):
-            stream.write(content)
-            sync_stream(stream)
-            replace_file(temp, target)
-    except OSError as error:
-        raise StorageError(
-            f"The answer cannot be written: {error.strerror}", where=target, todo="choose another --output"
-        ) from error
 
 
 def _whole_numbers(answer: pl.DataFrame) -> pl.DataFrame:

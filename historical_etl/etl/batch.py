@@ -13,6 +13,7 @@ from historical_etl.etl.fetching import fetch_all
 from historical_etl.etl.tally import Tally
 from historical_etl.models import DATASET_ID, Outcome
 from historical_etl.quality.batch import Verdict, judge_batch
+from historical_etl.quality.levels import LEVELS
 from historical_etl.quality.rules import split_rows
 from historical_etl.schema import SCHEMA, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
@@ -31,8 +32,9 @@ class Batch:
     Attributes:
         source: the name of where it came from.
         rows: accepted, to be stored; keys unique, sorted by (symbol, date).
-        context: good rows outside the window to store: they are held against what is stored, and those before it give
-            the first `ret` its predecessor. Keys unique, sorted by (symbol, date).
+        context: good rows outside the window to store: they are held against what is stored, and give the first `ret`
+            its predecessor. Keys unique, sorted by (symbol, date).
+        anchors: good rows far from it, to be held against what is stored and for nothing else.
         outcomes: of every symbol that was asked for.
         details: why a symbol has another outcome than `ok`.
         asked: symbol → first and last date to store that was asked for.
@@ -46,6 +48,7 @@ class Batch:
     source: str
     rows: pl.DataFrame
     context: pl.DataFrame
+    anchors: pl.DataFrame
     outcomes: dict[str, Outcome]
     details: dict[str, str]
     asked: dict[str, tuple[date, date]]
@@ -61,7 +64,11 @@ class Batch:
             return self
         others = ~pl.col("symbol").is_in(list(symbols))
         actions = None if self.actions is None else self.actions.filter(others)
-        return replace(self, rows=self.rows.filter(others), context=self.context.filter(others), actions=actions)
+        frames = {name: rows.filter(others) for name, rows in self._frames().items()}
+        return replace(self, **frames, actions=actions)
+
+    def _frames(self) -> dict[str, pl.DataFrame]:
+        return {"rows": self.rows, "context": self.context, "anchors": self.anchors}
 
     def joined(self, other: Self, symbols: Collection[str]) -> Self:
         """Both batches; for `symbols` the outcomes of the other one count."""
@@ -83,9 +90,13 @@ class Batch:
         """The batch with more rows to store."""
         return replace(self, rows=ordered(pl.concat([self.rows, rows]))) if rows.height else self
 
-    def with_context(self, rows: pl.DataFrame) -> Self:
+    def with_anchors(self, rows: pl.DataFrame) -> Self:
         """The batch with more rows to hold against what is stored."""
-        return replace(self, context=ordered(pl.concat([self.context, rows])))
+        return replace(self, anchors=rows)
+
+    def seen(self) -> pl.DataFrame:
+        """All rows that are held against what is stored, columns `LEVELS`, sorted by (symbol, date)."""
+        return ordered(pl.concat([rows.select(LEVELS) for rows in (self.rows, self.context, self.anchors)]))
 
     def nothing(self, outcomes: dict[str, Outcome], why: str) -> Self:
         """An empty batch of the same source, for symbols that could not be fetched."""
@@ -93,6 +104,7 @@ class Batch:
             self,
             rows=self.rows.clear(),
             context=self.context.clear(),
+            anchors=self.anchors.clear(),
             outcomes=outcomes,
             details=dict.fromkeys(outcomes, why),
             asked={},
@@ -171,6 +183,7 @@ class Judge:
             source=self.source.info.name,
             rows=verdict.accepted.select(list(SCHEMA)),
             context=context.select(list(SCHEMA)),
+            anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
             details={**answer.details, **verdict.refused},
             asked=_asked(requests, first, last),

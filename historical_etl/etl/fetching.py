@@ -28,7 +28,7 @@ from historical_etl.sources.base import (
     outcomes_from_rows,
 )
 
-__all__ = ["Fetcher", "as_source", "fetch_all", "in_batches"]
+__all__ = ["Fetcher", "as_source", "fetch_all", "fetch_one", "in_batches"]
 
 _log = logging.getLogger(__name__)
 #: What can fill a store: a full source, or anything with `get_daily_prices`.
@@ -86,7 +86,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
             outcomes |= dict.fromkeys(request.symbols, Outcome.RATE_LIMITED)
             continue
         try:
-            answer = _fetch(source, request)
+            answer = fetch_one(source, request)
         except ConfigurationError:
             raise
         except HistoricalETLError as error:
@@ -106,7 +106,12 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
     return FetchResult(rows, outcomes, details, pl.concat(actions) if actions else None)
 
 
-def _fetch(source: PriceSource, request: FetchRequest) -> FetchResult:
+def fetch_one(source: PriceSource, request: FetchRequest) -> FetchResult:
+    """Carry out one request; only rows of symbols with the outcome `ok` are returned, in the schema.
+
+    Raises:
+        HistoricalETLError: the request failed as a whole; whatever the source raised.
+    """
     name = source.info.name
     try:
         answer = source.fetch(request)

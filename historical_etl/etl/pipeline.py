@@ -8,6 +8,7 @@ progress (`commit`).
 import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Self
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import (
     ConfigurationError,
+    CoverageError,
     DataQualityError,
     HistoricalETLError,
     ProviderError,
@@ -24,6 +26,7 @@ from historical_etl.errors import (
 from historical_etl.etl.account import Account
 from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source, in_batches
+from historical_etl.etl.plan import requests_of, staged
 from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.resume import RunProgress
@@ -160,7 +163,35 @@ class HistoricalETL(StoredPrices):
         done = self._progress.years_done(name) if resume and not rebuild else set[int]()
         run = self._run("rebuild" if rebuild else "backfill", Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
         with _noting(run):
-            return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
+            try:
+                with staged(self, self.source, request.symbols, windows, name) as run.source:
+                    return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
+            except RateLimitedError:
+                save_progress(self.layout, self._progress.of_years(name, windows, done, "paused"))
+                raise
+
+    @contextmanager
+    def prefetched(self, years: Sequence[int], symbols: Iterable[str] | str | None = None) -> Generator[Self]:
+        """This store with several years fetched at once, for `run_year` on each of them inside the block.
+
+        A source that is asked symbol by symbol is then asked once for each, however many years there are. Years that
+        the source does not cover are left to `run_year` to refuse.
+
+        Raises: as `run_full_etl`, for what concerns the fetch.
+        """
+        windows: list[Window] = []
+        for year in sorted(set(years)):
+            with suppress(CoverageError, ConfigurationError):
+                windows += self._windows(date(year, 1, 1), date(year, 12, 31))
+        named = normalize_symbols(symbols) if symbols is not None else None
+        wanted = sorted({symbol for window in windows for symbol in named or self._symbols_of(window)})
+        if not wanted:
+            yield self
+            return
+        name = request_hash(wanted, windows[0].start, windows[-1].end, self.source.info)
+        etl = copy(self)
+        with staged(self, self.source, wanted, windows, name) as etl.source:
+            yield etl
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
         """Fetch, check and commit one year, as far as it is covered and has closed.
@@ -274,6 +305,7 @@ class HistoricalETL(StoredPrices):
         return account.missing() - after.missing()
 
     def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
+        tally.requests = -requests_of(self.source)
         gate = self.validator.gate
         return Run(self, self.source, gate, command, tally, rebuild=rebuild, heed_events=heed_events)
 
@@ -336,6 +368,7 @@ class HistoricalETL(StoredPrices):
                 save_progress(self.layout, self._progress.after(manifest, account, years))
         if publish:
             self._publish_quietly(tally)
+        tally.requests += requests_of(self.source)
         return tally.result(self.manifest())
 
     def _publish_quietly(self, tally: Tally) -> None:

@@ -18,7 +18,7 @@ from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import Outcome
 from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
-from historical_etl.schema import ORDER, ordered, symbols_in
+from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
@@ -136,7 +136,7 @@ class _Step:
         except HistoricalETLError as error:
             _log.warning("Stored sessions could not be fetched to compare with: %s", error)
             return
-        self._batch = self._batch.with_context(nearest.rows)
+        self._batch = self._batch.with_anchors(nearest.rows)
         self._see()
 
     def compare(self, *, heed_events: bool) -> None:
@@ -287,7 +287,7 @@ class _Step:
 
     def _see(self) -> None:
         """Everything of the batch that is judged, and the stored rows on its dates."""
-        self._seen = ordered(pl.concat([self._batch.rows.select(LEVELS), self._batch.context.select(LEVELS)]))
+        self._seen = self._batch.seen()
         self._stored = self._stored_around()
 
     def _unmet(self) -> list[str]:

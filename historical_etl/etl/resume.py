@@ -35,7 +35,7 @@ class RunProgress:
         request: str,
         windows: Sequence[Window],
         completed: Collection[int],
-        status: Literal["running", "completed", "failed"],
+        status: Literal["running", "paused", "completed", "failed"],
     ) -> ETLProgressManifest:
         """The saved progress, with the years of a request; a blank request is a single year's, which ends no other."""
         saved = self._store.progress() or ETLProgressManifest(last_updated=self._store.clock())

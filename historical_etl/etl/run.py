@@ -1,10 +1,10 @@
 """One run: fetch → judge → reconcile → commit, for as many windows as it has, and a record of how it ended."""
 
 import logging
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from hashlib import sha256
 
 import polars as pl
 
@@ -54,12 +54,14 @@ class Run:
     tally: Tally
     rebuild: bool = False
     heed_events: bool = False
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: datetime = field(init=False)
+    run_id: str = field(init=False)
     _rebuilt: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
         self.started = self.store.clock()
+        facts = f"{self.started.isoformat()} {self.store.writer_id} {self.command} {self.tally.start} {self.tally.end}"
+        self.run_id = sha256(facts.encode()).hexdigest()[:32]  # not by chance: the same input gives the same bytes
 
     def take(
         self,

@@ -37,6 +37,7 @@ class Tally:
     end: date
     began: float = field(default_factory=time.perf_counter)
     rows: int = 0
+    requests: int = 0
     rows_fetched: int = 0
     rows_rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
@@ -86,6 +87,7 @@ class Tally:
             version=manifest.version if manifest else 0,
             outcomes=dict(sorted(self.outcomes.items())),
             details=dict(sorted(self.details.items())),
+            requests=self.requests,
             rows_fetched=self.rows_fetched,
             rows_rejected=self.rows_rejected,
             rejected_by_reason=dict(sorted(self.reasons.items())),

@@ -102,6 +102,11 @@ class UnifiedDataFetcher:
         """What the source says of itself: coverage, price basis, version."""
         return self._source.info
 
+    @property
+    def source(self) -> PriceSource:
+        """The source itself, for what only one of its kind can tell."""
+        return self._source
+
     def get_daily_prices(
         self, symbols: Iterable[str] | str, start_date: date | datetime | str, end_date: date | datetime | str
     ) -> pl.DataFrame:

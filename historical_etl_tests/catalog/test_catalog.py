@@ -51,6 +51,12 @@ def grow(etl):
     return later
 
 
+LEDGERS = (
+    *("actions", "additions", "corrections", "gaps", "holds"),
+    *("rejected_rows", "replaced_rows", "restatements", "runs", "symbols"),
+)
+
+
 def read(catalog, sql: str):
     """As any DuckDB client would, which knows nothing of us."""
     with duckdb.connect(str(catalog), read_only=True) as connection:
@@ -58,14 +64,13 @@ def read(catalog, sql: str):
 
 
 def test_duckdb_catalog_reflects_all_tables(root, small):
-    """The file has both views; they show exactly the version that stands, with the schema's types."""
+    """The file has every view; they show exactly the version that stands, with the schema's types."""
     etl = store(root, ScriptedFetcher(small), small.last)
     etl.run_full_etl(SYMBOLS, small.first, small.last)
     path = root / "duckdb" / "historical_catalog.duckdb"
-    assert read(path, "SELECT table_name FROM information_schema.tables ORDER BY 1") == [
-        ("daily_prices",),
-        ("partitions",),
-    ]
+    assert [name for (name,) in read(path, "SELECT table_name FROM information_schema.tables ORDER BY 1")] == sorted(
+        ["daily_prices", "partitions", *LEDGERS]
+    )
     assert [row[:2] for row in read(path, "DESCRIBE daily_prices")] == [
         ("date", "DATE"),
         ("symbol", "VARCHAR"),

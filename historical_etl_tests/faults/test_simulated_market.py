@@ -1,6 +1,6 @@
 """The whole of it: a market with every fault switched on, watched at every version, and equal to the truth in the end.
 
-More seeds: `python -m historical_etl_tests.simulation_run --seeds 500`.
+More seeds, and a large market: `make torture`.
 """
 
 from datetime import date
@@ -26,20 +26,6 @@ quick = settings(deadline=None, max_examples=5, suppress_health_check=[HealthChe
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_store_outlives_every_fault(seed, style):
     whole_life(seed, symbols=14, sessions=150, style=style)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", range(11, 17))
-def test_a_store_outlives_every_fault_for_two_years(seed):
-    whole_life(seed, symbols=40, sessions=504, style="raw" if seed % 2 else "split_adjusted")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_two_hundred_symbols_over_ten_years_outlive_every_fault():
-    """The last year of ten day by day, with five of each fault."""
-    whole_life(1, symbols=200, sessions=2520, rounds=5, filled=0.9)
 
 
 @cache

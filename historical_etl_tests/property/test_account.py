@@ -99,7 +99,7 @@ def test_rebuilt_from_the_data_cursors_stand_before_the_first_hole(listed):
 )
 @settings(deadline=None, max_examples=60)
 def test_whatever_came_when_the_missing_sessions_are_those_of_a_set(visits):
-    """Every visit asks for a window and gets some of it; what is missing lies between first bar and last session asked."""
+    """Every visit asks for a window and gets some; the rest up to the last session asked for is missing."""
     account, stored, through = Account.empty(), dict[str, set[date]](), dict[str, date]()
     for number, (low, width, came) in enumerate(visits, start=1):
         window = EDGES[low : low + width + 1]
@@ -108,7 +108,7 @@ def test_whatever_came_when_the_missing_sessions_are_those_of_a_set(visits):
         for symbol, days in rows.items():
             if stored.get(symbol) or days:
                 stored.setdefault(symbol, set()).update(days)
-                through[symbol] = max(through.get(symbol, date.min), window[-1], max(stored[symbol]))
+                through[symbol] = max(through.get(symbol, date.min), window[-1], *stored[symbol])
     expected = {
         symbol: {day for day in DAYS if min(days) <= day <= through[symbol]} - days for symbol, days in stored.items()
     }

@@ -139,7 +139,7 @@ def test_disk_full_quarantines_temp(root, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(transaction, "write_year", full)
-    with pytest.raises(DiskSpaceError, match="No space left while writing 2012; nothing was committed") as caught:
+    with pytest.raises(DiskSpaceError, match="No space left while writing 2013; nothing was committed") as caught:
         build(root).run_incremental_etl()
     assert isinstance(caught.value.__cause__, OSError)
     after = {name: data for name, data in tree(root).items() if not name.endswith(".lock")}
@@ -147,9 +147,9 @@ def test_disk_full_quarantines_temp(root, monkeypatch):
     assert {name: after[name] for name in before} == before
     (note,) = added
     assert note.startswith("quarantine/")
-    assert note.endswith("_2012.parquet/reason.json")
+    assert note.endswith("_2013.parquet/reason.json")
     told = json.loads(added[note])
-    assert told["year"] == 2012
+    assert told["year"] == 2013
     assert "No space left" in told["reason"]
     assert list(etl.layout.objects.glob(".*")) == []
 

@@ -17,12 +17,12 @@ import pytest
 from historical_etl.cli.verify import shown_by_file
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
-from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.standing import rebuild_account
 from historical_etl.models import SyncManifest, combined_checksum
+from historical_etl.store.findings import StoreFinding
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
-from historical_etl.store.findings import StoreFinding
 from historical_etl.store.verify import VerifyReport, verify_store
 
 FIRST, SECOND, CURRENT = 1, 2, 3

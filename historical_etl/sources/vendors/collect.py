@@ -19,7 +19,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
 from historical_etl.sources.vendors.frames import FormError, empty_actions
-from historical_etl.sources.vendors.politeness import Gate, Pace
+from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.vendor_settings import VendorSettings
 
@@ -60,6 +60,19 @@ class VendorSource(ABC):
     def requests(self) -> int:
         """How many requests were made so far, retries included."""
         return self._gate.requests
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far the vendor's clock is before ours, as of its last answer; None if it never told."""
+        return self._reader.clock_offset
+
+    def allowances(self) -> list[Allowance]:
+        """What is used of each of the vendor's limits.
+
+        Raises:
+            StorageError: what was asked of it cannot be read.
+        """
+        return self._gate.allowances()
 
     @abstractmethod
     def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:

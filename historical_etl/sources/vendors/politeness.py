@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from historical_etl.vendor_settings import VendorSettings
 
-__all__ = ["Breaker", "Gate", "Pace", "Turnstile"]
+__all__ = ["Allowance", "Breaker", "Gate", "Pace", "Turnstile"]
 
 _T = TypeVar("_T")
 _DAY_SECONDS: Final = 86400
@@ -46,6 +46,16 @@ class Pace:
     clock: Clock = system_clock
     sleep: Callable[[float], None] = time.sleep
     draw: Callable[[float, float], float] = random.uniform
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How much of one limit is used: `limit` requests in `period_seconds`, the next one possible in `wait` seconds."""
+
+    limit: int
+    period_seconds: int
+    used: int
+    wait: float = 0.0
 
 
 class Turnstile:
@@ -115,6 +125,34 @@ class Turnstile:
                     Outcome.RATE_LIMITED, f"The limit of {limit} requests to {self._vendor} is used up", wait=wait
                 )
             self._pace.sleep(wait)
+
+    def allowances(self) -> list[Allowance]:
+        """What is used of each limit, by all processes of this user. Nothing is made or taken.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        now = int(self._pace.clock().timestamp() * 1000)
+        try:
+            if not self._path.exists():
+                passed: list[int] = []
+            else:
+                with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as file:
+                    rows = file.execute("SELECT item_timestamp FROM passed ORDER BY item_timestamp DESC").fetchall()
+                passed = [int(row[0]) for row in rows]
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"What was asked of {self._vendor} cannot be read: {error}",
+                where=self._path,
+                todo="make the file readable, or remove it if it is damaged",
+            ) from error
+        found: list[Allowance] = []
+        for rate in self._rates():
+            recent = [moment for moment in passed if moment >= now - rate.interval]
+            full = len(recent) >= rate.limit
+            wait = (recent[rate.limit - 1] + rate.interval - now) / 1000 if full else 0.0
+            found.append(Allowance(rate.limit, int(rate.interval) // 1000, len(recent), wait))
+        return found
 
     def _open(self) -> "SQLiteBucket":
         if self._bucket is None:
@@ -247,6 +285,10 @@ class Gate:
             raise
         self._breaker.answered()
         return answer
+
+    def allowances(self) -> list[Allowance]:
+        """What is used of each limit; see `Turnstile`."""
+        return self._turnstile.allowances()
 
     def close(self) -> None:
         """Close what is open."""

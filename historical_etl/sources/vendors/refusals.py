@@ -6,7 +6,7 @@ inside this package: `collect` turns it into outcomes, or into one of our errors
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from historical_etl.errors import ConfigurationError
 from historical_etl.models import Outcome
 
-__all__ = ["Reader", "Refusal", "retry_after"]
+__all__ = ["Reader", "Refusal", "clock_offset", "retry_after"]
 
 _SNIPPET: Final = 200
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 400, 401, 403, 404, 429
@@ -69,6 +69,18 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 
+def clock_offset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """How far the clock of who answered is before `now`, by the headers Date and Age; None where they say nothing."""
+    found = {name.lower(): value for name, value in headers.items()}
+    try:
+        moment = parsedate_to_datetime(found.get("date", ""))
+        # A cache hands on the date of the answer that it holds, and says how old that is.
+        age = timedelta(seconds=int(found.get("age", "0")))
+        return moment.replace(tzinfo=moment.tzinfo or UTC) + age - now
+    except (ValueError, OverflowError):
+        return None
+
+
 class Reader:
     """Reads a vendor's answers: status, content type, then JSON; whatever is wrong becomes a `Refusal`.
 
@@ -77,6 +89,10 @@ class Reader:
         variables: the environment variables of its keys, for messages.
         secrets: the keys themselves: no message holds them.
         limited: texts by which the vendor says, with any status, that too much was asked.
+
+    Attributes:
+        clock_offset: how far the vendor's clock is before ours, by the Date header of its last answer; None until one
+            has come.
     """
 
     def __init__(
@@ -86,6 +102,7 @@ class Reader:
         self._variables = variables
         self._secrets = tuple(secret for secret in secrets if secret)
         self._limited = tuple(text.lower() for text in limited)
+        self.clock_offset: timedelta | None = None
 
     def clean(self, text: str) -> str:
         """`text` on one line, short, and without keys."""
@@ -101,6 +118,8 @@ class Reader:
             ConfigurationError: the vendor does not accept the key.
             Refusal: anything else.
         """
+        offset = clock_offset(headers, now)
+        self.clock_offset = self.clock_offset if offset is None else offset
         self._check_status(status, headers, text, now)
         kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
         if "json" not in kind.lower():

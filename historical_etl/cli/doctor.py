@@ -1,0 +1,58 @@
+"""`doctor`: the checks of `etl.doctor`, told to people or as one document."""
+
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from historical_etl.cli.terminal import Terminal, cleaned
+from historical_etl.cli.verify import shown_by_file
+from historical_etl.errors import ConfigurationError
+from historical_etl.etl.doctor import Examination, Verdict, examine, refused_settings
+from historical_etl.store.layout import Layout
+
+__all__ = ["doctor"]
+
+_PROBLEM: Final = 1
+_STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
+
+
+def doctor(terminal: Terminal, *, offline: bool) -> int:
+    """Check everything and tell what was found; see the command's help."""
+    with terminal.busy("Looking at everything"):
+        found = _examined(terminal, offline=offline)
+    if terminal.as_json:
+        checks = [
+            {"check": c.name, "verdict": c.verdict, "what": c.what, "next": c.todo or None, "facts": dict(c.facts)}
+            for c in found.checks
+        ]
+        terminal.json({"ok": found.ok, "checks": checks})
+    else:
+        _tell(terminal, found)
+    return 0 if found.ok else _PROBLEM
+
+
+def _examined(terminal: Terminal, *, offline: bool) -> Examination:
+    try:
+        settings = terminal.settings
+    except ConfigurationError as error:
+        return refused_settings(error)
+    layout = Layout(settings.data_dir)
+    named = {"HISTORICAL_ETL_DATA_DIR": "--data-dir"} if terminal.data_dir else {}
+    return examine(settings, offline=offline, named=named, catalog_version=lambda: shown_by_file(layout))
+
+
+def _tell(terminal: Terminal, found: Examination) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in found.checks:
+        what = Text(cleaned(check.what))
+        if check.todo:
+            what += Text(f"\nnext: {cleaned(check.todo)}", style=_STYLES[check.verdict])
+        table.add_row(Text(check.verdict.value, style=_STYLES[check.verdict]), check.name, what)
+    terminal.out.print(table)
+    counts = {verdict: sum(check.verdict is verdict for check in found.checks) for verdict in Verdict}
+    told = f"{counts[Verdict.PROBLEM]} problem(s), {counts[Verdict.WARNING]} warning(s)"
+    terminal.say(told if any(check.verdict is not Verdict.OK for check in found.checks) else "All is well")

@@ -1,0 +1,213 @@
+"""The fetch plan of a backfill: every symbol's whole range once, staged, and read again year by year.
+
+The source is asked unit by unit, as it is best asked, several at a time within its own pace. What was fetched lies in
+staging, so that memory holds a year and not thirty, and an interrupted run asks for nothing again.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import islice
+from typing import Final
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError, HistoricalETLError, RateLimitedError
+from historical_etl.etl.fetching import fetch_one, in_batches
+from historical_etl.etl.planning import Window
+from historical_etl.etl.reading import StoredPrices
+from historical_etl.models import Outcome
+from historical_etl.schema import empty_frame
+from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo
+from historical_etl.store.staging import StagedUnit, Staging
+
+__all__ = ["StagedSource", "requests_of", "staged"]
+
+_log = logging.getLogger(__name__)
+#: What a source says of a symbol for good; after anything else it is asked again.
+_FINAL: Final = frozenset({Outcome.OK, Outcome.EMPTY, Outcome.NOT_FOUND})
+
+
+@dataclass
+class StagedSource:
+    """A source, with one request of it in staging: what lies inside is read there, all else is asked of the source.
+
+    Attributes:
+        source: the source itself.
+        staging: where the units of the request lie.
+        symbols: of the request.
+        start: its first date.
+        end: its last date.
+    """
+
+    source: PriceSource
+    staging: Staging
+    symbols: tuple[str, ...]
+    start: date
+    end: date
+    _units: dict[str, StagedUnit] = field(default_factory=dict[str, StagedUnit])
+    _failed: dict[str, tuple[Outcome, str]] = field(default_factory=dict[str, tuple[Outcome, str]])
+
+    @property
+    def info(self) -> SourceInfo:
+        """The source's own."""
+        return self.source.info
+
+    @property
+    def complete(self) -> bool:
+        """Whether every unit is staged, so that staging is of no more use once all years are committed."""
+        return not self._failed
+
+    @property
+    def requests(self) -> int:
+        """How many requests were made so far."""
+        return requests_of(self.source)
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """The source's own."""
+        return self.source.members(start, end)
+
+    def member_since(self, symbols: Sequence[str]) -> dict[str, date]:
+        """The source's own."""
+        known = getattr(self.source, "member_since", None)
+        return known(symbols) if known else {}
+
+    def stage(self, workers: int, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fetch every unit that is not staged yet.
+
+        Args:
+            workers: how many units to fetch at a time.
+            progress: told how many of how many symbols are staged.
+
+        Raises:
+            RateLimitedError: the source's limit is reached; what came until then is staged.
+            ConfigurationError: the source cannot be asked at all.
+            ProviderError: every unit failed: the first failure.
+            DiskSpaceError, StorageError: staging cannot be written.
+        """
+        for unit in self.staging.units():
+            self._units |= dict.fromkeys(unit.symbols, unit)
+        missing = [symbol for symbol in self.symbols if symbol not in self._units]
+        if self._units and missing:
+            _log.info("%d of %d symbols were staged before", len(self._units), len(self.symbols))
+        capabilities = self.info.capabilities
+        size = capabilities.symbols_per_request if capabilities else 1
+        failures: list[HistoricalETLError] = []
+        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fetch") as pool:
+            for symbols, future in _as_completed(pool, self._fetch, in_batches(missing, size), 2 * workers):
+                try:
+                    self._keep(symbols, future.result())
+                except (RateLimitedError, ConfigurationError):
+                    raise
+                except HistoricalETLError as error:
+                    failures.append(error)
+                    self._failed |= dict.fromkeys(symbols, (Outcome.ERROR, error.what))
+                if progress:
+                    progress(len(self._units), len(self.symbols))
+        if failures and not self._units:
+            raise failures[0]
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """What was staged, where the request lies inside it; else the source's own answer."""
+        if not (self.start <= request.start and request.end <= self.end and set(request.symbols) <= set(self.symbols)):
+            return self.source.fetch(request)
+        units = {unit.rows: unit for symbol in request.symbols if (unit := self._units.get(symbol))}.values()
+        mine = pl.col("symbol").is_in(request.symbols)
+        rows = self.staging.rows(units, request.start, request.end)
+        frame = rows.filter(mine).collect() if rows is not None else empty_frame()
+        named = self.staging.actions(units, request.start, request.end)
+        present = set(frame.get_column("symbol").unique())
+        outcomes, details = dict[str, Outcome](), dict[str, str]()
+        for symbol in request.symbols:
+            outcomes[symbol], details[symbol] = self._outcome(symbol, came=symbol in present)
+        return FetchResult(
+            frame,
+            outcomes,
+            {symbol: detail for symbol, detail in details.items() if detail},
+            named.filter(mine).select(list(ACTIONS)).collect() if named is not None else None,
+        )
+
+    def _outcome(self, symbol: str, *, came: bool) -> tuple[Outcome, str]:
+        if symbol in self._failed:
+            return self._failed[symbol]
+        unit = self._units[symbol]
+        outcome = unit.outcomes[symbol]
+        if outcome is Outcome.NOT_FOUND:
+            return outcome, unit.details.get(symbol, "")
+        return (Outcome.OK if came else Outcome.EMPTY), ""
+
+    def _fetch(self, symbols: tuple[str, ...]) -> FetchResult:
+        return fetch_one(self.source, FetchRequest(symbols, self.start, self.end))
+
+    def _keep(self, symbols: tuple[str, ...], answer: FetchResult) -> None:
+        """Stage what is final of a unit; the rest is asked for again by the next run."""
+        final = {s: o for s, o in answer.outcomes.items() if o in _FINAL}
+        self._failed |= {
+            symbol: (outcome, answer.details.get(symbol, ""))
+            for symbol, outcome in answer.outcomes.items()
+            if symbol not in final
+        }
+        if not final:
+            return
+        mine = pl.col("symbol").is_in(list(final))
+        actions = answer.actions.filter(mine) if answer.actions is not None else None
+        unit = self.staging.put(answer.frame.filter(mine), final, answer.details, actions)
+        self._units |= dict.fromkeys(unit.symbols, unit)
+
+
+@contextmanager
+def staged(
+    store: StoredPrices, source: PriceSource, symbols: Sequence[str], windows: Sequence[Window], name: str
+) -> Generator[PriceSource]:
+    """The source, with the bars of several windows fetched into staging; itself where that saves no request.
+
+    Staging is cleared once the block has ended well and every symbol was fetched; otherwise the next run of the same
+    request goes on from it.
+
+    Args:
+        store: whose staging.
+        source: where bars come from.
+        symbols: of the request.
+        windows: its years.
+        name: the hash that names it.
+
+    Raises: as `StagedSource.stage`.
+    """
+    if source.info.capabilities is None or len(windows) < 2:  # noqa: PLR2004 - one year is one request anyway
+        yield source
+        return
+    staging = Staging(store.layout, name)
+    planned = StagedSource(source, staging, tuple(sorted(symbols)), windows[0].lead_in, windows[-1].end)
+    planned.stage(store.settings.fetch_workers)
+    yield planned
+    if planned.complete:
+        staging.clear()
+
+
+def requests_of(source: PriceSource) -> int:
+    """How many requests a source has made so far; 0 for one that does not count."""
+    return int(getattr(source, "requests", 0))
+
+
+def _as_completed(
+    pool: ThreadPoolExecutor,
+    work: Callable[[tuple[str, ...]], FetchResult],
+    units: Iterator[tuple[str, ...]],
+    ahead: int,
+) -> Iterator[tuple[tuple[str, ...], Future[FetchResult]]]:
+    """Units as they finish, with no more than `ahead` of them under way; those not begun are dropped at an error."""
+    pending: dict[Future[FetchResult], tuple[str, ...]] = {}
+    try:
+        while True:
+            pending |= {pool.submit(work, unit): unit for unit in islice(units, ahead - len(pending))}
+            if not pending:
+                return
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future
+    finally:
+        for future in pending:
+            future.cancel()
