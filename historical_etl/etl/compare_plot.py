@@ -69,9 +69,9 @@ def _panel(axis: Any, comparison: Comparison, measure: str, symbols: list[str]) 
     if points.is_empty():
         return
     places = {symbol: place for place, symbol in enumerate(symbols)}
-    sizes = points.get_column("difference").abs()
-    # By rank: one wild value would make all others invisible.
-    ranks = sizes.rank("dense") / sizes.rank("dense").max()  # pyright: ignore[reportOperatorIssue] - a number
+    # By rank, since one wild value would make all others invisible; rounded, since equal ones differ in their last bit.
+    steps = points.get_column("difference").abs().round(9).rank("dense").to_list()
+    ranks = [rank / max(steps) for rank in steps]
     axis.scatter(
         points.get_column("date").to_list(),
         [places[symbol] for symbol in points.get_column("symbol")],
