@@ -100,7 +100,7 @@ Stage = Callable[..., CommandLine]
 
 @pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    return _command_line(tmp_path, capsys, monkeypatch)
+    return command_line(tmp_path, capsys, monkeypatch)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def common(
     _common_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CommandLine]:
     """As `filled`, but for looking only: one store for all tests that leave it as it is."""
-    cli = _command_line(_common_folder, capsys, monkeypatch)
+    cli = command_line(_common_folder, capsys, monkeypatch)
     if not cli.data.exists():
         assert cli("backfill", "--from", "2012").code == 0
     before = cli.bytes_stored()
@@ -154,7 +154,7 @@ def common(
     assert cli.bytes_stored() == before
 
 
-def _command_line(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+def command_line(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     # Processes find the package, wherever they run.

@@ -9,7 +9,7 @@ import pytest
 
 from historical_etl import ConfigurationError, Outcome, RateLimitedError, StorageError
 from historical_etl.sources.vendors.politeness import Breaker, Gate, Turnstile
-from historical_etl.sources.vendors.refusals import Refusal, retry_after
+from historical_etl.sources.vendors.refusals import Refusal, clock_offset, retry_after
 from historical_etl.vendor_settings import TiingoSettings
 from historical_etl_tests.sources.vendors.conftest import SYMBOLS
 from historical_etl_tests.sources.vendors.loopback import Fault, always, fixed_clock
@@ -223,3 +223,45 @@ def test_retries_take_turns_too(serve, ask):
 )
 def test_retry_after_is_seconds_or_a_date(header, seconds):
     assert retry_after(header, fixed_clock().moment) == seconds
+
+
+def test_what_is_used_is_told_without_taking_a_turn(turnstile, clock, tmp_path):
+    gate = turnstile(rate="2/minute", daily_budget=5)
+    assert [(a.limit, a.period_seconds, a.used, a.wait) for a in gate.allowances()] == [
+        (2, 60, 0, 0.0),
+        (5, 86400, 0, 0.0),
+    ]
+    assert list(tmp_path.glob("*.sqlite")) == []  # not even a file
+    gate.pass_through()
+    clock.sleep(10)
+    gate.pass_through()
+    minute, day = turnstile(rate="2/minute", daily_budget=5).allowances()  # as another process sees it
+    assert (minute.used, day.used, day.wait) == (2, 2, 0.0)
+    assert minute.wait == pytest.approx(50, abs=0.1)
+    clock.sleep(minute.wait + 0.1)
+    assert gate.allowances()[0].wait == 0
+    gate.pass_through()
+
+
+def test_a_count_that_cannot_be_read_is_told_by_its_file(turnstile, tmp_path):
+    gate = turnstile()
+    gate.pass_through()
+    gate.close()
+    next(tmp_path.glob("*.sqlite")).write_bytes(b"not a database at all, and longer than a header")
+    with pytest.raises(StorageError, match="cannot be read"):
+        gate.allowances()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Date": "Mon, 03 Jun 2024 12:05:00 GMT"}, 300),
+        ({"date": "Mon, 03 Jun 2024 11:59:00 GMT", "age": "60"}, 0),
+        ({}, None),
+        ({"Date": "yesterday"}, None),
+        ({"Date": "Mon, 03 Jun 2024 12:05:00 GMT", "Age": "old"}, None),
+    ],
+)
+def test_the_vendors_clock_is_read_from_its_answers(headers, seconds):
+    offset = clock_offset(headers, fixed_clock().moment)
+    assert offset == (None if seconds is None else timedelta(seconds=seconds))
