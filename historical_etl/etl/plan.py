@@ -99,7 +99,7 @@ class StagedSource:
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fetch") as pool:
             for symbols, future in _as_completed(pool, self._fetch, in_batches(missing, size), 2 * workers):
                 try:
-                    self._keep(symbols, future.result())
+                    self._keep(future.result())
                 except (RateLimitedError, ConfigurationError):
                     raise
                 except HistoricalETLError as error:
@@ -142,7 +142,7 @@ class StagedSource:
     def _fetch(self, symbols: tuple[str, ...]) -> FetchResult:
         return fetch_one(self.source, FetchRequest(symbols, self.start, self.end))
 
-    def _keep(self, symbols: tuple[str, ...], answer: FetchResult) -> None:
+    def _keep(self, answer: FetchResult) -> None:
         """Stage what is final of a unit; the rest is asked for again by the next run."""
         final = {s: o for s, o in answer.outcomes.items() if o in _FINAL}
         self._failed |= {

@@ -1,5 +1,6 @@
 """UnifiedDataFetcher: the one door to all sources, chosen by the settings and never by a failed call."""
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from importlib.metadata import entry_points
@@ -18,6 +19,8 @@ from historical_etl.sources.universe import PACKAGED_UNIVERSES, MembershipTable,
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["ENTRY_POINTS", "SOURCES", "UnifiedDataFetcher"]
+
+_log = logging.getLogger(__name__)
 
 #: The group of entry points by which another package brings a source: each a callable of `Settings`.
 ENTRY_POINTS: Final = "historical_etl.sources"
@@ -107,6 +110,11 @@ class UnifiedDataFetcher:
         """The source itself, for what only one of its kind can tell."""
         return self._source
 
+    @property
+    def requests(self) -> int:
+        """How many requests the source has made so far, retries included; 0 where it does not count."""
+        return int(getattr(self._source, "requests", 0))
+
     def get_daily_prices(
         self, symbols: Iterable[str] | str, start_date: date | datetime | str, end_date: date | datetime | str
     ) -> pl.DataFrame:
@@ -136,7 +144,18 @@ class UnifiedDataFetcher:
             return sorted(self.settings.symbols)
         if self._universe is not None:
             return self._universe.members(start, end)
-        return self._source.members(start, end)
+        found = self._source.members(start, end)
+        bounded = start is not None or end is not None
+        if found and bounded and self.settings.is_production and not self.info.point_in_time:
+            _log.warning(
+                "The %d symbols are those that the source %r has, which need not be all of %s to %s: it may hold today's"
+                " survivors only. Set HISTORICAL_ETL_UNIVERSE or HISTORICAL_ETL_SYMBOLS",
+                len(found),
+                self.info.name,
+                start or "its beginning",
+                end or "its end",
+            )
+        return found
 
     def member_since(self, symbols: Iterable[str]) -> dict[str, date]:
         """Since when symbols are in the configured membership table: bars are expected from then on.
@@ -152,17 +171,19 @@ class UnifiedDataFetcher:
         """The symbols of the universe on a day, sorted; without a day, every symbol it ever had.
 
         Raises:
-            ProviderNotSupportedError: in production, if the source is not point-in-time and no membership table
-                is configured: its answer would hold today's survivors only.
+            ProviderNotSupportedError: no membership table is configured, and the source has no universe; or, in
+                production, one that is not point-in-time: its answer would hold today's survivors only.
         """
         as_of = None if as_of_date is None else as_date(as_of_date, "as_of_date")
         from_source = self._universe is None and not self.settings.symbols
-        if as_of is not None and from_source and self.settings.is_production and not self.info.point_in_time:
-            raise ProviderNotSupportedError(
-                f"The source {self.info.name!r} does not know which symbols existed on {as_of}",
-                where=self.info.name,
-                todo="set HISTORICAL_ETL_UNIVERSE to a table of membership intervals, or HISTORICAL_ETL_SYMBOLS",
-            )
+        if as_of is not None and from_source and not self.info.point_in_time:
+            capabilities = self.info.capabilities
+            if self.settings.is_production or (capabilities is not None and not capabilities.universe):
+                raise ProviderNotSupportedError(
+                    f"The source {self.info.name!r} does not know which symbols existed on {as_of}",
+                    where=self.info.name,
+                    todo="set HISTORICAL_ETL_UNIVERSE to a table of membership intervals, or HISTORICAL_ETL_SYMBOLS",
+                )
         return self.members(as_of, as_of)
 
 

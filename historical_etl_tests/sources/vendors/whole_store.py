@@ -1,0 +1,96 @@
+"""A store filled from a vendor's real client over loopback, while a share of the requests fails.
+
+    python -m historical_etl_tests.sources.vendors.whole_store
+
+runs every vendor with 30 symbols and ten years, then five daily increments, and prints what was asked.
+"""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from historical_etl_tests.scenario import KEYS, sessions, store, stored
+from historical_etl_tests.simulation import BAR_COLUMNS, SimListing, SimMarket, with_returns
+from historical_etl_tests.sources.vendors.loopback import VENDORS, Faults, Loopback, Truth
+
+__all__ = ["Counts", "filled", "market_of", "truth_of"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a vendor was asked: `units` is what the backfill needs at least, one for each symbol and kind of data."""
+
+    units: int
+    backfill_asked: int
+    backfill_served: int
+    increments_asked: int
+    repeated: dict[str, int]
+
+
+def market_of(symbols: int, first: date, last: date) -> SimMarket:
+    """Listings with a split in the middle, one inside the last days, and dividends; without faults of their own."""
+    days = sessions(first, last)
+    middle, late = days[len(days) // 2], days[-4]
+    listings = tuple(
+        SimListing(
+            f"SYM{number:02d}",
+            first=days[30] if number % 7 == 3 else None,
+            splits=((late, 2.0),) if number == 1 else ((middle, 2.0),) if number % 5 == 2 else (),
+            dividends=((days[-3], 0.01),) if number == 0 else ((days[90], 0.02),) if number % 3 == 0 else (),
+        )
+        for number in range(symbols)
+    )
+    return SimMarket(seed=3, symbols=listings, first=first, last=last)  # pyright: ignore[reportArgumentType]
+
+
+def truth_of(market: SimMarket) -> Truth:
+    """All that happens in a market, as the server's truth."""
+    bars = market.bars(market.names, market.first, market.last, as_of=market.last)
+    bars = bars.select(BAR_COLUMNS).with_columns(pl.lit(None, pl.Float64).alias("adj_close"))
+    return Truth(bars, market.actions(market.names, market.first, market.last))
+
+
+def filled(
+    market: SimMarket, vendor: str, root: Path, state: Path, *, backfilled: date, share: float
+) -> Counts:
+    """Backfill up to a day and update on each one after it; fails unless the store ends as the truth."""
+    whole = truth_of(market)
+    with Loopback(whole.until(backfilled), faults=Faults(share)) as server:
+        source = server.source(vendor, state_folder=state, attempts=6, retry_after="0")
+        etl = store(root, source, backfilled)
+        names = server.truth.symbols
+        result = etl.run_full_etl(names, market.first, backfilled)
+        assert result.complete, result.details
+        asked, served, repeated = server.asked.total(), len(server.served), server.repeated()
+        for day in [day for day in market.sessions if day > backfilled]:
+            server.truth = whole.until(day)
+            result = store(root, source, day).run_incremental_etl()
+            assert not result.held, result.held
+        expected = server.truth.expected(vendor).drop("ret")
+        assert_frame_equal(stored(etl), with_returns(expected).sort(KEYS), check_exact=False, rel_tol=1e-12)
+        kinds = {"eodhd": 3, "yfinance": 3, "massive": 3, "alpaca": 1}.get(vendor, 1)
+        return Counts(kinds * len(names) + 2, asked, served, server.asked.total() - asked, repeated)
+
+
+def main() -> None:
+    """Every vendor at full size."""
+    market = market_of(30, date(2016, 1, 4), date(2025, 12, 31))
+    backfilled = market.sessions[-6]
+    print("vendor     backfill: asked, units served, repeated   five increments: asked   seconds")
+    for vendor in VENDORS:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            counts = filled(market, vendor, Path(folder) / "data", Path(folder), backfilled=backfilled, share=0.2)
+            spent = time.perf_counter() - began
+            facts = f"{counts.backfill_asked:5d} {counts.backfill_served:5d} {len(counts.repeated):3d}"
+            print(f"{vendor:10s} {facts} {counts.increments_asked:24d} {spent:20.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
