@@ -140,7 +140,8 @@ class AlpacaSettings(VendorSettings):
 class MassiveSettings(VendorSettings):
     """Massive (was Polygon): `HISTORICAL_ETL_MASSIVE_…` and `MASSIVE_API_KEY`. The defaults are the free plan's.
 
-    `actions` asks for splits and dividends too: two more requests for every 100 symbols.
+    `actions` asks for splits and dividends too: two more requests for every 100 symbols. `universe` are types of
+    tickers, as in `CS,ADRC`: where no symbols are named, all of these are meant that traded at the time.
     """
 
     model_config = _config("massive")
@@ -149,6 +150,7 @@ class MassiveSettings(VendorSettings):
     api_key: SecretStr | None = _key("MASSIVE_API_KEY")
     rate: str = Field(default="5/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
     actions: bool = True
+    universe: str = Field(default="", pattern=r"^([A-Z]+(,[A-Z]+)*)?$")
 
 
 #: The groups by the name of their field in `Settings`, which is the name of the source too.

@@ -148,8 +148,8 @@ class UnifiedDataFetcher:
         bounded = start is not None or end is not None
         if found and bounded and self.settings.is_production and not self.info.point_in_time:
             _log.warning(
-                "The %d symbols are those that the source %r has, which need not be all of %s to %s: it may hold today's"
-                " survivors only. Set HISTORICAL_ETL_UNIVERSE or HISTORICAL_ETL_SYMBOLS",
+                "The %d symbols are those that the source %r has, which need not be all of %s to %s: it may hold"
+                " today's survivors only. Set HISTORICAL_ETL_UNIVERSE or HISTORICAL_ETL_SYMBOLS",
                 len(found),
                 self.info.name,
                 start or "its beginning",

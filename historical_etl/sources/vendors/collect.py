@@ -113,7 +113,7 @@ class VendorSource(ABC):
         return FetchResult(_joined(part.frame for part in parts), outcomes, details, self._actions(parts))
 
     def members(self, start: date | None, end: date | None) -> list[str]:
-        """None: a vendor is not asked which symbols there are, since it would name today's survivors."""
+        """None, but where a vendor knows what traded at the time: others would name today's survivors."""
         del start, end
         return []
 

@@ -5,6 +5,7 @@ list of JSON that is cut off, which would look as if there were no data. And the
 exceptions do not tell, is read where urllib3 asks whether to try again.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -21,6 +22,7 @@ from historical_etl.sources.vendors.extras import client_version, key_from, requ
 from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, local_days, rows_of
 from historical_etl.sources.vendors.politeness import Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.symbols import SYMBOL_PATTERN
 from historical_etl.vendor_settings import MassiveSettings
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c"
 _DAY_NAMES: Final = {"symbol": "T", **_NAMES}
 _BARS_LIMIT: Final = 50_000
 _ACTIONS_LIMIT: Final = 5_000
+_TICKERS_LIMIT: Final = 1_000
 _CHUNK: Final = 100
+#: For the message of an error that concerns no symbol.
+_NO_REQUEST: Final = FetchRequest(("ANY",), date.min, date.min)
 _OK: Final = 200
 _days = local_days("America/New_York")
 
@@ -64,6 +69,7 @@ class MassiveSource(VendorSource):
         super().__init__(settings, Reader("massive", settings.variables, (key,)), pace, state_folder)
         self._exchange = exchange
         self._with_actions = settings.actions
+        self._types = tuple(settings.universe.split(",")) if settings.universe else ()
         self._client: Any = require("massive", "massive").RESTClient(
             api_key=key,
             base=settings.base_url or _BASE_URL,
@@ -78,10 +84,12 @@ class MassiveSource(VendorSource):
             version=client_version("massive"),
             adjustment="raw open, high, low, close and volume; no adj_close",
             coverage=Coverage(date(2003, 9, 10)),
+            point_in_time=bool(self._types),
             capabilities=Capabilities(
                 units=(Unit.SYMBOL, Unit.DAY),
                 adj_close=False,
                 actions=settings.actions,
+                universe=bool(self._types),
                 limit=settings.rate,
                 variables=settings.variables,
             ),
@@ -109,6 +117,48 @@ class MassiveSource(VendorSource):
         came = tuple(symbol for symbol in symbols if symbol not in refusals)
         actions = self._actions_of(",".join(came), came, start, end) if came else None
         return Part(pl.concat(frames) if frames else empty_frame(), actions, refusals)
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """Tickers of the configured types that traded on any day from `start` to `end`, delisted ones included.
+
+        Those that trade at the end, and those delisted by then that still traded at the start: both as the vendor lists
+        them for that day. None without the setting `universe`, since it is the whole market.
+
+        Raises:
+            ProviderError: the list cannot be had.
+        """
+        found: set[str] = set()
+        try:
+            for kind in self._types:
+                found |= {ticker for ticker, _ in self._tickers(kind, end, active=True)}
+                gone = self._tickers(kind, end, active=False)
+                found |= {ticker for ticker, last in gone if start is None or last is None or last >= start}
+        except FormError as error:
+            raise self._error(self._reader.drifted(str(error)), _NO_REQUEST) from None
+        except Refusal as refusal:
+            raise self._error(refusal, _NO_REQUEST) from None
+        return sorted(found)
+
+    def _tickers(self, kind: str, day: date | None, *, active: bool) -> Iterator[tuple[str, date | None]]:
+        """Tickers as of a day, each with the last day that it traded, where it no longer does."""
+
+        def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del place
+            if params is not None:
+                return self._client.list_tickers(params=dict(params), raw=True)
+            # The current list is the one without a day; a day to come has none.
+            when = day.isoformat() if day and day < self._gate.pace.clock().date() else None
+            return self._client.list_tickers(
+                type=kind, market="stocks", date=when, active=active, limit=_TICKERS_LIMIT, sort="ticker", raw=True
+            )
+
+        for row in self._pages(page):
+            ticker, gone = row.get("ticker"), row.get("delisted_utc")
+            if not isinstance(ticker, str) or not isinstance(gone, str | None):
+                raise FormError(f"a ticker is {ticker!r}, delisted {gone!r}")
+            # What symbols cannot be, such as the preferred shares that a small letter marks, cannot be asked for.
+            if re.fullmatch(SYMBOL_PATTERN, ticker):
+                yield ticker, _day_of(gone) if gone else None
 
     def _by_day(self, symbols: Sequence[str], start: date, end: date) -> bool:
         return len(self._sessions(start, end)) < len(symbols)
@@ -199,6 +249,13 @@ class MassiveSource(VendorSource):
         if content.get("status") not in ("OK", "DELAYED"):
             raise self._reader.broken(f"answered with status {content.get('status')!r}", str(content.get("error", "")))
         return content
+
+
+def _day_of(moment: str) -> date:
+    try:
+        return date.fromisoformat(moment[:10])
+    except ValueError:
+        raise FormError(f"a ticker was delisted on {moment!r}") from None
 
 
 def _known(row: Row, known: set[str]) -> str | None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,10 @@ from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, KEY, SECR
 FINE, FAILED = 0, 1
 LAST = date(2013, 2, 5)
 KEYED = ("tiingo", "eodhd", "alpaca", "massive")
-NAMES = ["settings", "source", "keys", "vendor", "limits", "clock", "time zone", "disk"]
-NAMES += ["file system", "locks", "hard links", "versions", "written by", "store"]
+NAMES = (
+    *("settings", "source", "keys", "vendor", "limits", "clock", "time zone", "disk"),
+    *("file system", "locks", "hard links", "versions", "written by", "store"),
+)
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def verdicts(document) -> dict[str, str]:
     return {check["check"]: check["verdict"] for check in document["checks"]}
 
 
-def told(document, name: str) -> dict:
+def told(document, name: str) -> Any:
     return next(check for check in document["checks"] if check["check"] == name)
 
 
@@ -59,7 +62,7 @@ def test_a_vendor_that_is_fine_is_asked_once_and_its_keys_are_nowhere(facing, na
     cli, server = facing(name)
     answer = cli("doctor", "--json")
     assert answer.code == FINE
-    assert list(verdicts(answer.document)) == NAMES
+    assert tuple(verdicts(answer.document)) == NAMES
     assert set(verdicts(answer.document).values()) <= {"ok", "warning"}
     assert told(answer.document, "vendor")["verdict"] == told(answer.document, "keys")["verdict"] == "ok"
     assert server.asked.total() == 1
@@ -162,7 +165,7 @@ def test_a_clock_that_is_off_is_told_by_the_vendors(cli, minutes, verdict):
             self.end_headers()
             self.wfile.write(b"[]")
 
-        def log_message(self, *_):
+        def log_message(self, format, *args):  # noqa: A002 - as it is called
             pass
 
     with HTTPServer(("127.0.0.1", 0), Late) as http:

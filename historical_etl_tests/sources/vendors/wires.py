@@ -344,6 +344,28 @@ def massive_actions(server: Loopback, request: Request) -> Any:
     return massive_page(server, request, found, request.path)
 
 
+def massive_tickers(server: Loopback, request: Request) -> Any:
+    if denied := massive_denied(request):
+        return denied
+    args = request.args
+    assert args["market"] == "stocks"
+    day = day_of(args["date"]) if "date" in args else date.max
+    lives = server.truth.bars.group_by("symbol").agg(first=pl.col("date").min(), last=pl.col("date").max())
+    ends = max(lives["last"].to_list())
+    listed = lives.filter(pl.col("first") <= day).sort("symbol").to_dicts()
+    # A symbol whose bars end before the others' is delisted.
+    gone = {row["symbol"] for row in listed if row["last"] < min(day, ends)}
+    active = args["active"] == "true"
+    found = [
+        {"ticker": row["symbol"], "type": args["type"], "market": "stocks", "locale": "us", "active": active}
+        | ({} if active else {"delisted_utc": f"{row['last']}T00:00:00Z"})
+        for row in listed
+        if (row["symbol"] not in gone) is active
+    ]
+    odd = [{"ticker": "ABRpD", "type": args["type"], "market": "stocks", "locale": "us", "active": True}]
+    return massive_page(server, request, found + odd if active else found, request.path)
+
+
 WIRES: dict[str, Wire] = {
     r"^/tiingo/daily/[^/]+/prices$": tiingo,
     r"^/api/(eod|div|splits|eod-bulk-last-day)/[^/]+$": eodhd,
@@ -354,4 +376,5 @@ WIRES: dict[str, Wire] = {
     r"^/v2/aggs/ticker/[^/]+/range/1/day/[^/]+/[^/]+$": massive_bars,
     r"^/v2/aggs/grouped/locale/us/market/stocks/[^/]+$": massive_day,
     r"^/stocks/v1/(splits|dividends)$": massive_actions,
+    r"^/v3/reference/tickers$": massive_tickers,
 }
