@@ -17,7 +17,7 @@ from urllib.parse import quote
 from pydantic import SecretStr, ValidationError
 
 from historical_etl.clock import Clock, system_clock
-from historical_etl.errors import HistoricalETLError, RateLimitedError
+from historical_etl.errors import HistoricalETLError, ProviderError, RateLimitedError
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
 from historical_etl.models import ETLProgressManifest, Outcome
@@ -40,6 +40,7 @@ REQUEST_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0
 #: Where nothing says which symbol to ask for.
 _ANY_SYMBOL: Final = "AAPL"
+_LOOK: Final = "look at the network, the proxy and the vendor's own status page, then run it again"
 _NEARLY_USED: Final = 0.9
 _DAY_SECONDS: Final = 86400
 _PERIODS: Final = {1: "second", 60: "minute", 3600: "hour", _DAY_SECONDS: "day"}
@@ -229,12 +230,13 @@ class _Doctor:
         except RateLimitedError as error:
             yield Check("vendor", Verdict.WARNING, error.what, error.todo)
             return
+        except ProviderError as error:
+            yield Check("vendor", Verdict.PROBLEM, error.what, _LOOK if error.retryable else error.todo or _LOOK)
+            return
         if answer is None:
             self._hangs = True
             what = f"{fetcher.info.name} has not answered within {ANSWER_SECONDS:g} s"
-            yield Check(
-                "vendor", Verdict.PROBLEM, what, "look at the network and the proxy, and at the vendor's own page"
-            )
+            yield Check("vendor", Verdict.PROBLEM, what, _LOOK)
             return
         yield _answered(fetcher.info.name, answer, day, time.monotonic() - began)
 
