@@ -6,6 +6,7 @@ the store. What a `kill -9` leaves unreported is found by `report_unseen_years`.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import dagster as dg
 from dagster import PartitionsDefinition
@@ -77,6 +78,10 @@ def build_daily_prices(
     return daily_prices
 
 
+class _YearsFailedError(Exception):
+    """Leaves the block of what was prefetched, so that it stays staged for the next run of the same years."""
+
+
 class _Years:
     """The years of one run: those committed, each with its report, and those that failed."""
 
@@ -89,21 +94,36 @@ class _Years:
         self._untried: list[str] = []
 
     def fill(self, symbols: list[str] | None) -> None:
-        """Commit one year after the other; a bad one does not stop the others."""
+        """Fetch the years at once where that saves requests, and commit one after the other.
+
+        A bad year does not stop the others. What was fetched stays staged until all are committed.
+        """
         try:
-            for position, key in enumerate(self._keys, start=1):
-                before = self._stored(key)
-                try:
-                    self._fill_year(key, symbols)
-                except HistoricalETLError as error:
-                    self._note(key, error, before)
-                    if isinstance(error, _ENDS_THE_RUN):
-                        self._untried = self._keys[position:]
-                        break
+            with (
+                suppress(_YearsFailedError),
+                self._etl.prefetched([int(key) for key in self._keys], symbols) as self._etl,
+            ):
+                self._fill_years(symbols)
+        except HistoricalETLError as error:  # from the fetch: no year was tried
+            self._failed[self._keys[0]] = error
+            self._untried = self._keys[1:]
         except BaseException:
             # SIGTERM comes as one that is no Exception.
             self._report_committed()
             raise
+
+    def _fill_years(self, symbols: list[str] | None) -> None:
+        for position, key in enumerate(self._keys, start=1):
+            before = self._stored(key)
+            try:
+                self._fill_year(key, symbols)
+            except HistoricalETLError as error:
+                self._note(key, error, before)
+                if isinstance(error, _ENDS_THE_RUN):
+                    self._untried = self._keys[position:]
+                    break
+        if self._failed:
+            raise _YearsFailedError
 
     def finish(self) -> Materialized:
         """Report everything; Dagster then writes one event for each year of the run.

@@ -109,8 +109,9 @@ class Ended:
             stands = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
             size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
             span = f"{manifest.start_date} to {manifest.end_date}"
+            asked = f", {result.requests:,} request(s)" if result.requests else ""
             terminal.out.print(
-                Text(f"{stands}, {span}, {size}; took {duration(result.duration_seconds)}"), soft_wrap=True
+                Text(f"{stands}, {span}, {size}; took {duration(result.duration_seconds)}{asked}"), soft_wrap=True
             )
         self._tell_changes(terminal)
         self._tell_refused(terminal)

@@ -148,12 +148,14 @@ def _year_by_year(terminal: Terminal, heard: list[YearEvent]) -> Generator[Calla
 
         def hear(event: YearEvent) -> None:
             heard.append(event)
-            doing = f"{event.year}" if event.step == "started" else "Finishing"
+            doing = {"fetching": "Fetching", "started": f"{event.year}"}.get(event.step, "Finishing")
             bar.update(task, description=doing, completed=event.done, total=event.total, rows=event.rows)
             if event.error is not None:
                 terminal.warn(f"{event.year} was not committed: {event.error.what}")
             elif event.step == "resumed":
                 terminal.say(f"{event.year}: committed before the interruption")
+            elif event.step == "fetching" and bar.disable and event.done in {event.total, event.total // 2}:
+                terminal.say(f"fetched {event.done:,} of {event.total:,} symbols")
             elif event.step == "committed" and bar.disable:
                 terminal.say(f"{event.year}: committed ({event.done} of {event.total})")
 

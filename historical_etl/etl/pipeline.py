@@ -164,7 +164,12 @@ class HistoricalETL(StoredPrices):
         run = self._run("rebuild" if rebuild else "backfill", Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
         with _noting(run):
             try:
-                with staged(self, self.source, request.symbols, windows, name) as run.source:
+                first = windows[0].year
+
+                def fetching(done: int, total: int) -> None:
+                    (progress or _unheard)(YearEvent(first, "fetching", done, total))
+
+                with staged(self, self.source, request.symbols, windows, name, fetching) as run.source:
                     return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
             except RateLimitedError:
                 save_progress(self.layout, self._progress.of_years(name, windows, done, "paused"))

@@ -160,7 +160,12 @@ class StagedSource:
 
 @contextmanager
 def staged(
-    store: StoredPrices, source: PriceSource, symbols: Sequence[str], windows: Sequence[Window], name: str
+    store: StoredPrices,
+    source: PriceSource,
+    symbols: Sequence[str],
+    windows: Sequence[Window],
+    name: str,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Generator[PriceSource]:
     """The source, with the bars of several windows fetched into staging; itself where that saves no request.
 
@@ -173,6 +178,7 @@ def staged(
         symbols: of the request.
         windows: its years.
         name: the hash that names it.
+        progress: told how many of how many symbols are fetched.
 
     Raises: as `StagedSource.stage`.
     """
@@ -181,7 +187,7 @@ def staged(
         return
     staging = Staging(store.layout, name)
     planned = StagedSource(source, staging, tuple(sorted(symbols)), windows[0].lead_in, windows[-1].end)
-    planned.stage(store.settings.fetch_workers)
+    planned.stage(store.settings.fetch_workers, progress)
     yield planned
     if planned.complete:
         staging.clear()

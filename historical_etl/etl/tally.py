@@ -19,10 +19,11 @@ class YearEvent:
     """A step of a run that goes year by year, told while it goes on.
 
     `done` of `total` years are behind it, one way or the other; `rows` are stored so far; `error` is why a year failed.
+    While the bars of all years are fetched at once the step is `fetching`, and symbols are counted.
     """
 
     year: int
-    step: Literal["started", "committed", "failed", "resumed"]
+    step: Literal["fetching", "started", "committed", "failed", "resumed"]
     done: int
     total: int
     rows: int = 0
