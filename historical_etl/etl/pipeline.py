@@ -255,7 +255,7 @@ class HistoricalETL(StoredPrices):
             by: who decided.
 
         Returns:
-            How many sessions were open gaps and are waived now.
+            How many sessions were missing and are waived now.
 
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
@@ -271,7 +271,7 @@ class HistoricalETL(StoredPrices):
             waive_gaps(transaction, account, after, name, reason)
             save_progress(self.layout, self._progress.after(self.manifest(), after))
         self._publish_quietly(Tally(first, last))
-        return account.missing() - after.missing()
+        return after.waived() - account.waived()
 
     def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
         gate = self.validator.gate

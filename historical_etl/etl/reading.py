@@ -43,7 +43,7 @@ class StoredPrices:
         self.catalog = Catalog(layout)
 
     def query_sql(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> pl.DataFrame:
-        """Run one reading SQL statement over the views `daily_prices` and `partitions` of the current version.
+        """Run one reading SQL statement over the views of the current version: prices, partitions and ledgers.
 
         Args:
             sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.

@@ -38,7 +38,7 @@ _BREAK: Final = 1.5
 _SEAM: Final = 1.2
 _NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
 _MOST_SHARES: Final = 50
-#: Two histories are of one security if this share of their daily returns agree, up to rounding.
+#: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
 Code = Literal[
@@ -351,5 +351,5 @@ def _is_same_security(shared: pl.DataFrame) -> bool:
     new, old = level / level.shift(1), level_0 / level_0.shift(1)
     rounding = _ROUNDING / pl.min_horizontal(level, level_0)
     agree = ((new / old - 1).abs() <= pl.max_horizontal(_SAME_RETURN, rounding)).drop_nulls()
-    share = shared.select(agree.mean()).item()
-    return share is None or share >= _AGREEING
+    told, agreeing = shared.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
+    return told - agreeing <= max(1, (1 - _AGREEING) * told)
