@@ -283,8 +283,9 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
         met = stored.join(came, on=keys, how="semi").select(*keys, pl.lit(value=True).alias("met"))
         shared = met.get_column("symbol").unique()
         line = line.join(met, on=keys, how="left").with_columns(pl.col("met").is_null().alias("is_new")).drop("met")
-        alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
-        line = pl.concat([line, alone]).sort(keys)
+        if met.height < stored.height:
+            alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
+            line = pl.concat([line, alone]).sort(keys)
     known = pl.col("symbol").is_in(stored.get_column("symbol").unique().implode())
     before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "is_new")]
     return (
