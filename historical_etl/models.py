@@ -249,7 +249,7 @@ class ETLResult(BaseModel):
 
     @property
     def changed(self) -> bool:
-        """True if the run made a new version."""
+        """True if the run changed the bars of a year. What only the ledgers record makes a version, too."""
         return self.partitions_written > 0
 
     @property

@@ -13,6 +13,7 @@ import polars as pl
 from historical_etl.assets.reporting import CATALOG_KEY
 from historical_etl.assets.tables import frame_table
 from historical_etl.errors import ChecksumMismatchError
+from historical_etl.etl.decisions import NOT_FOR_PEOPLE
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
@@ -23,8 +24,6 @@ __all__ = ["CHECKS", "evaluate", "evaluations"]
 _SHOWS: Final = "shows_the_committed_version"
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 _GAP: Final = ("symbol", "first_session", "last_session", "sessions", "why", "attempts", "due")
-#: What no person can accept, because nothing right came: the source must deliver something else.
-_NOT_ACCEPTABLE: Final = "refused"
 
 CHECKS: Final = (
     dg.AssetCheckSpec(
@@ -169,7 +168,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
     holds = etl.holds().sort("session", "symbol")
     metadata: dict[str, dg.MetadataValue] = {"holds": dg.MetadataValue.int(holds.height)}
     if holds.height:
-        way_out = pl.when(pl.col("code") == _NOT_ACCEPTABLE).then(
+        way_out = pl.when(pl.col("code").is_in(NOT_FOR_PEOPLE)).then(
             pl.lit("nothing right came; waits for the source to deliver something else")
         )
         accept = pl.format("if it is right: historical-etl holds accept {} --reason …", "symbol")

@@ -15,7 +15,6 @@ from historical_etl.symbols import normalize_symbols
 __all__ = ["happens_next", "show", "waive"]
 
 _MOST = 50
-#: Attempts after which the planner does not ask for a confirmed gap any more.
 
 
 def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:

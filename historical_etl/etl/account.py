@@ -104,6 +104,10 @@ class Account:
         """The number of sessions in open gaps."""
         return int(self.gaps.filter(pl.col("status") == OPEN).get_column("sessions").sum())
 
+    def waived(self) -> int:
+        """The number of sessions in waived gaps."""
+        return int(self.gaps.filter(pl.col("status") == WAIVED).get_column("sessions").sum())
+
     def remembering(self, gaps: pl.DataFrame, symbols: pl.DataFrame, calendar: SessionCalendar) -> "Account":
         """This account, with what an older one knew of the sessions that are still missing, and of the symbols."""
         now = exploded(self.gaps, calendar).select("symbol", "position", "date")

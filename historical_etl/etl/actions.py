@@ -12,7 +12,7 @@ import polars as pl
 
 from historical_etl.schema import ORDER
 
-__all__ = ["Adjust", "adjusted", "inferred", "merged_actions"]
+__all__ = ["Adjust", "adjusted", "inferred", "with_implied", "with_named"]
 
 Adjust = Literal["none", "splits", "total"]
 #: From here on a simple ratio is a split; a special dividend of a fifth of the price is rare.
@@ -93,36 +93,39 @@ def _split(move: pl.Expr) -> pl.Expr:
     return pl.when(simple & (move > 1)).then(ratio).when(simple).then(1 / ratio).otherwise(1.0)
 
 
-def merged_actions(
-    stored: pl.DataFrame,
-    given: pl.DataFrame | None,
-    asked: pl.DataFrame,
-    implied: Sequence[tuple[pl.DataFrame, pl.DataFrame]],
-) -> pl.DataFrame:
-    """The ledger `actions` after a commit.
+def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """The ledger `actions` with what the source names, in place of all that was known of the ranges it answers for.
 
     Args:
         stored: the ledger as it was.
-        given: what the source names, with `in_close`; None if it names none, so that events are inferred.
-        asked: (symbol, low, high) of the ranges that `given` answers for.
+        named: symbol, date, split, dividend and `in_close`.
+        asked: (symbol, low, high) of the ranges that were asked for.
+    """
+    events = named.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(inferred=pl.lit(value=False))
+    return _together(_outside(stored, asked), events)
+
+
+def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
+    """The ledger `actions` with what prices imply, in place of what they implied before; named events stay.
+
+    Args:
+        stored: the ledger as it was.
         implied: events and spans from `inferred`, of all months that the commit visited.
     """
-    if given is not None:
-        known = _outside(stored, asked)
-        new = given.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(
-            inferred=pl.lit(value=False)
-        )
-    else:
-        told = stored.filter(~pl.col("inferred"))
-        guesses = stored.filter("inferred")
+    named, guessed = stored.filter(~pl.col("inferred")), stored.filter("inferred")
+    if guessed.height:
         for _, spans in implied:
-            guesses = _outside(guesses, spans)
-        known = pl.concat([told, guesses])
-        events = [found for found, _ in implied if found.height]
-        new = pl.concat(events) if events else stored.clear().select(*ORDER, "split", "dividend")
-        new = new.filter(~pl.col("symbol").is_in(told.get_column("symbol").unique().implode()))
-        new = new.with_columns(in_close=pl.lit(value=True), inferred=pl.lit(value=True))
-    return pl.concat([known, new.select(stored.columns)]).unique(list(ORDER), keep="last").sort(ORDER)
+            guessed = _outside(guessed, spans)
+    found = [events for events, _ in implied if events.height]
+    if not found:
+        return _together(named, guessed)
+    events = pl.concat(found).filter(~pl.col("symbol").is_in(named.get_column("symbol").unique().implode()))
+    new = events.with_columns(in_close=pl.lit(value=True), inferred=pl.lit(value=True))
+    return _together(pl.concat([named, guessed]), new)
+
+
+def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([known, new.select(known.columns)]).unique(list(ORDER), keep="last").sort(ORDER)
 
 
 def _outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:

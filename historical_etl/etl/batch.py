@@ -178,6 +178,7 @@ class Judge:
         outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
         tally.rows_fetched += main.height
         tally.add_verdict(verdict)
+        requested = _asked(requests, start, end)
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
         return Batch(
             source=self.source.info.name,
@@ -186,8 +187,8 @@ class Judge:
             anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
             details={**answer.details, **verdict.refused},
-            asked=_asked(requests, first, last),
-            requested=_asked(requests, start, end),
+            asked=_asked(requests, first, last) if (first, last) != (start, end) else requested,
+            requested=requested,
             refused=verdict.refused,
             rejected=verdict.rejected,
             actions=answer.actions,

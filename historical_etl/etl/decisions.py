@@ -47,10 +47,10 @@ def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol
     """Commit an account in which gaps of a symbol are waived.
 
     Raises:
-        ConfigurationError: nothing changed, or the reason is blank.
+        ConfigurationError: none of the sessions is a gap that can be waived, or the reason is blank.
     """
     _require_reason(reason)
-    if before.missing() == after.missing():
+    if before.gaps.equals(after.gaps):
         raise ConfigurationError(
             f"None of these sessions is an open gap of {symbol}", where="gaps", todo="see `historical-etl gaps`"
         )

@@ -113,8 +113,12 @@ class _Story:
     def holds(self) -> Iterator[_Event]:
         """When the symbol was held, from the day on that this bar concerns."""
         mine = pl.col("symbol") == self._symbol
-        concerns = pl.col("session").is_null() | (pl.col("session") <= self._day)
-        for hold in self._rows("holds", mine & concerns):
+        # A bar that was stored before or after a jump was held has nothing to do with it.
+        stored = self._first_stored()["version"] or None
+        closed = pl.col("closed_version")
+        meanwhile = pl.lit(value=stored is None) | (closed.is_null() | (closed >= stored))
+        jump = (pl.col("session") <= self._day) & (pl.lit(value=stored is None) | (pl.col("version") <= stored))
+        for hold in self._rows("holds", mine & meanwhile & (pl.col("session").is_null() | jump)):
             yield self._event(hold, "held", f"{hold['code']}: {hold['evidence']}")
             if hold["reason"] is not None:
                 yield self._event(_deciding(hold), "accepted", f"by {hold['by']}: {hold['reason']}")

@@ -31,7 +31,6 @@ from historical_etl.etl.planning import Window, increment_requests, request_hash
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
-from historical_etl.etl.standing import load_account
 from historical_etl.etl.tally import Tally, YearEvent
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
@@ -291,7 +290,7 @@ class HistoricalETL(StoredPrices):
             by: who decided.
 
         Returns:
-            How many sessions were open gaps and are waived now.
+            How many sessions were missing and are waived now.
 
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
@@ -302,12 +301,12 @@ class HistoricalETL(StoredPrices):
         sessions = self.calendar.between(first, last)
         with self.lock() as token:
             transaction = Transaction(self.manifests, token, self.retention)
-            account = load_account(self.layout, transaction.base, self.calendar)
+            account = self.account_of(transaction.base)
             after = account.waive(name, sessions, decision(transaction, reason, by), self.calendar)
             waive_gaps(transaction, account, after, name, reason)
             save_progress(self.layout, self._progress.after(self.manifest(), after))
         self._publish_quietly(Tally(first, last))
-        return account.missing() - after.missing()
+        return after.waived() - account.waived()
 
     def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
         tally.requests = -requests_of(self.source)
@@ -369,7 +368,7 @@ class HistoricalETL(StoredPrices):
         if years is not None and self.manifest() is not None:
             with self.lock():
                 manifest = self.manifest()
-                account = load_account(self.layout, manifest, self.calendar)
+                account = self.account_of(manifest)
                 save_progress(self.layout, self._progress.after(manifest, account, years))
         if publish:
             self._publish_quietly(tally)

@@ -110,11 +110,12 @@ def increment_requests(
         ).iter_rows()
     }
     groups: dict[date, list[str]] = {}
+    back = {day: calendar.back(day, overlap_sessions - 1) for day in {last for last, _ in known.values()}}
     for symbol in symbols:
         last, asked = known.get(symbol, (None, True))
         if not asked and symbol not in earliest_gap:
             continue
-        start = first if last is None else calendar.back(last, overlap_sessions - 1)
+        start = first if last is None else back[last]
         if symbol in earliest_gap:
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
         groups.setdefault(min(max(start, first), end), []).append(symbol)

@@ -41,9 +41,10 @@ class StoredPrices:
         self.clock = clock
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
+        self._account: tuple[SyncManifest | None, Account] | None = None
 
     def query_sql(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> pl.DataFrame:
-        """Run one reading SQL statement over the views `daily_prices` and `partitions` of the current version.
+        """Run one reading SQL statement over the views of the current version: prices, partitions and ledgers.
 
         Args:
             sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.
@@ -181,7 +182,13 @@ class StoredPrices:
 
     def account(self) -> Account:
         """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
-        return load_account(self.layout, self.manifest(), self.calendar)
+        return self.account_of(self.manifest())
+
+    def account_of(self, manifest: SyncManifest | None) -> Account:
+        """The account of a version; that of the last one asked for is remembered."""
+        if self._account is None or self._account[0] != manifest:
+            self._account = manifest, load_account(self.layout, manifest, self.calendar)
+        return self._account[1]
 
     @property
     def retention(self) -> Retention:

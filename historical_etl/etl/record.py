@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from historical_etl.etl.account import Visit
-from historical_etl.etl.actions import merged_actions
+from historical_etl.etl.actions import with_implied, with_named
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
@@ -119,15 +119,15 @@ def actions(
 ) -> pl.DataFrame:
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
     given = came.batch.actions
-    if given is not None:
-        stored_symbols = symbols_in(came.batch.rows)
-        given = given.filter(pl.col("symbol").is_in(stored_symbols.implode())).with_columns(
-            pl.lit(not split_adjusted).alias("in_close")
-        )
-    asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols_in(came.batch.rows).sort()]
+    if given is None:
+        return with_implied(stored, [found for year in years for found in year.differences.implied])
+    symbols = symbols_in(came.batch.rows)
+    asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols.sort()]
     schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
-    implied = [found for year in years for found in year.differences.implied]
-    return merged_actions(stored, given, pl.DataFrame(asked, schema=schema, orient="row"), implied)
+    named = given.filter(pl.col("symbol").is_in(symbols.implode())).with_columns(
+        pl.lit(not split_adjusted).alias("in_close")
+    )
+    return with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
 
 
 def runs(records: Sequence[RunRecord]) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """One run: fetch → judge → reconcile → commit, for as many windows as it has, and a record of how it ended."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -19,7 +20,7 @@ from historical_etl.etl.planning import request_hash
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.reconcile import Reconciler
 from historical_etl.etl.reconciled import Base, Reconciled
-from historical_etl.etl.standing import ASKED, load_account
+from historical_etl.etl.standing import ASKED
 from historical_etl.etl.tally import Tally
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.schema import symbols_in
@@ -108,7 +109,7 @@ class Run:
         """Reconcile with the version that stands and commit; False if another version stood when the lock came."""
         store = self.store
         manifest = store.manifest()
-        account = load_account(store.layout, manifest, store.calendar)
+        account = store.account_of(manifest)
         require_rows(batch, name, account.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
@@ -170,20 +171,19 @@ class Run:
         latest = max(filter(None, (newest, self.store.calendar.back(today, 1))))
         since = self._member_since(came.batch.outcomes)
         info = self.source.info
-        asked = [
-            (
-                symbol,
-                start,
-                min(end, latest),
-                came.batch.outcomes[symbol].value,
-                info.adjustment,
-                info.name,
-                since.get(symbol),
-            )
-            for symbol, (start, end) in sorted(came.batch.asked.items())
-        ]
+        spans = came.batch.asked
+        asked = pl.DataFrame(
+            {
+                "symbol": list(spans),
+                "start": [start for start, _ in spans.values()],
+                "end": [min(end, latest) for _, end in spans.values()],
+                "outcome": [came.batch.outcomes[symbol].value for symbol in spans],
+                "expected_from": [since.get(symbol) for symbol in spans] if since else [None] * len(spans),
+            },
+            schema_overrides=ASKED,
+        ).with_columns(pl.lit(info.adjustment).alias("adjustment"), pl.lit(info.name).alias("provider"))
         return Visit(
-            asked=pl.DataFrame(asked, schema=ASKED, orient="row"),
+            asked=asked.select(list(ASKED)).sort("symbol"),
             stored=rows.select("symbol", "date"),
             dropped=came.dropped,
             refused=came.batch.rejected.select("symbol", "date").drop_nulls(),
@@ -207,7 +207,8 @@ class Run:
 
     def _record(self, status: str, version: int, message: str = "") -> RunRecord:
         tally = self.tally
-        counts = {o.value: sum(came is o for came in tally.outcomes.values()) for o in Outcome}
+        came = Counter(tally.outcomes.values())
+        counts = {outcome.value: came[outcome] for outcome in Outcome}
         return RunRecord(
             run_id=self.run_id,
             command=self.command,

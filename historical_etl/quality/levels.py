@@ -38,7 +38,7 @@ _BREAK: Final = 1.5
 _SEAM: Final = 1.2
 _NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
 _MOST_SHARES: Final = 50
-#: Two histories are of one security if this share of their daily returns agree, up to rounding.
+#: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
 Code = Literal[
@@ -283,8 +283,9 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
         met = stored.join(came, on=keys, how="semi").select(*keys, pl.lit(value=True).alias("met"))
         shared = met.get_column("symbol").unique()
         line = line.join(met, on=keys, how="left").with_columns(pl.col("met").is_null().alias("is_new")).drop("met")
-        alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
-        line = pl.concat([line, alone]).sort(keys)
+        if met.height < stored.height:
+            alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
+            line = pl.concat([line, alone]).sort(keys)
     known = pl.col("symbol").is_in(stored.get_column("symbol").unique().implode())
     before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "is_new")]
     return (
@@ -351,5 +352,5 @@ def _is_same_security(shared: pl.DataFrame) -> bool:
     new, old = level / level.shift(1), level_0 / level_0.shift(1)
     rounding = _ROUNDING / pl.min_horizontal(level, level_0)
     agree = ((new / old - 1).abs() <= pl.max_horizontal(_SAME_RETURN, rounding)).drop_nulls()
-    share = shared.select(agree.mean()).item()
-    return share is None or share >= _AGREEING
+    told, agreeing = shared.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
+    return told - agreeing <= max(1, (1 - _AGREEING) * told)

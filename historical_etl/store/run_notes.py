@@ -1,6 +1,6 @@
-"""Notes of runs that committed nothing: kept beside the data until the next commit takes them into its ledger `runs`.
+"""Notes of runs that failed: kept beside the data until the next commit takes them into its ledger `runs`.
 
-A run that fails or changes nothing makes no version, so it cannot be in one. Each note is a file of its own: runs
+A run that fails makes no version, so it cannot be in one. Each note is a file of its own: runs
 may end at the same time, and not all of them hold the lock.
 """
 

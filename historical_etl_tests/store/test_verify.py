@@ -428,16 +428,16 @@ def test_a_writer_at_work_is_not_blamed(store: Store):
 
     def write() -> None:
         etl = HistoricalETL.open(store.layout.root)
-        years = iter(range(2006, 2012))
-        while not stop.is_set() and (year := next(years, None)):
-            etl.run_year(year, ["AAPL"])
-            etl.run_year(year)
+        for year in range(2000, 2013):
+            for symbols in (["AAPL"], ["IBM"], None):
+                if not stop.is_set():
+                    etl.run_year(year, symbols)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
         looks = 0
-        while writer.is_alive() and looks < 40:
+        while writer.is_alive() and looks < 10:
             looks += 1
             errors = [finding for finding in store.found(quick=looks % 2 == 0) if finding.severity == "error"]
             assert errors == []
