@@ -11,7 +11,7 @@ from rich.text import Text
 from historical_etl.cli.ended import Ended
 from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl import pipeline
+from historical_etl.etl import steps
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult, Partition, SyncManifest
@@ -94,7 +94,7 @@ def tell_update(
 def opened(terminal: Terminal, command: str) -> HistoricalETL:
     """The store and its configured source, for a run."""
     # Its failures come as events, and as the error raised: logged, they would be said twice.
-    terminal.shown_elsewhere.add(pipeline.__name__)
+    terminal.shown_elsewhere.add(steps.__name__)
     settings = terminal.settings
     return HistoricalETL.open(settings.data_dir, settings=settings, writer_id=f"{PROGRAM} {command}")
 

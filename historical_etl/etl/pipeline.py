@@ -6,10 +6,9 @@ progress (`commit`).
 """
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Self
@@ -18,21 +17,15 @@ from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import (
     ConfigurationError,
     CoverageError,
-    DataQualityError,
-    HistoricalETLError,
-    ProviderError,
     RateLimitedError,
 )
-from historical_etl.etl.account import Account
 from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
-from historical_etl.etl.fetching import Fetcher, as_source, in_batches
-from historical_etl.etl.plan import requests_of, staged
-from historical_etl.etl.planning import Window, increment_requests, request_hash, year_windows
-from historical_etl.etl.reading import StoredPrices
-from historical_etl.etl.resume import RunProgress
-from historical_etl.etl.run import Run
+from historical_etl.etl.fetching import Fetcher, as_source
+from historical_etl.etl.plan import staged
+from historical_etl.etl.planning import Window, increment_requests, request_hash
+from historical_etl.etl.steps import PriceRuns, noting, unheard
 from historical_etl.etl.tally import Tally, YearEvent
-from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
+from historical_etl.models import ETLResult
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest
@@ -49,7 +42,7 @@ __all__ = ["HistoricalETL", "stored_through"]
 _log = logging.getLogger(__name__)
 
 
-class HistoricalETL(StoredPrices):
+class HistoricalETL(PriceRuns):
     """A store of daily bars, and the runs that fill it.
 
     Args:
@@ -85,10 +78,9 @@ class HistoricalETL(StoredPrices):
         layout = Layout.of_storage(storage_path, catalog_path)
         manifests = manifest_manager or ManifestManager(layout, clock=clock)
         changes = overrides | ({"exchange": exchange} if exchange else {})
-        super().__init__(layout, manifests, (settings or load_settings()).changed(changes), clock, writer_id)
-        self.source = as_source(fetcher)
-        self._progress = RunProgress(self)
-        self.validator = validator or DataValidator(self.settings.exchange)
+        changed = (settings or load_settings()).changed(changes)
+        gate = validator or DataValidator(changed.exchange)
+        super().__init__(layout, manifests, changed, clock, writer_id, as_source(fetcher), gate)
 
     @classmethod
     def open(
@@ -161,12 +153,12 @@ class HistoricalETL(StoredPrices):
         name = request_hash(request.symbols, start, end, self.source.info)
         done = self._progress.years_done(name) if resume and not rebuild else set[int]()
         run = self._run("rebuild" if rebuild else "backfill", Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
-        with _noting(run):
+        with noting(run):
             try:
                 first = windows[0].year
 
                 def fetching(done: int, total: int) -> None:
-                    (progress or _unheard)(YearEvent(first, "fetching", done, total))
+                    (progress or unheard)(YearEvent(first, "fetching", done, total))
 
                 with staged(self, self.source, request.symbols, windows, name, fetching) as run.source:
                     return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
@@ -212,7 +204,7 @@ class HistoricalETL(StoredPrices):
         windows = self._windows(date(year, 1, 1), date(year, 12, 31))
         wanted = normalize_symbols(symbols) if symbols is not None else self._symbols_of(windows[0])
         run = self._run("year", Tally(windows[0].start, windows[-1].end))
-        with _noting(run):
+        with noting(run):
             return self._run_windows(run, tuple(wanted), windows, publish=publish)
 
     def run_incremental_etl(self, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
@@ -252,7 +244,7 @@ class HistoricalETL(StoredPrices):
         )
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
         run.tally.sessions_missing = account.missing()
-        with _noting(run):
+        with noting(run):
             if requests:  # else every symbol has ended, and none is due
                 run.take(requests, f"increment-{end}", self._progress.after)
             return self._close(run.tally, publish=publish)
@@ -308,136 +300,8 @@ class HistoricalETL(StoredPrices):
         self._publish_quietly(Tally(first, last))
         return after.waived() - account.waived()
 
-    def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
-        tally.requests = -requests_of(self.source)
-        gate = self.validator.gate
-        return Run(self, self.source, gate, command, tally, rebuild=rebuild, heed_events=heed_events)
-
-    def _run_windows(
-        self,
-        run: Run,
-        symbols: Sequence[str],
-        windows: Sequence[Window],
-        *,
-        publish: bool = True,
-        request: str = "",
-        done: Collection[int] = (),
-        progress: Callable[[YearEvent], None] | None = None,
-    ) -> ETLResult:
-        """Commit one window after the other; `request` names a run that can be resumed, `done` its years."""
-        tell, tally = progress or _unheard, run.tally
-        completed = set(done)
-        failures: dict[int, HistoricalETLError] = {}
-        for window in windows:
-            at = len([year for year in (*completed, *failures) if year <= window.year])
-            step = YearEvent(window.year, "started", at, len(windows), tally.rows)
-            if window.year in completed:
-                tell(replace(step, step="resumed"))
-                continue
-            tell(step)
-
-            def noted(manifest: SyncManifest | None, account: Account, year: int = window.year) -> ETLProgressManifest:
-                years = self._progress.of_years(request, windows, completed | {year}, "running")
-                return self._progress.after(manifest, account, years)
-
-            parts = in_batches(symbols, self.settings.batch_symbols)
-            requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
-            try:
-                run.take(requests, str(window.year), noted, (window.start, window.end))
-                completed.add(window.year)
-                tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
-            except HistoricalETLError as error:
-                _log.error("Year %d was not committed: %s", window.year, error)
-                failures[window.year] = error
-                tell(replace(step, step="failed", done=at + 1, error=error))
-                if not _is_of_its_year(error):
-                    break
-        if not failures:
-            return self._close(
-                tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
-            )
-        if tally.rows:
-            with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(
-                    tally, publish=publish, years=self._progress.of_years(request, windows, completed, "failed")
-                )
-        raise _first_of(failures, completed)
-
-    def _close(self, tally: Tally, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
-        """Save the last progress and publish; a catalog that cannot be published does not undo what is committed."""
-        if years is not None and self.manifest() is not None:
-            with self.lock():
-                manifest = self.manifest()
-                account = self.account_of(manifest)
-                save_progress(self.layout, self._progress.after(manifest, account, years))
-        if publish:
-            self._publish_quietly(tally)
-        tally.requests += requests_of(self.source)
-        return tally.result(self.manifest())
-
-    def _publish_quietly(self, tally: Tally) -> None:
-        manifest = self.manifest()
-        if manifest is None or self.catalog.shown_version() == manifest.version:
-            return
-        try:
-            with self.lock():  # whatever a crash left was put right by the commit
-                self.catalog.publish(self.manifest() or manifest)
-        except HistoricalETLError as error:
-            _log.error("The data is committed, the catalog is not up to date: %s", error)
-            tally.catalog_error = str(error)
-
-    def _windows(self, start: date, end: date) -> list[Window]:
-        coverage = self.source.info.coverage
-        closed = self.last_closed_session()
-        return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
-
-    def available_through(self) -> date:
-        """The last session that can be had: it has closed, had time to settle, and the source covers it."""
-        coverage, closed = self.source.info.coverage, self.last_closed_session()
-        return min(closed, coverage.last) if coverage and coverage.last else closed
-
-    def _symbols_of(self, window: Window) -> list[str]:
-        """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
-        symbols = self.source.members(window.start, window.end) or list(self.settings.symbols or self.cursors())
-        if not symbols:
-            raise ConfigurationError(
-                f"No symbols to fetch for {window.year}: there is no universe for it",
-                where="symbols",
-                todo="name symbols, or set HISTORICAL_ETL_SYMBOLS or HISTORICAL_ETL_UNIVERSE",
-            )
-        return symbols
-
 
 def stored_through(layout: Layout) -> date | None:
     """The last session that is stored; None if nothing is."""
     manifest = ManifestManager(layout).load_manifest()
     return manifest.end_date if manifest else None
-
-
-@contextmanager
-def _noting(run: Run) -> Generator[None]:
-    """Note a run that fails."""
-    try:
-        yield
-    except HistoricalETLError as error:
-        run.failed(error)
-        raise
-
-
-def _unheard(_: YearEvent) -> None:
-    """Where nobody asked to be told."""
-
-
-def _is_of_its_year(error: HistoricalETLError) -> bool:
-    """Whether a failure concerns one year only, so that the others are worth trying."""
-    return isinstance(error, DataQualityError | ProviderError) and not isinstance(error, RateLimitedError)
-
-
-def _first_of(failures: Mapping[int, HistoricalETLError], completed: Collection[int]) -> HistoricalETLError:
-    first = next(iter(failures.values()))
-    if len(failures) + len(completed) > 1:
-        first.add_note(
-            f"Years that failed: {', '.join(map(str, failures))}. Years committed: "
-            f"{', '.join(map(str, sorted(completed))) or 'none'}."
-        )
-    return first

@@ -83,7 +83,8 @@ from historical_etl.settings import Settings
 from historical_etl.sources.vendors.tiingo import TiingoSource
 from historical_etl.vendor_settings import TiingoSettings
 root, url, state, *symbols = sys.argv[1:]
-settings = TiingoSettings(api_key=os.environ["TIINGO_API_KEY"], base_url=url, rate="60/second", attempts=3, breaker_failures=1000)
+key = os.environ["TIINGO_API_KEY"]
+settings = TiingoSettings(api_key=key, base_url=url, rate="60/second", attempts=3, breaker_failures=1000)
 etl = store(Path(root), TiingoSource(settings, state_folder=Path(state)), date(2017, 12, 21))
 etl.run_full_etl(symbols, date(2016, 6, 1), date(2017, 12, 21))
 """
@@ -96,7 +97,7 @@ def test_killed_ten_times_it_asks_for_nothing_that_was_staged(root, tmp_path):
     with Loopback(truth) as server:
         command = [sys.executable, "-c", BACKFILL, str(root), server.url, str(tmp_path / "state"), *truth.symbols]
         layout = Layout(root)
-        kills = 0
+        kills, before = 0, dict[str, int]()
         while kills < 10:
             child = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.DEVNULL)
             goal = len(staged(layout)) + 3

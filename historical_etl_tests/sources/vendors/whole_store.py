@@ -56,9 +56,7 @@ def truth_of(market: SimMarket) -> Truth:
     return Truth(bars, market.actions(market.names, market.first, market.last))
 
 
-def filled(
-    market: SimMarket, vendor: str, root: Path, state: Path, *, backfilled: date, share: float
-) -> Counts:
+def filled(market: SimMarket, vendor: str, root: Path, state: Path, *, backfilled: date, share: float) -> Counts:
     """Backfill up to a day and update on each one after it; fails unless the store ends as the truth."""
     whole = truth_of(market)
     with Loopback(whole.until(backfilled), faults=Faults(share)) as server:

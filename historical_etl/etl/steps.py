@@ -1,0 +1,182 @@
+"""The steps that all runs share: one window after the other, the last progress, the catalog."""
+
+import logging
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import date
+
+from historical_etl.clock import Clock
+from historical_etl.errors import (
+    ConfigurationError,
+    DataQualityError,
+    HistoricalETLError,
+    ProviderError,
+    RateLimitedError,
+)
+from historical_etl.etl.account import Account
+from historical_etl.etl.fetching import in_batches
+from historical_etl.etl.plan import requests_of
+from historical_etl.etl.planning import Window, year_windows
+from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.resume import RunProgress
+from historical_etl.etl.run import Run
+from historical_etl.etl.tally import Tally, YearEvent
+from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
+from historical_etl.quality.validator import DataValidator
+from historical_etl.settings import Settings
+from historical_etl.sources.base import FetchRequest, PriceSource
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.progress import save_progress
+
+__all__ = ["PriceRuns", "noting", "unheard"]
+
+_log = logging.getLogger(__name__)
+
+
+class PriceRuns(StoredPrices):
+    """A store with the source that fills it, and the gate that its rows must pass."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        manifests: ManifestManager,
+        settings: Settings,
+        clock: Clock,
+        writer_id: str,
+        source: PriceSource,
+        validator: DataValidator,
+    ) -> None:
+        super().__init__(layout, manifests, settings, clock, writer_id)
+        self.source = source
+        self.validator = validator
+        self._progress = RunProgress(self)
+
+    def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
+        tally.requests = -requests_of(self.source)
+        gate = self.validator.gate
+        return Run(self, self.source, gate, command, tally, rebuild=rebuild, heed_events=heed_events)
+
+    def _run_windows(
+        self,
+        run: Run,
+        symbols: Sequence[str],
+        windows: Sequence[Window],
+        *,
+        publish: bool = True,
+        request: str = "",
+        done: Collection[int] = (),
+        progress: Callable[[YearEvent], None] | None = None,
+    ) -> ETLResult:
+        """Commit one window after the other; `request` names a run that can be resumed, `done` its years."""
+        tell, tally = progress or unheard, run.tally
+        completed = set(done)
+        failures: dict[int, HistoricalETLError] = {}
+        for window in windows:
+            at = len([year for year in (*completed, *failures) if year <= window.year])
+            step = YearEvent(window.year, "started", at, len(windows), tally.rows)
+            if window.year in completed:
+                tell(replace(step, step="resumed"))
+                continue
+            tell(step)
+
+            def noted(manifest: SyncManifest | None, account: Account, year: int = window.year) -> ETLProgressManifest:
+                years = self._progress.of_years(request, windows, completed | {year}, "running")
+                return self._progress.after(manifest, account, years)
+
+            parts = in_batches(symbols, self.settings.batch_symbols)
+            requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
+            try:
+                run.take(requests, str(window.year), noted, (window.start, window.end))
+                completed.add(window.year)
+                tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
+            except HistoricalETLError as error:
+                _log.error("Year %d was not committed: %s", window.year, error)
+                failures[window.year] = error
+                tell(replace(step, step="failed", done=at + 1, error=error))
+                if not _is_of_its_year(error):
+                    break
+        if not failures:
+            return self._close(
+                tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
+            )
+        if tally.rows:
+            with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
+                self._close(
+                    tally, publish=publish, years=self._progress.of_years(request, windows, completed, "failed")
+                )
+        raise _first_of(failures, completed)
+
+    def _close(self, tally: Tally, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
+        """Save the last progress and publish; a catalog that cannot be published does not undo what is committed."""
+        if years is not None and self.manifest() is not None:
+            with self.lock():
+                manifest = self.manifest()
+                account = self.account_of(manifest)
+                save_progress(self.layout, self._progress.after(manifest, account, years))
+        if publish:
+            self._publish_quietly(tally)
+        tally.requests += requests_of(self.source)
+        return tally.result(self.manifest())
+
+    def _publish_quietly(self, tally: Tally) -> None:
+        manifest = self.manifest()
+        if manifest is None or self.catalog.shown_version() == manifest.version:
+            return
+        try:
+            with self.lock():  # whatever a crash left was put right by the commit
+                self.catalog.publish(self.manifest() or manifest)
+        except HistoricalETLError as error:
+            _log.error("The data is committed, the catalog is not up to date: %s", error)
+            tally.catalog_error = str(error)
+
+    def _windows(self, start: date, end: date) -> list[Window]:
+        coverage = self.source.info.coverage
+        closed = self.last_closed_session()
+        return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
+
+    def available_through(self) -> date:
+        """The last session that can be had: it has closed, had time to settle, and the source covers it."""
+        coverage, closed = self.source.info.coverage, self.last_closed_session()
+        return min(closed, coverage.last) if coverage and coverage.last else closed
+
+    def _symbols_of(self, window: Window) -> list[str]:
+        """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
+        symbols = self.source.members(window.start, window.end) or list(self.settings.symbols or self.cursors())
+        if not symbols:
+            raise ConfigurationError(
+                f"No symbols to fetch for {window.year}: there is no universe for it",
+                where="symbols",
+                todo="name symbols, or set HISTORICAL_ETL_SYMBOLS or HISTORICAL_ETL_UNIVERSE",
+            )
+        return symbols
+
+
+@contextmanager
+def noting(run: Run) -> Generator[None]:
+    """Note a run that fails."""
+    try:
+        yield
+    except HistoricalETLError as error:
+        run.failed(error)
+        raise
+
+
+def unheard(_: YearEvent) -> None:
+    """Where nobody asked to be told."""
+
+
+def _is_of_its_year(error: HistoricalETLError) -> bool:
+    """Whether a failure concerns one year only, so that the others are worth trying."""
+    return isinstance(error, DataQualityError | ProviderError) and not isinstance(error, RateLimitedError)
+
+
+def _first_of(failures: Mapping[int, HistoricalETLError], completed: Collection[int]) -> HistoricalETLError:
+    first = next(iter(failures.values()))
+    if len(failures) + len(completed) > 1:
+        first.add_note(
+            f"Years that failed: {', '.join(map(str, failures))}. Years committed: "
+            f"{', '.join(map(str, sorted(completed))) or 'none'}."
+        )
+    return first
