@@ -51,7 +51,8 @@ class FilesSettings(BaseSettings):
 
     `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that
     are equal up to case, spaces and underscores need no mapping. `separator` is one character; a tab may be spelled
-    out as `tab` or `\t`. A blank `symbol` means it is not set.
+    out as `tab` or `\t`. A blank `symbol` means it is not set. `layout` names an export whose columns are known:
+    `stooq`, `sharadar`, `crsp`; `generic` goes by names.
     """
 
     model_config = SettingsConfigDict(
@@ -59,6 +60,7 @@ class FilesSettings(BaseSettings):
     )
 
     path: str = ""
+    layout: str = "generic"
     columns: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
     date_format: str = "%Y-%m-%d"
     decimal: str = Field(default=".", pattern=r"^[.,]$")

@@ -27,6 +27,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo
+from historical_etl.sources.files_layouts import laid_out, layout_of
 from historical_etl.sources.files_listing import check_settings, find_files, version_of
 from historical_etl.sources.files_plan import BROKEN, Plan, is_no_symbol, make_plan
 
@@ -51,7 +52,8 @@ class FilesSource:
 
     def __init__(self, settings: FilesSettings, *, exchange: str = "XNYS", scratch: Path | None = None) -> None:
         check_settings(settings)
-        self._settings = settings
+        self._settings = settings = laid_out(settings)
+        self._layout = layout_of(settings)
         self._exchange = exchange
         self._scratch = scratch
         self._paths = find_files(settings.path)
@@ -68,7 +70,13 @@ class FilesSource:
         """
         spans = self._load().spans.values()
         coverage = Coverage(min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
-        return SourceInfo("files", self._version, self._settings.adjustment, coverage)
+        return SourceInfo(
+            "files",
+            self._version,
+            self._settings.adjustment,
+            coverage,
+            split_adjusted=self._layout.split_adjusted,
+        )
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols whose first to last row meets `start` to `end`, both included, sorted; None means unbounded.
@@ -127,7 +135,7 @@ class FilesSource:
             for part in parts
         ]
         try:
-            frame = pl.concat(wanted).collect(engine="streaming")
+            frame = self._layout.bars(pl.concat(wanted)).collect(engine="streaming")
         except BROKEN as error:
             for number in numbers:
                 loaded.plans[number].check()

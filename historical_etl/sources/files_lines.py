@@ -25,7 +25,8 @@ def read_header(path: Path, separator: str) -> tuple[list[str], int]:
             raise refused_line(f"The header is not CSV: {error}", path, reader.line_num) from None
     if names is None:
         raise DataQualityError("The file is empty", where=f"{path}, line 1", todo="remove it, or export it again")
-    if names[0].lstrip().startswith("<"):
+    bracketed = all(name.strip().endswith(">") for name in names) and len(names) > 1  # Stooq's headers
+    if names[0].lstrip().startswith("<") and not bracketed:
         raise refused_line(
             "This is HTML or XML, not CSV", path, reader.line_num, "download it again: it may be a web page"
         )

@@ -16,6 +16,7 @@ from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDr
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files_columns import NUMBERS, match_columns
+from historical_etl.sources.files_layouts import layout_of
 from historical_etl.sources.files_lines import check_lines, check_quotes, line_of, read_header, refused_line
 from historical_etl.sources.files_listing import SUFFIXES
 from historical_etl.symbols import SYMBOL_PATTERN, normalize_symbols
@@ -231,7 +232,7 @@ def _csv_plan(path: Path, settings: FilesSettings, exchange: str) -> Plan:
 
 def _symbol_of(raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path) -> pl.Expr:
     if "symbol" in raw:
-        return raw["symbol"].cast(pl.String).str.strip_chars().str.to_uppercase()
+        return layout_of(settings).symbol(raw["symbol"].cast(pl.String).str.strip_chars().str.to_uppercase())
     if settings.symbol is not None:
         return pl.lit(normalize_symbols([settings.symbol])[0])
     suffix = next(suffix for suffix in SUFFIXES[::-1] if path.name.lower().endswith(suffix))
