@@ -37,6 +37,10 @@ _LARGE: Final = 1.9
 _BREAK: Final = 1.5
 _SEAM: Final = 1.2
 _NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
+#: A jump is suspicious only where it stands out from the symbol's own moves: from a few by so many times their median,
+#: from many by so many times the tenth that is largest, as logarithms.
+_TIMES_MEDIAN, _A_FEW = 5.0, 3
+_TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 _MOST_SHARES: Final = 50
 #: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
@@ -291,9 +295,10 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
     return (
         line.lazy()
         .with_columns(before)
-        .filter(pl.col("symbol") == pl.col("symbol_0"), pl.col("is_new") | pl.col("is_new_0"))
+        .filter(pl.col("symbol") == pl.col("symbol_0"))
         .with_columns(
             _ratio().alias("ratio"),
+            (pl.col("is_new") | pl.col("is_new_0")).alias("judged"),
             pl.col("adj_close").is_not_null().alias("adjusted"),
             known.alias("known"),
             (known & ~pl.col("symbol").is_in(shared.implode()) & (pl.col("is_new") != pl.col("is_new_0"))).alias(
@@ -307,18 +312,37 @@ def _large_moves(
     pairs: pl.LazyFrame, calendar: SessionCalendar, long_gap: int, named: Sequence[tuple[str, date]]
 ) -> list[_Pair]:
     size, apart = pl.col("size"), pl.col("apart")
-    moved = pairs.with_columns(pl.max_horizontal("ratio", 1 / pl.col("ratio")).alias("size")).filter(size > _SEAM)
+    sized = pairs.with_columns(pl.max_horizontal("ratio", 1 / pl.col("ratio")).alias("size"))
+    moved = sized.filter("judged", size > _SEAM).collect()
+    if moved.is_empty():
+        return []
     keys = pl.DataFrame(named, schema={"symbol": pl.String, "date": pl.Date}, orient="row")
     between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
     odd = (size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet") | pl.col("named").is_not_null()
     large = (
-        moved.collect()
-        .with_columns(between)
+        moved.with_columns(between)
         .join(keys.with_columns(named=pl.lit(value=True)), on=["symbol", "date"], how="left")
         .filter(odd)
+        .join(_usual_moves(sized, moved), on="symbol", how="left")
+        .filter(pl.col("usual").is_null() | (size.log() > pl.col("usual")))
         .select("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "apart")
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
+
+
+def _usual_moves(sized: pl.LazyFrame, moved: pl.DataFrame) -> pl.DataFrame:
+    """The largest move that is not exceptional for a symbol, as a logarithm; for symbols of which a few are in view."""
+    mine = pl.col("symbol").is_in(moved.get_column("symbol").unique().implode())
+    move, seen = pl.col("size").log(), pl.len()
+    of_many = pl.when(seen >= _MANY).then(_TIMES_LARGEST_TENTH * move.quantile(0.9)).otherwise(0.0)
+    return (
+        sized.filter(mine)
+        .group_by("symbol")
+        .agg(pl.max_horizontal(_TIMES_MEDIAN * move.median(), of_many).alias("usual"), seen.alias("seen"))
+        .filter(pl.col("seen") >= _A_FEW)
+        .select("symbol", "usual")
+        .collect()
+    )
 
 
 def _factor(ratio: float) -> Literal["split", "100", ""]:
