@@ -114,11 +114,12 @@ class _Story:
         """When the symbol was held, from the day on that this bar concerns."""
         mine = pl.col("symbol") == self._symbol
         # A bar that was stored before or after a jump was held has nothing to do with it.
-        stored = self._first_stored()["version"] or None
-        closed = pl.col("closed_version")
-        meanwhile = pl.lit(value=stored is None) | (closed.is_null() | (closed >= stored))
-        jump = (pl.col("session") <= self._day) & (pl.lit(value=stored is None) | (pl.col("version") <= stored))
-        for hold in self._rows("holds", mine & meanwhile & (pl.col("session").is_null() | jump)):
+        stored: int = self._first_stored()["version"]
+        closed, jump = pl.col("closed_version"), pl.col("session") <= self._day
+        if stored:
+            mine &= closed.is_null() | (closed >= stored)
+            jump &= pl.col("version") <= stored
+        for hold in self._rows("holds", mine & (pl.col("session").is_null() | jump)):
             yield self._event(hold, "held", f"{hold['code']}: {hold['evidence']}")
             if hold["reason"] is not None:
                 yield self._event(_deciding(hold), "accepted", f"by {hold['by']}: {hold['reason']}")

@@ -163,7 +163,8 @@ class HistoricalETL(PriceRuns):
                 with staged(self, self.source, request.symbols, windows, name, fetching) as run.source:
                     return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
             except RateLimitedError:
-                save_progress(self.layout, self._progress.of_years(name, windows, done, "paused"))
+                committed = done | self._progress.years_done(name)
+                save_progress(self.layout, self._progress.of_years(name, windows, committed, "paused"))
                 raise
 
     @contextmanager
