@@ -8,19 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from historical_etl import ProviderError
 from historical_etl.etl.planning import request_hash
 from historical_etl.store.layout import Layout
 from historical_etl.store.staging import Staging
 from historical_etl_tests.scenario import KEYS, daily_bytes, sessions, store, stored, tree
 from historical_etl_tests.simulation import with_returns
-from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, VENDORS, Faults, Loopback, Truth
+from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, KEY, SECRET, VENDORS, Faults, Loopback, Truth
 from historical_etl_tests.sources.vendors.whole_store import filled, market_of, truth_of
 
 FIRST, BACKFILLED, LAST = date(2016, 6, 1), date(2017, 12, 21), date(2017, 12, 29)
@@ -32,6 +35,26 @@ def test_a_store_equals_what_the_server_holds(root, tmp_path, vendor):
     counts = filled(MARKET, vendor, root, tmp_path, backfilled=BACKFILLED, share=0.2)
     assert counts.repeated == {}, "no unit of the backfill is asked for again once it was served"
     assert counts.backfill_served <= counts.units, "one unit for each symbol, however many years"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_nothing_that_a_run_leaves_holds_a_key(root, tmp_path, vendor, caplog):
+    """Data, manifests, ledgers, staging, quarantine, catalog, notes of failures, the limiter's state, and the log."""
+    truth = truth_of(MARKET).until(BACKFILLED)
+    caplog.set_level("DEBUG")
+    with Loopback(truth, faults=Faults(0.5, streak=10_000), retry_after="0") as server:
+        etl = store(root, server.source(vendor, state_folder=tmp_path, attempts=1), BACKFILLED)
+        with suppress(ProviderError):
+            etl.run_full_etl(truth.symbols, FIRST, BACKFILLED)
+        server.faults = Faults()
+        store(root, server.source(vendor, state_folder=tmp_path), BACKFILLED).run_full_etl(
+            truth.symbols, FIRST, date(2017, 12, 20)
+        )
+    keys = [key.encode() for secret in (KEY, SECRET) for key in (secret, quote(secret, safe=""))]
+    left = [path for folder in (root, tmp_path) for path in folder.rglob("*") if path.is_file()]
+    assert len(left) > 10
+    assert [path.name for path in left for key in keys if key in path.read_bytes()] == []
+    assert not any(key.decode() in caplog.text for key in keys)
 
 
 def test_what_was_staged_is_cleared_once_it_is_committed(root, tmp_path):

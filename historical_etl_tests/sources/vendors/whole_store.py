@@ -59,8 +59,8 @@ def truth_of(market: SimMarket) -> Truth:
 def filled(market: SimMarket, vendor: str, root: Path, state: Path, *, backfilled: date, share: float) -> Counts:
     """Backfill up to a day and update on each one after it; fails unless the store ends as the truth."""
     whole = truth_of(market)
-    with Loopback(whole.until(backfilled), faults=Faults(share)) as server:
-        source = server.source(vendor, state_folder=state, attempts=6, retry_after="0")
+    with Loopback(whole.until(backfilled), faults=Faults(share), retry_after="0") as server:
+        source = server.source(vendor, state_folder=state, attempts=6)
         etl = store(root, source, backfilled)
         names = server.truth.symbols
         result = etl.run_full_etl(names, market.first, backfilled)
