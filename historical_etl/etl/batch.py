@@ -173,7 +173,9 @@ class Judge:
             sessions=sessions,
             max_rejected_share=self.max_rejected_share,
         )
-        outcomes = dict(answer.outcomes) | dict.fromkeys(verdict.refused, Outcome.REFUSED)
+        # A source may also spoil rows of symbols that nobody asked for: those are set aside, and that is all.
+        refused = {symbol: why for symbol, why in verdict.refused.items() if symbol in answer.outcomes}
+        outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
         rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
         outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
         tally.rows_fetched += main.height
@@ -186,10 +188,10 @@ class Judge:
             context=context.select(list(SCHEMA)),
             anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
-            details={**answer.details, **verdict.refused},
+            details={**answer.details, **refused},
             asked=_asked(requests, first, last) if (first, last) != (start, end) else requested,
             requested=requested,
-            refused=verdict.refused,
+            refused=refused,
             rejected=verdict.rejected,
             actions=answer.actions,
             kept_in=kept,

@@ -168,3 +168,18 @@ def test_prices_as_traded_from_a_source_that_adjusts_them(root):
     assert ((traded["close"] / raw["close"] - 1).abs() < 1e-12).all()
     stored = etl.scan("SPLT").collect().sort("date")
     assert etl.scan("SPLT", adjust="splits").collect()["close"].equals(stored["close"])
+
+
+def test_spoilt_rows_that_nobody_asked_for_hold_nobody(root, market):
+    """They are set aside; a symbol that is not in the store must not be held for ever."""
+
+    def with_stranger(bars: pl.DataFrame) -> pl.DataFrame:
+        strange = bars.head(4).with_columns(pl.lit("WHO").alias("symbol"), pl.lit(-1.0).alias("close"))
+        return pl.concat([bars, strange])
+
+    etl = store(root, ScriptedFetcher(market, alter=with_stranger), date(2012, 12, 31))
+    result = etl.run_full_etl(["SPLT", "BRK.B"], date(2012, 1, 1), date(2012, 12, 31))
+    assert set(result.outcomes) == {"SPLT", "BRK.B"}
+    assert result.rows_rejected == 4
+    assert etl.holds(all=True).is_empty()
+    assert etl.ledger("rejected_rows")["symbol"].unique().to_list() == ["WHO"]
