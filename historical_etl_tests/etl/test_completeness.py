@@ -174,7 +174,7 @@ def test_spoilt_rows_that_nobody_asked_for_hold_nobody(root, market):
     """They are set aside; a symbol that is not in the store must not be held for ever."""
 
     def with_stranger(bars: pl.DataFrame) -> pl.DataFrame:
-        strange = bars.head(4).with_columns(pl.lit("WHO").alias("symbol"), pl.lit(-1.0).alias("close"))
+        strange = bars.tail(4).with_columns(pl.lit("WHO").alias("symbol"), pl.lit(-1.0).alias("close"))
         return pl.concat([bars, strange])
 
     etl = store(root, ScriptedFetcher(market, alter=with_stranger), date(2012, 12, 31))
