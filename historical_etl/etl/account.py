@@ -222,9 +222,9 @@ def _missing(
             span(lives, pl.max_horizontal("start", "expected_from"), pl.col("first") - 1, "expected_from"),
         ]
     )
-    before = stored.with_columns(pl.col("position").shift(1).alias("before"))
-    same = pl.col("symbol") == pl.col("symbol").shift(1)
-    inner = before.filter(same & (pl.col("position") - pl.col("before") > 1))
+    follows = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("position") - pl.col("position").shift(1) > 1)
+    ends = stored.select(follows.fill_null(value=False)).to_series().arg_true()
+    inner = stored[ends].with_columns(stored.get_column("position").gather(ends - 1).alias("before"))
     inside = days_of(span(inner, pl.col("before") + 1, pl.col("position") - 1))
     if inside.height:
         # Between two rows that came there may be rows that are stored.

@@ -5,7 +5,7 @@ adjusted for is no jump, and a crash is one. Judged are ratios only, symbol by s
 session, and each session to the one before it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import log
@@ -37,6 +37,7 @@ _LARGE: Final = 1.9
 _BREAK: Final = 1.5
 _SEAM: Final = 1.2
 _NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
+_ROWS_AT_ONCE: Final = 200_000
 #: A jump is suspicious only where it stands out from the symbol's own moves: from a few by so many times their median,
 #: from many by so many times the tenth that is largest, as logarithms.
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
@@ -148,7 +149,8 @@ def jumps(
     moves: list[str] = []
     unpaired: dict[str, list[tuple[date, float]]] = {}
     named = {(symbol, day): split for (symbol, day), split in splits.items() if split > 0}
-    for pair in _large_moves(_pairs(came, stored), calendar, long_gap, list(named)):
+    parts = _by_symbols(came, stored)
+    for pair in (pair for part in parts for pair in _large_moves(_pairs(*part), calendar, long_gap, list(named))):
         split = named.get((pair.symbol, pair.day), 1.0)
         if pair.symbol in found or (split != 1 and not pair.adjusted and _is_by_split(pair, split)):
             continue
@@ -277,6 +279,21 @@ def _is_off(column: str) -> pl.Expr:
 
 def _is_large(column: str) -> pl.Expr:
     return (pl.max_horizontal(pl.col(column), 1 / pl.col(column)) > _LARGE).fill_null(value=False)
+
+
+def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The rows in parts of whole symbols: a year of thousands of symbols at once would take a lot of memory."""
+    symbol = came.get_column("symbol")
+    start = 0
+    while start < came.height:
+        end = min(start + _ROWS_AT_ONCE, came.height)
+        first, last = str(symbol[start]), str(symbol[end - 1])
+        if end < came.height:
+            end = int(symbol.search_sorted(last, side="right"))
+        part = came.slice(start, end - start)
+        inside = pl.col("symbol").is_between(pl.lit(first), pl.lit(last))
+        yield part, stored.filter(inside) if stored.height else stored
+        start = end
 
 
 def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
