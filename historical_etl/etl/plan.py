@@ -96,17 +96,21 @@ class StagedSource:
         capabilities = self.info.capabilities
         size = capabilities.symbols_per_request if capabilities else 1
         failures: list[HistoricalETLError] = []
+        stops: list[HistoricalETLError] = []
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fetch") as pool:
-            for symbols, future in _as_completed(pool, self._fetch, in_batches(missing, size), 2 * workers):
+            units = in_batches(missing, size)
+            for symbols, future in _as_completed(pool, self._fetch, units, 2 * workers, lambda: bool(stops)):
                 try:
                     self._keep(future.result())
-                except (RateLimitedError, ConfigurationError):
-                    raise
+                except (RateLimitedError, ConfigurationError) as error:
+                    stops.append(error)  # what is under way is staged, nothing more is asked for
                 except HistoricalETLError as error:
                     failures.append(error)
                     self._failed |= dict.fromkeys(symbols, (Outcome.ERROR, error.what))
                 if progress:
                     progress(len(self._units), len(self.symbols))
+        if stops:
+            raise stops[0]
         if failures and not self._units:
             raise failures[0]
 
@@ -203,12 +207,16 @@ def _as_completed(
     work: Callable[[tuple[str, ...]], FetchResult],
     units: Iterator[tuple[str, ...]],
     ahead: int,
+    stopped: Callable[[], bool],
 ) -> Iterator[tuple[tuple[str, ...], Future[FetchResult]]]:
-    """Units as they finish, with no more than `ahead` of them under way; those not begun are dropped at an error."""
+    """Units as they finish, with no more than `ahead` of them under way; once stopped, only those already begun."""
     pending: dict[Future[FetchResult], tuple[str, ...]] = {}
     try:
         while True:
-            pending |= {pool.submit(work, unit): unit for unit in islice(units, ahead - len(pending))}
+            if stopped():
+                pending = {future: unit for future, unit in pending.items() if not future.cancel()}
+            else:
+                pending |= {pool.submit(work, unit): unit for unit in islice(units, ahead - len(pending))}
             if not pending:
                 return
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
