@@ -56,8 +56,8 @@ def test_crsp_marks_midpoints_by_a_sign_and_missing_prices_by_zero(tmp_path):
 
 def test_what_the_settings_say_goes_before_the_layout(tmp_path):
     (tmp_path / "x.csv").write_text("TICKER;date;PRC;VOL;CFACPR\nAAPL;02.01.2013;549.03;1;28\n")
-    settings = FilesSettings(  # pyright: ignore[reportCallIssue]
-        _env_file=None,
+    settings = FilesSettings(
+        _env_file=None,  # pyright: ignore[reportCallIssue]
         path=str(tmp_path),
         layout="CRSP",
         separator=";",
