@@ -114,7 +114,7 @@ class Turnstile:
             if decision.retry_after_ms is None:
                 raise ConfigurationError(
                     f"One request of {self._vendor} counts as {weight}, more than {failing.limit} ever allows",
-                    where=f"HISTORICAL_ETL_{self._vendor.upper()}_RATE",
+                    where=f"{self._settings.model_config.get('env_prefix', '')}RATE",
                     todo="raise the rate or the daily budget",
                 )
             wait = decision.retry_after_ms / 1000
