@@ -9,17 +9,18 @@ Inside this module a session is its position in the calendar.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Final
 
 import polars as pl
 
 from historical_etl.etl.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, span
+from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import Outcome
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
-__all__ = ["CONFIRMED", "ENDED", "LIVE", "OPEN", "WAIVED", "Account", "Patience", "Traded", "Visit", "settle"]
+__all__ = ["CONFIRMED", "ENDED", "LIVE", "OPEN", "WAIVED", "Account", "Traded", "settle"]
 
 OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
 #: The source answered, so that what is missing was really asked for.
@@ -38,46 +39,6 @@ _NOT_ASKED: Final = "not asked for yet"
 
 #: Of some sessions, those on which any symbol has a bar.
 Traded = Callable[[pl.Series], pl.Series]
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to ask for what does not come.
-
-    Attributes:
-        confirm_runs: after so many sessions' runs without a bar a gap is confirmed, and a silent symbol has ended.
-            Until then every run asks; after that the pauses grow: 1, 2, 4, … sessions.
-        ended_after: with so many sessions missing at its end a symbol has ended.
-        max_pause: the longest pause between two attempts, in sessions.
-    """
-
-    confirm_runs: int = 3
-    ended_after: int = 10
-    max_pause: int = 20
-
-
-@dataclass(frozen=True)
-class Visit:
-    """What one commit asked for and stores.
-
-    Attributes:
-        asked: columns symbol, start, end (the first and last session asked for), outcome, adjustment, provider; and
-            expected_from, the first session on which the universe has the symbol, null where it does not say.
-        stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
-        dropped: (symbol, date) of stored rows that the commit removes.
-        refused: (symbol, date) of rows that came and broke a rule.
-        today: the last closed session: several visits on the same one count as one attempt.
-        version: of the commit.
-        at: the time of the commit.
-    """
-
-    asked: pl.DataFrame
-    stored: pl.DataFrame
-    dropped: pl.DataFrame
-    refused: pl.DataFrame
-    today: date
-    version: int
-    at: datetime
 
 
 @dataclass(frozen=True)

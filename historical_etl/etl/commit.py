@@ -8,17 +8,19 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl import record
-from historical_etl.etl.account import Account, Patience, Visit, settle
+from historical_etl.etl.account import Account, settle
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import Gate, MergedYear, StoredYears, merge_years
 from historical_etl.etl.reconciled import Reconciled
+from historical_etl.etl.standing import load_actions
 from historical_etl.etl.tally import Tally
+from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.schema import ORDER, ordered
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.disk import required_for_merge
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LedgerChanges, read_ledger
+from historical_etl.store.ledgers import LedgerChanges, read_sound
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.run_notes import RunRecord, drop_notes, read_notes
@@ -114,8 +116,8 @@ class Commit:
         self, came: Reconciled, years: Sequence[MergedYear], visit: Visit, after: Account, filled: pl.DataFrame
     ) -> LedgerChanges:
         layout, base = self.manifests.layout, self.transaction.base
-        holds = record.holds(read_ledger(layout, base, "open_holds"), came, visit)
-        known = read_ledger(layout, base, "rejected_rows") if came.batch.rejected.height else None
+        holds = record.holds(read_sound(layout, base, "open_holds"), came, visit)
+        known = read_sound(layout, base, "rejected_rows") if came.batch.rejected.height else None
         return {
             "corrections": record.corrections(years, came.restated, visit),
             "restatements": record.restatements(came, years, visit),
@@ -126,7 +128,7 @@ class Commit:
             "symbols": after.symbols,
             "open_gaps": after.gaps,
             "open_holds": holds.open,
-            "actions": record.actions(read_ledger(layout, base, "actions"), came, years, self.split_adjusted),
+            "actions": record.actions(load_actions(layout, base), came, years, split_adjusted=self.split_adjusted),
         }
 
     def _without_unchanged(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,6 @@ import polars as pl
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.account import Account
 from historical_etl.etl.record import ACCEPTED, OPEN
-from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
@@ -67,10 +66,7 @@ def _holds(transaction: Transaction) -> pl.DataFrame:
 
 
 def _commit(transaction: Transaction, changes: LedgerChanges) -> None:
-    base = transaction.base
-    assert isinstance(base, SyncManifest)  # noqa: S101 - a ledger that has something to decide belongs to a version
-    same = Provenance(base.provider, base.provider_version, base.adjustment, base.calendar, base.query_hash)
-    transaction.commit(same, changes)
+    transaction.commit(Provenance.of(transaction.base), changes)
 
 
 def _require_reason(reason: str) -> None:

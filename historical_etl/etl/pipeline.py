@@ -32,6 +32,7 @@ from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import read_sound
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Transaction
@@ -224,7 +225,8 @@ class HistoricalETL(PriceRuns):
             ProviderUnavailableError also if too many symbols came empty at once.
         """
         account, end = self.account(), self.available_through()
-        known = set(account.symbols.get_column("symbol")) | set(self.holds().get_column("symbol"))
+        held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
+        known = {*account.symbols.get_column("symbol"), *held.get_column("symbol")}
         wanted = normalize_symbols(symbols) if symbols is not None else sorted(known)
         if not wanted:
             raise ConfigurationError(

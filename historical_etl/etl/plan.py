@@ -186,7 +186,7 @@ def staged(
 
     Raises: as `StagedSource.stage`.
     """
-    if source.info.capabilities is None or len(windows) < 2:  # noqa: PLR2004 - one year is one request anyway
+    if source.info.capabilities is None or len(windows) == 1:
         yield source
         return
     staging = Staging(store.layout, name)

@@ -2,14 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-from historical_etl.etl.account import Visit
 from historical_etl.etl.actions import with_implied, with_named
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
+from historical_etl.etl.visit import Visit
 from historical_etl.quality.levels import Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
@@ -115,7 +116,8 @@ def actions(
     stored: pl.DataFrame,
     came: Reconciled,
     years: Sequence[MergedYear],
-    split_adjusted: bool,  # noqa: FBT001 - a fact of the source
+    *,
+    split_adjusted: bool,
 ) -> pl.DataFrame:
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
     given = came.batch.actions
@@ -170,9 +172,9 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
     return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
 
 
-def suspicion_of(hold: dict[str, object]) -> Suspicion:
-    """The suspicion that a row of the ledger `holds` records."""
-    return Suspicion(hold["code"], str(hold["evidence"]), hold["ratio"], hold["session"])  # pyright: ignore[reportArgumentType] - typed by the ledger's schema
+def suspicion_of(hold: dict[str, Any]) -> Suspicion:
+    """The suspicion that a row of the ledger `holds` records; its schema types the row."""
+    return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"])
 
 
 def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, object]:

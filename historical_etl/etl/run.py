@@ -11,7 +11,7 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
 from historical_etl.etl import record
-from historical_etl.etl.account import Account, Patience, Visit
+from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch, Judge, require_rows
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.merge import Gate
@@ -20,12 +20,13 @@ from historical_etl.etl.planning import request_hash
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.reconcile import Reconciler
 from historical_etl.etl.reconciled import Base, Reconciled
-from historical_etl.etl.standing import ASKED
+from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
+from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.schema import symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
-from historical_etl.store.ledgers import read_ledger
+from historical_etl.store.ledgers import read_sound
 from historical_etl.store.run_notes import RunRecord, note_run
 from historical_etl.store.transaction import Provenance, Transaction
 
@@ -158,10 +159,10 @@ class Run:
         layout = self.store.layout
         held: dict[str, list[record.Suspicion]] = {}
         accepted: dict[str, list[record.Suspicion]] = {}
-        for hold in read_ledger(layout, manifest, "open_holds").iter_rows(named=True):
+        for hold in read_sound(layout, manifest, "open_holds").iter_rows(named=True):
             kind = accepted if hold["status"] == record.ACCEPTED else held
             kind.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
-        return Base(manifest, account, held, accepted, read_ledger(layout, manifest, "actions"))
+        return Base(manifest, account, held, accepted, load_actions(layout, manifest))
 
     def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
         today = self.store.last_closed_session()

@@ -1,4 +1,4 @@
-"""Where a store stands: the account of sessions of a version, from its ledgers, or from the data where they lack."""
+"""Where a store stands: its account of sessions and its corporate actions, from the ledgers or anew from the data."""
 
 import logging
 from datetime import UTC, date, datetime
@@ -7,14 +7,17 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.account import Account, Patience, Visit, settle
+from historical_etl.etl.account import Account, settle
+from historical_etl.etl.actions import inferred, with_implied
+from historical_etl.etl.returns import PRICES, last_rows
+from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import empty_ledger, read_ledger
 
-__all__ = ["ASKED", "load_account", "rebuild_account"]
+__all__ = ["ASKED", "load_account", "load_actions", "rebuild_account"]
 
 _log = logging.getLogger(__name__)
 #: Columns of `Visit.asked`.
@@ -67,6 +70,21 @@ def rebuild_account(layout: Layout, manifest: SyncManifest, calendar: SessionCal
     except ChecksumMismatchError:
         known, symbols = empty_ledger("open_gaps"), empty_ledger("symbols")
     return account.remembering(known, symbols, calendar)
+
+
+def load_actions(layout: Layout, manifest: SyncManifest | None) -> pl.DataFrame:
+    """The ledger `actions` of a version; if it is damaged, what the prices imply: what a source had named is lost."""
+    try:
+        return read_ledger(layout, manifest, "actions")
+    except ChecksumMismatchError as damage:
+        _log.warning("%s Splits and dividends are inferred anew from all prices", damage)
+    events: list[tuple[pl.DataFrame, pl.DataFrame]] = []
+    lasts = pl.DataFrame(schema={name: SCHEMA[name] for name in PRICES})
+    for partition in manifest.partitions if manifest else ():
+        rows = pl.scan_parquet(layout.resolve(partition.path), glob=False).select(PRICES).collect().sort(ORDER)
+        events.append(inferred(rows, lasts))
+        lasts = pl.concat([lasts, last_rows(rows)]).unique("symbol", keep="last", maintain_order=True)
+    return with_implied(empty_ledger("actions"), events)
 
 
 def _stored_as_asked(rows: pl.DataFrame, manifest: SyncManifest) -> pl.DataFrame:

@@ -30,6 +30,7 @@ __all__ = [
     "empty_ledger",
     "read_ledger",
     "read_named_ledger",
+    "read_sound",
     "write_ledgers",
 ]
 
@@ -184,6 +185,17 @@ def read_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.
     if not files:
         return empty_ledger(name)
     return pl.concat([_read(layout, name, file) for file in files])
+
+
+def read_sound(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
+    """The rows of a ledger that can still be read, for a run that must go on; what cannot is warned of."""
+    parts = [empty_ledger(name)]
+    for file in manifest.ledgers.get(name, ()) if manifest else ():
+        try:
+            parts.append(_read(layout, name, file))
+        except ChecksumMismatchError as damage:
+            _log.warning("%s The run goes on without what was in it", damage)
+    return pl.concat(parts)
 
 
 def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:

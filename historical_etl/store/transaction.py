@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 
@@ -58,6 +59,14 @@ class Provenance:
     adjustment: str = ""
     calendar: str = ""
     query_hash: str = ""
+
+    @classmethod
+    def of(cls, manifest: SyncManifest | None) -> Self:
+        """That of a version, for a commit that brings no rows."""
+        if manifest is None:
+            return cls()
+        m = manifest
+        return cls(m.provider, m.provider_version, m.adjustment, m.calendar, m.query_hash)
 
 
 class Transaction:

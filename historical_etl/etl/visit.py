@@ -1,0 +1,48 @@
+"""A visit: what one commit asked for and stores, and how long to go on asking for what did not come."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import polars as pl
+
+__all__ = ["Patience", "Visit"]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to ask for what does not come.
+
+    Attributes:
+        confirm_runs: after so many sessions' runs without a bar a gap is confirmed, and a silent symbol has ended.
+            Until then every run asks; after that the pauses grow: 1, 2, 4, … sessions.
+        ended_after: with so many sessions missing at its end a symbol has ended.
+        max_pause: the longest pause between two attempts, in sessions.
+    """
+
+    confirm_runs: int = 3
+    ended_after: int = 10
+    max_pause: int = 20
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one commit asked for and stores.
+
+    Attributes:
+        asked: columns symbol, start, end (the first and last session asked for), outcome, adjustment, provider; and
+            expected_from, the first session on which the universe has the symbol, null where it does not say.
+        stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
+        dropped: (symbol, date) of stored rows that the commit removes.
+        refused: (symbol, date) of rows that came and broke a rule.
+        today: the last closed session: several visits on the same one count as one attempt.
+        version: of the commit.
+        at: the time of the commit.
+    """
+
+    asked: pl.DataFrame
+    stored: pl.DataFrame
+    dropped: pl.DataFrame
+    refused: pl.DataFrame
+    today: date
+    version: int
+    at: datetime

@@ -1,0 +1,69 @@
+"""A damaged ledger: prices go on, what can be told anew is, and the rest is said to be lost."""
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from historical_etl import ChecksumMismatchError, HistoricalETL
+from historical_etl.store.ledgers import LOGS, STATES
+from historical_etl_tests.scenario import (
+    FIRST,
+    LAST,
+    ScriptedFetcher,
+    changing,
+    is_row,
+    losing,
+    standing,
+    store,
+    stored,
+)
+
+#: A correction, a refused row and a hold, so that these ledgers have something in them.
+DAY = date(2013, 2, 14)
+#: Of which nothing happens here.
+EMPTY = {"closed_holds", "closed_gaps", "restatements", "replaced_rows"}
+PRICES = ("open", "high", "low", "close", "adj_close")
+
+
+@pytest.fixture
+def etl(root, market) -> HistoricalETL:
+    fetcher = ScriptedFetcher(market, alter=losing("HALT", date(2013, 2, 6)))
+    store(root, fetcher, date(2013, 2, 13)).run_full_etl(market.symbols, FIRST, date(2013, 2, 13))
+    in_pence = [pl.when(is_row("SPLT", DAY)).then(pl.col(name) * 100).otherwise(name).alias(name) for name in PRICES]
+    corrected = changing("BRK.B", date(2013, 2, 12), volume=1.0)
+    refused = changing("RAWP", DAY, close=-1.0)
+    lost = losing("HALT", date(2013, 2, 6))
+    fetcher.alter = lambda bars: lost(refused(corrected(bars.with_columns(in_pence))))
+    etl = store(root, fetcher, DAY)
+    etl.run_incremental_etl()
+    assert {*LOGS, *STATES} - EMPTY == set(standing(etl).ledgers)
+    return etl
+
+
+def damaged(etl: HistoricalETL, name: str) -> Path:
+    path = etl.layout.resolve(standing(etl).ledgers[name][-1].path)
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    return path
+
+
+@pytest.mark.parametrize("name", sorted({*LOGS, *STATES} - EMPTY))
+def test_no_damaged_ledger_keeps_prices_from_coming(etl, root, market, name):
+    actions = etl.ledger("actions")
+    assert actions.height, "the split of SPLT"
+    damaged(etl, name)
+    later = store(root, ScriptedFetcher(market), LAST)
+    later.run_incremental_etl()
+    assert_frame_equal(stored(later), market.expected(), check_exact=True)
+    assert_frame_equal(later.ledger("actions"), actions)
+    assert later.gaps().is_empty()
+    assert later.cursors()["HALT"] == LAST
+
+
+def test_what_is_damaged_is_said_where_it_is_asked_for(etl):
+    damaged(etl, "corrections")
+    with pytest.raises(ChecksumMismatchError, match="the ledger 'corrections'"):
+        etl.ledger("corrections")
