@@ -21,6 +21,7 @@ from pydantic import (
 __all__ = [
     "DATASET_ID",
     "SCHEMA_VERSION",
+    "UNSTATED",
     "CatalogPointer",
     "ETLProgressManifest",
     "ETLResult",
@@ -36,6 +37,8 @@ __all__ = [
 DATASET_ID: Final = "historical_daily"
 #: Raised when files written by this release can no longer be read by the one before.
 SCHEMA_VERSION: Final = 1
+#: A price basis of which nothing is known: whether it fits shows in the prices.
+UNSTATED: Final = "unstated"
 
 
 def major_version(value: object) -> object:

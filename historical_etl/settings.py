@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.models import UNSTATED
 from historical_etl.symbols import normalize_symbols
 from historical_etl.vendor_settings import (
     VENDOR_GROUPS,
@@ -66,7 +67,7 @@ class FilesSettings(BaseSettings):
     decimal: str = Field(default=".", pattern=r"^[.,]$")
     separator: str = Field(default=",", min_length=1, max_length=1)
     symbol: str | None = None
-    adjustment: str = "unstated"
+    adjustment: str = UNSTATED
 
     @field_validator("columns", mode="before")
     @classmethod

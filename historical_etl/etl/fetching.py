@@ -15,7 +15,7 @@ from historical_etl.errors import (
     RateLimitedError,
     SchemaDriftError,
 )
-from historical_etl.models import Outcome
+from historical_etl.models import UNSTATED, Outcome
 from historical_etl.quality.rules import conform
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import (
@@ -40,7 +40,7 @@ class _PlainSource:
 
     def __init__(self, fetcher: PriceFetcher) -> None:
         self._fetcher = fetcher
-        self.info = SourceInfo(name=type(fetcher).__name__, version="", adjustment="unstated")
+        self.info = SourceInfo(name=type(fetcher).__name__, version="", adjustment=UNSTATED)
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         """`ok` for symbols that came, `empty` for the others."""

@@ -16,7 +16,7 @@ from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
-from historical_etl.models import Outcome
+from historical_etl.models import UNSTATED, Outcome
 from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
@@ -27,8 +27,7 @@ __all__ = ["Reconciler"]
 
 _log = logging.getLogger(__name__)
 _DAY: Final = timedelta(days=1)
-#: Bases of which nothing is known: whether they fit shows in the prices.
-_UNSTATED: Final = frozenset({"", "unstated"})
+_UNSTATED: Final = frozenset({"", UNSTATED})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from historical_etl.etl.account import Account, settle
 from historical_etl.etl.actions import inferred, with_implied
 from historical_etl.etl.returns import PRICES, last_rows
 from historical_etl.etl.visit import Patience, Visit
-from historical_etl.models import Outcome, SyncManifest
+from historical_etl.models import UNSTATED, Outcome, SyncManifest
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
@@ -89,7 +89,9 @@ def load_actions(layout: Layout, manifest: SyncManifest | None) -> pl.DataFrame:
 
 def _stored_as_asked(rows: pl.DataFrame, manifest: SyncManifest) -> pl.DataFrame:
     symbols = rows.get_column("symbol").unique().sort()
-    facts = {"outcome": Outcome.OK.value, "adjustment": manifest.adjustment, "provider": manifest.provider}
+    # The manifest tells the basis of a store that has no ledgers yet. Later only the ledger knows whose it is.
+    basis = UNSTATED if "symbols" in manifest.ledgers else manifest.adjustment
+    facts = {"outcome": Outcome.OK.value, "adjustment": basis, "provider": manifest.provider}
     frame = pl.DataFrame({"symbol": symbols}).with_columns(pl.lit(value).alias(name) for name, value in facts.items())
     return frame.select(
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)

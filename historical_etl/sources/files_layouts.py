@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.models import UNSTATED
 from historical_etl.settings import PREFIX, FilesSettings
 
 __all__ = ["LAYOUTS", "FilesLayout", "laid_out", "layout_of"]
@@ -39,7 +40,7 @@ class FilesLayout:
 
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     date_format: str | None = None
-    adjustment: str = "unstated"
+    adjustment: str = UNSTATED
     split_adjusted: bool = False
     symbol: Callable[[pl.Expr], pl.Expr] = _same
     bars: Callable[[pl.LazyFrame], pl.LazyFrame] = _as_they_are

@@ -1,5 +1,6 @@
 """A damaged ledger: prices go on, what can be told anew is, and the rest is said to be lost."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from historical_etl import ChecksumMismatchError, HistoricalETL
 from historical_etl.store.ledgers import LOGS, STATES
 from historical_etl_tests.scenario import (
     FIRST,
+    INFO,
     LAST,
     ScriptedFetcher,
+    ScriptedSource,
     changing,
     is_row,
     losing,
@@ -67,3 +70,16 @@ def test_what_is_damaged_is_said_where_it_is_asked_for(etl):
     damaged(etl, "corrections")
     with pytest.raises(ChecksumMismatchError, match="the ledger 'corrections'"):
         etl.ledger("corrections")
+
+
+def test_without_the_ledger_of_symbols_nobody_is_taken_for_another_basis(root, market):
+    """Two symbols, each on its own basis: which is whose is known to that ledger alone."""
+    for symbol, basis in (("BRK.B", "raw"), ("HALT", "for splits")):
+        source = ScriptedSource(market, info=replace(INFO, adjustment=basis))
+        store(root, source, DAY).run_full_etl([symbol], FIRST, DAY)
+    etl = store(root, source, LAST)
+    assert set(etl.ledger("symbols")["adjustment"]) == {"raw", "for splits"}
+    damaged(etl, "symbols")
+    result = etl.run_incremental_etl(["HALT"])
+    assert result.outcomes == {"HALT": "ok"}
+    assert etl.cursors()["HALT"] == LAST
