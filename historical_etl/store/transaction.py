@@ -20,6 +20,7 @@ import polars as pl
 from historical_etl.durable import (
     TEMP_SUFFIX,
     fsync_folder,
+    make_folder,
     replace_file,
     sha256_of,
     storage_errors,
@@ -277,7 +278,7 @@ def _withdraw_others(manager: ManifestManager, manifest: SyncManifest) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temp = temp_name(target)
     try:
         try:
