@@ -19,7 +19,7 @@ import polars as pl
 from historical_etl.catalog.limits import Watch, limit_memory
 from historical_etl.catalog.plan import files_opened
 from historical_etl.catalog.views import escape_glob, quote_text, view_statements
-from historical_etl.durable import TEMP_SUFFIX, fsync_folder, storage_errors, temp_name, write_atomic
+from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, storage_errors, temp_name, write_atomic
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
@@ -59,7 +59,7 @@ class Catalog:
         temp = temp_name(self.path)
         try:
             with storage_errors("publishing the catalog", self.path, "the old one stands"):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
                 for leftover in self.path.parent.glob(f".{self.path.name}.*{TEMP_SUFFIX}*"):
                     leftover.unlink(missing_ok=True)
                 _build(temp, manifest, self._layout)

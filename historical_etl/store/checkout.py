@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from historical_etl.durable import fsync_folder, sha256_of, sync_stream, temp_name
+from historical_etl.durable import fsync_folder, make_folder, sha256_of, sync_stream, temp_name
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -69,7 +69,7 @@ def is_known(target: Path, layout: Layout) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temp = temp_name(target)
     try:
         try:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.durable import storage_errors
+from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
@@ -85,7 +85,7 @@ def acquire(
         StorageError: the lock file cannot be made, or the file system has no kernel locks.
     """
     with storage_errors("taking the writer lock", lock_file):
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(lock_file.parent)
         # A soft lock could go stale: refuse a file system without flock instead.
         lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True, mode=0o666 & ~_umask())
         try:

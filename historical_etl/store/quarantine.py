@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from historical_etl.clock import Clock
-from historical_etl.durable import fsync_folder, sha256_of, storage_errors, write_atomic
+from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
 from historical_etl.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -80,10 +80,11 @@ class Quarantine:
 
     def _new_entry(self, name: str) -> Path:
         stamp = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        make_folder(self._folder)
         for attempt in range(10_000):
             entry = self._folder / (f"{stamp}_{name}" if attempt == 0 else f"{stamp}-{attempt}_{name}")
             try:
-                entry.mkdir(parents=True)
+                entry.mkdir()
             except FileExistsError:
                 continue
             fsync_folder(self._folder)
