@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Self, cast
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from historical_etl.errors import ConfigurationError
@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     fetch_workers: int = Field(default=4, ge=1)
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
     lock_timeout_seconds: float = Field(default=30, ge=0)
+    query_timeout_seconds: float = Field(default=600, gt=0)
+    query_memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
     keep_versions: int = Field(default=10, ge=1)
     keep_days: int = Field(default=7, ge=0)
     sensor_on: bool = False

@@ -5,8 +5,10 @@ readers of other processes while one writes. The store's own queries do not go t
 lay the same views over the manifest in memory, so that they can be neither stale nor locked out.
 """
 
+import math
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -14,12 +16,15 @@ from typing import Final
 import duckdb
 import polars as pl
 
+from historical_etl.catalog.limits import Watch, limit_memory
+from historical_etl.catalog.plan import files_opened
 from historical_etl.catalog.views import escape_glob, quote_text, view_statements
 from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, storage_errors, temp_name, write_atomic
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import read_catalog_pointer
+from historical_etl.store.sound import require_sound
 
 __all__ = ["Catalog"]
 
@@ -77,25 +82,51 @@ class Catalog:
                 temp.unlink()
 
     def query(
-        self, sql: str, manifest: SyncManifest, params: Sequence[object] | Mapping[str, object] | None = None
+        self,
+        sql: str,
+        manifest: SyncManifest,
+        params: Sequence[object] | Mapping[str, object] | None = None,
+        *,
+        seconds: float = math.inf,
+        memory: int = sys.maxsize,
     ) -> pl.DataFrame:
         """Run one reading SQL statement over the views of a version.
 
-        It can read the files of that version and nothing else, and change nothing.
+        It can read the files of that version and nothing else, and change nothing. The files that it opens are proven
+        to be the committed ones first.
+
+        Args:
+            sql: the statement.
+            manifest: the version.
+            params: values for `?` or `$name`.
+            seconds: how long it may run.
+            memory: how many bytes it may take, its answer included.
 
         Raises:
-            CatalogError: the statement is not a query, or DuckDB refused it; DuckDB's words are in the message.
+            CatalogError: the statement is not a query, it went beyond a limit, or DuckDB refused it; DuckDB's words are
+                in the message.
+            ChecksumMismatchError: a file that it opens is not what was committed.
         """
+        watch: Watch | None = None
         try:
             with duckdb.connect(":memory:") as connection:
                 for statement in view_statements(manifest, self._layout):
                     connection.execute(statement)
+                allowed = limit_memory(connection, memory)
                 _confine(connection, manifest, self._layout)
                 _refuse_writing(connection, sql)
-                relation = connection.sql(sql, params=params)
-                _refuse_intervals(relation)
-                return pl.DataFrame(relation)
-        except duckdb.Error as error:
+                require_sound(self._layout, files_opened(connection, _EXPLAIN.sub("", sql), params, manifest))
+                with Watch(connection, seconds, allowed) as watch:
+                    relation = connection.sql(sql, params=params)
+                    _refuse_intervals(relation)
+                    return pl.DataFrame(relation)
+        except (duckdb.Error, pl.exceptions.ComputeError) as error:
+            if (watch and watch.exceeded) or isinstance(error, duckdb.OutOfMemoryException):
+                raise CatalogError(
+                    f"The query was stopped: {(watch and watch.exceeded) or error}",
+                    where="query_sql",
+                    todo="ask for less, or raise HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS or HISTORICAL_ETL_QUERY_MEMORY",
+                ) from error
             raise CatalogError(
                 f"DuckDB refused the query: {error}",
                 where="query_sql",

@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from historical_etl.cli import inspect, review
+from historical_etl.cli import inspect, keep, review
 from historical_etl.cli.commands import ANYWHERE, Command, Symbols
 from historical_etl.cli.terminal import PROGRAM, Failure, Terminal
 from historical_etl.errors import ConfigurationError
@@ -228,6 +228,7 @@ app.command(epilog=ANYWHERE)(inspect.doctor)
 app.add_typer(review.holds, name="holds")
 app.add_typer(review.gaps, name="gaps")
 app.command(epilog=ANYWHERE)(review.explain)
+app.add_typer(keep.quarantine, name="quarantine")
 app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 

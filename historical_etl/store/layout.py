@@ -29,6 +29,8 @@ class Layout:
         self.objects = self.storage / "objects"
         self.ledgers = self.storage / "ledgers"
         self.manifests = self.root / "manifests"
+        self.pins = self.manifests / "pins"
+        self.leases = self.root / "leases"
         self.progress_folder = self.root / "sync_progress"
         self.run_notes = self.progress_folder / "runs"
         self.quarantine = self.root / "quarantine"

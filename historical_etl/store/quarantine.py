@@ -1,7 +1,7 @@
 """What was refused is kept aside, with its reason: `quarantine/{timestamp}_{file}/` and a `reason.json`.
 
-Nothing here deletes. The same content refused again for the same name makes no second entry, so a fault
-that repeats every day leaves one entry.
+Nothing here deletes; looking at entries, putting them back and purging them is `quarantined`. The same content refused
+again for the same name makes no second entry, so a fault that repeats every day leaves one entry.
 """
 
 import errno
@@ -29,16 +29,19 @@ class Quarantine:
     """The quarantine folder of one store."""
 
     def __init__(self, layout: Layout, clock: Clock) -> None:
+        self._root = layout.root
         self._folder = layout.quarantine
         self._clock = clock
 
     def keep_file(self, source: Path, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """Move a file aside; returns its entry's folder."""
+        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay."""
+        moved_from = {"moved_from": source.relative_to(self._root).as_posix()} if self._holds(source) else {}
         with storage_errors("quarantining a file", source):
             checksum = sha256_of(source)
             entry = self._new_entry(source.name)
+            # The record first: a file that has moved is never without its reason.
+            self._explain(entry, source.name, reason, dataset, checksum, {**(facts or {}), **moved_from})
             _move(source, entry / source.name)
-            self._explain(entry, source.name, reason, dataset, checksum, facts)
         return entry
 
     def copy_bytes(self, name: str, content: bytes, reason: str, dataset: str, facts: Facts | None = None) -> Path:
@@ -68,6 +71,9 @@ class Quarantine:
     def entries(self) -> list[Path]:
         """All entries, oldest first."""
         return sorted(path for path in self._folder.glob("*_*") if path.is_dir()) if self._folder.is_dir() else []
+
+    def _holds(self, source: Path) -> bool:
+        return source.is_relative_to(self._root) and ".." not in source.parts
 
     def _find(self, name: str, checksum: str) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
@@ -108,6 +114,7 @@ class Quarantine:
 def _move(source: Path, target: Path) -> None:
     try:
         source.replace(target)
+        fsync_folder(target.parent)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
