@@ -48,6 +48,21 @@ class Catalog:
             return None
         return pointer.version
 
+    def version_in_file(self) -> int:
+        """The version that the views of the catalog file itself name.
+
+        Raises:
+            CatalogError: the file cannot be read.
+        """
+        try:
+            with duckdb.connect(":memory:") as connection:
+                # Attached, not opened: an open one in this process would be served from DuckDB's cache.
+                connection.execute(f"ATTACH {quote_text(str(self.path))} AS catalog (READ_ONLY)")
+                row = connection.execute("SELECT max(version) FROM catalog.partitions").fetchone()
+        except duckdb.Error as error:
+            raise CatalogError(f"the file cannot be read: {str(error)[:200]}", where=self.path) from error
+        return int(row[0]) if row and row[0] is not None else 0
+
     def publish(self, manifest: SyncManifest) -> None:
         """Build the catalog of a version and swap it in; readers that have the old one open keep it.
 

@@ -3,9 +3,9 @@
 A version is kept by the retention policy, by a pin, by the catalog that shows it, or by a reader that has it open.
 """
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import fsync_folder, storage_errors
+from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import excluded
@@ -22,7 +23,6 @@ from historical_etl.store.pins import read_pins
 
 __all__ = ["Retention", "VacuumReport", "vacuum"]
 
-_log = logging.getLogger(__name__)
 _OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
 _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
 
@@ -83,6 +83,18 @@ def vacuum(
             for path in leftovers:
                 path.unlink()
     return report
+
+
+def set_aside_unnamed(manager: ManifestManager, current: SyncManifest) -> None:
+    """Quarantine what no kept version names, after the manifest that may have named it was lost.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    with suppress(ManifestCorruptError):  # what a damaged version names stays where it is
+        older = [manager.load_version(v) for v in manager.list_versions() if v != current.version]
+        for path in _unnamed(manager.layout, [current, *older]):
+            manager.quarantine_data(path, "only a manifest that is damaged can have named it")
 
 
 def _reasons(manager: ManifestManager, current: SyncManifest, retention: Retention, leases: set[int]) -> dict[int, str]:
