@@ -18,6 +18,7 @@ from historical_etl.errors import DiskSpaceError, StorageError
 __all__ = [
     "TEMP_SUFFIX",
     "fsync_folder",
+    "place_new",
     "replace_file",
     "sha256_of",
     "storage_errors",
@@ -96,6 +97,25 @@ def sync_stream(stream: BinaryIO) -> None:
 def replace_file(source: Path, target: Path) -> None:
     """Rename `source` over `target` and make the rename durable."""
     source.replace(target)
+    fsync_folder(target.parent)
+
+
+def place_new(source: Path, target: Path) -> None:
+    """Rename `source` to `target` and make that durable, unless there is something at `target`.
+
+    Raises:
+        FileExistsError: there is.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
+    else:
+        source.unlink()
     fsync_folder(target.parent)
 
 

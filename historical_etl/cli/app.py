@@ -229,6 +229,8 @@ app.add_typer(review.holds, name="holds")
 app.add_typer(review.gaps, name="gaps")
 app.command(epilog=ANYWHERE)(review.explain)
 app.add_typer(keep.quarantine, name="quarantine")
+app.command(epilog=ANYWHERE)(keep.export)
+app.command("import", epilog=ANYWHERE)(keep.import_)
 app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 

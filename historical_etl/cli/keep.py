@@ -11,7 +11,7 @@ import typer
 from historical_etl.cli.commands import ANYWHERE, Command
 from historical_etl.cli.terminal import Terminal
 
-__all__ = ["quarantine"]
+__all__ = ["export", "import_", "quarantine"]
 
 Entry = Annotated[
     str, typer.Argument(metavar="ENTRY", help="Its name, or how only its name begins.", show_default=False)
@@ -94,5 +94,47 @@ def _purge(
         with terminal.busy("Loading"):
             from historical_etl.cli import quarantine as command
         return command.purge(terminal, entries or [], days, yes=yes)
+
+    return run
+
+
+def export(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="A new or empty folder, or a new file ending in .tar.", show_default=False
+        ),
+    ],
+    version: Annotated[
+        int | None,
+        typer.Option("--version", min=1, metavar="N", help="Default: the current one.", show_default=False),
+    ] = None,
+) -> Command:
+    """Write one version as a whole store of its own, verified: a backup, or something to hand on.
+
+    The folder can be used at once as a data folder; a .tar unpacked, or with import. Version number
+    and checksum stay the same.
+    """
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import archive as command
+        return command.export(terminal, target, version)
+
+    return run
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="What export wrote, or the data folder of a store.", show_default=False),
+    ],
+) -> Command:
+    """Take an exported version into a store that has no data yet. All of it is checked before any of it counts."""
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import archive as command
+        return command.import_(terminal, source)
 
     return run
