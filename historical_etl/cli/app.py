@@ -231,6 +231,7 @@ app.command(epilog=ANYWHERE)(review.explain)
 app.add_typer(keep.quarantine, name="quarantine")
 app.command(epilog=ANYWHERE)(keep.export)
 app.command("import", epilog=ANYWHERE)(keep.import_)
+app.command(epilog=ANYWHERE)(keep.adopt)
 app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from historical_etl.cli.commands import ANYWHERE, Command
+from historical_etl.cli.commands import ANYWHERE, Command, Symbols
 from historical_etl.cli.terminal import Terminal
 
-__all__ = ["export", "import_", "quarantine"]
+__all__ = ["adopt", "export", "import_", "quarantine"]
 
 Entry = Annotated[
     str, typer.Argument(metavar="ENTRY", help="Its name, or how only its name begins.", show_default=False)
@@ -136,5 +136,57 @@ def import_(
         with terminal.busy("Loading"):
             from historical_etl.cli import archive as command
         return command.import_(terminal, source)
+
+    return run
+
+
+def adopt(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="A folder, a file, or a glob in quotes: CSV or Parquet.", show_default=False
+        ),
+    ],
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", metavar="NAME", help="stooq, sharadar, crsp, or generic.", show_default=False),
+    ] = None,
+    adjustment: Annotated[
+        str | None,
+        typer.Option("--adjustment", metavar="TEXT", help="The price basis, in words.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="date=Date,...", help="Ours=theirs, where names differ.", show_default=False),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            "--separator", metavar="CHAR", help="Between fields of CSV; tab is spelled out.", show_default=False
+        ),
+    ] = None,
+    symbols: Symbols = None,
+    rehearse: Annotated[  # noqa: FBT002 - Typer's options are parameters
+        bool, typer.Option("--dry-run", help="Judge the rows, and write nothing.")
+    ] = False,
+) -> Command:
+    """Take prices that you have in files into the store, through the same checks as any other source.
+
+    Every row is accounted for: taken, refused and kept in quarantine, or outside of what can be
+    stored. What is stored stays; rows must be on its price basis. Defaults: HISTORICAL_ETL_FILES_...
+    """
+    named = {
+        "path": path,
+        "layout": layout,
+        "adjustment": adjustment,
+        "columns": columns,
+        "separator": separator,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import adopt as command
+        return command.adopt(terminal, given, symbols, rehearse=rehearse)
 
     return run
