@@ -160,7 +160,8 @@ class Settings(BaseSettings):
                 todo=f"use one of {', '.join(type(self).model_fields)}",
             )
         try:
-            return type(self).model_validate({**self.model_dump(), **changes})
+            # Groups go over as they are: which of their settings were given decides what a layout of files implies.
+            return type(self).model_validate({**dict(self), **changes})
         except ValidationError as error:
             raise _refused(error) from None
 

@@ -242,6 +242,9 @@ app.command(epilog=ANYWHERE)(history.unpin)
 app.command(epilog=ANYWHERE)(history.diff)
 app.command(epilog=ANYWHERE)(history.rollback)
 app.command(epilog=ANYWHERE)(history.vacuum)
+app.command(epilog=ANYWHERE)(keep.export)
+app.command("import", epilog=ANYWHERE)(keep.import_)
+app.command(epilog=ANYWHERE)(keep.adopt)
 app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from historical_etl.durable import fsync_folder, sha256_of, storage_errors, sync_stream, temporary_beside
+from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
 from historical_etl.store.layout import Layout
@@ -160,7 +160,7 @@ def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> P
                 )
             sync_stream(stream)
             temp.chmod(stat.S_IMODE(source.stat().st_mode))
-            _put(temp, target)
+            place_new(temp, target)
     return target
 
 
@@ -246,14 +246,3 @@ def _origin(entry: QuarantineEntry, layout: Layout) -> Path:
         where=entry.path,
         todo="say where it shall go with --to FILE",
     )
-
-
-def _put(temp: Path, target: Path) -> None:
-    """Give a temp file its name, unless somebody has taken that meanwhile."""
-    try:
-        os.link(temp, target)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links here
-        temp.rename(target)
-    fsync_folder(target.parent)

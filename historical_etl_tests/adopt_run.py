@@ -1,0 +1,46 @@
+"""A large folder of foreign files through `adopt`: `python -m historical_etl_tests.adopt_run`.
+
+Prints how long it took, the peak of memory, and the account of the rows, which must be the one that was planted.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from historical_etl import Settings
+from historical_etl.etl.adopt import adopt, opened_for
+from historical_etl_tests.foreign import Foreign
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--symbols", type=int, default=200)
+    parser.add_argument("--years", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = Foreign(Path(folder) / "files", asked.symbols, 2026 - asked.years, asked.years, asked.seed)
+        files.write()
+        size = sum(path.stat().st_size for path in files.folder.iterdir())
+        print(f"{files.rows:,} rows of {asked.symbols} symbols in {size / 1e6:.0f} MB of files")
+        files.good.clear()
+        settings = Settings(_env_file=None, data_dir=Path(folder) / "data", files={"path": str(files.folder)})  # pyright: ignore[reportCallIssue, reportArgumentType]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        done = adopt(opened_for(settings, clock=files.clock))
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"adopted in {seconds:.1f} s; peak {peak / 1024:.0f} MB, {before / 1024:.0f} MB of it before")
+        print(done.account)
+        account = done.account
+        found = {name: getattr(account, name) for name in files.fate}
+        ok = found == dict(files.fate) and account.read == files.rows and not account.held
+        print("every row is accounted for" if ok else f"planted: {dict(files.fate)}")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
