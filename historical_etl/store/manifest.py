@@ -164,7 +164,7 @@ class ManifestManager:
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
         folder = self.layout.history_folder(dataset)
-        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit())
 
     def restore_manifest(self, token: LockToken, dataset: str = DATASET_ID) -> SyncManifest | None:
         """Make the current manifest good again and drop what a crashed commit left in the history.
