@@ -41,5 +41,5 @@ def _written(symbol: object) -> str:
     if not isinstance(symbol, str):
         return f"({symbol!r})"  # never a symbol, whatever it is: 1.5 and None would be some
     text = symbol.strip()
-    # Elsewhere some small letters have capitals that are ours: ß is SS, and the dotless ı an I.
+    # Elsewhere some small letters have capitals that are ours: ß is SS, and a long s an S.
     return text.upper() if text.isascii() else text
