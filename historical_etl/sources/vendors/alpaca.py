@@ -189,7 +189,7 @@ class AlpacaSource(VendorSource):
 
         try:
             answer: object = self._client.get(path, params, api_version=version)
-        except RequestException as error:  # JSON that is cut off is one of these too
+        except (RequestException, RecursionError) as error:  # JSON that is cut off is one of these too; nested is not
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
         if answer is None:  # what the client makes of an empty body

@@ -193,7 +193,7 @@ def actions_frame(events: Sequence[tuple[str | None, object, object, object]], s
 def _numbers(values: list[object], name: str) -> pl.Series:
     try:
         series = pl.Series(name, values, dtype=pl.Float64, strict=True)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+    except (TypeError, OverflowError, UnicodeError, pl.exceptions.PolarsError):
         raise FormError(f"{name!r} is not always a number") from None
     return series.fill_nan(None)
 
