@@ -51,6 +51,13 @@ class Catalog:
         Raises:
             CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
         """
+        if "?" in str(self.path):
+            raise CatalogError(
+                f"DuckDB takes what follows a question mark in a path for options: no file can be published there. "
+                f"Version {manifest.version} is committed, and query_sql and scan read it",
+                where=self.path,
+                todo="move the data folder to a path without a question mark, or give another `catalog_path`",
+            )
         temp = temp_name(self.path)
         try:
             with storage_errors("publishing the catalog", self.path, "the old one stands"):
@@ -86,6 +93,7 @@ class Catalog:
         Raises:
             CatalogError: the statement is not a query, or DuckDB refused it; DuckDB's words are in the message.
         """
+        _refuse_half_characters(sql)
         try:
             with duckdb.connect(":memory:") as connection:
                 for statement in view_statements(manifest, self._layout):
@@ -131,6 +139,15 @@ def _confine(connection: duckdb.DuckDBPyConnection, manifest: SyncManifest, layo
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def _refuse_half_characters(sql: str) -> None:
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # DuckDB's binding would say that the text is of the wrong type
+        raise CatalogError(
+            f"The query holds half a character at position {error.start}", where="query_sql", todo="write it in UTF-8"
+        ) from None
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
