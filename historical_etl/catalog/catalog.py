@@ -51,12 +51,13 @@ class Catalog:
         Raises:
             CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
         """
-        if "?" in str(self.path):
+        # DuckDB takes what follows a question mark for options, and a backslash for a slash, which is another folder.
+        if odd := next((char for char in "?\\" if char in str(self.path)), ""):
             raise CatalogError(
-                f"DuckDB takes what follows a question mark in a path for options: no file can be published there. "
-                f"Version {manifest.version} is committed, and query_sql and scan read it",
+                f"DuckDB takes no path with {odd!r}: no catalog was published. Version {manifest.version} is committed, "
+                "and scan reads it",
                 where=self.path,
-                todo="move the data folder to a path without a question mark, or give another `catalog_path`",
+                todo=f"move the data folder to a path without {odd}, or give another `catalog_path`",
             )
         temp = temp_name(self.path)
         try:

@@ -195,7 +195,9 @@ def test_a_small_answer_that_unpacks_to_a_large_one(tmp_path_factory, size):
         )
         gate = Gate("tiingo", settings, fixed_clock().pace, tmp_path_factory.mktemp("turns"))
         limit = max(size // 2, 1)
-        client = JsonClient(http.url_for("").rstrip("/"), "tiingo", Reader("tiingo", (), ()), gate, 30, most_bytes=limit)
+        client = JsonClient(
+            http.url_for("").rstrip("/"), "tiingo", Reader("tiingo", (), ()), gate, 30, most_bytes=limit
+        )
         with pytest.raises(Refusal, match=f"more than {limit:,} bytes"):
             client.get("/x", {})
         client.close()
