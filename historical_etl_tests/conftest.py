@@ -9,8 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from historical_etl_tests.scenario import Market
+
+# Chosen with `--hypothesis-profile torture`; see `hostile/mutations.py`.
+settings.register_profile("torture", deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -71,6 +71,14 @@ class Catalog:
         Raises:
             CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
         """
+        # DuckDB takes what follows a question mark for options, and a backslash for a slash, which is another folder.
+        if odd := next((char for char in "?\\" if char in str(self.path)), ""):
+            raise CatalogError(
+                f"DuckDB takes no path with {odd!r}: no catalog was published. Version {manifest.version} is committed, "
+                "and scan reads it",
+                where=self.path,
+                todo=f"move the data folder to a path without {odd}, or give another `catalog_path`",
+            )
         temp = temp_name(self.path)
         try:
             with storage_errors("publishing the catalog", self.path, "the old one stands"):
@@ -123,6 +131,7 @@ class Catalog:
             ChecksumMismatchError: a file that it opens is not what was committed.
         """
         watch: Watch | None = None
+        _refuse_half_characters(sql)
         try:
             with duckdb.connect(":memory:") as connection:
                 for statement in view_statements(manifest, self._layout):
@@ -177,6 +186,15 @@ def _confine(connection: duckdb.DuckDBPyConnection, manifest: SyncManifest, layo
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def _refuse_half_characters(sql: str) -> None:
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # DuckDB's binding would say that the text is of the wrong type
+        raise CatalogError(
+            f"The query holds half a character at position {error.start}", where="query_sql", todo="write it in UTF-8"
+        ) from None
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -86,8 +86,11 @@ def acquire(
     """
     with storage_errors("taking the writer lock", lock_file):
         make_folder(lock_file.parent)
+        # Made here, with the rights that the umask leaves: filelock takes a mode, and to learn the umask is to set it,
+        # for all threads.
+        os.close(os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         # A soft lock could go stale: refuse a file system without flock instead.
-        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True, mode=0o666 & ~_umask())
+        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True)
         try:
             _wait_for(lock, timeout_seconds)
         except Timeout:
@@ -148,9 +151,3 @@ def _write(lock_file: Path, holder: Holder) -> None:
     with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
         stream.write(record)
         stream.truncate()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -164,7 +164,7 @@ class ManifestManager:
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
         folder = self.layout.history_folder(dataset)
-        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit())
 
     def is_damaged(self, dataset: str = DATASET_ID) -> bool:
         """Whether there is a current manifest that cannot be used."""

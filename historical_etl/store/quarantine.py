@@ -80,7 +80,7 @@ class Quarantine:
             try:
                 if json.loads((entry / "reason.json").read_bytes()).get("sha256") == checksum:
                     return entry
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, RecursionError):
                 continue
         return None
 

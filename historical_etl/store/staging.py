@@ -68,6 +68,8 @@ class Staging:
         for path in sorted(self.folder.glob("*.json")):
             try:
                 unit = StagedUnit.model_validate_json(path.read_bytes())
+                if not set(unit.symbols) <= set(unit.outcomes):
+                    continue
                 files = {unit.rows: self._file(unit, "rows"), unit.actions: self._file(unit, "actions")}
                 if all(name is None or sha256(file.read_bytes()).hexdigest() == name for name, file in files.items()):
                     found.append(unit)
