@@ -18,10 +18,11 @@ from historical_etl.etl.standing import load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
 from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins
-from historical_etl.store.progress import save_progress
+from historical_etl.store.progress import parse_progress, save_progress
 from historical_etl.store.sound import sound_path
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.verify import VerifyReport
+from historical_etl.store.verify_others import catalog_findings
 
 __all__ = ["RepairReport", "ToFetch", "repair"]
 
@@ -303,15 +304,13 @@ def _mend_catalog(work: _Repair) -> None:
     manifest = store.manifest()
     if manifest is None:
         return
-    try:
-        fresh = store.catalog.shown_version() == manifest.version == store.catalog.version_in_file()
-    except HistoricalETLError:
-        fresh = False
-        if store.catalog.path.is_file():
-            store.manifests.quarantine_data(store.catalog.path, "DuckDB could not read it")
-    if not fresh:
-        store.publish_catalog()
-        work.mended.append(f"the catalog is published: version {manifest.version}")
+    found = list(catalog_findings(store.layout, manifest, store.catalog.version_in_file, quick=False))
+    if not found:
+        return
+    if any(finding.severity == "error" for finding in found) and store.catalog.path.is_file():
+        store.manifests.quarantine_data(store.catalog.path, found[0].message)
+    store.publish_catalog()
+    work.mended.append(f"the catalog is published: version {manifest.version}")
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -323,6 +322,6 @@ def _bytes(path: Path) -> bytes | None:
 
 def _parsed(path: Path) -> ETLProgressManifest | None:
     try:
-        return ETLProgressManifest.model_validate_json(path.read_bytes())
+        return parse_progress(path.read_bytes())
     except (OSError, ValueError):
         return None

@@ -3,15 +3,10 @@
 Owns `manifests/`: the current manifest, its history, and the lock. Knows nothing of what is in a partition.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
-
-from pydantic import ValidationError
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
@@ -21,11 +16,13 @@ from historical_etl.store import disk, lock
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.quarantine import Quarantine
+from historical_etl.store.sealed import opened, reason_of, seal, unsealed
 
 __all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
 _SELF = "manifest_sha256"
+_FIELDS = {*SyncManifest.model_fields, "wrds_query_hash"}
 
 
 class ManifestManager:
@@ -259,15 +256,14 @@ class ManifestManager:
 def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
     """What the catalog file shows, None if that is not known."""
     try:
-        return CatalogPointer.model_validate_json(layout.catalog_pointer(dataset).read_bytes())
-    except (OSError, ValidationError):
+        return unsealed(layout.catalog_pointer(dataset).read_bytes(), CatalogPointer)
+    except (OSError, ValueError):
         return None
 
 
 def render_manifest(manifest: SyncManifest) -> bytes:
     """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    body = manifest.model_dump(mode="json")
-    return (json.dumps({**body, _SELF: _body_checksum(body)}, indent=1) + "\n").encode()
+    return seal(manifest.model_dump(mode="json"), _SELF)
 
 
 def parse_manifest(content: bytes, path: Path) -> SyncManifest:
@@ -278,19 +274,11 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        body: object = json.loads(content)
-        if not isinstance(body, dict):
-            raise TypeError("not a JSON object")  # noqa: TRY301 - one place that tells of damage
-        fields = cast("dict[str, object]", body)
-        _refuse_newer(fields, path)
-        stated = fields.pop(_SELF, None)
-        if stated is not None and stated != _body_checksum(fields):
-            raise ValueError("it does not match its own checksum")  # noqa: TRY301
-        return SyncManifest.model_validate(fields)
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        _refuse_newer(opened(content, None, _SELF), path)
+        return SyncManifest.model_validate(opened(content, _FIELDS, _SELF))
+    except ValueError as error:
         raise ManifestCorruptError(
-            f"The manifest is damaged: {reason[:200]}",
+            f"The manifest is damaged: {reason_of(error)}",
             where=path,
             todo="run `historical-etl verify`; the next write restores the newest good version",
         ) from error
@@ -304,7 +292,3 @@ def _refuse_newer(fields: Mapping[str, object], path: Path) -> None:
             where=path,
             todo="upgrade historical-etl, or point HISTORICAL_ETL_DATA_DIR to another store",
         )
-
-
-def _body_checksum(body: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
