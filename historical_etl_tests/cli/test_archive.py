@@ -29,6 +29,8 @@ def test_a_version_goes_out_and_comes_in(filled: CommandLine, name):
     assert came.document["checksum"] in (cli.data / pointer).read_text()
     assert cli("--data-dir", "new", "query", COUNT, "--json").document == [{"n": 1360}]
     assert cli("--data-dir", "new", "verify", "--json").document["findings"] == []
+    told = cli("--data-dir", "again", "import", name)
+    assert (told.code, "Imported version 2 (1,360 rows" in told.out) == (FINE, True)
 
 
 def test_an_older_version_is_exported_by_number(filled: CommandLine):

@@ -26,6 +26,7 @@ from historical_etl import (
     ManifestManager,
     StorageError,
 )
+from historical_etl.durable import place_new
 from historical_etl.etl.moving import export_store, import_store
 from historical_etl.models import combined_checksum
 from historical_etl.store.archive import import_version
@@ -542,3 +543,17 @@ def test_files_that_are_no_years_of_prices_are_refused_whatever_their_checksums(
     with pytest.raises(DataQualityError, match="2012: it"):
         import_store(empty(tmp_path / "new"), folder)
     assert left(tmp_path / "new") == []
+
+
+def test_where_no_hard_links_are_possible_copies_serve(etl, tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, os.strerror(1))
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder, tar = export_store(etl, tmp_path / "copy"), export_store(etl, tmp_path / "copy.tar")
+    assert daily_bytes(empty(folder)) == daily_bytes(etl)
+    assert verify_store(ManifestManager(folder)).ok
+    assert import_store(empty(tmp_path / "new"), tar) == standing(etl)
+    with pytest.raises(FileExistsError):
+        place_new(folder / POINTER, tar)
+    assert (folder / POINTER).exists()
