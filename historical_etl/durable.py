@@ -18,6 +18,7 @@ from historical_etl.errors import DiskSpaceError, StorageError
 __all__ = [
     "TEMP_SUFFIX",
     "fsync_folder",
+    "make_folder",
     "place_new",
     "replace_file",
     "sha256_of",
@@ -69,7 +70,7 @@ def temp_name(target: Path) -> Path:
 @contextmanager
 def temporary_beside(target: Path) -> Generator[tuple[Path, BinaryIO]]:
     """A new temp file in the folder of `target`, open for writing; removed unless it was renamed away."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temp = temp_name(target)
     try:
         with temp.open("xb") as stream:
@@ -98,6 +99,21 @@ def replace_file(source: Path, target: Path) -> None:
     """Rename `source` over `target` and make the rename durable."""
     source.replace(target)
     fsync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing, each durable before anything is put into it."""
+    if folder.is_dir():
+        return
+    above = folder.parent
+    if above.is_dir():
+        # A writer that was killed may have made it and not synced it yet. Some may be entered and not be read.
+        with suppress(PermissionError):
+            fsync_folder(above.parent)
+    else:
+        make_folder(above)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(above)
 
 
 def place_new(source: Path, target: Path) -> None:

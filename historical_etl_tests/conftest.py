@@ -9,14 +9,37 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from historical_etl_tests.scenario import Market
+
+# Chosen with `--hypothesis-profile torture`; see `hostile/mutations.py`.
+settings.register_profile("torture", deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     # Here, because pytest asks only the uppermost conftest for options.
     parser.addoption("--kills", type=int, default=60, help="how many writers the crash tests kill (make torture: 300)")
+    parser.addoption(
+        "--torture", action="store_true", help="every point and state of the proofs by fault, not a share (make torture)"
+    )
     parser.addoption("--screenshots", type=Path, help="save the pictures of the documentation in this folder")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much of each proof by fault was tried."""
+    tried = [
+        f"{report.nodeid.rpartition('::')[2]}: {told}"
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, told in report.user_properties
+        if name == "tried"
+    ]
+    if tried:
+        terminalreporter.section("proofs by fault")
+        for line in sorted(tried):
+            terminalreporter.write_line(line)
 
 
 _observers: list[Callable[[str], None]] = []

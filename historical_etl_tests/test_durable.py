@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from historical_etl.durable import sha256_of, temp_name, temporary_beside, write_atomic
+from historical_etl.durable import make_folder, sha256_of, temp_name, temporary_beside, write_atomic
 
 
 def test_a_file_is_made_with_its_folders_and_replaced(tmp_path):
@@ -14,6 +14,23 @@ def test_a_file_is_made_with_its_folders_and_replaced(tmp_path):
     write_atomic(target, b"two")
     assert target.read_bytes() == b"two"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_is_made_top_down_and_synced_where_it_is_named(tmp_path, monkeypatch):
+    synced: list[str] = []
+    real = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced[-2:] == [str(tmp_path), str(tmp_path / "a")]
+    synced.clear()
+    make_folder(tmp_path / "a" / "b")
+    assert synced == []
 
 
 def test_a_failure_leaves_the_old_file_and_no_temp(tmp_path, monkeypatch):

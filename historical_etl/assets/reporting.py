@@ -14,6 +14,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
+from historical_etl.store.sound import sound_path
 
 __all__ = [
     "CATALOG_KEY",
@@ -207,7 +208,7 @@ def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partiti
         "checksum": dg.MetadataValue.text(partition.checksum),
         "version": dg.MetadataValue.int(manifest.version),
         "file": dg.PathMetadataValue(str(etl.layout.daily_file(partition.year))),
-        "preview": _preview(etl.layout.resolve(partition.path)),
+        "preview": _preview(sound_path(etl.layout, partition)),
     }
 
 

@@ -5,8 +5,10 @@ readers of other processes while one writes. The store's own queries do not go t
 lay the same views over the manifest in memory, so that they can be neither stale nor locked out.
 """
 
+import math
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -14,12 +16,15 @@ from typing import Final
 import duckdb
 import polars as pl
 
+from historical_etl.catalog.limits import Watch, limit_memory
+from historical_etl.catalog.plan import files_opened
 from historical_etl.catalog.views import escape_glob, quote_text, view_statements
-from historical_etl.durable import TEMP_SUFFIX, fsync_folder, storage_errors, temp_name, write_atomic
+from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, storage_errors, temp_name, write_atomic
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import read_catalog_pointer
+from historical_etl.store.sound import require_sound
 
 __all__ = ["Catalog"]
 
@@ -43,6 +48,21 @@ class Catalog:
             return None
         return pointer.version
 
+    def version_in_file(self) -> int:
+        """The version that the views of the catalog file itself name.
+
+        Raises:
+            CatalogError: the file cannot be read.
+        """
+        try:
+            with duckdb.connect(":memory:") as connection:
+                # Attached, not opened: an open one in this process would be served from DuckDB's cache.
+                connection.execute(f"ATTACH {quote_text(str(self.path))} AS catalog (READ_ONLY)")
+                row = connection.execute("SELECT max(version) FROM catalog.partitions").fetchone()
+        except duckdb.Error as error:
+            raise CatalogError(f"the file cannot be read: {str(error)[:200]}", where=self.path) from error
+        return int(row[0]) if row and row[0] is not None else 0
+
     def publish(self, manifest: SyncManifest) -> None:
         """Build the catalog of a version and swap it in; readers that have the old one open keep it.
 
@@ -51,10 +71,18 @@ class Catalog:
         Raises:
             CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
         """
+        # DuckDB takes what follows a question mark for options, and a backslash for a slash, which is another folder.
+        if odd := next((char for char in "?\\" if char in str(self.path)), ""):
+            raise CatalogError(
+                f"DuckDB takes no path with {odd!r}: no catalog was published. Version {manifest.version} is "
+                "committed, and scan reads it",
+                where=self.path,
+                todo=f"move the data folder to a path without {odd}, or give another `catalog_path`",
+            )
         temp = temp_name(self.path)
         try:
             with storage_errors("publishing the catalog", self.path, "the old one stands"):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
                 for leftover in self.path.parent.glob(f".{self.path.name}.*{TEMP_SUFFIX}*"):
                     leftover.unlink(missing_ok=True)
                 _build(temp, manifest, self._layout)
@@ -77,25 +105,52 @@ class Catalog:
                 temp.unlink()
 
     def query(
-        self, sql: str, manifest: SyncManifest, params: Sequence[object] | Mapping[str, object] | None = None
+        self,
+        sql: str,
+        manifest: SyncManifest,
+        params: Sequence[object] | Mapping[str, object] | None = None,
+        *,
+        seconds: float = math.inf,
+        memory: int = sys.maxsize,
     ) -> pl.DataFrame:
         """Run one reading SQL statement over the views of a version.
 
-        It can read the files of that version and nothing else, and change nothing.
+        It can read the files of that version and nothing else, and change nothing. The files that it opens are proven
+        to be the committed ones first.
+
+        Args:
+            sql: the statement.
+            manifest: the version.
+            params: values for `?` or `$name`.
+            seconds: how long it may run.
+            memory: how many bytes it may take, its answer included.
 
         Raises:
-            CatalogError: the statement is not a query, or DuckDB refused it; DuckDB's words are in the message.
+            CatalogError: the statement is not a query, it went beyond a limit, or DuckDB refused it; DuckDB's words are
+                in the message.
+            ChecksumMismatchError: a file that it opens is not what was committed.
         """
+        watch: Watch | None = None
+        _refuse_half_characters(sql)
         try:
             with duckdb.connect(":memory:") as connection:
                 for statement in view_statements(manifest, self._layout):
                     connection.execute(statement)
+                allowed = limit_memory(connection, memory)
                 _confine(connection, manifest, self._layout)
                 _refuse_writing(connection, sql)
-                relation = connection.sql(sql, params=params)
-                _refuse_intervals(relation)
-                return pl.DataFrame(relation)
-        except duckdb.Error as error:
+                require_sound(self._layout, files_opened(connection, _EXPLAIN.sub("", sql), params, manifest))
+                with Watch(connection, seconds, allowed) as watch:
+                    relation = connection.sql(sql, params=params)
+                    _refuse_intervals(relation)
+                    return pl.DataFrame(relation)
+        except (duckdb.Error, pl.exceptions.ComputeError) as error:
+            if (watch and watch.exceeded) or isinstance(error, duckdb.OutOfMemoryException):
+                raise CatalogError(
+                    f"The query was stopped: {(watch and watch.exceeded) or error}",
+                    where="query_sql",
+                    todo="ask for less, or raise HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS or HISTORICAL_ETL_QUERY_MEMORY",
+                ) from error
             raise CatalogError(
                 f"DuckDB refused the query: {error}",
                 where="query_sql",
@@ -131,6 +186,15 @@ def _confine(connection: duckdb.DuckDBPyConnection, manifest: SyncManifest, layo
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def _refuse_half_characters(sql: str) -> None:
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # DuckDB's binding would say that the text is of the wrong type
+        raise CatalogError(
+            f"The query holds half a character at position {error.start}", where="query_sql", todo="write it in UTF-8"
+        ) from None
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

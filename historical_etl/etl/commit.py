@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from historical_etl.errors import ChecksumMismatchError
+from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.etl import record
 from historical_etl.etl.account import Account, settle
 from historical_etl.etl.differences import COMPARED
@@ -24,6 +24,7 @@ from historical_etl.store.ledgers import LedgerChanges, read_sound
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.run_notes import RunRecord, drop_notes, read_notes
+from historical_etl.store.sound import sound_path
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["Commit", "ProgressUpdate"]
@@ -147,10 +148,10 @@ class Commit:
         partition = self.transaction.base.partition(year) if self.transaction.base else None
         if partition is None:
             return rows
-        stored = pl.scan_parquet(self.manifests.layout.resolve(partition.path), glob=False)
         try:
+            stored = pl.scan_parquet(sound_path(self.manifests.layout, partition), glob=False)
             known = stored.join(rows.lazy().select(ORDER), on=ORDER, how="semi").collect()
-        except (OSError, pl.exceptions.PolarsError):
+        except (ChecksumMismatchError, StorageError):
             return rows  # the merge tells of the damage
         return rows.join(known, on=[*ORDER, *COMPARED], how="anti", nulls_equal=True, maintain_order="left")
 
@@ -161,7 +162,11 @@ class Commit:
         for partition in base.partitions if base else ():
             days = sessions.filter(sessions.dt.year() == partition.year)
             if days.len():
-                rows = pl.scan_parquet(self.manifests.layout.resolve(partition.path), glob=False)
+                try:
+                    rows = pl.scan_parquet(sound_path(self.manifests.layout, partition), glob=False)
+                except ChecksumMismatchError as damage:
+                    _log.warning("%s Whether others traded then is not known", damage)
+                    continue
                 here = rows.filter(pl.col("date").is_in(days.implode())).select(pl.col("date").unique()).collect()
                 found.append(here.get_column("date"))
         return pl.concat(found)

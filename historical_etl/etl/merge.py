@@ -20,6 +20,7 @@ from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
+from historical_etl.store.sound import sound_path
 
 __all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
 
@@ -75,7 +76,7 @@ class StoredYears:
         partition = self.partition(year)
         if partition is None:
             return empty_frame().lazy()
-        return pl.scan_parquet(self.layout.resolve(partition.path), glob=False)
+        return pl.scan_parquet(sound_path(self.layout, partition), glob=False)
 
 
 def merge_years(

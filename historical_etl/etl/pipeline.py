@@ -23,9 +23,12 @@ from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source
 from historical_etl.etl.plan import staged
 from historical_etl.etl.planning import Window, increment_requests, request_hash
+from historical_etl.etl.repair import RepairReport, repair
+from historical_etl.etl.rollback import roll_back
 from historical_etl.etl.steps import PriceRuns, noting, unheard
 from historical_etl.etl.tally import Tally, YearEvent
-from historical_etl.models import ETLResult
+from historical_etl.etl.versions import Citation
+from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest
@@ -94,17 +97,24 @@ class HistoricalETL(PriceRuns):
         exchange: str | None = None,
         settings: Settings | None = None,
         writer_id: str = "historical_etl",
+        expect: str | None = None,
         **overrides: object,
     ) -> Self:
         """The store in the standard layout under `root`; `fetcher` None takes the configured source.
 
-        The other arguments are the constructor's.
+        With `expect`, a citation such as `historical_daily@v42:3fa1…`, the store is opened for reading that version and
+        nothing else: once its current version is another one, every read is refused. The other arguments are the
+        constructor's.
+
+        Raises:
+            ConfigurationError: a setting is wrong, or `expect` is no citation.
+            ChecksumMismatchError: the current version is not the expected one.
         """
         changed = (settings or load_settings()).changed(overrides)
         layout = Layout(root)
         if clock is system_clock:
             clock = clock_for(changed, lambda: stored_through(layout))
-        return cls(
+        store = cls(
             fetcher if fetcher is not None else UnifiedDataFetcher(changed, clock=clock),
             layout.storage,
             layout.catalog,
@@ -114,6 +124,10 @@ class HistoricalETL(PriceRuns):
             settings=changed,
             writer_id=writer_id,
         )
+        if expect is not None:
+            store.expected = Citation.parse(expect)
+            store.manifest()
+        return store
 
     def run_full_etl(
         self,
@@ -251,6 +265,46 @@ class HistoricalETL(PriceRuns):
             if requests:  # else every symbol has ended, and none is due
                 run.take(requests, f"increment-{end}", self._progress.after)
             return self._close(run.tally, publish=publish)
+
+    def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
+        """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
+
+        What came after it stays, as long as it is kept. A version that stands already makes no new one.
+
+        Args:
+            version: a number, or the name of a pin.
+            reason: why, for the ledger `runs`.
+            publish: whether to refresh the catalog afterwards.
+
+        Returns:
+            The version that then stands.
+
+        Raises:
+            ConfigurationError: the version is not kept.
+            ChecksumMismatchError: a file of it is damaged; nothing was changed.
+            LockTimeoutError, StorageError: nothing was committed.
+        """
+        manifest = roll_back(self, version, reason)
+        if publish:
+            self._publish_quietly(Tally(manifest.start_date, manifest.end_date))
+        return manifest
+
+    def repair(self, *, refetch: bool = False) -> RepairReport:
+        """Mend what can be mended with certainty; the report says of the rest which years and symbols to fetch again.
+
+        Nothing is deleted: what is replaced goes to quarantine.
+
+        Args:
+            refetch: fetch those years again, from this store's source.
+
+        Raises:
+            ManifestCorruptError: no manifest is left that could be used.
+            LockTimeoutError, StorageError: what was mended until then stands.
+        """
+        return repair(self, self.verify, self._fetch_again if refetch else None)
+
+    def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:
+        return self.run_year(year, symbols, publish=False)
 
     def accept(self, symbol: str, *, reason: str, by: str) -> ETLResult:
         """Let a held symbol pass: record who decided and why, then bring it up to date.

@@ -1,7 +1,7 @@
 """StoredPrices: what is stored in one data folder, and how it is read. Fetching and writing rows are not here."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta
 from typing import get_args
 
@@ -14,23 +14,30 @@ from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.actions import Adjust, adjusted
 from historical_etl.etl.explain import STORY, tell
 from historical_etl.etl.standing import load_account
+from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, get_calendar
 from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
+from historical_etl.store.leases import leased, stay_leased
 from historical_etl.store.ledgers import read_ledger, read_named_ledger
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import load_progress
-from historical_etl.store.transaction import Retention, recover
+from historical_etl.store.sound import require_sound
+from historical_etl.store.transaction import recover
+from historical_etl.store.vacuum import Retention
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["StoredPrices"]
 
 
 class StoredPrices:
-    """The committed bars of one data folder. Reading takes no lock and is never blocked by a writer."""
+    """The committed bars of one data folder. Reading takes no lock and is never blocked by a writer.
+
+    `expected` None takes any version; else the store is read only while its current version is the cited one.
+    """
 
     def __init__(
         self, layout: Layout, manifests: ManifestManager, settings: Settings, clock: Clock, writer_id: str
@@ -41,22 +48,37 @@ class StoredPrices:
         self.clock = clock
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
+        self.expected: Citation | None = None
         self._account: tuple[SyncManifest | None, Account] | None = None
 
-    def query_sql(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> pl.DataFrame:
-        """Run one reading SQL statement over the views of the current version: prices, partitions and ledgers.
+    def query_sql(
+        self,
+        sql: str,
+        params: Sequence[object] | Mapping[str, object] | None = None,
+        *,
+        version: int | str | None = None,
+        as_of: datetime | date | str | None = None,
+    ) -> pl.DataFrame:
+        """Run one reading SQL statement over the views of a version: prices, partitions and ledgers.
+
+        It may take as long and as much memory as the settings `query_timeout_seconds` and `query_memory` say.
 
         Args:
             sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.
             params: values for `?` (a sequence) or `$name` (a mapping).
+            version: as in `manifest`.
+            as_of: as in `manifest`.
 
         Raises:
-            CatalogError: nothing was committed yet, or DuckDB refuses the statement.
+            CatalogError: nothing was committed yet, DuckDB refuses the statement, or it goes beyond a limit.
+            ChecksumMismatchError: a file that it needs is not what was committed.
+            ConfigurationError: no such version is kept.
         """
-        manifest = self.manifest()
-        if manifest is None:
-            raise self._nothing_committed()
-        return self.catalog.query(sql, manifest, params)
+        with self.lease(version, as_of) as manifest:
+            limits = self.settings
+            return self.catalog.query(
+                sql, manifest, params, seconds=limits.query_timeout_seconds, memory=limits.query_memory
+            )
 
     def scan(
         self,
@@ -65,11 +87,14 @@ class StoredPrices:
         end: date | datetime | str | None = None,
         *,
         adjust: Adjust | None = None,
+        version: int | str | None = None,
+        as_of: datetime | date | str | None = None,
     ) -> pl.LazyFrame:
-        """The bars of the current version, lazily; columns and dtypes as in `SCHEMA`.
+        """The bars of a version, lazily; columns and dtypes as in `SCHEMA`.
 
-        Only files of years that the range meets are opened. Rows come in the order of storage (by month, then
-        symbol, then date): sort where order matters.
+        Only files of years that the range meets are opened, after it is proven that they are the committed ones. Rows
+        come in the order of storage (by month, then symbol, then date): sort where order matters. The version stays
+        readable while this process scans no more than three others; `lease` and `pin` keep it for longer.
 
         Args:
             symbols: None takes all.
@@ -78,21 +103,23 @@ class StoredPrices:
             adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
                 `"total"` on the basis of `adj_close`: open, high, low and close are scaled alike, volume by splits
                 only. `adj_close` and `ret` stay. Such rows come sorted by (symbol, date).
+            version: as in `manifest`.
+            as_of: as in `manifest`.
 
         Raises:
-            ConfigurationError: a malformed symbol, date or `adjust`.
+            ConfigurationError: a malformed symbol, date or `adjust`, or no such version is kept.
+            ChecksumMismatchError: a file that is needed is not what was committed.
         """
         if adjust not in (None, *get_args(Adjust)):
             todo = f"use None, {', '.join(map(repr, get_args(Adjust)))}"
             raise ConfigurationError(f"Unknown adjustment {adjust!r}", where="adjust", todo=todo)
-        manifest = self.manifest()
+        manifest = self._to_be_scanned(version, as_of)
         low = date.min if start is None else as_date(start, "start")
         high = date.max if end is None else as_date(end, "end")
-        paths = [
-            self.layout.resolve(partition.path)
-            for partition in (manifest.partitions if manifest else ())
-            if partition.first_session <= high and low <= partition.last_session
-        ]
+        years = manifest.partitions if manifest else ()
+        needed = [year for year in years if year.first_session <= high and low <= year.last_session]
+        require_sound(self.layout, needed)
+        paths = [self.layout.resolve(partition.path) for partition in needed]
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
         if symbols is not None:
             rows = rows.filter(pl.col("symbol").is_in(normalize_symbols(symbols)))
@@ -100,11 +127,51 @@ class StoredPrices:
             rows = rows.filter(pl.col("date").is_between(low, high))
         if adjust is None:
             return rows
-        return adjusted(rows, read_ledger(self.layout, manifest, "actions"), self.scan(symbols), adjust)
+        whole = self.scan(symbols, version=manifest.version if manifest else None)
+        return adjusted(rows, read_ledger(self.layout, manifest, "actions"), whole, adjust)
 
-    def manifest(self) -> SyncManifest | None:
-        """The current version; None if nothing was ever committed."""
-        return self.manifests.load_manifest()
+    def manifest(
+        self, version: int | str | None = None, as_of: datetime | date | str | None = None
+    ) -> SyncManifest | None:
+        """The current version, or a kept one; None if nothing was ever committed.
+
+        Args:
+            version: a number, or the name of a pin.
+            as_of: the time at which it stood; a date means its end, in UTC.
+
+        Raises:
+            ConfigurationError: no such version is kept, or both arguments are given.
+            ChecksumMismatchError: the store was opened to read another version.
+        """
+        if version is not None and as_of is not None:
+            raise ConfigurationError("version and as_of exclude each other", where="as_of", todo="give one of them")
+        if version is not None:
+            manifest = version_named(self.manifests, version)
+        elif as_of is not None:
+            manifest = version_at(self.manifests, as_of)
+        else:
+            manifest = self.manifests.load_manifest()
+        if self.expected is not None:
+            self.expected.require(manifest, self.layout.root)
+        return manifest
+
+    @contextmanager
+    def lease(
+        self, version: int | str | None = None, as_of: datetime | date | str | None = None
+    ) -> Generator[SyncManifest]:
+        """Keep a version from being vacuumed for the block, whatever writers do meanwhile; arguments as `manifest`.
+
+        Raises: as `manifest`; CatalogError if nothing was committed yet.
+        """
+        while True:
+            manifest = self.manifest(version, as_of)
+            if manifest is None:
+                raise self._nothing_committed()
+            with leased(self.layout, manifest.version) as there:
+                # It may have been vacuumed before the lease was there; then there is a newer one.
+                if there or manifest == self.manifest(version, as_of):
+                    yield manifest
+                    return
 
     def progress(self) -> ETLProgressManifest | None:
         """The saved progress; None if there is none, or if it belongs to a version that does not stand."""
@@ -117,16 +184,16 @@ class StoredPrices:
         """Each stored symbol's cursor, its last contiguous session."""
         return self.account().cursors()
 
-    def ledger(self, name: str) -> pl.DataFrame:
-        """All rows of a ledger in the current version, oldest first; see `docs/concepts/ledgers.md`.
+    def ledger(self, name: str, *, version: int | str | None = None) -> pl.DataFrame:
+        """All rows of a ledger in a version, oldest first; see `docs/concepts/ledgers.md`.
 
-        `gaps` and `holds` give those that stand and those that are closed.
+        `gaps` and `holds` give those that stand and those that are closed. `version` is as in `manifest`.
 
         Raises:
             ConfigurationError: there is no such ledger.
             ChecksumMismatchError: a file of it is damaged.
         """
-        return read_named_ledger(self.layout, self.manifest(), name)
+        return read_named_ledger(self.layout, self.manifest(version), name)
 
     def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
         """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
@@ -200,8 +267,23 @@ class StoredPrices:
 
         Raises:
             LockTimeoutError: another writer kept it.
+            ConfigurationError: the store was opened to read one version only.
         """
+        if self.expected is not None:
+            raise ConfigurationError(
+                f"The store was opened to read {self.expected} and nothing else",
+                where="expect",
+                todo="open it without `expect` to write",
+            )
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
+
+    def _to_be_scanned(self, version: int | str | None, as_of: datetime | date | str | None) -> SyncManifest | None:
+        while True:
+            manifest = self.manifest(version, as_of)
+            if manifest is None or stay_leased(self.layout, manifest.version):
+                return manifest
+            if manifest == self.manifest(version, as_of):
+                return manifest  # the history lacks it, though it stands
 
     def _nothing_committed(self) -> CatalogError:
         return CatalogError(

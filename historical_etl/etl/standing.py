@@ -16,6 +16,7 @@ from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import empty_ledger, read_ledger
+from historical_etl.store.sound import sound_path
 
 __all__ = ["ASKED", "load_account", "load_actions", "rebuild_account"]
 
@@ -43,18 +44,30 @@ def load_account(layout: Layout, manifest: SyncManifest | None, calendar: Sessio
             return Account(read_ledger(layout, manifest, "symbols"), read_ledger(layout, manifest, "open_gaps"))
         except ChecksumMismatchError as damage:
             _log.warning("%s The account of sessions is rebuilt from the data", damage)
-    return rebuild_account(layout, manifest, calendar)
+    return rebuild_account(layout, manifest, calendar, tolerant=True)
 
 
-def rebuild_account(layout: Layout, manifest: SyncManifest, calendar: SessionCalendar) -> Account:
+def rebuild_account(
+    layout: Layout, manifest: SyncManifest, calendar: SessionCalendar, *, tolerant: bool = False
+) -> Account:
     """The account that follows from the data alone, and from what the ledger of gaps says of the sessions missing.
 
-    Every file of the version is read, its keys only.
+    Every file of the version is read, its keys only. A damaged one has no sessions if `tolerant`.
+
+    Raises:
+        ChecksumMismatchError: a file is damaged, and not `tolerant`.
     """
     account = Account.empty()
     nothing = pl.DataFrame(schema={"symbol": pl.String(), "date": pl.Date()})
     for partition in manifest.partitions:
-        rows = pl.scan_parquet(layout.resolve(partition.path), glob=False).select(ORDER).collect().sort(ORDER)
+        try:
+            path = sound_path(layout, partition)
+        except ChecksumMismatchError as damage:
+            if not tolerant:
+                raise
+            _log.warning("%s Its sessions are left out", damage)
+            continue
+        rows = pl.scan_parquet(path, glob=False).select(ORDER).collect().sort(ORDER)
         visit = Visit(
             asked=_stored_as_asked(rows, manifest),
             stored=rows,
@@ -81,7 +94,7 @@ def load_actions(layout: Layout, manifest: SyncManifest | None) -> pl.DataFrame:
     events: list[tuple[pl.DataFrame, pl.DataFrame]] = []
     lasts = pl.DataFrame(schema={name: SCHEMA[name] for name in PRICES})
     for partition in manifest.partitions if manifest else ():
-        rows = pl.scan_parquet(layout.resolve(partition.path), glob=False).select(PRICES).collect().sort(ORDER)
+        rows = pl.scan_parquet(sound_path(layout, partition), glob=False).select(PRICES).collect().sort(ORDER)
         events.append(inferred(rows, lasts))
         lasts = pl.concat([lasts, last_rows(rows)]).unique("symbol", keep="last", maintain_order=True)
     return with_implied(empty_ledger("actions"), events)

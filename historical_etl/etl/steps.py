@@ -16,9 +16,9 @@ from historical_etl.errors import (
 )
 from historical_etl.etl.account import Account
 from historical_etl.etl.fetching import in_batches
+from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.plan import requests_of
 from historical_etl.etl.planning import Window, year_windows
-from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
 from historical_etl.etl.tally import Tally, YearEvent
@@ -35,7 +35,7 @@ __all__ = ["PriceRuns", "noting", "unheard"]
 _log = logging.getLogger(__name__)
 
 
-class PriceRuns(StoredPrices):
+class PriceRuns(KeptVersions):
     """A store with the source that fills it, and the gate that its rows must pass."""
 
     def __init__(

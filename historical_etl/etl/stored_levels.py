@@ -8,10 +8,12 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.models import SyncManifest
 from historical_etl.quality.levels import LEVELS
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.store.layout import Layout
+from historical_etl.store.sound import sound_path
 
 __all__ = ["StoredLevels"]
 
@@ -40,11 +42,11 @@ class StoredLevels:
         partition = self.manifest.partition(year) if self.manifest else None
         if partition is None:
             return _NOTHING
-        rows = pl.scan_parquet(self.layout.resolve(partition.path), glob=False)
         wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
         try:
+            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
             return rows.filter(wanted).select(LEVELS).collect()
-        except (OSError, pl.exceptions.PolarsError) as damage:
+        except (ChecksumMismatchError, StorageError) as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
-            _log.warning("The stored file of %d cannot be read to compare with: %s", year, damage)
+            _log.warning("%d cannot be compared with: %s", year, damage)
             return _NOTHING

@@ -268,7 +268,7 @@ def _judge(archive: Archive, layout: Layout) -> None:
     faults = [
         f"{partition.year}: {fault}"
         for partition in archive.manifest.partitions
-        for fault in content_faults(layout.resolve(partition.path), partition, quick=False)
+        for fault in content_faults(layout.resolve(partition.path), partition)
     ]
     for name, files in archive.manifest.ledgers.items():
         for file in files:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.durable import storage_errors
+from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
@@ -85,9 +85,12 @@ def acquire(
         StorageError: the lock file cannot be made, or the file system has no kernel locks.
     """
     with storage_errors("taking the writer lock", lock_file):
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(lock_file.parent)
+        # Made here, with the rights that the umask leaves: filelock takes a mode, and to learn the umask is to set it,
+        # for all threads.
+        os.close(os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         # A soft lock could go stale: refuse a file system without flock instead.
-        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True, mode=0o666 & ~_umask())
+        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True)
         try:
             _wait_for(lock, timeout_seconds)
         except Timeout:
@@ -148,9 +151,3 @@ def _write(lock_file: Path, holder: Holder) -> None:
     with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
         stream.write(record)
         stream.truncate()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -164,7 +164,12 @@ class ManifestManager:
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
         folder = self.layout.history_folder(dataset)
-        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit())
+
+    def is_damaged(self, dataset: str = DATASET_ID) -> bool:
+        """Whether there is a current manifest that cannot be used."""
+        path = self.layout.manifest_file(dataset)
+        return path.exists() and not self._is_good(path)
 
     def restore_manifest(self, token: LockToken, dataset: str = DATASET_ID) -> SyncManifest | None:
         """Make the current manifest good again and drop what a crashed commit left in the history.

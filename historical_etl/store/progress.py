@@ -10,12 +10,12 @@ from datetime import UTC
 from pydantic import ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.durable import storage_errors, temp_name, write_atomic
+from historical_etl.durable import replace_file, storage_errors, temp_name, write_atomic
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.store.layout import Layout
 
-__all__ = ["load_progress", "save_progress"]
+__all__ = ["forget_progress", "load_progress", "save_progress"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,18 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
         reason = error.errors()[0]["msg"]
         _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason, aside)
         return None
+
+
+def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
+    """Set the progress aside as `.backup`, durably, before the data goes back to where it does not fit.
+
+    Raises:
+        StorageError: it could not be moved; nothing was changed.
+    """
+    path = layout.progress_file(dataset)
+    with storage_errors("setting progress aside", path):
+        if path.exists():
+            replace_file(path, path.with_name(path.name + ".backup"))
 
 
 def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:

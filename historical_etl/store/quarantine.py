@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from historical_etl.clock import Clock
-from historical_etl.durable import fsync_folder, sha256_of, storage_errors, write_atomic
+from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
 from historical_etl.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -80,16 +80,17 @@ class Quarantine:
             try:
                 if json.loads((entry / "reason.json").read_bytes()).get("sha256") == checksum:
                     return entry
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, RecursionError):
                 continue
         return None
 
     def _new_entry(self, name: str) -> Path:
         stamp = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        make_folder(self._folder)
         for attempt in range(10_000):
             entry = self._folder / (f"{stamp}_{name}" if attempt == 0 else f"{stamp}-{attempt}_{name}")
             try:
-                entry.mkdir(parents=True)
+                entry.mkdir()
             except FileExistsError:
                 continue
             fsync_folder(self._folder)

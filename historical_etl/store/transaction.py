@@ -5,13 +5,10 @@ after it, `recover` finishes the rest. Whether rows are right is not judged here
 """
 
 import logging
-import os
-import re
-import shutil
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 
@@ -19,35 +16,26 @@ import polars as pl
 
 from historical_etl.durable import (
     TEMP_SUFFIX,
-    fsync_folder,
     replace_file,
     sha256_of,
     storage_errors,
     sync_stream,
-    temp_name,
     temporary_beside,
 )
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
+from historical_etl.store.checkout import check_out, withdraw_others
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LedgerChanges, write_ledgers
+from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
-from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.sound import require_sound, sound_path
+from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
 
-__all__ = ["Provenance", "Retention", "Transaction", "recover"]
+__all__ = ["Provenance", "Transaction", "recover"]
 
 _log = logging.getLogger(__name__)
-_OBJECT = re.compile(r"(\d{4})-([0-9a-f]{16})\.parquet")
-_LEDGER = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which versions are kept: the last `versions`, and all younger than `days`."""
-
-    versions: int = 10
-    days: int = 7
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,7 @@ class Transaction:
         self.at: datetime = manager.clock()
         self._written: dict[int, Partition] = {}
         self._verified: dict[int, list[Block]] = {}
+        self._forgotten: set[str] = set()
 
     def stored_blocks(self, year: int) -> list[Block]:
         """The month blocks of a committed year, proven to be the bytes that were committed; none if it has none.
@@ -103,14 +92,15 @@ class Transaction:
             return []
         if year in self._verified:
             return self._verified[year]
-        path = self.layout.resolve(partition.path)
-        with storage_errors(f"reading {year}", path):
-            if not path.exists():
-                raise _damaged(year, path, "is missing")
-            if sha256_of(path) != partition.checksum:
+        try:
+            path = sound_path(self.layout, partition)
+        except ChecksumMismatchError as damage:
+            path = self.layout.resolve(partition.path)
+            if path.exists():
                 reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
-                raise _damaged(year, path, f"was changed after its commit (a copy is in {kept})")
+                damage.add_note(f"A copy of it is in {kept}.")
+            raise
         self._verified[year] = read_blocks(path)
         return self._verified[year]
 
@@ -176,10 +166,10 @@ class Transaction:
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
         partitions = tuple(p for _, p in sorted((before | changed).items()))
         known = self.base.ledgers if self.base else {}
-        recorded = write_ledgers(self.layout, known, ledgers or {}) if partitions else known
+        recorded = write_ledgers(self.layout, self._sound(known), ledgers or {}) if partitions else known
         if not changed and recorded == known:
             with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                _check_out(self._manager, self._written.values())  # a damaged object may have been made good
+                check_out(self._manager, self._written.values())  # a damaged object may have been made good
             return self.base
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
@@ -199,8 +189,43 @@ class Transaction:
             ledgers=dict(recorded),
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        _after_commit(self._manager, saved, self._retention, changed)
+        _after_commit(self._manager, saved, self._retention, changed.values(), proven=True)
         return saved
+
+    def forget(self, paths: Collection[str]) -> None:
+        """Leave damaged ledger files out of the version that is committed next."""
+        self._forgotten |= set(paths)
+
+    def restore(self, version: SyncManifest, ledgers: LedgerChanges) -> SyncManifest:
+        """Commit an older version's files as a new version, so that it stands again.
+
+        Args:
+            version: the manifest of a kept version.
+            ledgers: rows for logs, which go on from the current version's; all others are the older version's.
+
+        Raises:
+            ChecksumMismatchError: a file of it is damaged; nothing was changed.
+            StorageError: the manifest could not be replaced; nothing was committed.
+        """
+        require_sound(self.layout, [*version.partitions, *(f for files in version.ledgers.values() for f in files)])
+        known = self.base.ledgers if self.base else {}
+        going_on = write_ledgers(self.layout, {name: known.get(name, ()) for name in ledgers}, ledgers)
+        manifest = version.model_copy(
+            update={
+                "sync_timestamp": self.at,
+                "writer_id": self._token.writer_id,
+                "ledgers": {**version.ledgers, **{name: files for name, files in going_on.items() if files}},
+            }
+        )
+        saved = self._manager.save_manifest(manifest, self._token)
+        with storage_errors("linking daily/ to the committed version", self.layout.daily):
+            withdraw_others(self._manager, saved)
+        _after_commit(self._manager, saved, self._retention, saved.partitions, proven=True)
+        return saved
+
+    def _sound(self, ledgers: Ledgers) -> Ledgers:
+        kept = {name: tuple(f for f in files if f.path not in self._forgotten) for name, files in ledgers.items()}
+        return {name: files for name, files in kept.items() if files}
 
     @property
     def _version(self) -> int:
@@ -224,117 +249,35 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
         ManifestCorruptError: no usable manifest is left.
         StorageError: the file system refused.
     """
+    fell_back = manager.is_damaged()
     manifest = manager.restore_manifest(token)
     with storage_errors("recovering the store", manager.layout.root):
         _sweep_temps(manager.layout)
         if manifest is None:
-            _vacuum(manager, [])
+            _vacuum(manager, None, retention or Retention())
         else:
-            _withdraw_others(manager, manifest)
-            _after_commit(manager, manifest, retention or Retention(), {p.year: p for p in manifest.partitions})
+            withdraw_others(manager, manifest)
+            if fell_back:
+                set_aside_unnamed(manager, manifest)
+            _after_commit(manager, manifest, retention or Retention(), manifest.partitions, proven=False)
     return manifest
 
 
 def _after_commit(
-    manager: ManifestManager, manifest: SyncManifest, retention: Retention, years: Mapping[int, Partition]
+    manager: ManifestManager, manifest: SyncManifest, retention: Retention, years: Iterable[Partition], *, proven: bool
 ) -> None:
     state = f"version {manifest.version} is committed, and the next write finishes this"
     with storage_errors("linking daily/ to the committed version", manager.layout.daily, state):
-        _check_out(manager, years.values())
+        check_out(manager, years, proven=proven)
+    _vacuum(manager, manifest, retention)
+
+
+def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: Retention) -> None:
     try:
-        kept = _kept_versions(manager, manifest, retention)
+        vacuum(manager, manifest, retention)
     except ManifestCorruptError as error:
         # What a damaged version needs is unknown: nothing is removed until that is mended.
         _log.warning("Old versions were not vacuumed: %s", error)
-        return
-    with storage_errors("removing old versions", manager.layout.objects, state):
-        _vacuum(manager, kept)
-
-
-def _check_out(manager: ManifestManager, partitions: Iterable[Partition]) -> None:
-    layout = manager.layout
-    linked = False
-    for partition in partitions:
-        target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
-        if not wanted.exists() or _is_same(target, wanted):
-            continue  # a missing object is damage: `verify` and the next write of that year tell of it
-        if target.exists() and not _is_known(target, layout):
-            kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
-            _log.warning("%s was replaced from outside; it is now in %s", target, kept)
-        _link(wanted, target)
-        linked = True
-    if linked:
-        fsync_folder(layout.daily)
-
-
-def _withdraw_others(manager: ManifestManager, manifest: SyncManifest) -> None:
-    """After a fall back to an older version: readers of daily/ must not see years that it does not have."""
-    years = {str(partition.year) for partition in manifest.partitions}
-    for path in manager.layout.daily.glob("[0-9][0-9][0-9][0-9].parquet"):
-        if path.stem not in years:
-            kept = manager.quarantine_data(path, f"version {manifest.version}, which now stands, has no such year")
-            _log.warning("%s belongs to no year of version %d; it is now in %s", path, manifest.version, kept)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temp = temp_name(target)
-    try:
-        try:
-            os.link(source, temp)
-        except OSError:
-            # No hard links here (some network and FAT mounts), or too many: a copy serves readers as well.
-            with source.open("rb") as original, temp.open("xb") as copy:
-                shutil.copyfileobj(original, copy, 1 << 20)
-                shutil.copystat(source, temp)
-                sync_stream(copy)
-        temp.replace(target)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
-def _is_same(target: Path, wanted: Path) -> bool:
-    """Whether `target` is linked to `wanted`, or is a copy of it as `_link` or a backup tool makes them."""
-    try:
-        there, should = target.stat(), wanted.stat()
-    except FileNotFoundError:
-        return False
-    return (there.st_dev, there.st_ino) == (should.st_dev, should.st_ino) or (
-        (there.st_size, there.st_mtime_ns) == (should.st_size, should.st_mtime_ns)
-    )
-
-
-def _is_known(target: Path, layout: Layout) -> bool:
-    """Whether a file in daily/ is an object, linked or copied, of whatever version."""
-    candidates = list(layout.objects.glob(f"{target.stem}-*.parquet"))
-    return (
-        any(target.samefile(path) for path in candidates)
-        or layout.object_file(int(target.stem), sha256_of(target)) in candidates
-    )
-
-
-def _kept_versions(manager: ManifestManager, current: SyncManifest, retention: Retention) -> list[SyncManifest]:
-    versions = [version for version in manager.list_versions() if version < current.version]
-    recent = set(versions[max(0, len(versions) - retention.versions + 1) :])
-    if pointer := read_catalog_pointer(manager.layout):
-        recent.add(pointer.version)
-    horizon = manager.clock() - timedelta(days=retention.days)
-    older = [manager.load_version(version) for version in versions]
-    return [current, *(m for m in older if m.version in recent or m.sync_timestamp >= horizon)]
-
-
-def _vacuum(manager: ManifestManager, kept: Sequence[SyncManifest]) -> None:
-    """Remove the manifests of versions not kept, then the objects that no kept version names."""
-    layout = manager.layout
-    versions = {manifest.version for manifest in kept}
-    for version in manager.list_versions():
-        if version not in versions:
-            layout.history_file(version).unlink()
-    named = {path.rpartition("/")[2] for manifest in kept for path in manifest.named_paths()}
-    for folder, pattern in ((layout.objects, _OBJECT), (layout.ledgers, _LEDGER)):
-        for path in folder.glob("*.parquet"):
-            if path.name not in named and pattern.fullmatch(path.name):
-                path.unlink()
 
 
 def _sweep_temps(layout: Layout) -> None:
@@ -376,11 +319,3 @@ def _holds(path: Path, checksum: str) -> bool:
 
 def _differ(stored: Partition, written: Partition) -> bool:
     return stored.checksum != written.checksum or stored.path != written.path
-
-
-def _damaged(year: int, path: Path, what: str) -> ChecksumMismatchError:
-    return ChecksumMismatchError(
-        f"The stored file of {year} {what}; nothing was changed",
-        where=path,
-        todo=f"rebuild that year with every symbol: `historical-etl backfill --from {year} --to {year}`",
-    )

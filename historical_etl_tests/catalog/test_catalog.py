@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import CatalogError, ConfigurationError
+from historical_etl import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl_tests.scenario import (
     COLUMNS,
     KEYS,
@@ -226,8 +226,8 @@ def test_scan_opens_only_the_years_it_needs(root, small):
         next(etl.layout.objects.glob(f"{year}-*")).unlink()
     rows = etl.scan("brk.b, halt", "2012-03-05", date(2012, 3, 9)).collect().sort(KEYS)
     assert_frame_equal(rows, small.expected(["BRK.B", "HALT"], date(2012, 3, 5), date(2012, 3, 9)), check_exact=True)
-    with pytest.raises(FileNotFoundError):
-        etl.scan(start=date(2011, 12, 30)).collect()
+    with pytest.raises(ChecksumMismatchError, match="2011 is missing"):
+        etl.scan(start=date(2011, 12, 30))
 
 
 def test_scan_of_nothing_is_zero_rows_in_the_schema(etl):

@@ -1,6 +1,19 @@
-"""How often the crash tests kill: a share in every run, all of it on request (`make torture`)."""
+"""How much of the proofs by fault is tried: a share in every run, all of it on request (`make torture`)."""
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+_T = TypeVar("_T")
+
+#: Takes some of many points: all with `--torture`, else so many, by chance but always the same ones.
+Share = Callable[[Sequence[_T], int], list[_T]]
+#: Notes how much was tried, for the summary of the run.
+Tried = Callable[[str], None]
 
 
 @pytest.fixture
@@ -8,3 +21,23 @@ def kills(request: pytest.FixtureRequest) -> int:
     chosen: object = request.config.getoption("--kills")
     assert isinstance(chosen, int)
     return chosen
+
+
+@pytest.fixture
+def torture(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--torture"))
+
+
+@pytest.fixture
+def share(torture: bool, request: pytest.FixtureRequest) -> Share[object]:
+    def some(points: Sequence[_T], most: int) -> list[_T]:
+        if torture or len(points) <= most:
+            return list(points)
+        return sorted(random.Random(request.node.name).sample(points, most), key=points.index)
+
+    return some
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Tried:
+    return lambda told: record_property("tried", told)

@@ -43,7 +43,7 @@ def test_checksum_mismatch_triggers_quarantine(etl):
     with pytest.raises(ChecksumMismatchError, match="2012") as caught:
         etl.run_full_etl(["BRK.B"], *YEAR)
     assert str(object_of(etl, 2012)) in str(caught.value)
-    assert "backfill --from 2012 --to 2012" in caught.value.todo
+    assert "historical-etl repair" in caught.value.todo
 
     (entry,) = etl.manifests.quarantine.entries()
     assert (entry / object_of(etl, 2012).name).read_bytes() == damaged

@@ -11,7 +11,8 @@ import pytest
 from historical_etl import ChecksumMismatchError, LockNotHeldError, ManifestManager, StorageError
 from historical_etl.durable import replace_file, temp_name
 from historical_etl.store.manifest import parse_manifest
-from historical_etl.store.transaction import Provenance, Retention, Transaction, recover
+from historical_etl.store.transaction import Provenance, Transaction, recover
+from historical_etl.store.vacuum import Retention
 from historical_etl_tests.scenario import (
     SHORT,
     SYMBOLS,
@@ -174,7 +175,7 @@ def test_without_hard_links_daily_holds_copies(root, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "no hard links here")
 
-    monkeypatch.setattr("historical_etl.store.transaction.os.link", refuse)
+    monkeypatch.setattr("historical_etl.store.checkout.os.link", refuse)
     etl = fill(root)
     for partition in standing(etl).partitions:
         path = etl.layout.resolve(partition.path)

@@ -1,0 +1,62 @@
+"""Which committed files a query will open, by DuckDB's own plan: those are proven before any row is read.
+
+Each year's branch of `daily_prices` is bounded by its dates (see `views`), and DuckDB keeps a lower bound that lies in
+that year however it tightens it. So the date literals in the filters of a scan name its year.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
+
+import duckdb
+
+from historical_etl.models import LedgerFile, Partition, SyncManifest
+from historical_etl.schema import SCHEMA
+
+__all__ = ["files_opened"]
+
+_BOUND: Final = re.compile(r"date (?:>=|>|=) '(\d{4})-\d\d-\d\d'::DATE")
+_Node = Mapping[str, object]
+
+
+def files_opened(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    params: Sequence[object] | Mapping[str, object] | None,
+    manifest: SyncManifest,
+) -> list[Partition | LedgerFile]:
+    """The files of a version that a reading statement opens; never fewer, and all of them where the plan does not tell.
+
+    Args:
+        connection: one that has the views of that version.
+        sql: a single reading statement, without a leading EXPLAIN.
+        params: its values.
+        manifest: the version.
+    """
+    ledgers = [file for files in manifest.ledgers.values() for file in files]
+    everything = [*manifest.partitions, *ledgers]
+    try:
+        answer = connection.execute(f"EXPLAIN (FORMAT json) {sql}", params).fetchall()
+        roots = cast("list[_Node]", json.loads(answer[-1][1]))
+    except (duckdb.Error, ValueError, IndexError, TypeError):
+        return everything  # PIVOT and the like cannot be explained; what is wrong is told when it runs
+    scans = [node for root in roots for node in _nodes(root) if "PARQUET" in str(node.get("name"))]
+    years: set[int] = set()
+    opened: list[Partition | LedgerFile] = []
+    for facts in (cast("_Node", scan.get("extra_info") or {}) for scan in scans):
+        found = {int(year) for year in _BOUND.findall(str(facts.get("Filters", "")))}
+        if found:
+            years |= found
+            continue
+        columns = facts.get("Projections") or ()
+        if set(cast("Sequence[str]", [columns] if isinstance(columns, str) else columns)) <= set(SCHEMA):
+            return everything  # it may be a year or a ledger
+        opened = [*ledgers]
+    return [*opened, *(partition for partition in manifest.partitions if partition.year in years)]
+
+
+def _nodes(node: _Node) -> Iterator[_Node]:
+    yield node
+    for child in cast("Sequence[_Node]", node.get("children", ())):
+        yield from _nodes(child)

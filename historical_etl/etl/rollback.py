@@ -1,0 +1,61 @@
+"""Rollback: a new version that equals an older one; data, ledgers and cursors together."""
+
+from historical_etl.etl import record
+from historical_etl.etl.kept import KeptVersions
+from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.store.progress import forget_progress, save_progress
+from historical_etl.store.run_notes import RunRecord
+from historical_etl.store.transaction import Transaction
+
+__all__ = ["roll_back"]
+
+
+def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> SyncManifest:
+    """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
+
+    Only the ledger `runs` goes on from the version that stood: it tells of this, too.
+
+    Returns the version that then stands; the one that stood, if it equals the older one already.
+
+    Raises:
+        ConfigurationError: the version is not kept.
+        ChecksumMismatchError: a file of it is damaged; nothing was changed.
+        LockTimeoutError, StorageError: nothing was committed.
+        ETLProgressError: it stands, but progress was not saved.
+    """
+    with store.lease(version) as wanted, store.lock() as token:
+        transaction = Transaction(store.manifests, token, store.retention)
+        base = transaction.base
+        if base is not None and _same(base, wanted):
+            return base
+        # Its resume speaks of years as they were; without it, cursors are those of the version.
+        forget_progress(store.layout)
+        run = RunRecord(
+            run_id=f"rollback-{transaction.version}",
+            command="rollback",
+            writer=store.writer_id,
+            started=transaction.at,
+            finished=transaction.at,
+            status="committed",
+            version=transaction.version,
+            start_date=wanted.start_date,
+            end_date=wanted.end_date,
+            rows=wanted.row_count,
+            message=f"to version {wanted.version}{f': {reason}' if reason else ''}",
+            provider=wanted.provider,
+        )
+        saved = transaction.restore(wanted, {"runs": record.runs([run])})
+        progress = ETLProgressManifest(
+            last_updated=transaction.at,
+            symbol_last_dates=store.account_of(saved).cursors(),
+            status="completed",
+            data_version=saved.version,
+        )
+        save_progress(store.layout, progress)
+    return saved
+
+
+def _same(one: SyncManifest, other: SyncManifest) -> bool:
+    """Whether two versions have the same bars and ledgers, but for the runs."""
+    ledgers = [{name: files for name, files in version.ledgers.items() if name != "runs"} for version in (one, other)]
+    return one.partitions == other.partitions and ledgers[0] == ledgers[1]

@@ -1,0 +1,95 @@
+"""What must hold of a store after a fault, and what it must come to in the end."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+import duckdb
+
+from historical_etl import CatalogError, SyncManifest
+from historical_etl.etl.standing import rebuild_account
+from historical_etl.sessions import get_calendar
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.verify import VerifyReport, verify_store
+from historical_etl_tests.crash.commands import store_on
+
+__all__ = ["Outcome", "assert_committed", "copy_store", "outcome_of", "shown", "verified"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All of a store that must not depend on what disturbed it."""
+
+    version: int
+    daily: Mapping[str, str]
+    objects: tuple[str, ...]
+    cursors: Mapping[str, date]
+    rows: bytes
+    shown: int
+
+
+def outcome_of(root: Path, day: date) -> Outcome:
+    """What the store of a folder has come to, by its files and by its own answers."""
+    etl = store_on(root, day)
+    manifest = etl.manifest()
+    assert manifest is not None
+    rows = etl.query_sql("SELECT * FROM daily_prices ORDER BY date, symbol")
+    assert rows.height == manifest.row_count
+    return Outcome(
+        manifest.version,
+        {path.name: _sum(path) for path in sorted(etl.layout.daily.iterdir())},
+        tuple(f"{path} {_sum(root / path)}" for path in manifest.file_paths),
+        etl.cursors(),
+        rows.serialize(),
+        shown(etl.layout),
+    )
+
+
+def assert_committed(root: Path, *, least: int, most: int) -> int:
+    """The store is a version that was committed, not older than the last that was acknowledged, and undamaged."""
+    manifest = ManifestManager(root).load_manifest()
+    version = manifest.version if manifest else 0
+    assert least <= version <= most, f"version {version} stands, {least} was acknowledged"
+    for partition in manifest.partitions if manifest else ():
+        assert _sum(root / partition.path) == partition.checksum
+    report = verified(root)
+    assert report.ok, report.findings
+    return version
+
+
+def verified(root: Path) -> VerifyReport:
+    """What `verify` says, with the cursors computed anew and the catalog opened."""
+    layout = Layout(root)
+
+    def cursors(manifest: SyncManifest) -> Mapping[str, date]:
+        return rebuild_account(layout, manifest, get_calendar("XNYS")).cursors()
+
+    return verify_store(ManifestManager(root), rebuild_cursors=cursors, catalog_version=lambda: shown(layout))
+
+
+def shown(layout: Layout) -> int:
+    """The version that the catalog file itself shows; it reads the files of that version."""
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute(f"ATTACH '{layout.catalog}' AS catalog (READ_ONLY)")
+            row = connection.execute("SELECT max(version) FROM catalog.partitions").fetchone()
+    except duckdb.Error as error:
+        raise CatalogError(str(error)[:200], where=layout.catalog) from error
+    assert row is not None
+    return row[0]
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Make `target` the same as `source`: with its hard links, times and rights."""
+    shutil.rmtree(target, ignore_errors=True)
+    if source.exists():
+        subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+
+def _sum(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
