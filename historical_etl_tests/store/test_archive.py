@@ -160,11 +160,29 @@ def test_a_damaged_file_is_not_exported(etl, tmp_path, name, what):
 
 
 def test_what_is_not_kept_or_not_there_cannot_be_exported(etl, tmp_path):
-    with pytest.raises(ManifestCorruptError, match="Version 9 is not kept"):
+    with pytest.raises(ConfigurationError, match="Version 9 is not kept"):
         export_store(etl, tmp_path / "copy", 9)
     with pytest.raises(HistoricalETLError, match="Nothing was committed yet"):
         export_store(empty(tmp_path / "none"), tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_version_is_not_vacuumed_while_it_is_exported(etl, tmp_path, watching):
+    """Another writer commits, and keeps nothing it need not keep, as soon as the first file is copied."""
+    writer = store(etl.layout.root, ScriptedFetcher(SHORT), date(2013, 3, 1), keep_versions=1, keep_days=0)
+    first = standing(etl).partitions[0]
+    done: list[int] = []
+
+    def commit(event: str) -> None:
+        if event == "os.chmod" and not done:
+            done.append(0)
+            done[0] = writer.run_incremental_etl().version
+
+    with watching(commit):
+        target = export_store(etl, tmp_path / "copy", 3)
+    assert done == [4]
+    assert standing(empty(target)).version == 3
+    assert standing(empty(target)).partitions[0] == first
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar"])
