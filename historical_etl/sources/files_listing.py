@@ -56,7 +56,7 @@ def find_files(setting: str) -> list[Path]:
         path = Path(setting.strip()).expanduser().absolute()
         path.exists()
     except (OSError, RuntimeError, ValueError):  # too long, or the home of nobody, or half a character
-        raise ConfigurationError(f"{ascii(setting[:100])} is no path", where=where, todo=todo) from None
+        raise ConfigurationError(f"{setting[:100]!a} is no path", where=where, todo=todo) from None
     if path.is_file():
         found, base = [path], path.parent
     elif path.is_dir():
