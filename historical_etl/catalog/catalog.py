@@ -54,8 +54,8 @@ class Catalog:
         # DuckDB takes what follows a question mark for options, and a backslash for a slash, which is another folder.
         if odd := next((char for char in "?\\" if char in str(self.path)), ""):
             raise CatalogError(
-                f"DuckDB takes no path with {odd!r}: no catalog was published. Version {manifest.version} is committed, "
-                "and scan reads it",
+                f"DuckDB takes no path with {odd!r}: no catalog was published. "
+                f"Version {manifest.version} is committed, and scan reads it",
                 where=self.path,
                 todo=f"move the data folder to a path without {odd}, or give another `catalog_path`",
             )
