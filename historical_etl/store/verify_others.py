@@ -35,12 +35,9 @@ def catalog_findings(
     if current is None:
         return
     if pointer is None or not path.is_file():
-        unread = pointer is None and layout.catalog_pointer().exists()
-        yield (
-            error(field, "the record of what it shows is damaged", _BUILD)
-            if unread
-            else warning(field, "it was not published yet", _PUBLISH)
-        )
+        damaged = pointer is None and layout.catalog_pointer().exists()
+        known = error(field, "the record of what it shows is damaged", _BUILD)
+        yield known if damaged else warning(field, "it was not published yet", _PUBLISH)
     elif pointer.version > current.version:
         yield error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", _PUBLISH)
     elif pointer.objects != str(layout.objects):
