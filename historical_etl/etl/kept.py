@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from datetime import date, datetime
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.diff import changed_years, differences
+from historical_etl.etl.moving import export_store
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
@@ -167,6 +169,10 @@ class KeptVersions(StoredPrices):
         with self.lock() as token:
             current = self.manifests.load_manifest() if dry_run else recover(self.manifests, token, self.retention)
             return vacuum(self.manifests, current, policy, dry_run=dry_run)
+
+    def export(self, target: str | Path, version: int | str | None = None) -> Path:
+        """Write one version, the current one by default, as a store of its own; see `etl.moving.export_store`."""
+        return export_store(self, target, version)
 
     def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
