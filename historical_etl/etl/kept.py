@@ -64,7 +64,7 @@ class KeptVersions(StoredPrices):
         pins = self.pins()
         shown = self.catalog.shown_version()
         rows: list[dict[str, object]] = []
-        for before, manifest in zip([None, *kept[:-1]], kept, strict=True):
+        for before, manifest in zip([None, *kept], kept, strict=False):
             run = runs.get(manifest.version, {})
             rows.append(
                 {
