@@ -88,6 +88,12 @@ class Layout:
         """Cursors and resume."""
         return self.progress_folder / f"{dataset}_progress.json"
 
+    def committed_folders(self) -> list[Path]:
+        """The folders whose names a version consists of, and those above them."""
+        history, catalog = self.history_folder(), self.catalog.parent
+        folders = (self.daily, self.objects, self.ledgers, history, self.pins, self.progress_folder, catalog)
+        return sorted({self.root.parent, *folders, *(folder.parent for folder in folders)})
+
     def relative(self, path: Path) -> str:
         """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""
         return Path(os.path.relpath(path, self.root)).as_posix()

@@ -5,7 +5,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 
 import logging
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from historical_etl.clock import Clock, system_clock
@@ -64,9 +64,21 @@ class ManifestManager:
         with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
             self._held[dataset] = token
             try:
+                if not token.settled:
+                    self._settle()
                 yield token
             finally:
                 del self._held[dataset]
+
+    def _settle(self) -> None:
+        """Make durable what a writer that was killed, or met an error, may have done and not synced.
+
+        Else a power cut could take away a version that was found standing, and built on.
+        """
+        with storage_errors("making durable what the last writer left", self.layout.root):
+            for folder in self.layout.committed_folders():
+                with suppress(FileNotFoundError, PermissionError):  # one above the store may not be ours to read
+                    fsync_folder(folder)
 
     def check_token(self, token: LockToken, dataset: str = DATASET_ID) -> None:
         """Raise `LockNotHeldError` unless `token` is the one that holds `dataset` now."""
@@ -98,6 +110,9 @@ class ManifestManager:
                     where=path,
                     todo="write the file before the manifest that names it",
                 )
+        with storage_errors("making the new files durable", self.layout.storage):
+            for folder in sorted({self.layout.resolve(recorded).parent for recorded in manifest.named_paths()}):
+                fsync_folder(folder)
         current = self.restore_manifest(token, dataset)
         saved = manifest.model_copy(
             update={

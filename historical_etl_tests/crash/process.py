@@ -18,7 +18,7 @@ from historical_etl import HistoricalETLError
 from historical_etl.sessions import get_calendar
 from historical_etl_tests.crash.commands import Tell
 
-__all__ = ["PATIENCE", "Ended", "Worker", "Work"]
+__all__ = ["PATIENCE", "Ended", "Work", "Worker"]
 
 Work = Callable[[Path, Tell], None]
 #: Seconds after which a process that says nothing is stuck.
