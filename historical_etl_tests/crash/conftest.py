@@ -1,9 +1,7 @@
 """How much of the proofs by fault is tried: a share in every run, all of it on request (`make torture`)."""
 
 import random
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pytest
