@@ -162,7 +162,7 @@ def _year(store: HistoricalETL, dice: random.Random, _: int) -> bool:
 
 def _range(store: HistoricalETL, dice: random.Random, _: int) -> bool:
     start = date(2004, 9, 1) + timedelta(days=dice.randrange(700))
-    end = start + timedelta(days=dice.randrange(10, 200))
+    end = min(start + timedelta(days=dice.randrange(10, 200)), date(2006, 12, 29))
     return store.run_full_etl(dice.sample(SYMBOLS, 2), start, end, resume=False).changed
 
 
