@@ -209,6 +209,7 @@ def read(root: Path, _: int, seed: int, began: float, parent: Connection) -> Non
 
     def once() -> Iterable[Told]:
         nonlocal newest
+        time.sleep(dice.random() / 2)  # else so many readers leave the writers no processor
         what = dice.choice(list(_READING))
         before = _version(store)
         assert before >= newest, f"version {before} stands, and {newest} was seen before it"

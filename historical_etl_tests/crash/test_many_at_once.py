@@ -210,7 +210,7 @@ def test_every_read_is_a_committed_version_and_every_acknowledged_commit_stays(r
             assert now - heard < PATIENCE, "they are stuck"
             if now >= next_kill:
                 crowd.kill(dice.randrange(WRITERS) if dice.random() < 0.7 else WRITERS + dice.randrange(READERS))
-                next_kill = now + dice.uniform(0.5, 4)
+                next_kill = now + dice.uniform(1, 5)
             if now - last_told >= 60:
                 last_told = now
                 with capsys.disabled():
