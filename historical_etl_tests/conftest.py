@@ -25,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="every point and state of the proofs by fault, not a share (make torture)",
     )
+    parser.addoption(
+        "--many-minutes", type=float, default=1 / 3, help="how long many work on one store at once (make torture: 10)"
+    )
     parser.addoption("--screenshots", type=Path, help="save the pictures of the documentation in this folder")
 
 

@@ -2,9 +2,7 @@
 
 import os
 import random
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -21,6 +19,13 @@ Tried = Callable[[str], None]
 def kills(request: pytest.FixtureRequest) -> int:
     chosen: object = request.config.getoption("--kills")
     assert isinstance(chosen, int)
+    return chosen
+
+
+@pytest.fixture
+def many_minutes(request: pytest.FixtureRequest) -> float:
+    chosen: object = request.config.getoption("--many-minutes")
+    assert isinstance(chosen, float)
     return chosen
 
 
