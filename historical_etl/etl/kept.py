@@ -16,7 +16,6 @@ from historical_etl.etl.versions import Citation
 from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
-from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify import VerifyReport, verify_store
 
@@ -167,7 +166,7 @@ class KeptVersions(StoredPrices):
             self.settings.keep_days if keep_days is None else keep_days,
         )
         with self.lock() as token:
-            current = self.manifests.load_manifest() if dry_run else recover(self.manifests, token, self.retention)
+            current = self.manifests.load_manifest() if dry_run else self.manifests.restore_manifest(token)
             return vacuum(self.manifests, current, policy, dry_run=dry_run)
 
     def export(self, target: str | Path, version: int | str | None = None) -> Path:

@@ -6,6 +6,7 @@ The bits are chosen by a seed, so a failure can be repeated; `--torture` tries m
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -27,10 +28,10 @@ def rich(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(pristine, root)
     etl = opened(root, source())
     etl.repair()
-    etl.pin("paper", 2)
     etl.manifests.quarantine.copy_bytes("rows.parquet", b"refused rows", "impossible", "historical_daily")
     Staging(etl.layout, "b" * 16).put(etl.scan().collect(), {"BRK.B": Outcome.OK}, {}, None)
     etl.run_year(2013)  # progress has a backup
+    etl.pin("paper")
     return root
 
 
@@ -92,10 +93,8 @@ def check_rot(etl: HistoricalETL, path: Path, true: pl.DataFrame, bytes_before: 
     report = etl.verify()
     assert any(names(path, finding.field) for finding in report.findings), report.findings
     for read in reads(opened(etl.layout.root, source())):
-        try:
+        with suppress(ChecksumMismatchError):  # refused is right, too
             assert_frame_equal(read(), true)
-        except ChecksumMismatchError as refused:
-            assert refused.todo
     repaired = opened(etl.layout.root, source()).repair(refetch=True)
     assert repaired.ok, repaired
     again = opened(etl.layout.root, source())
@@ -122,9 +121,8 @@ def names(path: Path, field: str) -> bool:
 
 
 def reads(etl: HistoricalETL) -> Iterator[Callable[[], pl.DataFrame]]:
-    columns = etl.scan().collect_schema().names() if etl.verify(quick=True).ok else list(SHORT.bars().columns)
     yield lambda: etl.query_sql(ROWS)
-    yield lambda: etl.scan().select(columns).collect().sort(KEYS[::-1])
+    yield lambda: etl.scan().select(SHORT.bars().columns).collect().sort(KEYS[::-1])
 
 
 def test_damage_in_one_year_leaves_the_others_readable(etl: HistoricalETL):

@@ -42,7 +42,8 @@ def test_a_pinned_version_stays_until_it_is_unpinned(etl: HistoricalETL):
     assert_frame_equal(writer.query_sql(everything, version="paper-2013"), first)
     assert writer.cite("paper-2013") == writer.cite(1)
     writer.unpin("paper-2013")
-    assert writer.vacuum().removed == (1,)
+    report = writer.vacuum()
+    assert report.removed == (1,), report
     with pytest.raises(ConfigurationError, match="no pin 'paper-2013'"):
         writer.unpin("paper-2013")
 
