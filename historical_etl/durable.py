@@ -58,7 +58,7 @@ def storage_errors(doing: str, path: Path, state: str = "nothing was committed")
             if error.errno in _DENIED
             else "check this volume (dmesg, mount), then run `historical-etl verify`"
         )
-        reason = error.strerror or type(error).__name__
+        reason = error.strerror or str(error) or type(error).__name__  # Polars gives no number, only words
         raise StorageError(f"{reason} while {doing}; {state}", where=where, todo=todo) from error
 
 

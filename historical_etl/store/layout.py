@@ -88,11 +88,10 @@ class Layout:
         """Cursors and resume."""
         return self.progress_folder / f"{dataset}_progress.json"
 
-    def committed_folders(self) -> list[Path]:
-        """The folders whose names a version consists of, and those above them."""
-        history, catalog = self.history_folder(), self.catalog.parent
-        folders = (self.daily, self.objects, self.ledgers, history, self.pins, self.progress_folder, catalog)
-        return sorted({self.root.parent, *folders, *(folder.parent for folder in folders)})
+    def found_folders(self) -> list[Path]:
+        """The folders in which a writer takes what it finds for durable, and makes it no second time."""
+        above = {folder.parent for folder in (self.root, self.storage, self.daily, self.manifests, self.catalog.parent)}
+        return sorted({*above, self.daily, self.manifests, self.history_folder()})
 
     def relative(self, path: Path) -> str:
         """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""

@@ -93,6 +93,7 @@ def acquire(
         StorageError: the lock file cannot be made, or the file system has no kernel locks.
     """
     with storage_errors("taking the writer lock", lock_file):
+        is_new = not lock_file.parent.parent.exists()
         make_folder(lock_file.parent)
         # Made here, with the rights that the umask leaves: filelock takes a mode, and to learn the umask is to set it,
         # for all threads.
@@ -112,7 +113,7 @@ def acquire(
             raise StorageError("This file system has no kernel locks", where=lock_file) from error
     try:
         previous = current_holder(lock_file)
-        settled = previous is not None and previous.settled
+        settled = is_new or (previous is not None and previous.settled)
         holder = _sign(lock_file, previous, writer_id, clock)
         ended_well = False
         try:

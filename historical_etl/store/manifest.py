@@ -76,7 +76,7 @@ class ManifestManager:
         Else a power cut could take away a version that was found standing, and built on.
         """
         with storage_errors("making durable what the last writer left", self.layout.root):
-            for folder in self.layout.committed_folders():
+            for folder in self.layout.found_folders():
                 with suppress(FileNotFoundError, PermissionError):  # one above the store may not be ours to read
                     fsync_folder(folder)
 

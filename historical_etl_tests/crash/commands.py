@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl import FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl.etl.tally import YearEvent
 from historical_etl.sources.base import Capabilities
 from historical_etl.sources.sample import SampleSource
 
@@ -23,7 +24,8 @@ FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1,
 #: The evening before AAPL's split, two for one, and its own.
 BEFORE, SPLIT = date(2005, 2, 25), date(2005, 2, 28)
 
-#: Told of each version that a command has acknowledged, before it goes on.
+#: Told of each version that a command has acknowledged, before it goes on; and, as a negative number, of how many
+#: units it has said to be staged.
 Tell = Callable[[int], None]
 
 
@@ -50,11 +52,23 @@ def store_on(root: Path, day: date) -> HistoricalETL:
 
 
 def _year(root: Path, tell: Tell) -> None:
-    tell(store_on(root, YEAR_END).run_full_etl(SYMBOLS, FIRST, YEAR_END).version)
+    etl = store_on(root, YEAR_END)
+    tell(etl.run_full_etl(SYMBOLS, FIRST, YEAR_END, progress=_heard(etl, tell)).version)
 
 
 def _backfill(root: Path, tell: Tell) -> None:
-    tell(store_on(root, JANUARY).run_full_etl(SYMBOLS, FIRST, JANUARY).version)
+    etl = store_on(root, JANUARY)
+    tell(etl.run_full_etl(SYMBOLS, FIRST, JANUARY, progress=_heard(etl, tell)).version)
+
+
+def _heard(etl: HistoricalETL, tell: Tell) -> Callable[[YearEvent], None]:
+    def heard(event: YearEvent) -> None:
+        if event.step == "committed":
+            tell(_standing(etl))
+        elif event.step == "fetching" and event.done:
+            tell(-event.done)
+
+    return heard
 
 
 def _increment(root: Path, tell: Tell) -> None:

@@ -9,7 +9,7 @@ What DuckDB syncs for itself (fdatasync) does not count: the store must not depe
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,20 @@ from typing import Final, Literal
 
 from historical_etl_tests.crash.tracing import Call
 
-__all__ = ["Acknowledged", "Disk", "Names", "Operation", "State", "Sync", "Written", "states", "unready_folders"]
+__all__ = [
+    "Acknowledged",
+    "Disk",
+    "Names",
+    "Operation",
+    "Staged",
+    "State",
+    "Sync",
+    "Written",
+    "pending_at",
+    "states",
+    "targeted",
+    "unready_folders",
+]
 
 _TOP: Final = 0
 Fate = Literal["kept", "half", "zeros"]
@@ -62,7 +75,15 @@ class Acknowledged:
     call: str = ""
 
 
-Operation = Names | Written | Sync | Acknowledged
+@dataclass(frozen=True)
+class Staged:
+    """A command has said that so many units are staged."""
+
+    units: int
+    call: str = ""
+
+
+Operation = Names | Written | Sync | Acknowledged | Staged
 
 
 @dataclass
@@ -79,12 +100,18 @@ class Disk:
     Args:
         top: the folder above the data folder; nothing is there at the start.
         marks: the file that acknowledged versions are written to.
+
+    Attributes:
+        operations: what was done.
+        folders: which inodes are folders.
+        trees: every file, by the number of operations after which a version was acknowledged.
     """
 
     top: Path
     marks: Path
     operations: list[Operation] = field(default_factory=list[Operation])
     folders: set[int] = field(default_factory=lambda: {_TOP})
+    trees: dict[int, dict[str, bytes]] = field(default_factory=dict[int, dict[str, bytes]])
     _entries: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
     _content: dict[int, bytearray] = field(default_factory=dict[int, bytearray])
     _next: int = 1
@@ -97,7 +124,10 @@ class Disk:
                 continue  # the process was killed before it
             self._descriptors(call, opened)
             if call.paths[:1] == (str(self.marks),) and call.name == "write":
-                self.operations += [Acknowledged(int(line)) for line in call.data.split()]
+                mark = int(call.data)
+                self.operations.append(Acknowledged(mark) if mark > 0 else Staged(-mark))
+                if mark > 0:
+                    self.trees[len(self.operations)] = self.files()
             elif call.is_below(self.top):
                 self._change(call, opened)
 
@@ -112,10 +142,11 @@ class Disk:
         return tree
 
     def _descriptors(self, call: Call, opened: dict[int, _Open]) -> None:
+        assert call.result is not None
         if call.name == "close":
             opened.pop(call.descriptors[0], None)
-        elif call.name in {"dup", "dup2", "dup3"} or (call.name == "fcntl" and "F_DUPFD" in call.arguments):
-            if call.descriptors[0] in opened and call.result is not None:
+        elif call.name.startswith("dup") or (call.name == "fcntl" and "F_DUPFD" in call.arguments):
+            if call.descriptors[0] in opened:
                 opened[call.result] = opened[call.descriptors[0]]
 
     def _change(self, call: Call, opened: dict[int, _Open]) -> None:
@@ -321,10 +352,11 @@ def states(
     points: Iterable[int] | None = None,
     chances: int = 4,
 ) -> Iterator[State]:
-    """What may be found after so many operations: everything lost, nothing, each single thing lost or kept, what
-    came first kept, each write torn, and some combinations by chance.
+    """What may be found after so many operations.
 
-    What cannot be told from a state before it is left out: where the last operation is lost, and after a sync.
+    That is: everything lost, nothing, each single thing lost or kept, what came first kept, each write torn, and
+    some combinations by chance. What cannot be told from a state before it is left out: where the last operation is lost, and
+    after a sync.
 
     Args:
         operations: in order.
@@ -341,9 +373,37 @@ def states(
         given: set[frozenset[tuple[int, Fate]]] = set()
         for fates in _fates(done, _durable(done)[1], dice, chances):
             same = frozenset(fates.items())
-            if same not in given and (at - 1 in fates or isinstance(last, Acknowledged)):
+            if same not in given and (at - 1 in fates or isinstance(last, Acknowledged | Staged)):
                 given.add(same)
                 yield State(done, folders, least, fates)
+
+
+def targeted(
+    operations: Sequence[Operation], folders: set[int], point: int, exposed: Collection[Operation]
+) -> Iterator[State]:
+    """What may be found at a point where some operations may be lost that should be durable by then.
+
+    Args:
+        operations: in order.
+        folders: which inodes are folders.
+        point: after how many operations the power is lost.
+        exposed: the operations.
+    """
+    done = operations[:point]
+    least = max((each.version for each in done if isinstance(each, Acknowledged)), default=0)
+    _, pending = _durable(done)
+    exposed_here = [index for index in pending if any(done[index] is each for each in exposed)]
+    everything: dict[int, Fate] = dict.fromkeys(pending, "kept")
+    yield State(done, folders, least, {index: "kept" for index in pending if index not in exposed_here})
+    yield State(done, folders, least, everything)
+    yield State(done, folders, least, {})
+    for lost in exposed_here:
+        yield State(done, folders, least, {index: "kept" for index in pending if index != lost})
+
+
+def pending_at(operations: Sequence[Operation], point: int) -> list[Operation]:
+    """The operations that may be lost at a point."""
+    return [operations[index] for index in _durable(operations[:point])[1]]
 
 
 def unready_folders(operations: Sequence[Operation]) -> list[str]:
@@ -358,7 +418,9 @@ def unready_folders(operations: Sequence[Operation]) -> list[str]:
                 ((above, _, made),) = operation.changes
                 assert made is not None
                 unready[made] = above
-            if any(folder in unready and inode is not None for folder, _, inode in operation.changes):
+            # The lock file comes first of all, and a lock that is lost with the power is a lock that nobody holds.
+            names = [(folder, name) for folder, name, inode in operation.changes if inode is not None]
+            if any(folder in unready and not name.endswith(".lock") for folder, name in names):
                 found.append(operation.call)
     return found
 
@@ -376,7 +438,7 @@ def _durable(operations: Sequence[Operation]) -> tuple[set[int], list[int]]:
             case Sync():
                 for waiting in missing.values():
                     waiting.discard(operation.inode)
-            case Acknowledged():
+            case Acknowledged() | Staged():
                 pass
     durable = {index for index, waiting in missing.items() if not waiting}
     return durable, [index for index, waiting in missing.items() if waiting]

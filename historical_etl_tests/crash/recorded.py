@@ -1,17 +1,22 @@
-"""A sequence of commands as it was recorded, what is true after each, and what may be wrong with a state found later."""
+"""Commands as they were recorded, what is true after each, and what may be wrong with a state that is found later."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from historical_etl import HistoricalETLError, SyncManifest
 from historical_etl.durable import sha256_of
-from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.models import ETLProgressManifest
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
+from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention
 from historical_etl.store.verify import verify_store
-from historical_etl_tests.crash.power_loss import Acknowledged, Disk, State
+from historical_etl_tests.crash.power_loss import Disk, Staged, State
 from historical_etl_tests.crash.process import Work
 from historical_etl_tests.crash.tracing import traced
 
@@ -34,14 +39,12 @@ class Recorded:
     Attributes:
         top: the folder above the data folder.
         disk: what they did.
-        trees: every file, by the number of operations after which a version was acknowledged.
         manifests: every version that was committed.
         begins: after how many operations each command begins.
     """
 
     top: Path
     disk: Disk
-    trees: Mapping[int, Mapping[str, bytes]]
     manifests: Mapping[int, SyncManifest]
     begins: Sequence[int]
 
@@ -60,7 +63,6 @@ def record(works: Sequence[Work], folder: Path, inject: Mapping[int, str] | None
     top, marks = folder / "top", folder / "marks"
     top.mkdir()
     disk = Disk(top, marks)
-    trees: dict[int, dict[str, bytes]] = {}
     manifests: dict[int, SyncManifest] = {}
     begins: list[int] = []
     for number, work in enumerate(works):
@@ -73,9 +75,7 @@ def record(works: Sequence[Work], folder: Path, inject: Mapping[int, str] | None
         assert disk.files() == {name: path.read_bytes() for name, path in found.items()}, "the model is the disk"
         for path in (top / "data" / "manifests" / "history").glob("*.json"):
             manifests[int(path.stem)] = parse_manifest(path.read_bytes(), path)
-        if isinstance(disk.operations[-1], Acknowledged):
-            trees[len(disk.operations)] = disk.files()
-    return Recorded(top, disk, trees, manifests, begins)
+    return Recorded(top, disk, manifests, begins)
 
 
 def fault(state: State, recorded: Recorded, tree: Mapping[str, bytes] | None) -> str:
@@ -95,11 +95,15 @@ def fault(state: State, recorded: Recorded, tree: Mapping[str, bytes] | None) ->
         version = manifest.version if manifest else 0
         if version < state.least:
             return f"version {version} stands, {state.least} was acknowledged"
+        if wrong := _ahead(manager.layout, version) or _unstaged(manager.layout, state):
+            return wrong
         if manifest is None:
             return ""
         if manifest != recorded.manifests[version]:
             return f"version {version} is not what was committed"
         kept = [manager.load_version(number) for number in manager.list_versions() if number < version]
+        if manager.load_version(version) != manifest:
+            return f"version {version} stands, and is not in the history"
     except HistoricalETLError as error:
         return str(error)
     for each in (manifest, *kept):
@@ -119,6 +123,28 @@ def recovery_fault(recorded: Recorded) -> str:
     return "; ".join(str(finding) for finding in verify_store(manager).findings if finding.severity == "error")
 
 
+def _ahead(layout: Layout, version: int) -> str:
+    pointer = read_catalog_pointer(layout)
+    if pointer and pointer.version > version:
+        return f"the catalog shows version {pointer.version}, ahead of {version}"
+    try:
+        progress = ETLProgressManifest.model_validate_json(layout.progress_file().read_bytes())
+    except FileNotFoundError:
+        return ""
+    except ValidationError:
+        return "progress is damaged"
+    ahead = progress.data_version > version
+    return f"progress describes version {progress.data_version}, ahead of {version}" if ahead else ""
+
+
+def _unstaged(layout: Layout, state: State) -> str:
+    done = state.operations[-1]
+    if not isinstance(done, Staged):
+        return ""
+    units = sum(len(Staging(layout, folder.name).units()) for folder in layout.staging.glob("*"))
+    return "" if units >= done.units else f"{done.units} units were said to be staged, {units} are"
+
+
 def _lacking(root: Path, manifest: SyncManifest) -> str:
     files = [(part.path, part.checksum) for part in manifest.partitions]
     files += [(file.path, file.checksum) for parts in manifest.ledgers.values() for file in parts]
@@ -133,8 +159,10 @@ def _lacking(root: Path, manifest: SyncManifest) -> str:
 def _broken_promise(state: State, recorded: Recorded, tree: Mapping[str, bytes]) -> str:
     if not state.lost and {path: file.content() for path, file in state.files.items()} != tree:
         return "nothing was lost, and yet it is not what was done"
+    if not any("/staging/" in path for path in tree) and any("/staging/" in path for path in state.files):
+        return "what was staged for a command that has ended is there again"
     for path, content in tree.items():
-        promised = path.removeprefix("data/").startswith((*PROMISED, *PROMISED_TOO)) and not path.endswith(".backup")
+        promised = path.removeprefix("data/").startswith(PROMISED) and not path.endswith(".backup")
         if promised and (path not in state.files or (recorded.top / path).read_bytes() != content):
             return f"{path} is not what was acknowledged with version {state.least}"
     return ""

@@ -33,7 +33,7 @@ def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(memory, tortur
     for state in chosen:
         at = len(state.operations)
         where = f"after {operations[at - 1].call}, lost: {state.lost}"
-        tree = recorded.trees.get(at) if state.acknowledged else None
+        tree = recorded.disk.trees.get(at) if state.acknowledged else None
         assert fault(state, recorded, tree) == "", where
         assert recovery_fault(recorded) == "", where
         if id(state) in on:
