@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from historical_etl.cli.verify import shown_by_file
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.etl.pipeline import HistoricalETL
@@ -53,7 +52,7 @@ class Store:
             self.etl.manifests,
             quick=quick,
             rebuild_cursors=lambda m: rebuild_account(self.layout, m, self.etl.calendar).cursors(),
-            catalog_version=lambda: shown_by_file(self.layout),
+            catalog_version=self.etl.catalog.version_in_file,
         )
 
     def found(self, *, quick: bool = False) -> list[StoreFinding]:
