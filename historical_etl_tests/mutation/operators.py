@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["Edit", "edits", "mutated"]
+__all__ = ["Edit", "edits_of", "mutated"]
 
 #: Not code that a test could notice, or code of which no part is looked at alone.
 _LEFT_ALONE: Final = ("annotation", "returns", "type_comment")
@@ -41,29 +41,30 @@ _New = ast.expr | ast.stmt | list[ast.stmt]
 
 
 class Edit(NamedTuple):
-    """A change: in the statement that begins at `line`, at `at`, in words, and what makes it in the parsed module."""
+    """A change at a line, in a statement from `line` to `last`; in words, and what makes it in the parsed module."""
 
     line: int
+    last: int
     at: int
     what: str
     make: Callable[[], None]
 
 
-def edits(tree: ast.Module) -> list[Edit]:
-    """All changes to a parsed module, always in the same order."""
-    return list(_of(tree, 0, inside=False))
+def edits_of(source: str) -> list[Edit]:
+    """All changes to a module, always in the same order."""
+    return list(_of(ast.parse(source), (0, 0)))
 
 
 def mutated(source: str, number: int) -> tuple[str, Edit]:
     """The source after the change of this number, and that change."""
     tree = ast.parse(source)
-    edit = edits(tree)[number]
+    edit = list(_of(tree, (0, 0)))[number]
     edit.make()
     return ast.unparse(ast.fix_missing_locations(tree)), edit
 
 
-def _of(owner: ast.AST, line: int, *, inside: bool) -> Iterator[Edit]:
-    """The changes to what a node consists of; `inside` a function."""
+def _of(owner: ast.AST, statement: tuple[int, int]) -> Iterator[Edit]:
+    """The changes to what a node consists of, which is in the statement of these lines."""
     for name, value in ast.iter_fields(owner):
         if name in _LEFT_ALONE:
             continue
@@ -71,11 +72,18 @@ def _of(owner: ast.AST, line: int, *, inside: bool) -> Iterator[Edit]:
         for index, node in members:
             if not isinstance(node, ast.AST) or _is_left_alone(node):
                 continue
-            here = node.lineno if isinstance(node, ast.stmt) else line
-            for what, new in _instead_of(node, name, inside=inside):
+            here = _lines(node) if isinstance(node, ast.stmt) else statement
+            for what, new in _instead_of(node, name):
                 make = _placed(owner, name, index, new)
-                yield Edit(here, getattr(node, "lineno", here), f"{what}: {_short(node)}", make)
-            yield from _of(node, here, inside=inside or isinstance(node, ast.FunctionDef))
+                yield Edit(*here, getattr(node, "lineno", here[0]), f"{what}: {_short(node)}", make)
+            yield from _of(node, here)
+
+
+def _lines(node: ast.stmt) -> tuple[int, int]:
+    """The lines of a statement; of one that holds others, those before the first."""
+    body: list[ast.stmt] = getattr(node, "body", [])
+    last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+    return node.lineno, max(node.lineno, last)
 
 
 def _is_left_alone(node: ast.AST) -> bool:
@@ -88,25 +96,23 @@ def _is_left_alone(node: ast.AST) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
 
 
-def _instead_of(node: ast.AST, field: str, *, inside: bool) -> Iterator[tuple[str, _New]]:
+def _instead_of(node: ast.AST, field: str) -> Iterator[tuple[str, _New]]:
     if field == "decorator_list":
         yield "decorator removed", []
-    elif field in ("test", "ifs") and isinstance(node, ast.expr):
+    elif field in ("test", "ifs") and isinstance(node, ast.expr) and not _is_turned_by_itself(node):
         yield "condition negated", ast.UnaryOp(ast.Not(), node)
     if isinstance(node, ast.stmt):
-        yield from _statements(node, inside=inside)
+        yield from _statements(node)
     elif isinstance(node, ast.expr):
         yield from _expressions(node)
 
 
-def _statements(node: ast.stmt, *, inside: bool) -> Iterator[tuple[str, _New]]:
+def _statements(node: ast.stmt) -> Iterator[tuple[str, _New]]:
     match node:
         case ast.Expr() | ast.Raise() | ast.AugAssign() | ast.Delete() | ast.Assert():
             yield "statement removed", ast.Pass()
-        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) not in ("None", "False", "True"):
             yield "None returned", ast.Return(ast.Constant(None))
-        case ast.Assign() if inside and ast.unparse(node.value) != "None":
-            yield "None assigned", ast.Assign(node.targets, ast.Constant(None))
         case ast.Continue():
             yield "continue to break", ast.Break()
             yield "statement removed", ast.Pass()
@@ -156,6 +162,12 @@ def _expressions(node: ast.expr) -> Iterator[tuple[str, _New]]:
             yield "one more", ast.Constant(number + 1)
         case _:
             return
+
+
+def _is_turned_by_itself(node: ast.expr) -> bool:
+    """Whether one of the changes to the node is its negation already."""
+    single = isinstance(node, ast.Compare) and len(node.ops) == 1
+    return single or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)) or isinstance(node, ast.Constant)
 
 
 def _is_text(node: ast.expr) -> bool:
