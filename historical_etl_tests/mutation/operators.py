@@ -1,6 +1,6 @@
 """Mutations: one small change each to the code of a module, which some test should notice.
 
-What is left alone: annotations, texts, `__all__`, and imports. A comparison gets its boundary moved and is turned round,
+What is left alone: annotations, texts, `__all__`, imports, and assertions, which tell the type checker something. A comparison gets its boundary moved and is turned round,
 `and` and `or` are swapped and lose each operand, conditions are negated, numbers grow by one, truths turn, and a
 statement, a returned value, a `raise`, a decorator or a context manager is taken away.
 """
@@ -87,7 +87,7 @@ def _lines(node: ast.stmt) -> tuple[int, int]:
 
 
 def _is_left_alone(node: ast.AST) -> bool:
-    if isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr):
+    if isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr | ast.Assert):
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True
@@ -109,7 +109,7 @@ def _instead_of(node: ast.AST, field: str) -> Iterator[tuple[str, _New]]:
 
 def _statements(node: ast.stmt) -> Iterator[tuple[str, _New]]:
     match node:
-        case ast.Expr() | ast.Raise() | ast.AugAssign() | ast.Delete() | ast.Assert():
+        case ast.Expr() | ast.Raise() | ast.AugAssign() | ast.Delete():
             yield "statement removed", ast.Pass()
         case ast.Return(value=ast.expr() as value) if ast.unparse(value) not in ("None", "False", "True"):
             yield "None returned", ast.Return(ast.Constant(None))

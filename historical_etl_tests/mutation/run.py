@@ -45,12 +45,16 @@ class Map(NamedTuple):
     seconds: dict[str, float]
 
     def tests(self, module: str, first: int, last: int) -> list[str]:
-        """The tests of some lines, the fastest first; of the whole module if those are executed on import only."""
+        """The tests of some lines, of the whole module if those are executed on import only.
+
+        Those that are named after the module come first, then the fastest.
+        """
         lines = self.lines.get(module, {})
         found = {test for line in range(first, last + 1) for test in lines.get(str(line), [])}
         if not found:
             found = {test for tests in lines.values() for test in tests}
-        return sorted(found, key=lambda test: (self.seconds.get(test, _UNLISTED), test))
+        own = f"/test_{module}.py"
+        return sorted(found, key=lambda test: (own not in test, self.seconds.get(test, _UNLISTED), test))
 
 
 class Mutant(NamedTuple):
