@@ -142,7 +142,10 @@ def _expressions(node: ast.expr) -> Iterator[tuple[str, _New]]:
             for at, operator in enumerate(node.ops):
                 for other in _COMPARISONS[type(operator)]:
                     ops = [other() if i == at else op for i, op in enumerate(node.ops)]
-                    yield f"{type(operator).__name__} to {other.__name__}", ast.Compare(node.left, ops, node.comparators)
+                    yield (
+                        f"{type(operator).__name__} to {other.__name__}",
+                        ast.Compare(node.left, ops, node.comparators),
+                    )
         case ast.BoolOp():
             swapped = ast.Or() if isinstance(node.op, ast.And) else ast.And()
             yield f"to {type(swapped).__name__}", ast.BoolOp(swapped, node.values)

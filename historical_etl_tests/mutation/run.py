@@ -9,6 +9,9 @@ as noticed.
 """
 
 import argparse
+import ast
+import importlib
+import inspect
 import json
 import os
 import random
@@ -19,20 +22,24 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Final, NamedTuple
 
-from historical_etl_tests.mutation.operators import edits_of, mutated
+import pytest
+
+from historical_etl_tests.mutation.operators import Edit, edits_of, mutated
 
 _STORE: Final = "historical_etl/store"
 _COPIED: Final = ("historical_etl", "historical_etl_tests", "benchmarks", "pyproject.toml", "README.md", "docs")
 _TESTS: Final = ("store", "test_durable.py", "catalog", "etl", "hostile/test_records.py", "hostile/test_files.py")
-_PYTEST: Final = ("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-n", "0", "-W", "ignore:Module already imported")
+_PYTEST: Final = ("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-n", "0")
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
-_BROKEN: Final = 99
 _UNLISTED: Final = 0.005
 #: What a test may take, in multiples of what it took when the map was made, and seconds on top.
 _SLACK, _START = 6, 60
@@ -64,6 +71,25 @@ class Mutant(NamedTuple):
     number: int
 
 
+#: The trial of the trial itself: the tests must pass in a forked process.
+_NOTHING: Final = Mutant("", 0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mutant, the tests that shall notice it, and how long they may take."""
+
+    mutant: Mutant
+    edit: Edit
+    code: CodeType | None
+    tests: list[str]
+    limit: float
+
+    @property
+    def module(self) -> str:
+        return self.mutant.module
+
+
 def main() -> None:
     options = _options()
     folder: Path = options.folder.resolve()
@@ -76,18 +102,41 @@ def main() -> None:
         os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(copy)})  # noqa: S606 - itself
     known = _map(folder)
     mutants = _sampled(options.modules.split(",") if options.modules else [], options.seed, options.sample)
-    outcome, told = _run(sorted(known.seconds, key=known.seconds.__getitem__)[:100], 5, folder / "log")
-    if outcome != "survived":
-        sys.exit(f"The tests do not pass without a change: {told}")
     results = folder / "results.jsonl"
-    done = {(r["module"], r["number"]) for r in _read(results)} if not options.again else set()
-    for mutant in mutants:
-        if tuple(mutant) in done or time.time() > options.until:
-            continue
-        found = _try(mutant, known, options.seconds, options.more_seconds, folder)
+    done = set[tuple[object, object]]() if options.again else {(r["module"], r["number"]) for r in _read(results)}
+    told = os.fdopen(os.dup(1), "w", buffering=1)
+    states: dict[Mutant, str] = {}
+
+    def report(trial: Trial, outcome: str, by: str) -> None:
+        states[trial.mutant] = outcome
+        if trial.mutant is _NOTHING:
+            if outcome != "survived":
+                told.write(f"{by or outcome} does not pass without a change\n")
+                os._exit(1)
+            return
+        told.write(f"{outcome:9} {trial.module}:{trial.edit.at} {trial.edit.what}\n")
+        facts = {"line": trial.edit.line, "at": trial.edit.at, "what": trial.edit.what, "tests": len(trial.tests)}
         with results.open("a") as stream:
-            stream.write(json.dumps(found) + "\n")
-        print(f"{found['outcome']:9} {mutant.module}:{found['at']} {found['what']}", flush=True)
+            stream.write(json.dumps({**trial.mutant._asdict(), **facts, "outcome": outcome, "by": by}) + "\n")
+
+    def trials() -> Iterator[Trial]:
+        fast = sorted(known.seconds, key=known.seconds.__getitem__)[:150]
+        yield Trial(_NOTHING, Edit(0, 0, 0, "", lambda: None), None, fast, 300)
+        for mutant in mutants:
+            if tuple(mutant) not in done and time.time() < options.until:
+                yield from _trials(mutant, known, options, report, states)
+
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.dont_write_bytecode = True
+    tests = sorted({test.partition("::")[0] for test in known.seconds})
+    plugin = Trials(trials(), report, folder / "noticed")
+    status = pytest.main([*_PYTEST, "-x", "--tb=short", *tests], plugins=[plugin])
+    sys.stdout.flush()
+    if plugin.child:
+        os._exit(status)
+    sys.stdout = told
     _tell(_read(results))
 
 
@@ -133,7 +182,7 @@ def _map(folder: Path) -> Map:
 
 
 def _read_coverage(data: Path, told: str) -> Map:
-    from coverage import CoverageData  # noqa: PLC0415 - not into the processes that are forked
+    from coverage import CoverageData
 
     coverage = CoverageData(str(data))
     coverage.read()
@@ -143,7 +192,10 @@ def _read_coverage(data: Path, told: str) -> Map:
     lines: dict[str, dict[str, list[str]]] = {}
     for file in coverage.measured_files():
         by_line = coverage.contexts_by_lineno(file)
-        tests = {str(line): sorted({c.rpartition("|")[0] for c in contexts} - failing - {""}) for line, contexts in by_line.items()}
+        tests = {
+            str(line): sorted({c.rpartition("|")[0] for c in contexts} - failing - {""})
+            for line, contexts in by_line.items()
+        }
         lines[Path(file).stem] = {line: names for line, names in tests.items() if names}
     seconds = Counter[str]()
     for line in told.splitlines():
@@ -159,23 +211,37 @@ def _sampled(modules: list[str], seed: int, sample: int) -> list[Mutant]:
     return mutants[:sample] if sample else mutants
 
 
-def _try(mutant: Mutant, known: Map, seconds: float, more: float, folder: Path) -> dict[str, object]:
+def _trials(
+    mutant: Mutant,
+    known: Map,
+    options: argparse.Namespace,
+    report: Callable[[Trial, str, str], None],
+    states: Mapping[Mutant, str],
+) -> Iterator[Trial]:
+    """The trials of one mutant, until it is noticed; meanwhile the file holds it."""
     path = Path(_STORE) / f"{mutant.module}.py"
     original = path.read_text()
     changed, edit = mutated(original, mutant.number)
+    before, after = (
+        compile(source, str(path.absolute()), "exec") for source in (ast.unparse(ast.parse(original)), changed)
+    )
+    code = _changed(before, after)
     tests = known.tests(mutant.module, edit.line, edit.last)
-    outcome, by, started = "survived", "", time.monotonic()
     try:
         _write(path, changed)
-        for chosen in _batches(tests, known, seconds, more):
-            outcome, by = _run(chosen, sum(known.seconds.get(test, _UNLISTED) for test in chosen), folder / "log")
-            if outcome != "survived":
-                break
+        for chosen in _batches(tests, known, options.seconds, options.more_seconds):
+            limit = _START + _SLACK * sum(known.seconds.get(test, _UNLISTED) for test in chosen)
+            trial = Trial(mutant, edit, code, chosen, limit)
+            if code is None:
+                report(trial, *_fresh(chosen, limit))
+            else:
+                yield trial
+            if states[mutant] != "survived":
+                return
+        if not tests:
+            report(Trial(mutant, edit, code, [], 0), "survived", "")
     finally:
         _write(path, original)
-    took = round(time.monotonic() - started, 1)
-    facts = {"line": edit.line, "at": edit.at, "what": edit.what, "tests": len(tests), "seconds": took}
-    return {**mutant._asdict(), **facts, "outcome": outcome, "by": by}
 
 
 def _batches(tests: list[str], known: Map, seconds: float, more: float) -> list[list[str]]:
@@ -202,41 +268,96 @@ def _write(path: Path, source: str) -> None:
 _write.turn = 0
 
 
-def _run(tests: list[str], expected: float, log: Path) -> tuple[str, str]:
-    """Run tests in a forked process: what came of it, and the test that noticed."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        _be_the_child(tests, log)
-    status = _await(child, time.monotonic() + _START + _SLACK * expected)
-    if status is None:
-        return "hung", ""
-    told = log.read_text(errors="replace")
+def _fresh(tests: list[str], seconds: float) -> tuple[str, str]:
+    """Run tests in a new interpreter, for a change to what a module does when it is imported."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", *_PYTEST, "-x", *tests]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as ran:
+        try:
+            told, _ = ran.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(ran.pid, signal.SIGKILL)
+            return "hung", ""
     failed = _FAILED.search(told)
-    if status == _BROKEN or (status in (4, 5) and "ImportError while loading conftest" not in told):
+    if ran.returncode in (4, 5) and "ImportError while loading conftest" not in told:
         return "error", told[-300:]
-    return ("survived", "") if status == 0 else ("killed", failed[1] if failed else f"status {status}")
+    return ("survived", "") if ran.returncode == 0 else ("killed", failed[1] if failed else "import")
 
 
-def _be_the_child(tests: list[str], log: Path) -> None:
-    status = _BROKEN
-    try:
-        os.setsid()
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        for limit, size in ((resource.RLIMIT_FSIZE, 1 << 29), (resource.RLIMIT_DATA, 3 << 30)):
-            resource.setrlimit(limit, (size, size))
-        sys.dont_write_bytecode = True
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        import pytest  # noqa: PLC0415 - loaded before, without a look at the code under test
+class Trials:
+    """A plugin for pytest: instead of running the tests, it tries mutants with them, each in a forked process.
 
-        status = int(pytest.main([*_PYTEST, "-x", *tests]))
-        sys.stdout.flush()
-    except BaseException:  # noqa: BLE001 - told in the log; the process must not go on as its parent
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+    Everything is imported and collected once, before Polars has any threads. In the child the changed function gets
+    its new code; processes that a test starts read it from the file.
+    """
+
+    def __init__(self, trials: Iterator[Trial], report: Callable[[Trial, str, str], None], notes: Path) -> None:
+        self.trials, self.report, self.notes = trials, report, notes
+        self.child = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        items = {item.nodeid: item for item in session.items}
+        for trial in self.trials:
+            self.notes.write_text("")
+            child = os.fork()
+            if child == 0:
+                self.child = True
+                os.setsid()
+                for limit, size in ((resource.RLIMIT_FSIZE, 1 << 29), (resource.RLIMIT_DATA, 3 << 30)):
+                    resource.setrlimit(limit, (size, size))
+                if trial.code is not None:
+                    _function(trial.module, trial.code.co_qualname).__code__ = trial.code
+                session.items[:] = [items[test] for test in trial.tests if test in items]
+                return None
+            status = _await(child, time.monotonic() + trial.limit)
+            by = self.notes.read_text()
+            outcome = "hung" if status is None else "killed" if by or status else "survived"
+            self.report(trial, outcome, by)
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self.child and report.failed and not self.notes.read_text():
+            self.notes.write_text(report.nodeid)
+
+
+def _function(module: str, name: str) -> FunctionType:
+    """A function of a module by its qualified name, without what its decorators made of it."""
+    found: object = importlib.import_module(f"historical_etl.store.{module}")
+    for part in name.split("."):
+        found = vars(found)[part]
+        while not isinstance(found, FunctionType | type) or hasattr(found, "__wrapped__"):
+            found = next(getattr(found, a) for a in ("__wrapped__", "fget", "__func__") if hasattr(found, a))
+    assert isinstance(found, FunctionType)
+    return found
+
+
+def _changed(before: CodeType, after: CodeType) -> CodeType | None:
+    """The one function whose code is not the same, as it is after; None if the module's or a class's own is not."""
+    if _own(before) != _own(after):
+        return after if before.co_flags & inspect.CO_OPTIMIZED else None
+    pairs = zip(_inner(before), _inner(after), strict=True)
+    for old, new in pairs:
+        if not _same(old, new):
+            return after if before.co_flags & inspect.CO_OPTIMIZED else _changed(old, new)
+    return None
+
+
+def _same(before: CodeType, after: CodeType) -> bool:
+    if _own(before) != _own(after):
+        return False
+    return all(_same(old, new) for old, new in zip(_inner(before), _inner(after), strict=True))
+
+
+def _own(code: CodeType) -> tuple[object, ...]:
+    constants = [(type(c), c) for c in code.co_consts if not isinstance(c, CodeType)]
+    return code.co_code, code.co_names, code.co_varnames, code.co_exceptiontable, constants, len(_inner(code))
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    return [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
 def _await(child: int, deadline: float) -> int | None:
@@ -247,11 +368,9 @@ def _await(child: int, deadline: float) -> int | None:
         if ended:
             status = os.waitstatus_to_exitcode(code)
             break
-        time.sleep(0.02)
-    try:
+        time.sleep(0.01)
+    with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     if status is None:
         os.waitpid(child, 0)
     return status
@@ -272,13 +391,4 @@ def _tell(results: list[dict[str, object]]) -> None:
 
 
 if __name__ == "__main__":
-    # Loaded once, for all processes that are forked; nothing of the code under test.
-    import duckdb
-    import exchange_calendars
-    import hypothesis
-    import polars
-    import pydantic
-    import pydantic_settings
-    import pytest  # noqa: F401
-
     main()
