@@ -162,7 +162,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def vacuum(self) -> None:
         self._perform(self._operation("vacuum"), [self.current])
-        named = {path for version in self._kept() for path in self._store().manifests.load_version(version).named_paths()}
+        named = {
+            path for version in self._kept() for path in self._store().manifests.load_version(version).named_paths()
+        }
         layout = self._store().layout
         there = [*layout.objects.iterdir(), *layout.ledgers.iterdir()]
         assert {layout.relative(path) for path in there} == named
@@ -206,7 +208,9 @@ class StoreMachine(RuleBasedStateMachine):
     def _perishable(self, store: HistoricalETL) -> list[Path]:
         """The files that may rot: nothing that a pinned version alone would miss for good."""
         layout, manifest = store.layout, standing(store)
-        pinned = {path for version in self.pins.values() for path in store.manifests.load_version(version).named_paths()}
+        pinned = {
+            path for version in self.pins.values() for path in store.manifests.load_version(version).named_paths()
+        }
         if any(has_moved(self.current, self.truth, symbol) for symbol in SYMBOLS):
             pinned |= set(manifest.file_paths)  # a year alone cannot come back on another level
         files = [*layout.objects.glob("*.parquet"), *layout.ledgers.glob("*.parquet")]

@@ -104,7 +104,16 @@ def state_of(rows: pl.DataFrame) -> State:
         (row[1], row[0]): row[2:] for row in rows.select(list(COLUMNS)).iter_rows()
     }
     assert len(state) == rows.height, "a key comes twice"
-    return state
+    return _settled(state)
+
+
+def _settled(state: State) -> State:
+    """Without `ret` on the first session of each symbol: whether there is one depends on what else was fetched."""
+    first = {symbol: min(day for name, day in state if name == symbol) for symbol in {name for name, _ in state}}
+    return {
+        (symbol, day): (*values[:5], None if first[symbol] == day else values[5], values[6])
+        for (symbol, day), values in state.items()
+    }
 
 
 def cursors_of(state: State) -> dict[str, date]:
@@ -121,7 +130,8 @@ def with_window(state: State, truth: Truth, spans: Mapping[str, tuple[date, date
         if came and has_moved(state, truth, symbol):
             came = [day for day in DAYS if min(*stored, came[0]) <= day <= max(*stored, came[-1])]
         after |= {(symbol, day): truth.values(symbol, day) for day in came}
-    return after
+    # A session that was the first one may have a predecessor now.
+    return _settled({key: (*values[:5], _BARS[key][5], values[6]) for key, values in after.items()})
 
 
 def with_years(state: State, truth: Truth, symbols: Iterable[str], start: date, end: date) -> list[State]:

@@ -1,7 +1,7 @@
 """Whatever is done to a store, in whatever order, it holds what a dict beside it says. See `store_machine`."""
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from historical_etl_tests.property.store_machine import StoreMachine
@@ -23,6 +23,7 @@ def test_a_store_holds_what_the_model_says_after_any_operations(root, record_pro
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )
