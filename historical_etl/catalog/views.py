@@ -26,7 +26,9 @@ _SQL_TYPES: Final[Mapping[pl.DataType, str]] = {
 def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") -> Iterator[str]:
     """`CREATE VIEW` statements over exactly the files of one version.
 
-    The view of a ledger that lacks a file refuses to be read: the others do not depend on it. `daily_prices` holds the bars. `partitions` has one row per year with what the commit recorded of it. Each ledger
+    The view of a ledger that lacks a file refuses to be read, and no other does.
+
+    `daily_prices` holds the bars. `partitions` has one row per year with what the commit recorded of it. Each ledger
     has a view of its name.
 
     Each year is a branch of its own, bounded by its dates: so DuckDB drops the years a query cannot need

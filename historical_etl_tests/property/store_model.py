@@ -81,12 +81,15 @@ class Truth:
         return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
+_INFO: Final = SourceInfo("truth", "1", "adj_close for splits", Coverage(DAYS[0]), split_adjusted=True)
+
+
 @dataclass(frozen=True)
 class TruthSource:
     """A source that tells the truth of the moment."""
 
     truth: Truth
-    info: SourceInfo = SourceInfo("truth", "1", "adj_close for splits", Coverage(DAYS[0]), split_adjusted=True)
+    info: SourceInfo = _INFO
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         frame = self.truth.frame(request.symbols, request.start, request.end)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,11 @@ __all__ = ["KEPT", "Moment", "Operation", "stands"]
 KEPT = 3
 
 
+@cache
+def _settings() -> Settings:
+    return Settings(_env_file=None, keep_versions=KEPT, keep_days=0)  # pyright: ignore[reportCallIssue]
+
+
 @dataclass(frozen=True)
 class Moment:
     """When, and what the source says then."""
@@ -26,8 +32,7 @@ class Moment:
 
     def store(self, root: Path) -> HistoricalETL:
         """The store of a folder at that moment."""
-        settings = Settings(_env_file=None, keep_versions=KEPT, keep_days=0)  # pyright: ignore[reportCallIssue]
-        return HistoricalETL.open(root, TruthSource(self.truth), clock=Ticking(self.now), settings=settings)
+        return HistoricalETL.open(root, TruthSource(self.truth), clock=Ticking(self.now), settings=_settings())
 
     def adopting(self, root: Path, files: Path) -> HistoricalETL:
         """The same with files as its source."""

@@ -6,8 +6,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from historical_etl_tests.property.store_machine import StoreMachine
 
-#: Examples and steps of each: in every run, and with `--hypothesis-profile torture`.
-SHARE, WHOLE = (6, 20), (250, 50)
+#: Examples, and steps of each: in every run, and with `--hypothesis-profile torture`. What fails is not made smaller,
+#: since each step takes a while; hypothesis prints the steps.
+SHARE, WHOLE = (5, 20), (250, 50)
 
 
 @pytest.mark.crash
@@ -24,7 +25,7 @@ def test_a_store_holds_what_the_model_says_after_any_operations(root, record_pro
             stateful_step_count=steps,
             deadline=None,
             phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         ),
     )
     done = StoreMachine.done
