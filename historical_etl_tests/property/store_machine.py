@@ -160,12 +160,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def vacuum(self) -> None:
         self._perform(self._operation("vacuum"), [self.current])
-        named = {
-            path for version in self._kept() for path in self._store().manifests.load_version(version).named_paths()
-        }
-        layout = self._store().layout
-        there = [*layout.objects.iterdir(), *layout.ledgers.iterdir()]
-        assert {layout.relative(path) for path in there} == named
+        store = self._store()
+        named = {version: store.manifests.load_version(version).named_paths() for version in self._kept()}
+        files = [*store.layout.objects.iterdir(), *store.layout.ledgers.iterdir()]
+        there = {store.layout.relative(path) for path in files}
+        assert there <= {path for paths in named.values() for path in paths}, "nothing is left that no version names"
+        assert there >= {path for version in self._whole() for path in named[version]}
 
     @rule(which=_dice, as_tar=st.booleans())
     def move(self, which: random.Random, as_tar: bool) -> None:
