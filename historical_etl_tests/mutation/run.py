@@ -201,7 +201,7 @@ def _read_coverage(data: Path, told: str) -> Map:
     for line in told.splitlines():
         if took := _TOOK.match(line):
             seconds[took[2]] += float(took[1])  # pyright: ignore[reportArgumentType] - a Counter counts seconds as well
-    return Map(lines, dict(seconds))
+    return Map(lines, {test: took for test, took in seconds.items() if test not in failing})
 
 
 def _sampled(modules: list[str], seed: int, sample: int) -> list[Mutant]:
