@@ -21,7 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # Here, because pytest asks only the uppermost conftest for options.
     parser.addoption("--kills", type=int, default=60, help="how many writers the crash tests kill (make torture: 300)")
     parser.addoption(
-        "--torture", action="store_true", help="every point and state of the proofs by fault, not a share (make torture)"
+        "--torture",
+        action="store_true",
+        help="every point and state of the proofs by fault, not a share (make torture)",
+    )
+    parser.addoption(
+        "--many-minutes", type=float, default=1 / 3, help="how long many work on one store at once (make torture: 10)"
     )
     parser.addoption("--screenshots", type=Path, help="save the pictures of the documentation in this folder")
 

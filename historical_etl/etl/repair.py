@@ -182,6 +182,7 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     if not broken:
         return current
     changes = _rebuilt(work.store, current, broken)
+    _set_aside(work.store, broken)  # what is rebuilt may have the very name
     for name, files in broken.items():
         rows = sum(file.rows for file in files)
         if name in _REBUILDABLE:
@@ -193,7 +194,6 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     transaction.forget([file.path for files in broken.values() for file in files])
     committed = transaction.commit(Provenance.of(current), changes)
     assert committed is not None  # noqa: S101 - there is a version
-    _set_aside(work.store, broken)
     return committed
 
 

@@ -5,7 +5,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 
 import logging
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from historical_etl.clock import Clock, system_clock
@@ -64,9 +64,21 @@ class ManifestManager:
         with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
             self._held[dataset] = token
             try:
+                if not token.settled:
+                    self._settle()
                 yield token
             finally:
                 del self._held[dataset]
+
+    def _settle(self) -> None:
+        """Make durable what a writer that was killed, or met an error, may have done and not synced.
+
+        Else a power cut could take away a version that was found standing, and built on.
+        """
+        with storage_errors("making durable what the last writer left", self.layout.root):
+            for folder in self.layout.found_folders():
+                with suppress(FileNotFoundError, PermissionError):  # one above the store may not be ours to read
+                    fsync_folder(folder)
 
     def check_token(self, token: LockToken, dataset: str = DATASET_ID) -> None:
         """Raise `LockNotHeldError` unless `token` is the one that holds `dataset` now."""
@@ -98,6 +110,9 @@ class ManifestManager:
                     where=path,
                     todo="write the file before the manifest that names it",
                 )
+        with storage_errors("making the new files durable", self.layout.storage):
+            for folder in sorted({self.layout.resolve(recorded).parent for recorded in manifest.named_paths()}):
+                fsync_folder(folder)
         current = self.restore_manifest(token, dataset)
         saved = manifest.model_copy(
             update={
@@ -274,8 +289,9 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        _refuse_newer(opened(content, None, _SELF), path)
-        return SyncManifest.model_validate(opened(content, _FIELDS, _SELF))
+        fields = opened(content, _FIELDS, _SELF, lambda unproven: _refuse_newer(unproven, path, proven=False))
+        _refuse_newer(fields, path, proven=True)
+        return SyncManifest.model_validate(fields)
     except ValueError as error:
         raise ManifestCorruptError(
             f"The manifest is damaged: {reason_of(error)}",
@@ -284,11 +300,18 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ) from error
 
 
-def _refuse_newer(fields: Mapping[str, object], path: Path) -> None:
+def _refuse_newer(fields: Mapping[str, object], path: Path, *, proven: bool) -> None:
+    """Refuse what a newer release may have sealed in its own way; one flipped bit makes no newer release."""
     version = major_version(fields.get("schema_version"))
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > SCHEMA_VERSION and (proven or not _one_bit_apart(version)):
         raise ManifestTooNewError(
             f"The store has schema version {version}; this release reads up to {SCHEMA_VERSION}. It was left alone",
             where=path,
             todo="upgrade historical-etl, or point HISTORICAL_ETL_DATA_DIR to another store",
         )
+
+
+def _one_bit_apart(version: int) -> bool:
+    text, own = str(version), str(SCHEMA_VERSION)
+    differing = [ord(one) ^ ord(other) for one, other in zip(text, own, strict=False) if one != other]
+    return len(text) == len(own) and len(differing) == 1 and differing[0].bit_count() == 1

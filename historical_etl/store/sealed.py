@@ -6,7 +6,7 @@ but a seal whose name was damaged is no seal.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -36,13 +36,19 @@ def seal(body: Mapping[str, object], name: str = SEAL) -> bytes:
     return (json.dumps({**body, name: _checksum(body)}, indent=1) + "\n").encode()
 
 
-def opened(content: bytes, known: Collection[str] | None, name: str = SEAL) -> dict[str, object]:
+def opened(
+    content: bytes,
+    known: Collection[str] | None,
+    name: str = SEAL,
+    look: Callable[[Mapping[str, object]], None] | None = None,
+) -> dict[str, object]:
     """The fields in a file, without their seal.
 
     Args:
         content: the bytes of the file.
         known: the fields that a file without a seal may have; None allows any.
         name: of the seal.
+        look: given the fields before the seal is compared.
 
     Raises:
         ValueError: it is no JSON object, or the seal is broken.
@@ -55,6 +61,8 @@ def opened(content: bytes, known: Collection[str] | None, name: str = SEAL) -> d
         raise ValueError("not a JSON object")  # noqa: TRY004 - of the file, not of an argument
     fields = cast("dict[str, object]", body)
     stated = fields.pop(name, None)
+    if look is not None:
+        look(fields)
     if stated is not None and stated != _checksum(fields):
         raise ValueError("it does not match its own checksum")
     if stated is None and known is not None and (strange := sorted(set(fields) - set(known))):

@@ -16,7 +16,6 @@ import polars as pl
 
 from historical_etl.durable import (
     TEMP_SUFFIX,
-    replace_file,
     sha256_of,
     storage_errors,
     sync_stream,
@@ -128,7 +127,7 @@ class Transaction:
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
-                    replace_file(temp, target)
+                    temp.replace(target)  # durable once the manifest is saved
                     _verify(target, blocks, report.size)
         except DiskSpaceError as error:
             self._note_full_disk(year, error)

@@ -1,5 +1,6 @@
 """How much of the proofs by fault is tried: a share in every run, all of it on request (`make torture`)."""
 
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,13 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def many_minutes(request: pytest.FixtureRequest) -> float:
+    chosen: object = request.config.getoption("--many-minutes")
+    assert isinstance(chosen, float)
+    return chosen
+
+
+@pytest.fixture
 def torture(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--torture"))
 
@@ -41,3 +49,14 @@ def share(torture: bool, request: pytest.FixtureRequest) -> Share[object]:
 @pytest.fixture
 def tried(record_property: Callable[[str, object], None]) -> Tried:
     return lambda told: record_property("tried", told)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such a volume, for what is made and thrown away thousands of times."""
+    shared = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=shared) as folder:
+        yield Path(folder)

@@ -42,6 +42,11 @@ def test_kinds_of_this_machine_alone(kind):
     assert not Mount("/", kind).is_shared
 
 
+def test_kinds_that_lose_what_was_made_durable():
+    assert [kind for kind in ("ext4", "vfat", "exfat", "overlay") if Mount("/", kind).is_fragile] == ["vfat", "exfat"]
+    assert [kind for kind in ("ext4", "vfat", "overlay") if Mount("/", kind).is_layered] == ["overlay"]
+
+
 def test_a_trial_leaves_nothing(tmp_path):
     assert try_volume(tmp_path / "not" / "yet") == Trial()
     assert list(tmp_path.iterdir()) == []
