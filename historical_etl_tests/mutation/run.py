@@ -36,7 +36,9 @@ from historical_etl_tests.mutation.operators import Edit, edits_of, mutated
 
 _STORE: Final = "historical_etl/store"
 _COPIED: Final = ("historical_etl", "historical_etl_tests", "benchmarks", "pyproject.toml", "README.md", "docs")
-_TESTS: Final = ("store", "test_durable.py", "catalog", "etl", "hostile/test_records.py", "hostile/test_files.py")
+#: Fast ones of what is built upon the store; the whole suite notices more.
+_TESTS: Final = ("store", "test_durable.py", "hostile/test_records.py", "etl/test_ledger_damage.py")
+_NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_not and not failing_disk"
 _PYTEST: Final = ("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-n", "0")
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
@@ -174,7 +176,10 @@ def _map(folder: Path) -> Map:
         tests = [f"historical_etl_tests/{name}" for name in _TESTS]
         coverage = ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--durations=0", "-vv"]
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", *_PYTEST, *coverage, *tests], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "pytest", *_PYTEST, "-k", _NOT_SLOW, *coverage, *tests],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         (folder / "baseline.log").write_text(ran.stdout + ran.stderr)
         path.write_text(json.dumps(_read_coverage(data, ran.stdout)))

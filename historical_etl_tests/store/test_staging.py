@@ -51,7 +51,9 @@ def test_a_unit_staged_again_replaces_the_one_before(staging):
 def test_a_damaged_unit_does_not_count_and_the_others_do(staging, root, kind):
     whole = staging.put(ROWS, {"AAA": Outcome.OK}, {}, ROWS.head(3))
     staging.put(ROWS, {"BBB": Outcome.OK}, {}, ROWS.head(3))
-    bad = next(p for p in sorted(staging.folder.glob(f"*.{kind}")) if not p.samefile(staging._file(whole, _NAMES[kind])))
+    bad = next(
+        p for p in sorted(staging.folder.glob(f"*.{kind}")) if not p.samefile(staging._file(whole, _NAMES[kind]))
+    )
     spoil(bad)
     assert staging.units() == [whole]
     assert damaged_units(Layout(root)) == [bad.with_suffix(".json")]
