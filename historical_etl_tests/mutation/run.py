@@ -2,16 +2,16 @@
 
 `python -m historical_etl_tests.mutation.run FOLDER [--seed N] [--sample N] [--modules a,b]`, in a checkout. FOLDER gets
 a copy of the code, in which the changes are made, and the results. The tests run once with coverage, which says what
-each of them executes and how long it takes; that is kept in FOLDER as `map.json`. Each mutant is tried in a process that
-is forked before Polars has started its threads, by the fastest tests that execute the place, as many as fit into
-`--seconds`; what survives them is tried by the others, up to `--more-seconds`. A mutant that hangs is killed and counts
-as noticed.
+each of them executes and how long it takes; that stays in FOLDER as `map.json`. Each mutant is tried in a process of
+its own, by the tests that execute the place, as many as fit into `--seconds`; what survives them is tried by the
+others, up to `--more-seconds`. A mutant that hangs is killed and counts as noticed.
 """
 
 import argparse
 import ast
 import importlib
 import inspect
+import itertools
 import json
 import os
 import random
@@ -42,6 +42,7 @@ _NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_
 _PYTEST: Final = ("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-n", "0")
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
+_TIMES: Final = itertools.count(1_000_000_000)
 _UNLISTED: Final = 0.005
 #: What a test may take, in multiples of what it took when the map was made, and seconds on top.
 _SLACK, _START = 6, 60
@@ -265,12 +266,9 @@ def _batches(tests: list[str], known: Map, seconds: float, more: float) -> list[
 
 def _write(path: Path, source: str) -> None:
     # Bytecode is known by the source's time in whole seconds and its size: each version gets another time.
-    _write.turn += 1
     path.write_text(source)
-    os.utime(path, (1_000_000_000 + _write.turn, 1_000_000_000 + _write.turn))
-
-
-_write.turn = 0
+    at = next(_TIMES)
+    os.utime(path, (at, at))
 
 
 def _fresh(tests: list[str], seconds: float) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Vacuum: what the retention, a pin, the catalog or a reader keeps stays; all else goes, with the files only it names."""
+"""Vacuum: what the retention, a pin, the catalog or a reader keeps stays; all else goes, files and all."""
 
 import pytest
 

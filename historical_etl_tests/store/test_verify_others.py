@@ -8,8 +8,7 @@ import pytest
 from historical_etl import ManifestManager, Outcome
 from historical_etl.durable import sha256_of
 from historical_etl.errors import CatalogError
-from historical_etl.models import CatalogPointer, SyncManifest
-from historical_etl.store.findings import StoreFinding
+from historical_etl.models import CatalogPointer
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.sealed import sealed
 from historical_etl.store.staging import Staging
@@ -26,7 +25,7 @@ def manager(root) -> ManifestManager:
 
 
 def told(findings) -> list[tuple[str, str]]:
-    found: list[StoreFinding] = list(findings)
+    found = list(findings)
     assert all(finding.todo for finding in found)
     return [(finding.severity, finding.message) for finding in found]
 
@@ -162,7 +161,3 @@ def test_entries_of_the_quarantine(manager):
     (layout.quarantine / "foreign").write_bytes(b"")
     assert [finding.count for finding in quarantine_findings(layout, quick=True)] == [1]
     assert [finding.count for finding in quarantine_findings(layout, quick=False)] == [2]
-
-
-def test_a_sound_manifest_is_what_these_tests_stand_on(manager):
-    assert isinstance(manager.load_manifest(), SyncManifest)
