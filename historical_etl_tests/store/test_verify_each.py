@@ -1,4 +1,4 @@
-"""Every finding of `verify_store` by itself, word for word, on a store of a few bars; `test_verify` has whole stores."""
+"""Every finding of `verify_store` by itself, word for word, on a store of a few bars."""
 
 import json
 import os
