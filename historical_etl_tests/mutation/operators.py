@@ -1,8 +1,9 @@
 """Mutations: one small change each to the code of a module, which some test should notice.
 
-What is left alone: annotations, texts, `__all__`, imports, and assertions, which tell the type checker something. A comparison gets its boundary moved and is turned round,
-`and` and `or` are swapped and lose each operand, conditions are negated, numbers grow by one, truths turn, and a
-statement, a returned value, a `raise`, a decorator or a context manager is taken away.
+A comparison gets its boundary moved and is turned round, `and` and `or` are swapped and lose each operand, conditions
+are negated, numbers grow by one, truths turn, and a statement, a returned value, a `raise`, a decorator or a context
+manager is taken away. Annotations, texts, `__all__`, imports and assertions are left alone: the last tell the type
+checker something.
 """
 
 import ast
@@ -119,21 +120,28 @@ def _statements(node: ast.stmt) -> Iterator[tuple[str, _New]]:
         case ast.Break():
             yield "statement removed", ast.Pass()
         case ast.With():
-            for item in node.items:
-                if item.optional_vars is None:
-                    rest = [other for other in node.items if other is not item]
-                    what = f"context manager {_short(item.context_expr)} removed"
-                    yield what, ast.With(rest, node.body) if rest else node.body
+            yield from _managers(node)
         case ast.Try():
-            for handler in node.handlers:
-                if not isinstance(handler.body[-1], ast.Raise) or len(handler.body) > 1:
-                    others = [h for h in node.handlers if h is not handler]
-                    let_pass = ast.ExceptHandler(handler.type, handler.name, [ast.Raise()])
-                    caught = [let_pass if h is handler else h for h in node.handlers] if others else [let_pass]
-                    what = f"handler of {ast.unparse(handler.type) if handler.type else 'all'} raises"
-                    yield what, ast.Try(node.body, caught, node.orelse, node.finalbody)
+            yield from _handlers(node)
         case _:
             return
+
+
+def _managers(node: ast.With) -> Iterator[tuple[str, _New]]:
+    for item in node.items:
+        if item.optional_vars is None:
+            rest = [other for other in node.items if other is not item]
+            what = f"context manager {_short(item.context_expr)} removed"
+            yield what, ast.With(rest, node.body) if rest else node.body
+
+
+def _handlers(node: ast.Try) -> Iterator[tuple[str, _New]]:
+    for handler in node.handlers:
+        if len(handler.body) > 1 or not isinstance(handler.body[0], ast.Raise):
+            raising = ast.ExceptHandler(handler.type, handler.name, [ast.Raise()])
+            handlers = [raising if other is handler else other for other in node.handlers]
+            what = f"handler of {ast.unparse(handler.type) if handler.type else 'all'} raises"
+            yield what, ast.Try(node.body, handlers, node.orelse, node.finalbody)
 
 
 def _expressions(node: ast.expr) -> Iterator[tuple[str, _New]]:
@@ -147,12 +155,7 @@ def _expressions(node: ast.expr) -> Iterator[tuple[str, _New]]:
                         ast.Compare(node.left, ops, node.comparators),
                     )
         case ast.BoolOp():
-            swapped = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-            yield f"to {type(swapped).__name__}", ast.BoolOp(swapped, node.values)
-            for value in node.values:
-                rest = [other for other in node.values if other is not value]
-                what = f"operand {_short(value)} removed"
-                yield what, rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
+            yield from _operands(node)
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
             yield f"{type(node.op).__name__} removed", node.operand
         case ast.BinOp() if type(node.op) in _ARITHMETIC and not (_is_text(node.left) or _is_text(node.right)):
@@ -165,6 +168,15 @@ def _expressions(node: ast.expr) -> Iterator[tuple[str, _New]]:
             yield "one more", ast.Constant(number + 1)
         case _:
             return
+
+
+def _operands(node: ast.BoolOp) -> Iterator[tuple[str, _New]]:
+    swapped = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+    yield f"to {type(swapped).__name__}", ast.BoolOp(swapped, node.values)
+    for value in node.values:
+        rest = [other for other in node.values if other is not value]
+        what = f"operand {_short(value)} removed"
+        yield what, rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
 
 
 def _is_turned_by_itself(node: ast.expr) -> bool:

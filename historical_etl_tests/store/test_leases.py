@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from historical_etl import ManifestManager
-from historical_etl.store.leases import excluded, leased, stay_leased
 from historical_etl.store.layout import Layout
+from historical_etl.store.leases import excluded, leased, stay_leased
 from historical_etl_tests.store.small import Hand, commit
 
 READER = """

@@ -1,4 +1,4 @@
-"""No row of a committed file is read before its bytes are proven, and a file is read for that once, until it changes."""
+"""No row of a committed file is read before its bytes are proven: once, and again when the file has changed."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Vacuum: what the retention, a pin, the catalog or a reader keeps stays; all else goes, with the files only it names."""
+"""Vacuum: what the retention, a pin, the catalog or a reader keeps stays; all else goes, files and all."""
 
 import pytest
 
@@ -62,7 +62,9 @@ def test_a_dry_run_tells_what_the_vacuum_then_does(manager):
     assert clear(manager, Retention(versions=2, days=0)).files == 0
 
 
-@pytest.mark.parametrize(("versions", "left"), [(1, [5]), (4, [2, 3, 4, 5]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])])
+@pytest.mark.parametrize(
+    ("versions", "left"), [(1, [5]), (4, [2, 3, 4, 5]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])]
+)
 def test_the_last_versions_are_kept(manager, versions, left):
     clear(manager, Retention(versions=versions, days=0))
     assert manager.list_versions() == left
