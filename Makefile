@@ -121,7 +121,7 @@ format: $(STAMP) ## let ruff format and fix what it safely can
 
 torture: $(STAMP) ## kill 300 writers, live through 500 markets of faults and a large one (hours)
 	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	$(BIN)/python -m pytest -m crash --kills 300 --many-minutes 10 $(ARGS)
+	$(BIN)/python -m pytest -m crash --kills 300 --many-minutes 10 --hypothesis-profile torture $(ARGS)
 	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 500
 	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
 
