@@ -58,7 +58,7 @@ def storage_errors(doing: str, path: Path, state: str = "nothing was committed")
             if error.errno in _DENIED
             else "check this volume (dmesg, mount), then run `historical-etl verify`"
         )
-        reason = error.strerror or type(error).__name__
+        reason = error.strerror or str(error) or type(error).__name__  # Polars gives no number, only words
         raise StorageError(f"{reason} while {doing}; {state}", where=where, todo=todo) from error
 
 
@@ -105,15 +105,9 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it, where they are missing, each durable before anything is put into it."""
     if folder.is_dir():
         return
-    above = folder.parent
-    if above.is_dir():
-        # A writer that was killed may have made it and not synced it yet. Some may be entered and not be read.
-        with suppress(PermissionError):
-            fsync_folder(above.parent)
-    else:
-        make_folder(above)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    fsync_folder(above)
+    fsync_folder(folder.parent)
 
 
 def place_new(source: Path, target: Path) -> None:

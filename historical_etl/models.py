@@ -180,10 +180,15 @@ class ETLProgressManifest(BaseModel):
 
 
 class CatalogPointer(BaseModel):
-    """Which version the catalog file shows, and the folder of the objects that its views name."""
+    """Which version the catalog file shows, the folder of the objects that its views name, and its SHA-256.
+
+    `following` is the SHA-256 of a file that may just have been swapped in for it.
+    """
 
     version: int
     objects: str
+    checksum: Sha256 | None = None
+    following: Sha256 | None = None
 
 
 class Finding(BaseModel):

@@ -19,11 +19,20 @@ import polars as pl
 from historical_etl.catalog.limits import Watch, limit_memory
 from historical_etl.catalog.plan import files_opened
 from historical_etl.catalog.views import escape_glob, quote_text, view_statements
-from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, storage_errors, temp_name, write_atomic
+from historical_etl.durable import (
+    TEMP_SUFFIX,
+    fsync_folder,
+    make_folder,
+    sha256_of,
+    storage_errors,
+    temp_name,
+    write_atomic,
+)
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import read_catalog_pointer
+from historical_etl.store.sealed import sealed
 from historical_etl.store.sound import require_sound
 
 __all__ = ["Catalog"]
@@ -88,10 +97,13 @@ class Catalog:
                 _build(temp, manifest, self._layout)
                 with temp.open("rb") as built:
                     os.fsync(built.fileno())
+                checksum = sha256_of(temp)
+                if old := read_catalog_pointer(self._layout):
+                    self._point(old.model_copy(update={"following": checksum}))
                 temp.replace(self.path)
                 fsync_folder(self.path.parent)
-                pointer = CatalogPointer(version=manifest.version, objects=str(self._layout.objects))
-                write_atomic(self._layout.catalog_pointer(), pointer.model_dump_json().encode())
+                objects = str(self._layout.objects)
+                self._point(CatalogPointer(version=manifest.version, objects=objects, checksum=checksum))
         except (duckdb.Error, StorageError) as error:
             reason = error.what if isinstance(error, StorageError) else str(error)
             raise CatalogError(
@@ -103,6 +115,9 @@ class Catalog:
         finally:
             with suppress(OSError):
                 temp.unlink()
+
+    def _point(self, pointer: CatalogPointer) -> None:
+        write_atomic(self._layout.catalog_pointer(), sealed(pointer))
 
     def query(
         self,
@@ -144,12 +159,16 @@ class Catalog:
                     relation = connection.sql(sql, params=params)
                     _refuse_intervals(relation)
                     return pl.DataFrame(relation)
-        except (duckdb.Error, pl.exceptions.ComputeError) as error:
+        except (duckdb.Error, pl.exceptions.ComputeError, pl.exceptions.DuplicateError) as error:
             if (watch and watch.exceeded) or isinstance(error, duckdb.OutOfMemoryException):
                 raise CatalogError(
                     f"The query was stopped: {(watch and watch.exceeded) or error}",
                     where="query_sql",
                     todo="ask for less, or raise HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS or HISTORICAL_ETL_QUERY_MEMORY",
+                ) from error
+            if isinstance(error, pl.exceptions.DuplicateError):
+                raise CatalogError(
+                    "Two columns of the answer have one name", where="query_sql", todo="name them apart, with AS"
                 ) from error
             raise CatalogError(
                 f"DuckDB refused the query: {error}",

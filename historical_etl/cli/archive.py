@@ -12,13 +12,11 @@ from historical_etl.models import SyncManifest
 __all__ = ["export", "import_"]
 
 
-def export(terminal: Terminal, target: Path, version: int | None) -> int:
+def export(terminal: Terminal, target: Path, version: str | None) -> int:
     """Write one version as a store of its own; see the command's help."""
     store = opened(terminal)
-    with terminal.busy("Exporting"):
-        manifest = store.manifest() if version is None else store.manifests.load_version(version)
-        written = export_store(store, target, manifest.version if manifest else None)
-    assert manifest is not None  # noqa: S101 - else there was nothing to export
+    with terminal.busy("Exporting"), store.lease(version) as manifest:
+        written = export_store(store, target, manifest.version)
     if terminal.as_json:
         terminal.json({"exported": str(written), **_document(manifest)})
         return 0

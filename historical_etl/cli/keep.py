@@ -106,8 +106,13 @@ def export(
         ),
     ],
     version: Annotated[
-        int | None,
-        typer.Option("--version", min=1, metavar="N", help="Default: the current one.", show_default=False),
+        str | None,
+        typer.Option(
+            "--version",
+            metavar="N",
+            help="A number or the name of a pin. Default: the current one.",
+            show_default=False,
+        ),
     ] = None,
 ) -> Command:
     """Write one version as a whole store of its own, verified: a backup, or something to hand on.

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from historical_etl.errors import CatalogError
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.resume import RunProgress
 from historical_etl.models import SyncManifest
@@ -12,7 +11,7 @@ from historical_etl.store.progress import save_progress
 __all__ = ["export_store", "import_store"]
 
 
-def export_store(store: StoredPrices, target: str | Path, version: int | None = None) -> Path:
+def export_store(store: StoredPrices, target: str | Path, version: int | str | None = None) -> Path:
     """Write one version of a store as a store of its own, self-contained and verified; returns where it is.
 
     It keeps its version number and checksum, and `HistoricalETL.open` takes the folder as it is.
@@ -20,23 +19,17 @@ def export_store(store: StoredPrices, target: str | Path, version: int | None = 
     Args:
         store: what to export from.
         target: a folder that does not exist or is empty, or a file ending in `.tar` that does not exist.
-        version: None takes the current one.
+        version: a number or the name of a pin; None takes the current one.
 
     Raises:
         CatalogError: nothing was committed yet.
-        ManifestCorruptError: the version is not kept, or its manifest is damaged.
-        ConfigurationError: the target cannot be one.
+        ManifestCorruptError: the version's manifest is damaged.
+        ConfigurationError: the version is not kept, or the target cannot be one.
         ChecksumMismatchError: a file of the version is damaged; nothing was exported.
         DiskSpaceError, StorageError: the file system refused; what is at the target, if anything, is whole.
     """
-    manifest = store.manifest() if version is None else store.manifests.load_version(version)
-    if manifest is None:
-        raise CatalogError(
-            "Nothing was committed yet, so there is nothing to export",
-            where=store.layout.root,
-            todo="run `historical-etl backfill` first",
-        )
-    return export_version(store.layout, manifest, Path(target))
+    with store.lease(version) as manifest:  # else a commit might vacuum it meanwhile
+        return export_version(store.layout, manifest, Path(target))
 
 
 def import_store(store: StoredPrices, source: str | Path) -> SyncManifest:

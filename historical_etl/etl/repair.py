@@ -12,16 +12,17 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from historical_etl.errors import ChecksumMismatchError, HistoricalETLError
+from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
-from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins
-from historical_etl.store.progress import save_progress
+from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins, unlinked_years
+from historical_etl.store.progress import parse_progress, save_progress
 from historical_etl.store.sound import sound_path
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.verify import VerifyReport
+from historical_etl.store.verify_others import catalog_findings
 
 __all__ = ["RepairReport", "ToFetch", "repair"]
 
@@ -108,7 +109,7 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
     """Mend manifests, files and pins; returns the version that stands, and what is damaged still of its files."""
     store = work.store
     with store.lock() as token:
-        was = _bytes(store.layout.manifest_file())
+        was, unlinked = _bytes(store.layout.manifest_file()), _unlinked(store)
         current = Transaction(store.manifests, token, store.retention).base
         if current is not None and was != _bytes(store.layout.manifest_file()):
             work.mended.append(f"the current manifest is restored: version {current.version}")
@@ -120,6 +121,8 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
         work.mended += restored
         _give_up_older(work, current, damage)
         work.mended += mend_daily(store.manifests, current)
+        linked = sorted(unlinked - unlinked_years(store.layout, current))
+        work.mended += [f"daily/{year}.parquet is linked to its object again" for year in linked]
     return current, {path: found for path, found in damage.items() if current.version in found[1]}
 
 
@@ -181,6 +184,7 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     if not broken:
         return current
     changes = _rebuilt(work.store, current, broken)
+    _set_aside(work.store, broken)  # what is rebuilt may have the very name
     for name, files in broken.items():
         rows = sum(file.rows for file in files)
         if name in _REBUILDABLE:
@@ -192,7 +196,6 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     transaction.forget([file.path for files in broken.values() for file in files])
     committed = transaction.commit(Provenance.of(current), changes)
     assert committed is not None  # noqa: S101 - there is a version
-    _set_aside(work.store, broken)
     return committed
 
 
@@ -303,15 +306,22 @@ def _mend_catalog(work: _Repair) -> None:
     manifest = store.manifest()
     if manifest is None:
         return
+    found = list(catalog_findings(store.layout, manifest, store.catalog.version_in_file, quick=False))
+    if not found:
+        return
+    if any(finding.severity == "error" for finding in found) and store.catalog.path.is_file():
+        store.manifests.quarantine_data(store.catalog.path, found[0].message)
+    store.publish_catalog()
+    work.mended.append(f"the catalog is published: version {manifest.version}")
+
+
+def _unlinked(store: KeptVersions) -> set[int]:
+    """The years that daily/ does not show as it should; asked before the lock's recovery puts that right."""
     try:
-        fresh = store.catalog.shown_version() == manifest.version == store.catalog.version_in_file()
-    except HistoricalETLError:
-        fresh = False
-        if store.catalog.path.is_file():
-            store.manifests.quarantine_data(store.catalog.path, "DuckDB could not read it")
-    if not fresh:
-        store.publish_catalog()
-        work.mended.append(f"the catalog is published: version {manifest.version}")
+        manifest = store.manifests.load_manifest()
+    except ManifestCorruptError:
+        return set()
+    return unlinked_years(store.layout, manifest) if manifest else set()
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -323,6 +333,6 @@ def _bytes(path: Path) -> bytes | None:
 
 def _parsed(path: Path) -> ETLProgressManifest | None:
     try:
-        return ETLProgressManifest.model_validate_json(path.read_bytes())
+        return parse_progress(path.read_bytes())
     except (OSError, ValueError):
         return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import date
 
 from historical_etl.clock import Clock
+from historical_etl.durable import storage_errors
 from historical_etl.errors import (
     ConfigurationError,
     DataQualityError,
@@ -155,9 +156,11 @@ class PriceRuns(KeptVersions):
 
 @contextmanager
 def noting(run: Run) -> Generator[None]:
-    """Note a run that fails."""
+    """Note a run that fails; a refusal of the file system that nothing nearer has named is named here."""
+    layout = run.store.layout
     try:
-        yield
+        with storage_errors("working on the store", layout.root, "what was committed stands"):
+            yield
     except HistoricalETLError as error:
         run.failed(error)
         raise

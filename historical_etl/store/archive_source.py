@@ -7,7 +7,7 @@ change the meaning of others end the reading before any of them is followed.
 import re
 import tarfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, ManifestCorruptError
 from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store.layout import Layout
+from historical_etl.store.leases import leased
 from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
 
 __all__ = [
@@ -121,7 +122,10 @@ def opened_archive(path: Path, layout: Layout) -> Generator[Archive]:
     """
     with storage_errors("reading the archive", path, "nothing was changed"):
         if path.is_dir():
-            yield _folder(path, layout)
+            archive, theirs = _folder(path, layout), Layout(path)
+            # A store that is written may vacuum a version; one that never was, such as an export, is left untouched.
+            with leased(theirs, archive.manifest.version) if theirs.lock_file().exists() else nullcontext():
+                yield archive
         elif path.is_file():
             with path.open("rb") as stream:
                 yield _tar(path, stream, layout)

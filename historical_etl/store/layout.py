@@ -88,6 +88,11 @@ class Layout:
         """Cursors and resume."""
         return self.progress_folder / f"{dataset}_progress.json"
 
+    def found_folders(self) -> list[Path]:
+        """The folders in which a writer takes what it finds for durable, and makes it no second time."""
+        above = {folder.parent for folder in (self.root, self.storage, self.daily, self.manifests, self.catalog.parent)}
+        return sorted({*above, self.daily, self.manifests, self.history_folder()})
+
     def relative(self, path: Path) -> str:
         """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""
         return Path(os.path.relpath(path, self.root)).as_posix()

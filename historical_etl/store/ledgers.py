@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside
+from historical_etl.durable import storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import LedgerFile, SyncManifest
 from historical_etl.schema import SCHEMA
@@ -211,7 +211,7 @@ def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) 
 
 
 def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledgers:
-    """Write what a commit changes, durable but not yet committed; returns the files of all ledgers.
+    """Write what a commit changes; saving the manifest makes it durable. Returns the files of all ledgers.
 
     Raises:
         StorageError: the file system refused.
@@ -224,9 +224,6 @@ def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledg
                 ledgers[name] = (_write(layout, name, rows),)
         elif not rows.is_empty():
             ledgers[name] = _append(layout, name, before, rows)
-    if ledgers != base:
-        with storage_errors("writing ledgers", layout.ledgers):
-            fsync_folder(layout.ledgers)
     return ledgers
 
 

@@ -6,7 +6,6 @@ reported and replaced.
 """
 
 import fcntl
-import json
 import logging
 import os
 import socket
@@ -17,11 +16,12 @@ from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
+from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
 
@@ -29,15 +29,22 @@ _log = logging.getLogger(__name__)
 
 
 class LockToken(BaseModel, frozen=True):
-    """Proof of holding a dataset's lock; `number` is the fencing token."""
+    """Proof of holding a dataset's lock; `number` is the fencing token.
+
+    `settled` says that the writer before ended well, so that all it did is durable.
+    """
 
     dataset: str
     number: int
     writer_id: str
+    settled: bool = False
 
 
 class Holder(BaseModel):
-    """Who holds, or last held, a lock. `released` is None while it is held, or if the holder died."""
+    """Who holds, or last held, a lock. `released` is None while it is held, or if the holder died.
+
+    `settled` says that it ended well. Where it met an error, what it last did may not be durable.
+    """
 
     token: int
     writer_id: str
@@ -45,6 +52,7 @@ class Holder(BaseModel):
     host: str
     since: datetime
     released: datetime | None = None
+    settled: bool = False
 
     def __str__(self) -> str:
         return f"{self.writer_id} (pid {self.pid} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC)"
@@ -53,8 +61,8 @@ class Holder(BaseModel):
 def current_holder(lock_file: Path) -> Holder | None:
     """The record in the lock file, None if there is none that can be read."""
     try:
-        return Holder.model_validate_json(lock_file.read_bytes())
-    except (OSError, ValidationError):
+        return unsealed(lock_file.read_bytes(), Holder)
+    except (OSError, ValueError):
         return None
 
 
@@ -85,6 +93,7 @@ def acquire(
         StorageError: the lock file cannot be made, or the file system has no kernel locks.
     """
     with storage_errors("taking the writer lock", lock_file):
+        is_new = not lock_file.parent.parent.exists()
         make_folder(lock_file.parent)
         # Made here, with the rights that the umask leaves: filelock takes a mode, and to learn the umask is to set it,
         # for all threads.
@@ -103,14 +112,18 @@ def acquire(
         except NotImplementedError as error:
             raise StorageError("This file system has no kernel locks", where=lock_file) from error
     try:
-        holder = _sign(lock_file, writer_id, clock)
+        previous = current_holder(lock_file)
+        settled = is_new or (previous is not None and previous.settled)
+        holder = _sign(lock_file, previous, writer_id, clock)
+        ended_well = False
         try:
-            yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id)
+            yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled)
+            ended_well = True
         finally:
             # After an error too: the next writer must not be told that this one died. And what was committed is not
             # undone by a record that cannot be written.
             with suppress(StorageError):
-                _write(lock_file, holder.model_copy(update={"released": clock()}))
+                _write(lock_file, holder.model_copy(update={"released": clock(), "settled": ended_well}))
     finally:
         lock.release()
 
@@ -130,8 +143,7 @@ def _wait_for(lock: FileLock, timeout_seconds: float) -> None:
             return
 
 
-def _sign(lock_file: Path, writer_id: str, clock: Clock) -> Holder:
-    previous = current_holder(lock_file)
+def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock) -> Holder:
     if previous is not None and previous.released is None:
         _log.warning("The previous writer, %s, ended without releasing the lock; recovering what it left", previous)
     holder = Holder(
@@ -147,7 +159,7 @@ def _sign(lock_file: Path, writer_id: str, clock: Clock) -> Holder:
 
 def _write(lock_file: Path, holder: Holder) -> None:
     # In place: a rename would put another inode under the name, and the kernel locks inodes.
-    record = json.dumps(holder.model_dump(mode="json")).encode() + b"\n"
+    record = sealed(holder)
     with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
         stream.write(record)
         stream.truncate()

@@ -9,11 +9,12 @@ from contextlib import suppress
 from datetime import date
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from historical_etl.durable import write_atomic
 from historical_etl.models import UtcDatetime
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["RunRecord", "drop_notes", "note_run", "read_notes"]
 
@@ -56,7 +57,7 @@ def note_run(layout: Layout, record: RunRecord) -> None:
     """Keep a note; one that cannot be written is logged, since the run's own end matters more."""
     path = layout.run_notes / f"{record.finished:%Y%m%dT%H%M%S.%f}-{record.run_id[:8]}.json"
     try:
-        write_atomic(path, record.model_dump_json().encode())
+        write_atomic(path, sealed(record))
         for old in sorted(layout.run_notes.glob("*.json"))[:-_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
@@ -67,8 +68,8 @@ def read_notes(layout: Layout) -> list[RunRecord]:
     """The notes that no version holds yet, oldest first; one that cannot be read is passed over."""
     notes: list[RunRecord] = []
     for path in sorted(layout.run_notes.glob("*.json")):
-        with suppress(OSError, ValidationError):
-            notes.append(RunRecord.model_validate_json(path.read_bytes()))
+        with suppress(OSError, ValueError):
+            notes.append(unsealed(path.read_bytes(), RunRecord))
     return notes
 
 

@@ -12,11 +12,12 @@ from io import BytesIO
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from historical_etl.durable import fsync_folder, storage_errors, write_atomic
+from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["StagedUnit", "Staging", "damaged_units"]
 
@@ -46,8 +47,8 @@ def damaged_units(layout: Layout) -> list[Path]:
 
 def _is_of(path: Path, units: Collection[tuple[str, ...]]) -> bool:
     try:
-        return StagedUnit.model_validate_json(path.read_bytes()).symbols in units
-    except (OSError, ValidationError):
+        return unsealed(path.read_bytes(), StagedUnit).symbols in units
+    except (OSError, ValueError):
         return False
 
 
@@ -67,13 +68,13 @@ class Staging:
         found: list[StagedUnit] = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                unit = StagedUnit.model_validate_json(path.read_bytes())
+                unit = unsealed(path.read_bytes(), StagedUnit)
                 if not set(unit.symbols) <= set(unit.outcomes):
                     continue
                 files = {unit.rows: self._file(unit, "rows"), unit.actions: self._file(unit, "actions")}
                 if all(name is None or sha256(file.read_bytes()).hexdigest() == name for name, file in files.items()):
                     found.append(unit)
-            except (OSError, ValidationError):
+            except (OSError, ValueError):
                 continue
         return found
 
@@ -100,8 +101,11 @@ class Staging:
         )
         with storage_errors("staging what was fetched", self.folder, "what was staged before stands"):
             for name, content in contents.items():
-                write_atomic(self._file(unit, name), content)
-            write_atomic(self._file(unit, "record"), unit.model_dump_json().encode())
+                with temporary_beside(self._file(unit, name)) as (temp, stream):
+                    stream.write(content)
+                    sync_stream(stream)
+                    temp.replace(self._file(unit, name))  # durable with the record, in the same folder
+            write_atomic(self._file(unit, "record"), sealed(unit))
         return unit
 
     def rows(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:

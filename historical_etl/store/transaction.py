@@ -16,7 +16,7 @@ import polars as pl
 
 from historical_etl.durable import (
     TEMP_SUFFIX,
-    replace_file,
+    fsync_folder,
     sha256_of,
     storage_errors,
     sync_stream,
@@ -128,7 +128,7 @@ class Transaction:
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
-                    replace_file(temp, target)
+                    temp.replace(target)  # durable once the manifest is saved
                     _verify(target, blocks, report.size)
         except DiskSpaceError as error:
             self._note_full_disk(year, error)
@@ -169,7 +169,9 @@ class Transaction:
         recorded = write_ledgers(self.layout, self._sound(known), ledgers or {}) if partitions else known
         if not changed and recorded == known:
             with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                check_out(self._manager, self._written.values())  # a damaged object may have been made good
+                if self._written:  # a damaged object may have been made good, and no manifest is saved after it
+                    fsync_folder(self.layout.objects)
+                check_out(self._manager, self._written.values())
             return self.base
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(

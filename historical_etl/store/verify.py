@@ -14,19 +14,21 @@ from itertools import chain
 from typing import Final, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
-from historical_etl.errors import CatalogError, HistoricalETLError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
 from historical_etl.store.lock import current_holder, live_holder
-from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.progress import parse_progress
+from historical_etl.store.sealed import reason_of
 from historical_etl.store.verify_file import content_faults
 from historical_etl.store.verify_ledgers import ledger_findings
-from historical_etl.store.verify_others import pin_findings, staging_findings
+from historical_etl.store.verify_others import catalog_findings, pin_findings, quarantine_findings, staging_findings
 
 __all__ = ["VerifyReport", "verify_store"]
 
@@ -130,9 +132,11 @@ class _Check:
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first
         findings += chain(self._objects(manifest, history), self._daily(manifest, history, finished=finished))
         findings += ledger_findings(self.layout, manifest, history, quick=self.quick)
-        findings += chain(self._leftovers(manifest, history), self._progress(manifest), self._catalog(manifest))
+        findings += chain(self._leftovers(manifest, history), self._progress(manifest))
+        findings += catalog_findings(self.layout, manifest, self.catalog_version, quick=self.quick)
         findings += pin_findings(self.layout, {*history, *([manifest.version] if manifest else [])})
         findings += staging_findings(self.layout, quick=self.quick)
+        findings += quarantine_findings(self.layout, quick=self.quick)
         return VerifyReport(
             version=manifest.version if manifest else None,
             years=len(manifest.partitions) if manifest else 0,
@@ -326,15 +330,15 @@ class _Check:
     def _read_progress(self) -> ETLProgressManifest | str | None:
         """The saved progress, or what is wrong with it. Not `load_progress`, which moves a damaged file aside."""
         try:
-            return ETLProgressManifest.model_validate_json(self.layout.progress_file().read_bytes())
+            return parse_progress(self.layout.progress_file().read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
-            return error.errors()[0]["msg"]
+        except ValueError as error:
+            return reason_of(error)
 
     def _progress(self, current: SyncManifest | None) -> Iterator[StoreFinding]:
         progress = self._read_progress()
-        field, again = "progress", "run `historical-etl update`: cursors are rebuilt from the data"
+        field, again = "progress", f"{_REPAIR}: cursors are rebuilt from the data"
         if isinstance(progress, str):
             yield _error(field, f"it is damaged: {progress}", again)
             return
@@ -366,26 +370,3 @@ class _Check:
             ahead = any(cursors.get(s, date.min) > true.get(s, date.min) for s in wrong)
             level, todo = (_error if ahead else _warning), f"{_REPAIR}: it is rebuilt from the data"
             yield level("progress", "cursors are not those that follow from the data", todo, told)
-
-    def _catalog(self, current: SyncManifest | None) -> Iterator[StoreFinding]:
-        if current is None:
-            return
-        path, pointer = self.layout.catalog, read_catalog_pointer(self.layout)
-        field, again = f"catalog {path.name}", "run `historical-etl update`: it publishes the catalog"
-        if pointer is None or not path.is_file():
-            yield _warning(field, "it was not published yet", again)
-        elif pointer.version > current.version:
-            yield _error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", again)
-        elif pointer.objects != str(self.layout.objects):
-            yield _warning(field, f"its data has moved: it reads {pointer.objects}", again)
-        elif pointer.version < current.version:
-            yield _warning(field, f"it shows version {pointer.version}, the store has {current.version}", again)
-        elif self.catalog_version:
-            remove = f"{_REPAIR}: it is built anew"
-            try:
-                shown = self.catalog_version()
-            except CatalogError as error:
-                yield _error(field, error.what, remove)
-                return
-            if shown != pointer.version:
-                yield _error(field, f"the file shows version {shown}, not {pointer.version}", remove)

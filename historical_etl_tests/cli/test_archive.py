@@ -29,6 +29,8 @@ def test_a_version_goes_out_and_comes_in(filled: CommandLine, name):
     assert came.document["checksum"] in (cli.data / pointer).read_text()
     assert cli("--data-dir", "new", "query", COUNT, "--json").document == [{"n": 1360}]
     assert cli("--data-dir", "new", "verify", "--json").document["findings"] == []
+    told = cli("--data-dir", "again", "import", name)
+    assert (told.code, "Imported version 2 (1,360 rows" in told.out) == (FINE, True)
 
 
 def test_an_older_version_is_exported_by_number(filled: CommandLine):
@@ -36,7 +38,7 @@ def test_an_older_version_is_exported_by_number(filled: CommandLine):
     assert (document["version"], document["end_date"]) == (1, "2012-12-31")
     assert filled("--data-dir", "old", "query", COUNT, "--json").document == [{"n": document["rows"]}]
     refused = filled("export", "none", "--version", "9")
-    assert (refused.code, "Version 9 is not kept" in refused.err) == (FAILED, True)
+    assert (refused.code, "Version 9 is not kept" in refused.err) == (USAGE, True)
 
 
 def test_what_cannot_be_is_told(filled: CommandLine):

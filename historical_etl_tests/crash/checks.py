@@ -29,6 +29,7 @@ class Outcome:
     daily: Mapping[str, str]
     objects: tuple[str, ...]
     cursors: Mapping[str, date]
+    pins: Mapping[str, int]
     rows: bytes
     shown: int
 
@@ -45,6 +46,7 @@ def outcome_of(root: Path, day: date) -> Outcome:
         {path.name: _sum(path) for path in sorted(etl.layout.daily.iterdir())},
         tuple(f"{path} {_sum(root / path)}" for path in manifest.file_paths),
         etl.cursors(),
+        {name: pin.version for name, pin in etl.pins().items()},
         rows.serialize(),
         shown(etl.layout),
     )

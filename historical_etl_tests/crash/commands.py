@@ -13,17 +13,19 @@ from typing import Final
 import polars as pl
 
 from historical_etl import FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl.etl.tally import YearEvent
 from historical_etl.sources.base import Capabilities
 from historical_etl.sources.sample import SampleSource
 
-__all__ = ["COMMANDS", "SEQUENCE", "Command", "Tell", "store_on"]
+__all__ = ["COMMANDS", "RETURN", "SEQUENCE", "Command", "Tell", "store_on"]
 
 SYMBOLS: Final = ("AAPL", "IBM")
 FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1, 5)
 #: The evening before AAPL's split, two for one, and its own.
 BEFORE, SPLIT = date(2005, 2, 25), date(2005, 2, 28)
 
-#: Told of each version that a command has acknowledged, before it goes on.
+#: Told of each version that a command has acknowledged, before it goes on; and, as a negative number, of how many
+#: units it has said to be staged.
 Tell = Callable[[int], None]
 
 
@@ -50,11 +52,23 @@ def store_on(root: Path, day: date) -> HistoricalETL:
 
 
 def _year(root: Path, tell: Tell) -> None:
-    tell(store_on(root, YEAR_END).run_full_etl(SYMBOLS, FIRST, YEAR_END).version)
+    etl = store_on(root, YEAR_END)
+    tell(etl.run_full_etl(SYMBOLS, FIRST, YEAR_END, progress=_heard(etl, tell)).version)
 
 
 def _backfill(root: Path, tell: Tell) -> None:
-    tell(store_on(root, JANUARY).run_full_etl(SYMBOLS, FIRST, JANUARY).version)
+    etl = store_on(root, JANUARY)
+    tell(etl.run_full_etl(SYMBOLS, FIRST, JANUARY, progress=_heard(etl, tell)).version)
+
+
+def _heard(etl: HistoricalETL, tell: Tell) -> Callable[[YearEvent], None]:
+    def heard(event: YearEvent) -> None:
+        if event.step == "committed":
+            tell(_standing(etl))
+        elif event.step == "fetching" and event.done:
+            tell(-event.done)
+
+    return heard
 
 
 def _increment(root: Path, tell: Tell) -> None:
@@ -75,8 +89,30 @@ def _publish(root: Path, tell: Tell) -> None:
     tell(store_on(root, BEFORE).publish_catalog().version)
 
 
-def _nothing(root: Path, tell: Tell) -> None:
-    pass
+def _pin(root: Path, tell: Tell) -> None:
+    tell(store_on(root, BEFORE).pin("before-the-split").version)
+
+
+def _unpin(root: Path, tell: Tell) -> None:
+    etl = store_on(root, BEFORE)
+    if "before-the-split" in etl.pins():  # run again after a kill, it may be gone
+        etl.unpin("before-the-split")
+    tell(_standing(etl))
+
+
+def _rollback(root: Path, tell: Tell) -> None:
+    tell(store_on(root, SPLIT).rollback("before-the-split").version)
+
+
+def _vacuum(root: Path, tell: Tell) -> None:
+    etl = store_on(root, SPLIT)
+    etl.vacuum(keep_versions=1, keep_days=0)
+    tell(_standing(etl))
+
+
+def _standing(etl: HistoricalETL) -> int:
+    manifest = etl.manifest()
+    return manifest.version if manifest else 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +135,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "increment": Command(_increment, BEFORE, (_backfill,)),
     "restatement": Command(_restatement, SPLIT, (_backfill, _increment)),
     "publish": Command(_publish, BEFORE, (_backfill, _unpublished)),
+    "pin": Command(_pin, BEFORE, (_backfill, _increment)),
+    "unpin": Command(_unpin, BEFORE, (_backfill, _increment, _pin)),
+    "rollback": Command(_rollback, SPLIT, (_backfill, _increment, _pin, _restatement)),
+    "vacuum": Command(_vacuum, SPLIT, (_backfill, _increment, _restatement)),
 }
 #: One after the other on one store, from an empty folder on.
 SEQUENCE: Final = (_year, _backfill, _increment, _restatement)
+#: As before, and then back again.
+RETURN: Final = (_backfill, _increment, _pin, _restatement, _rollback, _unpin, _vacuum)

@@ -1,7 +1,10 @@
 """How much of the proofs by fault is tried: a share in every run, all of it on request (`make torture`)."""
 
+import os
 import random
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -46,3 +49,14 @@ def share(torture: bool, request: pytest.FixtureRequest) -> Share[object]:
 @pytest.fixture
 def tried(record_property: Callable[[str, object], None]) -> Tried:
     return lambda told: record_property("tried", told)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such a volume, for what is made and thrown away thousands of times."""
+    shared = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=shared) as folder:
+        yield Path(folder)

@@ -199,7 +199,11 @@ class _Called:
             os.close(theirs)
         assert descriptor >= 0, os.strerror(ctypes.get_errno())
         try:
-            return os.pwrite(descriptor, part, self.arguments[3]) if self.name == "pwrite64" else os.write(descriptor, part)
+            return (
+                os.pwrite(descriptor, part, self.arguments[3])
+                if self.name == "pwrite64"
+                else os.write(descriptor, part)
+            )
         finally:
             os.close(descriptor)
 

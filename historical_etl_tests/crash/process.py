@@ -7,10 +7,10 @@ run), and it waits before it begins, so that only the work itself is disturbed.
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from historical_etl import HistoricalETLError
 from historical_etl.sessions import get_calendar
 from historical_etl_tests.crash.commands import Tell
 
-__all__ = ["PATIENCE", "Ended", "Worker", "Work"]
+__all__ = ["PATIENCE", "Ended", "Work", "Worker"]
 
 Work = Callable[[Path, Tell], None]
 #: Seconds after which a process that says nothing is stuck.
@@ -37,7 +37,7 @@ class Ended:
         acknowledged: the versions it acknowledged, in order.
         error: the name of the exception that it raised, if any.
         ours: whether that is of our own tree.
-        told: its text.
+        told: its text; if it is not ours, with its traceback.
     """
 
     exitcode: int | None
@@ -63,9 +63,7 @@ class Worker:
         marks.unlink(missing_ok=True)
         self._marks = marks
         self.connection, theirs = _FORKS.Pipe()
-        self.process: BaseProcess = _FORKS.Process(
-            target=_process, args=(work, root, marks, theirs, prepare), daemon=True
-        )
+        self.process = _FORKS.Process(target=_process, args=(work, root, marks, theirs, prepare), daemon=True)
         self.process.start()
         theirs.close()
         assert self.connection.poll(PATIENCE)
@@ -91,7 +89,7 @@ class Worker:
         self.process.join(PATIENCE)
         self.connection.close()
         marks = self._marks.read_text().split() if self._marks.exists() else []
-        return Ended(self.process.exitcode, tuple(map(int, marks)), error, ours, told)
+        return Ended(self.process.exitcode, tuple(int(mark) for mark in marks if int(mark) > 0), error, ours, told)
 
 
 def _process(
@@ -108,7 +106,8 @@ def _process(
     try:
         work(root, lambda version: _mark(descriptor, version))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the test judges it
-        answer = (type(error).__name__, isinstance(error, HistoricalETLError), str(error))
+        ours = isinstance(error, HistoricalETLError)
+        answer = (type(error).__name__, ours, str(error) if ours else traceback.format_exc())
     parent.send(answer)
 
 

@@ -14,10 +14,10 @@ __all__ = ["Call", "traced"]
 
 #: Calls that change what is on disk or make it durable, and those that say where in a file the next byte goes.
 _TRACED: Final = (
-    "open openat creat close dup dup2 dup3 fcntl lseek mmap write pwrite64 writev pwritev pwritev2 truncate ftruncate "
-    "fallocate sendfile copy_file_range fsync fdatasync sync_file_range rename renameat renameat2 link linkat symlink "
-    "symlinkat unlink unlinkat mkdir mkdirat rmdir"
-).split()
+    "open,openat,creat,close,dup,dup2,dup3,fcntl,lseek,mmap,write,pwrite64,writev,pwritev,pwritev2,truncate,ftruncate,"
+    "fallocate,sendfile,copy_file_range,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,symlink,"
+    "symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir"
+)
 _HEX: Final = r"((?:\\x[0-9a-f]{2})*)"
 _LINE: Final = re.compile(rf"(\d+) +(\w+)\((.*)\) += (-?\d+|\?|0x[0-9a-f]+)(?:<{_HEX}>)?.*")
 _BEGUN: Final = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>")
@@ -51,7 +51,7 @@ class Call:
         return any(path == str(root) or path.startswith(f"{root}/") for path in self.paths)
 
 
-def traced(work: Work, root: Path, log: Path, marks: Path) -> tuple[list[Call], Ended]:
+def traced(work: Work, root: Path, log: Path, marks: Path, inject: str = "") -> tuple[list[Call], Ended]:
     """Let a process do some work under strace; returns its calls that did not fail, and how it ended.
 
     Args:
@@ -59,10 +59,12 @@ def traced(work: Work, root: Path, log: Path, marks: Path) -> tuple[list[Call], 
         root: the data folder.
         log: where strace writes.
         marks: the file that the process notes acknowledged versions in; the calls that write them are traced too.
+        inject: a fault, as strace's option of that name takes it.
     """
     worker = Worker(work, root, marks)
     shown = ["-f", "-qq", "-y", "-xx", "-s", str(1 << 26)]
-    command = ["strace", *shown, "-e", f"trace={','.join(_TRACED)}", "-o", str(log), "-p", str(worker.pid)]
+    shown += ["-e", f"inject={inject}"] if inject else []
+    command = ["strace", *shown, "-e", f"trace={_TRACED}", "-o", str(log), "-p", str(worker.pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         _wait_until_attached(worker.pid, strace)
         worker.begin()
@@ -100,7 +102,9 @@ def _calls(log: Path) -> Iterator[Call]:
         elif texts:
             paths = [text.decode() for text in texts]
             above = folders or [""] * len(paths)
-            yield Call(name, arguments, descriptors, tuple(str(Path(*at)) for at in zip(above, paths, strict=True)), b"", value)
+            yield Call(
+                name, arguments, descriptors, tuple(str(Path(*at)) for at in zip(above, paths, strict=True)), b"", value
+            )
         else:
             yield Call(name, arguments, descriptors, tuple(folders), b"", value)
 

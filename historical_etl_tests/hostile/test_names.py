@@ -1,7 +1,6 @@
 """Roots, files and symbols with names that only a file system likes."""
 
 from datetime import date
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -48,7 +47,7 @@ def test_a_question_mark_or_backslash_costs_the_catalog_file_alone(root, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["a\0b", "x" * 256, "é" * 128, "\ud800", "\udcff", "d/" * 2500], ids=lambda n: ascii(n)[:9]
+    "name", ["a\0b", "x" * 256, "é" * 128, "\ud800", chr(0xDCFF), "d/" * 2500], ids=lambda n: ascii(n)[:9]
 )
 def test_what_can_be_no_path_is_refused_before_anything_is_written(tmp_path, name):
     with pytest.raises(ConfigurationError) as caught:
@@ -132,4 +131,3 @@ def test_a_path_that_names_no_file(path, monkeypatch, tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         FilesSource(FilesSettings.model_construct(path=path))
     assert caught.value.todo
-    assert Path(".").exists()

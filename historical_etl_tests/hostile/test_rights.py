@@ -27,7 +27,8 @@ later = store(etl.layout.root, ScriptedFetcher(SHORT), date(2013, 1, 31))
 later.run_incremental_etl()
 Staging(etl.layout, "request").put(SHORT.bars(["HALT"]), {"HALT": Outcome.OK}, {}, None)
 try:
-    store(etl.layout.root, ScriptedFetcher(SHORT, alter=lambda bars: bars.clear()), date(2013, 2, 5)).run_incremental_etl()
+    nothing = ScriptedFetcher(SHORT, alter=lambda bars: bars.clear())
+    store(etl.layout.root, nothing, date(2013, 2, 5)).run_incremental_etl()
 except HistoricalETLError:
     pass
 """

@@ -257,7 +257,11 @@ def test_text_that_is_none(etl, odd):
         etl.query_sql(odd)
 
 
-@pytest.mark.parametrize("params", [[object()], {"x": object()}, ["\ud800"], [10**400], [1, 2], {"y": 1}], ids=ascii)
+@pytest.mark.parametrize(
+    "params",
+    [[object()], {"x": object()}, ["\ud800"], [10**400], [1, 2], {"y": 1}],
+    ids=["object", "named object", "half", "huge", "too many", "unknown"],
+)
 def test_parameters_that_do_not_fit(etl, params):
     with pytest.raises(CatalogError):
         etl.query_sql("SELECT $1" if not isinstance(params, dict) else "SELECT $x", params)

@@ -26,6 +26,7 @@ from historical_etl import (
     ManifestManager,
     StorageError,
 )
+from historical_etl.durable import place_new
 from historical_etl.etl.moving import export_store, import_store
 from historical_etl.models import combined_checksum
 from historical_etl.store.archive import import_version
@@ -159,11 +160,29 @@ def test_a_damaged_file_is_not_exported(etl, tmp_path, name, what):
 
 
 def test_what_is_not_kept_or_not_there_cannot_be_exported(etl, tmp_path):
-    with pytest.raises(ManifestCorruptError, match="Version 9 is not kept"):
+    with pytest.raises(ConfigurationError, match="Version 9 is not kept"):
         export_store(etl, tmp_path / "copy", 9)
     with pytest.raises(HistoricalETLError, match="Nothing was committed yet"):
         export_store(empty(tmp_path / "none"), tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_version_is_not_vacuumed_while_it_is_exported(etl, tmp_path, watching):
+    """Another writer commits, and keeps nothing it need not keep, as soon as the first file is copied."""
+    writer = store(etl.layout.root, ScriptedFetcher(SHORT), date(2013, 3, 1), keep_versions=1, keep_days=0)
+    leased = etl.manifests.load_version(2)
+    done: list[int] = []
+
+    def commit(event: str) -> None:
+        if event == "os.chmod" and not done:
+            done.append(0)
+            done[0] = writer.run_incremental_etl().version
+
+    with watching(commit):
+        target = export_store(etl, tmp_path / "copy", 2)
+    assert done == [4]
+    assert standing(empty(target)) == leased
+    assert 1 not in etl.manifests.list_versions()
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar"])
@@ -542,3 +561,17 @@ def test_files_that_are_no_years_of_prices_are_refused_whatever_their_checksums(
     with pytest.raises(DataQualityError, match="2012: it"):
         import_store(empty(tmp_path / "new"), folder)
     assert left(tmp_path / "new") == []
+
+
+def test_where_no_hard_links_are_possible_copies_serve(etl, tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, os.strerror(1))
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder, tar = export_store(etl, tmp_path / "copy"), export_store(etl, tmp_path / "copy.tar")
+    assert daily_bytes(empty(folder)) == daily_bytes(etl)
+    assert verify_store(ManifestManager(folder)).ok
+    assert import_store(empty(tmp_path / "new"), tar) == standing(etl)
+    with pytest.raises(FileExistsError):
+        place_new(folder / POINTER, tar)
+    assert (folder / POINTER).exists()

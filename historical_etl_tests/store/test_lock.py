@@ -58,6 +58,30 @@ def test_stale_lock_recovery(root, manager, caplog):
     assert manager.layout.lock_file().stat().st_ino == inode, "another file under the name would be another lock"
 
 
+def test_what_a_writer_left_that_did_not_end_well_is_made_durable_first(root, manager, monkeypatch):
+    """Its last rename may be seen and not be durable: whoever builds on it syncs the folders before."""
+    synced: list[object] = []
+    monkeypatch.setattr("historical_etl.store.manifest.fsync_folder", synced.append)
+
+    def folders_synced_by_the_next_writer() -> int:
+        synced.clear()
+        with manager.acquire_lock():
+            pass
+        return len(synced)
+
+    assert folders_synced_by_the_next_writer() == 0, "it is the first"
+    assert folders_synced_by_the_next_writer() == 0
+    with pytest.raises(ZeroDivisionError), manager.acquire_lock():
+        raise ZeroDivisionError
+    assert folders_synced_by_the_next_writer() > 0
+    with held_elsewhere(root):
+        pass
+    assert folders_synced_by_the_next_writer() > 0, "it was killed"
+    manager.layout.lock_file().write_bytes(b"torn")
+    assert folders_synced_by_the_next_writer() > 0
+    assert {root.parent, manager.layout.manifests, manager.layout.daily} <= set(synced)
+
+
 def test_two_processes_exclude_each_other_and_the_loser_hears_who_won(root, manager):
     with held_elsewhere(root) as process:
         with pytest.raises(LockTimeoutError) as caught, manager.acquire_lock(timeout_seconds=0.1):

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from historical_etl import ChecksumMismatchError, LockNotHeldError, ManifestManager, StorageError
-from historical_etl.durable import replace_file, temp_name
+from historical_etl.durable import temp_name
 from historical_etl.store.manifest import parse_manifest
 from historical_etl.store.transaction import Provenance, Transaction, recover
 from historical_etl.store.vacuum import Retention
@@ -268,9 +268,9 @@ def test_a_file_that_does_not_read_back_is_removed_and_nothing_is_committed(root
     def torn(source: Path, target: Path) -> None:
         source.chmod(0o644)
         source.write_bytes(source.read_bytes()[:-50])
-        replace_file(source, target)
+        source.rename(target)
 
-    monkeypatch.setattr("historical_etl.store.transaction.replace_file", torn)
+    monkeypatch.setattr(Path, "replace", torn)
     later = store(root, ScriptedFetcher(SHORT), date(2013, 2, 15))
     with pytest.raises(ChecksumMismatchError, match="read back") as caught:
         later.run_incremental_etl()
