@@ -15,7 +15,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.progress import save_progress
 from historical_etl.store.verify import verify_store
-from historical_etl_tests.store.small import corrections, spoil
+from historical_etl_tests.store.small import commit, corrections, publish, spoil
 from historical_etl_tests.store.verified import CURSORS, path_of, progress, restate, told, two_versions, verify
 
 
@@ -217,3 +217,41 @@ def test_while_a_writer_is_at_work_only_damage_is_told(manager):
         assert told(manager) == []
         path_of(manager).unlink()
         assert [severity for severity, _, _ in told(manager)] == ["error"]
+
+
+def test_what_changed_under_the_check_is_looked_at_again(manager):
+    """A commit while the check was at work: what it says is of the version after it."""
+    looks: list[int] = []
+
+    def rebuild(manifest: SyncManifest) -> Mapping[str, date]:
+        looks.append(manifest.version)
+        if len(looks) == 1:
+            commit(manager, {2019: 3})
+            save_progress(manager.layout, progress(3))
+            publish(manager, 3)
+        return CURSORS
+
+    report = verify_store(manager, rebuild_cursors=rebuild)
+    assert (report.version, report.findings) == (3, ())
+    assert looks == [2, 3]
+
+
+def test_a_store_that_never_holds_still_is_told_of(manager, monkeypatch):
+    monkeypatch.setattr("historical_etl.store.verify._PAUSE_SECONDS", 0)
+    path = path_of(manager)
+    spoil(path)
+    (manager.layout.objects / "notes.parquet").write_bytes(b"x")
+    looks: list[int] = []
+
+    def rebuild(manifest: SyncManifest) -> Mapping[str, date]:
+        looks.append(manifest.version)
+        with manager.acquire_lock():
+            pass
+        return CURSORS
+
+    report = verify_store(manager, rebuild_cursors=rebuild)
+    assert [(finding.severity, finding.field) for finding in report.findings] == [
+        ("error", f"object {path.name}"),
+        ("warning", "store"),
+    ]
+    assert len(looks) == 20
