@@ -159,12 +159,16 @@ class Catalog:
                     relation = connection.sql(sql, params=params)
                     _refuse_intervals(relation)
                     return pl.DataFrame(relation)
-        except (duckdb.Error, pl.exceptions.ComputeError) as error:
+        except (duckdb.Error, pl.exceptions.ComputeError, pl.exceptions.DuplicateError) as error:
             if (watch and watch.exceeded) or isinstance(error, duckdb.OutOfMemoryException):
                 raise CatalogError(
                     f"The query was stopped: {(watch and watch.exceeded) or error}",
                     where="query_sql",
                     todo="ask for less, or raise HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS or HISTORICAL_ETL_QUERY_MEMORY",
+                ) from error
+            if isinstance(error, pl.exceptions.DuplicateError):
+                raise CatalogError(
+                    "Two columns of the answer have one name", where="query_sql", todo="name them apart, with AS"
                 ) from error
             raise CatalogError(
                 f"DuckDB refused the query: {error}",

@@ -12,12 +12,12 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from historical_etl.errors import ChecksumMismatchError, HistoricalETLError
+from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
-from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins
+from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins, unlinked_years
 from historical_etl.store.progress import parse_progress, save_progress
 from historical_etl.store.sound import sound_path
 from historical_etl.store.transaction import Provenance, Transaction
@@ -109,7 +109,7 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
     """Mend manifests, files and pins; returns the version that stands, and what is damaged still of its files."""
     store = work.store
     with store.lock() as token:
-        was = _bytes(store.layout.manifest_file())
+        was, unlinked = _bytes(store.layout.manifest_file()), _unlinked(store)
         current = Transaction(store.manifests, token, store.retention).base
         if current is not None and was != _bytes(store.layout.manifest_file()):
             work.mended.append(f"the current manifest is restored: version {current.version}")
@@ -121,6 +121,8 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
         work.mended += restored
         _give_up_older(work, current, damage)
         work.mended += mend_daily(store.manifests, current)
+        linked = sorted(unlinked - unlinked_years(store.layout, current))
+        work.mended += [f"daily/{year}.parquet is linked to its object again" for year in linked]
     return current, {path: found for path, found in damage.items() if current.version in found[1]}
 
 
@@ -311,6 +313,15 @@ def _mend_catalog(work: _Repair) -> None:
         store.manifests.quarantine_data(store.catalog.path, found[0].message)
     store.publish_catalog()
     work.mended.append(f"the catalog is published: version {manifest.version}")
+
+
+def _unlinked(store: KeptVersions) -> set[int]:
+    """The years that daily/ does not show as it should; asked before the lock's recovery puts that right."""
+    try:
+        manifest = store.manifests.load_manifest()
+    except ManifestCorruptError:
+        return set()
+    return unlinked_years(store.layout, manifest) if manifest else set()
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -17,7 +17,7 @@ from historical_etl.store.manifest import ManifestManager, parse_manifest
 from historical_etl.store.pins import read_pins, write_pin
 from historical_etl.store.quarantined import QuarantineEntry, read_entries
 
-__all__ = ["Damage", "mend_daily", "mend_files", "mend_history", "mend_pins"]
+__all__ = ["Damage", "mend_daily", "mend_files", "mend_history", "mend_pins", "unlinked_years"]
 
 #: Files that cannot be mended, and the versions that name them, newest first.
 Damage = Mapping[str, tuple[Partition | LedgerFile, list[int]]]
@@ -70,12 +70,22 @@ def mend_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[
     return restored, damaged
 
 
-def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str]:
-    """Let `daily/` show the version: linked to its objects where that is possible, and without anything else."""
-    layout = manager.layout
+def unlinked_years(layout: Layout, manifest: SyncManifest) -> set[int]:
+    """The years whose file in `daily/` is not the object itself."""
+    unlinked: set[int] = set()
     for partition in manifest.partitions:
         target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
-        if not wanted.exists() or (target.exists() and target.samefile(wanted)):
+        if not (target.exists() and wanted.exists() and target.samefile(wanted)):
+            unlinked.add(partition.year)
+    return unlinked
+
+
+def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str]:
+    """Let `daily/` show the version: linked to its objects where that is possible, and without anything else."""
+    layout, unlinked = manager.layout, unlinked_years(manager.layout, manifest)
+    for partition in manifest.partitions:
+        target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
+        if partition.year not in unlinked or not wanted.exists():
             continue
         if target.exists():
             if not is_known(target, layout):
@@ -84,8 +94,6 @@ def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str
             elif _links_are_possible(layout):
                 target.unlink()  # a copy of an object, of whatever version
         check_out(manager, [partition])
-        if target.exists() and target.samefile(wanted):
-            yield f"daily/{target.name} is linked to its object again"
     years = {str(partition.year) for partition in manifest.partitions}
     for path in sorted(layout.daily.glob("*.parquet")):
         if path.stem not in years:

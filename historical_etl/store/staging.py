@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import BaseModel, Field
 
-from historical_etl.durable import fsync_folder, storage_errors, write_atomic
+from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import sealed, unsealed
@@ -101,7 +101,10 @@ class Staging:
         )
         with storage_errors("staging what was fetched", self.folder, "what was staged before stands"):
             for name, content in contents.items():
-                write_atomic(self._file(unit, name), content)
+                with temporary_beside(self._file(unit, name)) as (temp, stream):
+                    stream.write(content)
+                    sync_stream(stream)
+                    temp.replace(self._file(unit, name))  # durable with the record, in the same folder
             write_atomic(self._file(unit, "record"), sealed(unit))
         return unit
 

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
@@ -64,9 +63,7 @@ class Worker:
         marks.unlink(missing_ok=True)
         self._marks = marks
         self.connection, theirs = _FORKS.Pipe()
-        self.process: BaseProcess = _FORKS.Process(
-            target=_process, args=(work, root, marks, theirs, prepare), daemon=True
-        )
+        self.process = _FORKS.Process(target=_process, args=(work, root, marks, theirs, prepare), daemon=True)
         self.process.start()
         theirs.close()
         assert self.connection.poll(PATIENCE)

@@ -16,7 +16,8 @@ from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention
 from historical_etl.store.verify import verify_store
-from historical_etl_tests.crash.power_loss import Disk, Staged, State
+from historical_etl_tests.crash.disk import Disk, Staged
+from historical_etl_tests.crash.power_loss import State
 from historical_etl_tests.crash.process import Work
 from historical_etl_tests.crash.tracing import traced
 
@@ -28,8 +29,10 @@ PROMISED = (
     "manifests/historical_daily.json",
     "manifests/historical_daily.catalog",
     "manifests/history/",
+    "manifests/pins/",
+    "sync_progress/historical_daily_progress.json",
+    "duckdb/historical_catalog.duckdb",
 )
-PROMISED_TOO = ("sync_progress/historical_daily_progress.json", "duckdb/historical_catalog.duckdb", "manifests/pins/")
 
 
 @dataclass(frozen=True)
@@ -92,23 +95,11 @@ def fault(state: State, recorded: Recorded, tree: Mapping[str, bytes] | None) ->
     manager = ManifestManager(recorded.root)
     try:
         manifest = manager.load_manifest()
-        version = manifest.version if manifest else 0
-        if version < state.least:
-            return f"version {version} stands, {state.least} was acknowledged"
-        if wrong := _ahead(manager.layout, version) or _unstaged(manager.layout, state):
-            return wrong
-        if manifest is None:
-            return ""
-        if manifest != recorded.manifests[version]:
-            return f"version {version} is not what was committed"
-        kept = [manager.load_version(number) for number in manager.list_versions() if number < version]
-        if manager.load_version(version) != manifest:
-            return f"version {version} stands, and is not in the history"
+        wrong = _standing_fault(manager, state, manifest, recorded.manifests)
     except HistoricalETLError as error:
         return str(error)
-    for each in (manifest, *kept):
-        if wrong := _lacking(recorded.root, each):
-            return f"version {each.version}: {wrong}, while {version} stands"
+    if wrong or manifest is None:
+        return wrong
     return _broken_promise(state, recorded, tree) if tree is not None else ""
 
 
@@ -121,6 +112,23 @@ def recovery_fault(recorded: Recorded) -> str:
     except HistoricalETLError as error:
         return f"recover: {error}"
     return "; ".join(str(finding) for finding in verify_store(manager).findings if finding.severity == "error")
+
+
+def _standing_fault(
+    manager: ManifestManager, state: State, manifest: SyncManifest | None, committed: Mapping[int, SyncManifest]
+) -> str:
+    version = manifest.version if manifest else 0
+    if version < state.least:
+        return f"version {version} stands, {state.least} was acknowledged"
+    if manifest is not None:
+        if manifest != committed[version]:
+            return f"version {version} is not what was committed"
+        if manager.load_version(version) != manifest:
+            return f"version {version} stands, and is not in the history"
+        for number in manager.list_versions():
+            if number <= version and (wrong := _lacking(manager.layout.root, manager.load_version(number))):
+                return f"version {number}: {wrong}, while {version} stands"
+    return _ahead(manager.layout, version) or _unstaged(manager.layout, state)
 
 
 def _ahead(layout: Layout, version: int) -> str:

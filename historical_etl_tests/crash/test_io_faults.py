@@ -1,4 +1,4 @@
-"""Every call on a store's files may fail: full or faulty disk, quota, rights, descriptors, a file system gone read-only.
+"""Every call on a store's files may fail: full or faulty disk, quota, rights, descriptors, a read-only file system.
 
 Faults are injected by the kernel at exactly the call that is meant (`intercept`: seccomp's user notification), once
 or from there on. Beside that, there are real ones: a small file system that fills up, one that is remounted
@@ -11,8 +11,7 @@ import random
 import resource
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from historical_etl_tests.crash.test_crash_matrix import prepared
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 #: How many faults of each command are tried in every run; all with `--torture`.
-SHARE = 6
+SHARE = 4
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DENIED = (errno.EACCES, errno.EROFS)
 #: What each call can fail with.
@@ -139,6 +138,21 @@ def test_writes_that_are_cut_short_and_a_slow_disk_change_nothing(root, tmp_path
     assert verified(root).findings == ()
 
 
+def test_a_year_that_cannot_be_read_in_mid_run_is_an_error_of_ours(root, tmp_path, share, tried):
+    """Polars reads the stored years, too, and has errors of its own."""
+    before, marks = tmp_path / "before", tmp_path / "marks"
+    command, least, most, steps, _ = begun("restatement", root, before, marks)
+    reads = [step for step in steps if not step.changes and "/objects/20" in step.paths[0]]
+    chosen = share(reads, 6)
+    for step in chosen:
+        copy_store(before, root)
+        hit: list[Step] = []
+        ended = intercepted(command.run, root, marks, failing(step.number, errno.EMFILE, hit, lasting=False))
+        assert_no_harm(root, ended, command, least, most, f"at {step.number}")
+        assert hit
+    tried(f"{len(chosen)} of {len(reads)} times that a stored year is opened")
+
+
 def limited(work: Work, size: int, root: Path, tell: Tell) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     work(root, tell)
@@ -158,45 +172,46 @@ def test_files_may_not_grow_beyond_a_limit(root, tmp_path, size):
     assert_goes_on(root, command, undisturbed, f"{size}")
 
 
-@contextmanager
-def ballast(volume: Path, free: int) -> Iterator[None]:
-    """Fill a volume but for so many bytes."""
-    path, room = volume / "ballast", os.statvfs(volume)
-    with path.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, max(1, room.f_bavail * room.f_bsize - free))
-    try:
-        yield
-    finally:
-        path.unlink()
+def fill(volume: Path) -> None:
+    """Leave no room at all on a volume."""
+    room = os.statvfs(volume)
+    with (volume / "ballast").open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, room.f_bavail * room.f_bsize)
 
 
 def test_a_volume_that_fills_up(small_volume, tmp_path, tried):
-    """A real file system of 2 MB with less and less room. Where mounting is not allowed, the limit on the size of
-    files and the injected ENOSPC above must do, and the summary says so.
+    """A real file system of 2 MB, filled up by something else while a command is at work.
+
+    Where mounting is not allowed, the limit on the size of files and the injected ENOSPC must do, and the summary
+    says so.
     """
     if small_volume is None:
         tried("no real volume: mounting is not allowed here; injected ENOSPC only")
         return
     root, before, marks = small_volume / "data", tmp_path / "before", tmp_path / "marks"
-    command, least, most, _, undisturbed = begun("restatement", root, before, marks)
+    command, least, most, steps, undisturbed = begun("restatement", root, before, marks)
     told: list[str] = []
-    for free in range(102_400, 420_000, 45_056):
+    for step in random.Random(1).sample([step for step in steps if step.changes], 6):
         copy_store(before, root)
-        with ballast(small_volume, free):
-            worker = Worker(command.run, root, marks)
-            worker.begin()
-            ended = worker.end()
-            assert_no_harm(root, ended, command, least, most, f"{free} bytes free: {ended.told}")
+
+        def decide(met: Step, number: int = step.number) -> Answer:
+            if met.number == number:
+                fill(small_volume)
+            return None
+
+        ended = intercepted(command.run, root, marks, decide)
+        assert_no_harm(root, ended, command, least, most, f"full from {step}: {ended.told}")
         told.append(ended.error or "done")
-        assert_goes_on(root, command, undisturbed, f"{free} bytes free")
+        (small_volume / "ballast").unlink()
+        assert_goes_on(root, command, undisturbed, f"full from {step}")
     assert "DiskSpaceError" in told
-    assert told[-1] == "done"
-    tried(f"a real volume with {len(told)} amounts of room: {', '.join(told)}")
+    tried(f"a real volume that is full from one of {len(told)} calls on: {', '.join(told)}")
 
 
 def test_a_volume_that_is_remounted_read_only(small_volume, tmp_path, tried):
-    """A real remount, between the fetch and the lock; Linux refuses it while files are open for writing, so that what
-    comes later is the injected EROFS.
+    """A real remount, between the fetch and the lock.
+
+    Linux refuses it while files are open for writing, so that what comes later is the injected EROFS.
     """
     if small_volume is None:
         tried("no real volume: mounting is not allowed here; injected EROFS only")

@@ -13,43 +13,11 @@ from historical_etl_tests.crash.process import PATIENCE, Ended, Work, Worker
 __all__ = ["Call", "traced"]
 
 #: Calls that change what is on disk or make it durable, and those that say where in a file the next byte goes.
-_TRACED: Final = [
-    "open",
-    "openat",
-    "creat",
-    "close",
-    "dup",
-    "dup2",
-    "dup3",
-    "fcntl",
-    "lseek",
-    "mmap",
-    "write",
-    "pwrite64",
-    "writev",
-    "pwritev",
-    "pwritev2",
-    "truncate",
-    "ftruncate",
-    "fallocate",
-    "sendfile",
-    "copy_file_range",
-    "fsync",
-    "fdatasync",
-    "sync_file_range",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "unlink",
-    "unlinkat",
-    "mkdir",
-    "mkdirat",
-    "rmdir",
-]
+_TRACED: Final = (
+    "open,openat,creat,close,dup,dup2,dup3,fcntl,lseek,mmap,write,pwrite64,writev,pwritev,pwritev2,truncate,ftruncate,"
+    "fallocate,sendfile,copy_file_range,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,symlink,"
+    "symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir"
+)
 _HEX: Final = r"((?:\\x[0-9a-f]{2})*)"
 _LINE: Final = re.compile(rf"(\d+) +(\w+)\((.*)\) += (-?\d+|\?|0x[0-9a-f]+)(?:<{_HEX}>)?.*")
 _BEGUN: Final = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>")
@@ -96,7 +64,7 @@ def traced(work: Work, root: Path, log: Path, marks: Path, inject: str = "") -> 
     worker = Worker(work, root, marks)
     shown = ["-f", "-qq", "-y", "-xx", "-s", str(1 << 26)]
     shown += ["-e", f"inject={inject}"] if inject else []
-    command = ["strace", *shown, "-e", f"trace={','.join(_TRACED)}", "-o", str(log), "-p", str(worker.pid)]
+    command = ["strace", *shown, "-e", f"trace={_TRACED}", "-o", str(log), "-p", str(worker.pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         _wait_until_attached(worker.pid, strace)
         worker.begin()

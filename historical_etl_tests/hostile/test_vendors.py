@@ -104,7 +104,7 @@ def asked(request, tmp_path_factory) -> Iterator[Asked]:
     http.stop()
 
 
-@fuzz(40)
+@fuzz(15)
 @given(data=st.data())
 def test_an_answer_that_is_spoilt(asked, data):
     number = data.draw(st.integers(0, len(asked.answers) - 1))

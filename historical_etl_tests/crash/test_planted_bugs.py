@@ -1,0 +1,129 @@
+"""The proofs themselves are proven: leave out any single sync, link or rename, and one of them fails.
+
+The call is left out of the recorded trace, as if the code did not make it, and the power-loss model is asked again.
+Syncs that matter only after a kill are left out of a trace of a writer that was killed and of the one after it.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from historical_etl_tests.crash.commands import SEQUENCE
+from historical_etl_tests.crash.disk import Acknowledged, Names, Operation, Staged, Sync
+from historical_etl_tests.crash.power_loss import State, pending_at, states, targeted, unready_folders
+from historical_etl_tests.crash.process import Work
+from historical_etl_tests.crash.recorded import Recorded, fault, record
+
+
+def essential(operations: Sequence[Operation]) -> list[int]:
+    """The calls that a commit is made of: each sync, link and rename."""
+    return [
+        index
+        for index, operation in enumerate(operations)
+        if isinstance(operation, Sync)
+        or (isinstance(operation, Names) and operation.call.startswith(("link", "rename")))
+    ]
+
+
+def without(operations: Sequence[Operation], index: int) -> list[Operation]:
+    """All but one operation; without a link there is nothing to rename either."""
+    left_out, rest = operations[index], list(operations)
+    if isinstance(left_out, Names) and left_out.call.startswith("link"):
+        made = left_out.changes[0][:2]
+        rename = next(after for after in rest[index:] if isinstance(after, Names) and (*made, None) in after.changes)
+        rest.remove(rename)
+    del rest[index]
+    return rest
+
+
+def caught(recorded: Recorded, index: int, *, rule: bool = True) -> str:
+    """What fails when one call is left out; "" if nothing does. `rule`: whether folders must be durable before use."""
+    disk = recorded.disk
+    operations = without(disk.operations, index)
+    if rule and (unready := unready_folders(operations)):
+        return f"used before it was durable: {unready[0]}"
+    told = [at + 1 for at in range(index, len(operations)) if isinstance(operations[at], Acknowledged | Staged)]
+    shift = len(disk.operations) - len(operations)
+    for state in _suspects(recorded, operations, shift, [*told[:2], *range(index + 1, (told or [index])[-1] + 1)]):
+        tree = disk.trees.get(len(state.operations) + shift) if state.acknowledged else None
+        if wrong := fault(state, recorded, tree):
+            return wrong
+    return ""
+
+
+def _suspects(recorded: Recorded, operations: list[Operation], shift: int, points: Sequence[int]) -> Iterator[State]:
+    before: list[Operation] = []
+    for point in points:
+        proper = pending_at(recorded.disk.operations, point + shift)
+        exposed = [each for each in pending_at(operations, point) if not any(each is other for other in proper)]
+        told = isinstance(operations[point - 1], Acknowledged | Staged)
+        # A sync left out exposes what it was for; elsewhere the state itself is wrong as soon as something is told.
+        if told or exposed != before or not isinstance(operations[point - 1], Sync):
+            yield from targeted(operations, recorded.disk.folders, point, exposed)
+        before = exposed
+
+
+#: Kills in the last command, just before the last sync of a folder, and then that command again.
+KILLS = [
+    *((SEQUENCE[:1], folder) for folder in ("", "data", "data/historical", "data/historical/daily", "data/manifests")),
+    (SEQUENCE[:3], "data/manifests/history"),
+]
+
+
+def settling(operations: Sequence[Operation], begin: int) -> list[int]:
+    """The syncs that a writer begins with, until it makes something of its own beside its lock."""
+    syncs: list[int] = []
+    for at in range(begin, len(operations)):
+        operation = operations[at]
+        if isinstance(operation, Names) and not operation.call.endswith(("manifests", ".lock")):
+            break
+        if isinstance(operation, Sync):
+            syncs.append(at)
+    return syncs
+
+
+def killed(folder: Path, works: Sequence[Work], synced: str, *, undisturbed: Recorded) -> Recorded:
+    """The same commands, the last of them killed before its last sync of a folder and run again."""
+    begin = undisturbed.begins[len(works) - 1]
+    syncs = [each.call for each in undisturbed.disk.operations[begin:] if isinstance(each, Sync)]
+    name = f"fsync {synced or undisturbed.top}"
+    number = max(number for number, call in enumerate(syncs, start=1) if call == name)
+    return record([*works, works[-1]], folder, {len(works) - 1: f"fsync:signal=SIGKILL:when={number}"})
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tried):
+    """A rename that was made and not synced is seen by the next writer, which finds nothing to do, and says so."""
+    needed: set[str] = set()
+    for number, (works, synced) in enumerate(KILLS):
+        folder = memory / str(number)
+        folder.mkdir()
+        (folder / "undisturbed").mkdir()
+        recorded = killed(folder, works, synced, undisturbed=record(works, folder / "undisturbed"))
+        operations, folders = recorded.disk.operations, recorded.disk.folders
+        again = recorded.begins[-1]
+        told = [at + 1 for at in range(again, len(operations)) if isinstance(operations[at], Acknowledged)]
+        for state in states(operations, folders, random.Random(1), points=told):
+            assert fault(state, recorded, recorded.disk.trees[len(state.operations)]) == "", state.lost
+        needed |= {
+            operations[at].call.removeprefix("fsync ").removeprefix(str(recorded.top))
+            for at in settling(operations, again)
+            if caught(recorded, at, rule=False)
+        }
+    assert needed == {synced for _, synced in KILLS}, "each sync of the next writer is needed after some kill"
+    tried(f"{len(KILLS)} kills, each followed by a loss of power")
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_no_sync_link_or_rename_of_a_commit_can_be_left_out(memory, tried):
+    recorded = record(SEQUENCE, memory)
+    calls = essential(recorded.disk.operations)
+    missed = [recorded.disk.operations[index].call for index in calls if not caught(recorded, index)]
+    assert missed == []
+    tried(f"{len(calls)} calls left out one by one, each noticed")
