@@ -9,6 +9,7 @@ others, up to `--more-seconds`. A mutant that hangs is killed and counts as noti
 
 import argparse
 import ast
+import gc
 import importlib
 import inspect
 import itertools
@@ -135,10 +136,7 @@ def main() -> None:
     sys.dont_write_bytecode = True
     tests = sorted({test.partition("::")[0] for test in known.seconds})
     plugin = Trials(trials(), report, folder / "noticed")
-    status = pytest.main([*_PYTEST, "-x", "--tb=short", *tests], plugins=[plugin])
-    sys.stdout.flush()
-    if plugin.child:
-        os._exit(status)
+    pytest.main([*_PYTEST, "-x", "--tb=line", *tests], plugins=[plugin])
     sys.stdout = told
     _tell(_read(results))
 
@@ -303,6 +301,7 @@ class Trials:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         items = {item.nodeid: item for item in session.items}
+        gc.freeze()  # else each collection in a child would copy all that is loaded
         for trial in self.trials:
             self.notes.write_text("")
             child = os.fork()
@@ -320,6 +319,11 @@ class Trials:
             outcome = "hung" if status is None else "killed" if by or status else "survived"
             self.report(trial, outcome, by)
         return True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if self.child:
+            os._exit(exitstatus)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.child and report.failed and not self.notes.read_text():

@@ -2,6 +2,7 @@
 
 import stat
 from datetime import date, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -163,6 +164,25 @@ def test_damaged_ledger_files_can_be_left_out_of_the_next_version(manager):
         after = transaction.commit(Provenance())
     assert after is not None
     assert (after.version, set(after.ledgers)) == (2, {"open_gaps"})
+
+
+@pytest.mark.parametrize("what", ["other bytes of the same size", "more bytes, whose footer is right"])
+def test_what_does_not_read_back_is_removed(manager, monkeypatch, what):
+    made = commit(manager, {2019: 1})
+    replace = Path.replace
+
+    def spoiling(path: Path, target: Path) -> Path:
+        if target.parent == manager.layout.objects:
+            content = path.read_bytes()
+            path.chmod(0o644)
+            path.write_bytes(bytes(len(content)) if "same" in what else b"more" + content)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", spoiling)
+    with pytest.raises(ChecksumMismatchError, match="read back"):
+        commit(manager, {2019: 2})
+    assert [path.name for path in manager.layout.objects.iterdir()] == [Path(only(made).path).name]
+    assert manager.load_manifest() == made
 
 
 # ── the way back ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -142,6 +142,18 @@ def test_datasets_do_not_see_each_other(manager, listed):
     assert manager.load_manifest() != other
 
 
+def test_restoring_needs_the_lock(manager, listed):
+    saved = save(manager)
+    with manager.acquire_lock() as old:
+        pass
+    manager.layout.manifest_file().write_bytes(b"{")
+    with pytest.raises(LockNotHeldError):
+        manager.restore_manifest(old)
+    assert manager.layout.manifest_file().read_bytes() == b"{"
+    with manager.acquire_lock() as token:
+        assert manager.restore_manifest(token) == saved
+
+
 # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -48,7 +48,7 @@ class Disk:
         return [self.root, *(path for path in self.root.rglob("*") if path.is_dir())]
 
     def synced(self, descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         status = os.fstat(descriptor)
         if path.is_dir():
             self.names[status.st_ino] = listed(path)
@@ -60,7 +60,9 @@ class Disk:
         found: list[str] = []
         for folder in self.folders():
             now, durable = listed(folder), self.names.get(folder.stat().st_ino, {})
-            found += [f"name {folder / name}" for name in now.keys() | durable.keys() if now.get(name) != durable.get(name)]
+            found += [
+                f"name {folder / name}" for name in now.keys() | durable.keys() if now.get(name) != durable.get(name)
+            ]
             found += [
                 f"bytes of {path}"
                 for path in folder.iterdir()
@@ -258,5 +260,3 @@ def test_the_watch_itself_sees_what_is_not_synced(manager, disk):
     (disk.root / "new").write_bytes(b"x")
     assert disk.lost() == [f"bytes of {disk.root / 'new'}", f"name {disk.root / 'new'}"]
     disk.settle()
-
-

@@ -1,5 +1,7 @@
 """Which mount holds a path, and what of it is shared between machines."""
 
+from pathlib import Path
+
 import pytest
 
 from historical_etl.store.volume import Mount, Trial, mount_of, try_volume
@@ -50,3 +52,8 @@ def test_kinds_that_lose_what_was_made_durable():
 def test_a_trial_leaves_nothing(tmp_path):
     assert try_volume(tmp_path / "not" / "yet") == Trial()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_is_told_in_words():
+    """Nobody can make a folder in /proc."""
+    assert try_volume(Path("/proc/no/such")) == Trial(writing="No such file or directory")
