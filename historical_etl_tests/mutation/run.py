@@ -9,40 +9,31 @@ others, up to `--more-seconds`. A mutant that hangs is killed and counts as noti
 
 import argparse
 import ast
-import gc
-import importlib
-import inspect
 import itertools
 import json
 import os
 import random
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Final, NamedTuple
 
 import pytest
 
 from historical_etl_tests.mutation.operators import Edit, edits_of, mutated
+from historical_etl_tests.mutation.trials import FAILED, PYTEST, Mutant, Trial, Trials, changed_function, fresh
 
 _STORE: Final = "historical_etl/store"
 _COPIED: Final = ("historical_etl", "historical_etl_tests", "benchmarks", "pyproject.toml", "README.md", "docs")
 #: Fast ones of what is built upon the store; the whole suite notices more.
-_TESTS: Final = ("store", "test_durable.py", "hostile/test_records.py", "etl/test_ledger_damage.py")
+_TESTS: Final = ("store", "test_durable.py", "hostile/test_records.py")
 _NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_not and not failing_disk"
-_PYTEST: Final = ("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-n", "0")
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
 _TIMES: Final = itertools.count(1_000_000_000)
 _UNLISTED: Final = 0.005
 #: What a test may take, in multiples of what it took when the map was made, and seconds on top.
@@ -68,30 +59,8 @@ class Map(NamedTuple):
         return sorted(found, key=lambda test: (own not in test, self.seconds.get(test, _UNLISTED), test))
 
 
-class Mutant(NamedTuple):
-    """The change of this number in a module."""
-
-    module: str
-    number: int
-
-
 #: The trial of the trial itself: the tests must pass in a forked process.
 _NOTHING: Final = Mutant("", 0)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A mutant, the tests that shall notice it, and how long they may take."""
-
-    mutant: Mutant
-    edit: Edit
-    code: CodeType | None
-    tests: list[str]
-    limit: float
-
-    @property
-    def module(self) -> str:
-        return self.mutant.module
 
 
 def main() -> None:
@@ -107,7 +76,8 @@ def main() -> None:
     known = _map(folder)
     mutants = _sampled(options.modules.split(",") if options.modules else [], options.seed, options.sample)
     results = folder / "results.jsonl"
-    done = set[tuple[object, object]]() if options.again else {(r["module"], r["number"]) for r in _read(results)}
+    settled = ("killed", "hung") if options.survivors else ("killed", "hung", "survived")
+    done = {mutant for mutant, r in _last(results).items() if r["outcome"] in settled}
     told = os.fdopen(os.dup(1), "w", buffering=1)
     states: dict[Mutant, str] = {}
 
@@ -127,7 +97,7 @@ def main() -> None:
         fast = sorted(known.seconds, key=known.seconds.__getitem__)[:150]
         yield Trial(_NOTHING, Edit(0, 0, 0, "", lambda: None), None, fast, 300)
         for mutant in mutants:
-            if tuple(mutant) not in done and time.time() < options.until:
+            if mutant not in done and time.time() < options.until:
                 yield from _trials(mutant, known, options, report, states)
 
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -136,9 +106,9 @@ def main() -> None:
     sys.dont_write_bytecode = True
     tests = sorted({test.partition("::")[0] for test in known.seconds})
     plugin = Trials(trials(), report, folder / "noticed")
-    pytest.main([*_PYTEST, "-x", "--tb=line", *tests], plugins=[plugin])
+    pytest.main([*PYTEST, "-x", "--tb=line", *tests], plugins=[plugin])
     sys.stdout = told
-    _tell(_read(results))
+    _tell(_last(results))
 
 
 def _options() -> argparse.Namespace:
@@ -149,7 +119,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--modules", default="", help="names such as vacuum,leases; all if empty")
     parser.add_argument("--seconds", type=float, default=20, help="of tests, by the map, for each mutant")
     parser.add_argument("--more-seconds", type=float, default=90, help="of tests for what survives those")
-    parser.add_argument("--again", action="store_true", help="try those as well that have a result already")
+    parser.add_argument(
+        "--survivors", action="store_true", help="try those again that survived; give them more seconds"
+    )
     parser.add_argument("--until", type=float, default=float("inf"), help="begin none after this time (Unix)")
     return parser.parse_args()
 
@@ -175,7 +147,7 @@ def _map(folder: Path) -> Map:
         tests = [f"historical_etl_tests/{name}" for name in _TESTS]
         coverage = ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--durations=0", "-vv"]
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", *_PYTEST, "-k", _NOT_SLOW, *coverage, *tests],
+            [sys.executable, "-m", "pytest", *PYTEST, "-k", _NOT_SLOW, *coverage, *tests],
             capture_output=True,
             text=True,
             check=False,
@@ -190,7 +162,7 @@ def _read_coverage(data: Path, told: str) -> Map:
 
     coverage = CoverageData(str(data))
     coverage.read()
-    failing = set(_FAILED.findall(told))  # can notice nothing
+    failing = set(FAILED.findall(told))  # can notice nothing
     if failing:
         print(f"Left out, since they fail as it is: {', '.join(sorted(failing))}", flush=True)
     lines: dict[str, dict[str, list[str]]] = {}
@@ -229,7 +201,7 @@ def _trials(
     before, after = (
         compile(source, str(path.absolute()), "exec") for source in (ast.unparse(ast.parse(original)), changed)
     )
-    code = _changed(before, after)
+    code = changed_function(before, after)
     tests = known.tests(mutant.module, edit.line, edit.last)
     try:
         _write(path, changed)
@@ -237,7 +209,7 @@ def _trials(
             limit = _START + _SLACK * sum(known.seconds.get(test, _UNLISTED) for test in chosen)
             trial = Trial(mutant, edit, code, chosen, limit)
             if code is None:
-                report(trial, *_fresh(chosen, limit))
+                report(trial, *fresh(chosen, limit))
             else:
                 yield trial
             if states[mutant] != "survived":
@@ -269,132 +241,23 @@ def _write(path: Path, source: str) -> None:
     os.utime(path, (at, at))
 
 
-def _fresh(tests: list[str], seconds: float) -> tuple[str, str]:
-    """Run tests in a new interpreter, for a change to what a module does when it is imported."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", *_PYTEST, "-x", *tests]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as ran:
-        try:
-            told, _ = ran.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(ran.pid, signal.SIGKILL)
-            return "hung", ""
-    failed = _FAILED.search(told)
-    if ran.returncode in (4, 5) and "ImportError while loading conftest" not in told:
-        return "error", told[-300:]
-    return ("survived", "") if ran.returncode == 0 else ("killed", failed[1] if failed else "import")
+def _last(results: Path) -> dict[Mutant, dict[str, object]]:
+    """The last result of each mutant."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {Mutant(r["module"], r["number"]): r for r in map(json.loads, lines)}
 
 
-class Trials:
-    """A plugin for pytest: instead of running the tests, it tries mutants with them, each in a forked process.
-
-    Everything is imported and collected once, before Polars has any threads. In the child the changed function gets
-    its new code; processes that a test starts read it from the file.
-    """
-
-    def __init__(self, trials: Iterator[Trial], report: Callable[[Trial, str, str], None], notes: Path) -> None:
-        self.trials, self.report, self.notes = trials, report, notes
-        self.child = False
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        items = {item.nodeid: item for item in session.items}
-        gc.freeze()  # else each collection in a child would copy all that is loaded
-        for trial in self.trials:
-            self.notes.write_text("")
-            child = os.fork()
-            if child == 0:
-                self.child = True
-                os.setsid()
-                for limit, size in ((resource.RLIMIT_FSIZE, 1 << 29), (resource.RLIMIT_DATA, 3 << 30)):
-                    resource.setrlimit(limit, (size, size))
-                if trial.code is not None:
-                    _function(trial.module, trial.code.co_qualname).__code__ = trial.code
-                session.items[:] = [items[test] for test in trial.tests if test in items]
-                return None
-            status = _await(child, time.monotonic() + trial.limit)
-            by = self.notes.read_text()
-            outcome = "hung" if status is None else "killed" if by or status else "survived"
-            self.report(trial, outcome, by)
-        return True
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        if self.child:
-            os._exit(exitstatus)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self.child and report.failed and not self.notes.read_text():
-            self.notes.write_text(report.nodeid)
-
-
-def _function(module: str, name: str) -> FunctionType:
-    """A function of a module by its qualified name, without what its decorators made of it."""
-    found: object = importlib.import_module(f"historical_etl.store.{module}")
-    for part in name.split("."):
-        found = vars(found)[part]
-        while not isinstance(found, FunctionType | type) or hasattr(found, "__wrapped__"):
-            found = next(getattr(found, a) for a in ("__wrapped__", "fget", "__func__") if hasattr(found, a))
-    assert isinstance(found, FunctionType)
-    return found
-
-
-def _changed(before: CodeType, after: CodeType) -> CodeType | None:
-    """The one function whose code is not the same, as it is after; None if the module's or a class's own is not."""
-    if _own(before) != _own(after):
-        return after if before.co_flags & inspect.CO_OPTIMIZED else None
-    pairs = zip(_inner(before), _inner(after), strict=True)
-    for old, new in pairs:
-        if not _same(old, new):
-            return after if before.co_flags & inspect.CO_OPTIMIZED else _changed(old, new)
-    return None
-
-
-def _same(before: CodeType, after: CodeType) -> bool:
-    if _own(before) != _own(after):
-        return False
-    return all(_same(old, new) for old, new in zip(_inner(before), _inner(after), strict=True))
-
-
-def _own(code: CodeType) -> tuple[object, ...]:
-    constants = [(type(c), c) for c in code.co_consts if not isinstance(c, CodeType)]
-    return code.co_code, code.co_names, code.co_varnames, code.co_exceptiontable, constants, len(_inner(code))
-
-
-def _inner(code: CodeType) -> list[CodeType]:
-    return [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-
-
-def _await(child: int, deadline: float) -> int | None:
-    """The exit status of a child, None if it had to be killed; what it left behind goes with it."""
-    status: int | None = None
-    while time.monotonic() < deadline:
-        ended, code = os.waitpid(child, os.WNOHANG)
-        if ended:
-            status = os.waitstatus_to_exitcode(code)
-            break
-        time.sleep(0.01)
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    if status is None:
-        os.waitpid(child, 0)
-    return status
-
-
-def _read(results: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-
-
-def _tell(results: list[dict[str, object]]) -> None:
-    """The score by module; of a mutant that was tried more than once, the last result counts."""
-    last = {(r["module"], r["number"]): r for r in results if r["outcome"] != "error"}
+def _tell(results: Mapping[Mutant, Mapping[str, object]]) -> None:
+    """The score by module, and what survived."""
+    outcomes = {mutant: str(r["outcome"]) for mutant, r in results.items() if r["outcome"] != "error"}
     print(f"{'module':18}{'mutants':>8}{'noticed':>8}{'score':>8}")
-    for module in [*sorted({str(r["module"]) for r in last.values()}), ""]:
-        of = [r for r in last.values() if module in ("", r["module"])]
-        noticed = sum(r["outcome"] != "survived" for r in of)
+    for module in [*sorted({mutant.module for mutant in outcomes}), ""]:
+        of = [outcome for mutant, outcome in outcomes.items() if module in ("", mutant.module)]
+        noticed = sum(outcome != "survived" for outcome in of)
         print(f"{module or 'all':18}{len(of):8}{noticed:8}{noticed / max(1, len(of)):8.1%}")
+    for mutant, r in sorted(results.items()):
+        if r["outcome"] == "survived":
+            print(f"{mutant.module}:{r['at']} {r['what']}")
 
 
 if __name__ == "__main__":
