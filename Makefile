@@ -121,7 +121,11 @@ format: $(STAMP) ## let ruff format and fix what it safely can
 
 torture: $(STAMP) ## all proofs by fault, kill 300 writers, live through 500 markets of faults and a large one (hours)
 	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	$(BIN)/python -m pytest -m crash --kills 300 --torture $(ARGS)
+	proofs="historical_etl_tests/crash historical_etl_tests/property/test_store_machine.py historical_etl_tests/versions"
+	$(BIN)/python -m pytest $$proofs --torture --kills 300 --many-minutes 60 --hypothesis-profile torture \
+	  -o timeout=0 $(ARGS)
+	$(BIN)/python -m pytest historical_etl_tests/hostile --hypothesis-profile torture -o timeout=0 $(ARGS)
+	$(BIN)/python -m historical_etl_tests.adopt_run
 	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 500
 	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
 

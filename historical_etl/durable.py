@@ -19,6 +19,7 @@ __all__ = [
     "TEMP_SUFFIX",
     "fsync_folder",
     "make_folder",
+    "place_new",
     "replace_file",
     "sha256_of",
     "storage_errors",
@@ -107,6 +108,25 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     fsync_folder(folder.parent)
+
+
+def place_new(source: Path, target: Path) -> None:
+    """Rename `source` to `target` and make that durable, unless there is something at `target`.
+
+    Raises:
+        FileExistsError: there is.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
+    else:
+        source.unlink()
+    fsync_folder(target.parent)
 
 
 def fsync_folder(folder: Path) -> None:

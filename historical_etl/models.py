@@ -1,6 +1,7 @@
 """The records that travel between floors and live on disk as JSON. No Polars here: `status` must start fast."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
@@ -39,6 +40,7 @@ DATASET_ID: Final = "historical_daily"
 SCHEMA_VERSION: Final = 1
 #: A price basis of which nothing is known: whether it fits shows in the prices.
 UNSTATED: Final = "unstated"
+_NAME_BYTES: Final = 255  # of one name in a folder
 
 
 def major_version(value: object) -> object:
@@ -48,9 +50,20 @@ def major_version(value: object) -> object:
 
 
 def _in_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # in the first or last hours of what a datetime can hold
+        raise ValueError("the moment has no place in UTC") from None
 
 
+def _can_be_path(value: str) -> str:
+    # What no file system takes would be an error of it wherever the path is looked for.
+    if not value or "\0" in value or any(len(os.fsencode(part)) > _NAME_BYTES for part in value.split("/")):
+        raise ValueError("a path that no file can have")
+    return value
+
+
+RecordedPath = Annotated[str, Field(max_length=4096), AfterValidator(_can_be_path)]
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 SchemaVersion = Annotated[int, BeforeValidator(major_version)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -71,7 +84,7 @@ class Partition(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     year: int
-    path: str
+    path: RecordedPath
     rows: int = Field(ge=0)
     symbols: int = Field(ge=0)
     first_session: date
@@ -89,7 +102,7 @@ class LedgerFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: RecordedPath
     rows: int = Field(ge=0)
     checksum: Sha256
     size_bytes: int = Field(ge=0)
@@ -116,7 +129,7 @@ class SyncManifest(BaseModel):
     checksum_algorithm: Literal["sha256"] = "sha256"
     schema_version: SchemaVersion = SCHEMA_VERSION
     query_hash: str = Field(default="", validation_alias=AliasChoices("query_hash", "wrds_query_hash"))
-    file_paths: tuple[str, ...] = ()
+    file_paths: tuple[RecordedPath, ...] = ()
     validation_status: Literal["passed", "failed", "quarantined"] = "passed"
     quarantine_path: str | None = None
     provider: str = ""
@@ -167,10 +180,15 @@ class ETLProgressManifest(BaseModel):
 
 
 class CatalogPointer(BaseModel):
-    """Which version the catalog file shows, and the folder of the objects that its views name."""
+    """Which version the catalog file shows, the folder of the objects that its views name, and its SHA-256.
+
+    `following` is the SHA-256 of a file that may just have been swapped in for it.
+    """
 
     version: int
     objects: str
+    checksum: Sha256 | None = None
+    following: Sha256 | None = None
 
 
 class Finding(BaseModel):

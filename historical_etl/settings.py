@@ -45,6 +45,12 @@ PREFIX: Final = "HISTORICAL_ETL_"
 LENIENT_ENVIRONMENTS: Final = frozenset({"development", "dev", "test", "testing", "ci", "local"})
 
 _log = logging.getLogger(__name__)
+_SHOWN: Final = 100  # characters of a value that is refused
+#: More than anybody can mean, and far from what a date, a time or a column of integers can hold.
+_MANY: Final = 1_000_000
+_WEEK: Final = 7 * 24 * 60  # in minutes
+_CENTURIES: Final = 365_000  # in days
+_KEYS: Final = frozenset(variable for group in VENDOR_GROUPS.values() for variable in group.variables)
 
 
 class FilesSettings(BaseSettings):
@@ -104,21 +110,21 @@ class Settings(BaseSettings):
     start: date = date(2000, 1, 1)
     environment: str = "development"
     exchange: str = "XNYS"
-    settle_minutes: int = Field(default=60, ge=0)
-    overlap_sessions: int = Field(default=5, ge=1)
-    batch_symbols: int = Field(default=1000, ge=1)
-    fetch_workers: int = Field(default=4, ge=1)
+    settle_minutes: int = Field(default=60, ge=0, le=_WEEK)
+    overlap_sessions: int = Field(default=5, ge=1, le=_MANY)
+    batch_symbols: int = Field(default=1000, ge=1, le=_MANY)
+    fetch_workers: int = Field(default=4, ge=1, le=_MANY)
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
     lock_timeout_seconds: float = Field(default=30, ge=0)
     query_timeout_seconds: float = Field(default=600, gt=0)
     query_memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
-    keep_versions: int = Field(default=10, ge=1)
-    keep_days: int = Field(default=7, ge=0)
+    keep_versions: int = Field(default=10, ge=1, le=_MANY)
+    keep_days: int = Field(default=7, ge=0, le=_CENTURIES)
     sensor_on: bool = False
-    confirm_runs: int = Field(default=3, ge=1)
-    ended_after_sessions: int = Field(default=10, ge=1)
-    long_gap_sessions: int = Field(default=20, ge=1)
-    max_pause_sessions: int = Field(default=20, ge=1)
+    confirm_runs: int = Field(default=3, ge=1, le=_MANY)
+    ended_after_sessions: int = Field(default=10, ge=1, le=_MANY)
+    long_gap_sessions: int = Field(default=20, ge=1, le=_MANY)
+    max_pause_sessions: int = Field(default=20, ge=1, le=_MANY)
     max_empty_share: float = Field(default=0.2, ge=0, le=1)
     max_corrected_share: float = Field(default=0.01, ge=0, le=1)
     replay_from: date | None = None
@@ -160,7 +166,8 @@ class Settings(BaseSettings):
                 todo=f"use one of {', '.join(type(self).model_fields)}",
             )
         try:
-            return type(self).model_validate({**self.model_dump(), **changes})
+            # Groups go over as they are: which of their settings were given decides what a layout of files implies.
+            return type(self).model_validate({**dict(self), **changes})
         except ValidationError as error:
             raise _refused(error) from None
 
@@ -176,6 +183,11 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise _refused(error) from None
+    except (UnicodeDecodeError, OSError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
+        raise ConfigurationError(
+            f"The file of settings cannot be read: {reason}", where=Path(".env").absolute(), todo="correct or remove it"
+        ) from None
     except SettingsError as error:  # the variable of a whole group, such as HISTORICAL_ETL_FILES, is not JSON
         group = next((name for name in ("files", *VENDOR_GROUPS) if f'"{name}"' in str(error)), "files").upper()
         raise ConfigurationError(
@@ -189,9 +201,19 @@ def _refused(error: ValidationError) -> ConfigurationError:
     first = error.errors()[0]
     titles = {FilesSettings.__name__: "files"} | {group.__name__: name for name, group in VENDOR_GROUPS.items()}
     group = f"{PREFIX}{titles[error.title].upper()}_" if error.title in titles else PREFIX
-    name = group + "_".join(str(part) for part in first["loc"]).upper()
-    value = "" if "key" in name.lower() else f"={first['input']!r}"  # never a secret
+    places = [str(part) for part in first["loc"]]
+    named = next((part for part in places if part in _KEYS), None)  # a key has a name without our prefix
+    name = named or group + "_".join(places).upper()
+    whole = not places or places[-1] in {"files", *VENDOR_GROUPS}
+    value = "" if named or whole else _repeated(first["input"])
     return ConfigurationError(f"{name}{value}: {first['msg']}", where=name, todo="correct or unset this variable")
+
+
+def _repeated(value: object) -> str:
+    """A refused value as it is told again: never a secret, so neither an address nor what may hold several values."""
+    if not isinstance(value, str | int | float) or "@" in str(value) or "://" in str(value):
+        return ""
+    return f"={str(value)[:_SHOWN]!r}"
 
 
 def _warn_of_unknown_names() -> None:

@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _PREFIX: Final = "HISTORICAL_ETL_"
+_RATE: Final = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
+_YEAR: Final = 365 * 86400.0
 _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -58,19 +60,25 @@ class VendorSettings(BaseSettings):
     variables: ClassVar[tuple[str, ...]] = ()
 
     base_url: str = ""
-    rate: str = Field(default="60/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    rate: str = Field(default="60/minute", pattern=_RATE)
     daily_budget: int | None = Field(default=None, ge=1)
-    timeout_seconds: float = Field(default=30, gt=0)
-    attempts: int = Field(default=4, ge=1)
-    max_wait_seconds: float = Field(default=120, ge=0)
+    timeout_seconds: float = Field(default=30, gt=0, le=_YEAR)
+    attempts: int = Field(default=4, ge=1, le=1000)
+    max_wait_seconds: float = Field(default=120, ge=0, le=_YEAR)
     breaker_failures: int = Field(default=5, ge=1)
-    breaker_seconds: float = Field(default=300, ge=0)
+    breaker_seconds: float = Field(default=300, ge=0, le=_YEAR)
 
     @field_validator("base_url")
     @classmethod
     def _parse_base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:  # its words may repeat the password
+            raise ValueError("write it as https://host/path") from None
+        if value and (
+            port == 0 or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment
+        ):
             raise ValueError("write it as https://host/path")
         return value.rstrip("/")
 
@@ -92,7 +100,7 @@ class TiingoSettings(VendorSettings):
     variables: ClassVar[tuple[str, ...]] = ("TIINGO_API_KEY",)
 
     api_key: SecretStr | None = _key("TIINGO_API_KEY")
-    rate: str = Field(default="50/hour", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    rate: str = Field(default="50/hour", pattern=_RATE)
     daily_budget: int | None = Field(default=1000, ge=1)
 
 
@@ -107,7 +115,7 @@ class EodhdSettings(VendorSettings):
     variables: ClassVar[tuple[str, ...]] = ("EODHD_API_KEY",)
 
     api_key: SecretStr | None = _key("EODHD_API_KEY")
-    rate: str = Field(default="1000/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    rate: str = Field(default="1000/minute", pattern=_RATE)
     daily_budget: int | None = Field(default=100_000, ge=1)
     market: str = Field(default="US", pattern=r"^[A-Z0-9]+$")
     actions: bool = True
@@ -118,7 +126,7 @@ class YfinanceSettings(VendorSettings):
 
     model_config = _config("yfinance")
 
-    rate: str = Field(default="60/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    rate: str = Field(default="60/minute", pattern=_RATE)
 
 
 class AlpacaSettings(VendorSettings):
@@ -132,7 +140,7 @@ class AlpacaSettings(VendorSettings):
 
     key_id: SecretStr | None = _key("APCA_API_KEY_ID")
     secret_key: SecretStr | None = _key("APCA_API_SECRET_KEY")
-    rate: str = Field(default="200/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    rate: str = Field(default="200/minute", pattern=_RATE)
     page_symbols: int = Field(default=100, ge=1, le=1000)
     actions: bool = True
 
@@ -148,7 +156,7 @@ class MassiveSettings(VendorSettings):
     variables: ClassVar[tuple[str, ...]] = ("MASSIVE_API_KEY",)
 
     api_key: SecretStr | None = _key("MASSIVE_API_KEY")
-    rate: str = Field(default="5/minute", pattern=r"^[1-9]\d*/(second|minute|hour|day)$")
+    rate: str = Field(default="5/minute", pattern=_RATE)
     actions: bool = True
     universe: str = Field(default="", pattern=r"^([A-Z]+(,[A-Z]+)*)?$")
 

@@ -9,8 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from historical_etl_tests.scenario import Market
+
+# Chosen with `--hypothesis-profile torture`; see `hostile/mutations.py`.
+settings.register_profile("torture", deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--torture",
         action="store_true",
         help="every point and state of the proofs by fault, not a share (make torture)",
+    )
+    parser.addoption(
+        "--many-minutes", type=float, default=1 / 3, help="how long many work on one store at once (make torture: 10)"
     )
     parser.addoption("--screenshots", type=Path, help="save the pictures of the documentation in this folder")
 

@@ -22,6 +22,7 @@ from historical_etl.assets.reporting import (
 from historical_etl.assets.tables import markdown_table
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.versions import Citation
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 
@@ -82,6 +83,7 @@ def catalog_metadata(etl: HistoricalETL, manifest: SyncManifest) -> Metadata:
         "dagster/uri": dg.MetadataValue.url(etl.catalog.path.as_uri()),
         "version": dg.MetadataValue.int(manifest.version),
         "checksum": dg.MetadataValue.text(manifest.checksum),
+        "citation": dg.MetadataValue.text(str(Citation.of(manifest))),
         "years": dg.MetadataValue.int(len(years)),
         "symbols": dg.MetadataValue.int(len(etl.cursors())),
         "sessions_missing": dg.MetadataValue.int(etl.account().missing()),

@@ -19,11 +19,20 @@ import polars as pl
 from historical_etl.catalog.limits import Watch, limit_memory
 from historical_etl.catalog.plan import files_opened
 from historical_etl.catalog.views import escape_glob, quote_text, view_statements
-from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, storage_errors, temp_name, write_atomic
+from historical_etl.durable import (
+    TEMP_SUFFIX,
+    fsync_folder,
+    make_folder,
+    sha256_of,
+    storage_errors,
+    temp_name,
+    write_atomic,
+)
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import read_catalog_pointer
+from historical_etl.store.sealed import sealed
 from historical_etl.store.sound import require_sound
 
 __all__ = ["Catalog"]
@@ -48,6 +57,21 @@ class Catalog:
             return None
         return pointer.version
 
+    def version_in_file(self) -> int:
+        """The version that the views of the catalog file itself name.
+
+        Raises:
+            CatalogError: the file cannot be read.
+        """
+        try:
+            with duckdb.connect(":memory:") as connection:
+                # Attached, not opened: an open one in this process would be served from DuckDB's cache.
+                connection.execute(f"ATTACH {quote_text(str(self.path))} AS catalog (READ_ONLY)")
+                row = connection.execute("SELECT max(version) FROM catalog.partitions").fetchone()
+        except duckdb.Error as error:
+            raise CatalogError(f"the file cannot be read: {str(error)[:200]}", where=self.path) from error
+        return int(row[0]) if row and row[0] is not None else 0
+
     def publish(self, manifest: SyncManifest) -> None:
         """Build the catalog of a version and swap it in; readers that have the old one open keep it.
 
@@ -56,6 +80,14 @@ class Catalog:
         Raises:
             CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
         """
+        # DuckDB takes what follows a question mark for options, and a backslash for a slash, which is another folder.
+        if odd := next((char for char in "?\\" if char in str(self.path)), ""):
+            raise CatalogError(
+                f"DuckDB takes no path with {odd!r}: no catalog was published. Version {manifest.version} is "
+                "committed, and scan reads it",
+                where=self.path,
+                todo=f"move the data folder to a path without {odd}, or give another `catalog_path`",
+            )
         temp = temp_name(self.path)
         try:
             with storage_errors("publishing the catalog", self.path, "the old one stands"):
@@ -65,10 +97,13 @@ class Catalog:
                 _build(temp, manifest, self._layout)
                 with temp.open("rb") as built:
                     os.fsync(built.fileno())
+                checksum = sha256_of(temp)
+                if old := read_catalog_pointer(self._layout):
+                    self._point(old.model_copy(update={"following": checksum}))
                 temp.replace(self.path)
                 fsync_folder(self.path.parent)
-                pointer = CatalogPointer(version=manifest.version, objects=str(self._layout.objects))
-                write_atomic(self._layout.catalog_pointer(), pointer.model_dump_json().encode())
+                objects = str(self._layout.objects)
+                self._point(CatalogPointer(version=manifest.version, objects=objects, checksum=checksum))
         except (duckdb.Error, StorageError) as error:
             reason = error.what if isinstance(error, StorageError) else str(error)
             raise CatalogError(
@@ -80,6 +115,9 @@ class Catalog:
         finally:
             with suppress(OSError):
                 temp.unlink()
+
+    def _point(self, pointer: CatalogPointer) -> None:
+        write_atomic(self._layout.catalog_pointer(), sealed(pointer))
 
     def query(
         self,
@@ -108,6 +146,7 @@ class Catalog:
             ChecksumMismatchError: a file that it opens is not what was committed.
         """
         watch: Watch | None = None
+        _refuse_half_characters(sql)
         try:
             with duckdb.connect(":memory:") as connection:
                 for statement in view_statements(manifest, self._layout):
@@ -120,12 +159,16 @@ class Catalog:
                     relation = connection.sql(sql, params=params)
                     _refuse_intervals(relation)
                     return pl.DataFrame(relation)
-        except (duckdb.Error, pl.exceptions.ComputeError) as error:
+        except (duckdb.Error, pl.exceptions.ComputeError, pl.exceptions.DuplicateError) as error:
             if (watch and watch.exceeded) or isinstance(error, duckdb.OutOfMemoryException):
                 raise CatalogError(
                     f"The query was stopped: {(watch and watch.exceeded) or error}",
                     where="query_sql",
                     todo="ask for less, or raise HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS or HISTORICAL_ETL_QUERY_MEMORY",
+                ) from error
+            if isinstance(error, pl.exceptions.DuplicateError):
+                raise CatalogError(
+                    "Two columns of the answer have one name", where="query_sql", todo="name them apart, with AS"
                 ) from error
             raise CatalogError(
                 f"DuckDB refused the query: {error}",
@@ -162,6 +205,15 @@ def _confine(connection: duckdb.DuckDBPyConnection, manifest: SyncManifest, layo
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def _refuse_half_characters(sql: str) -> None:
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # DuckDB's binding would say that the text is of the wrong type
+        raise CatalogError(
+            f"The query holds half a character at position {error.start}", where="query_sql", todo="write it in UTF-8"
+        ) from None
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -1,4 +1,4 @@
-"""The SQL of the catalog's views. Text only: nothing is opened here."""
+"""The SQL of the catalog's views. Text only: no file is opened here."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -25,6 +25,8 @@ _SQL_TYPES: Final[Mapping[pl.DataType, str]] = {
 
 def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") -> Iterator[str]:
     """`CREATE VIEW` statements over exactly the files of one version.
+
+    The view of a ledger that lacks a file refuses to be read, and no other does.
 
     `daily_prices` holds the bars. `partitions` has one row per year with what the commit recorded of it. Each ledger
     has a view of its name.
@@ -84,8 +86,14 @@ def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout) -> str:
     if not files:
         nothing = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
         return f"SELECT {nothing} WHERE false"
-    paths = ", ".join(quote_text(escape_glob(str(layout.resolve(file.path)))) for file in files)
     columns = ", ".join(map(quote_name, schema))
+    lost = next((file.path for file in files if not layout.resolve(file.path).is_file()), None)
+    if lost is not None:
+        # DuckDB binds a view when it is made, and would refuse all of them.
+        refusal = quote_text(f"The ledger file {lost} is missing; no row of {name} is read")
+        nothing = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
+        return f"SELECT {columns} FROM (SELECT {nothing}, error({refusal}) AS refusal) WHERE refusal IS NULL"  # noqa: S608 - quoted
+    paths = ", ".join(quote_text(escape_glob(str(layout.resolve(file.path)))) for file in files)
     return f"SELECT {columns} FROM read_parquet([{paths}], schema = MAP {{{_column_map(schema)}}})"  # noqa: S608 - likewise
 
 

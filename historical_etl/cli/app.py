@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from historical_etl.cli import inspect, keep, review
+from historical_etl.cli import history, inspect, keep, review
 from historical_etl.cli.commands import ANYWHERE, Command, Symbols
 from historical_etl.cli.terminal import PROGRAM, Failure, Terminal
 from historical_etl.errors import ConfigurationError
@@ -172,6 +172,13 @@ def query(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(min=0, metavar="ROWS", help="Rows of a table; 0 shows all.")] = 50,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", metavar="VERSION", help="A kept version or a pin. Default: the current one."),
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="TIME", help="The version that stood then, e.g. 2026-11-24.")
+    ] = None,
 ) -> Command:
     """Answer one SQL question about the views of the store.
 
@@ -186,7 +193,7 @@ def query(
     def run(terminal: Terminal) -> int:
         from historical_etl.cli import query as command
 
-        return command.query(terminal, sql, form.value if form else None, output, limit)
+        return command.query(terminal, sql, form.value if form else None, output, limit, version, as_of)
 
     return run
 
@@ -209,9 +216,7 @@ def status(
 
 @app.command(epilog=ANYWHERE)
 def verify(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Sizes and structure only: no checksums, and no rows are read.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Sizes and links only: no file of data is opened.")] = False,
 ) -> Command:
     """Check that what lies on disk is what was committed. Writes nothing; exits 1 if something is damaged."""
 
@@ -229,6 +234,17 @@ app.add_typer(review.holds, name="holds")
 app.add_typer(review.gaps, name="gaps")
 app.command(epilog=ANYWHERE)(review.explain)
 app.add_typer(keep.quarantine, name="quarantine")
+app.command(epilog=ANYWHERE)(history.repair)
+app.command(epilog=ANYWHERE)(history.versions)
+app.command(epilog=ANYWHERE)(history.cite)
+app.command(epilog=ANYWHERE)(history.pin)
+app.command(epilog=ANYWHERE)(history.unpin)
+app.command(epilog=ANYWHERE)(history.diff)
+app.command(epilog=ANYWHERE)(history.rollback)
+app.command(epilog=ANYWHERE)(history.vacuum)
+app.command(epilog=ANYWHERE)(keep.export)
+app.command("import", epilog=ANYWHERE)(keep.import_)
+app.command(epilog=ANYWHERE)(keep.adopt)
 app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 

@@ -5,8 +5,8 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from historical_etl.catalog.catalog import Catalog
 from historical_etl.cli.terminal import Terminal, cleaned
-from historical_etl.cli.verify import shown_by_file
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.doctor import Examination, Verdict, examine, refused_settings
 from historical_etl.store.layout import Layout
@@ -39,7 +39,7 @@ def _examined(terminal: Terminal, *, offline: bool) -> Examination:
         return refused_settings(error)
     layout = Layout(settings.data_dir)
     named = {"HISTORICAL_ETL_DATA_DIR": "--data-dir"} if terminal.data_dir else {}
-    return examine(settings, offline=offline, named=named, catalog_version=lambda: shown_by_file(layout))
+    return examine(settings, offline=offline, named=named, catalog_version=Catalog(layout).version_in_file)
 
 
 def _tell(terminal: Terminal, found: Examination) -> None:

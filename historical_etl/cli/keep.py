@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from historical_etl.cli.commands import ANYWHERE, Command
+from historical_etl.cli.commands import ANYWHERE, Command, Symbols
 from historical_etl.cli.terminal import Terminal
 
-__all__ = ["quarantine"]
+__all__ = ["adopt", "export", "import_", "quarantine"]
 
 Entry = Annotated[
     str, typer.Argument(metavar="ENTRY", help="Its name, or how only its name begins.", show_default=False)
@@ -94,5 +94,104 @@ def _purge(
         with terminal.busy("Loading"):
             from historical_etl.cli import quarantine as command
         return command.purge(terminal, entries or [], days, yes=yes)
+
+    return run
+
+
+def export(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="A new or empty folder, or a new file ending in .tar.", show_default=False
+        ),
+    ],
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version",
+            metavar="N",
+            help="A number or the name of a pin. Default: the current one.",
+            show_default=False,
+        ),
+    ] = None,
+) -> Command:
+    """Write one version as a whole store of its own, verified: a backup, or something to hand on.
+
+    The folder can be used at once as a data folder; a .tar unpacked, or with import. Version number
+    and checksum stay the same.
+    """
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import archive as command
+        return command.export(terminal, target, version)
+
+    return run
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="What export wrote, or the data folder of a store.", show_default=False),
+    ],
+) -> Command:
+    """Take an exported version into a store that has no data yet. All of it is checked before any of it counts."""
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import archive as command
+        return command.import_(terminal, source)
+
+    return run
+
+
+def adopt(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="A folder, a file, or a glob in quotes: CSV or Parquet.", show_default=False
+        ),
+    ],
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", metavar="NAME", help="stooq, sharadar, crsp, or generic.", show_default=False),
+    ] = None,
+    adjustment: Annotated[
+        str | None,
+        typer.Option("--adjustment", metavar="TEXT", help="The price basis, in words.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="date=Date,...", help="Ours=theirs, where names differ.", show_default=False),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            "--separator", metavar="CHAR", help="Between fields of CSV; tab is spelled out.", show_default=False
+        ),
+    ] = None,
+    symbols: Symbols = None,
+    rehearse: Annotated[  # noqa: FBT002 - Typer's options are parameters
+        bool, typer.Option("--dry-run", help="Judge the rows, and write nothing.")
+    ] = False,
+) -> Command:
+    """Take prices that you have in files into the store, through the same checks as any other source.
+
+    Every row is accounted for: taken, refused and kept in quarantine, or outside of what can be
+    stored. What is stored stays; rows must be on its price basis. Defaults: HISTORICAL_ETL_FILES_...
+    """
+    named = {
+        "path": path,
+        "layout": layout,
+        "adjustment": adjustment,
+        "columns": columns,
+        "separator": separator,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import adopt as command
+        return command.adopt(terminal, given, symbols, rehearse=rehearse)
 
     return run

@@ -30,7 +30,15 @@ _DECIMALS: Final = 6
 _SMALL, _LARGE = 1e-3, 1e15
 
 
-def query(terminal: Terminal, sql: str, form: str | None, output: Path | None, limit: int) -> int:
+def query(  # the options of the command
+    terminal: Terminal,
+    sql: str,
+    form: str | None,
+    output: Path | None,
+    limit: int,
+    version: str | None,
+    as_of: str | None,
+) -> int:
     """Run one SQL statement and write its answer; see the command's help."""
     layout = Layout(terminal.settings.data_dir)
     target = None if output is None or str(output) == "-" else target_of(output, layout)
@@ -41,7 +49,8 @@ def query(terminal: Terminal, sql: str, form: str | None, output: Path | None, l
         )
     manifests = ManifestManager(layout, clock=system_clock)
     stored = StoredPrices(layout, manifests, terminal.settings, system_clock, "historical-etl query")
-    answer = _whole_numbers(stored.query_sql(sys.stdin.read() if sql == "-" else sql))
+    asked = sys.stdin.read() if sql == "-" else sql
+    answer = _whole_numbers(stored.query_sql(asked, version=version, as_of=as_of))
     if form == "table" and target is None:
         _print_table(terminal, answer, limit)
         return 0

@@ -18,7 +18,7 @@ from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["backfill", "opened", "tell_update", "update"]
+__all__ = ["backfill", "opened", "tell_update", "update", "year_by_year"]
 
 _QUESTION = '"SELECT * FROM daily_prices LIMIT 5"'
 
@@ -33,7 +33,7 @@ def backfill(
         start, end = _range(etl, first, last)
         wanted = _named(symbols) if symbols is not None else _universe(etl, start, end)
     years: list[YearEvent] = []
-    with _year_by_year(terminal, years) as progress:
+    with year_by_year(terminal, years) as progress:
         result = etl.run_full_etl(wanted, start, end, resume, rebuild=rebuild, progress=progress)
     manifest = etl.manifest()
     partitions = [p for p in manifest.partitions if start.year <= p.year <= end.year] if manifest else []
@@ -130,7 +130,7 @@ def _universe(etl: HistoricalETL, start: date, end: date) -> list[str]:
 
 
 @contextmanager
-def _year_by_year(terminal: Terminal, heard: list[YearEvent]) -> Generator[Callable[[YearEvent], None], None, None]:
+def year_by_year(terminal: Terminal, heard: list[YearEvent]) -> Generator[Callable[[YearEvent], None], None, None]:
     """A bar on a terminal, a line for each year elsewhere."""
     bar = Progress(
         SpinnerColumn(),

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 from urllib.parse import quote
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import HistoricalETLError, ProviderError, RateLimitedError
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
-from historical_etl.models import ETLProgressManifest, Outcome
+from historical_etl.models import Outcome
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import Settings, given_settings, unknown_variables
 from historical_etl.sources.base import FetchRequest, FetchResult
@@ -30,6 +30,7 @@ from historical_etl.sources.vendors.collect import VendorSource
 from historical_etl.store.disk import DiskProbe, system_disk_usage
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.progress import parse_progress
 from historical_etl.vendor_settings import VENDOR_GROUPS, VendorSettings, variable_of
 
 __all__ = ["Check", "Examination", "Verdict", "examine", "refused_settings"]
@@ -287,9 +288,9 @@ class _Doctor:
 
     def _stored_symbol(self) -> str | None:
         """A symbol that is stored and trades; None if that is not known."""
-        with suppress(OSError, ValidationError):
+        with suppress(OSError, ValueError):
             content = Layout(self._settings.data_dir).progress_file().read_bytes()
-            cursors = ETLProgressManifest.model_validate_json(content).symbol_last_dates
+            cursors = parse_progress(content).symbol_last_dates
             return max(sorted(cursors), key=lambda symbol: cursors[symbol], default=None)
         return None
 

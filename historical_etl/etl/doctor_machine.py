@@ -106,6 +106,13 @@ def volume(layout: Layout, mounts: Path) -> Iterator[Check]:
     elif mount.is_in_memory:
         what = f"{layout.root} lies on {mount.kind} ({mount.point}), which a restart empties"
         yield Check("file system", Verdict.WARNING, what, "move the data folder to a disk", facts)
+    elif mount.is_fragile:
+        what = f"{layout.root} lies on {mount.kind} ({mount.point}), which may undo a commit when the power fails"
+        todo = "move the data folder to a file system with a journal, such as ext4, xfs or btrfs"
+        yield Check("file system", Verdict.WARNING, what, todo, facts)
+    elif mount.is_layered:
+        what = f"{layout.root} lies on {mount.kind} ({mount.point}); in a container it goes when the container goes"
+        yield Check("file system", Verdict.WARNING, what, "mount a volume for the data folder", facts)
     else:
         yield Check("file system", Verdict.OK, f"{layout.root} lies on {mount.kind} ({mount.point})", facts=facts)
     tried = try_volume(layout.root)

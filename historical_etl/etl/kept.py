@@ -1,19 +1,23 @@
 """KeptVersions: the versions of a store, listed, compared, cited, kept under a name, and dropped."""
 
+from collections.abc import Callable
 from datetime import date, datetime
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.diff import changed_years, differences
+from historical_etl.etl.moving import export_store
 from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
 from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
-from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
+from historical_etl.store.verify import VerifyReport, verify_store
 
 __all__ = ["VERSIONS", "KeptVersions"]
 
@@ -59,7 +63,7 @@ class KeptVersions(StoredPrices):
         pins = self.pins()
         shown = self.catalog.shown_version()
         rows: list[dict[str, object]] = []
-        for before, manifest in zip([None, *kept[:-1]], kept, strict=True):
+        for before, manifest in zip([None, *kept], kept, strict=False):
             run = runs.get(manifest.version, {})
             rows.append(
                 {
@@ -162,8 +166,31 @@ class KeptVersions(StoredPrices):
             self.settings.keep_days if keep_days is None else keep_days,
         )
         with self.lock() as token:
-            current = self.manifests.load_manifest() if dry_run else recover(self.manifests, token, self.retention)
+            current = self.manifests.load_manifest() if dry_run else self.manifests.restore_manifest(token)
             return vacuum(self.manifests, current, policy, dry_run=dry_run)
+
+    def export(self, target: str | Path, version: int | str | None = None) -> Path:
+        """Write one version, the current one by default, as a store of its own; see `etl.moving.export_store`."""
+        return export_store(self, target, version)
+
+    def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
+
+        Args:
+            quick: only what the file system tells: sizes, and whether links lead where they should.
+            progress: told how many of how many files are checked.
+
+        Raises:
+            ManifestTooNewError: a newer release wrote the store.
+            StorageError: the folder cannot be read.
+        """
+        return verify_store(
+            self.manifests,
+            quick=quick,
+            rebuild_cursors=lambda manifest: rebuild_account(self.layout, manifest, self.calendar).cursors(),
+            catalog_version=self.catalog.version_in_file,
+            progress=progress,
+        )
 
     def _chosen(self, version: int | str | None, as_of: datetime | date | str | None = None) -> SyncManifest:
         manifest = self.manifest(version, as_of)

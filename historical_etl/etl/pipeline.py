@@ -23,6 +23,7 @@ from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source
 from historical_etl.etl.plan import staged
 from historical_etl.etl.planning import Window, increment_requests, request_hash
+from historical_etl.etl.repair import RepairReport, repair
 from historical_etl.etl.rollback import roll_back
 from historical_etl.etl.steps import PriceRuns, noting, unheard
 from historical_etl.etl.tally import Tally, YearEvent
@@ -287,6 +288,23 @@ class HistoricalETL(PriceRuns):
         if publish:
             self._publish_quietly(Tally(manifest.start_date, manifest.end_date))
         return manifest
+
+    def repair(self, *, refetch: bool = False) -> RepairReport:
+        """Mend what can be mended with certainty; the report says of the rest which years and symbols to fetch again.
+
+        Nothing is deleted: what is replaced goes to quarantine.
+
+        Args:
+            refetch: fetch those years again, from this store's source.
+
+        Raises:
+            ManifestCorruptError: no manifest is left that could be used.
+            LockTimeoutError, StorageError: what was mended until then stands.
+        """
+        return repair(self, self.verify, self._fetch_again if refetch else None)
+
+    def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:
+        return self.run_year(year, symbols, publish=False)
 
     def accept(self, symbol: str, *, reason: str, by: str) -> ETLResult:
         """Let a held symbol pass: record who decided and why, then bring it up to date.

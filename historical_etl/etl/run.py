@@ -3,9 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import sha256
+from typing import Final
 
 import polars as pl
 
@@ -27,12 +29,15 @@ from historical_etl.models import Outcome, SyncManifest
 from historical_etl.schema import symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
+from historical_etl.store.lock import LockToken
 from historical_etl.store.run_notes import RunRecord, note_run
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["Run"]
 
 _log = logging.getLogger(__name__)
+#: How often others may overtake a run before it takes the lock in advance.
+_TURNS: Final = 3
 
 
 @dataclass
@@ -85,8 +90,10 @@ class Run:
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
         batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window)
-        while not self._commit(batch, name, update_progress):
+        turn = 1
+        while not self._commit(batch, name, update_progress, in_advance=turn > _TURNS):
             _log.info("Another writer committed meanwhile; what came is held against the new version")
+            turn += 1
 
     def failed(self, error: HistoricalETLError) -> None:
         """Note that the source or its data failed the run, for the ledger of a later commit.
@@ -106,8 +113,18 @@ class Run:
             quarantine=store.manifests.quarantine,
         )
 
-    def _commit(self, batch: Batch, name: str, update_progress: ProgressUpdate) -> bool:
-        """Reconcile with the version that stands and commit; False if another version stood when the lock came."""
+    def _commit(self, batch: Batch, name: str, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
+        """Reconcile with the version that stands and commit; False if another version stood when the lock came.
+
+        With the lock taken in advance none can, but all others wait while this reconciles.
+        """
+        with ExitStack() as held:
+            token = held.enter_context(self.store.lock()) if in_advance else None
+            return self._reconcile_and_commit(batch, name, update_progress, token)
+
+    def _reconcile_and_commit(
+        self, batch: Batch, name: str, update_progress: ProgressUpdate, held: LockToken | None
+    ) -> bool:
         store = self.store
         manifest = store.manifest()
         account = store.account_of(manifest)
@@ -121,7 +138,7 @@ class Run:
             rebuild=lambda symbol: self.rebuild and symbol not in self._rebuilt,
             heed_events=self.heed_events,
         )
-        with store.lock() as token:
+        with nullcontext(held) if held else store.lock() as token:
             transaction = Transaction(store.manifests, token, store.retention)
             stands = transaction.base.version if transaction.base else 0
             if stands != (manifest.version if manifest else 0):

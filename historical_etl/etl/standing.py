@@ -44,18 +44,30 @@ def load_account(layout: Layout, manifest: SyncManifest | None, calendar: Sessio
             return Account(read_ledger(layout, manifest, "symbols"), read_ledger(layout, manifest, "open_gaps"))
         except ChecksumMismatchError as damage:
             _log.warning("%s The account of sessions is rebuilt from the data", damage)
-    return rebuild_account(layout, manifest, calendar)
+    return rebuild_account(layout, manifest, calendar, tolerant=True)
 
 
-def rebuild_account(layout: Layout, manifest: SyncManifest, calendar: SessionCalendar) -> Account:
+def rebuild_account(
+    layout: Layout, manifest: SyncManifest, calendar: SessionCalendar, *, tolerant: bool = False
+) -> Account:
     """The account that follows from the data alone, and from what the ledger of gaps says of the sessions missing.
 
-    Every file of the version is read, its keys only.
+    Every file of the version is read, its keys only. A damaged one has no sessions if `tolerant`.
+
+    Raises:
+        ChecksumMismatchError: a file is damaged, and not `tolerant`.
     """
     account = Account.empty()
     nothing = pl.DataFrame(schema={"symbol": pl.String(), "date": pl.Date()})
     for partition in manifest.partitions:
-        rows = pl.scan_parquet(sound_path(layout, partition), glob=False).select(ORDER).collect().sort(ORDER)
+        try:
+            path = sound_path(layout, partition)
+        except ChecksumMismatchError as damage:
+            if not tolerant:
+                raise
+            _log.warning("%s Its sessions are left out", damage)
+            continue
+        rows = pl.scan_parquet(path, glob=False).select(ORDER).collect().sort(ORDER)
         visit = Visit(
             asked=_stored_as_asked(rows, manifest),
             stored=rows,

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, StorageError
@@ -18,6 +18,7 @@ from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
 
@@ -163,10 +164,10 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
 
 def _progress(layout: Layout) -> tuple[ETLProgressManifest | None, str | None]:
     try:
-        return ETLProgressManifest.model_validate_json(layout.progress_file().read_bytes()), None
+        return parse_progress(layout.progress_file().read_bytes()), None
     except FileNotFoundError:
         return None, None
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None, "The progress file is damaged; the next run rebuilds it from the data"
 
 

@@ -90,7 +90,10 @@ def _with_clean_symbols(frame: pl.DataFrame) -> pl.DataFrame:
     distinct = symbols_in(frame)
     if (distinct == distinct.str.strip_chars().str.to_uppercase()).fill_null(value=True).all():
         return frame
-    return frame.with_columns(pl.col("symbol").str.strip_chars().str.to_uppercase())
+    text = pl.col("symbol").str.strip_chars()
+    # Elsewhere some small letters have capitals that are ours, as ß has SS: these rows would be another symbol's.
+    ascii_only = text.str.len_bytes() == text.str.len_chars()
+    return frame.with_columns(pl.when(ascii_only).then(text.str.to_uppercase()).otherwise(text).alias("symbol"))
 
 
 def price_rules() -> dict[str, pl.Expr]:

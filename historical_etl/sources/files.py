@@ -78,6 +78,20 @@ class FilesSource:
             split_adjusted=self._layout.split_adjusted,
         )
 
+    @property
+    def rows(self) -> int:
+        """How many rows all files have together, repeated ones included, blank lines not.
+
+        Raises:
+            DataQualityError: a file cannot be read.
+        """
+        return int(self._load().index.get_column("rows").sum())
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, in order of name."""
+        return tuple(self._paths)
+
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols whose first to last row meets `start` to `end`, both included, sorted; None means unbounded.
 
@@ -167,8 +181,8 @@ class FilesSource:
 class _Loaded:
     """What one pass over the files found.
 
-    `index` has a row for each file and symbol: file (position in `plans`), symbol, first, last. `spans` has the first
-    and last date of each symbol over all files.
+    `index` has a row for each file and symbol: file (position in `plans`), symbol, first, last, rows. `spans` has the
+    first and last date of each symbol over all files.
     """
 
     plans: Sequence[Plan]
@@ -215,7 +229,7 @@ def _index(plans: Sequence[Plan], scratch: Path) -> pl.DataFrame:
     for number in short:
         # A line without its last fields looks to Polars like one that ends in empty fields.
         plans[number].check_lines()
-    return index.select("file", "symbol", "first", "last", "_tidy")
+    return index.select("file", "symbol", "first", "last", "rows", "_tidy")
 
 
 def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -224,6 +238,7 @@ def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
         .agg(
             pl.col("date").min().alias("first"),
             pl.col("date").max().alias("last"),
+            pl.len().alias("rows"),
             pl.col("_fault").any(),
             pl.col("_short").any(),
             pl.col("_tidy").all(),

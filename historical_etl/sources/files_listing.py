@@ -52,7 +52,11 @@ def find_files(setting: str) -> list[Path]:
     if not setting.strip():
         raise ConfigurationError("The source `files` has no path", where=where, todo=todo)
     # Absolute at once: a later change of the working directory must not change what is read.
-    path = Path(setting.strip()).expanduser().absolute()
+    try:
+        path = Path(setting.strip()).expanduser().absolute()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, or the home of nobody, or half a character
+        raise ConfigurationError(f"{setting[:100]!a} is no path", where=where, todo=todo) from None
     if path.is_file():
         found, base = [path], path.parent
     elif path.is_dir():

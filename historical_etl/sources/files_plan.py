@@ -232,7 +232,7 @@ def _csv_plan(path: Path, settings: FilesSettings, exchange: str) -> Plan:
 
 def _symbol_of(raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path) -> pl.Expr:
     if "symbol" in raw:
-        return layout_of(settings).symbol(raw["symbol"].cast(pl.String).str.strip_chars().str.to_uppercase())
+        return layout_of(settings).symbol(_in_capitals(raw["symbol"].cast(pl.String).str.strip_chars()))
     if settings.symbol is not None:
         return pl.lit(normalize_symbols([settings.symbol])[0])
     suffix = next(suffix for suffix in SUFFIXES[::-1] if path.name.lower().endswith(suffix))
@@ -244,6 +244,12 @@ def _symbol_of(raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path) 
             where=path,
             todo=f"map the column, as in {PREFIX}FILES_COLUMNS=symbol=<name in the file>, or set {PREFIX}FILES_SYMBOL",
         ) from None
+
+
+def _in_capitals(text: pl.Expr) -> pl.Expr:
+    # Elsewhere some small letters have capitals that are ours, as ß has SS: these rows would be another symbol's.
+    ascii_only = text.str.len_bytes() == text.str.len_chars()
+    return pl.when(ascii_only).then(text.str.to_uppercase()).otherwise(text)
 
 
 def _session(moment: pl.Expr, dtype: pl.DataType, exchange: str, path: Path) -> tuple[pl.Expr, pl.Expr]:

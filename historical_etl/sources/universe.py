@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
@@ -62,12 +63,13 @@ class MembershipTable:
         path = Path(path)
         stays: dict[str, list[tuple[Interval, int]]] = {}
         for line, symbol, stay in _rows(path):
-            for other, other_line in stays.get(symbol, []):
-                if _overlap(stay, other):
-                    raise _malformed(path, line, f"{symbol}'s interval overlaps the one of line {other_line}")
             stays.setdefault(symbol, []).append((stay, line))
         if not stays:
             raise _malformed(path, 1, "no interval in this file", _HEADER_HELP)
+        overlaps = [(*lines, symbol) for symbol, found in stays.items() for lines in _overlaps(found)]
+        if overlaps:
+            line, other, symbol = min(overlaps)
+            raise _malformed(path, line, f"{symbol}'s interval overlaps the one of line {other}")
         return cls({symbol: [stay for stay, _ in found] for symbol, found in stays.items()}, name=path.stem)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
@@ -119,9 +121,10 @@ def _rows(path: Path) -> Iterator[tuple[int, str, Interval]]:
 def _lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
-            f"The universe cannot be read: {error.strerror or error}", where=path, todo="correct the path"
+            f"The universe cannot be read: {reason}", where=str(path), todo="correct the path"
         ) from None
     lines: list[str] = []
     for number, line in enumerate(content.splitlines(keepends=True), 1):
@@ -162,8 +165,12 @@ def _day(text: str, column: str, path: Path, line: int) -> date:
         raise _malformed(path, line, f"{column} {text!r} is not a date", "write it as YYYY-MM-DD") from None
 
 
-def _overlap(one: Interval, other: Interval) -> bool:
-    return (other.end is None or one.start < other.end) and (one.end is None or other.start < one.end)
+def _overlaps(stays: list[tuple[Interval, int]]) -> Iterator[tuple[int, int]]:
+    """The lines, later one first, of stays that overlap the next one in order of time."""
+    in_order = sorted(stays, key=lambda item: (item[0].start, item[1]))
+    for (one, line), (following, other_line) in pairwise(in_order):
+        if one.end is None or following.start < one.end:
+            yield max(line, other_line), min(line, other_line)
 
 
 def _malformed(path: Path, line: int, what: str, todo: str = "correct this line") -> ConfigurationError:

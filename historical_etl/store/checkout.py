@@ -78,6 +78,7 @@ def _link(source: Path, target: Path) -> None:
             # No hard links here (some network and FAT mounts), or too many: a copy serves readers as well.
             with source.open("rb") as original, temp.open("xb") as copy:
                 shutil.copyfileobj(original, copy, 1 << 20)
+                copy.flush()  # before the times are set: by them it is known as a copy, and not made again
                 shutil.copystat(source, temp)
                 sync_stream(copy)
         temp.replace(target)

@@ -2,10 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
+from historical_etl.errors import ConfigurationError
 from historical_etl.models import DATASET_ID
 
 __all__ = ["Layout"]
+
+_NAME_BYTES: Final = 255  # of one name in a folder
+_PATH_BYTES: Final = 3800  # of 4096; the rest is for what lies below
+_SHOWN: Final = 100
 
 
 class Layout:
@@ -17,6 +23,9 @@ class Layout:
         catalog_path: the DuckDB file; default `<root>/duckdb/historical_catalog.duckdb`.
 
     Paths are made absolute at once, so that a later change of the working directory moves nothing.
+
+    Raises:
+        ConfigurationError: a path is none that a file can have, or not UTF-8.
     """
 
     def __init__(
@@ -94,4 +103,17 @@ class Layout:
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - links are kept, not resolved
+    whole = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - links are kept, not resolved
+    try:
+        names = whole.encode().split(b"/")
+    except UnicodeEncodeError:  # SQL and JSON could not name it
+        raise _impossible(whole, "is not UTF-8", "rename the folder") from None
+    if b"\0" in b"".join(names):
+        raise _impossible(whole, "holds a NUL", "correct the path")
+    if max(map(len, names)) > _NAME_BYTES or sum(len(name) + 1 for name in names) > _PATH_BYTES:
+        raise _impossible(whole, "is too long", "use a shorter one")
+    return Path(whole)
+
+
+def _impossible(path: str, fault: str, todo: str) -> ConfigurationError:
+    return ConfigurationError(f"The path of the store {fault}", where=ascii(path[:_SHOWN]), todo=todo)

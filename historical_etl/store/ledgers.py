@@ -250,9 +250,17 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
             where=path,
             todo="prices are not affected; run `historical-etl verify` to see what else is",
         )
-    return pl.read_parquet(io.BytesIO(content)).select(
-        pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
-    )
+    try:
+        return pl.read_parquet(io.BytesIO(content)).select(
+            pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
+        )
+    # Damaged pages can make Polars panic, and its PanicException is no `Exception`.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ChecksumMismatchError(
+            f"A file of the ledger {name!r} was committed, and holds no such ledger",
+            where=path,
+            todo="prices are not affected; restore the file from a copy of the store",
+        ) from error
 
 
 def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:

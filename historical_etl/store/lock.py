@@ -6,7 +6,6 @@ reported and replaced.
 """
 
 import fcntl
-import json
 import logging
 import os
 import socket
@@ -17,11 +16,12 @@ from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
+from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
 
@@ -61,8 +61,8 @@ class Holder(BaseModel):
 def current_holder(lock_file: Path) -> Holder | None:
     """The record in the lock file, None if there is none that can be read."""
     try:
-        return Holder.model_validate_json(lock_file.read_bytes())
-    except (OSError, ValidationError):
+        return unsealed(lock_file.read_bytes(), Holder)
+    except (OSError, ValueError):
         return None
 
 
@@ -95,8 +95,11 @@ def acquire(
     with storage_errors("taking the writer lock", lock_file):
         is_new = not lock_file.parent.parent.exists()
         make_folder(lock_file.parent)
+        # Made here, with the rights that the umask leaves: filelock takes a mode, and to learn the umask is to set it,
+        # for all threads.
+        os.close(os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         # A soft lock could go stale: refuse a file system without flock instead.
-        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True, mode=0o666 & ~_umask())
+        lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True)
         try:
             _wait_for(lock, timeout_seconds)
         except Timeout:
@@ -156,13 +159,7 @@ def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock
 
 def _write(lock_file: Path, holder: Holder) -> None:
     # In place: a rename would put another inode under the name, and the kernel locks inodes.
-    record = json.dumps(holder.model_dump(mode="json")).encode() + b"\n"
+    record = sealed(holder)
     with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
         stream.write(record)
         stream.truncate()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -3,15 +3,10 @@
 Owns `manifests/`: the current manifest, its history, and the lock. Knows nothing of what is in a partition.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
-
-from pydantic import ValidationError
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
@@ -21,11 +16,13 @@ from historical_etl.store import disk, lock
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.quarantine import Quarantine
+from historical_etl.store.sealed import opened, reason_of, seal, unsealed
 
 __all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
 _SELF = "manifest_sha256"
+_FIELDS = {*SyncManifest.model_fields, "wrds_query_hash"}
 
 
 class ManifestManager:
@@ -179,7 +176,12 @@ class ManifestManager:
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
         folder = self.layout.history_folder(dataset)
-        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit())
+
+    def is_damaged(self, dataset: str = DATASET_ID) -> bool:
+        """Whether there is a current manifest that cannot be used."""
+        path = self.layout.manifest_file(dataset)
+        return path.exists() and not self._is_good(path)
 
     def restore_manifest(self, token: LockToken, dataset: str = DATASET_ID) -> SyncManifest | None:
         """Make the current manifest good again and drop what a crashed commit left in the history.
@@ -269,15 +271,14 @@ class ManifestManager:
 def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
     """What the catalog file shows, None if that is not known."""
     try:
-        return CatalogPointer.model_validate_json(layout.catalog_pointer(dataset).read_bytes())
-    except (OSError, ValidationError):
+        return unsealed(layout.catalog_pointer(dataset).read_bytes(), CatalogPointer)
+    except (OSError, ValueError):
         return None
 
 
 def render_manifest(manifest: SyncManifest) -> bytes:
     """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    body = manifest.model_dump(mode="json")
-    return (json.dumps({**body, _SELF: _body_checksum(body)}, indent=1) + "\n").encode()
+    return seal(manifest.model_dump(mode="json"), _SELF)
 
 
 def parse_manifest(content: bytes, path: Path) -> SyncManifest:
@@ -288,27 +289,21 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        body: object = json.loads(content)
-        if not isinstance(body, dict):
-            raise TypeError("not a JSON object")  # noqa: TRY301 - one place that tells of damage
-        fields = cast("dict[str, object]", body)
-        _refuse_newer(fields, path)
-        stated = fields.pop(_SELF, None)
-        if stated is not None and stated != _body_checksum(fields):
-            raise ValueError("it does not match its own checksum")  # noqa: TRY301
+        fields = opened(content, _FIELDS, _SELF, lambda unproven: _refuse_newer(unproven, path, proven=False))
+        _refuse_newer(fields, path, proven=True)
         return SyncManifest.model_validate(fields)
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    except ValueError as error:
         raise ManifestCorruptError(
-            f"The manifest is damaged: {reason[:200]}",
+            f"The manifest is damaged: {reason_of(error)}",
             where=path,
             todo="run `historical-etl verify`; the next write restores the newest good version",
         ) from error
 
 
-def _refuse_newer(fields: Mapping[str, object], path: Path) -> None:
+def _refuse_newer(fields: Mapping[str, object], path: Path, *, proven: bool) -> None:
+    """Refuse what a newer release may have sealed in its own way; one flipped bit makes no newer release."""
     version = major_version(fields.get("schema_version"))
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > SCHEMA_VERSION and (proven or not _one_bit_apart(version)):
         raise ManifestTooNewError(
             f"The store has schema version {version}; this release reads up to {SCHEMA_VERSION}. It was left alone",
             where=path,
@@ -316,5 +311,7 @@ def _refuse_newer(fields: Mapping[str, object], path: Path) -> None:
         )
 
 
-def _body_checksum(body: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _one_bit_apart(version: int) -> bool:
+    text, own = str(version), str(SCHEMA_VERSION)
+    differing = [ord(one) ^ ord(other) for one, other in zip(text, own, strict=False) if one != other]
+    return len(text) == len(own) and len(differing) == 1 and differing[0].bit_count() == 1

@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import ConfigurationError
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["Pin", "drop_pin", "read_pins", "write_pin"]
 
@@ -65,7 +66,7 @@ def write_pin(layout: Layout, pin: Pin) -> None:
         )
     path = _file(layout, pin)
     with storage_errors("pinning a version", path, "it is not pinned"):
-        write_atomic(path, (pin.model_dump_json(indent=1) + "\n").encode())
+        write_atomic(path, sealed(pin))
 
 
 def drop_pin(layout: Layout, name: str) -> Pin:
@@ -91,7 +92,7 @@ def _file(layout: Layout, pin: Pin) -> Path:
 
 def _read(path: Path, named: Pin) -> Pin:
     try:
-        pin = Pin.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        pin = unsealed(path.read_bytes(), Pin)
+    except (OSError, ValueError):
         return named
     return pin if (pin.name, pin.version) == (named.name, named.version) else named

@@ -7,15 +7,14 @@ import logging
 import shutil
 from datetime import UTC
 
-from pydantic import ValidationError
-
 from historical_etl.clock import Clock
 from historical_etl.durable import replace_file, storage_errors, temp_name, write_atomic
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import reason_of, sealed, unsealed
 
-__all__ = ["forget_progress", "load_progress", "save_progress"]
+__all__ = ["forget_progress", "load_progress", "parse_progress", "save_progress"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +37,8 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
             f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
         ) from error
     try:
-        return ETLProgressManifest.model_validate_json(content)
-    except ValidationError as error:
+        return parse_progress(content)
+    except ValueError as error:
         aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
         try:
             path.replace(aside)
@@ -49,9 +48,19 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
                 where=path,
                 todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
             ) from refusal
-        reason = error.errors()[0]["msg"]
-        _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason, aside)
+        _log.warning(
+            "Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason_of(error), aside
+        )
         return None
+
+
+def parse_progress(content: bytes) -> ETLProgressManifest:
+    """Read the bytes of a progress file.
+
+    Raises:
+        ValueError: they are not what was saved.
+    """
+    return unsealed(content, ETLProgressManifest)
 
 
 def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
@@ -79,7 +88,7 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
                 backup = temp_name(path)
                 shutil.copyfile(path, backup)  # not synced: it is a convenience, and the data knows it all
                 backup.replace(path.with_name(path.name + ".backup"))
-            write_atomic(path, progress.model_dump_json(indent=1).encode())
+            write_atomic(path, sealed(progress))
     except StorageError as error:
         raise ETLProgressError(
             f"Progress could not be saved: {error.what}, and cursors will be rebuilt from it",

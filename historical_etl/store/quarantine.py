@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from historical_etl.clock import Clock
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import opened, seal
 
 if TYPE_CHECKING:
     import polars as pl  # not at run time: `status` must start fast
@@ -78,9 +79,9 @@ class Quarantine:
     def _find(self, name: str, checksum: str) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
             try:
-                if json.loads((entry / "reason.json").read_bytes()).get("sha256") == checksum:
+                if opened((entry / "reason.json").read_bytes(), None).get("sha256") == checksum:
                     return entry
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError):
                 continue
         return None
 
@@ -108,7 +109,8 @@ class Quarantine:
             "quarantined_at": self._clock().astimezone(UTC).isoformat(),
             **(facts or {}),
         }
-        write_atomic(entry / "reason.json", (json.dumps(record, indent=2, default=str) + "\n").encode())
+        plain: dict[str, object] = json.loads(json.dumps(record, default=str))
+        write_atomic(entry / "reason.json", seal(plain))
 
 
 def _move(source: Path, target: Path) -> None:

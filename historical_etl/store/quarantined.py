@@ -15,12 +15,13 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from historical_etl.durable import fsync_folder, sha256_of, storage_errors, sync_stream, temporary_beside
+from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import opened, reason_of
 
 __all__ = ["QuarantineEntry", "find_entry", "older_than", "purge", "read_entries", "restore"]
 
@@ -160,7 +161,7 @@ def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> P
                 )
             sync_stream(stream)
             temp.chmod(stat.S_IMODE(source.stat().st_mode))
-            _put(temp, target)
+            place_new(temp, target)
     return target
 
 
@@ -193,12 +194,12 @@ def _read(path: Path) -> QuarantineEntry:
     size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
     plain = QuarantineEntry(path.name, path, when=stamp, size=size)
     try:
-        record = _Record.model_validate_json((path / _RECORD).read_bytes())
+        record = _Record.model_validate(opened((path / _RECORD).read_bytes(), None))
     except FileNotFoundError:
         kind = "damaged" if stamp else "foreign"
         return _faulty(plain, f"{kind}: it has no {_RECORD}, so nothing tells why it is here")
-    except (ValidationError, OSError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else reason_of(error)
         return _faulty(plain, f"damaged: its {_RECORD} cannot be read ({reason})")
     return QuarantineEntry(
         path.name,
@@ -246,14 +247,3 @@ def _origin(entry: QuarantineEntry, layout: Layout) -> Path:
         where=entry.path,
         todo="say where it shall go with --to FILE",
     )
-
-
-def _put(temp: Path, target: Path) -> None:
-    """Give a temp file its name, unless somebody has taken that meanwhile."""
-    try:
-        os.link(temp, target)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links here
-        temp.rename(target)
-    fsync_folder(target.parent)

@@ -6,19 +6,23 @@ may end at the same time, and not all of them hold the lock.
 
 import logging
 from contextlib import suppress
-from datetime import date, datetime
-from typing import Final
+from datetime import date
+from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from historical_etl.durable import write_atomic
+from historical_etl.models import UtcDatetime
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["RunRecord", "drop_notes", "note_run", "read_notes"]
 
 _log = logging.getLogger(__name__)
 #: More notes than this are of no use to anybody, and the oldest go.
 _KEPT: Final = 200
+#: What a column of the ledger can hold.
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class RunRecord(BaseModel):
@@ -27,23 +31,23 @@ class RunRecord(BaseModel):
     run_id: str
     command: str = ""
     writer: str = ""
-    started: datetime
-    finished: datetime
+    started: UtcDatetime
+    finished: UtcDatetime
     status: str
-    version: int = 0
+    version: _Count = 0
     start_date: date | None = None
     end_date: date | None = None
-    symbols: int = 0
-    ok: int = 0
-    empty: int = 0
-    not_found: int = 0
-    rate_limited: int = 0
-    error: int = 0
-    refused: int = 0
-    held: int = 0
-    rows: int = 0
-    rows_rejected: int = 0
-    corrections: int = 0
+    symbols: _Count = 0
+    ok: _Count = 0
+    empty: _Count = 0
+    not_found: _Count = 0
+    rate_limited: _Count = 0
+    error: _Count = 0
+    refused: _Count = 0
+    held: _Count = 0
+    rows: _Count = 0
+    rows_rejected: _Count = 0
+    corrections: _Count = 0
     restated: list[str] = Field(default_factory=list[str])
     message: str = ""
     provider: str = ""
@@ -53,7 +57,7 @@ def note_run(layout: Layout, record: RunRecord) -> None:
     """Keep a note; one that cannot be written is logged, since the run's own end matters more."""
     path = layout.run_notes / f"{record.finished:%Y%m%dT%H%M%S.%f}-{record.run_id[:8]}.json"
     try:
-        write_atomic(path, record.model_dump_json().encode())
+        write_atomic(path, sealed(record))
         for old in sorted(layout.run_notes.glob("*.json"))[:-_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
@@ -64,8 +68,8 @@ def read_notes(layout: Layout) -> list[RunRecord]:
     """The notes that no version holds yet, oldest first; one that cannot be read is passed over."""
     notes: list[RunRecord] = []
     for path in sorted(layout.run_notes.glob("*.json")):
-        with suppress(OSError, ValidationError):
-            notes.append(RunRecord.model_validate_json(path.read_bytes()))
+        with suppress(OSError, ValueError):
+            notes.append(unsealed(path.read_bytes(), RunRecord))
     return notes
 
 

@@ -5,20 +5,21 @@ its record is fetched again. Owns `staging/<request>/`; nothing here is part of 
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
 from historical_etl.store.layout import Layout
+from historical_etl.store.sealed import sealed, unsealed
 
-__all__ = ["StagedUnit", "Staging"]
+__all__ = ["StagedUnit", "Staging", "damaged_units"]
 
 
 class StagedUnit(BaseModel):
@@ -32,6 +33,23 @@ class StagedUnit(BaseModel):
     details: dict[str, str] = Field(default_factory=dict[str, str])
     rows: str
     actions: str | None = None
+
+
+def damaged_units(layout: Layout) -> list[Path]:
+    """The records of all requests whose files are not what they say, and those that cannot be read."""
+    damaged: list[Path] = []
+    for folder in sorted(layout.staging.glob("*/")):
+        staging = Staging(layout, folder.name)
+        sound = {unit.symbols for unit in staging.units()}
+        damaged += [path for path in sorted(folder.glob("*.json")) if not _is_of(path, sound)]
+    return damaged
+
+
+def _is_of(path: Path, units: Collection[tuple[str, ...]]) -> bool:
+    try:
+        return unsealed(path.read_bytes(), StagedUnit).symbols in units
+    except (OSError, ValueError):
+        return False
 
 
 class Staging:
@@ -50,11 +68,13 @@ class Staging:
         found: list[StagedUnit] = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                unit = StagedUnit.model_validate_json(path.read_bytes())
+                unit = unsealed(path.read_bytes(), StagedUnit)
+                if not set(unit.symbols) <= set(unit.outcomes):
+                    continue
                 files = {unit.rows: self._file(unit, "rows"), unit.actions: self._file(unit, "actions")}
                 if all(name is None or sha256(file.read_bytes()).hexdigest() == name for name, file in files.items()):
                     found.append(unit)
-            except (OSError, ValidationError):
+            except (OSError, ValueError):
                 continue
         return found
 
@@ -85,7 +105,7 @@ class Staging:
                     stream.write(content)
                     sync_stream(stream)
                     temp.replace(self._file(unit, name))  # durable with the record, in the same folder
-            write_atomic(self._file(unit, "record"), unit.model_dump_json().encode())
+            write_atomic(self._file(unit, "record"), sealed(unit))
         return unit
 
     def rows(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:

@@ -127,7 +127,10 @@ def _skip(data: bytes, pos: int, kind: int) -> int:
         return pos + 1
     if kind in (_LIST, _SET):
         item, size, pos = _list_header(data, pos)
-        for _ in range(size):  # in a list a boolean is a byte of its own; in a struct the header says it all
+        # No element is less than a byte: in a list a boolean is one of its own; in a struct the header says it all.
+        if size > len(data) - pos:
+            raise ThriftError("A list has more elements than bytes are left")
+        for _ in range(size):
             pos = _skip(data, pos, _BYTE if item in (_TRUE, _FALSE) else item)
         return pos
     if kind not in _FIXED:

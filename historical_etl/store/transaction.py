@@ -6,7 +6,7 @@ after it, `recover` finishes the rest. Whether rows are right is not judged here
 
 import logging
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import polars as pl
 
 from historical_etl.durable import (
     TEMP_SUFFIX,
+    fsync_folder,
     sha256_of,
     storage_errors,
     sync_stream,
@@ -26,11 +27,11 @@ from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_
 from historical_etl.store.blocks import Block, read_blocks, write_year
 from historical_etl.store.checkout import check_out, withdraw_others
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LedgerChanges, write_ledgers
+from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.sound import require_sound, sound_path
-from historical_etl.store.vacuum import Retention, vacuum
+from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
 
 __all__ = ["Provenance", "Transaction", "recover"]
 
@@ -78,6 +79,7 @@ class Transaction:
         self.at: datetime = manager.clock()
         self._written: dict[int, Partition] = {}
         self._verified: dict[int, list[Block]] = {}
+        self._forgotten: set[str] = set()
 
     def stored_blocks(self, year: int) -> list[Block]:
         """The month blocks of a committed year, proven to be the bytes that were committed; none if it has none.
@@ -164,10 +166,12 @@ class Transaction:
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
         partitions = tuple(p for _, p in sorted((before | changed).items()))
         known = self.base.ledgers if self.base else {}
-        recorded = write_ledgers(self.layout, known, ledgers or {}) if partitions else known
+        recorded = write_ledgers(self.layout, self._sound(known), ledgers or {}) if partitions else known
         if not changed and recorded == known:
             with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                check_out(self._manager, self._written.values())  # a damaged object may have been made good
+                if self._written:  # a damaged object may have been made good, and no manifest is saved after it
+                    fsync_folder(self.layout.objects)
+                check_out(self._manager, self._written.values())
             return self.base
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
@@ -189,6 +193,10 @@ class Transaction:
         saved = self._manager.save_manifest(manifest, self._token)
         _after_commit(self._manager, saved, self._retention, changed.values(), proven=True)
         return saved
+
+    def forget(self, paths: Collection[str]) -> None:
+        """Leave damaged ledger files out of the version that is committed next."""
+        self._forgotten |= set(paths)
 
     def restore(self, version: SyncManifest, ledgers: LedgerChanges) -> SyncManifest:
         """Commit an older version's files as a new version, so that it stands again.
@@ -217,6 +225,10 @@ class Transaction:
         _after_commit(self._manager, saved, self._retention, saved.partitions, proven=True)
         return saved
 
+    def _sound(self, ledgers: Ledgers) -> Ledgers:
+        kept = {name: tuple(f for f in files if f.path not in self._forgotten) for name, files in ledgers.items()}
+        return {name: files for name, files in kept.items() if files}
+
     @property
     def _version(self) -> int:
         return self.base.version if self.base else 0
@@ -239,6 +251,7 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
         ManifestCorruptError: no usable manifest is left.
         StorageError: the file system refused.
     """
+    fell_back = manager.is_damaged()
     manifest = manager.restore_manifest(token)
     with storage_errors("recovering the store", manager.layout.root):
         _sweep_temps(manager.layout)
@@ -246,6 +259,8 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
             _vacuum(manager, None, retention or Retention())
         else:
             withdraw_others(manager, manifest)
+            if fell_back:
+                set_aside_unnamed(manager, manifest)
             _after_commit(manager, manifest, retention or Retention(), manifest.partitions, proven=False)
     return manifest
 

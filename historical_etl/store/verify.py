@@ -14,18 +14,21 @@ from itertools import chain
 from typing import Final, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
-from historical_etl.errors import CatalogError, HistoricalETLError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
 from historical_etl.store.lock import current_holder, live_holder
-from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.progress import parse_progress
+from historical_etl.store.sealed import reason_of
 from historical_etl.store.verify_file import content_faults
 from historical_etl.store.verify_ledgers import ledger_findings
+from historical_etl.store.verify_others import catalog_findings, pin_findings, quarantine_findings, staging_findings
 
 __all__ = ["VerifyReport", "verify_store"]
 
@@ -33,7 +36,8 @@ __all__ = ["VerifyReport", "verify_store"]
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.1
 _OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
-_RELINK: Final = "run `historical-etl update`: every write puts daily/ in order first"
+_REPAIR: Final = "run `historical-etl repair`"
+_RELINK: Final = "run `historical-etl repair`, or any write: each puts daily/ in order first"
 _NEXT_WRITE: Final = "nothing: the next write clears it"
 
 
@@ -67,7 +71,7 @@ def verify_store(
 
     Args:
         manager: of the store.
-        quick: sizes and structure only; leaves out SHA-256, the rows themselves, and the cursors' dates.
+        quick: only what the file system tells: sizes and links; no file of data is opened.
         rebuild_cursors: computes every symbol's cursor from the data of a version.
         catalog_version: the version that the catalog file itself shows; raises `CatalogError` if it cannot tell.
         progress: told how many of how many files are checked.
@@ -128,7 +132,11 @@ class _Check:
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first
         findings += chain(self._objects(manifest, history), self._daily(manifest, history, finished=finished))
         findings += ledger_findings(self.layout, manifest, history, quick=self.quick)
-        findings += chain(self._leftovers(manifest, history), self._progress(manifest), self._catalog(manifest))
+        findings += chain(self._leftovers(manifest, history), self._progress(manifest))
+        findings += catalog_findings(self.layout, manifest, self.catalog_version, quick=self.quick)
+        findings += pin_findings(self.layout, {*history, *([manifest.version] if manifest else [])})
+        findings += staging_findings(self.layout, quick=self.quick)
+        findings += quarantine_findings(self.layout, quick=self.quick)
         return VerifyReport(
             version=manifest.version if manifest else None,
             years=len(manifest.partitions) if manifest else 0,
@@ -160,7 +168,7 @@ class _Check:
         else:
             return manifest, list(self._totals(manifest))
         stands = f"version {fallback.version} stands in for it" if fallback else "no kept version can be used"
-        todo = "run `historical-etl update`: it restores the manifest" if fallback else "restore it from a backup"
+        todo = f"{_REPAIR}: it restores the manifest" if fallback else "restore it from a backup"
         return fallback, [_error(path.name, f"{what}; {stands}", todo)]
 
     def _totals(self, manifest: SyncManifest) -> Iterator[StoreFinding]:
@@ -194,7 +202,7 @@ class _Check:
             except FileNotFoundError:
                 continue  # vacuumed a moment ago
             except ManifestCorruptError as error:
-                todo = f"move it away: only version {version} is lost" if version != newest else _RELINK
+                todo = f"{_REPAIR}: only version {version} is lost" if version != newest else _REPAIR
                 findings.append(_error(f"history {version}", error.what, todo))
                 continue
             if manifest.version != version:
@@ -240,9 +248,9 @@ class _Check:
         year = partition.year
         field = f"object {path.name}"
         todo = (
-            f"rebuild the year with every symbol: `historical-etl backfill --from {year} --to {year} --no-resume`"
+            f"run `historical-etl repair`: it restores {year} from equal bytes, or says what to fetch again"
             if version is None
-            else f"only version {version}, which is not the current one, needs it; restore the file from a backup"
+            else f"only version {version}, which is not the current one, needs it; run `historical-etl repair`"
         )
         try:
             size = path.stat().st_size
@@ -250,10 +258,8 @@ class _Check:
                 yield _error(field, f"it has {size:,} bytes, {partition.size_bytes:,} were committed", todo)
             elif not self.quick and sha256_of(path) != partition.checksum:
                 yield _error(field, "its bytes are not those that were committed (SHA-256)", todo)
-            elif version is None:
-                yield from (
-                    _error(field, message, todo) for message in content_faults(path, partition, quick=self.quick)
-                )
+            elif version is None and not self.quick:
+                yield from (_error(field, message, todo) for message in content_faults(path, partition))
         except FileNotFoundError:
             yield _error(field, f"the file of {year} is missing", todo)
         except OSError as error:
@@ -324,15 +330,15 @@ class _Check:
     def _read_progress(self) -> ETLProgressManifest | str | None:
         """The saved progress, or what is wrong with it. Not `load_progress`, which moves a damaged file aside."""
         try:
-            return ETLProgressManifest.model_validate_json(self.layout.progress_file().read_bytes())
+            return parse_progress(self.layout.progress_file().read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
-            return error.errors()[0]["msg"]
+        except ValueError as error:
+            return reason_of(error)
 
     def _progress(self, current: SyncManifest | None) -> Iterator[StoreFinding]:
         progress = self._read_progress()
-        field, again = "progress", "run `historical-etl update`: cursors are rebuilt from the data"
+        field, again = "progress", f"{_REPAIR}: cursors are rebuilt from the data"
         if isinstance(progress, str):
             yield _error(field, f"it is damaged: {progress}", again)
             return
@@ -362,28 +368,5 @@ class _Check:
         if wrong:
             told = [f"{symbol} at {cursors.get(symbol)}, by the data {true.get(symbol)}" for symbol in wrong]
             ahead = any(cursors.get(s, date.min) > true.get(s, date.min) for s in wrong)
-            level, todo = (_error if ahead else _warning), f"remove {self.layout.progress_file()}: it is rebuilt"
+            level, todo = (_error if ahead else _warning), f"{_REPAIR}: it is rebuilt from the data"
             yield level("progress", "cursors are not those that follow from the data", todo, told)
-
-    def _catalog(self, current: SyncManifest | None) -> Iterator[StoreFinding]:
-        if current is None:
-            return
-        path, pointer = self.layout.catalog, read_catalog_pointer(self.layout)
-        field, again = f"catalog {path.name}", "run `historical-etl update`: it publishes the catalog"
-        if pointer is None or not path.is_file():
-            yield _warning(field, "it was not published yet", again)
-        elif pointer.version > current.version:
-            yield _error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", again)
-        elif pointer.objects != str(self.layout.objects):
-            yield _warning(field, f"its data has moved: it reads {pointer.objects}", again)
-        elif pointer.version < current.version:
-            yield _warning(field, f"it shows version {pointer.version}, the store has {current.version}", again)
-        elif self.catalog_version:
-            remove = f"remove {path}, then run `historical-etl update`"
-            try:
-                shown = self.catalog_version()
-            except CatalogError as error:
-                yield _error(field, error.what, remove)
-                return
-            if shown != pointer.version:
-                yield _error(field, f"the file shows version {shown}, not {pointer.version}", remove)

@@ -13,13 +13,12 @@ from historical_etl.store.blocks import Block, read_blocks
 __all__ = ["content_faults"]
 
 
-def content_faults(path: Path, partition: Partition, *, quick: bool) -> Iterator[str]:
+def content_faults(path: Path, partition: Partition) -> Iterator[str]:
     """What in a year file is not as its partition says, in words; nothing if all is well.
 
     Args:
         path: the file, which exists.
         partition: what was committed.
-        quick: judge by the footer alone, and read no rows.
     """
     try:
         blocks = read_blocks(path)
@@ -41,8 +40,7 @@ def content_faults(path: Path, partition: Partition, *, quick: bool) -> Iterator
     if span != (partition.first_session, partition.last_session):
         named = f"{partition.first_session} to {partition.last_session}"
         yield f"its rows run from {span[0]} to {span[1]}, the manifest says {named}"
-    if not quick:
-        yield from _rows(blocks, partition)
+    yield from _rows(blocks, partition)
 
 
 def _rows(blocks: Iterable[Block], partition: Partition) -> Iterator[str]:

@@ -7,14 +7,14 @@ import polars as pl
 
 from historical_etl.durable import sha256_of
 from historical_etl.models import LedgerFile, SyncManifest
-from historical_etl.store.findings import StoreFinding, error
+from historical_etl.store.findings import StoreFinding, error, warning
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import STATES
 
 __all__ = ["ledger_findings"]
 
-_REBUILT = "run `historical-etl update`: what can be told from the data is rebuilt; prices are not affected"
-_HISTORY = "restore the file from a backup; what it tells of the past is lost otherwise, prices are not affected"
+_REBUILT = "run `historical-etl repair`: what can be told from the data is rebuilt; prices are not affected"
+_HISTORY = "run `historical-etl repair`, or restore the file from a backup; prices are not affected"
 
 
 def ledger_findings(
@@ -30,11 +30,15 @@ def ledger_findings(
     """
     versions = [*([current] if current else []), *history.values()]
     files = {file.path: (name, file) for m in versions for name, parts in m.ledgers.items() for file in parts}
+    needed = {file.path for files in current.ledgers.values() for file in files} if current else set[str]()
     for name, file in files.values():
         fault = _fault(layout, file, quick=quick)
-        if fault:
+        if fault and file.path in needed:
             todo = _REBUILT if name in STATES else _HISTORY
             yield error(f"ledger {name}", f"{layout.resolve(file.path).name}: {fault}", todo)
+        elif fault:
+            message = f"{layout.resolve(file.path).name}, which only older versions name: {fault}"
+            yield warning(f"ledger {name}", message, "nothing: it goes with those versions; their prices are whole")
 
 
 def _fault(layout: Layout, file: LedgerFile, *, quick: bool) -> str:

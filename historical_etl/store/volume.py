@@ -22,6 +22,10 @@ _SHARED: Final = re.compile(
     r"(nfs\d*|cifs|smb\d*|smbfs|9p|afs|ceph|lustre|gpfs|beegfs|ocfs2|gfs2|glusterfs|virtiofs|vboxsf|fuse(?!blk|ctl).*)"
 )
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+#: Kinds without a journal of names, where a power loss may undo or tear a rename that was synced.
+_FRAGILE: Final = frozenset({"vfat", "msdos", "exfat", "hfs", "hfsplus"})
+#: Kinds in which a container keeps what is written to no volume of its own.
+_LAYERED: Final = frozenset({"overlay", "aufs", "unionfs"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class Mount:
     def is_in_memory(self) -> bool:
         """Whether a restart of the machine empties it."""
         return self.kind in _IN_MEMORY
+
+    @property
+    def is_fragile(self) -> bool:
+        """Whether a power loss may undo what was made durable."""
+        return self.kind in _FRAGILE
+
+    @property
+    def is_layered(self) -> bool:
+        """Whether it goes with the container that it belongs to."""
+        return self.kind in _LAYERED
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def test_verify_says_that_all_is_well_and_writes_nothing(common: CommandLine):
     answer = common("verify")
     assert answer.code == 0
     assert answer.out == "All good. Version 2: 2 year(s), 1,360 rows; 2 file(s) checked, every byte and row\n"
-    assert "size and structure" in common("verify", "--quick").out
+    assert "sizes and links" in common("verify", "--quick").out
     document = common("verify", "--json").document
     assert (document["ok"], document["findings"], document["mode"]) == (True, [], "full")
 

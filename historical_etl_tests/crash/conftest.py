@@ -25,6 +25,13 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def many_minutes(request: pytest.FixtureRequest) -> float:
+    chosen: object = request.config.getoption("--many-minutes")
+    assert isinstance(chosen, float)
+    return chosen
+
+
+@pytest.fixture
 def torture(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--torture"))
 

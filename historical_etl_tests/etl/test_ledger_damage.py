@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import ChecksumMismatchError, HistoricalETL
+from historical_etl import CatalogError, ChecksumMismatchError, HistoricalETL
 from historical_etl.store.ledgers import LOGS, STATES
 from historical_etl_tests.scenario import (
     FIRST,
@@ -83,3 +83,15 @@ def test_without_the_ledger_of_symbols_nobody_is_taken_for_another_basis(root, m
     result = etl.run_incremental_etl(["HALT"])
     assert result.outcomes == {"HALT": "ok"}
     assert etl.cursors()["HALT"] == LAST
+
+
+def test_queries_of_prices_do_not_need_a_ledger_that_is_lost(etl):
+    """As it is with older versions once a repair has set a damaged file of theirs aside."""
+    before, rows = etl.query_sql("FROM daily_prices ORDER BY ALL"), etl.ledger("runs")
+    for file in standing(etl).ledgers["runs"]:
+        etl.layout.resolve(file.path).unlink()
+    assert rows.height
+    assert_frame_equal(etl.query_sql("FROM daily_prices ORDER BY ALL"), before)
+    for sql in ("SELECT count(*) FROM runs", "FROM runs", "SELECT 1 WHERE EXISTS (FROM runs)"):
+        with pytest.raises((CatalogError, ChecksumMismatchError), match=r"ledger file .*runs-.* is missing"):
+            etl.query_sql(sql)

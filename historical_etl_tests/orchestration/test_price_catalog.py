@@ -51,6 +51,7 @@ def test_the_catalog_is_published_and_described(project: Make, root: Path) -> No
     known, manifest = facts(event), standing(scene.etl)
     assert known["dagster/row_count"] == 2436
     assert (known["version"], known["checksum"], known["years"], known["symbols"]) == (2, manifest.checksum, 2, 5)
+    assert known["citation"] == f"historical_daily@v2:{manifest.checksum}"
     assert known["file"] == str(root / "duckdb" / "historical_catalog.duckdb")
     assert str(known["rows_by_year"]).splitlines()[-1] == "| 2011 | 1176 | 5 | 2011-01-03 | 2011-12-30 |"
     with duckdb.connect(str(known["file"]), read_only=True) as client:

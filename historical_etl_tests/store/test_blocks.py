@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
+from functools import cache
 from io import BytesIO
 from os import environ
 from pathlib import Path
@@ -70,22 +71,25 @@ def year(tmp_path: Path) -> Path:
     return path
 
 
-YEAR = pl.concat([bars(days(1, 20), MANY), bars(days(3, 1), ["BRK.B"]), bars(days(12, 31), SYMBOLS)])
+@cache
+def whole() -> pl.DataFrame:
+    """The rows of `year`; not made on import, since Polars' threads do not survive a fork."""
+    return pl.concat([bars(days(1, 20), MANY), bars(days(3, 1), ["BRK.B"]), bars(days(12, 31), SYMBOLS)])
 
 
 def test_polars_reads_the_rows_back_in_order(year: Path) -> None:
-    assert pl.read_parquet(year).equals(YEAR)
-    assert pl.scan_parquet(year).collect(engine="streaming").equals(YEAR)
+    assert pl.read_parquet(year).equals(whole())
+    assert pl.scan_parquet(year).collect(engine="streaming").equals(whole())
 
 
 def test_duckdb_reads_the_same_rows(year: Path) -> None:
-    assert duckdb_rows(year).equals(YEAR)
+    assert duckdb_rows(year).equals(whole())
 
 
 def test_negative_zero_keeps_its_sign(year: Path) -> None:
     zeros = [value for value in pl.read_parquet(year)["close"] if value == 0]
     assert -1.0 in {math.copysign(1, zero) for zero in zeros}
-    assert zeros == [value for value in YEAR["close"] if value == 0]
+    assert zeros == [value for value in whole()["close"] if value == 0]
 
 
 def test_blocks_of_a_file_say_what_they_hold_and_read_alone(year: Path) -> None:
@@ -98,7 +102,7 @@ def test_blocks_of_a_file_say_what_they_hold_and_read_alone(year: Path) -> None:
     assert [(block.first.day, block.last.day) for block in blocks] == [(1, 20), (1, 1), (1, 31)]
     assert all(block.current and block.source.path == year for block in blocks)
     assert sum(block.size for block in blocks) < year.stat().st_size
-    for block, frame in zip(blocks, by_month(YEAR), strict=True):
+    for block, frame in zip(blocks, by_month(whole()), strict=True):
         assert block.read().equals(frame)
 
 
@@ -237,7 +241,7 @@ def test_a_plain_polars_file_can_be_taken_in(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_made_of_months_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mixed.parquet"
-    YEAR.write_parquet(path)
+    whole().write_parquet(path)
     with pytest.raises(DataQualityError, match=r"runs from 2024-01-\d+ to 2024-.*mixed\.parquet.*encode its months"):
         read_blocks(path)
     pl.concat([bars(days(3, 4), SYMBOLS), bars(days(2, 4), SYMBOLS)]).write_parquet(path, row_group_size=28)
@@ -256,21 +260,21 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame",
+    "make",
     [
-        empty_frame(),
-        pl.concat([bars(days(1, 1), ["A"]), bars(days(2, 1), ["B"])]),
-        bars(days(1, 2), ["A"]).reverse(),
-        bars(days(1, 2), ["B", "A"]),
-        pl.concat([bars(days(1, 1), ["A"])] * 2),
-        bars(days(1, 2), ["A"]).with_columns(date=pl.lit(None, pl.Date)),
-        bars(days(1, 2), ["A"]).with_columns(symbol=pl.lit(None, pl.String)),
+        empty_frame,
+        lambda: pl.concat([bars(days(1, 1), ["A"]), bars(days(2, 1), ["B"])]),
+        lambda: bars(days(1, 2), ["A"]).reverse(),
+        lambda: bars(days(1, 2), ["B", "A"]),
+        lambda: pl.concat([bars(days(1, 1), ["A"])] * 2),
+        lambda: bars(days(1, 2), ["A"]).with_columns(date=pl.lit(None, pl.Date)),
+        lambda: bars(days(1, 2), ["A"]).with_columns(symbol=pl.lit(None, pl.String)),
     ],
     ids=["no rows", "two months", "dates descend", "symbols descend", "key twice", "no date", "no symbol"],
 )
-def test_a_frame_that_is_no_block_is_the_callers_mistake(frame: pl.DataFrame) -> None:
+def test_a_frame_that_is_no_block_is_the_callers_mistake(make: Callable[[], pl.DataFrame]) -> None:
     with pytest.raises(ValueError, match="one month, ascending"):
-        encode_block(frame)
+        encode_block(make())
 
 
 def test_months_must_ascend_within_one_year() -> None:

@@ -15,6 +15,7 @@ from historical_etl import (
     SyncManifest,
 )
 from historical_etl.store.manifest import parse_manifest, render_manifest
+from historical_etl.store.sealed import seal
 from historical_etl_tests.scenario import (
     SHORT,
     SYMBOLS,
@@ -139,6 +140,18 @@ def test_datasets_do_not_see_each_other(manager, listed):
     assert manager.load_manifest("another") == other
     assert manager.list_versions("another") == [1]
     assert manager.load_manifest() != other
+
+
+def test_restoring_needs_the_lock(manager, listed):
+    saved = save(manager)
+    with manager.acquire_lock() as old:
+        pass
+    manager.layout.manifest_file().write_bytes(b"{")
+    with pytest.raises(LockNotHeldError):
+        manager.restore_manifest(old)
+    assert manager.layout.manifest_file().read_bytes() == b"{"
+    with manager.acquire_lock() as token:
+        assert manager.restore_manifest(token) == saved
 
 
 # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -293,8 +306,9 @@ def test_a_version_whose_objects_are_gone_is_not_fallen_back_to(three_versions):
 def test_a_newer_schema_version_is_left_alone_byte_for_byte_and_refused(three_versions):
     etl = three_versions
     body = json.loads(etl.layout.manifest_file().read_bytes())
+    del body["manifest_sha256"]
     body |= {"schema_version": "v2.1", "what_is_this": [1, 2, 3]}
-    etl.layout.manifest_file().write_text(json.dumps(body))
+    etl.layout.manifest_file().write_bytes(seal(body, "manifest_sha256"))
     before = tree(etl.layout.root)
     for action in (
         etl.manifest,
@@ -319,5 +333,7 @@ def test_the_schema_version_may_be_written_as_text(tmp_path):
 def test_a_manifest_of_an_older_release_is_read_under_the_old_names(tmp_path):
     body = draft().model_dump(mode="json")
     del body["query_hash"], body["partitions"]
-    body |= {"wrds_query_hash": "abc", "unknown": 1}
+    body |= {"wrds_query_hash": "abc"}
     assert parse_manifest(json.dumps(body).encode(), tmp_path).query_hash == "abc"
+    with pytest.raises(ManifestCorruptError, match="unknown fields: unknown"):
+        parse_manifest(json.dumps(body | {"unknown": 1}).encode(), tmp_path)

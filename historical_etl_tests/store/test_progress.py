@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from historical_etl import ETLProgressError, ETLProgressManifest
+from historical_etl import ETLProgressError, ETLProgressManifest, StorageError
 from historical_etl.store.layout import Layout
-from historical_etl.store.progress import load_progress, save_progress
+from historical_etl.store.progress import forget_progress, load_progress, save_progress
 from historical_etl_tests.scenario import at, evening
 
 CLOCK = at(date(2013, 3, 1))
@@ -75,3 +75,29 @@ def test_times_must_be_aware_and_are_kept_in_utc():
     saved = ETLProgressManifest(last_updated=datetime.fromisoformat("2013-03-01T08:00:00+09:00"))
     assert saved.last_updated == datetime(2013, 2, 28, 23, tzinfo=UTC)
     assert re.search(r'"2013-02-28T23:00:00Z"', saved.model_dump_json())
+
+
+def test_progress_is_set_aside_before_the_data_goes_back(layout):
+    forget_progress(layout)
+    assert not layout.root.exists()
+    save_progress(layout, progress())
+    content = layout.progress_file().read_bytes()
+    forget_progress(layout)
+    assert [path.name for path in layout.progress_folder.iterdir()] == ["historical_daily_progress.json.backup"]
+    assert next(layout.progress_folder.iterdir()).read_bytes() == content
+    assert load_progress(layout, CLOCK) is None
+
+
+def test_progress_that_cannot_be_set_aside_is_told_in_our_words(layout):
+    save_progress(layout, progress())
+    layout.progress_file().with_name("historical_daily_progress.json.backup").mkdir()
+    with pytest.raises(StorageError, match="setting progress aside"):
+        forget_progress(layout)
+    assert load_progress(layout, CLOCK) == progress()
+
+
+def test_nothing_but_the_file_and_its_backup_is_left(layout):
+    for _ in range(3):
+        save_progress(layout, progress())
+    names = sorted(path.name for path in layout.progress_folder.iterdir())
+    assert names == ["historical_daily_progress.json", "historical_daily_progress.json.backup"]

@@ -1,13 +1,13 @@
 """Quarantine: refused data and its reason are kept, once for each content, and nothing is ever removed."""
 
 import hashlib
-import json
 from datetime import date
 
 import polars as pl
 import pytest
 
 from historical_etl import ManifestManager, StorageError
+from historical_etl.store.sealed import opened
 from historical_etl_tests.scenario import at
 
 
@@ -17,7 +17,8 @@ def manager(root) -> ManifestManager:
 
 
 def reason_of(entry):
-    return json.loads((entry / "reason.json").read_bytes())
+    """The record of an entry, whose seal is whole."""
+    return opened((entry / "reason.json").read_bytes(), None)
 
 
 def test_quarantine_data_moves_a_file_and_says_why(manager, tmp_path):
@@ -91,3 +92,34 @@ def test_a_file_that_is_not_there_cannot_be_quarantined(manager, tmp_path):
     with pytest.raises(StorageError, match="quarantining"):
         manager.quarantine_data(tmp_path / "none.parquet", "bad")
     assert manager.quarantine.entries() == []
+
+
+def test_a_file_of_the_store_is_known_by_where_it_lay(manager, root):
+    path = root / "historical" / "daily" / "x.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"one")
+    assert reason_of(manager.quarantine_data(path, "bad"))["moved_from"] == "historical/daily/x.parquet"
+    path.write_bytes(b"two")
+    winding = root / "historical" / ".." / "historical" / "daily" / "x.parquet"
+    assert "moved_from" not in reason_of(manager.quarantine_data(winding, "bad")), "its way is not a plain one"
+
+
+def test_many_entries_of_one_moment_each_have_a_folder(manager):
+    entries = [manager.quarantine.note("x", f"reason {number}", "d") for number in range(3)]
+    names = [entry.name for entry in entries]
+    stamp = "20130301T230000.000000Z"
+    assert names == [f"{stamp}_x", f"{stamp}-1_x", f"{stamp}-2_x"]
+    assert [reason_of(entry)["reason"] for entry in entries] == ["reason 0", "reason 1", "reason 2"]
+
+
+def test_files_beside_the_entries_are_no_entries(manager):
+    assert manager.quarantine.entries() == []
+    entry = manager.quarantine.note("x", "reason", "d")
+    (manager.layout.quarantine / "a_file").write_bytes(b"")
+    (manager.layout.quarantine / "folder").mkdir()
+    assert manager.quarantine.entries() == [entry]
+
+
+def test_facts_that_json_does_not_know_are_told_in_words(manager):
+    entry = manager.quarantine.note("x", "reason", "d", {"day": date(2013, 3, 1)})
+    assert reason_of(entry)["day"] == "2013-03-01"

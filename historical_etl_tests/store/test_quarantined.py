@@ -1,6 +1,5 @@
 """Entries of the quarantine: told as they are, put back as they were, and deleted only when somebody says so."""
 
-import json
 import os
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from historical_etl.store.quarantined import (
     read_entries,
     restore,
 )
+from historical_etl.store.sealed import opened, seal
 from historical_etl_tests.scenario import at, evening, tree
 
 DAY = date(2013, 3, 1)
@@ -42,8 +42,9 @@ def only(manager: ManifestManager) -> QuarantineEntry:
 
 
 def rewrite(entry: QuarantineEntry, **changes: object) -> None:
-    record = json.loads((entry.path / "reason.json").read_bytes())
-    (entry.path / "reason.json").write_text(json.dumps(record | changes))
+    """Let its record say something else, under a seal that fits: what it says is judged, and not its seal."""
+    path = entry.path / "reason.json"
+    path.write_bytes(seal(opened(path.read_bytes(), None) | changes))
 
 
 def test_an_entry_tells_what_why_when_and_whence(manager):
@@ -124,7 +125,7 @@ def test_no_record_leads_out_of_the_store(manager, origin):
     moved(manager)
     rewrite(only(manager), moved_from=origin)
     before = tree(manager.layout.root.parent)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="It is not known where"):
         restore(only(manager), manager.layout)
     assert tree(manager.layout.root.parent) == before
 
@@ -134,7 +135,7 @@ def test_no_record_names_a_file_outside_its_entry(manager, name, tmp_path):
     moved(manager)
     rewrite(only(manager), file=name)
     entry = only(manager)
-    assert entry.fault.startswith("damaged")
+    assert entry.fault.startswith(("damaged: its record names a file outside", "damaged: the file 'gone' is missing"))
     assert not entry.is_intact()
     with pytest.raises(ConfigurationError, match="damaged"):
         restore(entry, manager.layout, tmp_path / "x")

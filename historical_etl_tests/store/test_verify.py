@@ -14,15 +14,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from historical_etl.cli.verify import shown_by_file
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.standing import rebuild_account
-from historical_etl.models import SyncManifest, combined_checksum
+from historical_etl.models import CatalogPointer, Outcome, SyncManifest, combined_checksum
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
+from historical_etl.store.pins import Pin, write_pin
+from historical_etl.store.progress import parse_progress
+from historical_etl.store.sealed import sealed
+from historical_etl.store.staging import Staging
 from historical_etl.store.verify import VerifyReport, verify_store
 
 FIRST, SECOND, CURRENT = 1, 2, 3
@@ -49,12 +51,7 @@ class Store:
         return self.layout.resolve(partition.path)
 
     def verify(self, *, quick: bool = False) -> VerifyReport:
-        return verify_store(
-            self.etl.manifests,
-            quick=quick,
-            rebuild_cursors=lambda m: rebuild_account(self.layout, m, self.etl.calendar).cursors(),
-            catalog_version=lambda: shown_by_file(self.layout),
-        )
+        return self.etl.verify(quick=quick)
 
     def found(self, *, quick: bool = False) -> list[StoreFinding]:
         return list(self.verify(quick=quick).findings)
@@ -246,26 +243,63 @@ def _progress_torn(store: Store) -> None:
     edit(store.layout.progress_file(), lambda content: content[:50])
 
 
+def resave_progress(store: Store, **changes: object) -> None:
+    progress = parse_progress(store.layout.progress_file().read_bytes())
+    store.layout.progress_file().write_bytes(sealed(progress.model_copy(update=changes)))
+
+
+def _progress_edited(store: Store) -> None:
+    edit(store.layout.progress_file(), lambda content: content.replace(b'"data_version": 3', b'"data_version": 2'))
+
+
 def _progress_ahead(store: Store) -> None:
-    edit(store.layout.progress_file(), lambda content: content.replace(b'"data_version": 3', b'"data_version": 4'))
+    resave_progress(store, data_version=4)
 
 
 def _cursor_ahead(store: Store) -> None:
-    edit(store.layout.progress_file(), lambda content: content.replace(b"2013-03-01", b"2013-03-04", 1))
+    resave_progress(store, symbol_last_dates={"AAPL": date(2013, 3, 4)})
 
 
 def _catalog_garbage(store: Store) -> None:
     store.layout.catalog.write_bytes(b"no database")
 
 
-def _catalog_of_another_version(store: Store) -> None:
+def _catalog_replaced(store: Store) -> None:
     pointer = store.layout.catalog_pointer().read_bytes()
     store.etl.catalog.publish(store.etl.manifests.load_version(SECOND))
     store.layout.catalog_pointer().write_bytes(pointer)
 
 
+def point(store: Store, version: int) -> None:
+    pointer = CatalogPointer(version=version, objects=str(store.layout.objects))
+    store.layout.catalog_pointer().write_bytes(sealed(pointer))
+
+
+def _catalog_of_another_version(store: Store) -> None:
+    store.etl.catalog.publish(store.etl.manifests.load_version(SECOND))
+    point(store, CURRENT)
+
+
+def _catalog_unreadable(store: Store) -> None:
+    store.layout.catalog.write_bytes(b"no database")
+    point(store, CURRENT)
+
+
 def _catalog_pointer_ahead(store: Store) -> None:
+    point(store, 9)
+
+
+def _catalog_pointer_edited(store: Store) -> None:
     edit(store.layout.catalog_pointer(), lambda content: content.replace(b"3", b"9", 1))
+
+
+def _pin_edited(store: Store) -> None:
+    store.etl.pin("paper")
+    edit(next(store.layout.pins.iterdir()), lambda content: content.replace(b"paper", b"qaper"))
+
+
+def _pin_of_nothing(store: Store) -> None:
+    write_pin(store.layout, Pin(name="paper", version=77))
 
 
 DAMAGE: list[tuple[Plant, str, str]] = [
@@ -283,16 +317,14 @@ DAMAGE: list[tuple[Plant, str, str]] = [
     (_daily_edited, "daily/2012.parquet", "edited or replaced"),
     (_daily_older, "daily/2013.parquet", "an older version"),
     (_daily_stray, "daily/1999.parquet", "no such year"),
-    (_manifest_counts_wrong, "object 2013-", "205 rows, the manifest says 206"),
-    (_manifest_dates_wrong, "object 2013-", "the manifest says 2013-01-03"),
     (_manifest_totals_wrong, "historical_daily.json", "not those of its partitions"),
-    (_schema_other, "object 2013-", "volume Int64"),
-    (_no_month_blocks, "object 2013-", "A row group runs from"),
     (_progress_torn, "progress", "damaged"),
     (_progress_ahead, "progress", "version 4, ahead of"),
     (_cursor_ahead, "progress", "ahead of the data's last session"),
-    (_catalog_garbage, "catalog", "cannot be read"),
-    (_catalog_of_another_version, "catalog", "shows version 2, not 3"),
+    (_progress_edited, "progress", "does not match its own checksum"),
+    (_catalog_pointer_edited, "catalog", "the record of what it shows is damaged"),
+    (_pin_edited, "pin paper", "its record is damaged"),
+    (_pin_of_nothing, "pin paper", "version 77, which it names, is not there"),
     (_catalog_pointer_ahead, "catalog", "version 9, ahead of 3"),
 ]
 
@@ -328,7 +360,18 @@ def _symbols_counted_wrong(store: Store) -> None:
 
 
 def _cursor_behind(store: Store) -> None:
-    edit(store.layout.progress_file(), lambda content: content.replace(b"2013-03-01", b"2013-02-28", 1))
+    cursors = parse_progress(store.layout.progress_file().read_bytes()).symbol_last_dates
+    resave_progress(store, symbol_last_dates=cursors | {"AAPL": date(2013, 2, 28)})
+
+
+def _quarantine_edited(store: Store) -> None:
+    entry = store.etl.manifests.quarantine.copy_bytes("rows.parquet", b"refused", "why", "historical_daily")
+    edit(entry / "rows.parquet", flip)
+
+
+def _staged_edited(store: Store) -> None:
+    Staging(store.layout, "a" * 16).put(store.etl.scan().collect(), {"AAPL": Outcome.OK}, {}, None)
+    edit(next(store.layout.staging.glob("*/*.parquet")), flip)
 
 
 DEEP: list[tuple[Plant, str, str, bool]] = [
@@ -338,6 +381,15 @@ DEEP: list[tuple[Plant, str, str, bool]] = [
     (_keys_twice, "object 2013-", "month 1: 2 key(s) (date, symbol) come twice", False),
     (_key_empty, "object 2013-", "month 1: rows without a date or symbol", False),
     (_symbols_counted_wrong, "object 2013-", "5 symbols, the manifest says 6", False),
+    (_manifest_counts_wrong, "object 2013-", "205 rows, the manifest says 206", False),
+    (_manifest_dates_wrong, "object 2013-", "the manifest says 2013-01-03", False),
+    (_schema_other, "object 2013-", "volume Int64", False),
+    (_no_month_blocks, "object 2013-", "A row group runs from", False),
+    (_catalog_replaced, "catalog", "not those that were published", False),
+    (_catalog_unreadable, "catalog", "cannot be read", False),
+    (_catalog_of_another_version, "catalog", "shows version 2, not 3", False),
+    (_quarantine_edited, "quarantine/", "damaged or foreign", True),
+    (_staged_edited, "staging/", "is damaged", True),
     (_cursor_behind, "progress", "not those that follow from the data", True),
 ]
 
@@ -366,7 +418,7 @@ def _uncommitted(store: Store) -> None:
 
 def _crashed_before_progress(store: Store) -> None:
     store.etl.run_year(2011)
-    edit(store.layout.progress_file(), lambda content: content.replace(b'"data_version": 4', b'"data_version": 3'))
+    resave_progress(store, data_version=3)
     store.layout.daily_file(2011).unlink()
 
 

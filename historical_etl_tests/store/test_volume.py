@@ -1,5 +1,7 @@
 """Which mount holds a path, and what of it is shared between machines."""
 
+from pathlib import Path
+
 import pytest
 
 from historical_etl.store.volume import Mount, Trial, mount_of, try_volume
@@ -42,6 +44,16 @@ def test_kinds_of_this_machine_alone(kind):
     assert not Mount("/", kind).is_shared
 
 
+def test_kinds_that_lose_what_was_made_durable():
+    assert [kind for kind in ("ext4", "vfat", "exfat", "overlay") if Mount("/", kind).is_fragile] == ["vfat", "exfat"]
+    assert [kind for kind in ("ext4", "vfat", "overlay") if Mount("/", kind).is_layered] == ["overlay"]
+
+
 def test_a_trial_leaves_nothing(tmp_path):
     assert try_volume(tmp_path / "not" / "yet") == Trial()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_is_told_in_words():
+    """Nobody can make a folder in /proc."""
+    assert try_volume(Path("/proc/no/such")) == Trial(writing="No such file or directory")

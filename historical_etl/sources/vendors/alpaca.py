@@ -18,7 +18,16 @@ from historical_etl.schema import SCHEMA, empty_frame
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
-from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, local_days, rows_of
+from historical_etl.sources.vendors.frames import (
+    FormError,
+    Row,
+    actions_frame,
+    bars_frame,
+    divided,
+    local_days,
+    rows_of,
+    turn_page,
+)
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.vendor_settings import AlpacaSettings
@@ -125,8 +134,10 @@ class AlpacaSource(VendorSource):
         for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2"):
             for symbol, bars in _object(page.get("bars") or {}, "bars").items():
                 # A bar may be null: it is a bar of nothing.
-                found = [bar for bar in cast("list[object]", bars or []) if bar is not None]
-                rows.setdefault(symbol, []).extend(rows_of(found, f"bars of {symbol}"))
+                found = (
+                    [bar for bar in cast("list[object]", bars) if bar is not None] if isinstance(bars, list) else bars
+                )
+                rows.setdefault(symbol, []).extend(rows_of(found or [], f"bars of {symbol}"))
         frames = [
             bars_frame(rows[symbol], _NAMES, symbols=symbol, start=start, end=end, days=_days)
             for symbol in symbols
@@ -163,6 +174,7 @@ class AlpacaSource(VendorSource):
 
     def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
         token: object = None
+        seen = set[str]()
         while True:
             params = dict(query) | ({"page_token": token} if token else {})
             page = _object(self._gate.ask(lambda params=params: self._get(path, params, version)), "the answer")
@@ -170,13 +182,14 @@ class AlpacaSource(VendorSource):
             token = page.get("next_page_token")
             if not token:
                 return
+            seen.add(turn_page(token, seen))
 
     def _get(self, path: str, params: dict[str, object], version: str) -> object:
         from requests import RequestException
 
         try:
             answer: object = self._client.get(path, params, api_version=version)
-        except RequestException as error:  # JSON that is cut off is one of these too
+        except (RequestException, RecursionError) as error:  # JSON that is cut off is one of these too; nested is not
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
         if answer is None:  # what the client makes of an empty body
@@ -236,4 +249,4 @@ def _ratio(row: Row) -> float:
     old = _number(row, "old_rate")
     if not old:
         raise FormError("the old rate of a split is 0")
-    return _number(row, "new_rate") / old
+    return divided(_number(row, "new_rate"), old)

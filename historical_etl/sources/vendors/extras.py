@@ -42,9 +42,14 @@ def key_from(secret: SecretStr | None, variable: str) -> str:
     """The key itself.
 
     Raises:
-        ConfigurationError: it is not set; names the variable.
+        ConfigurationError: it is not set, or can be no key; names the variable, and does not tell what it holds.
     """
     key = secret.get_secret_value().strip() if secret else ""
     if not key:
         raise ConfigurationError(f"{variable} is not set", where=variable, todo="set it to the key of your account")
+    # In a header it would be refused by a library's error that repeats it, or be more than one header.
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(
+            f"{variable} holds a character that no key has", where=variable, todo="set it to the key of your account"
+        )
     return key

@@ -3,7 +3,7 @@
 A null stays a null and a NaN becomes one, a volume too: it is not 0. Rows that are equal in all columns become one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from typing import Final, cast
 
@@ -12,9 +12,22 @@ import polars as pl
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.sources.base import ACTIONS
 
-__all__ = ["FormError", "Row", "actions_frame", "bars_frame", "day_of", "empty_actions", "local_days", "rows_of"]
+__all__ = [
+    "FormError",
+    "Row",
+    "actions_frame",
+    "bars_frame",
+    "day_of",
+    "divided",
+    "empty_actions",
+    "local_days",
+    "rows_of",
+    "turn_page",
+]
 
 Row = Mapping[str, object]
+#: Of 50 tickers or more each.
+_MOST_PAGES: Final = 100_000
 _NUMBERS: Final = ("open", "high", "low", "close", "volume", "adj_close")
 
 
@@ -59,7 +72,7 @@ def local_days(timezone: str) -> Callable[[pl.Series], pl.Series]:
             else:
                 utc = moments.cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
             return utc.dt.convert_time_zone(timezone).dt.date()
-        except pl.exceptions.PolarsError:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # it panics beyond the year 262142
             raise FormError("a time is neither in ms nor as 2012-05-18T04:00:00Z") from None
 
     return read
@@ -112,6 +125,30 @@ def bars_frame(
     )
 
 
+def divided(new: float, old: float) -> float:
+    """New shares for each old one, from the two numbers of a split.
+
+    Raises:
+        FormError: no number can hold it.
+    """
+    try:
+        return new / old
+    except ArithmeticError:
+        raise FormError("a split is of numbers that cannot be divided") from None
+
+
+def turn_page(following: object, seen: Collection[str]) -> str:
+    """Where the next page is; asking for the same one again would never end.
+
+    Raises:
+        FormError: it was there before, or there are more pages than any answer has.
+    """
+    address = str(following)
+    if address in seen or len(seen) >= _MOST_PAGES:
+        raise FormError(f"the pages do not end: {address[:80]!r} comes after {len(seen)} others")
+    return address
+
+
 def empty_actions() -> pl.DataFrame:
     """Zero actions: the vendor was asked, and named none."""
     return pl.DataFrame(schema=ACTIONS)
@@ -133,7 +170,7 @@ def actions_frame(events: Sequence[tuple[str | None, object, object, object]], s
     symbols, days, splits, dividends = zip(*events, strict=True)
     frame = pl.DataFrame(
         {
-            "symbol": pl.Series(symbols, dtype=pl.String),
+            "symbol": _series("symbol", symbols, pl.String()),
             "date": day_of(_plain(list(days), "date")),
             "split": _numbers(list(splits), "split").fill_null(1.0),
             "dividend": _numbers(list(dividends), "dividend").fill_null(0.0),
@@ -156,7 +193,7 @@ def actions_frame(events: Sequence[tuple[str | None, object, object, object]], s
 def _numbers(values: list[object], name: str) -> pl.Series:
     try:
         series = pl.Series(name, values, dtype=pl.Float64, strict=True)
-    except (TypeError, pl.exceptions.PolarsError):
+    except (TypeError, OverflowError, UnicodeError, pl.exceptions.PolarsError):
         raise FormError(f"{name!r} is not always a number") from None
     return series.fill_nan(None)
 
@@ -165,4 +202,11 @@ def _plain(values: list[object], name: str) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) > 1 or not kinds <= {str, int}:
         raise FormError(f"{name!r} is not always a date")
-    return pl.Series(name, values, dtype=pl.Int64 if kinds == {int} else pl.String)
+    return _series(name, values, pl.Int64() if kinds == {int} else pl.String())
+
+
+def _series(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+    try:
+        return pl.Series(name, values, dtype=dtype)
+    except (UnicodeError, OverflowError, TypeError, pl.exceptions.PolarsError):  # half a character, too large a number
+        raise FormError(f"{name!r} holds what no column can") from None

@@ -31,6 +31,7 @@ class JsonClient:
         timeout: seconds for one request, from connecting to the last byte.
         headers: added to each request, keys included.
         params: added to each query, keys included.
+        most_bytes: of one answer, unpacked; a whole market's day is a hundredth of the default.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class JsonClient:
         *,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
+        most_bytes: int = 1 << 29,
     ) -> None:
         require("httpx", extra)
         import httpx
@@ -50,6 +52,7 @@ class JsonClient:
         self._gate = gate
         self._reader = reader
         self._timeout = timeout
+        self._most_bytes = most_bytes
         self._base_url = base_url
         self._failures: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
         self._client: httpx.Client = httpx.Client(
@@ -84,13 +87,19 @@ class JsonClient:
             with self._client.stream("GET", self._base_url + path, params=dict(params)) as response:
                 for part in response.iter_bytes():
                     body += part
+                    if len(body) > self._most_bytes:  # unpacked: a small answer may be a large one
+                        what = f"{self._reader.vendor} answered with more than {self._most_bytes:,} bytes"
+                        raise Refusal(Outcome.ERROR, what)
                     if time.monotonic() > deadline:  # httpx limits the wait for each part, not for all of them
                         raise Refusal(Outcome.ERROR, f"{self._reader.vendor} took over {self._timeout:g} s", again=True)
                 encoding = response.charset_encoding or "utf-8"
         except self._failures as error:
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
-        text = body.decode(encoding, errors="replace")
+        try:
+            text = body.decode(encoding, errors="replace")
+        except (LookupError, ValueError):  # a charset that is none, or is no text
+            text = body.decode("utf-8", errors="replace")
         return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
 
 

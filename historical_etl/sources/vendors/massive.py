@@ -19,7 +19,16 @@ from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
-from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, local_days, rows_of
+from historical_etl.sources.vendors.frames import (
+    FormError,
+    Row,
+    actions_frame,
+    bars_frame,
+    divided,
+    local_days,
+    rows_of,
+    turn_page,
+)
 from historical_etl.sources.vendors.politeness import Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.symbols import SYMBOL_PATTERN
@@ -229,14 +238,20 @@ class MassiveSource(VendorSource):
     def _pages(self, page: Callable[[Mapping[str, str] | None, Sequence[str]], object]) -> Iterator[Row]:
         params: Mapping[str, str] | None = None
         place: Sequence[str] = ()
+        seen = set[str]()
         while True:
             answer = self._gate.ask(lambda params=params, place=place: self._read(page(params, place)))
             yield from rows_of(answer.get("results") or [], "results")
             following = answer.get("next_url")
             if not following:
                 return
-            parts = urlsplit(str(following))
-            params, place = dict(parse_qsl(parts.query)), parts.path.split("/")
+            address = turn_page(following, seen)
+            seen.add(address)
+            try:
+                parts = urlsplit(address)
+                params, place = dict(parse_qsl(parts.query)), ["", *parts.path.split("/")]
+            except ValueError:
+                raise FormError(f"the next page is at {address!r}") from None
 
     def _read(self, answer: object) -> dict[str, object]:
         raw = cast("BaseHTTPResponse", answer)
@@ -267,7 +282,7 @@ def _ratio(row: Row) -> float:
     new, old = row.get("split_to"), row.get("split_from")
     if not isinstance(new, int | float) or not isinstance(old, int | float) or not old:
         raise FormError(f"a split is from {old!r} to {new!r}")
-    return new / old
+    return divided(new, old)
 
 
 def _telling_retry(reader: Reader, gate: Gate) -> "Retry":

@@ -19,6 +19,8 @@ __all__ = ["Reader", "Refusal", "clock_offset", "retry_after"]
 _SNIPPET: Final = 200
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 400, 401, 403, 404, 429
 _OK: Final = 200
+#: No vendor means more seconds than a year has; a moment beyond the calendar could not be told.
+_LONGEST: Final = 365 * 86400.0
 _SERVER_ERROR: Final = 500
 #: Answers below 500 that may be another one next time: a timeout, and a request that came too early.
 _PASSING: Final = frozenset({408, 425})
@@ -60,13 +62,13 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     if value is None:
         return None
     text = value.strip()
-    if text.isdigit():
-        return float(text)
+    if text.isascii() and text.isdigit():
+        return min(float(text), _LONGEST)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return min(max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()), _LONGEST)
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 
 def clock_offset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
@@ -130,7 +132,7 @@ class Reader:
         self.check(status, headers, text, now)
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.broken("answered with JSON that is cut off or damaged", text[-_SNIPPET:]) from None
 
     def broken(self, what: str, text: str = "", *, again: bool = True) -> Refusal:

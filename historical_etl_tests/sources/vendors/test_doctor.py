@@ -301,13 +301,17 @@ def test_a_folder_in_which_nothing_can_be_written(cli):
 
 @pytest.mark.parametrize(
     ("kind", "verdict"),
-    [("ext4", Verdict.OK), ("nfs4", Verdict.WARNING), ("fuse.sshfs", Verdict.WARNING), ("tmpfs", Verdict.WARNING)],
+    [
+        *(("ext4", Verdict.OK), ("nfs4", Verdict.WARNING), ("fuse.sshfs", Verdict.WARNING)),
+        *(("tmpfs", Verdict.WARNING), ("vfat", Verdict.WARNING), ("overlay", Verdict.WARNING)),
+    ],
 )
 def test_the_kind_of_file_system_is_judged(cli, kind, verdict):
     mounts = cli.folder / "mounts"
     mounts.write_text(f"disk / ext4 rw 0 0\nthing {cli.folder} {kind} rw 0 0\n")
     found = examine(load_settings(), offline=True, mounts=mounts).check("file system")
     assert (found.verdict, found.facts["type"]) == (verdict, kind)
+    assert bool(found.todo) == (verdict is Verdict.WARNING)
 
 
 def test_a_full_disk_is_a_problem(cli):

@@ -1,0 +1,211 @@
+"""`versions`, `cite`, `pin`, `unpin`, `diff`, `rollback`, `vacuum`: the past of a store, shown and brought back."""
+
+import io
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from rich.text import Text
+
+from historical_etl.cli.files import target_of, write_file
+from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, moment, opened, show_table
+from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
+from historical_etl.etl.kept import KeptVersions
+from historical_etl.etl.rollback import roll_back
+
+__all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
+
+_MOST: Final = 50
+_SHORT: Final = 12
+
+
+def versions(terminal: Terminal) -> int:
+    """List what is kept; see the command's help."""
+    store = opened(terminal)
+    kept = store.versions()
+    if terminal.as_json:
+        terminal.json({"data_dir": str(store.layout.root), "versions": documents(kept)})
+        return 0
+    if kept.is_empty():
+        terminal.out.print(Text(f"Nothing was committed yet in {store.layout.root}"))
+        return 0
+    rows = kept.tail(_MOST).to_dicts()
+    show_table(
+        terminal,
+        [
+            "version",
+            "committed (UTC)",
+            "by",
+            "run",
+            "rows",
+            "symbols",
+            "size",
+            "years",
+            "changed",
+            "checksum",
+            "kept as",
+        ],
+        [
+            [
+                f"v{row['version']}",
+                moment(row["committed_at"]),
+                row["writer"],
+                row["command"] or "a decision",
+                f"{row['rows']:,}",
+                f"{row['symbols']:,}",
+                size_text(row["size_bytes"]),
+                f"{row['first_session'].year}-{row['last_session'].year}",
+                _what_changed(row),
+                row["checksum"][:_SHORT],
+                ", ".join(_kept_as(row)),
+            ]
+            for row in rows
+        ],
+    )
+    left_out(terminal, len(rows), kept.height, "--json has all")
+    return 0
+
+
+def cite(terminal: Terminal, version: str | None) -> int:
+    """Print a citation; see the command's help."""
+    store = opened(terminal)
+    citation = store.cite(version)
+    if terminal.as_json:
+        dataset, _, rest = citation.partition("@v")
+        number, _, checksum = rest.partition(":")
+        terminal.json({"citation": citation, "dataset": dataset, "version": int(number), "checksum": checksum})
+    else:
+        terminal.out.print(Text(citation), soft_wrap=True)
+    return 0
+
+
+def pin(terminal: Terminal, name: str, version: str | None) -> int:
+    """Pin a version; see the command's help."""
+    store = _writing(terminal)
+    made = store.pin(name, version)
+    if terminal.as_json:
+        terminal.json(made.model_dump(mode="json"))
+    else:
+        terminal.say(f"Version {made.version} is kept as {made.name}; {terminal.program} cite --version {made.name}")
+    return 0
+
+
+def unpin(terminal: Terminal, name: str) -> int:
+    """Remove a pin; see the command's help."""
+    store = _writing(terminal)
+    was = store.unpin(name)
+    if terminal.as_json:
+        terminal.json(was.model_dump(mode="json"))
+    else:
+        terminal.say(f"Version {was.version} is not kept as {was.name} any more")
+    return 0
+
+
+def diff(terminal: Terminal, old: str, new: str | None, output: Path | None) -> int:
+    """Compare two versions; see the command's help."""
+    store = opened(terminal)
+    target = None if output is None else target_of(output, store.layout)
+    with terminal.busy("Comparing"):
+        found = store.diff(old, new)
+    if target is not None:
+        buffer = io.BytesIO()
+        found.write_parquet(buffer)
+        write_file(target, buffer.getvalue())
+    counts = _counted(found)
+    if terminal.as_json:
+        totals = {change: int(counts.get_column(change).sum()) for change in ("added", "removed", "changed")}
+        terminal.json({"old": old, "new": new, **totals, "by_year_and_symbol": documents(counts)})
+        return 0
+    if found.is_empty():
+        terminal.out.print(Text("Both versions have the same bars"))
+    else:
+        show_table(
+            terminal,
+            ["year", "symbol", "added", "removed", "changed", "columns", "first", "last"],
+            [
+                [
+                    str(row["year"]),
+                    row["symbol"],
+                    *(f"{row[change]:,}" for change in ("added", "removed", "changed")),
+                    ", ".join(row["columns"]),
+                    str(row["first"]),
+                    str(row["last"]),
+                ]
+                for row in counts.head(_MOST).iter_rows(named=True)
+            ],
+        )
+        left_out(terminal, min(_MOST, counts.height), counts.height, "--output has every bar")
+    if target is not None:
+        terminal.say(f"{found.height:,} bar(s) written to {target}")
+    return 0
+
+
+def rollback(terminal: Terminal, version: str, reason: str) -> int:
+    """Roll back; see the command's help."""
+    with terminal.busy("Rolling back"):
+        store = _writing(terminal)
+        before, wanted = store.manifest(), store.manifest(version)
+        stands = roll_back(store, version, reason)
+        store.publish_catalog()
+    number = wanted.version if wanted else 0
+    changed = before is None or stands.version != before.version
+    if terminal.as_json:
+        terminal.json(
+            {"changed": changed, "version": stands.version, "citation": store.cite(), "rows": stands.row_count}
+        )
+        return 0
+    if changed:
+        terminal.say(f"Version {stands.version} stands, and equals version {number}: {stands.row_count:,} rows")
+        terminal.say(f"next: {terminal.program} diff {before.version if before else ''} shows what that changed")
+    else:
+        terminal.say(f"Version {stands.version} stands already, and equals version {number}: nothing was changed")
+    return 0
+
+
+def vacuum(terminal: Terminal, *, dry_run: bool, keep_versions: int | None, keep_days: int | None) -> int:
+    """Remove what nothing keeps; see the command's help."""
+    store = _writing(terminal)
+    report = store.vacuum(dry_run=dry_run, keep_versions=keep_versions, keep_days=keep_days)
+    if terminal.as_json:
+        terminal.json({"dry_run": dry_run, **report.model_dump(mode="json")})
+        return 0
+    if report.kept:
+        show_table(terminal, ["kept", "why"], [[f"v{version}", why] for version, why in report.kept.items()])
+    gone = f"version(s) {ranges(list(report.removed))}" if report.removed else "no version"
+    word = "would be removed" if dry_run else "removed"
+    terminal.say(f"{gone} {word}, {report.files:,} file(s), {size_text(report.size_bytes)}")
+    return 0
+
+
+def _writing(terminal: Terminal) -> KeptVersions:
+    store = opened(terminal)
+    store.writer_id = decided_by(None)
+    return store
+
+
+def _what_changed(row: Row) -> str:
+    years: list[int] | None = row["years_changed"]
+    words = ["?"] if years is None else [ranges(years)] if years else ["ledgers only"]
+    words += [f"{row['corrections']:,} corrected"] if row["corrections"] else []
+    words += [f"restated {some(row['restated'], 3)}"] if row["restated"] else []
+    return cleaned("; ".join(words))
+
+
+def _kept_as(row: Row) -> list[str]:
+    marks = [("current", row["current"]), ("in the catalog", row["in_catalog"])]
+    return [*row["pins"], *(word for word, holds in marks if holds)]
+
+
+def _counted(found: pl.DataFrame) -> pl.DataFrame:
+    """Bars by year and symbol: how many of each kind, which columns, and from when to when."""
+    kinds = [(pl.col("change") == change).sum().alias(change) for change in ("added", "removed", "changed")]
+    return (
+        found.group_by(pl.col("date").dt.year().alias("year"), "symbol")
+        .agg(
+            *kinds,
+            pl.col("columns").list.explode(keep_nulls=False, empty_as_null=False).unique(maintain_order=True),
+            pl.col("date").min().alias("first"),
+            pl.col("date").max().alias("last"),
+        )
+        .sort("year", "symbol")
+    )

@@ -1,0 +1,295 @@
+"""Adopt: take files of prices that somebody has into the store, through the same gate as any backfill.
+
+Every row of the files is accounted for: it is in the store as it stands in the file, or it is told why not. This is
+found by looking at the store afterwards, not by counting on the way.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from historical_etl.clock import Clock, system_clock
+from historical_etl.errors import ConfigurationError, HistoricalETLError
+from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.tally import YearEvent
+from historical_etl.models import ETLResult
+from historical_etl.quality.batch import judge_batch
+from historical_etl.schema import SCHEMA, symbols_in
+from historical_etl.settings import Settings
+from historical_etl.sources.base import FetchRequest
+from historical_etl.sources.files import FilesSource
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.symbols import normalize_symbols
+
+__all__ = ["Adoption", "RowAccount", "adopt", "opened_for"]
+
+_VALUES: Final = [name for name in SCHEMA if name != "ret"]
+_REASONS: Final = "reasons"
+
+
+@dataclass
+class RowAccount:
+    """What became of the rows of files: `read` is the sum of all others but `by_reason`.
+
+    Attributes:
+        read: rows in the files.
+        taken: rows that the store now holds as they stand in the files; in a rehearsal, rows that would pass.
+        repeated: rows that came again with equal values.
+        refused: rows that broke a rule or belong to a refused batch; they are in quarantine.
+        held: rows that do not fit what is stored, or each other: `holds` tells why.
+        not_asked: rows of symbols that were not asked for.
+        not_closed: rows of sessions that have not closed yet.
+        not_session: rows before the first or after the last session of their year, on days without trading.
+        by_reason: refused rows for each reason; a row may have several.
+    """
+
+    read: int = 0
+    taken: int = 0
+    repeated: int = 0
+    refused: int = 0
+    held: int = 0
+    not_asked: int = 0
+    not_closed: int = 0
+    not_session: int = 0
+    by_reason: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def outside(self) -> int:
+        """Rows that nobody asked for, or that are of no session."""
+        return self.not_asked + self.not_closed + self.not_session
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What an adoption did, or would do.
+
+    Attributes:
+        account: of all rows.
+        files: how many files were read.
+        year_files: how many of them are year files of a store like this one; their `ret` is computed anew.
+        symbols: the symbols of the rows taken.
+        years: the years of the rows taken.
+        result: of the run; None in a rehearsal.
+    """
+
+    account: RowAccount
+    files: int
+    year_files: int
+    symbols: tuple[str, ...]
+    years: tuple[int, ...]
+    result: ETLResult | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row that was asked for is taken."""
+        return not self.account.refused and not self.account.held
+
+
+def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: str = "historical_etl") -> HistoricalETL:
+    """The store of the settings with the files of its group `files` as the source, for `adopt`.
+
+    Args:
+        settings: say where the store is, where the files are, and how they are written.
+        clock: as in `HistoricalETL`.
+        writer_id: likewise.
+
+    The price basis of year files that lie in a store is the one that its manifest tells, unless the settings say one.
+
+    Raises:
+        ConfigurationError: a setting is wrong, the path has no files, lies in the store, or is a whole store.
+    """
+    layout = Layout(settings.data_dir)
+    if not settings.files.path.strip():
+        raise ConfigurationError("There is no path to adopt", where="path", todo="name a folder, a file or a glob")
+    path = Path(settings.files.path.strip()).expanduser().absolute()
+    if path.resolve().is_relative_to(layout.root.resolve()):
+        raise ConfigurationError(
+            "The files lie inside the data folder", where=path, todo="name files outside the store that takes them"
+        )
+    if Layout(path).manifest_file().exists():
+        raise ConfigurationError(
+            "This folder is a whole store, with all its versions",
+            where=path,
+            todo=f"`historical-etl import` takes it into an empty store; or adopt {Layout(path).daily}, its year files",
+        )
+    changes: dict[str, object] = {"max_empty_share": 1.0}  # symbols that the files do not have in a year are no outage
+    if "adjustment" not in settings.files.model_fields_set and (basis := _basis_of_store(path)):
+        given = settings.files.model_dump(exclude_unset=True)
+        changes["files"] = given | {"adjustment": basis}
+    changed = settings.changed(changes)
+    source = FilesSource(changed.files, exchange=changed.exchange)
+    return HistoricalETL.open(changed.data_dir, source, settings=changed, clock=clock, writer_id=writer_id)
+
+
+def _basis_of_store(path: Path) -> str | None:
+    """The price basis of year files that lie in the `daily/` of a store, as its manifest tells it; None elsewhere."""
+    root = path.expanduser().absolute().parent.parent
+    if Layout(root).daily != path.expanduser().absolute():
+        return None
+    try:
+        manifest = ManifestManager(Layout(root)).load_manifest()
+    except HistoricalETLError:
+        return None
+    return manifest.adjustment or None if manifest else None
+
+
+def adopt(
+    etl: HistoricalETL,
+    symbols: Iterable[str] | str | None = None,
+    *,
+    rehearse: bool = False,
+    progress: Callable[[YearEvent], None] | None = None,
+) -> Adoption:
+    """Take all rows of files into the store, as far as their sessions have closed.
+
+    Args:
+        etl: a store whose source is a `FilesSource`; see `opened_for`.
+        symbols: None takes all that the files have.
+        rehearse: only judge the rows, and write nothing; what is stored is not looked at.
+        progress: as in `HistoricalETL.run_full_etl`.
+
+    Raises:
+        ConfigurationError: the files hold none of the symbols, or no session that has closed.
+        DataQualityError: a file cannot be read, or all rows of a year were refused; the message names it.
+        As `HistoricalETL.run_full_etl`.
+    """
+    source = etl.source
+    if not isinstance(source, FilesSource):
+        raise ConfigurationError("Only files can be adopted", where=source.info.name, todo="open it by `opened_for`")
+    members = source.members(None, None)
+    wanted = members if symbols is None else normalize_symbols(symbols)
+    start, end = _span(etl, source, members, set(wanted))
+    result = etl.run_full_etl(wanted, start, end, resume=False, progress=progress) if not rehearse else None
+    look = _Look(etl, source, members, set(wanted), result)
+    for year in _years(source):
+        look.at(year)
+    return Adoption(
+        look.account,
+        len(source.paths),
+        sum(_is_year_file(path) for path in source.paths),
+        tuple(sorted(look.symbols)),
+        tuple(look.years),
+        result,
+    )
+
+
+def _span(etl: HistoricalETL, source: FilesSource, members: Sequence[str], wanted: set[str]) -> tuple[date, date]:
+    """The first and last session of the files that has closed."""
+    coverage = source.info.coverage
+    if coverage is not None and wanted & set(members):
+        closed = etl.last_closed_session()
+        sessions = etl.calendar.between(coverage.first, min(coverage.last or closed, closed))
+        if len(sessions):
+            return sessions[0], sessions[-1]
+    lacks = "no session that has closed" if wanted & set(members) else "none of the symbols"
+    span = f"rows from {coverage.first} to {coverage.last}" if coverage else "no rows"
+    some = f", such as {', '.join(members[:5])}" if members else ""
+    raise ConfigurationError(
+        f"The files have {lacks}",
+        where=etl.settings.files.path,
+        todo=f"they have {span}, and {len(members):,} symbol(s){some}",
+    )
+
+
+def _years(source: FilesSource) -> range:
+    coverage = source.info.coverage
+    return range(coverage.first.year, (coverage.last or coverage.first).year + 1) if coverage else range(0)
+
+
+class _Look:
+    """Looks at what became of the rows of files, year by year."""
+
+    def __init__(
+        self,
+        etl: HistoricalETL,
+        source: FilesSource,
+        members: Sequence[str],
+        wanted: set[str],
+        result: ETLResult | None,
+    ) -> None:
+        self.account = RowAccount(read=source.rows)
+        self.symbols: set[str] = set()
+        self.years: list[int] = []
+        self._etl = etl
+        self._source = source
+        self._members = tuple(members)
+        self._wanted = wanted
+        self._result = result
+        self._closed = etl.last_closed_session()
+
+    def at(self, year: int) -> None:
+        """Account for the rows of a year."""
+        account = self.account
+        rows = self._source.fetch(FetchRequest(self._members, date(year, 1, 1), date(year, 12, 31))).frame
+        mine = rows.filter(pl.col("symbol").is_in(list(self._wanted)))
+        account.not_asked += rows.height - mine.height
+        due = mine.filter(pl.col("date") <= self._closed)
+        account.not_closed += mine.height - due.height
+        sessions = self._sessions(year)
+        inside = due.filter(pl.col("date").is_between(sessions[0], sessions[-1])) if len(sessions) else due.clear()
+        account.not_session += due.height - inside.height
+        good = self._without_refused(inside, year, sessions)
+        distinct = good.unique(_VALUES)
+        account.repeated += good.height - distinct.height
+        taken = distinct if self._result is None else self._stored(distinct, year)
+        account.taken += taken.height
+        account.held += distinct.height - taken.height
+        self.symbols |= set(symbols_in(taken))
+        self.years += [year] if taken.height else []
+
+    def _sessions(self, year: int) -> pl.Series:
+        """Those that the run has asked for."""
+        coverage = self._source.info.coverage
+        first = max(date(year, 1, 1), coverage.first) if coverage else date(year, 1, 1)
+        last = min(date(year, 12, 31), self._closed, (coverage and coverage.last) or self._closed)
+        return self._etl.calendar.between(first, last)
+
+    def _without_refused(self, rows: pl.DataFrame, year: int, sessions: pl.Series) -> pl.DataFrame:
+        if rows.is_empty():
+            return rows
+        refused = self._judged(rows, sessions) if self._result is None else self._kept_aside(self._result, year)
+        if refused is None:
+            return rows
+        self.account.refused += refused.height
+        for reason, count in refused.get_column(_REASONS).explode().value_counts().iter_rows():
+            self.account.by_reason[reason] = self.account.by_reason.get(reason, 0) + count
+        others = rows.join(refused, on=_VALUES, how="anti", nulls_equal=True)
+        self.account.repeated += rows.height - others.height - refused.height  # refused once, and again in the files
+        return others
+
+    def _judged(self, rows: pl.DataFrame, sessions: pl.Series) -> pl.DataFrame:
+        share = self._etl.settings.max_rejected_share
+        symbols = sorted(self._wanted)
+        start, end = sessions[0], sessions[-1]
+        return judge_batch(
+            rows, symbols=symbols, start=start, end=end, sessions=sessions, max_rejected_share=share
+        ).rejected
+
+    def _kept_aside(self, result: ETLResult, year: int) -> pl.DataFrame | None:
+        """The rows of a year that the run has put in quarantine."""
+        kept = {path for path in result.quarantine_paths if path.endswith(f"_{year}.rows.parquet")}
+        frames = [pl.read_parquet(Path(path) / f"{year}.rows.parquet", glob=False) for path in sorted(kept)]
+        return pl.concat(frames) if frames else None
+
+    def _stored(self, rows: pl.DataFrame, year: int) -> pl.DataFrame:
+        """Of some rows, those that the store holds with the same values."""
+        manifest = self._etl.manifest()
+        if manifest is None or manifest.partition(year) is None or rows.is_empty():
+            return rows.clear()
+        stored = self._etl.scan(start=date(year, 1, 1), end=date(year, 12, 31)).select(_VALUES).collect()
+        return rows.join(stored, on=_VALUES, how="semi", nulls_equal=True)
+
+
+def _is_year_file(path: Path) -> bool:
+    """Whether a file is a partition of a store like this one, by its columns."""
+    if path.suffix.lower() != ".parquet":
+        return False
+    try:
+        return list(pl.read_parquet_schema(path).items()) == list(SCHEMA.items())
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return False

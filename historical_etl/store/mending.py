@@ -1,0 +1,155 @@
+"""What can be mended in a store's files with certainty: each is put right from bytes that are proven to be its own.
+
+Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog are not the store's, see `etl.repair`.
+"""
+
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from historical_etl.durable import replace_file, sha256_of, storage_errors, sync_stream, temporary_beside
+from historical_etl.errors import ManifestCorruptError
+from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifest
+from historical_etl.store.checkout import check_out, is_known
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.pins import read_pins, write_pin
+from historical_etl.store.quarantined import QuarantineEntry, read_entries
+
+__all__ = ["Damage", "mend_daily", "mend_files", "mend_history", "mend_pins", "unlinked_years"]
+
+#: Files that cannot be mended, and the versions that name them, newest first.
+Damage = Mapping[str, tuple[Partition | LedgerFile, list[int]]]
+_CHUNK: Final = 1 << 20
+
+
+def mend_history(manager: ManifestManager, current: SyncManifest | None) -> Iterator[str]:
+    """Set aside damaged manifests of older versions: what they named is unknown, and each vacuum would stop there."""
+    layout = manager.layout
+    for version in manager.list_versions():
+        path = layout.history_file(version)
+        if current is not None and version >= current.version:
+            continue  # restored with the current manifest
+        try:
+            damaged = parse_manifest(path.read_bytes(), path).version != version
+        except ManifestCorruptError:
+            damaged = True
+        if damaged:
+            kept = manager.quarantine_data(path, f"the manifest of version {version} is damaged")
+            yield f"version {version} is lost: its manifest is damaged, and is now in {kept}"
+
+
+def mend_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[list[str], Damage]:
+    """Restore every file of some versions whose bytes are found elsewhere: in `daily/`, or in quarantine.
+
+    Args:
+        manager: of the store; call it with the writer lock held.
+        versions: newest first.
+
+    Returns:
+        What was restored, in words; and what is damaged still.
+    """
+    named: dict[str, tuple[Partition | LedgerFile, list[int]]] = {}
+    for manifest in versions:
+        ledgers = [file for files in manifest.ledgers.values() for file in files]
+        for file in (*manifest.partitions, *ledgers):
+            named.setdefault(file.path, (file, []))[1].append(manifest.version)
+    entries = read_entries(manager.layout)
+    restored: list[str] = []
+    damaged: dict[str, tuple[Partition | LedgerFile, list[int]]] = {}
+    for path, (file, needed_by) in named.items():
+        if _is_sound(manager.layout.resolve(path), file.checksum):
+            continue
+        source = _same_bytes(manager.layout, file, entries)
+        if source is None:
+            damaged[path] = file, needed_by
+        else:
+            _restore(manager, file, source)
+            restored.append(f"{Path(path).name} is restored from {source}")
+    return restored, damaged
+
+
+def unlinked_years(layout: Layout, manifest: SyncManifest) -> set[int]:
+    """The years whose file in `daily/` is not the object itself."""
+    unlinked: set[int] = set()
+    for partition in manifest.partitions:
+        target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
+        if not (target.exists() and wanted.exists() and target.samefile(wanted)):
+            unlinked.add(partition.year)
+    return unlinked
+
+
+def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str]:
+    """Let `daily/` show the version: linked to its objects where that is possible, and without anything else."""
+    layout, unlinked = manager.layout, unlinked_years(manager.layout, manifest)
+    for partition in manifest.partitions:
+        target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
+        if partition.year not in unlinked or not wanted.exists():
+            continue
+        if target.exists():
+            if not is_known(target, layout):
+                kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
+                yield f"daily/{target.name} was not a committed file; it is now in {kept}"
+            elif _links_are_possible(layout):
+                target.unlink()  # a copy of an object, of whatever version
+        check_out(manager, [partition])
+    years = {str(partition.year) for partition in manifest.partitions}
+    for path in sorted(layout.daily.glob("*.parquet")):
+        if path.stem not in years:
+            kept = manager.quarantine_data(path, f"version {manifest.version} has no such file")
+            yield f"daily/{path.name} is not of version {manifest.version}; it is now in {kept}"
+
+
+def mend_pins(manager: ManifestManager) -> Iterator[str]:
+    """Write pins anew whose record is damaged: the name and the version are in the name of their file."""
+    kept = manager.list_versions()
+    for pin in read_pins(manager.layout).values():
+        if pin.checksum is None and pin.version in kept:
+            checksum = manager.load_version(pin.version).checksum
+            write_pin(manager.layout, pin.model_copy(update={"checksum": checksum, "at": manager.clock()}))
+            yield f"the record of the pin {pin.name} is written again"
+
+
+def _is_sound(path: Path, checksum: str) -> bool:
+    # Not `sound_path`: what this process has read before is hashed again.
+    try:
+        return sha256_of(path) == checksum
+    except OSError:
+        return False
+
+
+def _same_bytes(layout: Layout, file: Partition | LedgerFile, entries: list[QuarantineEntry]) -> Path | None:
+    places = [layout.daily_file(file.year)] if isinstance(file, Partition) else []
+    places += [entry.content for entry in entries if entry.sha256 == file.checksum and entry.content is not None]
+    return next((place for place in places if _is_sound(place, file.checksum)), None)
+
+
+def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Path) -> None:
+    target = manager.layout.resolve(file.path)
+    with (
+        storage_errors(f"restoring {target.name}", target, "the source of it is untouched"),
+        temporary_beside(target) as (temp, stream),
+        source.open("rb") as sound,
+    ):
+        while chunk := sound.read(_CHUNK):
+            stream.write(chunk)
+        sync_stream(stream)
+        temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
+        if target.exists():
+            manager.quarantine.keep_file(target, f"its SHA-256 was not {file.checksum}", DATASET_ID)
+        replace_file(temp, target)
+
+
+def _links_are_possible(layout: Layout) -> bool:
+    """Whether an object can be linked into daily/: there a copy need not stay."""
+    probe = layout.daily / ".probe.tmp"
+    source = next(layout.objects.glob("*.parquet"), None)
+    try:
+        probe.unlink(missing_ok=True)
+        if source is not None:
+            probe.hardlink_to(source)
+            probe.unlink()
+    except OSError:
+        return False
+    return source is not None

@@ -1,0 +1,79 @@
+"""Sealed records: JSON files that carry the SHA-256 of all their fields, so that a flipped bit is noticed.
+
+A record without a seal is taken as it is, as long as it has no field that is not known: people may write one by hand,
+but a seal whose name was damaged is no seal.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["opened", "reason_of", "seal", "sealed", "unsealed"]
+
+SEAL: Final = "record_sha256"
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+def sealed(record: BaseModel) -> bytes:
+    """A record as the bytes of its file."""
+    return seal(record.model_dump(mode="json"))
+
+
+def unsealed(content: bytes, kind: type[_Record]) -> _Record:
+    """Read what `sealed` gave.
+
+    Raises:
+        ValueError: it is not a record of this kind, or not what was written.
+    """
+    return kind.model_validate(opened(content, kind.model_fields))
+
+
+def seal(body: Mapping[str, object], name: str = SEAL) -> bytes:
+    """Fields as the bytes of a file, with their seal under `name`."""
+    return (json.dumps({**body, name: _checksum(body)}, indent=1) + "\n").encode()
+
+
+def opened(
+    content: bytes,
+    known: Collection[str] | None,
+    name: str = SEAL,
+    look: Callable[[Mapping[str, object]], None] | None = None,
+) -> dict[str, object]:
+    """The fields in a file, without their seal.
+
+    Args:
+        content: the bytes of the file.
+        known: the fields that a file without a seal may have; None allows any.
+        name: of the seal.
+        look: given the fields before the seal is compared.
+
+    Raises:
+        ValueError: it is no JSON object, or the seal is broken.
+    """
+    try:
+        body: object = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(body, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - of the file, not of an argument
+    fields = cast("dict[str, object]", body)
+    stated = fields.pop(name, None)
+    if look is not None:
+        look(fields)
+    if stated is not None and stated != _checksum(fields):
+        raise ValueError("it does not match its own checksum")
+    if stated is None and known is not None and (strange := sorted(set(fields) - set(known))):
+        raise ValueError(f"it has no checksum, and unknown fields: {', '.join(strange)[:100]}")
+    return fields
+
+
+def reason_of(error: ValueError) -> str:
+    """What is wrong with a record, in a few words."""
+    return str(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)[:200]
+
+
+def _checksum(body: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

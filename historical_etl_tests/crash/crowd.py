@@ -1,0 +1,331 @@
+"""Writers and readers that work on one store at once, each a process of its own, until they are stopped or killed.
+
+Each tells its parent what it did: the pipe outlives a process that is killed, so that what was told counts.
+"""
+
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+import duckdb
+import polars as pl
+
+from historical_etl import (
+    ConfigurationError,
+    FetchRequest,
+    FetchResult,
+    HistoricalETL,
+    LockTimeoutError,
+    Settings,
+    SyncManifest,
+)
+from historical_etl.models import combined_checksum
+from historical_etl.sources.sample import SampleSource
+from historical_etl.store.lock import LockToken
+
+__all__ = ["LOCK_SECONDS", "SYMBOLS", "Told", "crowded", "read", "write"]
+
+SYMBOLS: Final = ("AAPL", "GOOG", "IBM", "MSFT")
+YEARS: Final = (2004, 2005, 2006)
+#: How long a writer waits for the others before it gives up.
+LOCK_SECONDS: Final = 20.0
+#: The evening on which all of it happens.
+_EVENING: Final = datetime(2006, 12, 29, 22, 30, tzinfo=UTC)
+_ROWS: Final = "date, symbol, open, high, low, close, volume, ret, adj_close"
+#: A version, what was committed of its files, and its rows: all in one statement.
+_ALL: Final = f"""
+SELECT {_ROWS},
+    (SELECT max(version) FROM {{0}}partitions) AS version,
+    (SELECT string_agg(checksum, ' ' ORDER BY year) FROM {{0}}partitions) AS files
+FROM {{0}}daily_prices
+"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a process tells.
+
+    Attributes:
+        kind: "wrote" and "read" are done; "gone" asked for a version that was dropped meanwhile; "waited" gave up on
+            the lock; "failed" is anything else that went wrong, and the end of the process.
+        what: was done, in a word.
+        name: that of a run that committed something, by which the ledger `runs` knows it.
+        versions: the first and the last version that this can have been; the same if it is known.
+        rows: the checksum of the rows that were read.
+        files: the checksum of the version, as committed.
+        seconds: how long each lock was waited for.
+        text: the error's words.
+    """
+
+    kind: Literal["wrote", "read", "gone", "waited", "failed"]
+    what: str
+    name: str = ""
+    versions: tuple[int, int] = (0, 0)
+    rows: str = ""
+    files: str = ""
+    seconds: tuple[float, ...] = ()
+    text: str = ""
+
+
+class _Watched(HistoricalETL):
+    """A store that notes how long its writer waited for each lock, and how often in vain."""
+
+    waits: ClassVar[list[float]] = []
+    in_vain: ClassVar[list[str]] = []
+
+    @contextmanager
+    def lock(self) -> Generator[LockToken]:
+        with ExitStack() as stack:
+            began = time.monotonic()
+            try:
+                token = stack.enter_context(super().lock())
+            except LockTimeoutError as error:
+                self.in_vain.append(str(error))
+                raise
+            finally:
+                self.waits.append(time.monotonic() - began)
+            yield token
+
+
+class _Unsteady(SampleSource):
+    """The sample with the volume of one day changed, another one at each call: every write changes bytes."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        answer = super().fetch(request)
+        days = answer.frame.get_column("date").unique().sort()
+        if days.is_empty():
+            return answer
+        here = pl.col("date") == days[self._dice.randrange(days.len())]
+        return replace(
+            answer, frame=answer.frame.with_columns(pl.col("volume") + here * self._dice.randrange(1, 1_000_000))
+        )
+
+
+def crowded(root: Path, began: float, source: SampleSource | None = None, writer_id: str = "one of many") -> _Watched:
+    """The store that all share; it keeps three versions. Its clock is that of the machine, moved to one evening."""
+    return _Watched.open(
+        root,
+        source or SampleSource(),
+        clock=lambda: _EVENING + timedelta(seconds=time.time() - began),
+        settings=Settings(_env_file=None),  # pyright: ignore[reportCallIssue] - of pydantic-settings
+        writer_id=writer_id,
+        keep_versions=3,
+        keep_days=0,
+        lock_timeout_seconds=LOCK_SECONDS,
+    )
+
+
+# ── writers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write(root: Path, place: int, seed: int, began: float, parent: Connection) -> None:
+    """Write until told to stop: one thing after the other, each chosen by chance."""
+    dice, done = random.Random(seed), 0
+
+    def once() -> Iterable[Told]:
+        nonlocal done
+        done += 1
+        name = f"writer {place}.{seed}.{done}"
+        store = crowded(root, began, _Unsteady(dice), name)
+        store.waits.clear()
+        store.in_vain.clear()
+        what = dice.choices(list(_WRITING), [weight for weight, _ in _WRITING.values()])[0]
+        try:
+            committed = _WRITING[what][1](store, dice, place)
+        except LockTimeoutError:
+            yield Told("waited", what, seconds=(*store.waits,), text=store.in_vain[-1])
+        except ConfigurationError as error:
+            yield _gone(what, error)
+        else:
+            if store.in_vain:  # it has committed, and the catalog waits for the next one
+                yield Told("waited", f"{what} to publish", text=store.in_vain[-1])
+            yield Told("wrote", what, name if committed else "", seconds=(*store.waits,))
+
+    _until_stopped(parent, once)
+
+
+def _year(store: HistoricalETL, dice: random.Random, _: int) -> bool:
+    return store.run_year(dice.choice(YEARS), dice.sample(SYMBOLS, dice.randrange(1, 5))).changed
+
+
+def _range(store: HistoricalETL, dice: random.Random, _: int) -> bool:
+    start = date(2004, 9, 1) + timedelta(days=dice.randrange(700))
+    end = min(start + timedelta(days=dice.randrange(10, 200)), date(2006, 12, 29))
+    return store.run_full_etl(dice.sample(SYMBOLS, 2), start, end, resume=False).changed
+
+
+def _increment(store: HistoricalETL, _: random.Random, __: int) -> bool:
+    return store.run_incremental_etl().changed
+
+
+def _rollback(store: HistoricalETL, dice: random.Random, _: int) -> bool:
+    saved = store.rollback(dice.choice(store.manifests.list_versions()))
+    return saved.writer_id == store.writer_id
+
+
+def _pin(store: HistoricalETL, dice: random.Random, place: int) -> bool:
+    name = f"pin-{place}"
+    if name in store.pins():
+        store.unpin(name)
+    else:
+        store.pin(name, dice.choice(store.manifests.list_versions()))
+    return False
+
+
+def _vacuum(store: HistoricalETL, _: random.Random, __: int) -> bool:
+    store.vacuum()
+    return False
+
+
+_WRITING: Final[Mapping[str, tuple[int, Callable[[HistoricalETL, random.Random, int], bool]]]] = {
+    "year": (4, _year),
+    "range": (3, _range),
+    "increment": (3, _increment),
+    "rollback": (2, _rollback),
+    "pin": (2, _pin),
+    "vacuum": (1, _vacuum),
+}
+
+
+# ── readers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read(root: Path, _: int, seed: int, began: float, parent: Connection) -> None:
+    """Read until told to stop: one thing after the other, each chosen by chance, through the same store."""
+    dice, store = random.Random(seed), crowded(root, began)
+    newest = 0
+
+    def once() -> Iterable[Told]:
+        nonlocal newest
+        time.sleep(dice.random() / 2)  # else so many readers leave the writers no processor
+        what = dice.choice(list(_READING))
+        before = _version(store)
+        assert before >= newest, f"version {before} stands, and {newest} was seen before it"
+        try:
+            told = _READING[what](store, dice)
+        except ConfigurationError as error:
+            yield _gone(what, error)
+            return
+        except duckdb.IOException as error:
+            # Another client has no lease: the files of what it shows may go, but it never shows anything else.
+            if what != "catalog" or "No files found" not in str(error):
+                raise
+            yield Told("gone", what)
+            return
+        newest = _version(store)
+        if what.startswith("current"):
+            assert before <= told.versions[0] <= told.versions[1] <= newest, (before, told.versions, newest)
+        yield told
+
+    _until_stopped(parent, once)
+
+
+def _version(store: HistoricalETL) -> int:
+    manifest = store.manifest()
+    assert manifest is not None
+    return manifest.version
+
+
+def _current_query(store: HistoricalETL, _: random.Random) -> Told:
+    return _told("current query", store.query_sql(_ALL.format("")))
+
+
+def _current_scan(store: HistoricalETL, _: random.Random) -> Told:
+    before = _version(store)
+    rows = store.scan().collect()
+    return Told("read", "current scan", versions=(before, _version(store)), rows=_sum(rows))
+
+
+def _kept_query(store: HistoricalETL, dice: random.Random) -> Told:
+    version = dice.choice(store.manifests.list_versions())
+    told = _told("kept query", store.query_sql(_ALL.format(""), version=version))
+    assert told.versions == (version, version)
+    return told
+
+
+def _kept_scan(store: HistoricalETL, dice: random.Random) -> Told:
+    version = dice.choice(store.manifests.list_versions())
+    lazy = store.scan(version=version)
+    time.sleep(dice.random())  # the version stays
+    return Told("read", "kept scan", versions=(version, version), rows=_sum(lazy.collect()))
+
+
+def _leased_files(store: HistoricalETL, dice: random.Random) -> Told:
+    """The files that a manifest names, read by themselves while a lease keeps them; each is what was committed."""
+    version = dice.choice(store.manifests.list_versions())
+    with store.lease(version) as manifest:
+        time.sleep(4 * dice.random())
+        contents = [store.layout.resolve(partition.path) for partition in manifest.partitions]
+        for path, partition in zip(contents, manifest.partitions, strict=True):
+            assert sha256(path.read_bytes()).hexdigest() == partition.checksum, path
+        rows = pl.concat([pl.read_parquet(path, glob=False) for path in contents])
+        assert rows.height == manifest.row_count
+        return _of_manifest("leased files", manifest, rows)
+
+
+def _catalog(store: HistoricalETL, _: random.Random) -> Told:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"ATTACH '{store.catalog.path}' AS shown (READ_ONLY)")
+        return _told("catalog", pl.DataFrame(connection.sql(_ALL.format("shown."))))
+
+
+def _verify(store: HistoricalETL, _: random.Random) -> Told:
+    report = store.verify()
+    assert report.ok, report.findings
+    assert report.version is not None
+    return Told("read", "verify", versions=(0, report.version))
+
+
+_READING: Final[Mapping[str, Callable[[HistoricalETL, random.Random], Told]]] = {
+    "current query": _current_query,
+    "current scan": _current_scan,
+    "kept query": _kept_query,
+    "kept scan": _kept_scan,
+    "leased files": _leased_files,
+    "catalog": _catalog,
+    "verify": _verify,
+}
+
+
+def _told(what: str, answer: pl.DataFrame) -> Told:
+    version, files = answer.select("version", "files").unique().row(0)
+    return Told("read", what, "", (version, version), _sum(answer), combined_checksum(files.split()))
+
+
+def _of_manifest(what: str, manifest: SyncManifest, rows: pl.DataFrame) -> Told:
+    return Told("read", what, "", (manifest.version, manifest.version), _sum(rows), manifest.checksum)
+
+
+def _sum(rows: pl.DataFrame) -> str:
+    ordered = rows.select(_ROWS.split(", ")).sort("symbol", "date")
+    return sha256(ordered.write_csv().encode()).hexdigest()
+
+
+# ── both ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gone(what: str, error: ConfigurationError) -> Told:
+    assert "is not kept" in str(error), error
+    return Told("gone", what)
+
+
+def _until_stopped(parent: Connection, once: Callable[[], Iterable[Told]]) -> None:
+    sys.dont_write_bytecode = True
+    try:
+        while not parent.poll():
+            for told in once():
+                parent.send(told)
+    except BaseException:  # noqa: BLE001 - whatever it is, the test tells of it
+        parent.send(Told("failed", "", text=traceback.format_exc()))

@@ -1,0 +1,387 @@
+"""A store under everything that can be done to it, in any order, beside a model of dicts."""
+
+import random
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, SyncManifest
+from historical_etl.durable import sha256_of
+from historical_etl.etl.moving import export_store, import_store
+from historical_etl.store import leases
+from historical_etl.store.manifest import ManifestManager
+from historical_etl_tests.crash.intercept import Answer, Step, intercepted
+from historical_etl_tests.property.store_model import (
+    DAYS,
+    SYMBOLS,
+    State,
+    Truth,
+    cursors_of,
+    has_moved,
+    state_of,
+    with_window,
+    with_years,
+)
+from historical_etl_tests.property.store_operations import Moment, Operation, stands
+from historical_etl_tests.scenario import evening, standing, stored
+
+__all__ = ["StoreMachine"]
+
+_OVERLAP: Final = 5
+_PINS: Final = ("one", "two")
+_dice = st.integers(0, 2**32 - 1).map(random.Random)
+_days = st.integers(0, len(DAYS) - 1)
+_symbols = st.lists(st.sampled_from(SYMBOLS), min_size=1, unique=True).map(tuple)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Rules do something to the store and say what it must come to; after each all of it is compared.
+
+    `above` must be set to the folder in which each example may make one.
+    """
+
+    above: ClassVar[Path]
+    done: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(dir=self.above))
+        self.root = self.folder / "data"
+        self.moves = 0
+        self.today = 20
+        self.ticks = 0
+        self.truth = Truth()
+        #: Every version that was ever there, and which one stands.
+        self.versions: dict[int, State] = {0: {}}
+        self.version = 0
+        self.pins: dict[str, int] = {}
+        #: Versions of which a ledger rotted away.
+        self.lack_ledgers: set[int] = set()
+
+    def teardown(self) -> None:
+        _end_leases()
+        shutil.rmtree(self.folder)
+
+    # ── the source and the clock ─────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(days=st.integers(1, 6))
+    def wait(self, days: int) -> None:
+        """Some sessions pass."""
+        self.today = min(self.today + days, len(DAYS) - 1)
+
+    @rule(symbol=st.sampled_from(SYMBOLS), factor=st.sampled_from([0.5, 2.0, 0.25]))
+    def restate(self, symbol: str, factor: float) -> None:
+        """The source tells the whole history of a symbol on another level."""
+        if 2**-20 < self.truth.levels[symbol] * factor < 2**10:
+            self.truth = self.truth.split(symbol, factor)
+
+    @rule(symbol=st.sampled_from(SYMBOLS), day=_days, volume=st.integers(1, 1000))
+    def correct(self, symbol: str, day: int, volume: int) -> None:
+        """The source corrects a bar."""
+        self.truth = self.truth.correct(symbol, DAYS[day], float(volume))
+
+    # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @initialize(symbols=_symbols, first=_days, length=st.integers(1, 40))
+    def begin(self, symbols: tuple[str, ...], first: int, length: int) -> None:
+        self._perform(*self._backfill(symbols, first, length))
+
+    @rule(symbols=_symbols, first=_days, length=st.integers(1, 60))
+    def backfill(self, symbols: tuple[str, ...], first: int, length: int) -> None:
+        self._perform(*self._backfill(symbols, first, length))
+
+    @rule()
+    def increment(self) -> None:
+        self._perform(*self._increment())
+
+    @rule(which=_dice)
+    def roll_back(self, which: random.Random) -> None:
+        self._perform(*self._rollback(which))
+
+    @rule(symbols=_symbols, beyond=st.integers(0, 20), as_csv=st.booleans())
+    def adopt(self, symbols: tuple[str, ...], beyond: int, as_csv: bool) -> None:
+        self._perform(*self._adoption(symbols, beyond, as_csv=as_csv))
+
+    @rule(which=_dice)
+    def crash(self, which: random.Random) -> None:
+        """Something is broken off by SIGKILL before one of its calls that change the disk."""
+        choices = [
+            partial(self._backfill, tuple(SYMBOLS), which.randrange(20), which.randrange(1, 60)),
+            self._increment,
+            partial(self._rollback, which),
+            partial(self._adoption, SYMBOLS[:2], which.randrange(20), as_csv=True),
+            lambda: (self._operation("vacuum"), [self.current]),
+            lambda: (self._operation("publish"), [self.current]),
+        ]
+        operation, expected = which.choice(choices)()
+        point, seen = which.randrange(160), 0
+
+        def decide(step: Step) -> Answer:
+            nonlocal seen
+            seen += step.changes
+            return "kill" if seen == point + 1 else None
+
+        ended = intercepted(operation, self.root, self.folder / "marks", decide)
+        assert not ended.error, ended
+        assert ended.exitcode in (0, -signal.SIGKILL)
+        self._count("killed" if ended.exitcode else "not killed in time")
+        before, store = self.version, self._store()
+        assert store.verify().ok
+        store.vacuum()  # the next write
+        self._take_over(expected, finished=ended.exitcode == 0)
+        assert self.version >= max([before, *ended.acknowledged])
+
+    # ── versions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @precondition(lambda self: len(self.pins) < len(_PINS))
+    @rule(which=_dice)
+    def pin(self, which: random.Random) -> None:
+        name = next(name for name in _PINS if name not in self.pins)
+        version = which.choice(self._kept())
+        self._perform(self._operation("pin", name=name, version=version), [self.current])
+        self.pins[name] = version
+
+    @precondition(lambda self: self.pins)
+    @rule(which=_dice)
+    def unpin(self, which: random.Random) -> None:
+        name = which.choice(sorted(self.pins))
+        self._perform(self._operation("unpin", name=name), [self.current])
+        del self.pins[name]
+
+    @rule()
+    def vacuum(self) -> None:
+        self._perform(self._operation("vacuum"), [self.current])
+        store = self._store()
+        named = {version: store.manifests.load_version(version).named_paths() for version in self._kept()}
+        files = [*store.layout.objects.iterdir(), *store.layout.ledgers.iterdir()]
+        there = {store.layout.relative(path) for path in files}
+        assert there <= {path for paths in named.values() for path in paths}, "nothing is left that no version names"
+        assert there >= {path for version in self._whole() for path in named[version]}
+
+    @rule(which=_dice, as_tar=st.booleans())
+    def move(self, which: random.Random, as_tar: bool) -> None:
+        """A version is exported, and goes on elsewhere as a store of its own."""
+        version = which.choice(self._whole())
+        self.moves += 1
+        away = self.folder / f"export-{self.moves}{'.tar' if as_tar else ''}"
+        export_store(self._store(), away, version)
+        self.root = self.folder / f"data-{self.moves}"
+        import_store(self._store(), away)
+        self.version, self.pins, self.lack_ledgers = version, {}, set()
+        self.versions = {0: {}, version: self.versions[version]}
+        self._count("move")
+
+    # ── damage ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(which=_dice)
+    def rot(self, which: random.Random) -> None:
+        """One bit of one file flips; what is read is right or refused, and a repair mends it."""
+        store = self._store()
+        path = which.choice(self._perishable(store))
+        self._count(f"rot in {path.parent.name}")
+        _flip(path, which)
+        committed = path.parent in (store.layout.objects, store.layout.ledgers)
+        assert not committed or path.name in str(store.verify().findings), path
+        self._read_right_or_not_at_all()
+        manifest = standing(self._store())
+        expected = [self.current]
+        year = next((p.year for p in manifest.partitions if store.layout.resolve(p.path) == path), None)
+        if year is not None:
+            expected.append(self._fetched_again(year))
+        report = self._store().repair(refetch=True)
+        if not report.ok:  # older versions that lack what came back with other bytes
+            report = self._store().repair()
+        assert report.ok, (path, report)
+        self._take_over(expected, finished=True)
+        if path.parent == store.layout.ledgers:  # its rows are lost, and no price
+            named = store.layout.relative(path)
+            lack = [v for v in self._kept() if named in store.manifests.load_version(v).named_paths()]
+            self.lack_ledgers |= set(lack) if _is_changed(path) else set()
+
+    def _perishable(self, store: HistoricalETL) -> list[Path]:
+        """The files that may rot: nothing that a pinned version alone would miss for good."""
+        layout, manifest = store.layout, standing(store)
+        pinned = {
+            path for version in self.pins.values() for path in store.manifests.load_version(version).named_paths()
+        }
+        if any(has_moved(self.current, self.truth, symbol) for symbol in SYMBOLS):
+            pinned |= set(manifest.file_paths)  # a year alone cannot come back on another level
+        files = [*layout.objects.glob("*.parquet"), *layout.ledgers.glob("*.parquet")]
+        others = [layout.manifest_file(), layout.history_file(self.version), layout.progress_file(), layout.catalog]
+        older = [layout.history_file(v) for v in self._kept() if v not in (self.version, *self.pins.values())]
+        named = [file for file in files if layout.relative(file) not in pinned]
+        return sorted({*named, *others, *older, *layout.pins.glob("*.json")})
+
+    def _read_right_or_not_at_all(self) -> None:
+        try:
+            assert state_of(stored(self._store())) == self.current
+        except (ChecksumMismatchError, ManifestCorruptError):
+            return
+
+    def _fetched_again(self, year: int) -> State:
+        """The version after a year was fetched again, as a whole, for those that had it."""
+        lives: dict[str, list[date]] = {}
+        for symbol, day in self.current:
+            lives.setdefault(symbol, []).append(day)
+        known = [symbol for symbol, days in lives.items() if min(days).year <= year <= max(days).year]
+        span = max(date(year, 1, 1), DAYS[0]), min(date(year, 12, 31), DAYS[self.today])
+        return with_window(self.current, self.truth, dict.fromkeys(known, span))
+
+    # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def all_is_as_the_model_says(self) -> None:
+        if not self.version:
+            return
+        store = self._store()
+        manifest = standing(store)
+        assert manifest.version == self.version
+        assert state_of(stored(store)) == self.current
+        assert store.cursors() == cursors_of(self.current)
+        assert {name: pin.version for name, pin in store.pins().items()} == self.pins
+        kept = self._kept()
+        assert {self.version, *self.pins.values()} <= set(kept)
+        for version in kept:
+            # By SQL now and then: it takes ten times as long.
+            rows = (
+                store.query_sql("SELECT * FROM daily_prices", version=version)
+                if (version + self.ticks // 100) % 5 == 0
+                else store.scan(version=version).collect()
+            )
+            assert state_of(rows) == self.versions[version], f"version {version}"
+        _end_leases()
+        _assert_daily(store, manifest)
+        report = store.verify()
+        assert report.ok, report.findings
+
+    # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def current(self) -> State:
+        return self.versions[self.version]
+
+    def _moment(self) -> Moment:
+        self.ticks += 100
+        now: datetime = evening(DAYS[self.today]) + timedelta(seconds=self.ticks % 3000)
+        return Moment(now, self.truth)
+
+    def _store(self) -> HistoricalETL:
+        return self._moment().store(self.root)
+
+    def _kept(self) -> list[int]:
+        return ManifestManager(self.root).list_versions()
+
+    def _operation(self, kind: str, **arguments: object) -> Operation:
+        return Operation(kind, self._moment(), **arguments)  # pyright: ignore[reportArgumentType] - one of its fields
+
+    def _backfill(self, symbols: Sequence[str], first: int, length: int) -> tuple[Operation, list[State]]:
+        """A range that leaves no hole: it meets what is stored of each of the symbols."""
+        first = min(first, self.today)
+        last = min(first + length, self.today)
+        for symbol in symbols:
+            mine = [DAYS.index(day) for name, day in self.current if name == symbol]
+            if mine:
+                first, last = min(first, max(mine) + 1), max(last, min(mine) - 1)
+        last = min(max(first, last), self.today)
+        first = min(first, last)
+        span = DAYS[first], DAYS[last]
+        expected = with_years(self.current, self.truth, symbols, *span)
+        return self._operation("backfill", symbols=tuple(symbols), span=span), expected
+
+    def _increment(self) -> tuple[Operation, list[State]]:
+        spans = {
+            symbol: (DAYS[max(DAYS.index(last) - _OVERLAP + 1, 0)], DAYS[self.today])
+            for symbol, last in cursors_of(self.current).items()
+        }
+        return self._operation("increment"), [with_window(self.current, self.truth, spans)]
+
+    def _rollback(self, which: random.Random) -> tuple[Operation, list[State]]:
+        version = which.choice(self._whole())
+        return self._operation("rollback", version=version), [self.versions[version]]
+
+    def _adoption(self, symbols: Sequence[str], beyond: int, *, as_csv: bool) -> tuple[Operation, list[State]]:
+        """Files with the history of some symbols as the source has it now, as far as it is stored or further."""
+        stored_days = [DAYS.index(day) for name, day in self.current if name in symbols]
+        last = DAYS[min(max([*stored_days, 0]) + beyond, self.today)]
+        files = self.folder / f"files-{self.ticks}"
+        files.mkdir()
+        for symbol in symbols:
+            rows = self.truth.frame([symbol], DAYS[0], last).drop("ret")
+            if as_csv:
+                rows.write_csv(files / f"{symbol}.csv")
+            else:
+                rows.write_parquet(files / f"{symbol}.parquet")
+        expected = with_years(self.current, self.truth, symbols, DAYS[0], last)
+        return self._operation("adopt", files=files), expected
+
+    def _perform(self, operation: Operation, expected: Sequence[State]) -> None:
+        self._count(operation.kind)
+        told: list[int] = []
+        operation(self.root, told.append)
+        self._take_over(expected, finished=True)
+        assert told == [self.version]
+
+    def _take_over(self, expected: Sequence[State], *, finished: bool) -> None:
+        """The store's new versions are the expected ones, in their order; the last is there if it was finished."""
+        store = self._store()
+        newest, at = stands(store), 0
+        assert newest >= self.version, "versions never go back"
+        steps = [self.current, *expected]
+        for version in range(self.version + 1, newest + 1):
+            found = state_of(store.scan(version=version).collect())
+            at = next((n for n in range(at, len(steps)) if steps[n] == found), -1)
+            assert at >= 0, f"version {version} is none of those that were expected: {_difference(found, steps)}"
+            self.versions[version] = found
+        self.version = newest
+        assert not finished or self.current == expected[-1], _difference(self.current, expected)
+
+    def _whole(self) -> list[int]:
+        """The kept versions that can stand again: with all their ledgers."""
+        return [version for version in self._kept() if version not in self.lack_ledgers]
+
+    def _count(self, name: str) -> None:
+        self.done[name] += 1
+
+
+def _end_leases() -> None:
+    """Let go of what this process has scanned: else it is kept until four others were."""
+    for staying in leases._staying.values():
+        for stack in staying.values():
+            stack.close()
+    leases._staying.clear()
+
+
+def _assert_daily(store: HistoricalETL, manifest: SyncManifest) -> None:
+    """What any tool finds in `daily/` is the current version and nothing else."""
+    there = {path.name: sha256_of(path) for path in store.layout.daily.iterdir()}
+    assert there == {f"{partition.year}.parquet": partition.checksum for partition in manifest.partitions}
+
+
+def _is_changed(committed: Path) -> bool:
+    """Whether a committed file, whose name ends in its checksum, is not there any more as it was."""
+    return not committed.is_file() or not sha256_of(committed).startswith(committed.stem.rpartition("-")[2])
+
+
+def _flip(path: Path, which: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[which.randrange(len(content))] ^= 1 << which.randrange(8)
+    rights = path.stat().st_mode
+    path.chmod(0o600)
+    path.write_bytes(content)  # in place: what is linked to it rots with it
+    path.chmod(rights)
+
+
+def _difference(found: State, steps: Sequence[State]) -> str:
+    """In what the rows that were found differ from the last that were expected, in words."""
+    wanted = steps[-1]
+    keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    return "; ".join(f"{key}: {found.get(key)} for {wanted.get(key)}" for key in keys[:5])

@@ -1,0 +1,255 @@
+"""Mending: what can be put right with certainty is, from bytes that are proven; what is replaced goes to quarantine."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from historical_etl import ManifestManager, StorageError
+from historical_etl.durable import sha256_of
+from historical_etl.store.mending import mend_daily, mend_files, mend_history, mend_pins
+from historical_etl.store.pins import Pin, read_pins, write_pin
+from historical_etl.store.quarantined import QuarantineEntry, read_entries
+from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
+
+
+@pytest.fixture
+def manager(root) -> ManifestManager:
+    """Version 1: 2019. Version 2: another 2019, 2018, and a ledger."""
+    manager = ManifestManager(root, clock=Hand())
+    commit(manager, {2019: 1})
+    commit(manager, {2018: 1, 2019: 2}, {"corrections": corrections(1)})
+    return manager
+
+
+def kept(manager: ManifestManager) -> list[QuarantineEntry]:
+    return read_entries(manager.layout)
+
+
+def path_of(manager: ManifestManager, year: int, version: int = 2) -> Path:
+    return manager.layout.resolve(only(manager.load_version(version), year).path)
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+# ── manifests of older versions ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_damaged_manifest_of_an_older_version_is_set_aside(manager):
+    commit(manager, {2018: 3})
+    layout = manager.layout
+    assert list(mend_history(manager, manager.load_manifest())) == []
+    layout.history_file(1).write_bytes(b"{")
+    shutil.copyfile(layout.history_file(3), layout.history_file(2))
+    layout.history_file(3).write_bytes(b"{")  # the current one's, which is restored with it
+    told = list(mend_history(manager, manager.load_manifest()))
+    entries = kept(manager)
+    assert told == [
+        f"version {version} is lost: its manifest is damaged, and is now in {entry.path}"
+        for version, entry in zip((1, 2), entries, strict=True)
+    ]
+    assert [(entry.file, entry.reason) for entry in entries] == [
+        ("00000001.json", "the manifest of version 1 is damaged"),
+        ("00000002.json", "the manifest of version 2 is damaged"),
+    ]
+    assert manager.list_versions() == [3]
+
+
+def test_without_a_current_version_every_damaged_manifest_is_set_aside(manager):
+    manager.layout.history_file(2).write_bytes(b"{")
+    assert len(list(mend_history(manager, None))) == 1
+    assert manager.list_versions() == [1]
+
+
+# ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mend(manager: ManifestManager):
+    return mend_files(manager, [manager.load_version(2), manager.load_version(1)])
+
+
+def test_sound_files_are_left_alone(manager):
+    assert mend(manager) == ([], {})
+    assert kept(manager) == []
+
+
+def test_an_object_comes_back_from_the_copy_in_daily(manager):
+    path, daily = path_of(manager, 2019), manager.layout.daily_file(2019)
+    replace(daily, path.read_bytes())
+    good = spoil(path)
+    restored, damaged = mend(manager)
+    assert restored == [f"{path.name} is restored from {daily}"]
+    assert damaged == {}
+    assert path.read_bytes() == good
+    assert path.stat().st_mode & 0o777 == 0o444
+    (entry,) = kept(manager)
+    assert (entry.file, entry.reason) == (path.name, f"its SHA-256 was not {only(manager.load_version(2)).checksum}")
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_missing_object_and_a_ledger_come_back_from_quarantine(manager):
+    (file,) = manager.load_version(2).ledgers["corrections"]
+    for path in (path_of(manager, 2018), manager.layout.resolve(file.path)):
+        manager.layout.daily_file(2018).unlink(missing_ok=True)
+        manager.quarantine.note("x", "a note, which has no file", "d")
+        good = path.read_bytes()
+        entry = manager.quarantine_data(path, "taken away")
+        assert mend(manager) == ([f"{path.name} is restored from {entry / path.name}"], {})
+        assert path.read_bytes() == good
+        assert (entry / path.name).read_bytes() == good, "the entry stays"
+        assert len([entry for entry in kept(manager) if entry.file]) == (2 if path.parent.name == "ledgers" else 1)
+
+
+def test_a_copy_that_is_damaged_itself_is_no_source(manager):
+    path = path_of(manager, 2018)
+    manager.layout.daily_file(2018).unlink()
+    entry = manager.quarantine_data(path, "taken away")
+    spoil(entry / path.name)
+    restored, damaged = mend(manager)
+    assert restored == []
+    assert damaged == {only(manager.load_version(2), 2018).path: (only(manager.load_version(2), 2018), [2])}
+    assert not path.exists()
+
+
+def test_what_cannot_be_mended_is_named_with_the_versions_that_need_it_newest_first(manager):
+    third = commit(manager, {2018: 5})
+    path = path_of(manager, 2019)
+    spoil(path)  # and its link in daily/ with it
+    restored, damaged = mend_files(manager, [third, *map(manager.load_version, (2, 1))])
+    assert restored == []
+    assert damaged == {only(third).path: (only(third), [3, 2])}
+    assert kept(manager) == []
+    assert path.exists()
+
+
+def test_a_large_file_is_restored_whole(manager):
+    """In pieces, of which the last is a short one."""
+    content = os.urandom((1 << 20) + 5)
+    stranger = manager.layout.objects / "2019-0123456789abcdef.parquet"
+    stranger.write_bytes(content)
+    big = only(manager.load_version(2)).model_copy(
+        update={"path": manager.layout.relative(stranger), "checksum": sha256_of(stranger)}
+    )
+    manager.quarantine_data(stranger, "taken away")
+    made = manager.load_version(2).model_copy(update={"partitions": (big,), "ledgers": {}})
+    assert len(mend_files(manager, [made])[0]) == 1
+    assert stranger.read_bytes() == content
+
+
+def test_a_refusal_while_restoring_is_told_in_our_words(manager):
+    path, objects = path_of(manager, 2018), manager.layout.objects
+    replace(manager.layout.daily_file(2018), path.read_bytes())
+    objects.rename(objects.with_name("aside"))
+    objects.write_bytes(b"a file is in the place of the folder")
+    with pytest.raises(StorageError, match=f"restoring {path.name}; the source of it is untouched"):
+        mend(manager)
+
+
+# ── daily/ ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def daily(manager: ManifestManager) -> list[str]:
+    return list(mend_daily(manager, manager.load_version(2)))
+
+
+def test_links_that_are_right_are_left_alone(manager):
+    assert daily(manager) == []
+    path_of(manager, 2018).unlink()
+    assert daily(manager) == [], "a missing object is another's matter"
+    assert manager.layout.daily_file(2018).exists()
+
+
+@pytest.mark.parametrize("put", ["nothing", "copy", "older version"])
+def test_a_year_is_linked_again(manager, put):
+    link = manager.layout.daily_file(2019)
+    link.unlink()
+    if put == "copy":
+        shutil.copy2(path_of(manager, 2019), link)
+    elif put == "older version":
+        os.link(path_of(manager, 2019, 1), link)
+    assert daily(manager) == ["daily/2019.parquet is linked to its object again"]
+    assert link.samefile(path_of(manager, 2019))
+    assert kept(manager) == []
+    assert sorted(path.name for path in link.parent.iterdir()) == ["2018.parquet", "2019.parquet"]
+
+
+def test_a_stranger_in_daily_is_kept_aside(manager):
+    link = manager.layout.daily_file(2019)
+    replace(link, b"a stranger")
+    told = daily(manager)
+    (entry,) = kept(manager)
+    assert told == [
+        f"daily/2019.parquet was not a committed file; it is now in {entry.path}",
+        "daily/2019.parquet is linked to its object again",
+    ]
+    assert (entry.path / "2019.parquet").read_bytes() == b"a stranger"
+    assert entry.reason == "a file in daily/ that no commit put there"
+
+
+def test_files_of_no_year_of_the_version_are_kept_aside(manager):
+    for name in ("2017.parquet", "notes.parquet"):
+        (manager.layout.daily / name).write_bytes(b"of somebody")
+    (manager.layout.daily / "readme.txt").write_bytes(b"of somebody")
+    told = daily(manager)
+    entries = kept(manager)
+    assert told == [
+        f"daily/{entry.file} is not of version 2; it is now in {entry.path}"
+        for entry in sorted(entries, key=lambda entry: entry.file or "")
+    ]
+    assert {entry.file: entry.reason for entry in entries} == {
+        "2017.parquet": "version 2 has no such file",
+        "notes.parquet": "version 2 has no such file",
+    }
+
+
+def test_a_damaged_object_is_not_linked(manager):
+    link = manager.layout.daily_file(2019)
+    link.unlink()
+    spoil(path_of(manager, 2019))
+    assert daily(manager) == []
+    assert not link.exists()
+
+
+def test_where_links_are_refused_a_copy_stays_and_a_missing_one_is_made(manager, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link = manager.layout.daily_file(2019)
+    link.unlink()
+    shutil.copyfile(path_of(manager, 2019), link)
+    assert daily(manager) == []
+    assert link.read_bytes() == path_of(manager, 2019).read_bytes()
+    link.unlink()
+    assert daily(manager) == [], "it is no link"
+    assert link.read_bytes() == path_of(manager, 2019).read_bytes()
+    assert sorted(path.name for path in link.parent.iterdir()) == ["2018.parquet", "2019.parquet"]
+
+
+def test_a_probe_that_was_left_by_a_crash_is_no_obstacle(manager):
+    link = manager.layout.daily_file(2019)
+    link.unlink()
+    shutil.copy2(path_of(manager, 2019), link)
+    (manager.layout.daily / ".probe.tmp").write_bytes(b"")
+    assert daily(manager) == ["daily/2019.parquet is linked to its object again"]
+    assert sorted(path.name for path in link.parent.iterdir()) == ["2018.parquet", "2019.parquet"]
+
+
+# ── pins ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_damaged_record_of_a_pin_is_written_anew(manager):
+    layout = manager.layout
+    whole = Pin(name="whole", version=1, checksum="a" * 64, by="me", at=manager.clock())
+    for pin in (whole, Pin(name="torn", version=2), Pin(name="lost", version=9)):
+        write_pin(layout, pin)
+    (layout.pins / "torn@00000002.json").write_bytes(b"{")
+    assert list(mend_pins(manager)) == ["the record of the pin torn is written again"]
+    mended = Pin(name="torn", version=2, checksum=manager.load_version(2).checksum, at=manager.clock())
+    assert read_pins(layout) == {"lost": Pin(name="lost", version=9), "torn": mended, "whole": whole}
+    assert list(mend_pins(manager)) == []
