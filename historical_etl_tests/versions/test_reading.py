@@ -144,3 +144,17 @@ def test_reading_writes_nothing(etl: HistoricalETL):
     with etl.lease(2):
         assert tree(etl.layout.root) == before
     assert tree(etl.layout.root) == before
+
+
+def test_what_is_being_verified_is_not_taken_away(etl: HistoricalETL):
+    """Else a store that is written all the time would seem to lack files of versions that were vacuumed meanwhile."""
+    writer = opened(etl.layout.root)
+    removed: list[tuple[int, ...]] = []
+
+    def meanwhile(done: int, _: int) -> None:
+        if done == 1:
+            removed.append(writer.vacuum(keep_versions=1, keep_days=0).removed)
+
+    assert etl.verify(progress=meanwhile).ok
+    assert set(removed) == {()}
+    assert writer.vacuum(keep_versions=1, keep_days=0).removed == (1, 2)
