@@ -60,6 +60,11 @@ def test_a_seal_has_a_name():
         opened(content, ["name"])
 
 
+def test_the_order_of_the_fields_is_no_part_of_what_is_sealed():
+    body = json.loads(sealed(NOTE))
+    assert unsealed(json.dumps(dict(reversed(body.items()))).encode(), Note) == NOTE
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"[" * 100_000, "nested too deeply"), (b"[]", "not a JSON object"), (b"{", "Expecting"), (b"\xff", "utf-8")],
