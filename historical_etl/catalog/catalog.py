@@ -98,7 +98,8 @@ class Catalog:
                 with temp.open("rb") as built:
                     os.fsync(built.fileno())
                 checksum = sha256_of(temp)
-                if old := read_catalog_pointer(self._layout):
+                old = read_catalog_pointer(self._layout)
+                if old is not None and old.version == manifest.version:  # else its version tells that it is old
                     self._point(old.model_copy(update={"following": checksum}))
                 temp.replace(self.path)
                 fsync_folder(self.path.parent)

@@ -80,6 +80,7 @@ class Transaction:
         self._written: dict[int, Partition] = {}
         self._verified: dict[int, list[Block]] = {}
         self._forgotten: set[str] = set()
+        self._placed = False
 
     def stored_blocks(self, year: int) -> list[Block]:
         """The month blocks of a committed year, proven to be the bytes that were committed; none if it has none.
@@ -129,6 +130,7 @@ class Transaction:
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
                     temp.replace(target)  # durable once the manifest is saved
+                    self._placed = True
                     _verify(target, blocks, report.size)
         except DiskSpaceError as error:
             self._note_full_disk(year, error)
@@ -169,7 +171,7 @@ class Transaction:
         recorded = write_ledgers(self.layout, self._sound(known), ledgers or {}) if partitions else known
         if not changed and recorded == known:
             with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                if self._written:  # a damaged object may have been made good, and no manifest is saved after it
+                if self._placed:  # a damaged object was made good, and no manifest is saved after it
                     fsync_folder(self.layout.objects)
                 check_out(self._manager, self._written.values())
             return self.base

@@ -42,10 +42,10 @@ def catalog_findings(
         yield error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", _PUBLISH)
     elif pointer.objects != str(layout.objects):
         yield warning(field, f"its data has moved: it reads {pointer.objects}", _PUBLISH)
-    elif not quick and not _is_published(layout, pointer):
-        yield error(field, "its bytes are not those that were published (SHA-256)", _BUILD)
     elif pointer.version < current.version:
         yield warning(field, f"it shows version {pointer.version}, the store has {current.version}", _PUBLISH)
+    elif not quick and not _is_published(layout, pointer):
+        yield error(field, "its bytes are not those that were published (SHA-256)", _BUILD)
     elif catalog_version and not quick and (fault := _fault_inside(pointer, catalog_version)):
         yield error(field, fault, _BUILD)
 
