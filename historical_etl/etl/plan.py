@@ -15,7 +15,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import ConfigurationError, HistoricalETLError, RateLimitedError
+from historical_etl.errors import ConfigurationError, HistoricalETLError, RateLimitedError, StorageError
 from historical_etl.etl.fetching import fetch_one, in_batches
 from historical_etl.etl.planning import Window
 from historical_etl.etl.reading import StoredPrices
@@ -102,7 +102,7 @@ class StagedSource:
             for symbols, future in _as_completed(pool, self._fetch, units, 2 * workers, lambda: bool(stops)):
                 try:
                     self._keep(future.result())
-                except (RateLimitedError, ConfigurationError) as error:
+                except (RateLimitedError, ConfigurationError, StorageError) as error:
                     stops.append(error)  # what is under way is staged, nothing more is asked for
                 except HistoricalETLError as error:
                     failures.append(error)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Final, Self
 
-from historical_etl.errors import ChecksumMismatchError, ConfigurationError
+from historical_etl.errors import ChecksumMismatchError, ConfigurationError, ManifestCorruptError
 from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import read_pins
@@ -83,7 +83,12 @@ def version_named(manager: ManifestManager, name: int | str) -> SyncManifest:
         return current
     kept = manager.list_versions()
     if version in kept:
-        return manager.load_version(version)
+        try:
+            return manager.load_version(version)
+        except ManifestCorruptError:
+            kept = manager.list_versions()
+            if version in kept:  # else it was vacuumed a moment ago
+                raise
     named = f", or a pin: {', '.join(pins)}" if pins else ""
     raise ConfigurationError(
         f"There is no version {name!r}" if version is None else f"Version {version} is not kept",

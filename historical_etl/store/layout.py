@@ -39,7 +39,6 @@ class Layout:
         self.ledgers = self.storage / "ledgers"
         self.manifests = self.root / "manifests"
         self.pins = self.manifests / "pins"
-        self.leases = self.root / "leases"
         self.progress_folder = self.root / "sync_progress"
         self.run_notes = self.progress_folder / "runs"
         self.quarantine = self.root / "quarantine"

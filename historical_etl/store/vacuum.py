@@ -17,7 +17,7 @@ from historical_etl.durable import fsync_folder, storage_errors
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.leases import excluded
+from historical_etl.store.leases import unleased
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.pins import read_pins
 
@@ -64,9 +64,14 @@ def vacuum(
         StorageError: the file system refused; what is left is removed the next time.
     """
     layout = manager.layout
-    with excluded(layout) as leases, storage_errors("removing old versions", layout.objects, "every kept one stands"):
-        reasons = _reasons(manager, current, retention, leases) if current else dict[int, str]()
-        versions = manager.list_versions()
+    versions = manager.list_versions()
+    reasons = _reasons(manager, current, retention) if current else dict[int, str]()
+    spare = [version for version in versions if version not in reasons]
+    with (
+        unleased(layout, spare) as free,
+        storage_errors("removing old versions", layout.objects, "every kept one stands"),
+    ):
+        reasons |= {version: "open in a reader" for version in spare if version not in free}
         kept = [*([current] if current else []), *(manager.load_version(v) for v in versions if v in reasons)]
         leftovers = list(_unnamed(layout, kept))
         report = VacuumReport(
@@ -97,7 +102,7 @@ def set_aside_unnamed(manager: ManifestManager, current: SyncManifest) -> None:
             manager.quarantine_data(path, "only a manifest that is damaged can have named it")
 
 
-def _reasons(manager: ManifestManager, current: SyncManifest, retention: Retention, leases: set[int]) -> dict[int, str]:
+def _reasons(manager: ManifestManager, current: SyncManifest, retention: Retention) -> dict[int, str]:
     """Why each version is kept, in a few words; those that are not named are not kept."""
     older = [version for version in manager.list_versions() if version < current.version]
     reasons = dict.fromkeys(older[_beyond(older, retention) :], f"one of the last {retention.versions}")
@@ -107,7 +112,6 @@ def _reasons(manager: ManifestManager, current: SyncManifest, retention: Retenti
             reasons[version] = f"younger than {retention.days} days"
     if pointer := read_catalog_pointer(manager.layout):
         reasons[pointer.version] = "shown by the catalog"
-    reasons |= dict.fromkeys(leases, "open in a reader")
     reasons |= {pin.version: f"pinned as {pin.name}" for pin in read_pins(manager.layout).values()}
     return {**reasons, current.version: "the current version"}
 

@@ -9,6 +9,7 @@ The store knows no cursors and no DuckDB, so checks that need them come in as ca
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import date
 from itertools import chain
 from typing import Final, Literal
@@ -22,6 +23,7 @@ from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
+from historical_etl.store.leases import leased
 from historical_etl.store.lock import current_holder, live_holder
 from historical_etl.store.manifest import ManifestManager, parse_manifest
 from historical_etl.store.progress import parse_progress
@@ -103,6 +105,7 @@ class _Check:
         self.progress = progress
         # Objects never change, so one that was found good stays good when the rest is looked at again.
         self.good: set[tuple[str, str, bool]] = set()
+        self.leased = False
 
     def run(self) -> VerifyReport:
         report = VerifyReport()
@@ -118,7 +121,7 @@ class _Check:
         restless = _warning(
             "store", "it was being written all the time; only files of committed versions were judged", "verify again"
         )
-        certain = [finding for finding in report.findings if finding.field.startswith("object ")]
+        certain = [finding for finding in report.findings if self.leased and finding.field.startswith("object ")]
         return report.model_copy(update={"findings": (*certain, restless)})
 
     def _state(self) -> tuple[bytes | None, object]:
@@ -126,7 +129,13 @@ class _Check:
         return path.read_bytes() if path.exists() else None, current_holder(self.layout.lock_file())
 
     def _once(self) -> VerifyReport:
-        manifest, findings = self._pointer()
+        with ExitStack() as leases:  # else a vacuum might take what is being looked at
+            manifest, findings = self._pointer()
+            kept = [v for v in self.manager.list_versions() if leases.enter_context(leased(self.layout, v))]
+            self.leased = manifest is None or manifest.version in kept
+            return self._judged(manifest, findings)
+
+    def _judged(self, manifest: SyncManifest | None, findings: list[StoreFinding]) -> VerifyReport:
         history, more = self._history(manifest)
         findings += more
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first

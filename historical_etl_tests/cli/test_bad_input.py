@@ -170,7 +170,7 @@ def test_a_partition_that_somebody_edited(filled: CommandLine):
     damaged = filled("verify")
     assert damaged.code == FAILED
     assert target.name in damaged.out
-    assert "--from 2012 --to 2012" in damaged.out
+    assert "historical-etl repair" in damaged.out
     assert filled("backfill", "--from", "2012", "--to", "2012").code == 0
     assert filled("verify").code == 0
 

@@ -153,6 +153,21 @@ def test_a_year_that_cannot_be_read_in_mid_run_is_an_error_of_ours(root, tmp_pat
     tried(f"{len(chosen)} of {len(reads)} times that a stored year is opened")
 
 
+def test_a_disk_that_is_full_while_staging_is_no_fault_of_the_source(root, tmp_path):
+    """The run stops; it does not go on without the symbols that could not be staged."""
+    refused: list[Step] = []
+
+    def decide(step: Step) -> Answer:
+        if refused or "write" not in step.name or "/staging/" not in step.paths[0]:
+            return None
+        refused.append(step)
+        return errno.ENOSPC
+
+    ended = intercepted(COMMANDS["backfill"].run, root, tmp_path / "marks", decide)
+    assert (ended.error, ended.acknowledged) == ("DiskSpaceError", ())
+    assert ManifestManager(root).load_manifest() is None
+
+
 def limited(work: Work, size: int, root: Path, tell: Tell) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     work(root, tell)

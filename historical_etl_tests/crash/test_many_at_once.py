@@ -184,7 +184,6 @@ def assert_complete(root: Path, began: float, account: Account) -> int:
     there = [*store.layout.objects.iterdir(), *store.layout.ledgers.iterdir()]
     assert {store.layout.relative(path) for path in there} == named
     assert list(store.layout.quarantine.glob("*")) == []
-    assert list(store.layout.leases.glob("*")) == []
 
     assert report.version is not None
     runs = store.ledger("runs").filter(status="committed")

@@ -99,11 +99,14 @@ def killed(folder: Path, works: Sequence[Work], synced: str, *, undisturbed: Rec
 def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tried):
     """A rename that was made and not synced is seen by the next writer, which finds nothing to do, and says so."""
     needed: set[str] = set()
+    undisturbed: dict[int, Recorded] = {}
     for number, (works, synced) in enumerate(KILLS):
         folder = memory / str(number)
         folder.mkdir()
-        (folder / "undisturbed").mkdir()
-        recorded = killed(folder, works, synced, undisturbed=record(works, folder / "undisturbed"))
+        if len(works) not in undisturbed:
+            (folder / "undisturbed").mkdir()
+            undisturbed[len(works)] = record(works, folder / "undisturbed")
+        recorded = killed(folder, works, synced, undisturbed=undisturbed[len(works)])
         operations, folders = recorded.disk.operations, recorded.disk.folders
         again = recorded.begins[-1]
         told = [at + 1 for at in range(again, len(operations)) if isinstance(operations[at], Acknowledged)]

@@ -42,9 +42,9 @@ def substitute(manager: ManifestManager, frame: pl.DataFrame, **changes: Any) ->
 
 
 def test_a_sound_store_has_no_finding_and_is_told_of_in_numbers(manager):
-    usual = {"version": 2, "years": 2, "rows": 4, "objects": 3, "findings": ()}
-    assert verify(manager) == VerifyReport(**usual)
-    assert verify(manager, quick=True) == VerifyReport(**usual, mode="quick")
+    whole = VerifyReport(version=2, years=2, rows=4, objects=3, findings=())
+    assert verify(manager) == whole
+    assert verify(manager, quick=True) == whole.model_copy(update={"mode": "quick"})
     seen: list[tuple[int, int]] = []
     verify_store(manager, progress=lambda done, of: seen.append((done, of)))
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]

@@ -1,6 +1,5 @@
 """Any answer again: versions read by number, by name and by time, cited, and kept while somebody reads them."""
 
-import os
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -8,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ChecksumMismatchError, ConfigurationError, HistoricalETL
-from historical_etl_tests.scenario import KEYS, SHORT, store
+from historical_etl_tests.scenario import KEYS, SHORT, store, tree
 from historical_etl_tests.versions.conftest import CORRECTED, opened
 
 ROWS = "SELECT count(*) AS n, max(date) AS last FROM daily_prices"
@@ -127,7 +126,6 @@ def test_a_reader_s_lease_keeps_its_version(etl: HistoricalETL):
         paths = [etl.layout.resolve(partition.path) for partition in first.partitions]
         assert pl.scan_parquet(paths).collect().height == first.row_count
     assert etl.vacuum(keep_versions=1, keep_days=0).removed == (1,)
-    assert not list(etl.layout.leases.iterdir())
 
 
 def test_a_scan_is_finished_whatever_writers_do(etl: HistoricalETL):
@@ -138,16 +136,25 @@ def test_a_scan_is_finished_whatever_writers_do(etl: HistoricalETL):
     assert frame.collect().height == expected
 
 
-def test_what_a_dead_reader_left_protects_nothing(etl: HistoricalETL):
-    etl.layout.leases.mkdir(exist_ok=True)
-    (etl.layout.leases / "00000001-4711-deadbeef.lease").touch()
-    assert etl.vacuum(keep_versions=1, keep_days=0).removed == (1, 2)
-    assert not list(etl.layout.leases.iterdir())
+def test_reading_writes_nothing(etl: HistoricalETL):
+    """Nor does it need a right to write: a lease is a lock on the version's manifest."""
+    before = tree(etl.layout.root)
+    etl.query_sql(ROWS, version=1)
+    etl.scan(version=1).collect()
+    with etl.lease(2):
+        assert tree(etl.layout.root) == before
+    assert tree(etl.layout.root) == before
 
 
-def test_a_store_that_may_not_be_written_can_be_read(etl: HistoricalETL):
-    """No lease can be made where the reader has no right to write; root has every right, so a file is in its place."""
-    etl.layout.leases.rmdir() if etl.layout.leases.exists() else None
-    etl.layout.leases.write_bytes(b"")
-    assert etl.query_sql(ROWS, version=1).item(0, "n") == etl.scan(version=1).collect().height
-    assert os.path.isfile(etl.layout.leases)  # noqa: PTH113 - as it was
+def test_what_is_being_verified_is_not_taken_away(etl: HistoricalETL):
+    """Else a store that is written all the time would seem to lack files of versions that were vacuumed meanwhile."""
+    writer = opened(etl.layout.root)
+    removed: list[tuple[int, ...]] = []
+
+    def meanwhile(done: int, _: int) -> None:
+        if done == 1:
+            removed.append(writer.vacuum(keep_versions=1, keep_days=0).removed)
+
+    assert etl.verify(progress=meanwhile).ok
+    assert set(removed) == {()}
+    assert writer.vacuum(keep_versions=1, keep_days=0).removed == (1, 2)
