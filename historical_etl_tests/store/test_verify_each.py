@@ -215,3 +215,19 @@ def test_what_is_inside_an_object_of_the_current_version(manager):
 def test_what_the_manifest_says_of_a_year(manager, changes, message):
     restate_year(manager, **changes)
     assert ("error", f"object {path_of(manager).name}", message) in told(manager)
+
+
+def test_a_version_that_is_vacuumed_under_the_check_is_no_damage(manager, watching):
+    """Its manifest was listed, and is gone when it is to be read."""
+    events: list[str] = []
+
+    def vacuum(event: str) -> None:
+        if event == "open" and events[-1:] == ["os.scandir"]:
+            manager.layout.history_file(1).unlink(missing_ok=True)
+        events.append(event)
+
+    with watching(vacuum):
+        found = told(manager)
+    assert not manager.layout.history_file(1).exists()
+    assert {severity for severity, _, _ in found} == {"warning"}, "its files are left over"
+    assert not any(field.startswith("history") for _, field, _ in found)

@@ -1,0 +1,55 @@
+"""Import of what agrees with itself and is no store: each kind of file is judged before any of it counts."""
+
+import pytest
+
+from historical_etl import ConfigurationError, DataQualityError, ManifestManager
+from historical_etl.durable import sha256_of
+from historical_etl.store.archive import export_version, import_version
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import render_manifest
+from historical_etl_tests.store.small import Hand, commit, corrections
+
+
+def taken(manager: ManifestManager, source):
+    with manager.acquire_lock() as token:
+        return import_version(source, manager, token)
+
+
+@pytest.fixture
+def exported(tmp_path):
+    manager = ManifestManager(tmp_path / "data", clock=Hand())
+    made = commit(manager, {2019: 1}, {"corrections": corrections(1)})
+    return made, export_version(manager.layout, made, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("what", ["other rows", "no parquet"])
+def test_a_ledger_that_is_not_what_the_manifest_says_is_refused(exported, tmp_path, what):
+    made, folder = exported
+    layout = Layout(folder)
+    (file,) = made.ledgers["corrections"]
+    if what == "no parquet":
+        path = layout.resolve(file.path)
+        path.chmod(0o644)
+        path.write_bytes(b"no parquet")
+        checksum = sha256_of(path)
+        path = path.rename(layout.ledger_file("corrections", checksum))
+        size = path.stat().st_size
+        changed = file.model_copy(update={"path": layout.relative(path), "checksum": checksum, "size_bytes": size})
+    else:
+        changed = file.model_copy(update={"rows": 2})
+    content = render_manifest(made.model_copy(update={"ledgers": {"corrections": (changed,)}}))
+    for path in (layout.manifest_file(), layout.history_file(1)):
+        path.write_bytes(content)
+    new = ManifestManager(tmp_path / "new", clock=Hand())
+    with pytest.raises(DataQualityError, match=r"^1 file\(s\).*ledger corrections: its rows are not what"):
+        taken(new, folder)
+    assert new.load_manifest() is None
+    assert list(new.layout.objects.iterdir()) == list(new.layout.ledgers.iterdir()) == []
+
+
+def test_what_was_exported_comes_in_once(exported, tmp_path):
+    made, folder = exported
+    new = ManifestManager(tmp_path / "new", clock=Hand())
+    assert taken(new, folder) == made
+    with pytest.raises(ConfigurationError, match="There is data in this store, version 1"):
+        taken(new, folder)
