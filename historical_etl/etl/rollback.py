@@ -27,32 +27,44 @@ def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> Sync
         transaction = Transaction(store.manifests, token, store.retention)
         base = transaction.base
         if base is not None and _same(base, wanted):
-            return base
-        # Its resume speaks of years as they were; without it, cursors are those of the version.
-        forget_progress(store.layout)
-        run = RunRecord(
-            run_id=f"rollback-{transaction.version}",
-            command="rollback",
-            writer=store.writer_id,
-            started=transaction.at,
-            finished=transaction.at,
-            status="committed",
-            version=transaction.version,
-            start_date=wanted.start_date,
-            end_date=wanted.end_date,
-            rows=wanted.row_count,
-            message=f"to version {wanted.version}{f': {reason}' if reason else ''}",
-            provider=wanted.provider,
-        )
-        saved = transaction.restore(wanted, {"runs": record.runs([run])})
-        progress = ETLProgressManifest(
-            last_updated=transaction.at,
-            symbol_last_dates=store.account_of(saved).cursors(),
-            status="completed",
-            data_version=saved.version,
-        )
-        save_progress(store.layout, progress)
-    return saved
+            stands = base
+        else:
+            # Its resume speaks of years as they were; without it, cursors are those of the version.
+            forget_progress(store.layout)
+            stands = transaction.restore(wanted, {"runs": record.runs([_run(store, transaction, wanted, reason)])})
+        _follow(store, stands, transaction)
+    return stands
+
+
+def _run(store: KeptVersions, transaction: Transaction, wanted: SyncManifest, reason: str) -> RunRecord:
+    return RunRecord(
+        run_id=f"rollback-{transaction.version}",
+        command="rollback",
+        writer=store.writer_id,
+        started=transaction.at,
+        finished=transaction.at,
+        status="committed",
+        version=transaction.version,
+        start_date=wanted.start_date,
+        end_date=wanted.end_date,
+        rows=wanted.row_count,
+        message=f"to version {wanted.version}{f': {reason}' if reason else ''}",
+        provider=wanted.provider,
+    )
+
+
+def _follow(store: KeptVersions, stands: SyncManifest, transaction: Transaction) -> None:
+    """Save the progress of what stands; also where a rollback that was broken off had only that left to do."""
+    saved = store.progress()
+    if saved is not None and saved.data_version == stands.version:
+        return
+    progress = ETLProgressManifest(
+        last_updated=transaction.at,
+        symbol_last_dates=store.account_of(stands).cursors(),
+        status="completed",
+        data_version=stands.version,
+    )
+    save_progress(store.layout, progress)
 
 
 def _same(one: SyncManifest, other: SyncManifest) -> bool:

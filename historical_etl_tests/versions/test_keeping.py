@@ -117,6 +117,16 @@ def test_rolling_back_to_what_stands_changes_nothing(etl: HistoricalETL):
     assert set(tree(etl.layout.manifests / "history")) == {*before, "00000004.json"}
 
 
+def test_a_rollback_that_was_broken_off_after_its_commit_is_finished(etl: HistoricalETL):
+    etl.rollback(1)
+    etl.layout.progress_file().unlink()  # as it is between the commit and the end
+    assert etl.rollback(1).version == 4
+    progress = etl.progress()
+    assert progress is not None
+    assert (progress.data_version, progress.symbol_last_dates) == (4, etl.cursors())
+    assert etl.verify().findings == ()
+
+
 def test_a_damaged_version_is_not_brought_back(etl: HistoricalETL):
     partition = etl.manifests.load_version(1).partition(2012)
     assert partition is not None
