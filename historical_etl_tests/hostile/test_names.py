@@ -100,8 +100,8 @@ def test_a_symbol_that_is_none_is_refused_by_name_wherever_it_enters(etl, symbol
         ("update", "--symbols", "A/B"),
         ("explain", "A/B", "2012-12-28"),
         ("accept", "A/B", "--reason", "x"),
-        ("gaps", "A/B"),
-        ("gaps", "waive", "A/B", "2012-12-28", "--reason", "x"),
+        ("gaps", "--symbol", "A/B"),
+        ("gaps", "waive", "A/B", "--from", "2012-12-28", "--reason", "x"),
     ],
     ids=" ".join,
 )

@@ -141,9 +141,11 @@ def turn_page(following: object, seen: Collection[str]) -> str:
     """Where the next page is; asking for the same one again would never end.
 
     Raises:
-        FormError: it was there before, or there are more pages than any answer has.
+        FormError: it was there before, there are more pages than any answer has, or it is no token or address.
     """
     address = str(following)
+    if not (address.isascii() and address.isprintable()):
+        raise FormError(f"the next page is at {address[:80]!a}")
     if address in seen or len(seen) >= _MOST_PAGES:
         raise FormError(f"the pages do not end: {address[:80]!r} comes after {len(seen)} others")
     return address
