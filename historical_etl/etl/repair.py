@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_actions, rebuild_account
@@ -85,24 +86,25 @@ def repair(store: KeptVersions, verify: Callable[[], VerifyReport], refetch: Ref
         ManifestCorruptError: no manifest is left that could be used: restore one from a backup.
         LockTimeoutError, StorageError: what was mended until then stands.
     """
-    work = _Repair(store)
-    current, damage = _mend_files(work)
-    to_fetch = _to_fetch(store, damage, current)
-    fetched = _fetch(work, to_fetch, refetch)
-    to_fetch = [year for year in to_fetch if year.year not in fetched]
-    if not to_fetch:
-        _mend_what_follows(work)
-    elif broken := [file.path for file, _ in damage.values() if isinstance(file, LedgerFile)]:
-        work.lost.append(f"{len(broken)} file(s) of ledgers are damaged: repair again once the years are fetched")
-    standing = store.manifest()
-    return RepairReport(
-        version=standing.version if standing else None,
-        mended=tuple(work.mended),
-        lost=tuple(work.lost),
-        to_fetch=tuple(to_fetch),
-        fetched=tuple(fetched),
-        check=verify(),
-    )
+    with storage_errors("repairing the store", store.layout.root, "what was mended until then stands"):
+        work = _Repair(store)
+        current, damage = _mend_files(work)
+        to_fetch = _to_fetch(store, damage, current)
+        fetched = _fetch(work, to_fetch, refetch)
+        to_fetch = [year for year in to_fetch if year.year not in fetched]
+        if not to_fetch:
+            _mend_what_follows(work)
+        elif broken := [file.path for file, _ in damage.values() if isinstance(file, LedgerFile)]:
+            work.lost.append(f"{len(broken)} file(s) of ledgers are damaged: repair again once the years are fetched")
+        standing = store.manifest()
+        return RepairReport(
+            version=standing.version if standing else None,
+            mended=tuple(work.mended),
+            lost=tuple(work.lost),
+            to_fetch=tuple(to_fetch),
+            fetched=tuple(fetched),
+            check=verify(),
+        )
 
 
 def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:

@@ -92,7 +92,8 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
     """Take the version of an exported or any other store, folder or tar, into a store without data.
 
     The steps are those of a commit: objects and ledgers, durable and verified; the history; the current manifest, which
-    makes it count; `daily/`. What an earlier life of the folder left as progress goes to quarantine.
+    makes it count; `daily/`. What an earlier life of the folder left as progress goes to quarantine. A version that
+    stands already is imported: what is run again, since it was broken off, ends well.
 
     Args:
         source: the folder, of which the current version is taken, or the tar.
@@ -107,14 +108,16 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
     layout = manager.layout
     manager.check_token(token)
     stands = recover(manager, token)
-    if stands is not None:
-        raise ConfigurationError(
-            f"There is data in this store, version {stands.version}: an import needs an empty one",
-            where=layout.root,
-            todo="choose an empty folder with --data-dir; rows for a store that has data are taken in by "
-            "`historical-etl adopt`",
-        )
     with opened_archive(source, layout) as archive:
+        if stands == archive.manifest:
+            return stands
+        if stands is not None:
+            raise ConfigurationError(
+                f"There is data in this store, version {stands.version}: an import needs an empty one",
+                where=layout.root,
+                todo="choose an empty folder with --data-dir; rows for a store that has data are taken in by "
+                "`historical-etl adopt`",
+            )
         manager.check_disk_space(sum(file.size + _BLOCK for file in archive.files) + 2 * len(archive.content))
         _take(archive, layout)
     manifest = archive.manifest

@@ -79,7 +79,9 @@ class Quarantine:
     def _find(self, name: str, checksum: str) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
             try:
-                if opened((entry / "reason.json").read_bytes(), None).get("sha256") == checksum:
+                recorded = opened((entry / "reason.json").read_bytes(), None).get("sha256")
+                # A record comes before a file that is moved, so that alone it proves nothing.
+                if recorded == checksum == sha256_of(entry / name):
                     return entry
             except (OSError, ValueError):
                 continue

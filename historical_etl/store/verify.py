@@ -168,8 +168,9 @@ class _Check:
             fallback = self._fallback()
             if fallback is None and not self.manager.list_versions():
                 return None, []
-            if fallback is not None and fallback.version == 1:
-                message = "the first commit was interrupted; its version 1 is complete and counts"
+            if fallback is not None and (fallback.version == 1 or not any(self.layout.daily.glob("*.parquet"))):
+                # An import begins with any version, and no commit has reached daily/ yet.
+                message = f"the first commit was interrupted; its version {fallback.version} is complete and counts"
                 return fallback, [_warning(path.name, message, _NEXT_WRITE)]
             what = "The current manifest is missing"
         except ManifestCorruptError as error:

@@ -42,10 +42,10 @@ def catalog_findings(
         yield error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", _PUBLISH)
     elif pointer.objects != str(layout.objects):
         yield warning(field, f"its data has moved: it reads {pointer.objects}", _PUBLISH)
+    elif not (quick or _is_published(layout, pointer) or _is_next(pointer, current, catalog_version)):
+        yield error(field, "its bytes are not those that were published (SHA-256)", _BUILD)
     elif pointer.version < current.version:
         yield warning(field, f"it shows version {pointer.version}, the store has {current.version}", _PUBLISH)
-    elif not quick and not _is_published(layout, pointer):
-        yield error(field, "its bytes are not those that were published (SHA-256)", _BUILD)
     elif catalog_version and not quick and (fault := _fault_inside(pointer, catalog_version)):
         yield error(field, fault, _BUILD)
 
@@ -61,6 +61,16 @@ def _fault_inside(pointer: CatalogPointer, catalog_version: Callable[[], int]) -
 def _is_published(layout: Layout, pointer: CatalogPointer) -> bool:
     published = {pointer.checksum, pointer.following} - {None}
     return not published or sha256_of(layout.catalog) in published
+
+
+def _is_next(pointer: CatalogPointer, current: SyncManifest, catalog_version: Callable[[], int] | None) -> bool:
+    """Whether a publication was broken off between the file and its record."""
+    if pointer.version == current.version:
+        return False
+    try:
+        return catalog_version is None or catalog_version() == current.version
+    except CatalogError:
+        return False
 
 
 def pin_findings(layout: Layout, kept: Collection[int]) -> Iterator[StoreFinding]:

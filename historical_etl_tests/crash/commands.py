@@ -13,11 +13,16 @@ from typing import Final
 import polars as pl
 
 from historical_etl import FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl.etl.adopt import adopt, opened_for
+from historical_etl.etl.moving import import_store
 from historical_etl.etl.tally import YearEvent
+from historical_etl.models import SyncManifest
 from historical_etl.sources.base import Capabilities
 from historical_etl.sources.sample import SampleSource
+from historical_etl.store.layout import Layout
+from historical_etl.store.manifest import ManifestManager
 
-__all__ = ["COMMANDS", "RETURN", "SEQUENCE", "Command", "Tell", "store_on"]
+__all__ = ["COMMANDS", "DAMAGED", "SEQUENCES", "Command", "Tell", "store_on"]
 
 SYMBOLS: Final = ("AAPL", "IBM")
 FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1, 5)
@@ -115,6 +120,111 @@ def _standing(etl: HistoricalETL) -> int:
     return manifest.version if manifest else 0
 
 
+# ── from outside ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def aside(root: Path, name: str) -> Path:
+    """What a command takes in, or what somebody has elsewhere: outside of what is watched and disturbed."""
+    return root.parents[1] / name
+
+
+def _files(root: Path, _: Tell) -> None:
+    """Files that somebody has: a new symbol and one that is stored, a year each, one with a row that is refused."""
+    folder = aside(root, "files")
+    folder.mkdir()
+    source = SampleSource()
+    for symbol in ("IBM", "MSFT"):
+        bars = source.fetch(FetchRequest((symbol,), date(2003, 12, 1), JANUARY)).frame.drop("ret")
+        odd = (pl.col("symbol") == "MSFT") & (pl.col("date") == YEAR_END)
+        bars = bars.with_columns(pl.when(odd).then(-1.0).otherwise("close").alias("close"))
+        bars.write_csv(folder / f"{symbol}.csv")
+
+
+def _adopt(root: Path, tell: Tell) -> None:
+    settings = Settings(
+        _env_file=None,  # pyright: ignore[reportCallIssue] - of pydantic-settings
+        data_dir=root,
+        files={"path": str(aside(root, "files")), "adjustment": SampleSource.info.adjustment},  # pyright: ignore[reportArgumentType]
+        keep_versions=2,
+        keep_days=0,
+    )
+    done = adopt(opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC)))
+    assert (done.account.refused, done.account.held, done.symbols) == (1, 0, ("IBM", "MSFT"))
+    tell(_standing(store_on(root, BEFORE)))
+
+
+def _archive(root: Path, _: Tell) -> None:
+    """A store somewhere else, and one version of it as a file."""
+    elsewhere = aside(root, "elsewhere")
+    for work in (_backfill, _increment):
+        work(elsewhere, lambda _: None)
+    store_on(elsewhere, BEFORE).export(aside(root, "archive.tar"))
+
+
+def _import(root: Path, tell: Tell) -> None:
+    tell(import_store(store_on(root, BEFORE), aside(root, "archive.tar")).version)
+
+
+# ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+DAMAGED: Final = b"damaged: "
+
+
+def _damage(root: Path, _: Tell) -> None:
+    """One file of each kind, in a store that was copied to another place, so that no two names are one file."""
+    layout = Layout(root)
+    manifest = _manifest(layout)
+    (of_symbols,) = manifest.ledgers["symbols"]
+    for path in layout.daily.iterdir():
+        _replace(path, path.read_bytes())
+    for path in (
+        layout.manifest_file(),
+        layout.progress_file(),
+        layout.catalog,
+        layout.daily_file(2004),
+        _object(layout, manifest, 2005),
+        layout.resolve(of_symbols.path),
+    ):
+        _replace(path, DAMAGED + path.name.encode())
+
+
+def _lose(root: Path, _: Tell) -> None:
+    """A year of which nothing is left, and that no older version has in these bytes."""
+    layout = Layout(root)
+    for path in (_object(layout, _manifest(layout), 2005), layout.daily_file(2005)):
+        _replace(path, DAMAGED + path.name.encode())
+
+
+def _manifest(layout: Layout) -> SyncManifest:
+    manifest = ManifestManager(layout).load_manifest()
+    assert manifest is not None
+    return manifest
+
+
+def _object(layout: Layout, manifest: SyncManifest, year: int) -> Path:
+    partition = manifest.partition(year)
+    assert partition is not None
+    return layout.resolve(partition.path)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def _repair(root: Path, tell: Tell) -> None:
+    report = store_on(root, SPLIT).repair()
+    assert report.ok, report
+    tell(report.version or 0)
+
+
+def _refetch(root: Path, tell: Tell) -> None:
+    report = store_on(root, SPLIT).repair(refetch=True)
+    assert report.ok, report
+    tell(report.version or 0)
+
+
 @dataclass(frozen=True)
 class Command:
     """What is disturbed.
@@ -123,11 +233,13 @@ class Command:
         run: does it on the store of a folder, and tells of what was acknowledged.
         day: the evening on which it runs, for those who open the store after it.
         before: what is done, undisturbed, before it.
+        mends: whether it finds a damaged store; until it has ended, the store may refuse to answer.
     """
 
     run: Callable[[Path, Tell], None]
     day: date
     before: tuple[Callable[[Path, Tell], None], ...] = ()
+    mends: bool = False
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
@@ -139,8 +251,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "unpin": Command(_unpin, BEFORE, (_backfill, _increment, _pin)),
     "rollback": Command(_rollback, SPLIT, (_backfill, _increment, _pin, _restatement)),
     "vacuum": Command(_vacuum, SPLIT, (_backfill, _increment, _restatement)),
+    "adopt": Command(_adopt, BEFORE, (_backfill, _increment, _files)),
+    "import": Command(_import, BEFORE, (_archive,)),
+    "repair": Command(_repair, SPLIT, (_backfill, _increment, _restatement, _damage), mends=True),
+    "refetch": Command(_refetch, SPLIT, (_backfill, _increment, _restatement, _lose), mends=True),
 }
-#: One after the other on one store, from an empty folder on.
-SEQUENCE: Final = (_year, _backfill, _increment, _restatement)
-#: As before, and then back again.
-RETURN: Final = (_backfill, _increment, _pin, _restatement, _rollback, _unpin, _vacuum)
+#: One after the other on one store, from an empty folder on; with the evening of the last one.
+SEQUENCES: Final[Mapping[str, tuple[tuple[Callable[[Path, Tell], None], ...], date]]] = {
+    "forth": ((_year, _backfill, _increment, _restatement), SPLIT),
+    "back": ((_backfill, _increment, _pin, _restatement, _rollback, _unpin, _vacuum), SPLIT),
+}

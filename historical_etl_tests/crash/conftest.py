@@ -52,6 +52,13 @@ def tried(record_property: Callable[[str, object], None]) -> Tried:
 
 
 @pytest.fixture
+def root(memory: Path) -> Path:
+    """The data folder of a store that does not exist yet, two below a folder of its own: see `commands.aside`."""
+    (memory / "top").mkdir()
+    return memory / "top" / "data"
+
+
+@pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory where there is such a volume, for what is made and thrown away thousands of times."""
     shared = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it

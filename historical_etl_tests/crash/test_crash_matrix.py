@@ -1,7 +1,8 @@
 """SIGKILL before every single call that changes the disk, in every command that writes, and after the last one.
 
-Before the next call is after this one, so each is tried on both sides. What is then on disk is a committed version;
-the same command, run again, comes to what an undisturbed one comes to.
+Before the next call is after this one, so each is tried on both sides. What is then on disk is a committed version, or
+where a damaged store was being mended one that gives no wrong answer; the same command, run again, comes to what an
+undisturbed one comes to, and nothing that was damaged is lost.
 """
 
 import signal
@@ -9,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from historical_etl_tests.crash.checks import assert_committed, copy_store, outcome_of, verified
+from historical_etl_tests.crash.checks import (
+    assert_committed,
+    assert_refused_or_right,
+    copy_store,
+    garbage,
+    left,
+    outcome_of,
+)
 from historical_etl_tests.crash.commands import COMMANDS, Command
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
 
@@ -49,12 +57,15 @@ def test_a_kill_at_any_step_leaves_a_committed_version_and_costs_nothing(root, t
     command, before, marks = COMMANDS[name], tmp_path / "before", tmp_path / "marks"
     least = prepared(command, root)
     copy_store(root, before)
+    replaced = garbage(root)
+    assert bool(replaced) == command.mends
     steps: list[Step] = []
     ended = intercepted(command.run, root, marks, kill_at(-1, steps))
     assert (ended.exitcode, ended.error) == (0, "")
     most = ended.acknowledged[-1]
     undisturbed = outcome_of(root, command.day)
-    assert verified(root).findings == ()
+    remains = left(root)  # what cannot be mended: a ledger that only an older version names
+    assert not remains or command.mends
 
     points = share(range(len(steps) + 1), SHARE)
     stood = least
@@ -65,11 +76,14 @@ def test_a_kill_at_any_step_leaves_a_committed_version_and_costs_nothing(root, t
         where = f"killed before step {point}: {seen[-1].name} {seen[-1].paths}"
         assert [step.name for step in seen] == [step.name for step in steps[: point + 1]], "it does the same each time"
         assert ended.exitcode == (-signal.SIGKILL if point < len(steps) else 0), where
-        version = assert_committed(root, least=max([least, *ended.acknowledged]), most=most)
-        assert version >= stood, f"a later kill finds no older version; {where}"
-        stood = version
+        if command.mends:
+            assert_refused_or_right(root, command.day, undisturbed.rows)
+        else:
+            version = assert_committed(root, least=max([least, *ended.acknowledged]), most=most)
+            assert version >= stood, f"a later kill finds no older version; {where}"
+            stood = version
         command.run(root, lambda _: None)
         assert outcome_of(root, command.day) == undisturbed, where
-        # A command that found all done has written nothing, so that a temp file may wait for the next write.
-        assert [found for found in verified(root).findings if found.field != "temp files"] == [], where
+        assert garbage(root) == replaced, where
+        assert left(root) == remains, where
     tried(f"killed at {len(points)} of {len(steps) + 1} points")
