@@ -10,6 +10,7 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.fetching import fetch_all
+from historical_etl.etl.planning import lead_in
 from historical_etl.etl.tally import Tally
 from historical_etl.models import DATASET_ID, Outcome
 from historical_etl.quality.batch import Verdict, judge_batch
@@ -141,6 +142,7 @@ class Judge:
         name: str,
         tally: Tally,
         window: tuple[date, date] | None = None,
+        young: Collection[str] = (),
     ) -> Batch:
         """Fetch, judge, and set aside what was refused.
 
@@ -149,20 +151,23 @@ class Judge:
             name: what to call the refused rows in quarantine.
             tally: counts what happened.
             window: the first and last date to store; None stores all that was asked for.
+            young: symbols of which nothing earlier is stored: sessions before their requests are asked for, too, so
+                that their first `ret` has a predecessor.
 
         Raises:
             ProviderError: every request failed.
         """
+        requests, since = self._with_lead_in(requests, young)
         answer = fetch_all(self.source, requests)
         symbols = sorted({symbol for request in requests for symbol in request.symbols})
         start, end = min(request.start for request in requests), max(request.end for request in requests)
         first, last = window or (start, end)
         frame = _without_open_session(answer.frame, self.calendar.after(self.last_closed))
         sessions = self.calendar.between(start, end)
-        outside = pl.col("date").is_between(start, end) & ~pl.col("date").is_between(first, last)
+        outside = _is_outside(first, last, since) & pl.col("date").is_between(start, end)
         main, context = frame, frame.clear()
-        if (first, last) != (start, end):
-            main, context = frame.filter(~outside | pl.col("date").is_null()), frame.filter(outside)
+        if since or (first, last) != (start, end):
+            main, context = frame.filter(~outside.fill_null(value=False)), frame.filter(outside)
             context = split_rows(context, symbols=symbols, start=start, end=end, sessions=sessions).good
             context = ordered(context.unique(["symbol", "date"], keep="none"))
         verdict = judge_batch(
@@ -178,9 +183,11 @@ class Judge:
         outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
         rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
         outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
+        only_led_in = set(since) - set(main.get_column("symbol")) if since else set[str]()
+        outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
         tally.rows_fetched += main.height
         tally.add_verdict(verdict)
-        requested = _asked(requests, start, end)
+        requested = _asked(requests, start, end, {})
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
         return Batch(
             source=self.source.info.name,
@@ -189,13 +196,29 @@ class Judge:
             anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
             details={**answer.details, **refused},
-            asked=_asked(requests, first, last) if (first, last) != (start, end) else requested,
+            asked=_asked(requests, first, last, since),
             requested=requested,
             refused=refused,
             rejected=verdict.rejected,
             actions=answer.actions,
             kept_in=kept,
         )
+
+    def _with_lead_in(
+        self, requests: Sequence[FetchRequest], young: Collection[str]
+    ) -> tuple[Sequence[FetchRequest], Mapping[str, date]]:
+        """The requests as they are to be made, and from when on the rows of a symbol are to be stored."""
+        if not young:
+            return requests, {}
+        coverage, since = self.source.info.coverage, dict[str, date]()
+        wider: list[FetchRequest] = []
+        for request in requests:
+            start = request.start
+            if not set(young).isdisjoint(request.symbols):
+                start = lead_in(start, self.calendar, coverage)
+                since |= dict.fromkeys(request.symbols, request.start)
+            wider.append(replace(request, start=start))
+        return wider, since
 
     def _keep_rejected(self, verdict: Verdict, name: str, tally: Tally) -> str:
         facts = {
@@ -240,12 +263,23 @@ def require_rows(batch: Batch, name: str, stored: Collection[str]) -> None:
     )
 
 
-def _asked(requests: Sequence[FetchRequest], first: date, last: date) -> dict[str, tuple[date, date]]:
+def _is_outside(first: date, last: date, since: Mapping[str, date]) -> pl.Expr:
+    """Whether a row is not to be stored, by the window and by when its symbol begins."""
+    outside = ~pl.col("date").is_between(first, last)
+    if not since:
+        return outside
+    begins = pl.col("symbol").replace_strict(since, default=first, return_dtype=pl.Date)
+    return outside | (pl.col("date") < begins)
+
+
+def _asked(
+    requests: Sequence[FetchRequest], first: date, last: date, since: Mapping[str, date]
+) -> dict[str, tuple[date, date]]:
     spans: dict[str, tuple[date, date]] = {}
     for request in requests:
-        start, end = max(request.start, first), min(request.end, last)
-        if start <= end:
-            for symbol in request.symbols:
+        for symbol in request.symbols:
+            start, end = max(request.start, first, since.get(symbol, first)), min(request.end, last)
+            if start <= end:
                 known = spans.get(symbol, (start, end))
                 spans[symbol] = min(known[0], start), max(known[1], end)
     return spans

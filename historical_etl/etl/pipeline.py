@@ -22,7 +22,7 @@ from historical_etl.errors import (
 from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source
 from historical_etl.etl.plan import staged
-from historical_etl.etl.planning import Window, increment_requests, request_hash
+from historical_etl.etl.planning import Window, increment_requests, request_hash, young_symbols
 from historical_etl.etl.repair import RepairReport, repair
 from historical_etl.etl.rollback import roll_back
 from historical_etl.etl.steps import PriceRuns, noting, unheard
@@ -263,7 +263,8 @@ class HistoricalETL(PriceRuns):
         run.tally.sessions_missing = account.missing()
         with noting(run):
             if requests:  # else every symbol has ended, and none is due
-                run.take(requests, f"increment-{end}", self._progress.after)
+                young = young_symbols(requests, account)
+                run.take(requests, f"increment-{end}", self._progress.after, young=young)
             return self._close(run.tally, publish=publish)
 
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:

@@ -16,7 +16,7 @@ from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import Coverage, FetchRequest, SourceInfo
 
-__all__ = ["LAST_ATTEMPT", "Window", "increment_requests", "request_hash", "year_windows"]
+__all__ = ["LAST_ATTEMPT", "Window", "increment_requests", "lead_in", "request_hash", "year_windows", "young_symbols"]
 
 #: Sessions fetched before a window, so that its first `ret` has a predecessor even after a short halt.
 LEAD_IN_SESSIONS: Final = 10
@@ -32,6 +32,12 @@ class Window:
     lead_in: date
     start: date
     end: date
+
+
+def lead_in(start: date, calendar: SessionCalendar, coverage: Coverage | None) -> date:
+    """From when on to ask, so that the row on `start` has a predecessor, as far as the source goes back."""
+    earlier = calendar.back(start, LEAD_IN_SESSIONS)
+    return max(earlier, coverage.first) if coverage else earlier
 
 
 def year_windows(
@@ -55,8 +61,7 @@ def year_windows(
         if sessions.is_empty():
             outside.append(year)
             continue
-        lead_in = calendar.back(sessions[0], LEAD_IN_SESSIONS)
-        windows.append(Window(year, max(lead_in, earliest) if coverage else lead_in, sessions[0], sessions[-1]))
+        windows.append(Window(year, lead_in(sessions[0], calendar, coverage), sessions[0], sessions[-1]))
     if outside:
         raise CoverageError(
             f"No session to fetch in {_ranges(outside)} between {start} and {end}: the source covers "
@@ -85,7 +90,8 @@ def increment_requests(
     """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
     A symbol is asked for from `overlap_sessions` stored sessions back, so that what came meets what is stored; from
-    before its earliest gap that is due; and not at all if it has ended and its pause is not over.
+    before its earliest gap that is due; and not at all if it has ended and its pause is not over. Young symbols, which
+    need a lead-in, are asked for apart from the others.
 
     Args:
         symbols: what to bring up to `end`.
@@ -109,7 +115,8 @@ def increment_requests(
             "symbol", "last_session", (pl.col("status") != ENDED) | due
         ).iter_rows()
     }
-    groups: dict[date, list[str]] = {}
+    begins = _first_sessions(account)
+    groups: dict[tuple[date, bool], list[str]] = {}
     back = {day: calendar.back(day, overlap_sessions - 1) for day in {last for last, _ in known.values()}}
     for symbol in symbols:
         last, asked = known.get(symbol, (None, True))
@@ -118,12 +125,28 @@ def increment_requests(
         start = first if last is None else back[last]
         if symbol in earliest_gap:
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
-        groups.setdefault(min(max(start, first), end), []).append(symbol)
+        start = min(max(start, first), end)
+        groups.setdefault((start, begins.get(symbol, start) >= start), []).append(symbol)  # not all with a lead-in
     return [
         FetchRequest(part, start, end)
-        for start, group in sorted(groups.items())
+        for (start, _), group in sorted(groups.items())
         for part in in_batches(sorted(group), batch)
     ]
+
+
+def young_symbols(requests: Sequence[FetchRequest], account: Account) -> set[str]:
+    """Symbols of which nothing is stored before their request begins."""
+    begins = _first_sessions(account)
+    return {
+        symbol
+        for request in requests
+        for symbol in request.symbols
+        if begins.get(symbol, request.start) >= request.start
+    }
+
+
+def _first_sessions(account: Account) -> dict[str, date]:
+    return dict(account.symbols.select("symbol", "first_session").drop_nulls().iter_rows())
 
 
 def request_hash(symbols: Sequence[str], start: date, end: date, source: SourceInfo) -> str:

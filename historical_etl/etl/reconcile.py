@@ -5,7 +5,7 @@ stored and the reason is recorded. What makes a level suspicious is said in `qua
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
@@ -40,7 +40,7 @@ class Reconciler:
         info: the source.
         long_gap: sessions without a bar after which a price break is suspicious.
         overlap: how many stored sessions to compare with.
-        fetch: fetches and judges whole histories.
+        fetch: fetches and judges; of the symbols that are named beside the requests, whole histories.
     """
 
     layout: Layout
@@ -48,7 +48,7 @@ class Reconciler:
     info: SourceInfo
     long_gap: int
     overlap: int
-    fetch: Callable[[Sequence[FetchRequest]], Batch]
+    fetch: Callable[[Sequence[FetchRequest], Collection[str]], Batch]
 
     def reconcile(
         self, batch: Batch, base: Base, *, rebuild: Callable[[str], bool], heed_events: bool = False
@@ -131,7 +131,7 @@ class _Step:
             return
         requests = [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(spans.items())]
         try:
-            nearest = self._reconciler.fetch(requests)
+            nearest = self._reconciler.fetch(requests, ())
         except HistoricalETLError as error:
             _log.warning("Stored sessions could not be fetched to compare with: %s", error)
             return
@@ -154,7 +154,7 @@ class _Step:
             return
         requests = self._history_requests()
         try:
-            histories = self._reconciler.fetch(requests)
+            histories = self._reconciler.fetch(requests, self._moved)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
         first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -76,6 +76,7 @@ class Run:
         name: str,
         update_progress: ProgressUpdate,
         window: tuple[date, date] | None = None,
+        young: Collection[str] = (),
     ) -> None:
         """Fetch requests and commit what came of them, at once.
 
@@ -84,12 +85,13 @@ class Run:
             name: what to call refused rows.
             update_progress: makes the progress to save.
             window: the first and last date to store; None stores all that was asked for.
+            young: see `Judge.fetch`.
 
         Raises:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
-        batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window)
+        batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window, young=young)
         turn = 1
         while not self._commit(batch, name, update_progress, in_advance=turn > _TURNS):
             _log.info("Another writer committed meanwhile; what came is held against the new version")
@@ -169,7 +171,7 @@ class Run:
             info=self.source.info,
             long_gap=store.settings.long_gap_sessions,
             overlap=store.settings.overlap_sessions,
-            fetch=lambda requests: judge.fetch(requests, name="history", tally=self.tally),
+            fetch=lambda requests, whole: judge.fetch(requests, name="history", tally=self.tally, young=whole),
         )
 
     def _base(self, manifest: SyncManifest | None, account: Account) -> Base:

@@ -109,7 +109,7 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
     manager.check_token(token)
     stands = recover(manager, token)
     with opened_archive(source, layout) as archive:
-        if stands == archive.manifest:
+        if stands is not None and stands == archive.manifest:
             return stands
         if stands is not None:
             raise ConfigurationError(
@@ -258,7 +258,6 @@ def _take(archive: Archive, layout: Layout) -> None:
                     taken.append(path)
             for folder in {path.parent for path in taken}:
                 fsync_folder(folder)
-                fsync_folder(folder.parent)
         _judge(archive, layout)
     except BaseException:
         for path in taken:

@@ -119,6 +119,7 @@ def _move(source: Path, target: Path) -> None:
     try:
         source.replace(target)
         fsync_folder(target.parent)
+        fsync_folder(source.parent)  # what takes its place there must not be durable before
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl import FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl.durable import write_atomic
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl.etl.moving import import_store
 from historical_etl.etl.tally import YearEvent
@@ -22,7 +23,7 @@ from historical_etl.sources.sample import SampleSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 
-__all__ = ["COMMANDS", "DAMAGED", "SEQUENCES", "Command", "Tell", "store_on"]
+__all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "store_on"]
 
 SYMBOLS: Final = ("AAPL", "IBM")
 FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1, 5)
@@ -148,9 +149,10 @@ def _adopt(root: Path, tell: Tell) -> None:
         keep_versions=2,
         keep_days=0,
     )
-    done = adopt(opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC)))
+    etl = opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC))
+    done = adopt(etl, progress=_heard(etl, tell))
     assert (done.account.refused, done.account.held, done.symbols) == (1, 0, ("IBM", "MSFT"))
-    tell(_standing(store_on(root, BEFORE)))
+    tell(_standing(etl))
 
 
 def _archive(root: Path, _: Tell) -> None:
@@ -177,7 +179,7 @@ def _damage(root: Path, _: Tell) -> None:
     manifest = _manifest(layout)
     (of_symbols,) = manifest.ledgers["symbols"]
     for path in layout.daily.iterdir():
-        _replace(path, path.read_bytes())
+        write_atomic(path, path.read_bytes())
     for path in (
         layout.manifest_file(),
         layout.progress_file(),
@@ -186,14 +188,14 @@ def _damage(root: Path, _: Tell) -> None:
         _object(layout, manifest, 2005),
         layout.resolve(of_symbols.path),
     ):
-        _replace(path, DAMAGED + path.name.encode())
+        write_atomic(path, DAMAGED + path.name.encode())
 
 
 def _lose(root: Path, _: Tell) -> None:
     """A year of which nothing is left, and that no older version has in these bytes."""
     layout = Layout(root)
     for path in (_object(layout, _manifest(layout), 2005), layout.daily_file(2005)):
-        _replace(path, DAMAGED + path.name.encode())
+        write_atomic(path, DAMAGED + path.name.encode())
 
 
 def _manifest(layout: Layout) -> SyncManifest:
@@ -206,11 +208,6 @@ def _object(layout: Layout, manifest: SyncManifest, year: int) -> Path:
     partition = manifest.partition(year)
     assert partition is not None
     return layout.resolve(partition.path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.unlink()
-    path.write_bytes(content)
 
 
 def _repair(root: Path, tell: Tell) -> None:
@@ -256,8 +253,27 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "repair": Command(_repair, SPLIT, (_backfill, _increment, _restatement, _damage), mends=True),
     "refetch": Command(_refetch, SPLIT, (_backfill, _increment, _restatement, _lose), mends=True),
 }
-#: One after the other on one store, from an empty folder on; with the evening of the last one.
-SEQUENCES: Final[Mapping[str, tuple[tuple[Callable[[Path, Tell], None], ...], date]]] = {
-    "forth": ((_year, _backfill, _increment, _restatement), SPLIT),
-    "back": ((_backfill, _increment, _pin, _restatement, _rollback, _unpin, _vacuum), SPLIT),
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Commands one after the other on one store, from an empty folder on.
+
+    Attributes:
+        works: the commands.
+        day: the evening of the last one.
+        aside: what is made ready outside of the store before them.
+    """
+
+    works: tuple[Callable[[Path, Tell], None], ...]
+    day: date
+    aside: tuple[Callable[[Path, Tell], None], ...] = ()
+
+
+SEQUENCES: Final[Mapping[str, Sequence]] = {
+    "forth": Sequence((_year, _backfill, _increment, _restatement), SPLIT),
+    "back": Sequence((_backfill, _increment, _pin, _restatement, _rollback, _unpin, _vacuum), SPLIT),
+    "taken in": Sequence((_import, _adopt), BEFORE, (_archive, _files)),
 }
+#: The last one mends what the one before it has damaged.
+MENDED: Final = Sequence((_backfill, _increment, _restatement, _damage, _repair), SPLIT)

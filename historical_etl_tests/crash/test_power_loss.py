@@ -5,30 +5,34 @@ A kill loses nothing that was written; this finds the missing sync that no kill 
 """
 
 import random
+import shutil
 
 import pytest
 
-from historical_etl_tests.crash.checks import outcome_of
-from historical_etl_tests.crash.commands import SEQUENCE, SPLIT
+from historical_etl_tests.crash.checks import garbage, outcome_of
+from historical_etl_tests.crash.commands import MENDED, SEQUENCES
 from historical_etl_tests.crash.power_loss import states, unready_folders
 from historical_etl_tests.crash.recorded import fault, record, recovery_fault
 
 #: How many of the possible states are looked at in every run, and with `--torture`; from one in so many of them the
 #: commands go on.
-SHARE, MOST, GOING_ON = 200, 6000, 50
+SHARE, MOST, GOING_ON = 100, 6000, 50
+#: Likewise, of the states that are mended.
+MENDED_SHARE, MENDED_MOST = 15, 600
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
-@pytest.mark.crash
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(memory, torture, tried):
-    recorded = record(SEQUENCE, memory)
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(name, memory, torture, tried):
+    sequence = SEQUENCES[name]
+    recorded = record(sequence.works, memory, aside=sequence.aside)
     operations, folders = recorded.disk.operations, recorded.disk.folders
-    undisturbed = outcome_of(recorded.root, SPLIT)
+    undisturbed = outcome_of(recorded.root, sequence.day)
     assert unready_folders(operations) == []
 
     possible = list(states(operations, folders, random.Random(1), chances=12 if torture else 4))
-    chosen = random.Random(2).sample(possible, MOST if torture else SHARE)
+    chosen = random.Random(2).sample(possible, min(MOST if torture else SHARE, len(possible)))
     on = set(map(id, chosen[::GOING_ON]))
     for state in chosen:
         at = len(state.operations)
@@ -37,9 +41,31 @@ def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(memory, tortur
         assert fault(state, recorded, tree) == "", where
         assert recovery_fault(recorded) == "", where
         if id(state) in on:
-            for work in SEQUENCE[recorded.command_at(at) :]:
+            for work in sequence.works[recorded.command_at(at) :]:
                 work(recorded.root, lambda _: None)
-            assert outcome_of(recorded.root, SPLIT) == undisturbed, where
+            assert outcome_of(recorded.root, sequence.day) == undisturbed, where
     tried(
         f"{len(chosen)} of {len(possible)} states, after each of {len(operations)} operations; went on from {len(on)}"
     )
+
+
+def test_a_loss_of_power_during_a_repair_loses_nothing(memory, torture, tried):
+    """The repair that is then run comes to what an undisturbed one comes to; what was damaged is kept."""
+    *before, repair = MENDED.works
+    recorded = record(MENDED.works, memory)
+    operations, folders = recorded.disk.operations, recorded.disk.folders
+    undisturbed, replaced = outcome_of(recorded.root, MENDED.day), garbage(recorded.root)
+    assert len(replaced) > 5
+
+    points = range(recorded.begins[len(before)] + 1, len(operations) + 1)
+    possible = list(states(operations, folders, random.Random(1), points=points, chances=12 if torture else 4))
+    chosen = random.Random(2).sample(possible, min(MENDED_MOST if torture else MENDED_SHARE, len(possible)))
+    for state in chosen:
+        where = f"after {operations[len(state.operations) - 1].call}, lost: {state.lost}"
+        shutil.rmtree(recorded.top)
+        recorded.top.mkdir()
+        state.materialize(recorded.top)
+        repair(recorded.root, lambda _: None)
+        assert outcome_of(recorded.root, MENDED.day) == undisturbed, where
+        assert garbage(recorded.root) == replaced, where
+    tried(f"{len(chosen)} of {len(possible)} states, after each of {len(points)} operations")

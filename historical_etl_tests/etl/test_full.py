@@ -20,6 +20,7 @@ from historical_etl import (
     ProviderUnavailableError,
     RateLimitedError,
     SchemaDriftError,
+    Settings,
 )
 from historical_etl.models import combined_checksum
 from historical_etl.store.lock import current_holder
@@ -34,6 +35,7 @@ from historical_etl_tests.scenario import (
     ScriptedFetcher,
     ScriptedSource,
     adding,
+    as_rows,
     at,
     changing,
     daily_bytes,
@@ -150,6 +152,37 @@ def test_lead_in_rows_serve_the_first_ret_and_are_not_stored(root, market):
     rows = stored(etl)
     assert rows["date"].min() == date(2012, 1, 3)
     assert rows["ret"][0] == market.expected(["BRK.B"], date(2012, 1, 3))["ret"][0]
+
+
+def halved(bars: pl.DataFrame) -> pl.DataFrame:
+    """The market on another level of `adj_close`, of which nothing else tells."""
+    return bars.with_columns(pl.col("adj_close") / 2)
+
+
+def test_a_restated_history_has_the_lead_in_that_it_had(root, market):
+    """2012 was filled alone, and so it is again: the first `ret` needs a row of 2011 each time."""
+    for name in ("restated", "afresh"):
+        store(root / name, ScriptedFetcher(market, alter=halved if name == "afresh" else None)).run_year(2012, SYMBOLS)
+    fetcher = ScriptedFetcher(market, alter=halved)
+    restated, afresh = store(root / "restated", fetcher), store(root / "afresh", fetcher)
+    assert restated.run_incremental_etl().restated_symbols
+    afresh.run_incremental_etl()
+    assert daily_bytes(restated) == daily_bytes(afresh)
+    assert restated.cursors() == afresh.cursors()
+    assert stored(restated)["date"].min() == date(2012, 1, 3)
+
+
+def test_an_increment_that_begins_a_history_has_a_lead_in(root, market):
+    """A new symbol, and the overlap of a store that is younger than that."""
+    first, second = date(2013, 2, 1), date(2013, 2, 4)
+    etl = store(root, ScriptedFetcher(market), today=second)
+    etl.run_full_etl(["SPLT"], first, second)
+    since = Settings(_env_file=None, start=first)  # pyright: ignore[reportCallIssue]
+    fetcher = ScriptedFetcher(market, alter=changing("SPLT", first, volume=5.0))
+    store(root, fetcher, settings=since).run_incremental_etl(["BRK.B", "SPLT"])
+    assert [(ask.symbols, ask.start) for ask in fetcher.asked] == [(("BRK.B", "SPLT"), date(2013, 1, 17))]
+    corrected = fetcher.market.expected(["BRK.B", "SPLT"], first)
+    assert as_rows(stored(etl)) == as_rows(changing("SPLT", first, volume=5.0)(corrected))
 
 
 def test_bad_lead_in_rows_are_not_trusted(root, market):

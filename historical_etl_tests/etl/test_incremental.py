@@ -124,9 +124,10 @@ def test_a_new_symbol_starts_where_the_setting_says(root, market):
     etl = store(root, fetcher, date(2013, 1, 16), start=date(2012, 10, 1))
     etl.run_incremental_etl(["BRK.B", "HALT"])
     assert fetcher.asked == [
-        Ask(("HALT",), date(2012, 10, 1), date(2013, 1, 16)),
+        Ask(("HALT",), date(2012, 9, 17), date(2013, 1, 16)),  # ten sessions of lead-in
         Ask(("BRK.B",), date(2013, 1, 9), date(2013, 1, 16)),
     ]
+    assert etl.scan("HALT").select(pl.col("date").min()).collect().item() == date(2012, 10, 1)
     assert etl.cursors() == {"BRK.B": date(2013, 1, 16), "HALT": date(2013, 1, 16)}
 
 
