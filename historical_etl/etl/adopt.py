@@ -164,7 +164,9 @@ def adopt(
     members = source.members(None, None)
     wanted = members if symbols is None else normalize_symbols(symbols)
     start, end = _span(etl, source, members, set(wanted))
-    result = etl.run_full_etl(wanted, start, end, resume=False, progress=progress) if not rehearse else None
+    result = None
+    if not rehearse:
+        result = etl.run_full_etl(wanted, start, end, resume=False, progress=progress, command="adopt")
     look = _Look(etl, source, members, set(wanted), result)
     for year in _years(source):
         look.at(year)

@@ -138,6 +138,7 @@ class HistoricalETL(PriceRuns):
         *,
         rebuild: bool = False,
         progress: Callable[[YearEvent], None] | None = None,
+        command: str = "backfill",
     ) -> ETLResult:
         """Fetch, check and commit a range, one year at a time; both ends included.
 
@@ -153,6 +154,7 @@ class HistoricalETL(PriceRuns):
             rebuild: replace the whole stored history of each symbol that comes, in one commit; the way to another
                 price basis.
             progress: told of each year as it is started, committed, failed, or left out by `resume`.
+            command: what the ledger `runs` calls it.
 
         Raises:
             ConfigurationError: a malformed symbol or date, an empty list, a reversed range.
@@ -167,7 +169,7 @@ class HistoricalETL(PriceRuns):
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
         done = self._progress.years_done(name) if resume and not rebuild else set[int]()
-        run = self._run("rebuild" if rebuild else "backfill", Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
+        run = self._run("rebuild" if rebuild else command, Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
         with noting(run):
             try:
                 first = windows[0].year

@@ -11,10 +11,12 @@ from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.visit import Visit
+from historical_etl.models import SyncManifest
 from historical_etl.quality.levels import Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 from historical_etl.store.run_notes import RunRecord
+from historical_etl.store.transaction import Transaction
 
 __all__ = [
     "ACCEPTED",
@@ -26,6 +28,7 @@ __all__ = [
     "rejected_rows",
     "replaced_rows",
     "restatements",
+    "run_of",
     "runs",
     "suspicion_of",
 ]
@@ -144,6 +147,24 @@ class Holds:
 
     open: pl.DataFrame
     closed: pl.DataFrame
+
+
+def run_of(transaction: Transaction, command: str, writer: str, content: SyncManifest, message: str) -> RunRecord:
+    """The record of a commit that fetched nothing: `content` is the version whose bars it has."""
+    return RunRecord(
+        run_id=f"{command}-{transaction.version}",
+        command=command,
+        writer=writer,
+        started=transaction.at,
+        finished=transaction.at,
+        status="committed",
+        version=transaction.version,
+        start_date=content.start_date,
+        end_date=content.end_date,
+        rows=content.row_count,
+        message=message,
+        provider=content.provider,
+    )
 
 
 def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:

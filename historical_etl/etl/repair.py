@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
+from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
@@ -196,7 +197,9 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
         else:
             work.lost.append(f"{rows:,} row(s) of the ledger {name} are lost; no price is affected")
     transaction.forget([file.path for files in broken.values() for file in files])
-    committed = transaction.commit(Provenance.of(current), changes)
+    message = f"ledgers mended: {', '.join(sorted(broken))}"
+    run = record.run_of(transaction, "repair", work.store.writer_id, current, message)
+    committed = transaction.commit(Provenance.of(current), changes, {"runs": record.runs([run])})
     assert committed is not None  # noqa: S101 - there is a version
     return committed
 

@@ -4,7 +4,6 @@ from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.store.progress import forget_progress, save_progress
-from historical_etl.store.run_notes import RunRecord
 from historical_etl.store.transaction import Transaction
 
 __all__ = ["roll_back"]
@@ -31,26 +30,11 @@ def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> Sync
         else:
             # Its resume speaks of years as they were; without it, cursors are those of the version.
             forget_progress(store.layout)
-            stands = transaction.restore(wanted, {"runs": record.runs([_run(store, transaction, wanted, reason)])})
+            message = f"to version {wanted.version}{f': {reason}' if reason else ''}"
+            run = record.run_of(transaction, "rollback", store.writer_id, wanted, message)
+            stands = transaction.restore(wanted, {"runs": record.runs([run])})
         _follow(store, stands, transaction)
     return stands
-
-
-def _run(store: KeptVersions, transaction: Transaction, wanted: SyncManifest, reason: str) -> RunRecord:
-    return RunRecord(
-        run_id=f"rollback-{transaction.version}",
-        command="rollback",
-        writer=store.writer_id,
-        started=transaction.at,
-        finished=transaction.at,
-        status="committed",
-        version=transaction.version,
-        start_date=wanted.start_date,
-        end_date=wanted.end_date,
-        rows=wanted.row_count,
-        message=f"to version {wanted.version}{f': {reason}' if reason else ''}",
-        provider=wanted.provider,
-    )
 
 
 def _follow(store: KeptVersions, stands: SyncManifest, transaction: Transaction) -> None:

@@ -72,6 +72,7 @@ def test_the_store_holds_the_good_rows_and_no_others(root, foreign):
         assert mine.select("date", "open", "high", "low", "close", "volume").rows() == sorted(bars)
     kept = [pl.read_parquet(next(entry.glob("*.parquet"))) for entry in etl.manifests.quarantine.entries()]
     assert sum(frame.height for frame in kept) == foreign.fate["refused"]
+    assert set(etl.ledger("runs").get_column("command")) == {"adopt"}
 
 
 def test_adopting_again_changes_nothing_and_tells_the_same(root, foreign):
