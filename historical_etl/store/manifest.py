@@ -244,7 +244,8 @@ class ManifestManager:
         state = path.stat()
         key = (state.st_ino, state.st_size, state.st_mtime_ns)
         if path not in self._read or self._read[path][0] != key:
-            self._read[path] = key, parse_manifest(path.read_bytes(), path)
+            manifest = parse_manifest(path.read_bytes(), path)
+            self._read = {kept: read for kept, read in self._read.items() if kept.exists()} | {path: (key, manifest)}
         return self._read[path][1]
 
     def _is_good(self, path: Path) -> bool:

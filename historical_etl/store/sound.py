@@ -16,6 +16,7 @@ from historical_etl.store.layout import Layout
 __all__ = ["require_sound", "sound_path"]
 
 _MEND: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
+_MOST_CHECKED: Final = 20_000  # a process may live for years
 #: Files by path: the state in which they had the SHA-256 beside it.
 _checked: dict[Path, tuple[tuple[int, ...], str]] = {}
 
@@ -35,6 +36,8 @@ def sound_path(layout: Layout, file: Partition | LedgerFile) -> Path:
             if _checked.get(path) == (state, file.checksum):
                 return path
             if sha256_of(path) == file.checksum:
+                if len(_checked) >= _MOST_CHECKED:
+                    _checked.clear()
                 _checked[path] = state, file.checksum
                 return path
         except FileNotFoundError:

@@ -71,8 +71,8 @@ class Staging:
                 unit = unsealed(path.read_bytes(), StagedUnit)
                 if not set(unit.symbols) <= set(unit.outcomes):
                     continue
-                files = {unit.rows: self._file(unit, "rows"), unit.actions: self._file(unit, "actions")}
-                if all(name is None or sha256(file.read_bytes()).hexdigest() == name for name, file in files.items()):
+                wanted = {"rows": unit.rows, "actions": unit.actions}
+                if all(checksum is None or self._sum(unit, kind) == checksum for kind, checksum in wanted.items()):
                     found.append(unit)
             except (OSError, ValueError):
                 continue
@@ -128,6 +128,9 @@ class Staging:
         if not paths:
             return None
         return pl.scan_parquet(paths, glob=False).filter(pl.col("date").is_between(low, high))
+
+    def _sum(self, unit: StagedUnit, kind: str) -> str:
+        return sha256(self._file(unit, kind).read_bytes()).hexdigest()
 
     def _file(self, unit: StagedUnit, kind: str) -> Path:
         name = sha256(",".join(unit.symbols).encode()).hexdigest()[:16]

@@ -262,6 +262,7 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
         else:
             withdraw_others(manager, manifest)
             if fell_back:
+                check_out(manager, manifest.partitions)  # first, while the object behind a link is known
                 set_aside_unnamed(manager, manifest)
             _after_commit(manager, manifest, retention or Retention(), manifest.partitions, proven=False)
     return manifest

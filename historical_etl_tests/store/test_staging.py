@@ -62,6 +62,12 @@ def test_a_damaged_unit_does_not_count_and_the_others_do(staging, root, kind):
     assert damaged_units(Layout(root)) == ([] if kind == "json" else [bad.with_suffix(".json")])
 
 
+def test_rows_are_proven_also_where_the_actions_are_the_same_bytes(staging):
+    staging.put(ROWS, {"AAA": Outcome.OK}, {}, ROWS)
+    spoil(next(staging.folder.glob("*.parquet")))
+    assert staging.units() == []
+
+
 _NAMES = {"json": "record", "parquet": "rows", "actions": "actions"}
 
 
