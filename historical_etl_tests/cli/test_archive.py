@@ -45,7 +45,8 @@ def test_what_cannot_be_is_told(filled: CommandLine):
     cli = filled
     assert cli("export", "data/copy").code == USAGE
     assert cli("import", "nowhere").code == USAGE
-    refused = cli("import", "data")
+    assert cli("export", "old", "--version", "1").code == FINE
+    refused = cli("import", "old")
     assert (refused.code, "There is data in this store" in refused.err) == (USAGE, True)
     assert cli("--data-dir", "none", "export", "copy").code == FAILED
     assert not (cli.folder / "none" / "historical").exists()

@@ -250,8 +250,8 @@ def test_what_was_exported_comes_in_as_the_same_version(etl, tmp_path, way):
     assert later.run_incremental_etl().version == 4
 
 
-def test_a_store_with_data_takes_no_import(etl, tmp_path):
-    source = export_store(etl, tmp_path / "copy.tar")
+def test_a_store_with_other_data_takes_no_import(etl, tmp_path):
+    source = export_store(etl, tmp_path / "copy.tar", 2)
     before = tree(etl.layout.root)
     with pytest.raises(ConfigurationError, match="There is data in this store, version 3") as caught:
         import_store(etl, source)

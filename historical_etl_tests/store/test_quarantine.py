@@ -48,6 +48,19 @@ def test_two_files_of_one_name_at_one_moment_have_two_entries(manager, tmp_path)
     assert manager.quarantine.entries() == sorted(entries)
 
 
+def test_a_record_whose_file_never_came_is_no_older_entry(manager, tmp_path):
+    """A kill between the two leaves it so."""
+    bad = tmp_path / "x.parquet"
+    bad.write_bytes(b"one")
+    entry = manager.quarantine_data(bad, "bad")
+    (entry / "x.parquet").unlink()
+    again = manager.quarantine.copy_bytes("x.parquet", b"one", "bad", "d")
+    assert again != entry
+    assert (again / "x.parquet").read_bytes() == b"one"
+    (again / "x.parquet").write_bytes(b"two")
+    assert manager.quarantine.copy_bytes("x.parquet", b"one", "bad", "d") not in (entry, again)
+
+
 def test_the_same_content_refused_again_makes_no_second_entry(manager):
     keep = manager.quarantine.copy_bytes
     first = keep("x[1]*.parquet", b"one", "bad", "d")

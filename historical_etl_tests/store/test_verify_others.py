@@ -72,6 +72,21 @@ def test_a_catalog_that_was_not_published_is_a_warning(manager):
     assert catalog(manager) == [("warning", "it was not published yet")]
 
 
+def test_bytes_that_were_not_published_are_an_error_unless_a_publication_was_broken_off(manager):
+    unpublished = [("error", "its bytes are not those that were published (SHA-256)")]
+    for version in (2, 3):
+        publish(manager, version)
+        spoil(manager.layout.catalog)
+        assert catalog(manager, version) == unpublished
+        assert catalog(manager, None) == unpublished, "it cannot be opened"
+    publish(manager, 2)
+    spoil(manager.layout.catalog)
+    behind = [("warning", "it shows version 2, the store has 3")]
+    assert catalog(manager, 3) == behind, "the file of version 3 came, its record did not"
+    assert told(catalog_findings(manager.layout, manager.load_manifest(), None, quick=False)) == behind
+    assert catalog(manager, None, quick=True) == behind
+
+
 def test_a_damaged_record_of_the_catalog_is_an_error(manager):
     publish(manager)
     spoil(manager.layout.catalog_pointer())
