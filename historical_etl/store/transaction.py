@@ -15,7 +15,6 @@ from typing import Self
 import polars as pl
 
 from historical_etl.durable import (
-    TEMP_SUFFIX,
     fsync_folder,
     sha256_of,
     storage_errors,
@@ -26,12 +25,11 @@ from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, Manifes
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
 from historical_etl.store.checkout import check_out, withdraw_others
-from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.sound import require_sound, sound_path
-from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
+from historical_etl.store.vacuum import Retention, set_aside_unnamed, sweep_temps, vacuum
 
 __all__ = ["Provenance", "Transaction", "recover"]
 
@@ -256,7 +254,7 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
     fell_back = manager.is_damaged()
     manifest = manager.restore_manifest(token)
     with storage_errors("recovering the store", manager.layout.root):
-        _sweep_temps(manager.layout)
+        sweep_temps(manager.layout)
         if manifest is None:
             _vacuum(manager, None, retention or Retention())
         else:
@@ -283,24 +281,6 @@ def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: 
     except ManifestCorruptError as error:
         # What a damaged version needs is unknown: nothing is removed until that is mended.
         _log.warning("Old versions were not vacuumed: %s", error)
-
-
-def _sweep_temps(layout: Layout) -> None:
-    # Whatever temp is there belongs to a writer that is dead.
-    for folder in _written_under_the_lock(layout):
-        for temp in folder.glob(f".*{TEMP_SUFFIX}"):
-            temp.unlink(missing_ok=True)
-
-
-def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
-    return (
-        layout.objects,
-        layout.ledgers,
-        layout.daily,
-        layout.manifests,
-        layout.history_folder(),
-        layout.progress_folder,
-    )
 
 
 def _verify(path: Path, blocks: Sequence[Block], size: int) -> None:

@@ -151,6 +151,15 @@ def test_a_vacuum_tells_before_it_removes(etl: HistoricalETL):
     assert etl.verify().findings == ()
 
 
+def test_a_vacuum_takes_away_what_a_killed_writer_left_half_written(etl: HistoricalETL):
+    temp = etl.layout.objects / ".2013-0000000000000000.parquet.1.0123abcd.tmp"
+    temp.write_bytes(b"half")
+    etl.vacuum(dry_run=True)
+    assert temp.exists()
+    etl.vacuum()
+    assert not temp.exists()
+
+
 def test_a_vacuum_keeps_what_the_catalog_shows(etl: HistoricalETL):
     etl.run_full_etl(SHORT.symbols, "2013-02-01", SHORT.last, resume=False)
     etl.catalog.publish(etl.manifests.load_version(2))
