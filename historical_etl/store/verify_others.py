@@ -64,11 +64,11 @@ def _is_published(layout: Layout, pointer: CatalogPointer) -> bool:
 
 
 def _is_next(pointer: CatalogPointer, current: SyncManifest, catalog_version: Callable[[], int] | None) -> bool:
-    """Whether a publication was broken off between the file and its record."""
+    """Whether a publication, of this version or of one before it, was broken off between the file and its record."""
     if pointer.version == current.version:
         return False
     try:
-        return catalog_version is None or catalog_version() == current.version
+        return catalog_version is None or pointer.version < catalog_version() <= current.version
     except CatalogError:
         return False
 

@@ -79,10 +79,12 @@ def test_bytes_that_were_not_published_are_an_error_unless_a_publication_was_bro
         spoil(manager.layout.catalog)
         assert catalog(manager, version) == unpublished
         assert catalog(manager, None) == unpublished, "it cannot be opened"
-    publish(manager, 2)
+    publish(manager, 1)
     spoil(manager.layout.catalog)
-    behind = [("warning", "it shows version 2, the store has 3")]
+    behind = [("warning", "it shows version 1, the store has 3")]
     assert catalog(manager, 3) == behind, "the file of version 3 came, its record did not"
+    assert catalog(manager, 2) == behind, "likewise, and then another version"
+    assert catalog(manager, 4) == unpublished
     assert told(catalog_findings(manager.layout, manager.load_manifest(), None, quick=False)) == behind
     assert catalog(manager, None, quick=True) == behind
 
