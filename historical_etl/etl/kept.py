@@ -7,7 +7,6 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.diff import changed_years, differences
 from historical_etl.etl.moving import export_store
@@ -17,7 +16,8 @@ from historical_etl.etl.versions import Citation
 from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
-from historical_etl.store.vacuum import Retention, VacuumReport, sweep_temps, vacuum
+from historical_etl.store.transaction import put_right
+from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify import VerifyReport, verify_store
 
 __all__ = ["VERSIONS", "KeptVersions"]
@@ -167,10 +167,7 @@ class KeptVersions(StoredPrices):
             self.settings.keep_days if keep_days is None else keep_days,
         )
         with self.lock() as token:
-            current = self.manifests.load_manifest() if dry_run else self.manifests.restore_manifest(token)
-            if not dry_run:
-                with storage_errors("clearing temp files", self.layout.root, "no version was removed"):
-                    sweep_temps(self.layout)
+            current = self.manifests.load_manifest() if dry_run else put_right(self.manifests, token)
             return vacuum(self.manifests, current, policy, dry_run=dry_run)
 
     def export(self, target: str | Path, version: int | str | None = None) -> Path:

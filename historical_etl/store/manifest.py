@@ -176,7 +176,9 @@ class ManifestManager:
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
         folder = self.layout.history_folder(dataset)
-        return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit())
+        with storage_errors("listing the versions", folder, "nothing was changed"):
+            names = [path.stem for path in folder.glob("*.json")]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def is_damaged(self, dataset: str = DATASET_ID) -> bool:
         """Whether there is a current manifest that cannot be used."""

@@ -15,6 +15,7 @@ from typing import Self
 import polars as pl
 
 from historical_etl.durable import (
+    TEMP_SUFFIX,
     fsync_folder,
     sha256_of,
     storage_errors,
@@ -25,13 +26,14 @@ from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, Manifes
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
 from historical_etl.store.checkout import check_out, withdraw_others
+from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.sound import require_sound, sound_path
-from historical_etl.store.vacuum import Retention, set_aside_unnamed, sweep_temps, vacuum
+from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
 
-__all__ = ["Provenance", "Transaction", "recover"]
+__all__ = ["Provenance", "Transaction", "put_right", "recover"]
 
 _log = logging.getLogger(__name__)
 
@@ -191,7 +193,8 @@ class Transaction:
             ledgers=dict(recorded),
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        _after_commit(self._manager, saved, self._retention, changed.values(), proven=True)
+        _show(self._manager, saved, changed.values(), proven=True)
+        _vacuum(self._manager, saved, self._retention)
         return saved
 
     def forget(self, paths: Collection[str]) -> None:
@@ -222,7 +225,8 @@ class Transaction:
         saved = self._manager.save_manifest(manifest, self._token)
         with storage_errors("linking daily/ to the committed version", self.layout.daily):
             withdraw_others(self._manager, saved)
-        _after_commit(self._manager, saved, self._retention, saved.partitions, proven=True)
+        _show(self._manager, saved, saved.partitions, proven=True)
+        _vacuum(self._manager, saved, self._retention)
         return saved
 
     def _sound(self, ledgers: Ledgers) -> Ledgers:
@@ -251,28 +255,31 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
         ManifestCorruptError: no usable manifest is left.
         StorageError: the file system refused.
     """
-    fell_back = manager.is_damaged()
-    manifest = manager.restore_manifest(token)
-    with storage_errors("recovering the store", manager.layout.root):
-        sweep_temps(manager.layout)
-        if manifest is None:
-            _vacuum(manager, None, retention or Retention())
-        else:
-            withdraw_others(manager, manifest)
-            if fell_back:
-                check_out(manager, manifest.partitions)  # first, while the object behind a link is known
-                set_aside_unnamed(manager, manifest)
-            _after_commit(manager, manifest, retention or Retention(), manifest.partitions, proven=False)
+    manifest = put_right(manager, token)
+    _vacuum(manager, manifest, retention or Retention())
     return manifest
 
 
-def _after_commit(
-    manager: ManifestManager, manifest: SyncManifest, retention: Retention, years: Iterable[Partition], *, proven: bool
-) -> None:
+def put_right(manager: ManifestManager, token: LockToken) -> SyncManifest | None:
+    """As `recover`, but for old versions and files that no version names: those are left to a vacuum."""
+    fell_back = manager.is_damaged()
+    manifest = manager.restore_manifest(token)
+    with storage_errors("recovering the store", manager.layout.root):
+        _sweep_temps(manager.layout)
+        if manifest is not None:
+            withdraw_others(manager, manifest)
+    if manifest is not None:
+        _show(manager, manifest, manifest.partitions, proven=False)
+        if fell_back:  # only now, while the object behind a link in daily/ was known
+            with storage_errors("recovering the store", manager.layout.root):
+                set_aside_unnamed(manager, manifest)
+    return manifest
+
+
+def _show(manager: ManifestManager, manifest: SyncManifest, years: Iterable[Partition], *, proven: bool) -> None:
     state = f"version {manifest.version} is committed, and the next write finishes this"
     with storage_errors("linking daily/ to the committed version", manager.layout.daily, state):
         check_out(manager, years, proven=proven)
-    _vacuum(manager, manifest, retention)
 
 
 def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: Retention) -> None:
@@ -281,6 +288,24 @@ def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: 
     except ManifestCorruptError as error:
         # What a damaged version needs is unknown: nothing is removed until that is mended.
         _log.warning("Old versions were not vacuumed: %s", error)
+
+
+def _sweep_temps(layout: Layout) -> None:
+    # Whatever temp is there belongs to a writer that is dead.
+    for folder in _written_under_the_lock(layout):
+        for temp in folder.glob(f".*{TEMP_SUFFIX}"):
+            temp.unlink(missing_ok=True)
+
+
+def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
+    return (
+        layout.objects,
+        layout.ledgers,
+        layout.daily,
+        layout.manifests,
+        layout.history_folder(),
+        layout.progress_folder,
+    )
 
 
 def _verify(path: Path, blocks: Sequence[Block], size: int) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from historical_etl.durable import TEMP_SUFFIX, fsync_folder, storage_errors
+from historical_etl.durable import fsync_folder, storage_errors
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
@@ -21,7 +21,7 @@ from historical_etl.store.leases import unleased
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.pins import read_pins
 
-__all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "sweep_temps", "vacuum"]
+__all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "vacuum"]
 
 _OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
 _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
@@ -102,13 +102,6 @@ def set_aside_unnamed(manager: ManifestManager, current: SyncManifest) -> None:
             manager.quarantine_data(path, "only a manifest that is damaged can have named it")
 
 
-def sweep_temps(layout: Layout) -> None:
-    """Remove temp files; under the lock, so that whatever is there belongs to a writer that is dead."""
-    for folder in _written_under_the_lock(layout):
-        for temp in folder.glob(f".*{TEMP_SUFFIX}"):
-            temp.unlink(missing_ok=True)
-
-
 def _reasons(manager: ManifestManager, current: SyncManifest, retention: Retention) -> dict[int, str]:
     """Why each version is kept, in a few words; those that are not named are not kept."""
     older = [version for version in manager.list_versions() if version < current.version]
@@ -133,14 +126,3 @@ def _unnamed(layout: Layout, kept: Sequence[SyncManifest]) -> Iterator[Path]:
         for path in folder.glob("*.parquet"):
             if path.name not in named and pattern.fullmatch(path.name):
                 yield path
-
-
-def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
-    return (
-        layout.objects,
-        layout.ledgers,
-        layout.daily,
-        layout.manifests,
-        layout.history_folder(),
-        layout.progress_folder,
-    )

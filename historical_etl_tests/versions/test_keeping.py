@@ -151,13 +151,16 @@ def test_a_vacuum_tells_before_it_removes(etl: HistoricalETL):
     assert etl.verify().findings == ()
 
 
-def test_a_vacuum_takes_away_what_a_killed_writer_left_half_written(etl: HistoricalETL):
+def test_a_vacuum_puts_right_what_a_killed_writer_left(etl: HistoricalETL):
+    """As every write does: a file that is half written, and daily/ without the last commit."""
     temp = etl.layout.objects / ".2013-0000000000000000.parquet.1.0123abcd.tmp"
     temp.write_bytes(b"half")
+    etl.layout.daily_file(2013).unlink()
     etl.vacuum(dry_run=True)
     assert temp.exists()
     etl.vacuum()
     assert not temp.exists()
+    assert etl.layout.daily_file(2013).stat().st_nlink == 2
 
 
 def test_a_vacuum_keeps_what_the_catalog_shows(etl: HistoricalETL):
