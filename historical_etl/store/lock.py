@@ -5,18 +5,19 @@ The lock file also holds a record of its holder, with a fencing token that grows
 reported and replaced.
 """
 
+import errno
 import fcntl
 import logging
 import os
 import socket
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
@@ -26,6 +27,8 @@ from historical_etl.store.sealed import sealed, unsealed
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
 
 _log = logging.getLogger(__name__)
+_POLL_SECONDS: Final = 0.05
+_NO_LOCKS: Final = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 class LockToken(BaseModel, frozen=True):
@@ -45,6 +48,8 @@ class Holder(BaseModel):
 
     `settled` says that it ended well. Where it met an error, what it last did may not be durable.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     token: int
     writer_id: str
@@ -101,7 +106,7 @@ def acquire(
         # A soft lock could go stale: refuse a file system without flock instead.
         lock = FileLock(lock_file, fallback_to_soft=False, preserve_lock_file=True)
         try:
-            _wait_for(lock, timeout_seconds)
+            lock.acquire(timeout=max(0, timeout_seconds), poll_interval=_POLL_SECONDS)
         except Timeout:
             raise LockTimeoutError(
                 f"The store is being written by {current_holder(lock_file) or 'an unknown holder'}; "
@@ -109,8 +114,14 @@ def acquire(
                 where=lock_file,
                 todo="wait for that writer to finish, or stop it: its lock is released the moment it ends",
             ) from None
-        except NotImplementedError as error:
-            raise StorageError("This file system has no kernel locks", where=lock_file) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise StorageError(
+                "This file system has no kernel locks; nothing was committed",
+                where=lock_file,
+                todo="keep the store on a local file system; `historical-etl doctor` tells of this one",
+            ) from error
     try:
         previous = current_holder(lock_file)
         settled = is_new or (previous is not None and previous.settled)
@@ -126,21 +137,6 @@ def acquire(
                 _write(lock_file, holder.model_copy(update={"released": clock(), "settled": ended_well}))
     finally:
         lock.release()
-
-
-def _wait_for(lock: FileLock, timeout_seconds: float) -> None:
-    started = time.monotonic()
-    while True:
-        left = timeout_seconds - (time.monotonic() - started)
-        try:
-            lock.acquire(timeout=max(0, left), poll_interval=0.05)
-        except RuntimeError:
-            # filelock's deadlock guard: this very thread holds it through another object. Wait like anyone else.
-            if left <= 0:
-                raise Timeout(lock.lock_file) from None
-            time.sleep(min(0.05, max(0, left)))
-        else:
-            return
 
 
 def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock) -> Holder:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import date
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.durable import write_atomic
 from historical_etl.models import UtcDatetime
@@ -27,6 +27,8 @@ _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 class RunRecord(BaseModel):
     """One run: what it was asked for, and how it ended. The columns of the ledger `runs`."""
+
+    model_config = ConfigDict(frozen=True)
 
     run_id: str
     command: str = ""

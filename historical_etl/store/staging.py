@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
@@ -27,6 +27,8 @@ class StagedUnit(BaseModel):
 
     `named` says whether the source names actions: then `actions` is the SHA-256 of their file.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     symbols: tuple[str, ...]
     outcomes: dict[str, Outcome]

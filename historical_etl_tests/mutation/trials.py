@@ -84,6 +84,10 @@ class Trials:
         gc.freeze()  # else each collection in a child would copy all that is loaded
         for trial in self.trials:
             self.notes.write_text("")
+            missing = [test for test in trial.tests if test not in items]
+            if missing:
+                self.report(trial, "error", f"not collected: {missing[0]}")
+                continue
             child = os.fork()
             if child == 0:
                 self.child = True
@@ -92,7 +96,7 @@ class Trials:
                     resource.setrlimit(limit, (size, size))
                 if trial.code is not None:
                     _function(trial.module, trial.code.co_qualname).__code__ = trial.code
-                session.items[:] = [items[test] for test in trial.tests if test in items]
+                session.items[:] = [items[test] for test in trial.tests]
                 return None
             status = _await(child, time.monotonic() + trial.limit)
             by = self.notes.read_text()

@@ -85,6 +85,10 @@ def test_from_95_percent_or_without_the_room_it_is_refused(tmp_path, usage):
     assert caught.value.todo
 
 
+def test_room_that_is_just_enough_is_enough(tmp_path):
+    assert check_disk_space(99, tmp_path, lambda _: Usage(1000, 100, 99)).free_bytes == 99
+
+
 def test_the_volume_that_will_hold_the_data_is_asked(root):
     asked = []
 

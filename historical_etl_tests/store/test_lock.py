@@ -1,5 +1,6 @@
 """The writer lock between real processes: it excludes, names its holder, and dies with it."""
 
+import errno
 import json
 import logging
 import os
@@ -209,4 +210,16 @@ def test_datasets_have_locks_of_their_own(manager):
 def test_a_lock_file_that_cannot_be_made_is_a_storage_error(tmp_path):
     (tmp_path / "manifests").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="taking the writer lock"), ManifestManager(tmp_path).acquire_lock():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSYS, "no kernel locks"), (errno.ENOLCK, "no kernel locks"), (errno.EIO, "taking")]
+)
+def test_a_file_system_without_kernel_locks_is_refused(manager, monkeypatch, number, words):
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(StorageError, match=words), manager.acquire_lock():
         pass

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from historical_etl import ChecksumMismatchError, ManifestManager, StorageError
+from historical_etl.store import sound
 from historical_etl.store.sound import require_sound, sound_path
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
@@ -72,3 +73,12 @@ def test_of_several_files_the_first_that_is_not_sound_is_named(manager):
         spoil(manager.layout.resolve(only(made, year).path))
     with pytest.raises(ChecksumMismatchError, match="file of 2018"):
         require_sound(manager.layout, made.partitions)
+
+
+def test_a_process_that_lives_for_years_remembers_a_bounded_number_of_proofs(manager, monkeypatch):
+    monkeypatch.setattr(sound, "_checked", {})
+    monkeypatch.setattr(sound, "_MOST_CHECKED", 2)
+    for number in range(1, 6):
+        made = commit(manager, {2019: number})
+        sound_path(manager.layout, only(made))
+        assert len(sound._checked) <= 2
