@@ -2,10 +2,12 @@
 
 import pytest
 
-from historical_etl import ConfigurationError, DataQualityError, ManifestManager
+from historical_etl import ConfigurationError, DataQualityError, ManifestCorruptError, ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.store.archive import export_version, import_version
+from historical_etl.store.archive_source import opened_archive
 from historical_etl.store.layout import Layout
+from historical_etl.store.leases import unleased
 from historical_etl.store.manifest import render_manifest
 from historical_etl_tests.store.small import Hand, commit, corrections
 
@@ -45,6 +47,34 @@ def test_a_ledger_that_is_not_what_the_manifest_says_is_refused(exported, tmp_pa
         taken(new, folder)
     assert new.load_manifest() is None
     assert list(new.layout.objects.iterdir()) == list(new.layout.ledgers.iterdir()) == []
+
+
+def test_a_ledger_of_a_name_that_no_store_has_is_refused(exported, tmp_path):
+    """Though its file is there, at the place that such a ledger would have."""
+    made, folder = exported
+    layout = Layout(folder)
+    (file,) = made.ledgers["corrections"]
+    path = layout.resolve(file.path)
+    path = path.rename(layout.ledger_file("Corrections", file.checksum))
+    changed = file.model_copy(update={"path": layout.relative(path)})
+    content = render_manifest(made.model_copy(update={"ledgers": {"Corrections": (changed,)}}))
+    for place in (layout.manifest_file(), layout.history_file(1)):
+        place.write_bytes(content)
+    with pytest.raises(ManifestCorruptError, match="ledger 'Corrections'"):
+        taken(ManifestManager(tmp_path / "new", clock=Hand()), folder)
+
+
+def test_a_store_that_is_imported_from_keeps_the_version_meanwhile(tmp_path):
+    """It may be written by others, who would vacuum it."""
+    manager = ManifestManager(tmp_path / "data", clock=Hand())
+    commit(manager, {2019: 1})
+    commit(manager, {2019: 2})
+    with opened_archive(manager.layout.root, Layout(tmp_path / "new")) as archive:
+        assert archive.manifest.version == 2
+        with unleased(manager.layout, [1, 2]) as free:
+            assert set(free) == {1}
+    with unleased(manager.layout, [1, 2]) as free:
+        assert set(free) == {1, 2}
 
 
 def test_what_was_exported_comes_in_once(exported, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import random
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from historical_etl.errors import ChecksumMismatchError, DataQualityError, SchemaDriftError, StorageError
 from historical_etl.schema import SCHEMA, VALUE_COLUMNS, empty_frame
 from historical_etl.store.blocks import Block, encode_block, read_blocks, write_year, writer_name
+from historical_etl.store.thrift import Shape, decode, encode
 
 #: With dots and dashes as vendors write them; sorted by bytes, `A.B` before `AB`.
 SYMBOLS = ["A", "A.B", "AB", "BF-B", "BRK.B", "X^P", "ZZZ9"]
@@ -307,6 +309,30 @@ def test_a_damaged_file_is_named(year: Path, damage: Callable[[bytes], bytes]) -
     year.write_bytes(damage(year.read_bytes()))
     with pytest.raises(ChecksumMismatchError, match=r"2024\.parquet.*Next: "):
         read_blocks(year)
+
+
+def test_a_footer_whose_rows_do_not_add_up_is_named(year: Path) -> None:
+    content = year.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    rows: Shape = {3: {}}
+    footer = decode(content[start:-8], rows)
+    footer.write(3, footer.read(3, int) + 1)
+    changed = encode(footer)
+    year.write_bytes(content[:start] + changed + len(changed).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(ChecksumMismatchError, match=r"do not add up to its rows.*2024\.parquet"):
+        read_blocks(year)
+
+
+def test_a_month_of_several_mebibytes_is_copied_whole(tmp_path: Path) -> None:
+    """It is copied in pieces of one."""
+    dice = random.Random(1)
+    keys = [(day, f"S{number:04}") for number in range(3000) for day in days(1, 20)]
+    values = {name: [dice.random() for _ in keys] for name in VALUE_COLUMNS}
+    frame = pl.DataFrame({"date": [d for d, _ in keys], "symbol": [s for _, s in keys], **values}, schema=SCHEMA)
+    path = tmp_path / "2024.parquet"
+    content = stored(path, frame)
+    assert len(content) > 3 << 20
+    assert write(tmp_path / "copy.parquet", read_blocks(path)) == content
 
 
 @given(st.data())

@@ -26,6 +26,11 @@ def test_open_fields_are_values_and_the_rest_is_bytes() -> None:
     assert struct.read(26, Struct) == {}
 
 
+def test_a_closed_struct_may_number_its_fields_in_full() -> None:
+    """A field far from the one before it has its number after its header, here in two bytes."""
+    assert decode(bytes.fromhex("1c 05 80 02 06 00 15 08 00"), {2: {}}).read(2, int) == 4
+
+
 @pytest.mark.parametrize("shape", [{}, SHAPE, {1: {}}, {24: {}, 99: {}}])
 def test_whatever_is_opened_the_bytes_come_back(shape: Shape) -> None:
     assert encode(decode(SAMPLE, shape)) == SAMPLE
