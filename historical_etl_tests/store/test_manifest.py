@@ -220,6 +220,7 @@ def test_manifest_corruption_triggers_rollback(three_versions, content, caplog):
         result = etl.run_incremental_etl()
     assert (result.version, result.changed) == (3, False)
     assert parse_manifest(path.read_bytes(), path) == good
+    assert ("Using the newest good version instead" in caplog.text) is (content is not None)
     assert "restored from version 3" in caplog.text
     assert daily_bytes(etl) == files
     entries = etl.manifests.quarantine.entries()
