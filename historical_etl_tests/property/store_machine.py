@@ -291,11 +291,19 @@ class StoreMachine(RuleBasedStateMachine):
             mine = [DAYS.index(day) for name, day in self.current if name == symbol]
             if mine:
                 first, last = min(first, max(mine) + 1), max(last, min(mine) - 1)
+        first = self._without_hole(symbols, first)
         last = min(max(first, last), self.today)
         first = min(first, last)
         span = DAYS[first], DAYS[last]
         expected = with_years(self.current, self.truth, symbols, *span)
         return self._operation("backfill", symbols=tuple(symbols), span=span), expected
+
+    def _without_hole(self, symbols: Sequence[str], first: int) -> int:
+        """Where a range may begin: the commit of its first year must not end before a hole."""
+        new_year = next(number for number, day in enumerate(DAYS) if day.year > DAYS[0].year)
+        begins = {symbol: min(day for name, day in self.current if name == symbol) for symbol, _ in self.current}
+        late = any(DAYS.index(begins[symbol]) > new_year for symbol in symbols if symbol in begins)
+        return max(first, new_year) if late else first
 
     def _increment(self) -> tuple[Operation, list[State]]:
         spans = {
@@ -311,16 +319,17 @@ class StoreMachine(RuleBasedStateMachine):
     def _adoption(self, symbols: Sequence[str], beyond: int, *, as_csv: bool) -> tuple[Operation, list[State]]:
         """Files with the history of some symbols as the source has it now, as far as it is stored or further."""
         stored_days = [DAYS.index(day) for name, day in self.current if name in symbols]
-        last = DAYS[min(max([*stored_days, 0]) + beyond, self.today)]
+        first = self._without_hole(symbols, 0)
+        last = DAYS[max(first, min(max([*stored_days, 0]) + beyond, self.today))]
         files = self.folder / f"files-{self.ticks}"
         files.mkdir()
         for symbol in symbols:
-            rows = self.truth.frame([symbol], DAYS[0], last).drop("ret")
+            rows = self.truth.frame([symbol], DAYS[first], last).drop("ret")
             if as_csv:
                 rows.write_csv(files / f"{symbol}.csv")
             else:
                 rows.write_parquet(files / f"{symbol}.parquet")
-        expected = with_years(self.current, self.truth, symbols, DAYS[0], last)
+        expected = with_years(self.current, self.truth, symbols, DAYS[first], last)
         return self._operation("adopt", files=files), expected
 
     def _perform(self, operation: Operation, expected: Sequence[State]) -> None:
