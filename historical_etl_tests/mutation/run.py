@@ -36,6 +36,8 @@ _NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _TIMES: Final = itertools.count(1_000_000_000)
 _UNLISTED: Final = 0.005
+#: Tests that look at what the modules are made of, and execute no line of them.
+_IMPORTED: Final = "/test_values.py::"
 #: What a test may take, in multiples of what it took when the map was made, and seconds on top.
 _SLACK, _START = 6, 60
 
@@ -55,6 +57,7 @@ class Map(NamedTuple):
         found = {test for line in range(first, last + 1) for test in lines.get(str(line), [])}
         if not found:
             found = {test for tests in lines.values() for test in tests}
+            found |= {test for test in self.seconds if _IMPORTED in test}
         own = f"/test_{module}.py"
         return sorted(found, key=lambda test: (own not in test, self.seconds.get(test, _UNLISTED), test))
 
@@ -149,7 +152,14 @@ def _map(folder: Path) -> Map:
         data, settings = folder / "coverage", folder / "coverage.ini"
         settings.write_text(f"[run]\ndata_file = {data}\nsource_pkgs = historical_etl.store\n")
         tests = [f"historical_etl_tests/{name}" for name in _TESTS]
-        coverage = ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--durations=0", "-vv"]
+        coverage = [
+            "--cov",
+            f"--cov-config={settings}",
+            "--cov-context=test",
+            "--cov-report=",
+            "--durations=0",
+            "--durations-min=0",
+        ]
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", *PYTEST, "-k", _NOT_SLOW, *coverage, *tests],
             capture_output=True,

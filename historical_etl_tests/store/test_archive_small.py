@@ -64,6 +64,35 @@ def test_a_ledger_of_a_name_that_no_store_has_is_refused(exported, tmp_path):
         taken(ManifestManager(tmp_path / "new", clock=Hand()), folder)
 
 
+@pytest.mark.parametrize("year", [999, 10_000])
+def test_a_year_that_no_file_can_bear_is_refused(exported, tmp_path, year):
+    made, folder = exported
+    layout = Layout(folder)
+    (partition,) = made.partitions
+    path = layout.resolve(partition.path).rename(layout.object_file(year, partition.checksum))
+    changed = partition.model_copy(update={"year": year, "path": layout.relative(path)})
+    content = render_manifest(made.model_copy(update={"partitions": (changed,), "file_paths": (changed.path,)}))
+    for place in (layout.manifest_file(), layout.history_file(1)):
+        place.write_bytes(content)
+    with pytest.raises(ManifestCorruptError, match=f"has the year {year}"):
+        taken(ManifestManager(tmp_path / "new", clock=Hand()), folder)
+
+
+@pytest.mark.parametrize(("version", "ok"), [(0, False), (10**8 - 1, True), (10**8, False)])
+def test_a_version_has_at_most_eight_digits(exported, tmp_path, version, ok):
+    made, folder = exported
+    layout = Layout(folder)
+    content = render_manifest(made.model_copy(update={"version": version}))
+    for place in (layout.manifest_file(), layout.history_file(version)):
+        place.write_bytes(content)
+    new = ManifestManager(tmp_path / "new", clock=Hand())
+    if ok:
+        assert taken(new, folder).version == version
+        return
+    with pytest.raises(ManifestCorruptError, match="is not one of historical_daily"):
+        taken(new, folder)
+
+
 def test_a_store_that_is_imported_from_keeps_the_version_meanwhile(tmp_path):
     """It may be written by others, who would vacuum it."""
     manager = ManifestManager(tmp_path / "data", clock=Hand())

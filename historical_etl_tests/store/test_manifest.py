@@ -326,6 +326,14 @@ def test_a_newer_schema_version_is_left_alone_byte_for_byte_and_refused(three_ve
     assert after.keys() == before.keys()
 
 
+@pytest.mark.parametrize("version", [2, 3, 5, 17])
+def test_a_newer_manifest_that_is_whole_is_newer_also_one_bit_from_ours(tmp_path, version):
+    """3 is one bit from 1: without its seal it may be ours, damaged; with it, it is not."""
+    body = {**draft().model_dump(mode="json"), "schema_version": version}
+    with pytest.raises(ManifestTooNewError, match=f"schema version {version}"):
+        parse_manifest(seal(body, "manifest_sha256"), tmp_path)
+
+
 def test_the_schema_version_may_be_written_as_text(tmp_path):
     body = {**draft().model_dump(mode="json"), "schema_version": "v1.0.0"}
     assert parse_manifest(json.dumps(body).encode(), tmp_path).schema_version == 1
