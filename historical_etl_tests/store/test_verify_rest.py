@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from historical_etl import ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.errors import StorageError
 from historical_etl.models import SyncManifest
+from historical_etl.store.blocks import read_blocks
 from historical_etl.store.layout import Layout
 from historical_etl.store.progress import save_progress
 from historical_etl.store.verify import verify_store
-from historical_etl_tests.store.small import commit, corrections, publish, spoil
+from historical_etl.store.verify_file import _rows
+from historical_etl_tests.store.small import commit, corrections, only, publish, spoil
 from historical_etl_tests.store.verified import CURSORS, path_of, progress, restate, told, two_versions, verify
 
 
@@ -255,3 +258,25 @@ def test_a_store_that_never_holds_still_is_told_of(manager, monkeypatch):
         ("warning", "store"),
     ]
     assert len(looks) == 20
+
+
+def test_a_version_that_is_vacuumed_meanwhile_is_no_damage_and_ends_no_check(manager, monkeypatch):
+    """Version 1 goes after the versions were listed; a fault of those after it is found all the same."""
+    layout, listed = manager.layout, manager.list_versions()
+    assert listed == [1, 2]
+    commit(manager, {2019: 9})
+    layout.history_file(1).unlink()
+    layout.history_file(2).write_bytes(b"garbage")
+    monkeypatch.setattr(manager, "list_versions", lambda *_: [1, 2, 3])
+    found = [finding.field for finding in verify_store(manager).findings]
+    assert "history 2" in found
+    assert "history 1" not in found
+
+
+def test_a_block_that_does_not_hold_what_its_footer_says_is_named(manager):
+    partition = only(manager.load_version(2))
+    (block,) = read_blocks(manager.layout.resolve(partition.path))
+    assert list(_rows([block], partition)) == []
+    wrong = "month 1: its rows are not what its footer says"
+    for changes in ({"rows": 3}, {"first": date(2019, 1, 1)}, {"last": date(2019, 1, 31)}):
+        assert list(_rows([replace(block, **changes)], partition)) == [wrong]
