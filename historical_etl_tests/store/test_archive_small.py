@@ -1,14 +1,17 @@
 """Import of what agrees with itself and is no store: each kind of file is judged before any of it counts."""
 
+import tarfile
+
 import pytest
 
 from historical_etl import ConfigurationError, DataQualityError, ManifestCorruptError, ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.store.archive import export_version, import_version
-from historical_etl.store.archive_source import opened_archive
+from historical_etl.store.archive_source import manifest_bytes, opened_archive
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
-from historical_etl.store.manifest import render_manifest
+from historical_etl.store.manifest import parse_manifest, render_manifest
+from historical_etl.store.verify import verify_store
 from historical_etl_tests.store.small import Hand, commit, corrections
 
 
@@ -104,6 +107,30 @@ def test_a_store_that_is_imported_from_keeps_the_version_meanwhile(tmp_path):
             assert set(free) == {1}
     with unleased(manager.layout, [1, 2]) as free:
         assert set(free) == {1, 2}
+
+
+def test_a_folder_that_somebody_has_packed_comes_in(exported, tmp_path):
+    """With its folders, and links for names of one file; the manifest first and daily/ last, as it must be."""
+    made, folder = exported
+    pointer, daily = Layout(folder).manifest_file(), Layout(folder).daily
+    others = sorted((path for path in folder.rglob("*") if path != pointer), key=lambda p: (p.parent == daily, p))
+    members = [pointer, *others]
+    assert sum(path.is_dir() for path in members) > 3
+    with tarfile.open(tmp_path / "packed.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for path in members:
+            tar.add(path, arcname=str(path.relative_to(folder)), recursive=False)
+    new = ManifestManager(tmp_path / "new", clock=Hand())
+    assert taken(new, tmp_path / "packed.tar") == made
+    assert verify_store(new).ok
+
+
+def test_a_manifest_whose_files_are_lost_is_exported_as_it_is_known(tmp_path):
+    manager = ManifestManager(tmp_path / "data", clock=Hand())
+    made = commit(manager, {2019: 1})
+    manager.layout.history_file(1).unlink()
+    manager.layout.manifest_file().write_bytes(b"garbage")
+    content = manifest_bytes(manager.layout, made)
+    assert parse_manifest(content, tmp_path) == made
 
 
 def test_what_was_exported_comes_in_once(exported, tmp_path):
