@@ -10,6 +10,7 @@ from pydantic import BaseModel
 import historical_etl.store
 from historical_etl.store.findings import error
 from historical_etl.store.run_notes import RunRecord
+from historical_etl.store.vacuum import VacuumReport
 from historical_etl_tests.store.small import START
 
 #: Work in progress, each in the hands of one function.
@@ -40,6 +41,11 @@ def test_a_run_that_says_nothing_counts_nothing():
     counts = {name: value for name, value in run.model_dump().items() if isinstance(value, int)}
     assert len(counts) == 12
     assert set(counts.values()) == {0}
+
+
+def test_a_vacuum_that_removes_nothing_counts_nothing():
+    report = VacuumReport()
+    assert (report.removed, report.kept, report.files, report.size_bytes) == ((), {}, 0, 0)
 
 
 def test_a_finding_names_three_of_many():
