@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl import FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl import DataQualityError, FetchRequest, FetchResult, HistoricalETL, Settings
 from historical_etl.durable import write_atomic
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl.etl.moving import import_store
@@ -210,16 +210,15 @@ def _object(layout: Layout, manifest: SyncManifest, year: int) -> Path:
     return layout.resolve(partition.path)
 
 
-def _repair(root: Path, tell: Tell) -> None:
-    report = store_on(root, SPLIT).repair()
-    assert report.ok, report
+def _repair(root: Path, tell: Tell, *, refetch: bool = False) -> None:
+    report = store_on(root, SPLIT).repair(refetch=refetch)
+    if not report.ok:  # as the command line says it: the check at the end may meet a fault, too
+        raise DataQualityError(f"not all is well: {report}", where=root, todo="repair again")
     tell(report.version or 0)
 
 
 def _refetch(root: Path, tell: Tell) -> None:
-    report = store_on(root, SPLIT).repair(refetch=True)
-    assert report.ok, report
-    tell(report.version or 0)
+    _repair(root, tell, refetch=True)
 
 
 @dataclass(frozen=True)

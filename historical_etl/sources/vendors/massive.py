@@ -240,7 +240,7 @@ class MassiveSource(VendorSource):
         place: Sequence[str] = ()
         seen = set[str]()
         while True:
-            answer = self._gate.ask(lambda params=params, place=place: self._read(page(params, place)))
+            answer = self._gate.ask(lambda params=params, place=place: self._read(lambda: page(params, place)))
             yield from rows_of(answer.get("results") or [], "results")
             following = answer.get("next_url")
             if not following:
@@ -253,9 +253,14 @@ class MassiveSource(VendorSource):
             except ValueError:
                 raise FormError(f"the next page is at {address!r}") from None
 
-    def _read(self, answer: object) -> dict[str, object]:
-        raw = cast("BaseHTTPResponse", answer)
-        text = raw.data.decode("utf-8", errors="replace")
+    def _read(self, ask: Callable[[], object]) -> dict[str, object]:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            raw = cast("BaseHTTPResponse", ask())
+            text = raw.data.decode("utf-8", errors="replace")
+        except HTTPError as error:  # what no retry policy is asked about, such as a body that is badly packed
+            raise self._reader.broken(f"did not answer in full ({type(error).__name__})", str(error)) from None
         found = self._reader.parse(raw.status, raw.headers, text, self._gate.pace.clock())
         if not isinstance(found, dict):
             raise FormError("the answer is no object")
