@@ -30,9 +30,9 @@ class RestlessSource(SampleSource):
 def store_at(root: Path, day: date, source: SampleSource | None = None) -> HistoricalETL:
     """The store as it is written on the evening of `day`."""
     evening = datetime(day.year, day.month, day.day, 23, 30, tzinfo=UTC)
-    begins = {"start": date(YEARS[0], 1, 1)}  # also where an increment meets a symbol that is not stored yet
+    begin = date(YEARS[0], 1, 1)  # also where an increment meets a symbol that is not stored yet
     return HistoricalETL.open(
-        root, source or SampleSource(), clock=lambda: evening, keep_versions=2, keep_days=0, **begins
+        root, source or SampleSource(), clock=lambda: evening, keep_versions=2, keep_days=0, start=begin
     )
 
 
