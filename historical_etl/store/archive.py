@@ -109,9 +109,9 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
     manager.check_token(token)
     stands = recover(manager, token)
     with opened_archive(source, layout) as archive:
-        if stands is not None and stands == archive.manifest:
-            return stands
         if stands is not None:
+            if stands == archive.manifest:
+                return stands
             raise ConfigurationError(
                 f"There is data in this store, version {stands.version}: an import needs an empty one",
                 where=layout.root,

@@ -52,9 +52,12 @@ class AsOfSource(SampleSource):
 def store_on(root: Path, day: date) -> HistoricalETL:
     """The store as it is written on the evening of `day`; it keeps two versions."""
     evening = datetime(day.year, day.month, day.day, 23, 30, tzinfo=UTC)
-    settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue] - of pydantic-settings
-    source = AsOfSource(day)
+    source, settings = AsOfSource(day), _settings()
     return HistoricalETL.open(root, source, clock=lambda: evening, settings=settings, keep_versions=2, keep_days=0)
+
+
+def _settings() -> Settings:
+    return Settings(_env_file=None)  # pyright: ignore[reportCallIssue] - of pydantic-settings
 
 
 def _year(root: Path, tell: Tell) -> None:
@@ -142,13 +145,8 @@ def _files(root: Path, _: Tell) -> None:
 
 
 def _adopt(root: Path, tell: Tell) -> None:
-    settings = Settings(
-        _env_file=None,  # pyright: ignore[reportCallIssue] - of pydantic-settings
-        data_dir=root,
-        files={"path": str(aside(root, "files")), "adjustment": SampleSource.info.adjustment},  # pyright: ignore[reportArgumentType]
-        keep_versions=2,
-        keep_days=0,
-    )
+    files = {"path": str(aside(root, "files")), "adjustment": SampleSource.info.adjustment}
+    settings = _settings().changed({"data_dir": root, "files": files, "keep_versions": 2, "keep_days": 0})
     etl = opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC))
     done = adopt(etl, progress=_heard(etl, tell))
     assert (done.account.refused, done.account.held, done.symbols) == (1, 0, ("IBM", "MSFT"))

@@ -20,7 +20,6 @@ from historical_etl import (
     ProviderUnavailableError,
     RateLimitedError,
     SchemaDriftError,
-    Settings,
 )
 from historical_etl.models import combined_checksum
 from historical_etl.store.lock import current_holder
@@ -177,9 +176,8 @@ def test_an_increment_that_begins_a_history_has_a_lead_in(root, market):
     first, second = date(2013, 2, 1), date(2013, 2, 4)
     etl = store(root, ScriptedFetcher(market), today=second)
     etl.run_full_etl(["SPLT"], first, second)
-    since = Settings(_env_file=None, start=first)  # pyright: ignore[reportCallIssue]
     fetcher = ScriptedFetcher(market, alter=changing("SPLT", first, volume=5.0))
-    store(root, fetcher, settings=since).run_incremental_etl(["BRK.B", "SPLT"])
+    store(root, fetcher, start=first).run_incremental_etl(["BRK.B", "SPLT"])
     assert [(ask.symbols, ask.start) for ask in fetcher.asked] == [(("BRK.B", "SPLT"), date(2013, 1, 17))]
     corrected = fetcher.market.expected(["BRK.B", "SPLT"], first)
     assert as_rows(stored(etl)) == as_rows(changing("SPLT", first, volume=5.0)(corrected))
