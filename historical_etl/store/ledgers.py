@@ -21,6 +21,7 @@ from historical_etl.schema import SCHEMA
 from historical_etl.store.layout import Layout
 
 __all__ = [
+    "ADDED_COLUMNS",
     "LOGS",
     "SCHEMAS",
     "STATES",
@@ -158,6 +159,8 @@ STATES: Final[Mapping[str, pl.Schema]] = {
     ),
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
+#: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
+ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
@@ -251,7 +254,9 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
             todo="prices are not affected; run `historical-etl verify` to see what else is",
         )
     try:
-        return pl.read_parquet(io.BytesIO(content)).select(
+        rows = pl.read_parquet(io.BytesIO(content))
+        missing = [column for column in ADDED_COLUMNS.get(name, ()) if column not in rows.columns]
+        return rows.with_columns(pl.lit(None).alias(column) for column in missing).select(
             pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
         )
     # Damaged pages can make Polars panic, and its PanicException is no `Exception`.

@@ -10,6 +10,7 @@ from historical_etl.durable import sha256_of
 from historical_etl.models import LedgerFile, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import (
+    SCHEMAS,
     VIEWS,
     Ledgers,
     empty_ledger,
@@ -144,3 +145,13 @@ def test_names_that_readers_use(layout):
     with pytest.raises(ConfigurationError, match="There is no ledger 'open_gaps'") as caught:
         read_named_ledger(layout, None, "open_gaps")
     assert "gaps, holds" in caught.value.todo
+
+
+def test_a_file_of_before_a_column_was_added_is_read_with_null_there(layout, monkeypatch):
+    ledgers = write_ledgers(layout, {}, {"corrections": corrections(3)})
+    wider = pl.Schema({**SCHEMAS["corrections"], "added": pl.String()})
+    monkeypatch.setattr("historical_etl.store.ledgers.SCHEMAS", {**SCHEMAS, "corrections": wider})
+    with pytest.raises(ChecksumMismatchError, match="holds no such ledger"):
+        read_ledger(layout, manifest(ledgers), "corrections")
+    monkeypatch.setattr("historical_etl.store.ledgers.ADDED_COLUMNS", {"corrections": ("added",)})
+    assert read_ledger(layout, manifest(ledgers), "corrections").get_column("added").to_list() == [None]
