@@ -29,7 +29,7 @@ _CALENDAR: Final = get_calendar("XNYS")
 #: Never packed: the lock names the machine.
 _LEFT_OUT: Final = ("manifests/historical_daily.lock",)
 _CATALOG: Final = ("duckdb/historical_catalog.duckdb", "manifests/historical_daily.catalog")
-_EPOCH: Final = 1_400_000_000  # of every file in an archive
+_EPOCH: Final = 1_400_000_000  # of the first file in an archive
 _CODE: Final = 9
 #: What a backfill asks for before its first session, and does not store, lies within these.
 _LEAD: Final = timedelta(days=60)
@@ -69,6 +69,7 @@ class Story:
         bars: explained, by symbol and session.
         whole: whether all that the source gives is stored, so that a new store with the same bars is the same one.
         interrupted: whether a writer was killed, and left work to the next one.
+        adjusted: whether adjusted prices are recorded.
         catalog: whether the catalog is packed, too.
         exported: a version, by number or pin, that is exported.
     """
@@ -82,6 +83,7 @@ class Story:
     bars: Sequence[tuple[str, date]] = ()
     whole: bool = True
     interrupted: bool = False
+    adjusted: bool = False
     catalog: bool = False
     exported: str | None = None
 
@@ -123,6 +125,7 @@ def _replay() -> Story:
         lambda day: ReplaySource(lambda: day),
         {"start": first, "keep_versions": 3, "keep_days": 0},
         (("AAPL", before), ("MSFT", date(2005, 2, 1)), ("IBM", date(2005, 2, 16))),
+        adjusted=True,
         catalog=True,
         exported="before-the-split",
     )
@@ -168,7 +171,7 @@ def _simulated(
             play(stage)
 
     today = _day(facts.pop("today", evenings[-1]))
-    options = {"start": first, "keep_versions": 4, "keep_days": 0}
+    options = {"start": first, "keep_versions": 3, "keep_days": 0}
     return Story(market.names, first, today, live, source, options, **facts)
 
 
@@ -228,7 +231,7 @@ def _named(style: str) -> Story:
         SimListing("RSPL", splits=((_day(5), 0.1),)),
     ]
     told = [("SPLT", _day(2)), ("PAYR", _day(1)), ("RSPL", _day(4))]
-    return _simulated(listings, range(1, 7), style=style, names_actions=True, bars=told)
+    return _simulated(listings, range(1, 7), style=style, names_actions=True, bars=told, adjusted=True)
 
 
 def _killed(point: str) -> Story:
@@ -322,7 +325,7 @@ def make(folder: Path, name: str) -> None:
             "interrupted": story.interrupted,
             **read_recorded(root),
             "told": _told(stage.at(story.today), story.bars) if story.bars else [],
-            "adjusted": _adjusted(stage.at(story.today), name),
+            "adjusted": _adjusted(stage.at(story.today)) if story.adjusted else [],
         }
         if story.exported:
             facts["exported"] = stage.at(story.today).pins()[story.exported].version
@@ -362,10 +365,8 @@ def _told(etl: HistoricalETL, bars: Sequence[tuple[str, date]]) -> list[dict[str
     ]
 
 
-def _adjusted(etl: HistoricalETL, name: str) -> list[list[Any]]:
+def _adjusted(etl: HistoricalETL) -> list[list[Any]]:
     """The first and the last bar of each symbol, adjusted in every way."""
-    if name not in {"replay", "named-raw", "named-split-adjusted"}:
-        return []
     found: list[list[Any]] = []
     for adjust in ("none", "splits", "total"):
         rows = etl.scan(adjust=adjust).collect().sort("symbol", "date")
@@ -377,6 +378,7 @@ def _adjusted(etl: HistoricalETL, name: str) -> list[list[Any]]:
 
 def _pack(root: Path, target: Path, left_out: Sequence[str]) -> None:
     """Every file, in the order of names; a second name of one file is a hard link, as on disk."""
+    times: dict[str, int] = {}  # no two alike, since a copy in daily/ is known by its size and its time
     with (
         lzma.open(target, "wb", preset=9 | lzma.PRESET_EXTREME) as stream,
         tarfile.open(fileobj=stream, mode="w") as tar,
@@ -386,7 +388,7 @@ def _pack(root: Path, target: Path, left_out: Sequence[str]) -> None:
                 entry = tar.gettarinfo(path, str(path.relative_to(root)))
                 entry.uid = entry.gid = 0
                 entry.uname = entry.gname = ""
-                entry.mtime = _EPOCH
+                entry.mtime = times.setdefault(entry.linkname or entry.name, _EPOCH + len(times))
                 with path.open("rb") as content:
                     tar.addfile(entry, content if entry.isreg() else None)
 
@@ -399,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = FOLDER / options.release
     folder.mkdir(exist_ok=True)
-    for name in options.stores or [name for name in STORIES if name not in _OF_OLD]:
+    for name in options.stores or [story for story in STORIES if story not in _OF_OLD]:
         if (folder / f"{name}.json").exists():
             print(f"{options.release}/{name} is there already: left alone")
             continue
