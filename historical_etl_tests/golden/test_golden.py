@@ -1,8 +1,9 @@
 """Stores of earlier releases: they open, verify, answer, update and keep their bytes, whatever release reads them."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ HOLDS = ("symbol", "code", "session", "status")
 GAPS = ("symbol", "first_session", "last_session", "status")
 #: What a person cannot accept.
 BARRED = {"refused", "other_basis"}
+Readable = Callable[[Golden], HistoricalETL]
 
 
 def of(stores: Iterable[Golden]):
@@ -40,6 +42,17 @@ def of(stores: Iterable[Golden]):
 def opened(golden: Golden, root: Path) -> HistoricalETL:
     golden.unpack(root)
     return golden.open(root)
+
+
+@pytest.fixture(scope="module")
+def readable(tmp_path_factory: pytest.TempPathFactory) -> Readable:
+    """A store that is only read, unpacked once; the first test proves that reading changes nothing."""
+
+    @cache
+    def unpacked(golden: Golden) -> HistoricalETL:
+        return opened(golden, tmp_path_factory.mktemp(str(golden)) / "data")
+
+    return unpacked
 
 
 def committed(root: Path) -> dict[str, bytes]:
@@ -101,20 +114,20 @@ def test_all_of_them_are_here():
 
 
 @of(STORES)
-def test_it_verifies_and_reading_changes_nothing(golden: Golden, root: Path):
-    etl = opened(golden, root)
-    before = tree(root)
+def test_it_verifies_and_reading_changes_nothing(golden: Golden, readable: Readable):
+    etl = readable(golden)
+    before = tree(etl.layout.root)
     report = etl.verify()
     assert report.ok, report.findings
     assert report.version == golden.standing["version"]
     assert report.rows == sum(year["rows"] for year in golden.standing["years"].values())
     assert etl.scan().collect().height == report.rows
-    assert tree(root) == before
+    assert tree(etl.layout.root) == before
 
 
 @of(STORES)
-def test_every_kept_version_answers_with_what_was_recorded(golden: Golden, root: Path):
-    etl = opened(golden, root)
+def test_every_kept_version_answers_with_what_was_recorded(golden: Golden, readable: Readable):
+    etl = readable(golden)
     columns = ", ".join(f'"{name}"' for name in golden.facts["columns"])
     assert etl.versions()["version"].to_list() == [version["version"] for version in golden.facts["versions"]]
     for version in golden.facts["versions"]:
@@ -129,8 +142,8 @@ def test_every_kept_version_answers_with_what_was_recorded(golden: Golden, root:
 
 
 @of(STORES)
-def test_every_ledger_of_every_kept_version_has_its_rows(golden: Golden, root: Path):
-    etl = opened(golden, root)
+def test_every_ledger_of_every_kept_version_has_its_rows(golden: Golden, readable: Readable):
+    etl = readable(golden)
     for version in golden.facts["versions"]:
         for name, recorded in version["ledgers"].items():
             state, _, rest = name.partition("_")
@@ -143,8 +156,8 @@ def test_every_ledger_of_every_kept_version_has_its_rows(golden: Golden, root: P
 
 
 @of(STORES)
-def test_a_time_and_a_pin_find_the_version_that_stood(golden: Golden, root: Path):
-    etl = opened(golden, root)
+def test_a_time_and_a_pin_find_the_version_that_stood(golden: Golden, readable: Readable):
+    etl = readable(golden)
     assert {name: pin.version for name, pin in etl.pins().items()} == golden.facts["pins"]
     for name, number in golden.facts["pins"].items():
         assert etl.scan(version=name).collect().equals(etl.scan(version=number).collect())
@@ -162,8 +175,8 @@ def test_a_time_and_a_pin_find_the_version_that_stood(golden: Golden, root: Path
 
 
 @of(STORES)
-def test_where_it_stands_is_told_as_it_was(golden: Golden, root: Path):
-    etl = opened(golden, root)
+def test_where_it_stands_is_told_as_it_was(golden: Golden, readable: Readable):
+    etl = readable(golden)
     assert {symbol: str(day) for symbol, day in etl.cursors().items()} == golden.facts["cursors"]
     assert as_listed(etl.holds(all=True), HOLDS) == golden.facts["holds"]
     assert as_listed(etl.holds(), HOLDS) == is_open(golden.facts["holds"])
@@ -172,16 +185,16 @@ def test_where_it_stands_is_told_as_it_was(golden: Golden, root: Path):
 
 
 @of(golden for golden in STORES if golden.facts["told"])
-def test_the_story_of_a_bar_is_told_as_it_was(golden: Golden, root: Path):
-    etl = opened(golden, root)
+def test_the_story_of_a_bar_is_told_as_it_was(golden: Golden, readable: Readable):
+    etl = readable(golden)
     for story in golden.facts["told"]:
         told = etl.explain(story["symbol"], story["date"]).select("version", "event", "column", "old", "new")
         assert [list(row) for row in told.rows()] == story["events"]
 
 
 @of(golden for golden in STORES if golden.facts["adjusted"])
-def test_adjusted_prices_are_what_they_were(golden: Golden, root: Path):
-    etl = opened(golden, root)
+def test_adjusted_prices_are_what_they_were(golden: Golden, readable: Readable):
+    etl = readable(golden)
     for adjust in ("none", "splits", "total"):
         rows = {
             row[:2]: row[2:] for row in etl.scan(adjust=adjust).collect()[[*KEYS, "open", "close", "volume"]].rows()
