@@ -1,0 +1,281 @@
+"""The lives of the recorded stores: who is listed, what goes wrong, who decides, and where a writer is killed."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+from historical_etl import HistoricalETL, Settings, get_calendar
+from historical_etl_tests.golden.recorded import moment
+from historical_etl_tests.scenario import SHORT
+
+_CALENDAR: Final = get_calendar("XNYS")
+_CODE: Final = 9  # of a process that was killed
+
+
+@dataclass
+class Stage:
+    """A store that lives from evening to evening."""
+
+    root: Path
+    source: Callable[[date], Any]
+    options: Mapping[str, object]
+    minute: int = 0
+
+    def at(self, day: date) -> HistoricalETL:
+        """The store on an evening, a minute later than the command before."""
+        self.minute += 1
+        now: datetime = moment(day, self.minute)
+        settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue] - of pydantic-settings
+        options: dict[str, Any] = dict(self.options)
+        return HistoricalETL.open(
+            self.root, self.source(day), clock=lambda: now, settings=settings, writer_id="golden", **options
+        )
+
+
+@dataclass(frozen=True)
+class Story:
+    """The life of one store.
+
+    Attributes:
+        symbols: what its source lists.
+        first: the first session that was asked for.
+        today: the evening of its last run.
+        play: lives it.
+        source: of an evening.
+        options: settings.
+        bars: explained, by symbol and session.
+        whole: whether all that the source gives is stored, so that a new store with the same bars is the same one.
+        interrupted: whether a writer was killed, and left work to the next one.
+        adjusted: whether adjusted prices are recorded.
+        catalog: whether the catalog is packed, too.
+        exported: a version, by number or pin, that is exported.
+    """
+
+    symbols: Sequence[str]
+    first: date
+    today: date
+    play: Callable[[Stage], None]
+    source: Callable[[date], Any]
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    bars: Sequence[tuple[str, date]] = ()
+    whole: bool = True
+    interrupted: bool = False
+    adjusted: bool = False
+    catalog: bool = False
+    exported: str | None = None
+
+    @property
+    def following(self) -> date:
+        return _CALENDAR.after(self.today)
+
+
+# ── stories ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _replay() -> Story:
+    """February 2005: a split, two dividends, corrections and a late bar; a pin, and a return to it."""
+    from historical_etl.sources.replay import ReplaySource
+
+    symbols, first, since, today = (
+        ("AAPL", "GOOG", "IBM", "MSFT"),
+        date(2004, 7, 1),
+        date(2005, 1, 31),
+        date(2005, 3, 2),
+    )
+    before, split = date(2005, 2, 25), date(2005, 2, 28)
+
+    def play(stage: Stage) -> None:
+        stage.at(since).run_full_etl(symbols, first, since)
+        for day in _CALENDAR.between(date(2005, 2, 1), split):
+            stage.at(day).run_incremental_etl()
+            if day == before:
+                stage.at(day).pin("before-the-split")
+        stage.at(split).rollback("before-the-split", reason="to look at it once more")
+        for day in _CALENDAR.between(date(2005, 3, 1), today):
+            stage.at(day).run_incremental_etl()
+
+    return Story(
+        symbols,
+        first,
+        today,
+        play,
+        lambda day: ReplaySource(lambda: day),
+        {"start": first, "keep_versions": 3, "keep_days": 0},
+        (("AAPL", before), ("MSFT", date(2005, 2, 1)), ("IBM", date(2005, 2, 16))),
+        adjusted=True,
+        catalog=True,
+        exported="before-the-split",
+    )
+
+
+_SINCE: Final = date(2012, 12, 12)
+_SESSIONS: Final = _CALENDAR.between(date(2012, 9, 4), date(2013, 3, 1)).to_list()
+
+
+def _day(number: int) -> date:
+    """The session so many after the backfill; below 1, before it."""
+    return _SESSIONS[_SESSIONS.index(_SINCE) + number]
+
+
+def _simulated(
+    listings: Sequence[Any],
+    evenings: Sequence[int],
+    *,
+    faults: Sequence[Any] = (),
+    style: str = "raw",
+    names_actions: bool = False,
+    decide: Mapping[int, Callable[[HistoricalETL], object]] | None = None,
+    first: date = date(2012, 11, 1),
+    **facts: Any,
+) -> Story:
+    """A made-up market: a backfill on `_SINCE`, then some evenings, after which people decide."""
+    from historical_etl_tests.simulation import SimMarket
+    from historical_etl_tests.simulation_vendor import SimVendor
+
+    market = SimMarket(seed=4, symbols=tuple(listings), first=first, last=_SESSIONS[-1])
+    play = facts.pop("play", None)
+
+    def source(day: date) -> SimVendor:
+        return SimVendor(market, faults, style, names_actions, today=day)  # pyright: ignore[reportArgumentType]
+
+    def live(stage: Stage) -> None:
+        stage.at(_SINCE).run_full_etl(market.names, first, _SINCE)
+        for number in evenings:
+            stage.at(_day(number)).run_incremental_etl()
+            if decide and number in decide:
+                decide[number](stage.at(_day(number)))
+        if play:
+            play(stage)
+
+    today = _day(facts.pop("today", evenings[-1]))
+    options = {"start": first, "keep_versions": 3, "keep_days": 0}
+    return Story(market.names, first, today, live, source, options, **facts)
+
+
+def _held() -> Story:
+    """Every kind of hold and gap, open and closed."""
+    from historical_etl_tests import simulation_faults as faults
+    from historical_etl_tests.simulation import SimListing
+
+    listings = (
+        *(SimListing(f"PLAIN{number}") for number in range(4)),
+        SimListing("ACCP"),
+        SimListing("BADR"),
+        SimListing("GONE", last=_day(1)),
+        SimListing("LACK", dividends=((_day(-10), 0.01), (_day(27), 0.02))),
+        SimListing("LOST"),
+        SimListing("PENC"),
+        SimListing("TAKEN", away=(_day(3), _day(24)), again=(_day(25), 3.7)),
+        SimListing("TWICE"),
+    )
+    errs = (
+        faults.Pence("ACCP", _day(2), 0.01, start=_day(2)),
+        faults.ImpossibleRows("BADR", _day(4), "close", -1.0, start=_day(4)),
+        faults.IncompleteHistory("LACK", (_day(-15),), start=_day(27)),
+        *(faults.LostDays("LOST", (_day(number),), start=_day(number)) for number in (2, 26, 30)),
+        faults.Pence("PENC", _day(28), start=_day(28)),
+        faults.ContradictoryDuplicate("TWICE", _day(28), start=_day(28)),
+    )
+    decide: Mapping[int, Callable[[HistoricalETL], object]] = {
+        3: lambda etl: etl.accept("ACCP", reason="in pounds from now on", by="anna"),
+        27: lambda etl: etl.waive("LOST", _day(26), reason="the exchange lost it", by="anna"),
+    }
+    told = [("ACCP", _day(2)), ("BADR", _day(4)), ("LOST", _day(2)), ("LOST", _day(26)), ("PENC", _day(28))]
+    told += [("TAKEN", _day(25)), ("LACK", _day(27))]
+    evenings = (1, 2, 3, 4, 5, 25, 26, 27, 28, 29, 30)
+    return _simulated(listings, evenings, faults=errs, decide=decide, bars=told, whole=False)
+
+
+def _without_adjusted() -> Story:
+    """Raw prices and no adj_close; one volume was corrected."""
+    from historical_etl_tests.simulation import SimListing
+    from historical_etl_tests.simulation_faults import LateCorrection
+
+    listings = [SimListing("PLAIN0"), SimListing("PLAIN1"), SimListing("CORR")]
+    errs = [LateCorrection("CORR", _day(2), start=_day(2), until=_day(3))]
+    return _simulated(listings, range(1, 5), faults=errs, style="unadjusted", bars=[("CORR", _day(2))])
+
+
+def _named(style: str) -> Story:
+    """Splits and dividends that the source names, before and after the backfill."""
+    from historical_etl_tests.simulation import SimListing
+
+    listings = [
+        SimListing("PLAIN0"),
+        SimListing("SPLT", splits=((_day(3), 2.0),)),
+        SimListing("PAYR", dividends=((_day(-20), 0.01), (_day(2), 0.02))),
+        SimListing("BOTH", splits=((_day(4), 3.0),), dividends=((_day(-12), 0.015),)),
+        SimListing("RSPL", splits=((_day(5), 0.1),)),
+    ]
+    told = [("SPLT", _day(2)), ("PAYR", _day(1)), ("RSPL", _day(4))]
+    return _simulated(listings, range(1, 7), style=style, names_actions=True, bars=told, adjusted=True)
+
+
+def _killed(point: str) -> Story:
+    """A writer that was killed in the middle of its commit."""
+    from historical_etl_tests.simulation import SimListing
+
+    def killed(stage: Stage) -> None:
+        child = get_context("spawn").Process(target=_run_and_die, args=(stage.root, point, stage.minute))
+        child.start()
+        child.join()
+        assert child.exitcode == _CODE, f"it ended with {child.exitcode}"
+
+    listings = [SimListing("PLAIN0"), SimListing("PLAIN1"), SimListing("PAYR", dividends=((_day(2), 0.02),))]
+    return _simulated(listings, [1], play=killed, today=2, whole=False, interrupted=True)
+
+
+def _run_and_die(root: Path, point: str, minute: int) -> None:
+    from historical_etl.store import transaction
+    from historical_etl.store.manifest import ManifestManager
+
+    show = transaction._show
+
+    def die(*_: object) -> None:
+        os._exit(_CODE)
+
+    def die_after_the_commit(*facts: Any, proven: bool) -> None:
+        if proven:
+            die()
+        show(*facts, proven=proven)  # what a recovery does
+
+    if point == "before":  # the commit: objects and ledgers lie there, and no manifest names them
+        ManifestManager.save_manifest = die  # pyright: ignore[reportAttributeAccessIssue]
+    else:  # the version stands; daily/, progress and the catalog show the one before
+        transaction._show = die_after_the_commit
+    story = _killed(point)
+    Stage(root, story.source, story.options, minute).at(story.today).run_incremental_etl()
+
+
+def _before_ledgers() -> Story:
+    """Made by a release that kept no ledgers: awkward symbols over a year's end."""
+    from historical_etl_tests.scenario import ScriptedSource
+
+    since, today = date(2013, 2, 25), date(2013, 2, 27)
+
+    def play(stage: Stage) -> None:
+        stage.at(since).run_full_etl(SHORT.symbols, SHORT.first, since)
+        for day in _CALENDAR.between(date(2013, 2, 26), today):
+            stage.at(day).run_incremental_etl()
+
+    options = {"start": SHORT.first}
+    return Story(SHORT.symbols, SHORT.first, today, play, lambda _: ScriptedSource(SHORT), options)
+
+
+STORIES: Final[Mapping[str, Callable[[], Story]]] = {
+    "replay": _replay,
+    "held": _held,
+    "without-adj-close": _without_adjusted,
+    "named-raw": lambda: _named("raw"),
+    "named-split-adjusted": lambda: _named("split_adjusted"),
+    "killed-before": lambda: _killed("before"),
+    "killed-after": lambda: _killed("after"),
+    "before-ledgers": _before_ledgers,
+}
+
+#: Only the releases of their time can make them.
+OF_OLD: Final = ("before-ledgers",)
