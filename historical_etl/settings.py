@@ -125,6 +125,7 @@ class Settings(BaseSettings):
     ended_after_sessions: int = Field(default=10, ge=1, le=_MANY)
     long_gap_sessions: int = Field(default=20, ge=1, le=_MANY)
     max_pause_sessions: int = Field(default=20, ge=1, le=_MANY)
+    stale_sessions: int = Field(default=5, ge=3, le=_MANY)
     max_empty_share: float = Field(default=0.2, ge=0, le=1)
     max_corrected_share: float = Field(default=0.01, ge=0, le=1)
     replay_from: date | None = None
