@@ -10,6 +10,7 @@ from rich.text import Text
 
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
 from historical_etl.clock import Clock, system_clock
+from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.status import StoreStatus, read_status
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -31,6 +32,8 @@ _YEARS_SHOWN = 10
 def status(terminal: Terminal, *, check: bool) -> int:
     """Show the state of the store; see the command's help."""
     layout = Layout(terminal.settings.data_dir)
+    if is_untouched(layout):
+        raise nothing_stored(layout)
     clock = _clock(terminal.settings, layout)
     found = read_status(layout, clock)
     if check and found.current_through is not None:

@@ -86,7 +86,7 @@ class FrozenFeed:
         spans = [batch.requested[symbol] for symbol in symbols if symbol in batch.requested]
         low = self.calendar.back(min(start for start, _ in spans), _SESSIONS_BEFORE)
         high = max(end for _, end in spans)
-        wanted = {year: (low, high, symbols) for year in range(low.year, high.year + 1)}
+        wanted = dict.fromkeys(range(low.year, high.year + 1), (low, high, symbols))
         return StoredLevels(self.layout, base.manifest, BARS).read(wanted)
 
     def _newest(self, batch: Batch, base: Base) -> date | None:

@@ -4,7 +4,6 @@ Real trading never repeats open, high, low, close and volume for long. A session
 does a series that moves in steps anyway: neither counts. `adj_close` is not compared, since a restatement scales it.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
@@ -68,8 +67,7 @@ def _with_repeats(rows: pl.DataFrame) -> set[str]:
     if not alike.any():
         return set()
     places = alike.arg_true()
-    pairs: Sequence[int] = pl.concat([places, places - 1]).unique().sort().to_list()
-    few = rows.select(BARS)[pairs]
+    few = rows.select(BARS)[pl.concat([places, places - 1]).unique().sort()]
     return set(few.filter(_repeats(few)).get_column("symbol"))
 
 

@@ -259,7 +259,7 @@ def test_a_series_that_moves_in_steps_anyway_is_not_held(root):
 
     def stepwise(bars: pl.DataFrame) -> pl.DataFrame:
         price = 10.0 + (pl.col("date").dt.ordinal_day() // 9)
-        steps = {name: price for name in ("open", "high", "low", "close")} | {"volume": pl.lit(500.0)}
+        steps = dict.fromkeys(("open", "high", "low", "close"), price) | {"volume": pl.lit(500.0)}
         here = pl.col("symbol") == "SYM00"
         return bars.with_columns(
             pl.when(here).then(value).otherwise(pl.col(name)).alias(name) for name, value in steps.items()

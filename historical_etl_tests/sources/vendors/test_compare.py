@@ -229,7 +229,7 @@ def test_without_matplotlib_nobody_is_asked(cli, monkeypatch):
     cli.set(EODHD_BASE_URL="http://127.0.0.1:9")
     answer = cli(*WANTED, "--plot", "picture.png")
     assert answer.code == USAGE
-    assert "pip install 'historical-etl[plot]'" in answer.err
+    assert "pip install 'PATH/TO/CHECKOUT[plot]'" in answer.err
 
 
 def test_what_did_not_come_is_code_3(cli, serve):

@@ -1,0 +1,126 @@
+"""The commands and programs of the README and of the concepts work as they stand, in order, and show what they show."""
+
+import contextlib
+import io
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from historical_etl import HistoricalETL
+from historical_etl_tests.docs.blocks import REPOSITORY, Shell, Step, blocks, differs, environment, steps
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+README = REPOSITORY / "README.md"
+CONCEPTS = REPOSITORY / "docs" / "concepts"
+#: What a server is started with; the tests of the web UI do that.
+SERVES = re.compile(r"\bmake (ui|test)\b")
+#: The one place outside of the folder that the pages name.
+ELSEWHERE = "/tmp/replay"  # noqa: S108 - replaced by a folder of the test
+
+Type = Callable[[Step], None]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as after `make setup`: what `make run` needs of the repository, and its `.venv`."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(REPOSITORY / "dagster_home", folder / "dagster_home", ignore=lambda *_: [])
+    for left in (folder / "dagster_home").iterdir():
+        if left.name != "dagster.yaml":
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    for name in ("Makefile", "pyproject.toml", "workspace.yaml"):
+        shutil.copy2(REPOSITORY / name, folder / name)
+    shutil.copytree(REPOSITORY / "requirements", folder / "requirements")
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / ".venv" / ".stamp").touch()  # as `make setup` leaves it, newer than what it depends on
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(checkout: Path) -> Iterator[Type]:
+    """Types a command in the one shell that all blocks of the README share, and compares what it shows."""
+    shell = Shell(checkout, environment(checkout))
+    try:
+        yield lambda step: typed(shell, step, checkout / "replay")
+    finally:
+        shell.close()
+
+
+def typed(shell: Shell, step: Step, elsewhere: Path) -> None:
+    code, out, err = shell.run(step.command.replace(ELSEWHERE, str(elsewhere)))
+    assert code == 0, f"$ {step.command}\n{out}\n{err}"
+    assert "Traceback" not in err
+    if step.shown:
+        difference = differs(step.shown, out.replace(str(elsewhere), ELSEWHERE))
+        assert not difference, f"$ {step.command}\n{difference}\n{err}"
+
+
+def test_every_block_of_the_readme_works_after_make_run(reader: Type, checkout: Path, monkeypatch) -> None:
+    found = [block for block in blocks(README) if block.language in ("console", "python")]
+    commands = [step for block in found if block.language == "console" for step in steps(block)]
+    assert commands[0].command.startswith("make run")
+    ran = 0
+    for block in found[1:]:  # the tour begins with `make run`, and shows what comes
+        if block.language == "python":
+            monkeypatch.chdir(checkout)
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                exec(compile(block.text, f"README.md:{block.line}", "exec"), {})  # noqa: S102 - that is the test
+            assert said.getvalue()
+            ran += 1
+            continue
+        for step in steps(block):
+            if not SERVES.search(step.command):
+                reader(step)
+                ran += 1
+    assert ran > 15
+
+
+def test_the_blocks_of_versions_work_after_make_run(reader: Type, checkout: Path, monkeypatch) -> None:
+    reader(Step("make run", ""))
+    monkeypatch.chdir(checkout)
+    names = {"etl": HistoricalETL.open("data"), "HistoricalETL": HistoricalETL, "datetime": datetime, "UTC": UTC}
+    for block in blocks(CONCEPTS / "versions.md"):
+        if block.language == "python":
+            exec(compile(block.text, f"versions.md:{block.line}", "exec"), names)  # noqa: S102 - that is the test
+        for step in steps(block) if block.language == "console" else ():
+            code, out, _ = Shell(checkout, environment(checkout)).run(f".venv/bin/{step.command}")
+            assert code == 0
+            assert out.startswith(step.shown.partition(":")[0].partition("v")[0])
+
+
+@pytest.fixture
+def activated(checkout: Path, tmp_path: Path) -> Iterator[Shell]:
+    """A shell in an empty folder, with the programs of the checkout."""
+    shell = Shell(tmp_path, environment(tmp_path))
+    assert shell.run(f"source {checkout}/.venv/bin/activate")[0] == 0
+    try:
+        yield shell
+    finally:
+        shell.close()
+
+
+def test_the_queries_of_the_ledgers_answer_over_a_replay(activated: Shell, tmp_path: Path) -> None:
+    replay, answers = tmp_path / "replay", 0
+    for block in blocks(CONCEPTS / "ledgers.md"):
+        for step in steps(block) if block.language == "console" else ():
+            typed(activated, step, replay)
+        if block.language == "sql":
+            HistoricalETL.open(replay).query_sql(block.text)
+            answers += 1
+    assert answers > 8
+
+
+def test_the_hold_that_trust_shows_is_there(activated: Shell, tmp_path: Path) -> None:
+    (block,) = (block for block in blocks(CONCEPTS / "trust.md") if block.language == "console")
+    for step in steps(block):
+        code, out, err = activated.run(step.command)
+        told = re.search(r"exits (\d)", step.command)
+        assert code == (int(told.group(1)) if told else 0), f"$ {step.command}\n{out}\n{err}"
+        shown = re.sub(r"\d{4}-\d\d-\d\d(?=  2024)", "…", step.shown)
+        assert not (step.shown and differs(shown, out))
