@@ -32,10 +32,10 @@ _YEARS_SHOWN = 10
 def status(terminal: Terminal, *, check: bool) -> int:
     """Show the state of the store; see the command's help."""
     layout = Layout(terminal.settings.data_dir)
-    if is_untouched(layout):
-        raise nothing_stored(layout)
     clock = _clock(terminal.settings, layout)
     found = read_status(layout, clock)
+    if found.version is None and is_untouched(layout):
+        raise nothing_stored(layout)
     if check and found.current_through is not None:
         with terminal.busy("Asking the calendar and the source"):
             missing, until = _missing(terminal, found.current_through)

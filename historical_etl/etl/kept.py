@@ -186,16 +186,20 @@ class KeptVersions(StoredPrices):
             ManifestTooNewError: a newer release wrote the store.
             StorageError: the folder cannot be read.
         """
-        report = verify_store(
+        report = self.check(quick=quick, progress=progress)
+        if report.version is None and report.ok:
+            raise nothing_stored(self.layout)
+        return report
+
+    def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """As `verify`, also of a place without a store: there nothing is found."""
+        return verify_store(
             self.manifests,
             quick=quick,
             rebuild_cursors=lambda manifest: rebuild_account(self.layout, manifest, self.calendar).cursors(),
             catalog_version=self.catalog.version_in_file,
             progress=progress,
         )
-        if report.version is None and report.ok:
-            raise nothing_stored(self.layout)
-        return report
 
     def _runs(self, current: SyncManifest | None) -> list[dict[str, object]]:
         try:

@@ -21,7 +21,7 @@ def nothing_stored(layout: Layout) -> ConfigurationError:
     todo = "run `historical-etl backfill` first"
     if near is not None:
         todo = f"the nearest store is {near}: name it as data folder (--data-dir, HISTORICAL_ETL_DATA_DIR); or {todo}"
-    what = "There is no store: nothing was committed yet"
+    what = "Nothing was committed yet: there is no store"
     return ConfigurationError(what, where=layout.root, todo=todo)
 
 

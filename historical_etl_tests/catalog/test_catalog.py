@@ -366,8 +366,8 @@ def test_python_variables_are_not_tables(etl):
 
 def test_before_the_first_commit_there_is_nothing_to_query(root):
     etl = store(root, ScriptedFetcher(SHORT))
-    for action in (lambda: etl.query_sql(COUNT), etl.publish_catalog):
-        with pytest.raises(CatalogError, match="Nothing was committed yet") as caught:
+    for action, kind in ((lambda: etl.query_sql(COUNT), ConfigurationError), (etl.publish_catalog, CatalogError)):
+        with pytest.raises(kind, match="Nothing was committed yet") as caught:
             action()
         assert "backfill" in caught.value.todo
 

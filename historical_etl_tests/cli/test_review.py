@@ -217,10 +217,12 @@ def test_explain_says_why_there_is_no_such_bar(stage: Stage):
     assert "Not stored: CRSH is held since v3, level_jump" in says("CRSH", day(3))
     assert "The first bar of CORR is of 2012-09-04" in says("CORR", "2012-08-31")
     assert "is no session of XNYS: the nearest are 2012-12-24 and 2012-12-26" in says("CORR", "2012-12-25")
-    assert "No bar of CORE is stored; 12 symbol(s) are, such as CORR" in says("CORE", day(1))
     assert f"The last bar of CORR is of {day(3)}; later ones were not asked for yet" in says("CORR", day(4))
     assert "has not closed yet" in says("CORR", "2049-06-01")
-    assert cli("explain", "CORE", str(day(1)), "--json").document["not_stored_because"]
+    assert cli("explain", "CORR", str(day(4)), "--json").document["not_stored_because"]
+    unknown = cli("explain", "CORE", str(day(1)))
+    assert unknown.code == 2
+    assert "did you mean CORR" in unknown.err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 __all__ = ["REPOSITORY", "Block", "Shell", "Step", "blocks", "differs", "steps"]
 
@@ -73,7 +73,6 @@ class Shell:
 
     folder: Path
     environment: Mapping[str, str]
-    stderr: str = ""
     _process: subprocess.Popen[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +91,7 @@ class Shell:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         errors = self.folder / ".stderr"
-        self._process.stdin.write(f"{{ {command}\n}} 2>'{errors}' </dev/null\necho; echo \"{_END} $?\"\n")
+        self._process.stdin.write(f"{{ {command}\n}} 2>'{errors}' </dev/null\ncode=$?; echo; echo \"{_END} $code\"\n")
         self._process.stdin.flush()
         said: list[str] = []
         for line in self._process.stdout:
@@ -101,10 +100,12 @@ class Shell:
             said.append(line)
         raise AssertionError(f"bash has ended after {command!r}: {''.join(said)}")
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:  # closes its streams
+            pass
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,8 +22,6 @@ CONCEPTS = REPOSITORY / "docs" / "concepts"
 SERVES = re.compile(r"\bmake (ui|test)\b")
 #: The one place outside of the folder that the pages name.
 ELSEWHERE = "/tmp/replay"  # noqa: S108 - replaced by a folder of the test
-
-Type = Callable[[Step], None]
 
 
 @pytest.fixture(scope="module")
@@ -43,73 +41,73 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reader(checkout: Path) -> Iterator[Type]:
-    """Types a command in the one shell that all blocks of the README share, and compares what it shows."""
-    shell = Shell(checkout, environment(checkout))
-    try:
-        yield lambda step: typed(shell, step, checkout / "replay")
-    finally:
-        shell.close()
+def made(checkout: Path) -> str:
+    """What `make run` has shown."""
+    with Shell(checkout, environment(checkout)) as shell:
+        return typed(shell, "make run", checkout)
 
 
-def typed(shell: Shell, step: Step, elsewhere: Path) -> None:
-    code, out, err = shell.run(step.command.replace(ELSEWHERE, str(elsewhere)))
-    assert code == 0, f"$ {step.command}\n{out}\n{err}"
+def typed(shell: Shell, command: str, elsewhere: Path) -> str:
+    code, out, err = shell.run(command.replace(ELSEWHERE, str(elsewhere)))
+    assert code == 0, f"$ {command}\n{out}\n{err}"
     assert "Traceback" not in err
+    return out.replace(str(elsewhere), ELSEWHERE)
+
+
+def compare(step: Step, real: str) -> None:
     if step.shown:
-        difference = differs(step.shown, out.replace(str(elsewhere), ELSEWHERE))
-        assert not difference, f"$ {step.command}\n{difference}\n{err}"
+        difference = differs(step.shown, real)
+        assert not difference, f"$ {step.command}\n{difference}"
 
 
-def test_every_block_of_the_readme_works_after_make_run(reader: Type, checkout: Path, monkeypatch) -> None:
+def test_every_block_of_the_readme_works_after_make_run(made: str, checkout: Path, monkeypatch) -> None:
     found = [block for block in blocks(README) if block.language in ("console", "python")]
     commands = [step for block in found if block.language == "console" for step in steps(block)]
     assert commands[0].command.startswith("make run")
     ran = 0
-    for block in found[1:]:  # the tour begins with `make run`, and shows what comes
-        if block.language == "python":
-            monkeypatch.chdir(checkout)
-            with contextlib.redirect_stdout(io.StringIO()) as said:
-                exec(compile(block.text, f"README.md:{block.line}", "exec"), {})  # noqa: S102 - that is the test
-            assert said.getvalue()
-            ran += 1
-            continue
-        for step in steps(block):
-            if not SERVES.search(step.command):
-                reader(step)
+    monkeypatch.chdir(checkout)
+    with Shell(checkout, environment(checkout)) as shell:
+        for block in found:
+            if block.language == "python":
+                with contextlib.redirect_stdout(io.StringIO()) as said:
+                    exec(compile(block.text, f"README.md:{block.line}", "exec"), {})  # noqa: S102 - that is the test
+                assert said.getvalue()
                 ran += 1
+            for step in steps(block) if block.language == "console" else ():
+                if step.command.startswith("make run"):
+                    compare(step, made)
+                elif not SERVES.search(step.command):
+                    compare(step, typed(shell, step.command, checkout / "replay"))
+                    ran += 1
     assert ran > 15
 
 
-def test_the_blocks_of_versions_work_after_make_run(reader: Type, checkout: Path, monkeypatch) -> None:
-    reader(Step("make run", ""))
+@pytest.mark.usefixtures("made")
+def test_the_blocks_of_versions_work_after_make_run(checkout: Path, monkeypatch) -> None:
     monkeypatch.chdir(checkout)
     names = {"etl": HistoricalETL.open("data"), "HistoricalETL": HistoricalETL, "datetime": datetime, "UTC": UTC}
     for block in blocks(CONCEPTS / "versions.md"):
         if block.language == "python":
             exec(compile(block.text, f"versions.md:{block.line}", "exec"), names)  # noqa: S102 - that is the test
         for step in steps(block) if block.language == "console" else ():
-            code, out, _ = Shell(checkout, environment(checkout)).run(f".venv/bin/{step.command}")
-            assert code == 0
-            assert out.startswith(step.shown.partition(":")[0].partition("v")[0])
+            with Shell(checkout, environment(checkout)) as shell:
+                cited = typed(shell, f".venv/bin/{step.command}", checkout)
+            assert re.sub(r"\d+:.*", "", cited.strip()) == re.sub(r"\d+:.*", "", step.shown)
 
 
 @pytest.fixture
 def activated(checkout: Path, tmp_path: Path) -> Iterator[Shell]:
     """A shell in an empty folder, with the programs of the checkout."""
-    shell = Shell(tmp_path, environment(tmp_path))
-    assert shell.run(f"source {checkout}/.venv/bin/activate")[0] == 0
-    try:
+    with Shell(tmp_path, environment(tmp_path)) as shell:
+        assert shell.run(f"source {checkout}/.venv/bin/activate")[0] == 0
         yield shell
-    finally:
-        shell.close()
 
 
 def test_the_queries_of_the_ledgers_answer_over_a_replay(activated: Shell, tmp_path: Path) -> None:
     replay, answers = tmp_path / "replay", 0
     for block in blocks(CONCEPTS / "ledgers.md"):
         for step in steps(block) if block.language == "console" else ():
-            typed(activated, step, replay)
+            compare(step, typed(activated, step.command, replay))
         if block.language == "sql":
             HistoricalETL.open(replay).query_sql(block.text)
             answers += 1

@@ -1,6 +1,5 @@
 """A feed that stands still: the dates go on, and the bar of one day comes every session, volume included."""
 
-from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import polars as pl
 import pytest
 
 from historical_etl import HistoricalETL, Outcome, ProviderUnavailableError
-from historical_etl_tests.scenario import COLUMNS, Listing, Market, evening, sessions, standing, store, stored
+from historical_etl_tests.scenario import COLUMNS, Alter, Listing, Market, evening, sessions, standing, store, stored
 
 FROZEN = date(2024, 2, 26)
 AFTER = sessions(FROZEN + timedelta(days=1), date(2024, 3, 18))
@@ -23,7 +22,7 @@ class Feed:
 
     def __init__(self, root: Path, frozen: list[str], until: date = date.max, market: Market = FEW) -> None:
         self.today, self.frozen, self.until, self.market = FROZEN, frozen, until, market
-        self.spoil: Callable[[pl.DataFrame], pl.DataFrame] = lambda bars: bars
+        self.spoil: Alter = lambda bars: bars
         self.etl: HistoricalETL = store(root, self, clock=self.clock)
 
     def clock(self):
