@@ -9,18 +9,22 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 __all__ = ["TOOLS", "browser"]
 
 _BLANK: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank")
 #: Seconds: to look whether a tool works, and to bring one.
 _LOOK, _BRING = 120, 900
-_SHOWN: Final = 15  # lines of what a failed command said
+_SHOWN: Final = 5  # lines of what a failed command said
 _APT: Final = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300")
 
 
@@ -82,8 +86,9 @@ def main() -> int:
     if os.environ.get("CI"):
         _say("Nothing is left out where CI is set")
         return 1
+    counted = _counted()
     for tool in lacking:
-        _say(f"{_count(tool.marker)} test(s) are left out for want of {tool.package}")
+        _say(f"{counted[tool.marker]} test(s) are left out for want of {tool.package}")
     sys.stdout.write(" ".join(f"--lacking={tool.package}" for tool in lacking) + "\n")
     return 0
 
@@ -94,9 +99,8 @@ def _bring_packages(lacking: Sequence[Tool]) -> None:
     packages = [tool.package for tool in lacking]
     _say(f"Installing {', '.join(packages)}")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    install = partial(_ran, [*_APT, "install", "-y", "--no-install-recommends", *packages], _BRING, told=True)
     if _ran([*_APT, "update"], _BRING, told=True):
-        install()
+        _ran([*_APT, "install", "-y", "--no-install-recommends", *packages], _BRING, told=True)
 
 
 def _bring_browser(lacking: Sequence[Tool]) -> None:
@@ -105,10 +109,22 @@ def _bring_browser(lacking: Sequence[Tool]) -> None:
         _ran([sys.executable, "-m", "playwright", "install", "chromium"], _BRING, told=True)
 
 
-def _count(marker: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:randomly", "--collect-only", "-q", "-m", marker]
-    listed = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return sum("::" in line for line in listed.stdout.splitlines())
+class _Counter:
+    """Counts the tests that pytest finds, by marker."""
+
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.found.update(marker.name for item in session.items for marker in item.iter_markers())
+
+
+def _counted() -> Counter[str]:
+    """How many tests each marker has."""
+    counter = _Counter()
+    with redirect_stdout(StringIO()):
+        pytest.main(["-n", "0", "-p", "no:randomly", "--collect-only", "-q"], plugins=[counter])
+    return counter.found
 
 
 def _ran(command: Sequence[str], patience: int, *, told: bool = False) -> bool:
@@ -128,7 +144,8 @@ def _ran(command: Sequence[str], patience: int, *, told: bool = False) -> bool:
             _say(f"  {command[0]}: {error}")
         return False
     if told and ran.returncode:
-        _say("\n".join(ran.stdout.splitlines()[-_SHOWN:]))
+        lines = ran.stdout.splitlines()
+        _say("\n".join(([line for line in lines if "rror" in line] or lines)[-_SHOWN:]))
     return ran.returncode == 0
 
 
