@@ -40,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    markers = [tool.marker for tool in TOOLS if tool.package in config.getoption("--lacking")]
+    lacking: list[str] = config.getoption("--lacking")  # pyright: ignore[reportAssignmentType] - as it was declared
+    markers = [tool.marker for tool in TOOLS if tool.package in lacking]
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in markers)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
