@@ -263,10 +263,11 @@ def test_pence_are_held_and_accepted_from_a_shell(cli: CommandLine):
 
 
 @pytest.mark.parametrize("command", [["holds"], ["gaps"], ["explain", "AAPL", "2013-02-04"]])
-def test_looking_at_nothing_is_fine_and_creates_nothing(cli: CommandLine, command):
+def test_looking_at_nothing_is_an_error_and_creates_nothing(cli: CommandLine, command):
     answer = cli(*command)
-    assert answer.code == FINE
-    assert "ommitted yet" in answer.out
+    assert answer.code == USAGE
+    assert answer.out == ""
+    assert "ommitted yet" in answer.err
     assert not Path(cli.data).exists()
     assert isinstance(cli(*command, "--json").document, dict)
 
