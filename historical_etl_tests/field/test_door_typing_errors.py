@@ -158,6 +158,13 @@ def test_status_still_tells_of_a_first_run_that_failed(cli, monkeypatch):
     assert cli("query", "SELECT 1").code == 2
 
 
+def test_a_first_run_in_which_nothing_came_still_ends_in_words(cli):
+    answer = cli("backfill", "--from", "2011", "--to", "2011", "--symbols", "FB")
+    assert answer.code == 3
+    assert "FB" in answer.err
+    assert "there is no store" not in answer.err
+
+
 def test_a_file_that_is_not_there_is_named_by_the_argument(cli):
     answer = cli("adopt", "/nonexistent.csv")
     assert answer.code == 2
