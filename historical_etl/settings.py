@@ -125,6 +125,7 @@ class Settings(BaseSettings):
     ended_after_sessions: int = Field(default=10, ge=1, le=_MANY)
     long_gap_sessions: int = Field(default=20, ge=1, le=_MANY)
     max_pause_sessions: int = Field(default=20, ge=1, le=_MANY)
+    stale_sessions: int = Field(default=5, ge=3, le=_MANY)
     max_empty_share: float = Field(default=0.2, ge=0, le=1)
     max_corrected_share: float = Field(default=0.01, ge=0, le=1)
     replay_from: date | None = None
@@ -222,10 +223,11 @@ def _warn_of_unknown_names() -> None:
 
 
 def unknown_variables() -> dict[str, str]:
-    """Environment variables with our prefix that are no setting, each with the name that may be meant, or ""."""
+    """Variables with our prefix, in the environment or `.env`, that are no setting; each with what may be meant."""
     known = [variable for variable, _ in _places()]
-    strangers = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
-    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in strangers}
+    given: dict[str, None] = dict.fromkeys([*os.environ, *_of_file()])
+    strangers = [name for name in given if name.upper().startswith(PREFIX) and name.upper() not in known]
+    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), "") for name in strangers}
 
 
 @dataclass(frozen=True)
@@ -243,16 +245,25 @@ def given_settings(settings: Settings) -> list[GivenSetting]:
     The environment goes before `.env`. No secret is in the answer: of a key it tells that it is set, and of an address
     it leaves out user and password.
     """
-    from dotenv import dotenv_values
-
-    environment = _upper(os.environ)
-    file = _upper(dotenv_values(".env")) if Path(".env").is_file() else {}
+    environment, file = _upper(os.environ), _upper(_of_file())
     given: list[GivenSetting] = []
     for variable, place in _places():
         origin = "environment" if variable in environment else ".env" if variable in file else None
         if origin is not None:
             given.append(GivenSetting(variable, _shown(settings, place), origin))
     return given
+
+
+def _of_file() -> Mapping[str, str | None]:
+    """The variables of `.env`; none where it cannot be read, which `load_settings` tells of."""
+    if not Path(".env").is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    try:
+        return dotenv_values(".env")
+    except (UnicodeDecodeError, OSError):
+        return {}
 
 
 def _places() -> Iterator[tuple[str, tuple[str, ...]]]:

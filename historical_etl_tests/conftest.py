@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from historical_etl_tests.scenario import Market
+from historical_etl_tests.tools import TOOLS
 
 # Chosen with `--hypothesis-profile torture`; see `hostile/mutations.py`.
 settings.register_profile("torture", deadline=None)
@@ -28,7 +29,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--many-minutes", type=float, default=1 / 3, help="how long many work on one store at once (make torture: 10)"
     )
+    parser.addoption(
+        "--lacking",
+        action="append",
+        default=[],
+        choices=[tool.package for tool in TOOLS],
+        help="a program that is not there: leave out the tests that need it (make test finds out)",
+    )
     parser.addoption("--screenshots", type=Path, help="save the pictures of the documentation in this folder")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    lacking: list[str] = config.getoption("--lacking")  # pyright: ignore[reportAssignmentType] - as it was declared
+    markers = [tool.marker for tool in TOOLS if tool.package in lacking]
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in markers)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -53,11 +53,14 @@ class Changes:
 
         A damaged ledger does not raise: the prices are committed, and must be reported.
         """
+        unread = ""
         try:
-            return cls._read(etl, result, since)
+            if etl.manifest() is not None:  # else it found nothing to commit
+                return cls._read(etl, result, since)
         except ChecksumMismatchError as damage:
-            restated, corrected, gaps = (empty_ledger(name) for name in ("restatements", "corrections", "closed_gaps"))
-            return cls(result, restated, corrected, gaps, gaps, str(damage))
+            unread = str(damage)
+        restated, corrected, gaps = (empty_ledger(name) for name in ("restatements", "corrections", "closed_gaps"))
+        return cls(result, restated, corrected, gaps, gaps, unread)
 
     @classmethod
     def _read(cls, etl: HistoricalETL, result: ETLResult, since: int) -> "Changes":

@@ -11,6 +11,7 @@ from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDr
 from historical_etl.etl import adopt as adoption
 from historical_etl.etl import steps
 from historical_etl.etl.adopt import Adoption, RowAccount
+from historical_etl.settings import PREFIX
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["adopt"]
@@ -45,6 +46,9 @@ def adopt(terminal: Terminal, given: Mapping[str, str], symbols: str | None, *, 
         with year_by_year(terminal, []) as progress:
             done = adoption.adopt(etl, wanted, rehearse=rehearse, progress=progress)
     except (SchemaDriftError, ConfigurationError) as error:
+        if error.where == f"{PREFIX}FILES_PATH":
+            error.where, error.todo = "PATH", "name a folder, a file, or a glob in quotes: historical-etl adopt PATH"
+            raise
         error.add_note(_HOW)
         raise
     except DataQualityError as error:

@@ -65,6 +65,8 @@ class Ended:
     @cached_property
     def missing(self) -> int:
         """How many sessions of the symbols that were asked for are open gaps."""
+        if self.after is None:
+            return self.result.sessions_missing
         try:
             gaps = self.etl.gaps()
         except ChecksumMismatchError:  # the run itself has told of it
@@ -82,7 +84,7 @@ class Ended:
     def _ended(self) -> set[str]:
         """Symbols that did not come, and that count as ended."""
         silent = [s for s, o in self.result.outcomes.items() if o in (Outcome.EMPTY, Outcome.NOT_FOUND)]
-        if not silent:
+        if not silent or self.after is None:
             return set()
         try:
             known = self.etl.ledger("symbols")

@@ -1,6 +1,5 @@
 """`explain`: the story of one bar, an event on each line; or why there is no such bar."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
@@ -21,7 +20,6 @@ from historical_etl.symbols import normalize_symbols
 __all__ = ["explain"]
 
 _VALUES = [name for name in SCHEMA if name not in ("date", "symbol")]
-_SAMPLE = 5
 
 
 def explain(terminal: Terminal, symbol: str, day: str) -> int:
@@ -30,16 +28,16 @@ def explain(terminal: Terminal, symbol: str, day: str) -> int:
     session = as_date(day, "DATE")
     with terminal.busy("Reading the ledgers"):
         store = opened(terminal)
-        manifest = store.manifest()
+        manifest = store.standing()
         story = store.explain(name, session)
-        rows = store.scan(name, session, session).collect() if manifest else pl.DataFrame()
+        rows = store.scan(name, session, session).collect()
         now: Row | None = rows.row(0, named=True) if rows.height else None
         reasons = [] if now else list(_why_not(store, name, session))
     if terminal.as_json:
         document = {
             "symbol": name,
             "date": session,
-            "version": manifest.version if manifest else None,
+            "version": manifest.version,
             "now": {column: now[column] for column in _VALUES} if now else None,
             "not_stored_because": reasons,
             "events": documents(story),
@@ -47,7 +45,7 @@ def explain(terminal: Terminal, symbol: str, day: str) -> int:
         terminal.json(document)
         return 0
     lines = [*_lines(story.to_dicts())]
-    if manifest and now:
+    if now:
         lines.append(("now", f"in v{manifest.version}", "", ", ".join(_cells(now, _VALUES))))
     if lines:
         _print(terminal, f"{name} {session:%a %Y-%m-%d}", lines)
@@ -96,10 +94,6 @@ def _print(terminal: Terminal, title: str, lines: Sequence[tuple[str, str, str, 
 
 def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
     """Why a bar is not stored, the nearest reason first, and what to do about it."""
-    manifest = store.manifest()
-    if manifest is None:
-        yield f"Nothing was committed yet in {store.layout.root}; run `historical-etl backfill`"
-        return
     calendar = store.calendar
     if calendar.between(day, day).is_empty():
         before, after = calendar.back(day, 1), calendar.after(day)
@@ -107,7 +101,7 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
         return
     lives = store.ledger("symbols").filter(pl.col("symbol") == symbol)
     if lives.is_empty():
-        yield from _unknown(store, symbol)
+        yield from _never_stored(store, symbol)
         return
     life = lives.row(0, named=True)
     gaps = store.gaps(all=True).filter(
@@ -131,14 +125,12 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
         yield _after_last(store, life, day)
 
 
-def _unknown(store: StoredPrices, symbol: str) -> Iterator[str]:
+def _never_stored(store: StoredPrices, symbol: str) -> Iterator[str]:
     held = store.holds().filter(pl.col("symbol") == symbol).to_dicts()
     if held:
         yield f"No bar of {symbol} is stored: it is held, {held[0]['code']}: {held[0]['evidence']}"
         return
-    stored = store.ledger("symbols").get_column("symbol").to_list()
-    near = difflib.get_close_matches(symbol, stored, n=_SAMPLE) or stored[:_SAMPLE]
-    yield f"No bar of {symbol} is stored; {len(stored):,} symbol(s) are, such as {', '.join(near)}"
+    yield f"No bar of {symbol} was ever stored"
     yield f"next: historical-etl update --symbols {symbol}"
 
 

@@ -20,7 +20,8 @@ _MOST = 50
 def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     """Show what is missing; see the command's help."""
     store = opened(terminal)
-    mine = pl.lit(value=True) if symbol is None else pl.col("symbol") == normalize_symbols([symbol])[0]
+    names = [] if symbol is None else store.named([symbol], store.standing())
+    mine = pl.col("symbol").is_in(names) if names else pl.lit(value=True)
     known = store.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
     missing = known.filter(pl.col("status") == OPEN)
     rows = known if every else missing
@@ -32,8 +33,7 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     of = f" of {cleaned(symbol.strip().upper())}" if symbol is not None else ""
     if rows.is_empty():
         closed = f"; {known.height:,} gap(s) are closed or accounted for, see --all" if known.height else ""
-        where = "" if store.manifest() is not None else f": nothing was committed yet in {store.layout.root}"
-        terminal.out.print(Text(f"No session{of} is missing{where}{closed}"), soft_wrap=True)
+        terminal.out.print(Text(f"No session{of} is missing{closed}"), soft_wrap=True)
         return 0
     spans = _spans(rows.to_dicts())
     show_table(

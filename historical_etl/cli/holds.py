@@ -29,7 +29,8 @@ def show(terminal: Terminal, *, every: bool) -> int:
         terminal.json({"data_dir": str(store.layout.root), "symbols_held": held, "holds": documents(rows)})
         return 0
     if rows.is_empty():
-        terminal.out.print(Text(_nothing(terminal, anything=known.height, stored=store.manifest() is not None)))
+        closed = f"; {known.height:,} hold(s) are closed, see --all" if known.height else ""
+        terminal.out.print(Text(f"Nothing is held{closed}"))
         return 0
     found = rows.to_dicts()
     show_table(
@@ -70,12 +71,6 @@ def accept(terminal: Terminal, symbol: str, reason: str, by: str | None) -> int:
 def _is_recorded(etl: HistoricalETL, version: int) -> bool:
     manifest = etl.manifest()
     return manifest is not None and manifest.version > version
-
-
-def _nothing(terminal: Terminal, *, anything: int, stored: bool) -> str:
-    if not stored:
-        return f"Nothing was committed yet in {terminal.settings.data_dir}: nothing is held"
-    return "Nothing is held" + (f"; {anything:,} hold(s) are closed, see --all" if anything else "")
 
 
 def _decision(hold: Row) -> str:

@@ -28,6 +28,8 @@ CODES: Final = {
     "no_overlap": "no stored session came again, and the price is off; accept it if it is the same security",
     "other_history": "the whole history is another one; accept it if the new one is right: it replaces what is stored",
     "incomplete_history": "the history was restated, but sessions that are stored did not come; accept it to lose them",
+    "stale": "the same bar comes every session, volume included; wait until the source moves again, accept it if it is "
+    "real",
     "refused": "the rows contradict each other or too many are impossible; wait until the source is right",
     "other_basis": "the source adjusts prices in another way than what is stored; `backfill --rebuild` changes over",
 }

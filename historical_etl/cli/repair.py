@@ -24,7 +24,7 @@ def repair(terminal: Terminal, *, refetch: bool) -> int:
             report = runs.opened(terminal, "repair").repair(refetch=True)
         else:
             store = opened(terminal)  # without a source: its settings do not matter
-            report = mend(store, store.verify)
+            report = mend(store, store.check)
     if terminal.as_json:
         terminal.json({"data_dir": str(terminal.settings.data_dir), "ok": report.ok, **report.model_dump(mode="json")})
     else:

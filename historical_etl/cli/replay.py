@@ -169,7 +169,9 @@ class _Player:
         """The increment of one evening."""
         etl = self._at(session)
         before = etl.manifest()
-        open_before = self._open_gaps if self._open_gaps is not None else self._gaps(etl.gaps())
+        open_before = self._open_gaps
+        if open_before is None:
+            open_before = self._gaps(etl.gaps()) if before else set[tuple[str, date]]()
         listed = self._listed(etl, before, session)
         # The new ones first: interrupted between the two, the rest is made up for, and they would be forgotten.
         asked = [listed, self._symbols] if listed else [self._symbols]

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
 from historical_etl.clock import Clock, system_clock
+from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.status import StoreStatus, read_status
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -33,6 +34,8 @@ def status(terminal: Terminal, *, check: bool) -> int:
     layout = Layout(terminal.settings.data_dir)
     clock = _clock(terminal.settings, layout)
     found = read_status(layout, clock)
+    if found.version is None and is_untouched(layout):
+        raise nothing_stored(layout)
     if check and found.current_through is not None:
         with terminal.busy("Asking the calendar and the source"):
             missing, until = _missing(terminal, found.current_through)

@@ -5,7 +5,6 @@ from rich.text import Text
 
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned
-from historical_etl.store.layout import Layout
 from historical_etl.store.verify import VerifyReport
 
 __all__ = ["tell_findings", "verify"]
@@ -16,14 +15,13 @@ _DAMAGED = 1
 def verify(terminal: Terminal, *, quick: bool) -> int:
     """Check the store and tell what was found; see the command's help."""
     store = opened(terminal)
-    layout = store.layout
     with Progress(console=terminal.err, transient=True, disable=terminal.quiet or not terminal.err.is_terminal) as bar:
         task = bar.add_task("Verifying", total=None)
         report = store.verify(quick=quick, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if terminal.as_json:
-        terminal.json({"data_dir": str(layout.root), "ok": report.ok, **report.model_dump(mode="json")})
+        terminal.json({"data_dir": str(store.layout.root), "ok": report.ok, **report.model_dump(mode="json")})
     else:
-        _tell(terminal, report, layout)
+        _tell(terminal, report)
     return 0 if report.ok else _DAMAGED
 
 
@@ -37,12 +35,9 @@ def tell_findings(terminal: Terminal, report: VerifyReport) -> None:
             terminal.out.print(Text(f"  next: {cleaned(finding.todo)}"), soft_wrap=True)
 
 
-def _tell(terminal: Terminal, report: VerifyReport, layout: Layout) -> None:
+def _tell(terminal: Terminal, report: VerifyReport) -> None:
     tell_findings(terminal, report)
     errors = sum(finding.severity == "error" for finding in report.findings)
-    if report.version is None and not errors:
-        terminal.out.print(Text(f"Nothing was committed yet in {layout.root}; there is nothing to verify"))
-        return
     checked = (
         f"version {report.version}: {report.years} year(s), {report.rows:,} rows; {report.objects} file(s) checked, "
         + ("by sizes and links only" if report.mode == "quick" else "every byte and row")

@@ -26,9 +26,6 @@ def versions(terminal: Terminal) -> int:
     if terminal.as_json:
         terminal.json({"data_dir": str(store.layout.root), "versions": documents(kept)})
         return 0
-    if kept.is_empty():
-        terminal.out.print(Text(f"Nothing was committed yet in {store.layout.root}"))
-        return 0
     rows = kept.tail(_MOST).to_dicts()
     show_table(
         terminal,

@@ -123,6 +123,7 @@ class Commit:
             "corrections": record.corrections(years, came.restated, visit),
             "restatements": record.restatements(came, years, visit),
             "replaced_rows": record.replaced_rows(years, came, visit),
+            "stale_bars": record.stale_bars(came, visit),
             "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
             "closed_gaps": filled,
             "closed_holds": holds.closed,

@@ -11,6 +11,7 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.compare import MEASURES, Comparison
+from historical_etl.sources.vendors.extras import how_to_install
 
 __all__ = ["draw", "require_matplotlib"]
 
@@ -95,5 +96,5 @@ def _module(name: str) -> Any:  # noqa: ANN401 - a module
         raise ConfigurationError(
             f"The package {error.name or 'matplotlib'!r}, which draws pictures, is not installed",
             where="--plot",
-            todo="pip install 'historical-etl[plot]', or leave --plot out: --output writes all rows",
+            todo=f"{how_to_install('plot')}, or leave --plot out: --output writes all rows",
         ) from None

@@ -16,6 +16,7 @@ from historical_etl.etl.doctor_checks import Check, Verdict
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import Settings
+from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.verify import verify_store
@@ -146,7 +147,7 @@ def versions(settings: Settings | None) -> Iterator[Check]:
     todo = ""
     if missing and settings:
         extra = {"yfinance": "yahoo"}.get(settings.source.strip().lower(), settings.source.strip().lower())
-        todo = f"pip install 'historical-etl{f'[{extra}]' if set(missing) & set(clients) else ''}'"
+        todo = how_to_install(extra if set(missing) & set(clients) else "plot")
     yield Check("versions", Verdict.PROBLEM if missing else Verdict.OK, ", ".join(texts), todo, dict(found))
 
 

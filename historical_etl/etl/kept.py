@@ -1,7 +1,6 @@
 """KeptVersions: the versions of a store, listed, compared, cited, kept under a name, and dropped."""
 
 from collections.abc import Callable
-from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ import polars as pl
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.diff import changed_years, differences
 from historical_etl.etl.moving import export_store
+from historical_etl.etl.place import nothing_stored
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
@@ -54,12 +54,12 @@ class KeptVersions(StoredPrices):
         """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.
 
         Raises:
+            ConfigurationError: nothing was committed yet.
             ManifestCorruptError: one of their manifests is damaged.
         """
-        current = self.manifest()
-        newest = current.version if current else 0
-        kept = [self.manifests.load_version(n) for n in self.manifests.list_versions() if n < newest]
-        kept += [current] if current else []
+        current = self.standing()
+        kept = [self.manifests.load_version(n) for n in self.manifests.list_versions() if n < current.version]
+        kept.append(current)
         runs = {run["version"]: run for run in self._runs(current)}
         pins = self.pins()
         shown = self.catalog.shown_version()
@@ -92,9 +92,9 @@ class KeptVersions(StoredPrices):
     def cite(self, version: int | str | None = None) -> str:
         """What names a version in papers and backtests: dataset, version and checksum; `open(expect=…)` takes it.
 
-        Raises: as `manifest`; CatalogError if nothing was committed yet.
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
         """
-        return str(Citation.of(self._chosen(version)))
+        return str(Citation.of(self.standing(version)))
 
     def pins(self) -> dict[str, Pin]:
         """The versions that are kept under a name, by name."""
@@ -108,7 +108,7 @@ class KeptVersions(StoredPrices):
             LockTimeoutError, StorageError: it is not pinned.
         """
         with self.lock():
-            manifest = self._chosen(version)
+            manifest = self.standing(version)
             pin = Pin(
                 name=name,
                 version=manifest.version,
@@ -182,9 +182,17 @@ class KeptVersions(StoredPrices):
             progress: told how many of how many files are checked.
 
         Raises:
+            ConfigurationError: nothing was committed yet, so there is nothing to check.
             ManifestTooNewError: a newer release wrote the store.
             StorageError: the folder cannot be read.
         """
+        report = self.check(quick=quick, progress=progress)
+        if report.version is None and report.ok:
+            raise nothing_stored(self.layout)
+        return report
+
+    def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """As `verify`, also of a place without a store: there nothing is found."""
         return verify_store(
             self.manifests,
             quick=quick,
@@ -192,12 +200,6 @@ class KeptVersions(StoredPrices):
             catalog_version=self.catalog.version_in_file,
             progress=progress,
         )
-
-    def _chosen(self, version: int | str | None, as_of: datetime | date | str | None = None) -> SyncManifest:
-        manifest = self.manifest(version, as_of)
-        if manifest is None:
-            raise self._nothing_committed()
-        return manifest
 
     def _runs(self, current: SyncManifest | None) -> list[dict[str, object]]:
         try:

@@ -22,9 +22,8 @@ def export_store(store: StoredPrices, target: str | Path, version: int | str | N
         version: a number or the name of a pin; None takes the current one.
 
     Raises:
-        CatalogError: nothing was committed yet.
         ManifestCorruptError: the version's manifest is damaged.
-        ConfigurationError: the version is not kept, or the target cannot be one.
+        ConfigurationError: nothing was committed yet, the version is not kept, or the target cannot be one.
         ChecksumMismatchError: a file of the version is damaged; nothing was exported.
         DiskSpaceError, StorageError: the file system refused; what is at the target, if anything, is whole.
     """

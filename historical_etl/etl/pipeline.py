@@ -304,7 +304,7 @@ class HistoricalETL(PriceRuns):
             ManifestCorruptError: no manifest is left that could be used.
             LockTimeoutError, StorageError: what was mended until then stands.
         """
-        return repair(self, self.verify, self._fetch_again if refetch else None)
+        return repair(self, self.check, self._fetch_again if refetch else None)
 
     def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:
         return self.run_year(year, symbols, publish=False)

@@ -12,7 +12,9 @@ from historical_etl.clock import Clock, as_date
 from historical_etl.errors import CatalogError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.actions import Adjust, adjusted
-from historical_etl.etl.explain import STORY, tell
+from historical_etl.etl.explain import tell
+from historical_etl.etl.known import known_symbols, refuse_unknown
+from historical_etl.etl.place import nothing_stored
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
@@ -50,6 +52,7 @@ class StoredPrices:
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None
         self._account: tuple[SyncManifest | None, Account] | None = None
+        self._known: tuple[SyncManifest, frozenset[str]] | None = None
 
     def query_sql(
         self,
@@ -70,9 +73,9 @@ class StoredPrices:
             as_of: as in `manifest`.
 
         Raises:
-            CatalogError: nothing was committed yet, DuckDB refuses the statement, or it goes beyond a limit.
+            CatalogError: DuckDB refuses the statement, or it goes beyond a limit.
             ChecksumMismatchError: a file that it needs is not what was committed.
-            ConfigurationError: no such version is kept.
+            ConfigurationError: nothing was committed yet, or no such version is kept.
         """
         with self.lease(version, as_of) as manifest:
             limits = self.settings
@@ -107,7 +110,8 @@ class StoredPrices:
             as_of: as in `manifest`.
 
         Raises:
-            ConfigurationError: a malformed symbol, date or `adjust`, or no such version is kept.
+            ConfigurationError: nothing was committed yet, a malformed or unknown symbol, a malformed date or `adjust`,
+                or no such version is kept.
             ChecksumMismatchError: a file that is needed is not what was committed.
         """
         if adjust not in (None, *get_args(Adjust)):
@@ -116,18 +120,18 @@ class StoredPrices:
         manifest = self._to_be_scanned(version, as_of)
         low = date.min if start is None else as_date(start, "start")
         high = date.max if end is None else as_date(end, "end")
-        years = manifest.partitions if manifest else ()
-        needed = [year for year in years if year.first_session <= high and low <= year.last_session]
+        names = None if symbols is None else self.named(symbols, manifest)
+        needed = [year for year in manifest.partitions if year.first_session <= high and low <= year.last_session]
         require_sound(self.layout, needed)
         paths = [self.layout.resolve(partition.path) for partition in needed]
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
-        if symbols is not None:
-            rows = rows.filter(pl.col("symbol").is_in(normalize_symbols(symbols)))
+        if names is not None:
+            rows = rows.filter(pl.col("symbol").is_in(names))
         if start is not None or end is not None:
             rows = rows.filter(pl.col("date").is_between(low, high))
         if adjust is None:
             return rows
-        whole = self.scan(symbols, version=manifest.version if manifest else None)
+        whole = self.scan(names, version=manifest.version)
         return adjusted(rows, read_ledger(self.layout, manifest, "actions"), whole, adjust)
 
     def manifest(
@@ -155,18 +159,38 @@ class StoredPrices:
             self.expected.require(manifest, self.layout.root)
         return manifest
 
+    def named(self, symbols: Iterable[str] | str, manifest: SyncManifest) -> list[str]:
+        """The symbols that a read of a version asks for, as they are stored.
+
+        Raises:
+            ConfigurationError: a malformed symbol, or one that no ledger of the version has heard of.
+        """
+        names = normalize_symbols(symbols)
+        if self._known is None or self._known[0] != manifest:
+            self._known = manifest, known_symbols(self.layout, manifest, self.calendar)
+        refuse_unknown(self.layout, manifest, names, self._known[1])
+        return names
+
+    def standing(self, version: int | str | None = None, as_of: datetime | date | str | None = None) -> SyncManifest:
+        """As `manifest`, for a read: where nothing was committed, that is an error.
+
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
+        """
+        manifest = self.manifest(version, as_of)
+        if manifest is None:
+            raise nothing_stored(self.layout)
+        return manifest
+
     @contextmanager
     def lease(
         self, version: int | str | None = None, as_of: datetime | date | str | None = None
     ) -> Generator[SyncManifest]:
         """Keep a version from being vacuumed for the block, whatever writers do meanwhile; arguments as `manifest`.
 
-        Raises: as `manifest`; CatalogError if nothing was committed yet.
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
         """
         while True:
-            manifest = self.manifest(version, as_of)
-            if manifest is None:
-                raise self._nothing_committed()
+            manifest = self.standing(version, as_of)
             with leased(self.layout, manifest.version) as there:
                 # It may have been vacuumed before the lease was there; then there is a newer one.
                 if there or manifest == self.manifest(version, as_of):
@@ -181,8 +205,12 @@ class StoredPrices:
         return None if progress is None or progress.data_version > version else progress
 
     def cursors(self) -> dict[str, date]:
-        """Each stored symbol's cursor, its last contiguous session."""
-        return self.account().cursors()
+        """Each stored symbol's cursor, its last contiguous session.
+
+        Raises:
+            ConfigurationError: nothing was committed yet.
+        """
+        return self.account_of(self.standing()).cursors()
 
     def ledger(self, name: str, *, version: int | str | None = None) -> pl.DataFrame:
         """All rows of a ledger in a version, oldest first; see `docs/concepts/ledgers.md`.
@@ -190,10 +218,10 @@ class StoredPrices:
         `gaps` and `holds` give those that stand and those that are closed. `version` is as in `manifest`.
 
         Raises:
-            ConfigurationError: there is no such ledger.
+            ConfigurationError: nothing was committed yet, or there is no such ledger.
             ChecksumMismatchError: a file of it is damaged.
         """
-        return read_named_ledger(self.layout, self.manifest(version), name)
+        return read_named_ledger(self.layout, self.standing(version), name)
 
     def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
         """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
@@ -209,17 +237,16 @@ class StoredPrices:
         """Every value that a bar ever had, when, and why it changed; oldest first.
 
         Columns: version, committed_at, event (stored, corrected, restated, refused, gap, filled, waived, held,
-        released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known.
+        released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known of
+        that session.
 
         Raises:
-            ConfigurationError: a malformed symbol or date.
+            ConfigurationError: nothing was committed yet, a malformed or unknown symbol, or a malformed date.
             ChecksumMismatchError: a ledger is damaged.
         """
-        (name,) = normalize_symbols([symbol])
+        manifest = self.standing()
+        (name,) = self.named([symbol], manifest)
         date_ = as_date(day, "day")
-        manifest = self.manifest()
-        if manifest is None:
-            return pl.DataFrame(schema=STORY)
         rows = self.scan(name, date_, date_).collect()
         now = rows.row(0, named=True) if rows.height else None
         return tell(self.layout, manifest, name, date_, now, self.calendar)
@@ -234,7 +261,9 @@ class StoredPrices:
         with self.lock() as token:
             manifest = recover(self.manifests, token, self.retention)
             if manifest is None:
-                raise self._nothing_committed()
+                raise CatalogError(
+                    "Nothing was committed yet", where=self.layout.root, todo="run `historical-etl backfill` first"
+                )
             self.catalog.publish(manifest)
         return manifest
 
@@ -277,15 +306,10 @@ class StoredPrices:
             )
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
 
-    def _to_be_scanned(self, version: int | str | None, as_of: datetime | date | str | None) -> SyncManifest | None:
+    def _to_be_scanned(self, version: int | str | None, as_of: datetime | date | str | None) -> SyncManifest:
         while True:
-            manifest = self.manifest(version, as_of)
-            if manifest is None or stay_leased(self.layout, manifest.version):
+            manifest = self.standing(version, as_of)
+            if stay_leased(self.layout, manifest.version):
                 return manifest
             if manifest == self.manifest(version, as_of):
                 return manifest  # the history lacks it, though it stands
-
-    def _nothing_committed(self) -> CatalogError:
-        return CatalogError(
-            "Nothing was committed yet", where=self.layout.root, todo="run `historical-etl backfill` first"
-        )

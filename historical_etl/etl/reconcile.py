@@ -14,6 +14,7 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.etl.batch import Batch
+from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
@@ -40,6 +41,7 @@ class Reconciler:
         info: the source.
         long_gap: sessions without a bar after which a price break is suspicious.
         overlap: how many stored sessions to compare with.
+        frozen: looks for bars that repeat.
         fetch: fetches and judges; of the symbols that are named beside the requests, whole histories.
     """
 
@@ -48,6 +50,7 @@ class Reconciler:
     info: SourceInfo
     long_gap: int
     overlap: int
+    frozen: FrozenFeed
     fetch: Callable[[Sequence[FetchRequest], Collection[str]], Batch]
 
     def reconcile(
@@ -64,6 +67,7 @@ class Reconciler:
 
         Raises:
             DataQualityError: every symbol came on another price basis than it is stored on.
+            ProviderUnavailableError: too many symbols repeat their last bar.
         """
         step = _Step(self, batch, base, rebuild)
         step.refuse_other_bases()
@@ -71,6 +75,7 @@ class Reconciler:
         step.compare(heed_events=heed_events)
         step.judge_histories()
         step.judge_jumps()
+        step.judge_standstill()
         return step.result()
 
 
@@ -96,6 +101,7 @@ class _Step:
         self._restated: dict[str, Restatement] = {}
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
+        self._stale = pl.DataFrame()
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -185,6 +191,14 @@ class _Step:
         self._suspects |= {**self._still_held(), **found.suspects}
         self._moves = found.moves
 
+    def judge_standstill(self) -> None:
+        """Find symbols whose bar repeats from session to session."""
+        found = self._reconciler.frozen.find(self._batch, self._base, self._suspects)
+        for symbol, suspicion in found.suspects.items():
+            self._suspect(symbol, suspicion)
+        self._stale = found.stretches
+        self._moves = (*self._moves, *found.warnings)
+
     def result(self) -> Reconciled:
         """What goes on, without the rows of suspects."""
         held = {s: why for s, why in self._suspects.items() if why.code != "refused"}
@@ -197,6 +211,7 @@ class _Step:
             suspects=self._suspects,
             passed={s: p for s, p in self._passed.items() if s not in held},
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
+            stale=self._stale.filter(~pl.col("symbol").is_in(list(held))),
             warnings=self._moves,
         )
 

@@ -33,6 +33,7 @@ class Reconciled:
         suspects: symbols that are held, and why.
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
+        stale: stretches of equal bars that have new rows, of all symbols; see `frozen`.
         warnings: what was let pass and is worth a look.
     """
 
@@ -41,6 +42,7 @@ class Reconciled:
     suspects: Mapping[str, Suspicion]
     passed: Mapping[str, Suspicion]
     dropped: pl.DataFrame
+    stale: pl.DataFrame
     warnings: tuple[str, ...]
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "restatements",
     "run_of",
     "runs",
+    "stale_bars",
     "suspicion_of",
 ]
 
@@ -113,6 +114,12 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
     if known.height:
         new = new.join(known.select(names), on=names, how="anti", nulls_equal=True, maintain_order="left")
     return new.with_columns(_stamp(visit))
+
+
+def stale_bars(came: Reconciled, visit: Visit) -> pl.DataFrame:
+    """The stretches of equal bars that the commit begins or lengthens."""
+    names = [name for name in SCHEMAS["stale_bars"] if name in came.stale.columns]
+    return came.stale.select(names).with_columns(_stamp(visit))
 
 
 def actions(

@@ -16,6 +16,7 @@ from historical_etl.etl import record
 from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch, Judge, require_rows
 from historical_etl.etl.commit import Commit, ProgressUpdate
+from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.merge import Gate
 from historical_etl.etl.outage import refuse_outage
 from historical_etl.etl.planning import request_hash
@@ -171,7 +172,19 @@ class Run:
             info=self.source.info,
             long_gap=store.settings.long_gap_sessions,
             overlap=store.settings.overlap_sessions,
+            frozen=self._frozen_feed(),
             fetch=lambda requests, whole: judge.fetch(requests, name="history", tally=self.tally, young=whole),
+        )
+
+    def _frozen_feed(self) -> FrozenFeed:
+        store, coverage = self.store, self.source.info.coverage
+        closed = store.last_closed_session()
+        return FrozenFeed(
+            layout=store.layout,
+            calendar=store.calendar,
+            held_from=store.settings.stale_sessions,
+            max_share=store.settings.max_empty_share,
+            latest=min(closed, coverage.last) if coverage and coverage.last else closed,
         )
 
     def _base(self, manifest: SyncManifest | None, account: Account) -> Base:

@@ -144,7 +144,9 @@ class PriceRuns(KeptVersions):
 
     def _symbols_of(self, window: Window) -> list[str]:
         """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
-        symbols = self.source.members(window.start, window.end) or list(self.settings.symbols or self.cursors())
+        symbols = self.source.members(window.start, window.end) or list(
+            self.settings.symbols or self.account().cursors()
+        )
         if not symbols:
             raise ConfigurationError(
                 f"No symbols to fetch for {window.year}: there is no universe for it",

@@ -47,7 +47,14 @@ _MOST_SHARES: Final = 50
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
 Code = Literal[
-    "level_jump", "break_after_gap", "no_overlap", "other_history", "incomplete_history", "refused", "other_basis"
+    "level_jump",
+    "break_after_gap",
+    "no_overlap",
+    "other_history",
+    "incomplete_history",
+    "stale",
+    "refused",
+    "other_basis",
 ]
 
 

@@ -66,7 +66,7 @@ def check_disk_space(required_bytes: int, path: Path, usage: DiskProbe = system_
     """
     volume = usage(path)
     used_share = volume.used / max(1, volume.used + volume.free)
-    if used_share >= REFUSE_SHARE or volume.free < required_bytes:
+    if used_share >= REFUSE_SHARE or volume.free < max(1, required_bytes):
         raise DiskSpaceError(
             f"{required_bytes:,} bytes are needed; the volume has {volume.free:,} free and is {used_share:.1%} full"
             f" (refused from {REFUSE_SHARE:.0%}). Nothing was written",

@@ -103,6 +103,17 @@ LOGS: Final[Mapping[str, pl.Schema]] = {
         }
     ),
     "rejected_rows": pl.Schema({**SCHEMA, "reasons": pl.List(pl.String()), **_STAMP}),
+    "stale_bars": pl.Schema(
+        {
+            "symbol": pl.String(),
+            "first_session": pl.Date(),
+            "last_session": pl.Date(),
+            "sessions": pl.Int64(),
+            "close": pl.Float64(),
+            "volume": pl.Float64(),
+            **_STAMP,
+        }
+    ),
     "closed_gaps": pl.Schema({**_GAP, **_CLOSED}),
     "closed_holds": pl.Schema({**_HOLD, **_CLOSED}),
     "runs": pl.Schema(

@@ -99,7 +99,7 @@ def test_update_of_an_empty_store_says_what_to_do_first(cli: CommandLine):
 
 def test_query_of_an_empty_store_says_what_to_do_first(cli: CommandLine):
     answer = cli("query", "SELECT 1")
-    assert answer.code == FAILED
+    assert answer.code == USAGE
     assert "historical-etl backfill" in answer.err
     assert not cli.data.exists()
 

@@ -212,12 +212,13 @@ def test_status_names_lagging_symbols(cli: CommandLine):
 
 
 @pytest.mark.parametrize("command", [["status"], ["verify"], ["verify", "--quick"]])
-def test_looking_at_nothing_is_fine_and_creates_nothing(cli: CommandLine, command):
+def test_looking_at_nothing_is_an_error_and_creates_nothing(cli: CommandLine, command):
     answer = cli(*command)
-    assert answer.code == 0
-    assert "committed yet" in answer.out
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "committed yet" in answer.err
     assert not cli.data.exists()
-    assert cli(*command, "--json").document["version"] is None
+    assert cli(*command, "--json").document["error"] == "ConfigurationError"
 
 
 def test_verify_says_that_all_is_well_and_writes_nothing(common: CommandLine):
@@ -231,7 +232,7 @@ def test_verify_says_that_all_is_well_and_writes_nothing(common: CommandLine):
 
 def test_global_options_may_stand_before_or_after_the_command(cli: CommandLine):
     for arguments in (["--data-dir", "x", "--json", "status"], ["status", "--json", "--data-dir=x"]):
-        assert cli(*arguments).document["data_dir"] == str(cli.folder / "x")
+        assert cli(*arguments).document["where"] == str(cli.folder / "x")
 
 
 def test_version_and_help(cli: CommandLine):

@@ -217,10 +217,12 @@ def test_explain_says_why_there_is_no_such_bar(stage: Stage):
     assert "Not stored: CRSH is held since v3, level_jump" in says("CRSH", day(3))
     assert "The first bar of CORR is of 2012-09-04" in says("CORR", "2012-08-31")
     assert "is no session of XNYS: the nearest are 2012-12-24 and 2012-12-26" in says("CORR", "2012-12-25")
-    assert "No bar of CORE is stored; 12 symbol(s) are, such as CORR" in says("CORE", day(1))
     assert f"The last bar of CORR is of {day(3)}; later ones were not asked for yet" in says("CORR", day(4))
     assert "has not closed yet" in says("CORR", "2049-06-01")
-    assert cli("explain", "CORE", str(day(1)), "--json").document["not_stored_because"]
+    assert cli("explain", "CORR", str(day(4)), "--json").document["not_stored_because"]
+    unknown = cli("explain", "CORE", str(day(1)))
+    assert unknown.code == 2
+    assert "did you mean CORR" in unknown.err
 
 
 @pytest.mark.parametrize(
@@ -261,10 +263,11 @@ def test_pence_are_held_and_accepted_from_a_shell(cli: CommandLine):
 
 
 @pytest.mark.parametrize("command", [["holds"], ["gaps"], ["explain", "AAPL", "2013-02-04"]])
-def test_looking_at_nothing_is_fine_and_creates_nothing(cli: CommandLine, command):
+def test_looking_at_nothing_is_an_error_and_creates_nothing(cli: CommandLine, command):
     answer = cli(*command)
-    assert answer.code == FINE
-    assert "ommitted yet" in answer.out
+    assert answer.code == USAGE
+    assert answer.out == ""
+    assert "ommitted yet" in answer.err
     assert not Path(cli.data).exists()
     assert isinstance(cli(*command, "--json").document, dict)
 

@@ -112,6 +112,7 @@ def killed(folder: Path, works: Sequence[Work], synced: str, *, undisturbed: Rec
 
 
 @pytest.mark.crash
+@pytest.mark.strace
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tried):
@@ -140,6 +141,7 @@ def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tr
 
 
 @pytest.mark.crash
+@pytest.mark.strace
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", SEQUENCES)

@@ -20,7 +20,7 @@ SHARE, MOST, GOING_ON = 100, 6000, 50
 #: Likewise, of the states that are mended.
 MENDED_SHARE, MENDED_MOST = 15, 600
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.crash, pytest.mark.strace, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
 @pytest.mark.parametrize("name", SEQUENCES)

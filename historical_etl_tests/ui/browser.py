@@ -10,7 +10,6 @@ from playwright.sync_api import Error, Locator, Page, Playwright, expect
 
 from historical_etl_tests.ui.webserver import Webserver
 
-CHROMIUM: Final = Path("/usr/bin/chromium")
 _FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
@@ -62,13 +61,13 @@ class Visitor:
     @classmethod
     @contextmanager
     def opening(
-        cls, playwright: Playwright, server: Webserver, folder: Path, pictures: Path | None
+        cls, playwright: Playwright, program: Path, server: Webserver, folder: Path, pictures: Path | None
     ) -> Generator["Visitor"]:
         """A browser that knows nothing of an earlier visit."""
         expect.set_options(timeout=_PATIENCE)
         context = playwright.chromium.launch_persistent_context(
             folder / "profile",
-            executable_path=CHROMIUM,
+            executable_path=program,
             args=list(_FLAGS),
             viewport=_SIZE,  # pyright: ignore[reportArgumentType] - a dict is what Playwright asks for
             locale="en-US",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from historical_etl_tests.ui.browser import CHROMIUM, Visitor
+from historical_etl_tests.tools import browser
+from historical_etl_tests.ui.browser import Visitor
 from historical_etl_tests.ui.webserver import Webserver, running
 
 #: The pages show paths. In pictures they are those of a server, not of whoever took them.
@@ -54,7 +55,11 @@ def webserver(tmp_path: Path, screenshots: Path | None, server_settings: dict[st
 
 @pytest.fixture
 def visitor(webserver: Webserver, tmp_path: Path, screenshots: Path | None) -> Iterator[Visitor]:
-    if not CHROMIUM.exists():
-        pytest.fail(f"There is no browser at {CHROMIUM}. Next: apt-get install chromium")
-    with sync_playwright() as playwright, Visitor.opening(playwright, webserver, tmp_path, screenshots) as visitor:
+    found = browser()
+    if found is None:
+        pytest.fail("There is no browser. Next: make test, or python -m historical_etl_tests.tools, which bring one")
+    with (
+        sync_playwright() as playwright,
+        Visitor.opening(playwright, found, webserver, tmp_path, screenshots) as visitor,
+    ):
         yield visitor

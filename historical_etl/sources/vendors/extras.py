@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from historical_etl.errors import ConfigurationError
 
-__all__ = ["client_version", "key_from", "require"]
+__all__ = ["client_version", "how_to_install", "key_from", "require"]
 
 
 def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module
@@ -26,8 +26,13 @@ def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module
         raise ConfigurationError(
             f"The package {error.name or module!r} is not installed",
             where="HISTORICAL_ETL_SOURCE",
-            todo=f"pip install 'historical-etl[{extra}]'",
+            todo=how_to_install(extra),
         ) from None
+
+
+def how_to_install(extra: str) -> str:
+    """What to type for an extra of this package. It is in no index, so pip needs the folder."""
+    return f"`make setup` in the checkout brings all extras; elsewhere pip install 'PATH/TO/CHECKOUT[{extra}]'"
 
 
 def client_version(package: str) -> str:

@@ -229,7 +229,7 @@ def test_without_matplotlib_nobody_is_asked(cli, monkeypatch):
     cli.set(EODHD_BASE_URL="http://127.0.0.1:9")
     answer = cli(*WANTED, "--plot", "picture.png")
     assert answer.code == USAGE
-    assert "pip install 'historical-etl[plot]'" in answer.err
+    assert "pip install 'PATH/TO/CHECKOUT[plot]'" in answer.err
 
 
 def test_what_did_not_come_is_code_3(cli, serve):
@@ -238,8 +238,8 @@ def test_what_did_not_come_is_code_3(cli, serve):
     assert answer.code == INCOMPLETE
     assert "SPLT was not compared: eodhd: " in answer.err
     nothing = cli("compare", "--with", "eodhd", "--symbols", "NEVER", "--from", "2012-10-15")
-    assert nothing.code == INCOMPLETE
-    assert "nothing could be compared" in nothing.err
+    assert nothing.code == USAGE
+    assert "does not know NEVER" in nothing.err
 
 
 def test_live_needs_the_key_of_the_configured_source_and_the_store_does_not(cli, monkeypatch):

@@ -110,7 +110,7 @@ def test_a_missing_client_is_told_by_its_extra(monkeypatch, vendor):
     with pytest.raises(ConfigurationError) as caught:
         UnifiedDataFetcher(Settings(source=vendor))
     extra = {"yfinance": "yahoo"}.get(vendor, vendor)
-    assert f"pip install 'historical-etl[{extra}]'" in caught.value.todo
+    assert f"pip install 'PATH/TO/CHECKOUT[{extra}]'" in caught.value.todo
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), ConfigurationError)  # noqa: S301
 
 
