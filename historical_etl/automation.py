@@ -270,7 +270,9 @@ def _updates(etl: HistoricalETL, symbols: list[str] | None, *, replaying: bool) 
         # First: interrupted between the two, what lags is made up for, and what is not known would be forgotten.
         yield etl.run_incremental_etl(listed, publish=False), manifest.version
         manifest = etl.manifest()
-    yield etl.run_incremental_etl(symbols, publish=False), manifest.version if manifest else 0
+    # Past the end of the calendar the run still publishes what is known; the check on it fails, and the sensor's tick.
+    result = etl.run_incremental_etl(symbols, publish=False, beyond_calendar=True)
+    yield result, manifest.version if manifest else 0
 
 
 def _history(etl: HistoricalETL) -> ETLResult:

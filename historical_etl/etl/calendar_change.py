@@ -175,8 +175,8 @@ def joined_in_words(account: Account) -> str:
     days = f"{first}" if first == last else f"{first} to {last}"
     count, symbols = int(new.get_column("sessions").sum()), new.get_column("symbol").n_unique()
     return (
-        f"{count:,} session(s) of {symbols:,} symbol(s) ({days}) are missing since the calendar has gained them: gaps, "
-        "which updates ask for"
+        f"the calendar has gained {count:,} session(s) of {symbols:,} symbol(s) on which nothing was stored ({days}): "
+        "updates ask for them"
     )
 
 

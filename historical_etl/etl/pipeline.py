@@ -230,7 +230,9 @@ class HistoricalETL(PriceRuns):
         with noting(run):
             return self._run_windows(run, tuple(wanted), windows, publish=publish)
 
-    def run_incremental_etl(self, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
+    def run_incremental_etl(
+        self, symbols: Iterable[str] | str | None = None, *, publish: bool = True, beyond_calendar: bool = False
+    ) -> ETLResult:
         """Bring symbols up to the last closed session, in one commit over all years that this touches.
 
         Each symbol is asked for from some stored sessions back, so that what comes meets what is stored: a history
@@ -241,6 +243,7 @@ class HistoricalETL(PriceRuns):
             symbols: None takes every symbol the store knows. Those that are named are asked for all their gaps,
                 whatever the pauses; one that the store does not know starts at the setting `start`.
             publish: whether to refresh the catalog afterwards.
+            beyond_calendar: once the calendar's data have ended, only note it in the result, and raise nothing.
 
         Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named, and once the
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
@@ -273,9 +276,12 @@ class HistoricalETL(PriceRuns):
             if requests:  # else every symbol has ended, and none is due
                 young = young_symbols(requests, account)
                 run.take(requests, f"increment-{end}", self._progress.after, young=young)
+            if beyond_calendar and self.calendar_has_ended():
+                run.tally.calendar_notes.append(self.calendar.end_in_words())
             result = self._close(run.tally, publish=publish)
+        if not beyond_calendar:
             self._require_calendar(date.max)
-            return result
+        return result
 
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
         """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
