@@ -88,8 +88,12 @@ class Commit:
         _check_disk(self.manifests, stored, rows, tally)
         dropped = pl.concat([came.dropped, left.select(came.dropped.columns)]).unique()
         years: list[MergedYear] = []
-        for year in merge_years(rows, lead_in, dropped, stored, self.gate):
-            self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+        off = set(left.get_column("date").dt.year())
+        for year in merge_years(rows, lead_in, dropped, stored, self.gate, may_be_emptied=off):
+            if year.blocks:
+                self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            else:
+                self.transaction.empty_year(year.year)
             year.blocks.clear()  # a run may touch thirty years
             years.append(year)
         after, filled = settle(account, visit, self.calendar, self.patience, self._traded)

@@ -135,6 +135,46 @@ def test_a_symbol_of_which_nothing_is_left_is_not_known_any_more(root: Path, old
     assert etl.verify().ok
 
 
+def test_a_year_of_which_nothing_is_left_goes(root: Path, tmp_path: Path) -> None:
+    eve = date(2024, 12, 25)
+    old = corrections(tmp_path, f"XNYS,{eve},added,not known yet,")
+    source = DayVendor({"ACME": [eve, *get_calendar("XNYS").between(date(2025, 1, 2), TODAY).to_list()]})
+    opened(root, old, THROUGH, source).run_full_etl(["ACME"], eve, THROUGH)
+    assert [p.year for p in standing(opened(root, old)).partitions] == [2024, 2025]
+
+    etl = opened(root, None, source=source)
+    etl.run_incremental_etl()
+
+    assert [p.year for p in standing(etl).partitions] == [2025]
+    assert etl.ledger("replaced_rows")["date"].to_list() == [eve]
+    assert etl.ledger("symbols").item(0, "first_session") == date(2025, 1, 2)
+    assert etl.scan("ACME").collect().sort("date").item(0, "ret") is None
+    assert not etl.verify().findings
+    assert etl.diff(1)["change"].to_list()[0] == "removed"
+
+
+@pytest.mark.parametrize("before", [None, date(2024, 12, 30)])
+def test_the_next_bar_follows_on_what_is_left(root: Path, old: Path, before: date | None) -> None:
+    """The day was the only bar of its month, and the next one lies in a later month that nothing else touches."""
+    march = date(2025, 3, 3)
+    mine = [*([before] if before else []), DROPPED, march]
+    later = date(2025, 3, 10)
+
+    def source(calendar: Path | None) -> DayVendor:
+        days = get_calendar("XNYS", calendar).between(FIRST, later).to_list()
+        return DayVendor({"ACME": days, "RARE": mine})
+
+    opened(root, old, later, source(old)).run_full_etl(["ACME", "RARE"], FIRST, later)
+    etl = opened(root, None, later, source(None))
+    etl.run_year(2024, ["ACME"])
+
+    assert etl.scan("RARE").collect()["date"].sort().to_list() == [day for day in mine if day != DROPPED]
+    if before:
+        assert ret(etl, "RARE", march) == pytest.approx(close_of(march) / close_of(before) - 1)
+    else:
+        assert ret(etl, "RARE", march) is None
+
+
 def test_verify_doctor_and_status_tell_of_it_before(root: Path, old: Path) -> None:
     etl = filled(root, old)
     for today in (etl, opened(root, old)):
@@ -187,7 +227,10 @@ def test_a_session_that_joins_is_a_gap_until_it_is_filled(root: Path, old: Path)
     gaps = etl.gaps()
     assert gaps.select("symbol", "first_session", "last_session").rows() == [(s, DROPPED, DROPPED) for s in SYMBOLS]
     assert gaps["version"].null_count() == 0
-    assert any("gained 2 session(s) of 2 symbol(s) on which nothing was stored (2025-01-09)" in note for note in result.calendar_notes)
+    assert any(
+        "gained 2 session(s) of 2 symbol(s) on which nothing was stored (2025-01-09)" in note
+        for note in result.calendar_notes
+    )
     assert etl.cursors() == {"ACME": date(2025, 1, 8), "BETA": date(2025, 1, 8), "LATER": THROUGH}
     assert etl.verify().ok
 
