@@ -11,6 +11,7 @@ from historical_etl import FetchRequest, FetchResult, Outcome, Settings, SourceI
 from historical_etl_tests.scenario import COLUMNS
 
 HEADER = "exchange,date,change,reason,close"
+INFO = SourceInfo(name="days", version="1", adjustment="none")
 
 
 @dataclass
@@ -19,7 +20,7 @@ class DayVendor:
 
     days: Mapping[str, Sequence[date]]
     asked: list[FetchRequest] = field(default_factory=list)
-    info: SourceInfo = SourceInfo(name="days", version="1", adjustment="none")
+    info: SourceInfo = INFO
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         self.asked.append(request)
@@ -33,7 +34,7 @@ class DayVendor:
         outcomes = {symbol: Outcome.OK if symbol in present else Outcome.EMPTY for symbol in request.symbols}
         return FetchResult(pl.DataFrame(rows, schema=COLUMNS), outcomes)
 
-    def members(self, start: date | None, end: date | None) -> list[str]:  # noqa: ARG002 - as the protocol has it
+    def members(self, start: date | None, end: date | None) -> list[str]:
         return sorted(self.days)
 
 

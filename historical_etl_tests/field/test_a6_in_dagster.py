@@ -1,4 +1,4 @@
-"""The end of a calendar's data in Dagster: a check that is not green in time, and a sensor that does not fall silent."""
+"""The end of a calendar's data in Dagster: a check that is not green in time, a sensor that does not fall silent."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path

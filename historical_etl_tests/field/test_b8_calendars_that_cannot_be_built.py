@@ -37,23 +37,23 @@ def test_what_builds_for_a_part_of_its_years_is_used_for_these() -> None:
 
 @pytest.mark.parametrize("name", ["ASEX", "XBEL", "XBSE", "XCYS"])
 def test_what_does_not_build_is_an_error_of_ours(name: str) -> None:
-    try:
-        calendar = get_calendar(name)
-    except ConfigurationError as error:
-        assert f"The calendar of {name} cannot be built" in error.what
-        assert "exchange_calendars" in error.what
-        assert error.where == "HISTORICAL_ETL_EXCHANGE"
-        assert "XNYS" in error.todo
-        assert "report" not in str(error)
-    else:  # by another release, or on another pandas
-        assert len(calendar.sessions) > 1000
+    """On the pandas that is locked; a release that builds them makes this test a list of one's own to shorten."""
+    with pytest.raises(
+        ConfigurationError, match=f"The calendar of {name} cannot be built by the exchange_calendars"
+    ) as e:
+        get_calendar(name)
+    assert "NotImplementedError" in e.value.what
+    assert e.value.where == "HISTORICAL_ETL_EXCHANGE"
+    assert "XNYS, XLON, XTKS" in e.value.todo
 
 
+@pytest.mark.parametrize(("name", "why"), [("ASEX", "cannot be built"), ("NOSUCH", "Unknown exchange 'NOSUCH'")])
 def test_the_command_line_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, why: str
 ) -> None:
     cli = command_line(tmp_path, capsys, monkeypatch)
-    cli.set(EXCHANGE="NOSUCH")
+    cli.set(EXCHANGE=name)
     told = cli("backfill", "--from", "2012")
     assert told.code == 2
-    assert "Unknown exchange 'NOSUCH'" in told.err
+    assert why in told.err.replace("\n", " ")
+    assert "report it" not in told.err
