@@ -16,16 +16,17 @@ INFO = SourceInfo(name="days", version="1", adjustment="none")
 
 @dataclass
 class DayVendor:
-    """Bars of some symbols on the days that a test names; other days it does not have."""
+    """Bars of some symbols on the days that a test names, at half the price for some; other days it does not have."""
 
     days: Mapping[str, Sequence[date]]
     asked: list[FetchRequest] = field(default_factory=list)
+    halve: Sequence[str] = ()
     info: SourceInfo = INFO
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         self.asked.append(request)
         rows = [
-            bar(symbol, day)
+            bar(symbol, day, 0.5 if symbol in self.halve else 1.0)
             for symbol in request.symbols
             for day in self.days.get(symbol, ())
             if request.start <= day <= request.end
@@ -38,9 +39,9 @@ class DayVendor:
         return sorted(self.days)
 
 
-def bar(symbol: str, day: date) -> dict[str, object]:
+def bar(symbol: str, day: date, factor: float = 1.0) -> dict[str, object]:
     """A bar whose close follows from its day, so that every return is known."""
-    close = close_of(day)
+    close = close_of(day) * factor
     return {"date": day, "symbol": symbol, "open": close, "high": close, "low": close, "close": close, "volume": 100.0}
 
 

@@ -1,15 +1,17 @@
 """The data of some exchanges' calendars end with a year: it is told before, and nothing is silent after it."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from historical_etl import ConfigurationError, HistoricalETL, get_calendar
+from historical_etl import ConfigurationError, Coverage, FilesSettings, HistoricalETL, get_calendar
+from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl.etl.doctor import examine
 from historical_etl.etl.status import read_status
-from historical_etl_tests.field.calendars import DayVendor, corrections, settings
+from historical_etl_tests.field.calendars import INFO, DayVendor, bar, corrections, settings
 from historical_etl_tests.scenario import store, stored
 
 ENDS = "XBOM"
@@ -86,6 +88,25 @@ def test_a_correction_carries_a_calendar_over_its_end(root: Path, tmp_path: Path
     etl.run_incremental_etl()
     assert stored(etl)["date"].max() == LAST
     assert etl.account().missing() == 2  # the vendor of this test lacks the first of January
+
+
+def test_rows_of_files_after_the_end_are_accounted_for(root: Path, tmp_path: Path) -> None:
+    days = [date(2026, 12, 30), LAST, date(2027, 1, 1), date(2027, 1, 4)]
+    pl.DataFrame([bar("TCS", day) for day in days]).write_csv(tmp_path / "tata.csv")
+    chosen = settings(ENDS, data_dir=root, files=FilesSettings(path=str(tmp_path / "tata.csv")))
+
+    done = adopt(opened_for(chosen, clock=lambda: AFTER))
+
+    assert stored(opened(root, AFTER))["date"].to_list() == days[:2]
+    account = done.account
+    assert (account.read, account.taken, account.after_calendar, account.not_closed) == (4, 2, 2, 0)
+    assert not done.complete
+
+
+def test_files_that_end_with_the_calendar_lack_nothing(root: Path) -> None:
+    source = DayVendor(vendor().days, info=replace(INFO, coverage=Coverage(date(2026, 12, 1), LAST)))
+    etl = store(root, source, clock=lambda: AFTER, settings=settings(ENDS))
+    assert etl.run_incremental_etl(["TCS"]).complete
 
 
 @pytest.mark.parametrize(

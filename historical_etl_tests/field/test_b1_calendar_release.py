@@ -78,6 +78,32 @@ def test_rows_that_leave_the_calendar_are_moved_by_the_next_update(root: Path, o
     assert told["why"].unique().to_list() == moved["reason"].unique().to_list()
 
 
+def test_a_rollback_brings_the_rows_back_until_the_next_update(root: Path, old: Path) -> None:
+    version = standing(filled(root, old)).version
+    etl = opened(root, None)
+    etl.run_incremental_etl()
+    etl.rollback(version)
+    assert stored(etl).filter(pl.col("date") == DROPPED).height == 2
+    assert etl.run_incremental_etl().calendar_notes
+    assert stored(etl).filter(pl.col("date") == DROPPED).is_empty()
+    assert not etl.verify().findings
+
+
+def test_a_history_that_is_replaced_in_the_same_run_does_not_miss_them(root: Path, old: Path) -> None:
+    """The history as it comes now lacks the day; that it was stored is no reason to hold the symbol."""
+    filled(root, old)
+    source = vendor(None)
+    halved = DayVendor(source.days, halve=("ACME",))
+    etl = opened(root, None, source=halved)
+    result = etl.run_full_etl(["ACME"], FIRST, TODAY, rebuild=True)
+    assert result.held == {}
+    assert result.restated_symbols == ("ACME",)
+    assert stored(etl).filter(pl.col("date") == DROPPED).is_empty()
+    reasons = dict(etl.ledger("replaced_rows").group_by("reason").len().iter_rows())
+    assert len(reasons) == 2
+    assert reasons[f"no session of {get_calendar('XNYS').version}"] == 2
+
+
 def test_it_is_told_once(root: Path, old: Path) -> None:
     filled(root, old)
     opened(root, None).run_incremental_etl()
