@@ -239,7 +239,8 @@ class _Look:
         mine = rows.filter(pl.col("symbol").is_in(list(self._wanted)))
         account.not_asked += rows.height - mine.height
         calendar = self._etl.calendar
-        late = mine.filter(pl.col("date") > calendar.known_through).height
+        ended = calendar.has_ended(self._etl.clock())  # until then, such a day has not come yet
+        late = mine.filter(pl.col("date") > calendar.known_through).height if ended else 0
         account.after_calendar += late
         account.before_calendar += mine.filter(pl.col("date") < calendar.known_from).height
         due = mine.filter(pl.col("date") <= self._closed)
