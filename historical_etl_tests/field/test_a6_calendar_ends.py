@@ -24,8 +24,8 @@ def vendor() -> DayVendor:
     return DayVendor({"TCS": days, "INFY": days})
 
 
-def opened(root: Path, at: datetime, **changes: object) -> HistoricalETL:
-    return store(root, vendor(), clock=lambda: at, settings=settings(ENDS, **changes))
+def opened(root: Path, at: datetime, calendar: Path | None = None) -> HistoricalETL:
+    return store(root, vendor(), clock=lambda: at, settings=settings(ENDS, calendar))
 
 
 def filled(root: Path) -> HistoricalETL:
