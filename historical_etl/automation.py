@@ -25,6 +25,7 @@ from historical_etl.assets.reporting import (
 )
 from historical_etl.errors import ConfigurationError, HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.planning import ended_calendar
 from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 from historical_etl.settings import Settings
@@ -208,6 +209,8 @@ class _Tick:
         failed = last is not None and last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
         attempt = self._attempts(last)
         reached = manifest is not None and manifest.end_date >= self._session
+        if reached and self._etl.calendar_has_ended():
+            raise ended_calendar(self._etl.calendar)  # a session that nobody asks for must not look like a quiet day
         if reached and (not failed or attempt >= _ATTEMPTS_TO_COMPLETE):
             # Read from the manifest: a request, or a run that says it went well, confirms nothing.
             self._cursor = SensorCursor(confirmed=self._session)
@@ -251,6 +254,8 @@ class _Tick:
         if self._session < self._etl.last_closed_session():
             return f"The source ends on {self._session}; nothing more will come from it"
         following = calendar.after(self._session)
+        if following is None:
+            return f"The next session is not known: {calendar.end_in_words()}."
         closes = calendar.close_of(following)
         return f"The next session, {following}, closes at {_at(closes)}; it is asked for from {_at(closes + settle)}"
 
@@ -265,7 +270,9 @@ def _updates(etl: HistoricalETL, symbols: list[str] | None, *, replaying: bool) 
         # First: interrupted between the two, what lags is made up for, and what is not known would be forgotten.
         yield etl.run_incremental_etl(listed, publish=False), manifest.version
         manifest = etl.manifest()
-    yield etl.run_incremental_etl(symbols, publish=False), manifest.version if manifest else 0
+    # Past the end of the calendar the run still publishes what is known; the check on it fails, and the sensor's tick.
+    result = etl.run_incremental_etl(symbols, publish=False, beyond_calendar=True)
+    yield result, manifest.version if manifest else 0
 
 
 def _history(etl: HistoricalETL) -> ETLResult:
@@ -278,6 +285,8 @@ def _history(etl: HistoricalETL) -> ETLResult:
 def _listed(etl: HistoricalETL, manifest: SyncManifest) -> list[str]:
     """Symbols that came to trade after what is stored: an increment of that does not know them."""
     members, first = etl.source.members, etl.calendar.after(manifest.end_date)
+    if first is None:
+        return []
     return sorted(set(members(first, etl.available_through())) - set(members(None, manifest.end_date)))
 
 

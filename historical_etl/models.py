@@ -236,7 +236,7 @@ class ETLResult(BaseModel):
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
     and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` tell what
-    was stored and is worth a look.
+    was stored and is worth a look, `calendar_notes` what the calendar could not judge, or judges otherwise than before.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -265,6 +265,7 @@ class ETLResult(BaseModel):
     ended_symbols: tuple[str, ...] = ()
     sessions_missing: int = 0
     warnings: tuple[str, ...] = ()
+    calendar_notes: tuple[str, ...] = ()
     disk_warnings: tuple[str, ...] = ()
     catalog_error: str | None = None
 

@@ -19,7 +19,7 @@ from historical_etl.catalog.views import quote_text
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import CatalogError
 from historical_etl.etl.pipeline import HistoricalETL, stored_through
-from historical_etl.sessions import get_calendar
+from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import PriceSource
 from historical_etl.sources.fetcher import UnifiedDataFetcher
@@ -96,7 +96,7 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         if not isinstance(clock, ReplayClock):
             return clock
         # The history of a replay ends on the evening before it, by whatever run it is fetched.
-        stands = through or get_calendar(settings.exchange).back(settings.replay_from, 1)
+        stands = through or calendar_of(settings).back(settings.replay_from, 1)
         return clock_for(settings.changed({"replay_from": stands}), lambda: None) if looking or not through else clock
 
 

@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     start: date = date(2000, 1, 1)
     environment: str = "development"
     exchange: str = "XNYS"
+    calendar_corrections: Path | None = None
     settle_minutes: int = Field(default=60, ge=0, le=_WEEK)
     overlap_sessions: int = Field(default=5, ge=1, le=_MANY)
     batch_symbols: int = Field(default=1000, ge=1, le=_MANY)

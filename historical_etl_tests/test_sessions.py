@@ -76,10 +76,11 @@ def test_counting_back_and_forward_steps_over_closed_days(nyse):
 def test_the_ends_of_the_calendar_hold(nyse):
     first, last = nyse.sessions[0], nyse.sessions[-1]
     assert nyse.back(first, 5) == first
-    assert nyse.after(last) == last
+    assert nyse.after(last) is None
     assert first.year == 1900
     assert last.year == 2050
-    assert nyse.last_closed(utc(1850, 1, 1)) == first
+    with pytest.raises(ConfigurationError, match="its calendar begins on 1900-01-01"):
+        nyse.last_closed(utc(1850, 1, 1))
 
 
 def test_london_has_its_own_holidays_and_half_days():

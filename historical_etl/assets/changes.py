@@ -119,6 +119,8 @@ class Changes:
             facts["gaps_open"] = frame_table(_ranges(self.gaps))
         if self.unread:
             facts["ledgers_unread"] = dg.MetadataValue.text(self.unread)
+        if result.calendar_notes:
+            facts["calendar"] = dg.MetadataValue.text("\n".join(result.calendar_notes))
         if result.warnings:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
         return facts

@@ -41,6 +41,12 @@ CHECKS: Final = (
         description="The store has the last session that has closed and that the source covers.",
     ),
     dg.AssetCheckSpec(
+        name="calendar_is_current",
+        asset=CATALOG_KEY,
+        description="The exchange's calendar knows the sessions of the next 90 days, and is the one that the store was "
+        "filled by. Once its data have ended, later sessions are not asked for.",
+    ),
+    dg.AssetCheckSpec(
         name="nothing_newly_quarantined",
         asset=CATALOG_KEY,
         description="No row, file or manifest went to quarantine since this asset was last materialized.",
@@ -88,6 +94,7 @@ def evaluate(
         severity=_WARN,
         description=f"The store ends on {manifest.end_date}; the last session that can be had is {target}.",
     )
+    yield _judged("calendar_is_current", lambda: _calendar(etl))
     last = instance.get_latest_materialization_event(CATALOG_KEY)
     entries = _newly_quarantined(etl, last)
     yield dg.AssetCheckResult(
@@ -144,6 +151,27 @@ def _judged(name: str, judge: Callable[[], dg.AssetCheckResult]) -> dg.AssetChec
         return judge()
     except ChecksumMismatchError as damage:
         return dg.AssetCheckResult(passed=False, check_name=name, severity=_ERROR, description=str(damage))
+
+
+def _calendar(etl: HistoricalETL) -> dg.AssetCheckResult:
+    calendar, now = etl.calendar, etl.clock()
+    trouble = etl.calendar_trouble()
+    notes = [str(trouble)] if trouble else etl.calendar_notes()
+    if calendar.ends_soon(now):
+        notes.append(calendar.end_in_words())
+    record = calendar.record
+    return dg.AssetCheckResult(
+        passed=not notes,
+        check_name="calendar_is_current",
+        severity=_ERROR if trouble or calendar.has_ended(now) else _WARN,
+        description="; ".join(notes) or None,
+        metadata={
+            "release": dg.MetadataValue.text(record.release),
+            "exchange": dg.MetadataValue.text(record.exchange),
+            "known_through": dg.MetadataValue.text(str(record.last)),
+            "own_corrections": dg.MetadataValue.int(len(calendar.corrections)),
+        },
+    )
 
 
 def _sessions(etl: HistoricalETL) -> dg.AssetCheckResult:

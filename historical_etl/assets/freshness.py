@@ -11,7 +11,7 @@ from typing import Final
 import dagster as dg
 
 from historical_etl.clock import Clock
-from historical_etl.sessions import SessionCalendar, get_calendar
+from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import Coverage
 
@@ -28,7 +28,7 @@ def freshness_policy(settings: Settings, coverage: Coverage | None, clock: Clock
     year = clock().year
     if coverage is not None and coverage.last is not None and coverage.last.year < year:
         return None
-    rest = longest_rest(get_calendar(settings.exchange), year) + timedelta(minutes=settings.settle_minutes)
+    rest = longest_rest(calendar_of(settings), year) + timedelta(minutes=settings.settle_minutes)
     return dg.FreshnessPolicy.time_window(fail_window=rest + _FAIL_AFTER, warn_window=rest + _WARN_AFTER)
 
 

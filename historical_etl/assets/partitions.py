@@ -9,7 +9,7 @@ from dagster import PartitionsDefinition
 
 from historical_etl.clock import Clock
 from historical_etl.errors import ConfigurationError, CoverageError
-from historical_etl.sessions import get_calendar
+from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import Coverage
 
@@ -50,15 +50,16 @@ class YearPartitions(dg.TimeWindowPartitionsDefinition):
 def year_partitions(settings: Settings, coverage: Coverage | None, clock: Clock) -> PartitionsDefinition[str]:
     """The years that can be asked for.
 
-    They begin with the setting `start` or the source's first day, whichever is later. A source with an end bounds
-    them for good; any other goes on to the running year, which the exchange's time zone decides.
+    They begin with the setting `start`, the source's first day or the calendar's, whichever is latest. A source with an
+    end bounds them for good; any other goes on to the running year, which the exchange's time zone decides.
 
     Raises:
         ConfigurationError: there is none, because `start` lies after all of them.
     """
-    timezone = get_calendar(settings.exchange).timezone
+    calendar = calendar_of(settings)
+    timezone = calendar.timezone
     this_year = clock().astimezone(ZoneInfo(timezone)).year
-    first = max(settings.start, coverage.first if coverage else date.min).year
+    first = max(settings.start, coverage.first if coverage else date.min, calendar.known_from).year
     last = this_year if coverage is None or coverage.last is None else min(coverage.last.year, this_year)
     if first > last:
         raise ConfigurationError(

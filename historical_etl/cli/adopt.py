@@ -25,6 +25,8 @@ _WORDS = {
     "not_asked": "of symbols that were not asked for",
     "not_closed": "of sessions that have not closed",
     "not_session": "at the edge of a year, on days that were no session",
+    "before_calendar": "before the calendar of the exchange begins: kept in rejected_rows",
+    "after_calendar": "after the calendar of the exchange ends",
 }
 _HOW = "how files are written is told by --layout, --columns, --separator, and the settings HISTORICAL_ETL_FILES_…"
 _BASIS = (

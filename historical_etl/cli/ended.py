@@ -120,6 +120,8 @@ class Ended:
         self._tell_held(terminal)
         if self.missing:
             terminal.warn(f"{self.missing:,} session(s) are missing: `{terminal.program} gaps` shows them")
+        for note in result.calendar_notes:
+            terminal.warn(cleaned(note))
         for warning in result.warnings[:_SAMPLE]:
             terminal.warn(f"stored, and worth a look: {warning}")
         if len(result.warnings) > _SAMPLE:

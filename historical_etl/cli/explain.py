@@ -96,8 +96,13 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
     """Why a bar is not stored, the nearest reason first, and what to do about it."""
     calendar = store.calendar
     if calendar.between(day, day).is_empty():
+        if not calendar.known_from <= day <= calendar.known_through:
+            span = f"{calendar.known_from} to {calendar.known_through}"
+            yield f"Whether {day} was a session of {calendar.name} is not known: its calendar has the days from {span}"
+            return
         before, after = calendar.back(day, 1), calendar.after(day)
-        yield f"{day:%a %Y-%m-%d} is no session of {calendar.name}: the nearest are {before} and {after}"
+        nearest = f"the nearest are {before} and {after}" if after else f"the last one known is {before}"
+        yield f"{day:%a %Y-%m-%d} is no session of {calendar.name}: {nearest}"
         return
     lives = store.ledger("symbols").filter(pl.col("symbol") == symbol)
     if lives.is_empty():

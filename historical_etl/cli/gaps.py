@@ -8,11 +8,12 @@ from rich.text import Text
 from historical_etl.cli import runs
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
+from historical_etl.errors import ConfigurationError
 from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
 from historical_etl.etl.planning import LAST_ATTEMPT
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["happens_next", "show", "waive"]
+__all__ = ["happens_next", "show", "waive", "whose"]
 
 _MOST = 50
 
@@ -54,24 +55,37 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     return 0
 
 
-def waive(terminal: Terminal, symbol: str, first: str, last: str | None, reason: str, by: str | None) -> int:
+def whose(symbol: str | None, *, every: bool) -> str | None:
+    """The symbol whose sessions are meant; None for those of all."""
+    if (symbol is None) != every:
+        raise ConfigurationError(
+            "One symbol has to be named, or all of them", where="SYMBOL, --all", todo="give either SYMBOL or --all"
+        )
+    return symbol
+
+
+def waive(terminal: Terminal, symbol: str | None, first: str, last: str | None, reason: str, by: str | None) -> int:
     """Waive missing sessions; see the command's help."""
     name = decided_by(by)
     etl = runs.opened(terminal, "gaps waive")
     waived = etl.waive(symbol, first, last, reason=reason, by=name)
-    (wanted,) = normalize_symbols([symbol])
+    wanted = normalize_symbols([symbol])[0] if symbol is not None else None
     manifest = etl.manifest()
-    version, through = manifest.version if manifest else 0, etl.cursors().get(wanted)
+    version, cursors = manifest.version if manifest else 0, etl.cursors()
+    through = cursors.get(wanted) if wanted is not None else min(cursors.values(), default=None)
     published = etl.catalog.shown_version() == version
     if terminal.as_json:
         facts = {"symbol": wanted, "sessions_waived": waived, "by": name, "reason": reason, "version": version}
-        left = int(etl.gaps().filter(pl.col("symbol") == wanted).get_column("sessions").sum())
+        mine = pl.lit(value=True) if wanted is None else pl.col("symbol") == wanted
+        left = int(etl.gaps().filter(mine).get_column("sessions").sum())
         terminal.json({**facts, "sessions_missing": left, "contiguous_through": through, "published": published})
     else:
-        words = f"{waived:,} session(s) of {wanted} are waived by {name}: {reason}"
+        words = f"{waived:,} session(s) of {wanted or 'all symbols'} are waived by {name}: {reason}"
         terminal.out.print(Text(cleaned(words)), soft_wrap=True)
+        stands = f"{wanted} now counts" if wanted is not None else "each symbol now counts"
         terminal.out.print(
-            Text(f"Version {version}: {wanted} now counts as complete through {through}"), soft_wrap=True
+            Text(f"Version {version}: {stands} as complete through {through}{'' if wanted else ' or later'}"),
+            soft_wrap=True,
         )
     if not published:
         terminal.warn("the decision is committed, the catalog is not up to date; the next update publishes it")

@@ -16,7 +16,7 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.etl import steps
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.sessions import SessionCalendar, get_calendar
+from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.replay import evening_of
@@ -129,7 +129,7 @@ class _Player:
             changes["symbols"] = tuple(symbols)
         self._symbols = symbols
         self._asked_from, self._since = first, since
-        self._calendar: SessionCalendar = get_calendar(settings.exchange)
+        self._calendar: SessionCalendar = calendar_of(settings)
         self._settle = timedelta(minutes=settings.settle_minutes)
         self._first, self.last = _span()
         self.first = self._calendar.back(first or settings.replay_from or _FIRST, 0)
@@ -151,7 +151,7 @@ class _Player:
         self._require_replayed(etl, manifest)
         through = manifest.end_date
         if self._asked_from is None:
-            return _Plan(None, None, self._sessions(self._calendar.after(through), days), [])
+            return _Plan(None, None, self._sessions(through + timedelta(days=1), days), [])
         asked = self._sessions(self.first, days)
         return _Plan(
             None,
@@ -201,7 +201,7 @@ class _Player:
     def after(self, session: date) -> date | None:
         """The sample's next session."""
         following = self._calendar.after(session)
-        return following if following <= self.last else None
+        return following if following is not None and following <= self.last else None
 
     def before(self, session: date) -> date:
         """The session before."""
@@ -233,7 +233,7 @@ class _Player:
 
     def _require_inside(self) -> None:
         begin = self._calendar.after(self._first)
-        if not begin <= self.first <= self.last:
+        if begin is None or not begin <= self.first <= self.last:
             raise ConfigurationError(
                 f"A replay cannot begin on {self.first}: the sample has the sessions from {self._first} to {self.last}"
                 ", and the first of them is needed as history",

@@ -77,9 +77,12 @@ def _gaps(
 
 @gaps.command("waive", epilog=ANYWHERE)
 def _waive(
-    symbol: Symbol,
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="First session.", show_default=False)],
     reason: Reason,
+    symbol: Annotated[str | None, typer.Argument(metavar="[SYMBOL]", help="The symbol.", show_default=False)] = None,
+    every: Annotated[  # noqa: FBT002 - Typer's options are parameters
+        bool, typer.Option("--all", help="Of every symbol: the whole market was closed.")
+    ] = False,
     last: Annotated[
         str | None,
         typer.Option("--to", metavar="DATE", help="Last session. Default: that one.", show_default=False),
@@ -88,13 +91,14 @@ def _waive(
 ) -> Command:
     """Let missing sessions stay missing.
 
-    They are not asked for again, and the symbol counts as complete without them.
+    They are not asked for again, and the symbol counts as complete without them. --all is for days on
+    which the exchange was closed and its calendar does not know it, as for a typhoon.
     """
 
     def run(terminal: Terminal) -> int:
         with terminal.busy("Loading"):
             from historical_etl.cli import gaps as command
-        return command.waive(terminal, symbol, first, last, reason, by)
+        return command.waive(terminal, command.whose(symbol, every=every), first, last, reason, by)
 
     return run
 

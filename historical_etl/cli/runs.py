@@ -109,7 +109,8 @@ def _range(etl: HistoricalETL, first: int | None, last: int | None) -> tuple[dat
     if first is None:
         first = (coverage.first if coverage else etl.settings.start).year
     if last is None:
-        last = (coverage.last if coverage and coverage.last else etl.last_closed_session()).year
+        ends = coverage.last if coverage and coverage.last else etl.last_closed_session()
+        last = max(ends, etl.clock().date()).year if etl.calendar_has_ended() else ends.year
     if last < first:
         raise ConfigurationError(
             f"The range is reversed: {first} to {last}", where="--from, --to", todo="put the earlier year first"

@@ -33,7 +33,7 @@ def status(terminal: Terminal, *, check: bool) -> int:
     """Show the state of the store; see the command's help."""
     layout = Layout(terminal.settings.data_dir)
     clock = _clock(terminal.settings, layout)
-    found = read_status(layout, clock)
+    found = read_status(layout, clock, terminal.settings)
     if found.version is None and is_untouched(layout):
         raise nothing_stored(layout)
     if check and found.current_through is not None:
@@ -107,6 +107,7 @@ def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
             ("holds", *_holds(found)),
             ("restated", *_restated(found)),
             ("catalog", *_catalog(found)),
+            *(("calendar", note, "yellow") for note in found.calendar_notes),
         ]
     if found.unfinished:
         left = ranges(list(found.unfinished.years_remaining))

@@ -9,7 +9,7 @@ Inside this module a session is its position in the calendar.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 import polars as pl
@@ -88,14 +88,34 @@ class Account:
         merged = known.with_columns(pl.coalesce(f"{name}_0", name).alias(name) for name in facts)
         return Account(_with_cursors(merged, ranges, calendar), in_order(ranges))
 
-    def waive(
-        self, symbol: str, sessions: pl.Series, decision: Mapping[str, object], calendar: SessionCalendar
-    ) -> "Account":
-        """Accept that some missing sessions of a symbol stay missing; sessions that are not open gaps are ignored.
+    def with_cursors(self, calendar: SessionCalendar) -> "Account":
+        """This account, with the cursors that follow from its gaps."""
+        return Account(_with_cursors(self.symbols, self.gaps, calendar), self.gaps)
 
-        `decision` says who, why and when: reason, by, decided_version, decided_at.
+    def stamped(self, version: int, at: datetime) -> "Account":
+        """This account, with the version that brings them on gaps that have none yet."""
+        if not self.gaps.get_column("version").null_count():
+            return self
+        stamp = pl.col("version").fill_null(version), pl.col("committed_at").fill_null(pl.lit(at))
+        return Account(self.symbols, self.gaps.with_columns(stamp))
+
+    def waive(
+        self, symbol: str | None, sessions: pl.Series, decision: Mapping[str, object], calendar: SessionCalendar
+    ) -> "Account":
+        """Accept that some missing sessions stay missing; sessions that are not open gaps are ignored.
+
+        Args:
+            symbol: whose sessions; None takes every symbol.
+            sessions: which ones.
+            decision: says who, why and when: reason, by, decided_version, decided_at.
+            calendar: the exchange's sessions.
         """
-        mine = pl.col("symbol") == symbol
+        if sessions.is_empty():
+            return self
+        meets = (pl.col("first_session") <= sessions.max()) & (pl.col("last_session") >= sessions.min())
+        here = pl.col("status").is_in([OPEN, CONFIRMED]) & meets
+        concerned = self.gaps.filter(here if symbol is None else here & (pl.col("symbol") == symbol))
+        mine = pl.col("symbol").is_in(concerned.get_column("symbol").unique().implode())
         days = exploded(self.gaps.filter(mine), calendar)
         here = pl.col("status").is_in([OPEN, CONFIRMED]) & pl.col("date").is_in(sessions.implode())
         changes = {"status": WAIVED, **decision}

@@ -14,6 +14,7 @@ import polars as pl
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError, HistoricalETLError
+from historical_etl.etl.batch import BEFORE_CALENDAR
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult
@@ -45,6 +46,8 @@ class RowAccount:
         not_asked: rows of symbols that were not asked for.
         not_closed: rows of sessions that have not closed yet.
         not_session: rows before the first or after the last session of their year, on days without trading.
+        before_calendar: rows of days before the first that the calendar knows; the run keeps them aside.
+        after_calendar: rows of days after the last that the calendar knows.
         by_reason: refused rows for each reason; a row may have several.
     """
 
@@ -56,12 +59,14 @@ class RowAccount:
     not_asked: int = 0
     not_closed: int = 0
     not_session: int = 0
+    before_calendar: int = 0
+    after_calendar: int = 0
     by_reason: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def outside(self) -> int:
         """Rows that nobody asked for, or that are of no session."""
-        return self.not_asked + self.not_closed + self.not_session
+        return self.not_asked + self.not_closed + self.not_session + self.before_calendar + self.after_calendar
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class Adoption:
     @property
     def complete(self) -> bool:
         """Whether every row that was asked for is taken."""
-        return not self.account.refused and not self.account.held
+        account = self.account
+        return not (account.refused or account.held or account.before_calendar or account.after_calendar)
 
 
 def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: str = "historical_etl") -> HistoricalETL:
@@ -187,7 +193,9 @@ def _span(etl: HistoricalETL, source: FilesSource, members: Sequence[str], wante
         closed = etl.last_closed_session()
         sessions = etl.calendar.between(coverage.first, min(coverage.last or closed, closed))
         if len(sessions):
-            return sessions[0], sessions[-1]
+            return min(sessions[0], coverage.first) if coverage.first < etl.calendar.known_from else sessions[
+                0
+            ], sessions[-1]
     lacks = "no session that has closed" if wanted & set(members) else "none of the symbols"
     span = f"rows from {coverage.first} to {coverage.last}" if coverage else "no rows"
     some = f", such as {', '.join(members[:5])}" if members else ""
@@ -230,8 +238,14 @@ class _Look:
         rows = self._source.fetch(FetchRequest(self._members, date(year, 1, 1), date(year, 12, 31))).frame
         mine = rows.filter(pl.col("symbol").is_in(list(self._wanted)))
         account.not_asked += rows.height - mine.height
+        calendar = self._etl.calendar
+        ended = calendar.has_ended(self._etl.clock())  # until then, such a day has not come yet
+        late = mine.filter(pl.col("date") > calendar.known_through).height if ended else 0
+        account.after_calendar += late
+        account.before_calendar += mine.filter(pl.col("date") < calendar.known_from).height
         due = mine.filter(pl.col("date") <= self._closed)
-        account.not_closed += mine.height - due.height
+        account.not_closed += mine.height - due.height - late
+        due = due.filter(pl.col("date") >= calendar.known_from)
         sessions = self._sessions(year)
         inside = due.filter(pl.col("date").is_between(sessions[0], sessions[-1])) if len(sessions) else due.clear()
         account.not_session += due.height - inside.height
@@ -276,7 +290,8 @@ class _Look:
         """The rows of a year that the run has put in quarantine."""
         kept = {path for path in result.quarantine_paths if path.endswith(f"_{year}.rows.parquet")}
         frames = [pl.read_parquet(Path(path) / f"{year}.rows.parquet", glob=False) for path in sorted(kept)]
-        return pl.concat(frames) if frames else None
+        known = ~pl.col(_REASONS).list.contains(BEFORE_CALENDAR)  # those are of earlier years, and counted there
+        return pl.concat(frames).filter(known) if frames else None
 
     def _stored(self, rows: pl.DataFrame, year: int) -> pl.DataFrame:
         """Of some rows, those that the store holds with the same values."""

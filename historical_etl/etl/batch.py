@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Self
+from typing import Final, Self
 
 import polars as pl
 
@@ -21,9 +21,11 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.quarantine import Quarantine
 
-__all__ = ["Batch", "Judge", "require_rows"]
+__all__ = ["BEFORE_CALENDAR", "Batch", "Judge", "require_rows"]
 
 _log = logging.getLogger(__name__)
+#: Why a row of a day before the first that the calendar knows is refused: nobody can tell whether it was a session.
+BEFORE_CALENDAR: Final = "before_calendar"
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,9 @@ class Judge:
         symbols = sorted({symbol for request in requests for symbol in request.symbols})
         start, end = min(request.start for request in requests), max(request.end for request in requests)
         first, last = window or (start, end)
-        frame = _without_open_session(answer.frame, self.calendar.after(self.last_closed))
+        open_session = self.calendar.after(self.last_closed)
+        frame = _without_open_session(answer.frame, open_session) if open_session else answer.frame
+        frame, early = self._without_early(frame, start)
         sessions = self.calendar.between(start, end)
         outside = _is_outside(first, last, since) & pl.col("date").is_between(start, end)
         main, context = frame, frame.clear()
@@ -178,6 +182,9 @@ class Judge:
             sessions=sessions,
             max_rejected_share=self.max_rejected_share,
         )
+        if early.height:
+            verdict = replace(verdict, rejected=pl.concat([verdict.rejected, early], how="diagonal"))
+            tally.calendar_notes.append(self._told_of_early(early))
         # A source may also spoil rows of symbols that nobody asked for: those are set aside, and that is all.
         refused = {symbol: why for symbol, why in verdict.refused.items() if symbol in answer.outcomes}
         outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
@@ -185,7 +192,7 @@ class Judge:
         outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
         only_led_in = set(since) - set(main.get_column("symbol")) if since else set[str]()
         outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
-        tally.rows_fetched += main.height
+        tally.rows_fetched += main.height + early.height
         tally.add_verdict(verdict)
         requested = _asked(requests, start, end, {})
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
@@ -202,6 +209,22 @@ class Judge:
             rejected=verdict.rejected,
             actions=answer.actions,
             kept_in=kept,
+        )
+
+    def _without_early(self, frame: pl.DataFrame, start: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows, and apart from them those that were asked for of days before the calendar's first, as refused."""
+        begins = self.calendar.known_from
+        if start >= begins:
+            return frame, frame.clear().with_columns(pl.lit([BEFORE_CALENDAR]).alias("reasons"))
+        early = (pl.col("date") < begins) & (pl.col("date") >= start)
+        reasons = pl.lit([BEFORE_CALENDAR]).alias("reasons")
+        return frame.filter(~early.fill_null(value=False)), frame.filter(early).with_columns(reasons)
+
+    def _told_of_early(self, early: pl.DataFrame) -> str:
+        days, symbols = early.get_column("date"), early.get_column("symbol").n_unique()
+        return (
+            f"{early.height:,} row(s) of {symbols:,} symbol(s), {days.min()} to {days.max()}, lie before the calendar "
+            f"of {self.calendar.name}, which begins on {self.calendar.known_from}; they are kept in rejected_rows"
         )
 
     def _with_lead_in(

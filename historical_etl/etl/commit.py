@@ -66,6 +66,7 @@ class Commit:
         visit: Visit,
         tally: Tally,
         run: Callable[[str, int], RunRecord],
+        left: pl.DataFrame,
     ) -> SyncManifest | None:
         """Merge rows into the stored years and commit them all at once; returns the version that then stands.
 
@@ -75,6 +76,7 @@ class Commit:
             visit: what was asked for.
             tally: counts what happened.
             run: makes the run's own record, from how it ended and the version.
+            left: (symbol, date) of stored rows on days that have left the calendar: they are removed, too.
 
         Raises:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
@@ -84,14 +86,20 @@ class Commit:
         lead_in = came.batch.context
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
         _check_disk(self.manifests, stored, rows, tally)
+        dropped = pl.concat([came.dropped, left.select(came.dropped.columns)]).unique()
         years: list[MergedYear] = []
-        for year in merge_years(rows, lead_in, came.dropped, stored, self.gate):
-            self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+        off = set(left.get_column("date").dt.year())
+        for year in merge_years(rows, lead_in, dropped, stored, self.gate, may_be_emptied=off):
+            if year.blocks:
+                self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            else:
+                self.transaction.empty_year(year.year)
             year.blocks.clear()  # a run may touch thirty years
             years.append(year)
         after, filled = settle(account, visit, self.calendar, self.patience, self._traded)
+        after = after.stamped(visit.version, visit.at)
         base = self.transaction.base
-        ledgers = self._ledgers(came, years, visit, after, filled)
+        ledgers = self._ledgers(came, years, visit, after, filled, left)
         tally.corrections += ledgers["corrections"].height
         tally.restated |= set(ledgers["restatements"].get_column("symbol"))
         tally.rows += came.batch.rows.height
@@ -114,7 +122,13 @@ class Commit:
         return manifest
 
     def _ledgers(
-        self, came: Reconciled, years: Sequence[MergedYear], visit: Visit, after: Account, filled: pl.DataFrame
+        self,
+        came: Reconciled,
+        years: Sequence[MergedYear],
+        visit: Visit,
+        after: Account,
+        filled: pl.DataFrame,
+        left: pl.DataFrame,
     ) -> LedgerChanges:
         layout, base = self.manifests.layout, self.transaction.base
         holds = record.holds(read_sound(layout, base, "open_holds"), came, visit)
@@ -122,7 +136,7 @@ class Commit:
         return {
             "corrections": record.corrections(years, came.restated, visit),
             "restatements": record.restatements(came, years, visit),
-            "replaced_rows": record.replaced_rows(years, came, visit),
+            "replaced_rows": record.replaced_rows(years, came, visit, left, self.calendar),
             "stale_bars": record.stale_bars(came, visit),
             "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
             "closed_gaps": filled,

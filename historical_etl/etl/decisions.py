@@ -42,8 +42,8 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
     _commit(transaction, {"open_holds": decided})
 
 
-def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol: str, reason: str) -> None:
-    """Commit an account in which gaps of a symbol are waived.
+def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol: str | None, reason: str) -> None:
+    """Commit an account in which gaps of a symbol, or of any, are waived.
 
     Raises:
         ConfigurationError: none of the sessions is a gap that can be waived, or the reason is blank.
@@ -51,9 +51,12 @@ def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol
     _require_reason(reason)
     if before.gaps.equals(after.gaps):
         raise ConfigurationError(
-            f"None of these sessions is an open gap of {symbol}", where="gaps", todo="see `historical-etl gaps`"
+            f"None of these sessions is an open gap of {symbol or 'any symbol'}",
+            where="gaps",
+            todo="see `historical-etl gaps`",
         )
-    _commit(transaction, {"symbols": after.symbols, "open_gaps": after.gaps})
+    stamped = after.stamped(transaction.version, transaction.at)
+    _commit(transaction, {"symbols": stamped.symbols, "open_gaps": stamped.gaps})
 
 
 def decision(transaction: Transaction, reason: str, by: str) -> dict[str, object]:

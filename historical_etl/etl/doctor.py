@@ -18,10 +18,11 @@ from pydantic import SecretStr
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import HistoricalETLError, ProviderError, RateLimitedError
+from historical_etl.etl import doctor_calendar
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
 from historical_etl.models import Outcome
-from historical_etl.sessions import get_calendar
+from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings, given_settings, unknown_variables
 from historical_etl.sources.base import FetchRequest, FetchResult
 from historical_etl.sources.fetcher import UnifiedDataFetcher
@@ -95,6 +96,7 @@ def examine(
         "limits": doctor.limits,
         "clock": doctor.clock,
         "time zone": lambda: machine.time_zone(settings, clock),
+        "calendar": lambda: doctor_calendar.calendar(settings, manager, clock),
         "disk": lambda: machine.disk(manager),
         "volume": lambda: machine.volume(layout, mounts),
         "versions": lambda: machine.versions(settings),
@@ -145,7 +147,7 @@ class _Doctor:
     def available_through(self) -> date:
         """The last session that has closed, had time to settle, and that the source covers if it says so."""
         settle = timedelta(minutes=self._settings.settle_minutes)
-        closed = get_calendar(self._settings.exchange).last_closed(self._source_clock()(), settle)
+        closed = calendar_of(self._settings).last_closed(self._source_clock()(), settle)
         coverage = self._fetcher.info.coverage if self._fetcher else None
         return min(closed, coverage.last) if coverage and coverage.last else closed
 

@@ -14,7 +14,7 @@ from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
 from historical_etl.etl.doctor_checks import Check, Verdict
 from historical_etl.models import SCHEMA_VERSION
-from historical_etl.sessions import get_calendar
+from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
@@ -57,7 +57,7 @@ def clock(now: datetime, offset: timedelta | None, vendor: str) -> Check:
 
 def time_zone(settings: Settings, clock: Clock) -> Iterator[Check]:
     """The zones here and at the exchange, and the last session that has closed there."""
-    calendar, now = get_calendar(settings.exchange), clock()
+    calendar, now = calendar_of(settings), clock()
     settle = timedelta(minutes=settings.settle_minutes)
     last = calendar.last_closed(now, settle)
     here, there = now.astimezone(), now.astimezone(ZoneInfo(calendar.timezone))
@@ -205,7 +205,7 @@ def store(
             "store", Verdict.OK, "nothing was committed yet", "run `historical-etl backfill`", {"version": None}
         )
         return
-    missing = len(get_calendar(settings.exchange).between(manifest.end_date + timedelta(days=1), available()))
+    missing = len(calendar_of(settings).between(manifest.end_date + timedelta(days=1), available()))
     facts = {
         "version": manifest.version,
         "current_through": manifest.end_date,

@@ -7,6 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from historical_etl.etl.differences import COMPARED
+from historical_etl.etl.record import OFF_CALENDAR
 from historical_etl.models import SyncManifest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
@@ -38,6 +39,7 @@ _ORDER: Final = (
     "stored",
     "corrected",
     "restated",
+    "removed",
 )
 
 _Event = dict[str, Any]  # a row of a ledger: typed by its schema
@@ -80,13 +82,16 @@ class _Story:
         state: dict[str, float | None] = {name: now[name] if now else None for name in COMPARED}
         at_key = (pl.col("symbol") == self._symbol) & (pl.col("date") == self._day)
         changes = [("corrected", row) for row in self._rows("corrections", at_key)]
-        changes += [("restated", row) for row in self._rows("replaced_rows", at_key)]
+        changes += [
+            ("removed" if (row["reason"] or "").startswith(OFF_CALENDAR) else "restated", row)
+            for row in self._rows("replaced_rows", at_key)
+        ]
         for kind, row in sorted(changes, key=lambda change: change[1]["version"], reverse=True):
             if kind == "corrected":
                 yield self._event(row, kind, "the source gives another value", row["column"], row["old"], row["new"])
                 state[row["column"]] = row["old"]
                 continue
-            why = self._why_restated(row["version"])
+            why = row["reason"] if kind == "removed" else self._why_restated(row["version"])
             for name in COMPARED:
                 if row[name] != state[name]:
                     yield self._event(row, kind, why, name, row[name], state[name])
@@ -150,6 +155,8 @@ class _Story:
 
     def _event_after(self, last: date) -> str:
         ex_date = self._calendar.after(last)
+        if ex_date is None:
+            return ""
         for row in self._rows("actions", (pl.col("symbol") == self._symbol) & (pl.col("date") == ex_date)):
             what = f"split {row['split']:g}:1" if row["split"] != 1 else f"dividend {row['dividend']:g}"
             return f"{what} on {ex_date}{' (inferred)' if row['inferred'] else ''}; "

@@ -41,7 +41,8 @@ def days_of(ranges: pl.DataFrame) -> pl.DataFrame:
 
 def exploded(gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
     """Ranges as single sessions: symbol, position, date, and the facts of the range."""
-    low, high = calendar.positions(pl.col("first_session")), calendar.positions(pl.col("last_session"))
+    # The ends of a range may have left the calendar.
+    low, high = calendar.positions(pl.col("first_session")), calendar.positions_before(pl.col("last_session"))
     days = gaps.select("symbol", pl.int_ranges(low, high + 1).alias("position"), *GAP_FACTS).explode("position")
     return days.drop_nulls("position").with_columns(calendar.dates(pl.col("position")).alias("date"))
 

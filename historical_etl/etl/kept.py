@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import ChecksumMismatchError
+from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, StorageError
 from historical_etl.etl.diff import changed_years, differences
 from historical_etl.etl.moving import export_store
 from historical_etl.etl.place import nothing_stored
@@ -14,13 +14,17 @@ from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
 from historical_etl.models import SyncManifest
+from historical_etl.store.findings import StoreFinding, warning
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
 from historical_etl.store.transaction import put_right
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify import VerifyReport, verify_store
 
-__all__ = ["VERSIONS", "KeptVersions"]
+__all__ = ["CALENDAR", "VERSIONS", "KeptVersions"]
+
+#: What findings about the calendar are called.
+CALENDAR: Final = "calendar"
 
 #: Columns of the list of versions. `command` is the run that made it, null where a person decided something;
 #: `years_changed` is null where the version before is not kept; `pins` are the names that keep it.
@@ -193,13 +197,29 @@ class KeptVersions(StoredPrices):
 
     def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """As `verify`, also of a place without a store: there nothing is found."""
-        return verify_store(
+        notes = self._calendar_findings()
+        report = verify_store(
             self.manifests,
             quick=quick,
-            rebuild_cursors=lambda manifest: rebuild_account(self.layout, manifest, self.calendar).cursors(),
+            # By another calendar the data have other cursors, until a commit counts them anew.
+            rebuild_cursors=None if notes else self._rebuilt_cursors,
             catalog_version=self.catalog.version_in_file,
             progress=progress,
         )
+        return report.model_copy(update={"findings": (*report.findings, *notes)})
+
+    def _rebuilt_cursors(self, manifest: SyncManifest) -> dict[str, date]:
+        return rebuild_account(self.layout, manifest, self.calendar).cursors()
+
+    def _calendar_findings(self) -> list[StoreFinding]:
+        """What no byte is damaged by: the calendar is another one than the version was judged by."""
+        try:
+            if (trouble := self.calendar_trouble()) is not None:
+                return [warning(CALENDAR, trouble.what, trouble.todo)]
+            todo = "nothing: the next update or backfill moves such rows to replaced_rows, and asks for such sessions"
+            return [warning(CALENDAR, note, todo) for note in self.calendar_notes()]
+        except (ManifestCorruptError, ChecksumMismatchError, StorageError):
+            return []  # the check itself tells of it
 
     def _runs(self, current: SyncManifest | None) -> list[dict[str, object]]:
         try:

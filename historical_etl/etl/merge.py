@@ -37,7 +37,7 @@ class MergedYear:
     """One year after the merge.
 
     Attributes:
-        blocks: all its month blocks in order, new ones and kept ones.
+        blocks: all its month blocks in order, new ones and kept ones; none where no row is left.
         symbols: the number of distinct symbols in it.
         first: its first session.
         last: its last session.
@@ -80,7 +80,13 @@ class StoredYears:
 
 
 def merge_years(
-    new: pl.DataFrame, lead_in: pl.DataFrame, dropped: pl.DataFrame, stored: StoredYears, gate: Gate
+    new: pl.DataFrame,
+    lead_in: pl.DataFrame,
+    dropped: pl.DataFrame,
+    stored: StoredYears,
+    gate: Gate,
+    *,
+    may_be_emptied: Collection[int] = (),
 ) -> Iterator[MergedYear]:
     """Merge new rows into the stored years; yields each year whose rows change, ascending.
 
@@ -91,6 +97,7 @@ def merge_years(
         dropped: (symbol, date) of stored rows to remove.
         stored: what is committed.
         gate: judges the rows of each stretch of months that changes.
+        may_be_emptied: years of which no row may be left.
 
     Raises:
         DataQualityError: the gate refused, or a stored file is damaged.
@@ -98,7 +105,7 @@ def merge_years(
     filled = sorted({*_years_of(new), *_years_of(dropped)})
     if not filled:
         return
-    merge = _Merge(stored, gate, last_rows(lead_in))
+    merge = _Merge(stored, gate, last_rows(lead_in), may_be_emptied)
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
         rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
         merged = merge.year(year, rows, dropped.filter(pl.col("date").dt.year() == year))
@@ -109,11 +116,16 @@ def merge_years(
 class _Merge:
     """The state that runs through the months: last rows that changed and whose successor is not yet settled."""
 
-    def __init__(self, stored: StoredYears, gate: Gate, lead_in: pl.DataFrame) -> None:
+    def __init__(
+        self, stored: StoredYears, gate: Gate, lead_in: pl.DataFrame, may_be_emptied: Collection[int] = ()
+    ) -> None:
+        self._emptied = may_be_emptied
         self._stored = stored
         self._gate = gate
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
+        #: Symbols of which all earlier rows were dropped: their next row follows on nothing any more.
+        self._orphans: set[str] = set()
 
     def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
@@ -124,7 +136,7 @@ class _Merge:
         fresh: list[pl.Series] = []
         parts: list[Differences] = []
         for months, rows in _stretches(new, dropped, blocks, heirs):
-            if rows is None and self._unsettled.is_empty():
+            if rows is None and self._unsettled.is_empty() and not self._orphans:
                 continue
             olds = {month: blocks[month].read() for month in months if month in blocks}
             old = ordered(pl.concat(olds.values())) if olds else None
@@ -137,6 +149,9 @@ class _Merge:
         if not fresh and new.is_empty() and dropped.is_empty():
             return None
         in_order = [block for _, block in sorted(blocks.items())]
+        if not in_order and self._may_empty(year):
+            day = date(year, 1, 1)
+            return MergedYear(year, [], symbols=0, first=day, last=day, differences=Differences.of_all(parts))
         if not in_order:
             raise DataQualityError(
                 f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
@@ -152,18 +167,37 @@ class _Merge:
             differences=Differences.of_all(parts),
         )
 
+    def _may_empty(self, year: int) -> bool:
+        """Whether all rows of a year may go: those that have left the calendar may, where others are stored."""
+        return year in self._emptied and self._stored.years() != [year]
+
     def _stretch(
         self, first_day: date, old: pl.DataFrame | None, rows: pl.DataFrame | None, dropped: pl.DataFrame
     ) -> tuple[pl.DataFrame, tuple[pl.DataFrame, pl.DataFrame]]:
         left = old if old is None or dropped.is_empty() else old.join(dropped, on=ORDER, how="anti")
         merged = _upsert(left, rows)
         before = self._predecessors(first_day, old, merged)
-        merged = with_returns(merged, before, old)
+        kept = old.filter(~pl.col("symbol").is_in(self._orphans)) if old is not None and self._orphans else old
+        merged = with_returns(merged, before, kept)
         tails = last_rows(merged)
+        self._orphans -= set(tails.get_column("symbol")) if self._orphans else set()
         settled = self._unsettled.join(tails, on="symbol", how="anti")
         moved = tails if old is None else tails.join(last_rows(old), on=PRICES, how="anti", nulls_equal=True)
         self._unsettled = pl.concat([settled, moved])
+        if old is not None and not dropped.is_empty():
+            self._let_follow_earlier(last_rows(old).join(tails, on="symbol", how="anti"), first_day)
         return merged, inferred(merged, before)
+
+    def _let_follow_earlier(self, gone: pl.DataFrame, first_day: date) -> None:
+        """What comes after symbols that have lost all rows of a stretch follows on the rows before it, or on none."""
+        if gone.is_empty():
+            return
+        symbols = gone.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
+        led_in = self._lead_in.filter(pl.col("date") < first_day, pl.col("symbol").is_in(symbols.implode()))
+        earlier = pl.concat([led_in, self._last_stored(symbols, first_day)]).sort(ORDER, maintain_order=True)
+        earlier = earlier.unique("symbol", keep="last", maintain_order=True)
+        self._unsettled = pl.concat([self._unsettled, earlier])
+        self._orphans |= set(symbols) - set(earlier.get_column("symbol"))
 
     def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
         """The row before a stretch, for symbols whose first `ret` in it is new, or may change."""
@@ -225,11 +259,12 @@ class _Merge:
 
     def _months_of_heirs(self, year: int) -> set[int]:
         """The months of a stored year that hold the next row of an unsettled symbol."""
-        if self._unsettled.is_empty() or year not in self._stored.years():
+        unsettled = {*self._unsettled.get_column("symbol"), *self._orphans}
+        if not unsettled or year not in self._stored.years():
             return set()
         heirs = (
             self._stored.scan(year)
-            .filter(pl.col("symbol").is_in(self._unsettled.get_column("symbol").implode()))
+            .filter(pl.col("symbol").is_in(unsettled))
             .group_by("symbol")
             .agg(pl.col("date").min().dt.month())
             .collect()

@@ -83,7 +83,7 @@ class HistoricalETL(PriceRuns):
         manifests = manifest_manager or ManifestManager(layout, clock=clock)
         changes = overrides | ({"exchange": exchange} if exchange else {})
         changed = (settings or load_settings()).changed(changes)
-        gate = validator or DataValidator(changed.exchange)
+        gate = validator or DataValidator(changed.exchange, calendar_corrections=changed.calendar_corrections)
         super().__init__(layout, manifests, changed, clock, writer_id, as_source(fetcher), gate)
 
     @classmethod
@@ -157,7 +157,8 @@ class HistoricalETL(PriceRuns):
             command: what the ledger `runs` calls it.
 
         Raises:
-            ConfigurationError: a malformed symbol or date, an empty list, a reversed range.
+            ConfigurationError: a malformed symbol or date, an empty list, a reversed range; or the calendar's data end
+                before the range and before now: what was known to be a session is committed then.
             CoverageError: a year of the range lies outside what the source covers; nothing was fetched.
             DataQualityError: a year was refused. With several failures the first is raised, with a note that
                 names every year.
@@ -178,11 +179,15 @@ class HistoricalETL(PriceRuns):
                     (progress or unheard)(YearEvent(first, "fetching", done, total))
 
                 with staged(self, self.source, request.symbols, windows, name, fetching) as run.source:
-                    return self._run_windows(run, request.symbols, windows, request=name, done=done, progress=progress)
+                    result = self._run_windows(
+                        run, request.symbols, windows, request=name, done=done, progress=progress
+                    )
             except RateLimitedError:
                 committed = done | self._progress.years_done(name)
                 save_progress(self.layout, self._progress.of_years(name, windows, committed, "paused"))
                 raise
+        self._require_calendar(end)
+        return result
 
     @contextmanager
     def prefetched(self, years: Sequence[int], symbols: Iterable[str] | str | None = None) -> Generator[Self]:
@@ -225,7 +230,9 @@ class HistoricalETL(PriceRuns):
         with noting(run):
             return self._run_windows(run, tuple(wanted), windows, publish=publish)
 
-    def run_incremental_etl(self, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
+    def run_incremental_etl(
+        self, symbols: Iterable[str] | str | None = None, *, publish: bool = True, beyond_calendar: bool = False
+    ) -> ETLResult:
         """Bring symbols up to the last closed session, in one commit over all years that this touches.
 
         Each symbol is asked for from some stored sessions back, so that what comes meets what is stored: a history
@@ -236,9 +243,11 @@ class HistoricalETL(PriceRuns):
             symbols: None takes every symbol the store knows. Those that are named are asked for all their gaps,
                 whatever the pauses; one that the store does not know starts at the setting `start`.
             publish: whether to refresh the catalog afterwards.
+            beyond_calendar: once the calendar's data have ended, only note it in the result, and raise nothing.
 
-        Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named;
-            ProviderUnavailableError also if too many symbols came empty at once.
+        Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named, and once the
+            calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
+            too many symbols came empty at once.
         """
         account, end = self.account(), self.available_through()
         held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
@@ -267,7 +276,12 @@ class HistoricalETL(PriceRuns):
             if requests:  # else every symbol has ended, and none is due
                 young = young_symbols(requests, account)
                 run.take(requests, f"increment-{end}", self._progress.after, young=young)
-            return self._close(run.tally, publish=publish)
+            if beyond_calendar and self.calendar_has_ended():
+                run.tally.calendar_notes.append(self.calendar.end_in_words())
+            result = self._close(run.tally, publish=publish)
+        if not beyond_calendar:
+            self._require_calendar(date.max)
+        return result
 
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
         """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
@@ -325,17 +339,17 @@ class HistoricalETL(PriceRuns):
 
     def waive(
         self,
-        symbol: str,
+        symbol: str | None,
         start: date | datetime | str,
         end: date | datetime | str | None = None,
         *,
         reason: str,
         by: str,
     ) -> int:
-        """Let missing sessions of a symbol stay missing: they are not asked for again, and the cursor passes them.
+        """Let missing sessions stay missing: they are not asked for again, and the cursor passes them.
 
         Args:
-            symbol: whose sessions.
+            symbol: whose sessions; None takes every symbol, as for a day on which the whole market was closed.
             start: the first one.
             end: the last one, included; None takes `start` alone.
             reason: why, for the ledger.
@@ -347,7 +361,7 @@ class HistoricalETL(PriceRuns):
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
-        (name,) = normalize_symbols([symbol])
+        name = normalize_symbols([symbol])[0] if symbol is not None else None
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

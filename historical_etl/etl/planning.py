@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -16,7 +16,16 @@ from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import Coverage, FetchRequest, SourceInfo
 
-__all__ = ["LAST_ATTEMPT", "Window", "increment_requests", "lead_in", "request_hash", "year_windows", "young_symbols"]
+__all__ = [
+    "LAST_ATTEMPT",
+    "Window",
+    "ended_calendar",
+    "increment_requests",
+    "lead_in",
+    "request_hash",
+    "year_windows",
+    "young_symbols",
+]
 
 #: Sessions fetched before a window, so that its first `ret` has a predecessor even after a short halt.
 LEAD_IN_SESSIONS: Final = 10
@@ -36,7 +45,7 @@ class Window:
 
 def lead_in(start: date, calendar: SessionCalendar, coverage: Coverage | None) -> date:
     """From when on to ask, so that the row on `start` has a predecessor, as far as the source goes back."""
-    earlier = calendar.back(start, LEAD_IN_SESSIONS)
+    earlier = min(start, calendar.back(start, LEAD_IN_SESSIONS))  # a calendar may begin later
     return max(earlier, coverage.first) if coverage else earlier
 
 
@@ -70,10 +79,37 @@ def year_windows(
             todo="ask for years inside it; nothing was fetched or stored",
         )
     if not windows:
+        _require_known(start, end, calendar)
         raise ConfigurationError(
             f"{calendar.name} has no session from {start} to {end}", where="dates", todo="widen the range"
         )
+    asked = max(start, earliest)
+    if asked < calendar.known_from:  # what comes of those days is set aside, and told of
+        windows[0] = replace(windows[0], lead_in=min(asked, windows[0].lead_in))
     return windows
+
+
+def _require_known(start: date, end: date, calendar: SessionCalendar) -> None:
+    """Raises ConfigurationError for a range that lies before or after all that the calendar knows."""
+    if end < calendar.known_from:
+        raise ConfigurationError(
+            f"{start} to {end} lies before the calendar of {calendar.name}, which begins on {calendar.known_from}",
+            where="dates",
+            todo="ask for later years, or name the sessions of these in the file of "
+            "HISTORICAL_ETL_CALENDAR_CORRECTIONS",
+        )
+    if start > calendar.known_through:
+        raise ended_calendar(calendar)
+
+
+def ended_calendar(calendar: SessionCalendar) -> ConfigurationError:
+    """The error of whoever needs sessions after the last that the calendar knows."""
+    end, _, todo = calendar.end_in_words().partition("; ")
+    return ConfigurationError(
+        f"{end[0].upper()}{end[1:]}, and nothing was asked for after {calendar.sessions[-1]}",
+        where="exchange_calendars",
+        todo=todo,
+    )
 
 
 def increment_requests(

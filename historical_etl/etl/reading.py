@@ -12,6 +12,7 @@ from historical_etl.clock import Clock, as_date
 from historical_etl.errors import CatalogError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.actions import Adjust, adjusted
+from historical_etl.etl.calendar_change import CalendarChange, joined_in_words, misfit, rebased
 from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
 from historical_etl.etl.place import nothing_stored
@@ -19,7 +20,7 @@ from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
-from historical_etl.sessions import SessionCalendar, get_calendar
+from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import leased, stay_leased
@@ -51,7 +52,8 @@ class StoredPrices:
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None
-        self._account: tuple[SyncManifest | None, Account] | None = None
+        self._account: tuple[tuple[SyncManifest | None, str], Account] | None = None
+        self._change: tuple[tuple[SyncManifest | None, str], CalendarChange] | None = None
         self._known: tuple[SyncManifest, frozenset[str]] | None = None
 
     def query_sql(
@@ -236,7 +238,7 @@ class StoredPrices:
     def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
         """Every value that a bar ever had, when, and why it changed; oldest first.
 
-        Columns: version, committed_at, event (stored, corrected, restated, refused, gap, filled, waived, held,
+        Columns: version, committed_at, event (stored, corrected, restated, removed, refused, gap, filled, waived, held,
         released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known of
         that session.
 
@@ -270,7 +272,7 @@ class StoredPrices:
     @property
     def calendar(self) -> SessionCalendar:
         """The sessions of the configured exchange."""
-        return get_calendar(self.settings.exchange)
+        return calendar_of(self.settings)
 
     def last_closed_session(self) -> date:
         """The last session that closed at least the settle delay ago, by the clock."""
@@ -281,10 +283,34 @@ class StoredPrices:
         return self.account_of(self.manifest())
 
     def account_of(self, manifest: SyncManifest | None) -> Account:
-        """The account of a version; that of the last one asked for is remembered."""
-        if self._account is None or self._account[0] != manifest:
-            self._account = manifest, load_account(self.layout, manifest, self.calendar)
+        """The account of a version, by the calendar of today; that of the last one asked for is remembered."""
+        calendar = self.calendar
+        key = manifest, calendar.version
+        if self._account is None or self._account[0] != key:
+            account, change = load_account(self.layout, manifest, calendar), self.calendar_change(manifest)
+            fits = misfit(manifest, calendar, change) is None
+            self._account = key, rebased(account, change, calendar) if fits else account
         return self._account[1]
+
+    def calendar_change(self, manifest: SyncManifest | None) -> CalendarChange:
+        """What has left or joined the calendar since a version was committed; looked for only where it has changed."""
+        key = manifest, self.calendar.version
+        if self._change is None or self._change[0] != key:
+            self._change = key, CalendarChange.of(self.layout, manifest, self.calendar)
+        return self._change[1]
+
+    def calendar_trouble(self) -> ConfigurationError | None:
+        """Why no run can go on with this calendar; None if one can."""
+        manifest = self.manifest()
+        return misfit(manifest, self.calendar, self.calendar_change(manifest))
+
+    def calendar_notes(self) -> list[str]:
+        """What the next commit does because the calendar has changed since the last one."""
+        manifest = self.manifest()
+        change = self.calendar_change(manifest)
+        if misfit(manifest, self.calendar, change) is not None:
+            return []
+        return [words for words in (change.left_in_words(), joined_in_words(self.account_of(manifest))) if words]
 
     @property
     def retention(self) -> Retention:

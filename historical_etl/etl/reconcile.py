@@ -87,7 +87,7 @@ class _Step:
         self._batch = batch
         self._base = base
         self._symbols = base.account.symbols
-        self._levels = StoredLevels(reconciler.layout, base.manifest)
+        self._levels = StoredLevels(reconciler.layout, base.manifest, left=base.left)
         self._lives = {
             symbol: (first, last)
             for symbol, first, last in self._symbols.select("symbol", "first_session", "last_session").iter_rows()

@@ -48,10 +48,14 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class Base:
-    """The version that a batch is held against, with what its ledgers say: `held` are suspicions that stand open."""
+    """The version that a batch is held against, with what its ledgers say.
+
+    `held` are suspicions that stand open, `left` the (symbol, date) of stored rows that have left the calendar.
+    """
 
     manifest: SyncManifest | None
     account: Account
     held: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     actions: pl.DataFrame | None = None
+    left: pl.DataFrame | None = None

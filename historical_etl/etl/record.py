@@ -14,12 +14,15 @@ from historical_etl.etl.visit import Visit
 from historical_etl.models import SyncManifest
 from historical_etl.quality.levels import Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
+from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 from historical_etl.store.run_notes import RunRecord
 from historical_etl.store.transaction import Transaction
 
 __all__ = [
     "ACCEPTED",
+    "HISTORY_REPLACED",
+    "OFF_CALENDAR",
     "Holds",
     "actions",
     "additions",
@@ -35,6 +38,10 @@ __all__ = [
 ]
 
 ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
+#: Why a row is in `replaced_rows`, if not for the calendar.
+HISTORY_REPLACED = "the history was replaced"
+#: How the reason of one begins that has left the calendar.
+OFF_CALENDAR = "no session of "
 
 
 def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: Visit) -> pl.DataFrame:
@@ -57,19 +64,31 @@ def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: V
     return pl.concat(cells).sort("symbol", "date", "column")
 
 
-def replaced_rows(years: Sequence[MergedYear], came: Reconciled, visit: Visit) -> pl.DataFrame:
-    """The stored rows that a new history replaced with other values, or does not have."""
+def replaced_rows(
+    years: Sequence[MergedYear], came: Reconciled, visit: Visit, left: pl.DataFrame, calendar: SessionCalendar
+) -> pl.DataFrame:
+    """The stored rows that a new history replaced with other values, or does not have; and those off the calendar."""
+    rows = _replaced(years, came)
+    off = left.select("symbol", "date", pl.lit(f"{OFF_CALENDAR}{calendar.version}").alias("reason")).unique()
+    return (
+        rows.join(off, on=("symbol", "date"), how="left")
+        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *_stamp(visit))
+        .select(list(SCHEMAS["replaced_rows"]))
+        .sort("symbol", "date")
+    )
+
+
+def _replaced(years: Sequence[MergedYear], came: Reconciled) -> pl.DataFrame:
     mine = pl.col("symbol").is_in(list(came.restated))
     old = [year.differences.changed.filter(mine).select(list(SCHEMA)) for year in years] + [
         year.differences.removed for year in years
     ]
-    rows = pl.concat([empty_ledger("replaced_rows").select(list(SCHEMA)), *old])
-    return rows.with_columns(_stamp(visit)).sort("symbol", "date")
+    return pl.concat([empty_ledger("replaced_rows").select(list(SCHEMA)), *old])
 
 
 def restatements(came: Reconciled, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
     """One row for each symbol whose history was replaced."""
-    replaced = replaced_rows(years, came, visit)
+    replaced = _replaced(years, came)
     spans = replaced.group_by("symbol").agg(
         pl.col("date").min().alias("first_session"),
         pl.col("date").max().alias("last_session"),

@@ -15,6 +15,7 @@ from historical_etl.errors import DataQualityError, HistoricalETLError, Provider
 from historical_etl.etl import record
 from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch, Judge, require_rows
+from historical_etl.etl.calendar_change import CalendarChange, joined_in_words
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.merge import Gate
@@ -92,6 +93,8 @@ class Run:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
+        if (trouble := self.store.calendar_trouble()) is not None:
+            raise trouble
         batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window, young=young)
         turn = 1
         while not self._commit(batch, name, update_progress, in_advance=turn > _TURNS):
@@ -130,14 +133,14 @@ class Run:
     ) -> bool:
         store = self.store
         manifest = store.manifest()
-        account = store.account_of(manifest)
+        account, change = store.account_of(manifest), store.calendar_change(manifest)
         require_rows(batch, name, account.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
             refuse_outage(batch, account, start, end, store.settings.max_empty_share)
         came = self._reconciler().reconcile(
             batch,
-            self._base(manifest, account),
+            self._base(manifest, account, change.left),
             rebuild=lambda symbol: self.rebuild and symbol not in self._rebuilt,
             heed_events=self.heed_events,
         )
@@ -149,6 +152,7 @@ class Run:
             self.tally.add_outcomes(came.batch.outcomes, came.batch.details)
             self.tally.add_suspects(came.suspects)
             self.tally.warnings += [*came.warnings]
+            self.tally.calendar_notes += _told(change, account)
             commit = Commit(
                 transaction=transaction,
                 manifests=store.manifests,
@@ -160,7 +164,7 @@ class Run:
                 update_progress=update_progress,
             )
             visit = self._visit(came, transaction)
-            commit.write(came, account, visit, self.tally, self._record)
+            commit.write(came, account, visit, self.tally, self._record, change.left)
         self._rebuilt |= set(symbols_in(came.batch.rows))
         return True
 
@@ -187,14 +191,14 @@ class Run:
             latest=min(closed, coverage.last) if coverage and coverage.last else closed,
         )
 
-    def _base(self, manifest: SyncManifest | None, account: Account) -> Base:
+    def _base(self, manifest: SyncManifest | None, account: Account, left: pl.DataFrame) -> Base:
         layout = self.store.layout
         held: dict[str, list[record.Suspicion]] = {}
         accepted: dict[str, list[record.Suspicion]] = {}
         for hold in read_sound(layout, manifest, "open_holds").iter_rows(named=True):
             kind = accepted if hold["status"] == record.ACCEPTED else held
             kind.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
-        return Base(manifest, account, held, accepted, load_actions(layout, manifest))
+        return Base(manifest, account, held, accepted, load_actions(layout, manifest), left)
 
     def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
         today = self.store.last_closed_session()
@@ -261,3 +265,9 @@ class Run:
             message=message,
             provider=self.source.info.name,
         )
+
+
+def _told(change: CalendarChange, account: Account) -> list[str]:
+    left = change.left_in_words()
+    moved = f"{left}; they were moved to replaced_rows" if left else ""
+    return [words for words in (moved, joined_in_words(account)) if words]

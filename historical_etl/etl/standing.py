@@ -68,6 +68,8 @@ def rebuild_account(
             _log.warning("%s Its sessions are left out", damage)
             continue
         rows = pl.scan_parquet(path, glob=False).select(ORDER).collect().sort(ORDER)
+        if not rows.get_column("date").unique().is_in(calendar.sessions.implode()).all():
+            rows = rows.filter(pl.col("date").is_in(calendar.sessions.implode()))  # they have left the calendar
         visit = Visit(
             asked=_stored_as_asked(rows, manifest),
             stored=rows,

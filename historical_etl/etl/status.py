@@ -8,12 +8,14 @@ Nothing is written and no lock is taken; a damaged file is told of, not moved. W
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from historical_etl.calendar_corrections import corrections_text, digest_of
+from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, installed_release
 from historical_etl.clock import Clock
-from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, StorageError
+from historical_etl.errors import ChecksumMismatchError, ConfigurationError, DiskSpaceError, StorageError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
@@ -21,6 +23,9 @@ from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
+
+if TYPE_CHECKING:
+    from historical_etl.settings import Settings
 
 __all__ = ["FailedRun", "HeldSymbol", "QuarantineEntry", "Restated", "StoreStatus", "UnfinishedRun", "read_status"]
 
@@ -78,7 +83,8 @@ class StoreStatus(BaseModel):
     to the current version. `sessions_missing` is filled by whoever asked the calendar and the source, up to
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
-    price basis than `adjustment`.
+    price basis than `adjustment`. `calendar_notes` tell that its data end soon, or that it has changed since
+    the version was committed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,6 +96,8 @@ class StoreStatus(BaseModel):
     source: str = ""
     source_version: str = ""
     adjustment: str = ""
+    calendar: str = ""
+    calendar_notes: tuple[str, ...] = ()
     current_through: date | None = None
     days_ago: int | None = None
     sessions_missing: int | None = None
@@ -118,8 +126,13 @@ class StoreStatus(BaseModel):
     problems: tuple[str, ...] = Field(default=())
 
 
-def read_status(layout: Layout, clock: Clock) -> StoreStatus:
+def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None) -> StoreStatus:
     """Look at the store once.
+
+    Args:
+        layout: of the store.
+        clock: the time.
+        settings: say which calendar counts; without them nothing is said of it.
 
     Raises:
         ManifestCorruptError: there is data, but no usable manifest.
@@ -131,6 +144,7 @@ def read_status(layout: Layout, clock: Clock) -> StoreStatus:
     facts = _committed(manifest, clock) | _reached(manifest, progress) | _disk(manifests) | _quarantine(layout, clock)
     recorded, unread = _recorded(layout, manifest)
     pointer = read_catalog_pointer(layout)
+    calendar, unknown = _calendar(manifests, manifest, clock, settings)
     return StoreStatus.model_validate(
         facts
         | recorded
@@ -139,7 +153,8 @@ def read_status(layout: Layout, clock: Clock) -> StoreStatus:
             "versions_kept": len(manifests.list_versions()),
             "catalog_version": pointer.version if pointer and layout.catalog.is_file() else None,
             "writer": live_holder(layout.lock_file()),
-            "problems": [text for text in (problem, unread) if text],
+            "calendar_notes": calendar,
+            "problems": [text for text in (problem, unread, unknown) if text],
         }
     )
 
@@ -154,12 +169,45 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
         "source": manifest.provider,
         "source_version": manifest.provider_version,
         "adjustment": manifest.adjustment,
+        "calendar": manifest.calendar,
         "current_through": manifest.end_date,
         "days_ago": (clock().astimezone(UTC).date() - manifest.end_date).days,
         "rows": manifest.row_count,
         "size_bytes": sum(partition.size_bytes for partition in manifest.partitions),
         "years": manifest.partitions,
     }
+
+
+def _calendar(
+    manifests: ManifestManager, manifest: SyncManifest | None, clock: Clock, settings: "Settings | None"
+) -> tuple[list[str], str | None]:
+    """What is to be said of the calendar; and what went wrong in looking. It is loaded only where there is a doubt."""
+    if manifest is None or settings is None or _is_sure(manifest, clock, settings):
+        return [], None
+    from historical_etl.etl.reading import StoredPrices
+
+    store = StoredPrices(manifests.layout, manifests, settings, clock, "status")
+    try:
+        trouble = store.calendar_trouble()
+        notes = [str(trouble)] if trouble else store.calendar_notes()
+        if store.calendar.ends_soon(clock()):
+            notes.append(store.calendar.end_in_words())
+    except (ChecksumMismatchError, StorageError, ConfigurationError) as error:
+        return [], str(error)
+    return notes, None
+
+
+def _is_sure(manifest: SyncManifest, clock: Clock, settings: "Settings") -> bool:
+    """Whether the calendar of the manifest is surely the one that counts, and far from its end."""
+    recorded = CalendarRecord.parse(manifest.calendar)
+    if recorded is None or clock().date() >= recorded.last - NEAR_THE_END:
+        return False
+    try:
+        own = digest_of(corrections_text(settings.calendar_corrections)) if settings.calendar_corrections else ""
+    except ConfigurationError:
+        return False
+    now = (installed_release(), settings.exchange, own)
+    return (recorded.release, recorded.exchange, recorded.own) == now
 
 
 def _progress(layout: Layout) -> tuple[ETLProgressManifest | None, str | None]:

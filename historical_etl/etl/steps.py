@@ -19,7 +19,7 @@ from historical_etl.etl.account import Account
 from historical_etl.etl.fetching import in_batches
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.plan import requests_of
-from historical_etl.etl.planning import Window, year_windows
+from historical_etl.etl.planning import Window, ended_calendar, year_windows
 from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
 from historical_etl.etl.tally import Tally, YearEvent
@@ -136,6 +136,17 @@ class PriceRuns(KeptVersions):
         coverage = self.source.info.coverage
         closed = self.last_closed_session()
         return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
+
+    def _require_calendar(self, end: date) -> None:
+        """Raises ConfigurationError if sessions up to `end` may be missing for want of a calendar that knows them."""
+        if end > self.calendar.known_through and self.calendar_has_ended():
+            raise ended_calendar(self.calendar)
+
+    def calendar_has_ended(self) -> bool:
+        """Whether there may have been sessions, which the source has, after the last that the calendar knows."""
+        coverage, calendar = self.source.info.coverage, self.calendar
+        ends_earlier = coverage is not None and coverage.last is not None and coverage.last <= calendar.known_through
+        return not ends_earlier and calendar.has_ended(self.clock())
 
     def available_through(self) -> date:
         """The last session that can be had: it has closed, had time to settle, and the source covers it."""

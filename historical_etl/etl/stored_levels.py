@@ -21,11 +21,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoredLevels:
-    """Reads some columns of one version; only files of the years that are named are opened."""
+    """Reads some columns of one version; only files of the years that are named are opened.
+
+    Rows of `left`, columns (symbol, date), are taken as not stored.
+    """
 
     layout: Layout
     manifest: SyncManifest | None
     columns: Sequence[str] = LEVELS
+    left: pl.DataFrame | None = None
 
     def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
         """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
@@ -44,7 +48,8 @@ class StoredLevels:
         wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
         try:
             rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
-            return rows.filter(wanted).select(self.columns).collect()
+            found = rows.filter(wanted).select(self.columns).collect()
+            return found if self.left is None or self.left.is_empty() else found.join(self.left, on=ORDER, how="anti")
         except (ChecksumMismatchError, StorageError) as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
             _log.warning("%d cannot be compared with: %s", year, damage)

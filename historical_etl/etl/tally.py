@@ -51,6 +51,7 @@ class Tally:
     ended: set[str] = field(default_factory=set[str])
     sessions_missing: int = 0
     warnings: list[str] = field(default_factory=list[str])
+    calendar_notes: list[str] = field(default_factory=list[str])
     quarantined: list[str] = field(default_factory=list[str])
     disk_warnings: list[str] = field(default_factory=list[str])
     catalog_error: str | None = None
@@ -99,6 +100,7 @@ class Tally:
             ended_symbols=tuple(sorted(self.ended)),
             sessions_missing=self.sessions_missing,
             warnings=tuple(self.warnings),
+            calendar_notes=tuple(dict.fromkeys(self.calendar_notes)),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
             catalog_error=self.catalog_error,
         )

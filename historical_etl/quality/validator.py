@@ -27,16 +27,24 @@ class DataValidator:
         exchange: code of the exchange whose sessions count.
         max_null_share: the share of nulls (NaN counts) allowed by column; others than those named may be
             null throughout, since sources differ in what they deliver.
+        calendar_corrections: a file of sessions that are added or removed; see `get_calendar`.
     """
 
-    def __init__(self, exchange: str = "XNYS", *, max_null_share: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        exchange: str = "XNYS",
+        *,
+        max_null_share: Mapping[str, float] | None = None,
+        calendar_corrections: str | Path | None = None,
+    ) -> None:
         self.exchange = exchange
+        self.calendar_corrections = calendar_corrections
         self.max_null_share = max_null_share or {"date": 0.0, "symbol": 0.0, "close": 0.0, "volume": 0.0}
 
     @property
     def calendar(self) -> SessionCalendar:
         """The exchange's sessions."""
-        return get_calendar(self.exchange)
+        return get_calendar(self.exchange, self.calendar_corrections)
 
     def validate_schema(self, frame: pl.DataFrame) -> list[Finding]:
         """Columns, their order and dtypes must be the schema's, exactly."""

@@ -35,7 +35,7 @@ def _tiingo(settings: Settings) -> PriceSource:
 def _eodhd(settings: Settings) -> PriceSource:
     from historical_etl.sources.vendors.eodhd import EodhdSource
 
-    return EodhdSource(settings.eodhd, exchange=settings.exchange)
+    return EodhdSource(settings.eodhd, exchange=settings.exchange, calendar_corrections=settings.calendar_corrections)
 
 
 def _yfinance(settings: Settings) -> PriceSource:
@@ -53,7 +53,9 @@ def _alpaca(settings: Settings) -> PriceSource:
 def _massive(settings: Settings) -> PriceSource:
     from historical_etl.sources.vendors.massive import MassiveSource
 
-    return MassiveSource(settings.massive, exchange=settings.exchange)
+    return MassiveSource(
+        settings.massive, exchange=settings.exchange, calendar_corrections=settings.calendar_corrections
+    )
 
 
 #: Every source by the name the setting `source` knows it by.

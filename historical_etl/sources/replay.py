@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError
 from historical_etl.models import Outcome
-from historical_etl.sessions import SessionCalendar, get_calendar
+from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import (
     Coverage,
@@ -148,7 +148,8 @@ class ReplayClock:
             through = self._stored_through()
             first, last = _span()
             start = self._calendar.back(max(self._start, first), 0)
-            session = start if through is None else max(start, self._calendar.after(through))
+            following = self._calendar.after(through) if through is not None else None
+            session = start if following is None else max(start, following)
             self._evening = evening_of(min(session, last), self._calendar, self._settle)
         return self._evening
 
@@ -187,12 +188,12 @@ def clock_for(settings: Settings, stored_through: Callable[[], date | None]) -> 
             todo=f"choose a day from {_span()[0]} to {last}",
         )
     settle = timedelta(minutes=settings.settle_minutes)
-    return ReplayClock(stored_through, settings.replay_from, get_calendar(settings.exchange), settle)
+    return ReplayClock(stored_through, settings.replay_from, calendar_of(settings), settle)
 
 
 def replay_source(settings: Settings, clock: Clock) -> ReplaySource:
     """The replay whose evening `clock` tells."""
-    calendar, settle = get_calendar(settings.exchange), timedelta(minutes=settings.settle_minutes)
+    calendar, settle = calendar_of(settings), timedelta(minutes=settings.settle_minutes)
     # Where nothing but the late symbol is asked for, its missing bar would leave an evening that never passes.
     return ReplaySource(lambda: calendar.last_closed(clock(), settle), faults=settings.symbols != (_LATE_SYMBOL,))
 

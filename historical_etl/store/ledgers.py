@@ -92,7 +92,7 @@ LOGS: Final[Mapping[str, pl.Schema]] = {
             **_STAMP,
         }
     ),
-    "replaced_rows": pl.Schema({**SCHEMA, **_STAMP}),
+    "replaced_rows": pl.Schema({**SCHEMA, **_STAMP, "reason": pl.String()}),
     "additions": pl.Schema(
         {
             "first_session": pl.Date(),
@@ -171,7 +171,7 @@ STATES: Final[Mapping[str, pl.Schema]] = {
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
 #: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
-ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {}
+ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"replaced_rows": ("reason",)}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},

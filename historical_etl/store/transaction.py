@@ -78,6 +78,7 @@ class Transaction:
         self.version = (self.base.version if self.base else 0) + 1
         self.at: datetime = manager.clock()
         self._written: dict[int, Partition] = {}
+        self._emptied: set[int] = set()
         self._verified: dict[int, list[Block]] = {}
         self._forgotten: set[str] = set()
         self._placed = False
@@ -148,6 +149,10 @@ class Transaction:
         )
         return self._written[year]
 
+    def empty_year(self, year: int) -> None:
+        """Leave a year out of the version that is committed next: none of its rows is left."""
+        self._emptied.add(year)
+
     def commit(
         self, provenance: Provenance, ledgers: LedgerChanges | None = None, accompanying: LedgerChanges | None = None
     ) -> SyncManifest | None:
@@ -166,10 +171,10 @@ class Transaction:
         """
         before = {p.year: p for p in self.base.partitions} if self.base else {}
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
-        partitions = tuple(p for _, p in sorted((before | changed).items()))
+        partitions = tuple(p for year, p in sorted((before | changed).items()) if year not in self._emptied)
         known = self.base.ledgers if self.base else {}
         recorded = write_ledgers(self.layout, self._sound(known), ledgers or {}) if partitions else known
-        if not changed and recorded == known:
+        if not changed and not self._emptied and recorded == known:
             with storage_errors("linking daily/ to the committed version", self.layout.daily):
                 if self._placed:  # a damaged object was made good, and no manifest is saved after it
                     fsync_folder(self.layout.objects)
@@ -193,6 +198,9 @@ class Transaction:
             ledgers=dict(recorded),
         )
         saved = self._manager.save_manifest(manifest, self._token)
+        if self._emptied:
+            with storage_errors("linking daily/ to the committed version", self.layout.daily):
+                withdraw_others(self._manager, saved)
         _show(self._manager, saved, changed.values(), proven=True)
         _vacuum(self._manager, saved, self._retention)
         return saved

@@ -70,7 +70,7 @@ class Story:
 
     @property
     def following(self) -> date:
-        return _CALENDAR.after(self.today)
+        return _CALENDAR.back(self.today, -1)
 
 
 # ── stories ────────────────────────────────────────────────────────────────────────────────────────────────────────

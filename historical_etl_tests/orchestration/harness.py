@@ -22,6 +22,7 @@ CHECKS = {
     "shows_the_committed_version",
     "years_are_contiguous",
     "reaches_the_last_session",
+    "calendar_is_current",
     "nothing_newly_quarantined",
     "sessions_complete",
     "no_open_holds",

@@ -49,6 +49,7 @@ class EodhdSource(VendorSource):
     Args:
         settings: default: read from the environment.
         exchange: whose sessions are asked for in bulk.
+        calendar_corrections: a file of sessions that are added to them or removed; see `get_calendar`.
         pace: clock, sleep and chance.
         state_folder: where to count requests, instead of the user's state folder.
 
@@ -61,6 +62,7 @@ class EodhdSource(VendorSource):
         settings: EodhdSettings | None = None,
         *,
         exchange: str = "XNYS",
+        calendar_corrections: str | Path | None = None,
         pace: Pace | None = None,
         state_folder: Path | None = None,
     ) -> None:
@@ -69,7 +71,7 @@ class EodhdSource(VendorSource):
         super().__init__(settings, Reader("eodhd", settings.variables, (key,), _LIMITED), pace, state_folder)
         self._market = settings.market
         self._with_actions = settings.actions
-        self._exchange = exchange
+        self._exchange, self._corrections = exchange, calendar_corrections
         self._client = JsonClient(
             settings.base_url or _BASE_URL,
             "eodhd",
@@ -151,7 +153,7 @@ class EodhdSource(VendorSource):
         return rows_of(answer, f"the answer to {kind or 'prices'} of {day}")
 
     def _sessions(self, start: date, end: date) -> Sequence[date]:
-        return get_calendar(self._exchange).between(start, end).to_list()
+        return get_calendar(self._exchange, self._corrections).between(start, end).to_list()
 
 
 def _code(symbol: str) -> str:

@@ -58,6 +58,7 @@ class MassiveSource(VendorSource):
     Args:
         settings: default: read from the environment.
         exchange: whose sessions are asked for where whole days are fewer requests than symbols.
+        calendar_corrections: a file of sessions that are added to them or removed; see `get_calendar`.
         pace: clock, sleep and chance.
         state_folder: where to count requests, instead of the user's state folder.
 
@@ -70,13 +71,14 @@ class MassiveSource(VendorSource):
         settings: MassiveSettings | None = None,
         *,
         exchange: str = "XNYS",
+        calendar_corrections: str | Path | None = None,
         pace: Pace | None = None,
         state_folder: Path | None = None,
     ) -> None:
         settings = settings or MassiveSettings()
         key = key_from(settings.api_key, "MASSIVE_API_KEY")
         super().__init__(settings, Reader("massive", settings.variables, (key,)), pace, state_folder)
-        self._exchange = exchange
+        self._exchange, self._corrections = exchange, calendar_corrections
         self._with_actions = settings.actions
         self._types = tuple(settings.universe.split(",")) if settings.universe else ()
         self._client: Any = require("massive", "massive").RESTClient(
@@ -173,7 +175,7 @@ class MassiveSource(VendorSource):
         return len(self._sessions(start, end)) < len(symbols)
 
     def _sessions(self, start: date, end: date) -> Sequence[date]:
-        return get_calendar(self._exchange).between(start, end).to_list()
+        return get_calendar(self._exchange, self._corrections).between(start, end).to_list()
 
     def _symbol(self, symbol: str, start: date, end: date) -> pl.DataFrame:
         first, last = start.isoformat(), end.isoformat()
