@@ -1,6 +1,7 @@
 """KeptVersions: the versions of a store, listed, compared, cited, kept under a name, and dropped."""
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Final
 
