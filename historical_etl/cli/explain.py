@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
+from shlex import quote
 
 import polars as pl
 from rich.table import Table
@@ -88,7 +89,7 @@ def _print(terminal: Terminal, title: str, lines: Sequence[tuple[str, str, str, 
     for _ in range(3):
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    styles = {"now": "bold", "held": "yellow", "refused": "yellow", "gap": "yellow"}
+    styles = {"now": "bold", "held": "yellow", "refused": "yellow", "flagged": "yellow", "gap": "yellow"}
     for event, version, at, what in lines:
         table.add_row(version, at, Text(event, style=styles.get(event, "")), Text(cleaned(what)))
     terminal.out.print(table)
@@ -139,7 +140,7 @@ def _unknown(store: StoredPrices, symbol: str) -> Iterator[str]:
     stored = store.ledger("symbols").get_column("symbol").to_list()
     near = difflib.get_close_matches(symbol, stored, n=_SAMPLE) or stored[:_SAMPLE]
     yield f"No bar of {symbol} is stored; {len(stored):,} symbol(s) are, such as {', '.join(near)}"
-    yield f"next: historical-etl update --symbols {symbol}"
+    yield f"next: historical-etl update --symbols {quote(symbol)}"
 
 
 def _after_last(store: StoredPrices, life: Row, day: date) -> str:

@@ -1,6 +1,7 @@
 """`gaps`: which sessions are missing, what happens next, and a person's word that they may stay missing."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 import polars as pl
 from rich.text import Text
@@ -121,6 +122,6 @@ def _explain(terminal: Terminal, missing: pl.DataFrame, sessions: int, symbols: 
         gap = free[0]
         days = f"--from {gap['first_session']} --to {gap['last_session']}"
         terminal.say(
-            f"next: nothing, each update asks again; to insist {terminal.program} update --symbols {gap['symbol']}, "
+            f"next: nothing, each update asks again; to insist {terminal.program} update --symbols {quote(gap['symbol'])}, "
             f'to let it be {terminal.program} gaps waive {gap["symbol"]} {days} --reason "..."'
         )

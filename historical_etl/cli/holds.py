@@ -1,5 +1,7 @@
 """`holds`: which symbols are held and why, and a person's word that one is right."""
 
+from shlex import quote
+
 import polars as pl
 from rich.text import Text
 
@@ -95,7 +97,7 @@ def _explain(terminal: Terminal, held: list[Row]) -> None:
     free = [hold["symbol"] for hold in held if hold["code"] not in NOT_FOR_PEOPLE]
     if free:
         terminal.say(
-            f'next: {terminal.program} holds accept {cleaned(free[0])} --reason "...", or wait: each update asks again'
+            f'next: {terminal.program} holds accept {quote(cleaned(free[0]))} --reason "...", or wait: each update asks again'
         )
     elif held:
         terminal.say("next: nothing, if the source will be right again: each update asks again")

@@ -94,6 +94,7 @@ class Commit:
         ledgers = self._ledgers(came, years, visit, after, filled)
         tally.corrections += ledgers["corrections"].height
         tally.restated |= set(ledgers["restatements"].get_column("symbol"))
+        tally.add_flagged(ledgers["flagged_rows"])
         tally.rows += came.batch.rows.height
         notes = read_notes(self.manifests.layout)
         accompanying = {
@@ -124,6 +125,7 @@ class Commit:
             "restatements": record.restatements(came, years, visit),
             "replaced_rows": record.replaced_rows(years, came, visit),
             "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
+            "flagged_rows": record.flagged_rows(came.batch.flagged, years, visit),
             "closed_gaps": filled,
             "closed_holds": holds.closed,
             "symbols": after.symbols,

@@ -24,6 +24,7 @@ __all__ = [
     "actions",
     "additions",
     "corrections",
+    "flagged_rows",
     "holds",
     "rejected_rows",
     "replaced_rows",
@@ -113,6 +114,17 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
     if known.height:
         new = new.join(known.select(names), on=names, how="anti", nulls_equal=True, maintain_order="left")
     return new.with_columns(_stamp(visit))
+
+
+def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+    """The flagged rows that the commit stored, as they came; those that are stored as they are were told before."""
+    if flagged.is_empty():
+        return empty_ledger("flagged_rows")
+    keys = [rows.select("symbol", "date") for year in years for rows in (year.differences.added, year.differences.changed)]
+    if not keys:
+        return empty_ledger("flagged_rows")
+    new = flagged.unique().join(pl.concat(keys), on=("symbol", "date"), how="semi")
+    return new.with_columns(_stamp(visit)).sort("symbol", "date")
 
 
 def actions(

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Final
@@ -14,7 +14,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
 from historical_etl.etl import record
 from historical_etl.etl.account import Account
-from historical_etl.etl.batch import Batch, Judge, require_rows
+from historical_etl.etl.batch import Batch, Judge, nothing_left, refuse_unknown
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.merge import Gate
 from historical_etl.etl.outage import refuse_outage
@@ -64,6 +64,8 @@ class Run:
     started: datetime = field(init=False)
     run_id: str = field(init=False)
     _rebuilt: set[str] = field(default_factory=set[str])
+    _barren: list[DataQualityError] = field(default_factory=list[DataQualityError])
+    _unrecorded: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
 
     def __post_init__(self) -> None:
         self.started = self.store.clock()
@@ -77,6 +79,8 @@ class Run:
         update_progress: ProgressUpdate,
         window: tuple[date, date] | None = None,
         young: Collection[str] = (),
+        *,
+        alone: bool = True,
     ) -> None:
         """Fetch requests and commit what came of them, at once.
 
@@ -86,16 +90,36 @@ class Run:
             update_progress: makes the progress to save.
             window: the first and last date to store; None stores all that was asked for.
             young: see `Judge.fetch`.
+            alone: the run consists of this. Else it does not fail if rows came and none can be stored; whether
+                anything was stored in the end is for `require_rows` to say.
 
         Raises:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
         batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window, young=young)
+        if (error := nothing_left(batch, name)) is not None:
+            if alone:
+                raise error
+            self._barren.append(error)
+            if self.store.manifest() is None:  # with nothing stored there is no version that could tell of it
+                self._unrecorded.append(batch.rejected)
+                self.tally.add_outcomes(batch.outcomes, batch.details)
+                return
+        batch = self._with_unrecorded(batch)
         turn = 1
         while not self._commit(batch, name, update_progress, in_advance=turn > _TURNS):
             _log.info("Another writer committed meanwhile; what came is held against the new version")
             turn += 1
+
+    def require_rows(self) -> None:
+        """Refuse a run of which nothing could be stored.
+
+        Raises:
+            DataQualityError: rows came, and all were refused.
+        """
+        if self._barren and not self.tally.rows:
+            raise self._barren[0]
 
     def failed(self, error: HistoricalETLError) -> None:
         """Note that the source or its data failed the run, for the ledger of a later commit.
@@ -104,6 +128,12 @@ class Run:
         """
         if isinstance(error, ProviderError | DataQualityError):
             note_run(self.store.layout, self._record("failed", 0, str(error)))
+
+    def _with_unrecorded(self, batch: Batch) -> Batch:
+        """The batch with what was refused of earlier ones that could not be committed."""
+        rejected = [*self._unrecorded, batch.rejected]
+        self._unrecorded.clear()
+        return replace(batch, rejected=pl.concat(rejected))
 
     def _judge(self) -> Judge:
         store = self.store
@@ -130,7 +160,7 @@ class Run:
         store = self.store
         manifest = store.manifest()
         account = store.account_of(manifest)
-        require_rows(batch, name, account.symbols.get_column("symbol").to_list())
+        refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
             refuse_outage(batch, account, start, end, store.settings.max_empty_share)
@@ -206,7 +236,7 @@ class Run:
             asked=asked.select(list(ASKED)).sort("symbol"),
             stored=rows.select("symbol", "date"),
             dropped=came.dropped,
-            refused=came.batch.rejected.select("symbol", "date").drop_nulls(),
+            refused=_of_no_use(came.batch.rejected),
             today=today,
             version=transaction.version,
             at=transaction.at,
@@ -248,3 +278,9 @@ class Run:
             message=message,
             provider=self.source.info.name,
         )
+
+
+def _of_no_use(rejected: pl.DataFrame) -> pl.DataFrame:
+    """(symbol, date) of refused rows that say nothing of their session; one without a price says that it has none."""
+    without_price = pl.col("reasons").list.contains("no_close")
+    return rejected.filter(~without_price).select("symbol", "date").drop_nulls()
