@@ -45,27 +45,53 @@ class Cells:
 def clean_cells(rows: pl.DataFrame) -> Cells:
     """Make null what cannot be beside a close, and flag the bars concerned. Each close must be finite and above 0."""
     came = rows.with_columns(pl.col(NUMBERS).fill_nan(None))
+    odd = came.select(_may_be_wrong() | _lacks_volume(came)).to_series().fill_null(value=False).arg_true()
+    if odd.is_empty():
+        return Cells(came, _flagged(rows.clear(), []))
+    part = came[odd]
     volume = pl.col("volume")
-    possible = came.with_columns(
+    possible = part.with_columns(
         *(pl.when(_is_price(name)).then(name).alias(name) for name in (*_OTHERS, "adj_close")),
         pl.when(volume.is_finite() & (volume >= 0)).then(volume).alias("volume"),
     )
     absurd = {name: _is_absurd(name).fill_null(value=False) for name in _OTHERS}
     kept = possible.with_columns(pl.when(~wrong).then(name).alias(name) for name, wrong in absurd.items())
-    lacks_one = volume.is_null() & volume.is_not_null().any().over("symbol")
     reasons = {
         "range": kept.select(outside_range()),
-        "zero_price": came.select(pl.any_horizontal(pl.col(_OTHERS) == 0)),
-        "impossible_price": came.select(pl.any_horizontal(_is_impossible(name) for name in _OTHERS)),
+        "zero_price": part.select(pl.any_horizontal(pl.col(_OTHERS) == 0)),
+        "impossible_price": part.select(pl.any_horizontal(_is_impossible(name) for name in _OTHERS)),
         "absurd_price": possible.select(pl.any_horizontal(absurd.values())),
-        "impossible_adj_close": came.select(_is_impossible("adj_close") | (pl.col("adj_close") == 0)),
-        "impossible_volume": came.select(_is_impossible("volume")),
-        "no_volume": came.select(lacks_one),
+        "impossible_adj_close": part.select(_is_impossible("adj_close") | (pl.col("adj_close") == 0)),
+        "impossible_volume": part.select(_is_impossible("volume")),
+        "no_volume": part.select(volume.is_null()),
     }
-    found = pl.DataFrame([verdict.to_series().alias(name) for name, verdict in reasons.items()])
-    names = [pl.when(name).then(pl.lit(name)) for name in reasons]
-    why = found.select(pl.concat_list(names).list.drop_nulls().alias("reasons")).to_series()
-    return Cells(kept, rows.with_columns(why).filter(why.list.len() > 0).select(FLAGGED))
+    if not kept.select(NUMBERS).equals(part.select(NUMBERS)):
+        came = came.with_columns(came.get_column(name).clone().scatter(odd, kept.get_column(name)) for name in NUMBERS)
+    found = pl.DataFrame([verdict.to_series().alias(name).fill_null(value=False) for name, verdict in reasons.items()])
+    return Cells(came, _flagged(rows[odd], _named(found)))
+
+
+def _flagged(rows: pl.DataFrame, reasons: pl.Series | list[str]) -> pl.DataFrame:
+    why = pl.Series("reasons", reasons, pl.List(pl.String))
+    return rows.with_columns(why).filter(why.list.len() > 0).select(FLAGGED)
+
+
+def _named(found: pl.DataFrame) -> pl.Series:
+    """The names of the columns that are true, row by row: few combinations occur, so each list is made once."""
+    code = found.select(pl.sum_horizontal(pl.col(name).cast(pl.Int32) * 2**n for n, name in enumerate(found.columns)))
+    codes = code.to_series().alias("code")
+    distinct = codes.unique()
+    lists = [[name for n, name in enumerate(found.columns) if value >> n & 1] for value in distinct]
+    names = pl.DataFrame({"code": distinct, "names": pl.Series(lists, dtype=pl.List(pl.String))})
+    return codes.to_frame().join(names, on="code", how="left", maintain_order="left").get_column("names")
+
+
+def _lacks_volume(rows: pl.DataFrame) -> pl.Expr:
+    """Whether the volume is null among the numbers of its symbol; a symbol may have none at all."""
+    if not rows.get_column("volume").null_count():
+        return pl.lit(value=False)
+    with_numbers = rows.filter(pl.col("volume").is_not_null()).get_column("symbol").unique()
+    return pl.col("volume").is_null() & pl.col("symbol").is_in(with_numbers.implode())
 
 
 def wrong_closes(rows: pl.DataFrame) -> pl.Series:
@@ -91,6 +117,18 @@ def outside_range() -> pl.Expr:
     high, low, body = pl.col("high") * (1 + TOLERANCE), pl.col("low") * (1 - TOLERANCE), ("open", "close")
     outside = [*(pl.col(name) > high for name in body), *(pl.col(name) < low for name in body), low > high]
     return pl.any_horizontal(test.fill_null(value=False) for test in outside)
+
+
+def _may_be_wrong() -> pl.Expr:
+    """Whether anything is wrong beside a close, but for a volume that lacks: cheap, so that others are not looked at."""
+    prices, close, infinite = [pl.col(name) for name in _OTHERS], pl.col("close"), float("inf")
+    tests = [
+        outside_range(),
+        *((price <= 0) | (price == infinite) for price in (*prices, pl.col("adj_close"))),
+        (pl.col("volume") < 0) | (pl.col("volume") == infinite),
+        *((price >= ABSURD * close) | (price * ABSURD <= close) for price in prices),
+    ]
+    return pl.any_horizontal(test.fill_null(value=False) for test in tests)
 
 
 def _is_price(name: str) -> pl.Expr:

@@ -143,11 +143,10 @@ def all_sound(frame: pl.DataFrame) -> bool:
 
     False is no verdict: ask the rules.
     """
-    nulls = {name: frame.get_column(name).null_count() for name in ("date", "symbol", "close", "volume", "high", "low")}
-    if any(nulls[name] for name in ("date", "symbol", "close", "volume")):
+    if any(frame.get_column(name).null_count() for name in (*REQUIRED_COLUMNS, "volume")):
         return False
-    if (nulls["high"] or nulls["low"]) and frame.get_column("open").null_count() < frame.height:
-        return False  # the open is held against the close by way of them
+    if {frame.get_column(name).null_count() for name in ("open", "high", "low")} not in ({0}, {frame.height}):
+        return False  # one is held against the close by way of the others
     prices = [pl.col(name) for name in PRICE_COLUMNS]
     start, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
     sound = [
@@ -156,8 +155,7 @@ def all_sound(frame: pl.DataFrame) -> bool:
         pl.col("volume").min() >= 0,
         *((price <= high).all() for price in (start, close)),
         *((price >= low).all() for price in (start, close)),
-        (high / close).max() < ABSURD,
-        (close / low).max() < ABSURD,
+        (high < low * ABSURD).all(),
     ]
     return bool(frame.select(pl.all_horizontal(test.fill_null(value=True) for test in sound)).item())
 
@@ -173,22 +171,23 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         sessions: the exchange's sessions from `start` to `end`.
     """
     day, close = pl.col("date"), pl.col("close")
+    came = symbols_in(frame).drop_nulls()
+    requested, writable = came.is_in(list(symbols)), came.str.contains(SYMBOL_PATTERN)
     rules = {
         "null_key": pl.any_horizontal(pl.col(name).is_null() for name in PRIMARY_KEYS),
         "no_close": close.is_null() | close.is_nan() | (close == 0),
         "not_finite": close.is_infinite(),
         "not_positive": close <= 0,
-        "not_requested": ~pl.col("symbol").is_in(list(symbols)),
-        UNWRITABLE: ~pl.col("symbol").str.contains(SYMBOL_PATTERN),
+        "not_requested": ~_is_one_of(came, requested),
+        UNWRITABLE: ~_is_one_of(came, writable),
         "outside_window": ~day.is_between(start, end),
         "off_session": day.is_between(start, end) & ~day.is_in(sessions.implode()),
     }
     nothing = frame.clear()
     flagged = nothing.with_columns(pl.lit(None, pl.List(pl.String)).alias("reasons")).select(FLAGGED)
     expected = sessions.filter(sessions.is_between(start, end))
-    days, came = frame.get_column("date").unique(), symbols_in(frame)
-    known = came.is_in(list(symbols)).all() and came.str.contains(SYMBOL_PATTERN).all()
-    if all_sound(frame) and days.is_in(expected.implode()).all() and known:
+    days = frame.get_column("date").unique()
+    if requested.all() and writable.all() and days.is_in(expected.implode()).all() and all_sound(frame):
         return Split(frame, _with_reasons(nothing, rules), flagged)
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
@@ -199,6 +198,12 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         good, bad = good.filter(~wrong), pl.concat([bad, contradicted])
     cells = clean_cells(good)
     return Split(cells.rows, bad, cells.flagged)
+
+
+def _is_one_of(symbols: pl.Series, chosen: pl.Series) -> pl.Expr:
+    """Whether a row has a chosen symbol; few are distinct, so the long column is compared with few only."""
+    others = symbols.filter(~chosen)
+    return pl.lit(value=True) if others.is_empty() else ~pl.col("symbol").is_in(others.implode())
 
 
 def _with_reasons(frame: pl.DataFrame, rules: dict[str, pl.Expr]) -> pl.DataFrame:
