@@ -119,9 +119,9 @@ def _explain(terminal: Terminal, missing: pl.DataFrame, sessions: int, symbols: 
     if held.height:
         terminal.say(f"next: {terminal.program} holds")
     if free := missing.join(held, on="symbol", how="anti").to_dicts():
-        gap = free[0]
+        gap, symbol = free[0], quote(free[0]["symbol"])
         days = f"--from {gap['first_session']} --to {gap['last_session']}"
         terminal.say(
-            f"next: nothing, each update asks again; to insist {terminal.program} update --symbols {quote(gap['symbol'])}, "
-            f'to let it be {terminal.program} gaps waive {gap["symbol"]} {days} --reason "..."'
+            f"next: nothing, each update asks again; to insist {terminal.program} update --symbols {symbol}, "
+            f'to let it be {terminal.program} gaps waive {symbol} {days} --reason "..."'
         )

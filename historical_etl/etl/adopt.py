@@ -19,7 +19,7 @@ from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult
 from historical_etl.quality.batch import collapse_duplicates, judge_batch
 from historical_etl.quality.cells import clean_cells
-from historical_etl.schema import SCHEMA, symbols_in
+from historical_etl.schema import SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.files import FilesSource

@@ -281,7 +281,9 @@ def _why_set_aside(rejected: pl.DataFrame, symbols: Collection[str]) -> dict[str
     if not symbols:
         return {}
     mine = rejected.filter(pl.col("symbol").is_in(list(symbols))).partition_by("symbol")
-    return {rows.item(0, "symbol"): f"none of its {rows.height} row(s) can be stored: {_counted(rows)}" for rows in mine}
+    return {
+        rows.item(0, "symbol"): f"none of its {rows.height} row(s) can be stored: {_counted(rows)}" for rows in mine
+    }
 
 
 def _is_outside(first: date, last: date, since: Mapping[str, date]) -> pl.Expr:

@@ -120,7 +120,9 @@ def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visi
     """The flagged rows that the commit stored, as they came; those that are stored as they are were told before."""
     if flagged.is_empty():
         return empty_ledger("flagged_rows")
-    keys = [rows.select("symbol", "date") for year in years for rows in (year.differences.added, year.differences.changed)]
+    keys = [
+        rows.select("symbol", "date") for year in years for rows in (year.differences.added, year.differences.changed)
+    ]
     if not keys:
         return empty_ledger("flagged_rows")
     new = flagged.unique().join(pl.concat(keys), on=("symbol", "date"), how="semi")

@@ -108,7 +108,7 @@ class Run:
                 return
         batch = self._with_unrecorded(batch)
         turn = 1
-        while not self._commit(batch, name, update_progress, in_advance=turn > _TURNS):
+        while not self._commit(batch, update_progress, in_advance=turn > _TURNS):
             _log.info("Another writer committed meanwhile; what came is held against the new version")
             turn += 1
 
@@ -145,18 +145,16 @@ class Run:
             quarantine=store.manifests.quarantine,
         )
 
-    def _commit(self, batch: Batch, name: str, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
+    def _commit(self, batch: Batch, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
         """Reconcile with the version that stands and commit; False if another version stood when the lock came.
 
         With the lock taken in advance none can, but all others wait while this reconciles.
         """
         with ExitStack() as held:
             token = held.enter_context(self.store.lock()) if in_advance else None
-            return self._reconcile_and_commit(batch, name, update_progress, token)
+            return self._reconcile_and_commit(batch, update_progress, token)
 
-    def _reconcile_and_commit(
-        self, batch: Batch, name: str, update_progress: ProgressUpdate, held: LockToken | None
-    ) -> bool:
+    def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.store
         manifest = store.manifest()
         account = store.account_of(manifest)

@@ -70,7 +70,8 @@ def judge_batch(
     if not refused:
         return Verdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
-    set_aside = good.filter(is_refused).with_columns(pl.lit(["batch_refused"]).alias("reasons"))
+    came = ordered(split.came.filter(is_refused).unique(maintain_order=True))
+    set_aside = came.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
     return Verdict(
         good.filter(~is_refused), pl.concat([split.bad, set_aside]), split.flagged.filter(~is_refused), refused
     )

@@ -10,7 +10,17 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["ABSURD", "FLAGGED", "NUMBERS", "TOLERANCE", "WORTH_A_LOOK", "Cells", "clean_cells", "outside_range", "wrong_closes"]
+__all__ = [
+    "ABSURD",
+    "FLAGGED",
+    "NUMBERS",
+    "TOLERANCE",
+    "WORTH_A_LOOK",
+    "Cells",
+    "clean_cells",
+    "outside_range",
+    "wrong_closes",
+]
 
 #: Relative slack for comparing prices of one bar: adjusted vendors round each of them on its own.
 TOLERANCE: Final = 1e-6
@@ -120,7 +130,7 @@ def outside_range() -> pl.Expr:
 
 
 def _may_be_wrong() -> pl.Expr:
-    """Whether anything is wrong beside a close, but for a volume that lacks: cheap, so that others are not looked at."""
+    """Whether anything may be wrong beside a close, a volume that lacks aside; told by cheap tests."""
     prices, close, infinite = [pl.col(name) for name in _OTHERS], pl.col("close"), float("inf")
     tests = [
         outside_range(),
@@ -146,7 +156,10 @@ def _is_absurd(name: str) -> pl.Expr:
     start = pl.col("open")
     above = price > close
     contradicts, agrees = {
-        "open": ((start > high) | (start < low), pl.when(above).then(high >= start / _FAR).otherwise(low <= start * _FAR)),
+        "open": (
+            (start > high) | (start < low),
+            pl.when(above).then(high >= start / _FAR).otherwise(low <= start * _FAR),
+        ),
         "high": ((high < close) | (high < start) | (high < low), start >= high / _FAR),
         "low": ((low > close) | (low > start) | (low > high), start <= low * _FAR),
     }[name]

@@ -40,11 +40,13 @@ class Split:
 
     Attributes:
         good: rows as they may be stored.
+        came: the same rows as they came.
         bad: rows that may not, with a `reasons` column (list of rule names).
         flagged: good rows as they came, of which something beside the close is wrong (columns `FLAGGED`).
     """
 
     good: pl.DataFrame
+    came: pl.DataFrame
     bad: pl.DataFrame
     flagged: pl.DataFrame
 
@@ -76,7 +78,7 @@ def conform(frame: object, where: str) -> pl.DataFrame:
         raise SchemaDriftError(
             f"Column(s) {', '.join(f'{theirs!r} (is it {ours}?)' for theirs, ours in misspelt.items())} are not known",
             where=where,
-            todo="rename them in the source to the schema's names, or leave them out: nothing is ignored by its spelling",
+            todo="rename them in the source to the schema's names, or leave them out",
         )
     columns = [_column(frame, name, dtype, where) for name, dtype in SCHEMA.items()]
     return _with_clean_symbols(pl.DataFrame(columns))
@@ -188,7 +190,7 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
     expected = sessions.filter(sessions.is_between(start, end))
     days = frame.get_column("date").unique()
     if requested.all() and writable.all() and days.is_in(expected.implode()).all() and all_sound(frame):
-        return Split(frame, _with_reasons(nothing, rules), flagged)
+        return Split(frame, frame, _with_reasons(nothing, rules), flagged)
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
     good, bad = frame.filter(~verdict), _with_reasons(frame.filter(verdict), rules)
@@ -197,7 +199,7 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         contradicted = good.filter(wrong).with_columns(pl.lit(["wrong_close"]).alias("reasons"))
         good, bad = good.filter(~wrong), pl.concat([bad, contradicted])
     cells = clean_cells(good)
-    return Split(cells.rows, bad, cells.flagged)
+    return Split(cells.rows, good, bad, cells.flagged)
 
 
 def _is_one_of(symbols: pl.Series, chosen: pl.Series) -> pl.Expr:

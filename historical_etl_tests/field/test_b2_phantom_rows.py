@@ -39,7 +39,9 @@ def test_phantom_days_stop_no_symbol_in_any_window(root: Path, phantom: list[dat
 
 def test_a_first_history_with_all_weekends_filled_is_stored_without_them(root: Path):
     days = sessions(START, date(2012, 12, 31))
-    weekends = [day for n in range(13) for day in (date.fromordinal(date(2012, 10, 6).toordinal() + 7 * n + k) for k in (0, 1))]
+    weekends = [
+        day for n in range(13) for day in (date.fromordinal(date(2012, 10, 6).toordinal() + 7 * n + k) for k in (0, 1))
+    ]
     teller = Teller([*bars("AAA", days), *bars("AAA", weekends)])
     etl = opened(root, teller, date(2012, 12, 31))
     result = etl.run_full_etl(["AAA"], START, date(2012, 12, 31))

@@ -34,7 +34,9 @@ def test_sixty_four_opens_of_zero_are_null_counted_and_told(root: Path):
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low"])
-@pytest.mark.parametrize(("value", "reason"), [(0.0, "zero_price"), (-3.0, "impossible_price"), (math.inf, "impossible_price")])
+@pytest.mark.parametrize(
+    ("value", "reason"), [(0.0, "zero_price"), (-3.0, "impossible_price"), (math.inf, "impossible_price")]
+)
 def test_one_price_that_cannot_be_is_null_and_kept_in_the_ledger(root: Path, column: str, value: float, reason: str):
     teller = Teller(changed(bars("AAA", DAYS), DAYS[7], **{column: value}))
     etl = opened(root, teller, TODAY)

@@ -6,19 +6,56 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from historical_etl import ConfigurationError, Outcome
+from historical_etl import ConfigurationError, FetchRequest, FetchResult, Outcome
 from historical_etl.symbols import is_symbol, normalize_symbols
 from historical_etl_tests.field.market import Teller, bars, cells, opened, sessions
 from historical_etl_tests.scenario import SHORT, ScriptedSource, store, tree
 
 DAYS = sessions(date(2012, 11, 1), date(2013, 1, 31))
 TODAY = DAYS[-1]
-REAL = (
-    "^GSPC ^N225 BF/B BRK.B BRK-B M&M.NS J&KBANK.NS RDS_A 0700.HK 000001.SS BTC-USD BTC/USD EURUSD=X ES=F DX-Y.NYB "
-    "BAC-PL ABC= ABC^ 7203.T SAP.DE A NIFTY_FIN_SERVICE.NS ISHARES-CORE-SP500-UCITS-ETF.L"
-).split()
-NONE = ["", " ", "BRK B", ".", "..", "../X", "A/../B", "A/..", "/A", "A/", "A//B", "A/B/C", "-A", "=A", "@A", "+A", "_A", "~A"]
-NONE += ["A*", "A?", "A[B]", "A'B", 'A"B', "A;B", "A`B", "A$B", "A|B", "A\\B", "A%2FB", "A#B", "A:B", "A\0B", "A\nB", "ÄB", "A,B"]
+REAL = """
+    ^GSPC ^N225 BF/B BRK.B BRK-B M&M.NS J&KBANK.NS RDS_A 0700.HK 000001.SS BTC-USD BTC/USD EURUSD=X ES=F DX-Y.NYB
+    BAC-PL ABC= ABC^ 7203.T SAP.DE A NIFTY_FIN_SERVICE.NS ISHARES-CORE-SP500-UCITS-ETF.L
+""".split()
+NONE = [
+    "",
+    " ",
+    "BRK B",
+    ".",
+    "..",
+    "../X",
+    "A/../B",
+    "A/..",
+    "/A",
+    "A/",
+    "A//B",
+    "A/B/C",
+    "-A",
+    "=A",
+    "@A",
+    "+A",
+    "_A",
+    "~A",
+]
+NONE += [
+    "A*",
+    "A?",
+    "A[B]",
+    "A'B",
+    'A"B',
+    "A;B",
+    "A`B",
+    "A$B",
+    "A|B",
+    "A\\B",
+    "A%2FB",
+    "A#B",
+    "A:B",
+    "A\0B",
+    "A\nB",
+    "ÄB",
+    "A,B",
+]
 NONE += ["A" * 33, "A" * 16 + "/B", "^", "^^A", "A\n", "A/.B"]
 
 
@@ -38,7 +75,9 @@ def test_what_is_dangerous_cannot(text: str):
 def test_a_request_names_all_that_cannot_be_written_and_what_they_may_stand_for():
     with pytest.raises(ConfigurationError) as caught:
         normalize_symbols(["AAA", "BRK B", "..", "bf b"])
-    assert "3 symbol(s) refused: 'BRK B' (is it BRK.B or BRK-B?), '..', 'BF B' (is it BF.B or BF-B?)" in str(caught.value)
+    assert "3 symbol(s) refused: 'BRK B' (is it BRK.B or BRK-B?), '..', 'BF B' (is it BF.B or BF-B?)" in str(
+        caught.value
+    )
 
 
 def test_symbols_of_all_kinds_are_stored_read_and_told_apart(root: Path):
@@ -65,7 +104,9 @@ def test_symbols_of_all_kinds_are_stored_read_and_told_apart(root: Path):
 
 def test_rows_of_what_cannot_be_written_are_set_aside_and_all_named_at_once(root: Path):
     strangers = ["BRK B", "", "..", "../../etc/passwd", "A'; DROP TABLE x"]
-    teller = Teller([*bars("AAA", DAYS), *bars("M&M.NS", DAYS), *(r for s in strangers for r in bars(s, DAYS[:3]))], careless=True)
+    teller = Teller(
+        [*bars("AAA", DAYS), *bars("M&M.NS", DAYS), *(r for s in strangers for r in bars(s, DAYS[:3]))], careless=True
+    )
     etl = opened(root, teller, TODAY)
     result = etl.run_full_etl(["AAA", "M&M.NS"], DAYS[0], TODAY)
     assert set(result.outcomes.values()) == {Outcome.OK}
@@ -89,7 +130,7 @@ def test_a_universe_that_names_what_cannot_be_written_costs_only_that(root: Path
         def members(self, start: date | None, end: date | None) -> list[str]:
             return [{"RAWP": "RAW P"}.get(symbol, symbol) for symbol in super().members(start, end)]
 
-        def fetch(self, request):  # noqa: ANN001, ANN202 - as the source it spoils
+        def fetch(self, request: FetchRequest) -> FetchResult:
             wanted = tuple({"RAW P": "RAWP"}.get(symbol, symbol) for symbol in request.symbols)
             answer = super().fetch(type(request)(wanted, request.start, request.end))
             outcomes = {{"RAWP": "RAW P"}.get(symbol, symbol): came for symbol, came in answer.outcomes.items()}

@@ -44,9 +44,7 @@ def counted(frame: pl.DataFrame) -> Counter[tuple[object, ...]]:
 
 def is_good(r: dict[str, Any]) -> bool:
     """Whether a row may be stored, as one would say it: it is of a session, was asked for, and has a close."""
-    return (
-        r["date"] in SESSIONS and r["symbol"] in ASKED and r["close"] is not None and 0 < r["close"] < math.inf
-    )
+    return r["date"] in SESSIONS and r["symbol"] in ASKED and r["close"] is not None and 0 < r["close"] < math.inf
 
 
 def may_stay(r: dict[str, Any], name: str) -> bool:

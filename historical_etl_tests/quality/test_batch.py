@@ -120,8 +120,21 @@ def test_rows_without_a_key_are_set_aside():
 def test_a_row_names_every_rule_it_broke():
     verdict = judge(changing("HALT", date(2013, 1, 15), close=-1.0, volume=-1.0))
     assert verdict.rejected["reasons"].to_list() == [["not_positive"]]
-    verdict = judge(changing("HALT", date(2013, 1, 15), close=0.0), adding(date=date(2013, 1, 19), symbol="HALT", close=0))
-    assert sorted(verdict.rejected["reasons"].to_list()) == [["no_close", "not_positive"], ["no_close", "not_positive", "off_session"]]
+    verdict = judge(
+        changing("HALT", date(2013, 1, 15), close=0.0), adding(date=date(2013, 1, 19), symbol="HALT", close=0)
+    )
+    assert sorted(verdict.rejected["reasons"].to_list()) == [
+        ["no_close", "not_positive"],
+        ["no_close", "not_positive", "off_session"],
+    ]
+
+
+def test_rows_of_a_refused_batch_are_set_aside_as_they_came():
+    day, other = date(2013, 1, 15), date(2013, 1, 16)
+    verdict = judge(changing("HALT", other, open=0.0), doubling("HALT", day, volume=1.0))
+    assert list(verdict.refused) == ["HALT"]
+    assert verdict.rejected.filter(date=other)["open"].to_list() == [0.0]
+    assert verdict.flagged.is_empty()
 
 
 def test_a_short_window_refuses_no_symbol_for_some_bad_rows():
@@ -136,7 +149,9 @@ def test_a_short_window_refuses_no_symbol_for_some_bad_rows():
 
 def test_rows_without_a_session_or_a_price_count_for_no_share():
     phantom = [adding(date=date(2013, 1, day), symbol="HALT") for day in (5, 6, 12, 13, 19, 20, 26, 27)]
-    empty = [changing("HALT", day, close=value) for day, value in zip(DAYS[:6], [None, 0.0, float("nan")] * 2, strict=True)]
+    empty = [
+        changing("HALT", day, close=value) for day, value in zip(DAYS[:6], [None, 0.0, float("nan")] * 2, strict=True)
+    ]
     verdict = judge(*phantom, *empty)
     assert verdict.refused == {}
     assert verdict.by_reason() == {"off_session": 8, "no_close": 6, "not_positive": 2}
