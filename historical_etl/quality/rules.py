@@ -86,8 +86,8 @@ def conform(frame: object, where: str) -> pl.DataFrame:
 
 def _misspelt(columns: Sequence[str]) -> dict[str, str]:
     """Columns that look like one of ours which is absent, and which."""
-    alike = {name: _ALIKE.get(re.sub(r"[^a-z]", "", name.lower())) for name in columns if name not in SCHEMA}
-    return {theirs: ours for theirs, ours in alike.items() if ours not in {None, "ret", *columns}}
+    alike = {name: _ALIKE.get(re.sub(r"[^a-z]", "", name.lower()), "") for name in columns if name not in SCHEMA}
+    return {theirs: ours for theirs, ours in alike.items() if ours and ours not in {"ret", *columns}}
 
 
 def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> pl.Series:

@@ -97,4 +97,4 @@ def test_a_close_a_hundred_times_off_its_own_bar_is_not_stored(root: Path):
     assert result.rejected_by_reason == {"wrong_close": 1}
     assert not result.complete
     assert DAYS[-2] not in cells(etl, "AAA", "close")
-    assert cells(etl, "AAA", "close")[TODAY] < 102
+    assert cells(etl, "AAA", "close")[TODAY] in (100.0, 101.0)
