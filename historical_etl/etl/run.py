@@ -64,7 +64,7 @@ class Run:
     started: datetime = field(init=False)
     run_id: str = field(init=False)
     _rebuilt: set[str] = field(default_factory=set[str])
-    _barren: list[DataQualityError] = field(default_factory=list[DataQualityError])
+    _barren: dict[str, DataQualityError] = field(default_factory=dict[str, DataQualityError])
     _unrecorded: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Run:
         if (error := nothing_left(batch, name)) is not None:
             if alone:
                 raise error
-            self._barren.append(error)
+            self._barren[name] = error
             if self.store.manifest() is None:  # with nothing stored there is no version that could tell of it
                 self._unrecorded.append(batch.rejected)
                 self.tally.add_outcomes(batch.outcomes, batch.details)
@@ -113,13 +113,16 @@ class Run:
             turn += 1
 
     def require_rows(self) -> None:
-        """Refuse a run of which nothing could be stored.
+        """Refuse a run of which nothing could be stored, and tell of its parts of which that is so.
 
         Raises:
             DataQualityError: rows came, and all were refused.
         """
-        if self._barren and not self.tally.rows:
-            raise self._barren[0]
+        if not self._barren:
+            return
+        if not self.tally.rows:
+            raise next(iter(self._barren.values()))
+        self.tally.warnings.append(f"of {', '.join(self._barren)} rows came and none can be stored; see rejected_rows")
 
     def failed(self, error: HistoricalETLError) -> None:
         """Note that the source or its data failed the run, for the ledger of a later commit.
