@@ -106,13 +106,19 @@ def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
 
 
 def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
-    """The refused rows that were not refused before with the same values, however often the source repeats them."""
+    """The refused rows that were not refused before with the same values, however often the source repeats them.
+
+    A row is told again if it breaks a rule that it was not told of.
+    """
     if rejected.is_empty() or known is None:
         return empty_ledger("rejected_rows")
     names = [*SCHEMA, "reasons"]
     new = rejected.select(names).unique(maintain_order=True)
     if known.height:
-        new = new.join(known.select(names), on=names, how="anti", nulls_equal=True, maintain_order="left")
+        place = new.with_row_index("place")
+        both = place.join(known.select(names), on=list(SCHEMA), nulls_equal=True, suffix="_known")
+        told = both.filter(pl.col("reasons").list.set_difference("reasons_known").list.len() == 0)
+        new = new.filter(~place.get_column("place").is_in(told.get_column("place").implode()))
     return new.with_columns(_stamp(visit))
 
 
