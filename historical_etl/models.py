@@ -233,10 +233,13 @@ class ETLResult(BaseModel):
     `total_rows` counts the rows that passed and are now stored, whether new, changed or equal to what was
     there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come; `requests`
     counts what a vendor was asked, retries included.
+    `rows_flagged` counts bars that were stored and have something wrong beside their close: they are in the ledger
+    `flagged_rows` as they came, and are no reason to look unless `warnings` say so.
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
     and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` tell what
-    was stored and is worth a look, `calendar_notes` what the calendar could not judge, or judges otherwise than before.
+    is worth a look, though it kept nothing back, `calendar_notes` what the calendar could not judge, or judges otherwise
+    than before.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -258,6 +261,8 @@ class ETLResult(BaseModel):
     rows_fetched: int = 0
     rows_rejected: int = 0
     rejected_by_reason: dict[str, int] = Field(default_factory=dict[str, int])
+    rows_flagged: int = 0
+    flagged_by_reason: dict[str, int] = Field(default_factory=dict[str, int])
     quarantine_paths: tuple[str, ...] = ()
     corrections: int = 0
     restated_symbols: tuple[str, ...] = ()

@@ -20,8 +20,8 @@ __all__ = [
 ]
 
 #: Column order and dtypes of every frame and file. `date` is the exchange's local session, prices are in
-#: the quote currency, `volume` in shares (a float: fractional shares are reported since 2026), `ret` is the
-#: total return since the symbol's previous stored session (0.01 = 1 %).
+#: the quote currency, `volume` in shares (a float: fractional shares are reported since 2026; null where a source has
+#: none, 0 without trades), `ret` is the total return since the symbol's previous stored session (0.01 = 1 %).
 SCHEMA: Final = pl.Schema(
     {
         "date": pl.Date(),

@@ -2,14 +2,24 @@
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from historical_etl.errors import ConfigurationError
 
-__all__ = ["SYMBOL_PATTERN", "normalize_symbols"]
+__all__ = ["SYMBOL_PATTERN", "is_symbol", "normalize_symbols", "resembling"]
 
-SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9.\-^=]{0,14}$"
-_SYMBOL = re.compile(SYMBOL_PATTERN + r"\Z")
-_SHOWN = 60  # characters of a symbol that is refused
+#: What can be written: at most 32 characters, with one slash at most and no dot behind it, so that no symbol leads out
+#: of a folder, opens a formula in a sheet, or ends a word of a shell's glob. Python and Polars read it alike.
+SYMBOL_PATTERN: Final = r"^\^?[A-Z0-9](?:[A-Z0-9.\-^=&_]{0,30}|[A-Z0-9.\-^=&_]{0,14}/[A-Z0-9][A-Z0-9.\-^=&_]{0,14})$"
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN[:-1] + r"\Z")
+_SHOWN: Final = 60  # characters of a symbol that is refused
+_NAMED: Final = 10  # symbols that an error names
+_RULE: Final = "write symbols as 1 to 32 of A-Z 0-9 . - ^ = & _ and one /, beginning with a letter or digit, or with ^"
+
+
+def is_symbol(text: str) -> bool:
+    """Whether a text is a symbol as it is stored."""
+    return _SYMBOL.match(text) is not None
 
 
 def normalize_symbols(symbols: Iterable[str] | str) -> list[str]:
@@ -23,18 +33,25 @@ def normalize_symbols(symbols: Iterable[str] | str) -> list[str]:
     """
     given = [part for part in symbols.split(",") if part.strip()] if isinstance(symbols, str) else list(symbols)
     clean = list(dict.fromkeys(_written(symbol) for symbol in given))
-    refused = [symbol for symbol in clean if not _SYMBOL.match(symbol)]
+    refused = [symbol for symbol in clean if not is_symbol(symbol)]
     if refused:
         raise ConfigurationError(
-            f"{len(refused)} symbol(s) refused: {', '.join(repr(s[:_SHOWN]) for s in refused[:10])}",
+            f"{len(refused)} symbol(s) refused: {', '.join(map(resembling, refused[:_NAMED]))}",
             where="symbols",
-            todo=f"write symbols as 1 to 15 of A-Z 0-9 . - ^ =, first a letter or digit ({SYMBOL_PATTERN})",
+            todo=_RULE,
         )
     if not clean:
         raise ConfigurationError(
             "The list of symbols is empty", where="symbols", todo="name at least one symbol, or leave the list out"
         )
     return clean
+
+
+def resembling(text: str) -> str:
+    """A text that is no symbol, in quotes, with the symbols that it may stand for."""
+    parts = text.upper().split() if text.isascii() else []
+    likely = [name for name in (".".join(parts), "-".join(parts)) if len(parts) > 1 and is_symbol(name)]
+    return f"{text[:_SHOWN]!r}" + (f" (is it {' or '.join(likely)}?)" if likely else "")
 
 
 def _written(symbol: object) -> str:

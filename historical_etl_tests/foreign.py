@@ -88,20 +88,22 @@ class Foreign:
         """The closed bars of a year, some of them spoilt, and some more."""
         marked = iter(draw.sample(range(2, len(bars)), 8))  # under 5 % of them: else the whole batch is refused
         wrong: dict[int, Row] = {}
+        flagged: dict[int, Row] = {}
         for _ in range(2):
             at = next(marked)
             wrong[at] = (*bars[at][:4], None, bars[at][5])  # no close
             at = next(marked)
             day, first, high, low, close, volume = bars[at]
-            wrong[at] = (day, first, low, high, close, volume)  # high and low exchanged
-        at = next(marked)
-        wrong[at] = (*bars[at][:5], -1.0)
+            flagged[at] = (day, first, low, high, close, volume)  # high and low exchanged
+        negative = next(marked)
         again = [bars[next(marked)] for _ in range(3)]
         free = next(day for day in (date(year, 6, n) for n in range(1, 8)) if not get_calendar("XNYS").is_session(day))
         more: list[Row] = [(free, *bars[0][1:]), (date(year, 1, 1), *bars[0][1:])]
         contradicted = draw.random() < 0.02
         if contradicted:
             more.append((*bars[0][:4], bars[0][3], bars[0][5]))
+        flagged[negative] = (*bars[negative][:5], None)
+        stored = [(at, flagged.get(at, bar)) for at, bar in enumerate(bars)]
         self.fate["not_session"] += 1
         self.fate["repeated"] += len(again)
         if contradicted:
@@ -109,8 +111,9 @@ class Foreign:
         else:
             self.fate["refused"] += len(wrong) + 1
             self.fate["taken"] += len(bars) - len(wrong)
-            self.good.setdefault(symbol, []).extend(bar for at, bar in enumerate(bars) if at not in wrong)
-        yield from (wrong.get(at, bar) for at, bar in enumerate(bars))
+            self.good.setdefault(symbol, []).extend(bar for at, bar in stored if at not in wrong)
+        flagged[negative] = (*bars[negative][:5], -1.0)
+        yield from (wrong.get(at, flagged.get(at, bar)) for at, bar in enumerate(bars))
         yield from again
         yield from more
 

@@ -39,7 +39,15 @@ DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provide
 #: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
 _TROUBLE: Final = (Outcome.RATE_LIMITED, Outcome.ERROR)
 #: What was said when a year itself was asked for; no later commit has a better word on it.
-_OF_THE_ASKING: Final = ("changed", "refused_rows", "refused_by_reason", "symbols_missing", "missing", "corrections")
+_OF_THE_ASKING: Final = (
+    "changed",
+    "refused_rows",
+    "refused_by_reason",
+    "flagged_by_reason",
+    "symbols_missing",
+    "missing",
+    "corrections",
+)
 _PREVIEW_ROWS: Final = 5
 _NAMED: Final = 10
 _TYPES: Final = {"Date": "date", "String": "string", "Float64": "double"}
@@ -64,7 +72,7 @@ COLUMN_SCHEMA: Final = dg.TableSchema(
             name,
             _TYPES[str(dtype)],
             description=_MEANING.get(name),
-            constraints=dg.TableColumnConstraints(nullable=name not in {*PRIMARY_KEYS, "close", "volume"}),
+            constraints=dg.TableColumnConstraints(nullable=name not in {*PRIMARY_KEYS, "close"}),
         )
         for name, dtype in SCHEMA.items()
     ],
@@ -224,6 +232,8 @@ def _run_facts(changes: Changes, year: int) -> dict[str, dg.MetadataValue]:
     }
     if result.rejected_by_reason:
         facts["refused_by_reason"] = dg.MetadataValue.json(result.rejected_by_reason)
+    if result.flagged_by_reason:
+        facts["flagged_by_reason"] = dg.MetadataValue.json(result.flagged_by_reason)
     if result.quarantine_paths:
         facts["quarantine"] = dg.MetadataValue.json(list(result.quarantine_paths))
     if missing:

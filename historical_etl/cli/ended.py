@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 
 import polars as pl
 from rich.text import Text
@@ -29,6 +30,7 @@ _WHY = {
     Outcome.REFUSED: "the rows that came were refused",
 }
 _AGAIN = (Outcome.RATE_LIMITED, Outcome.ERROR)
+_FLAGGED = "`SELECT * FROM flagged_rows`"
 _REJECTED = '"SELECT * FROM rejected_rows"'
 #: Codes of what is told with the outcome `refused`.
 _REFUSED = ("refused", "other_basis")
@@ -118,12 +120,15 @@ class Ended:
         self._tell_changes(terminal)
         self._tell_refused(terminal)
         self._tell_held(terminal)
+        if result.rows_flagged:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in result.flagged_by_reason.items())
+            terminal.say(f"{result.rows_flagged:,} bar(s) flagged beside their close ({reasons}): {_FLAGGED}")
         if self.missing:
             terminal.warn(f"{self.missing:,} session(s) are missing: `{terminal.program} gaps` shows them")
         for note in result.calendar_notes:
             terminal.warn(cleaned(note))
         for warning in result.warnings[:_SAMPLE]:
-            terminal.warn(f"stored, and worth a look: {warning}")
+            terminal.warn(f"worth a look: {warning}")
         if len(result.warnings) > _SAMPLE:
             terminal.warn(f"and {len(result.warnings) - _SAMPLE:,} more like these")
         for warning in result.disk_warnings:
@@ -142,7 +147,7 @@ class Ended:
         if result.catalog_error:
             yield f"{program} update, which publishes the catalog"
         for symbol in self._held:
-            accept = f'{program} holds accept {symbol} --reason "..."'
+            accept = f'{program} holds accept {quote(symbol)} --reason "..."'
             yield f"{program} holds; if the new prices of {symbol} are right, {accept}"
         if any(why.startswith("other_basis") for why in result.held.values()):
             yield f"use the source that the symbols were filled from, or {program} backfill --rebuild"
@@ -155,7 +160,7 @@ class Ended:
         if self.missing:
             yield f"{program} gaps; each update asks for them again"
         for row in self._restated.to_dicts():
-            yield f"{program} explain {row['symbol']} {row['last_session']}, which tells what was restated"
+            yield f"{program} explain {quote(row['symbol'])} {row['last_session']}, which tells what was restated"
 
     @property
     def _is_new(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
+from shlex import quote
 
 import polars as pl
 from rich.table import Table
@@ -86,7 +87,7 @@ def _print(terminal: Terminal, title: str, lines: Sequence[tuple[str, str, str, 
     for _ in range(3):
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    styles = {"now": "bold", "held": "yellow", "refused": "yellow", "gap": "yellow"}
+    styles = {"now": "bold", "held": "yellow", "refused": "yellow", "flagged": "yellow", "gap": "yellow"}
     for event, version, at, what in lines:
         table.add_row(version, at, Text(event, style=styles.get(event, "")), Text(cleaned(what)))
     terminal.out.print(table)
@@ -136,7 +137,7 @@ def _never_stored(store: StoredPrices, symbol: str) -> Iterator[str]:
         yield f"No bar of {symbol} is stored: it is held, {held[0]['code']}: {held[0]['evidence']}"
         return
     yield f"No bar of {symbol} was ever stored"
-    yield f"next: historical-etl update --symbols {symbol}"
+    yield f"next: historical-etl update --symbols {quote(symbol)}"
 
 
 def _after_last(store: StoredPrices, life: Row, day: date) -> str:

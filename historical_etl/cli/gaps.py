@@ -1,6 +1,7 @@
 """`gaps`: which sessions are missing, what happens next, and a person's word that they may stay missing."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 import polars as pl
 from rich.text import Text
@@ -132,9 +133,9 @@ def _explain(terminal: Terminal, missing: pl.DataFrame, sessions: int, symbols: 
     if held.height:
         terminal.say(f"next: {terminal.program} holds")
     if free := missing.join(held, on="symbol", how="anti").to_dicts():
-        gap = free[0]
+        gap, symbol = free[0], quote(free[0]["symbol"])
         days = f"--from {gap['first_session']} --to {gap['last_session']}"
         terminal.say(
-            f"next: nothing, each update asks again; to insist {terminal.program} update --symbols {gap['symbol']}, "
-            f'to let it be {terminal.program} gaps waive {gap["symbol"]} {days} --reason "..."'
+            f"next: nothing, each update asks again; to insist {terminal.program} update --symbols {symbol}, "
+            f'to let it be {terminal.program} gaps waive {symbol} {days} --reason "..."'
         )

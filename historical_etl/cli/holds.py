@@ -1,5 +1,7 @@
 """`holds`: which symbols are held and why, and a person's word that one is right."""
 
+from shlex import quote
+
 import polars as pl
 from rich.text import Text
 
@@ -89,8 +91,7 @@ def _explain(terminal: Terminal, held: list[Row]) -> None:
         terminal.say(f"{code}: {CODES.get(code, 'see the evidence')}")
     free = [hold["symbol"] for hold in held if hold["code"] not in NOT_FOR_PEOPLE]
     if free:
-        terminal.say(
-            f'next: {terminal.program} holds accept {cleaned(free[0])} --reason "...", or wait: each update asks again'
-        )
+        symbol = quote(cleaned(free[0]))
+        terminal.say(f'next: {terminal.program} holds accept {symbol} --reason "...", or wait: each update asks again')
     elif held:
         terminal.say("next: nothing, if the source will be right again: each update asks again")

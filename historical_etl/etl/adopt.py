@@ -18,8 +18,9 @@ from historical_etl.etl.batch import BEFORE_CALENDAR
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult
-from historical_etl.quality.batch import judge_batch
-from historical_etl.schema import SCHEMA, symbols_in
+from historical_etl.quality.batch import collapse_duplicates, judge_batch
+from historical_etl.quality.cells import clean_cells
+from historical_etl.schema import SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.files import FilesSource
@@ -250,7 +251,7 @@ class _Look:
         inside = due.filter(pl.col("date").is_between(sessions[0], sessions[-1])) if len(sessions) else due.clear()
         account.not_session += due.height - inside.height
         good = self._without_refused(inside, year, sessions)
-        distinct = good.unique(_VALUES)
+        distinct, _ = collapse_duplicates(ordered(clean_cells(good).rows))
         account.repeated += good.height - distinct.height
         taken = distinct if self._result is None else self._stored(distinct, year)
         account.taken += taken.height

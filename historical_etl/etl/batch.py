@@ -21,7 +21,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.quarantine import Quarantine
 
-__all__ = ["BEFORE_CALENDAR", "Batch", "Judge", "require_rows"]
+__all__ = ["BEFORE_CALENDAR", "Batch", "Judge", "nothing_left", "refuse_unknown"]
 
 _log = logging.getLogger(__name__)
 #: Why a row of a day before the first that the calendar knows is refused: nobody can tell whether it was a session.
@@ -44,6 +44,7 @@ class Batch:
         requested: symbol → first and last date that was asked for, context included.
         refused: symbols whose rows were refused as a whole → why.
         rejected: rows that were refused, with `reasons`.
+        flagged: rows to store as they came, of which something beside the close is wrong (`cells.FLAGGED`).
         actions: events that the source names; None if it names none.
         kept_in: where the refused rows are kept.
     """
@@ -58,6 +59,7 @@ class Batch:
     requested: dict[str, tuple[date, date]]
     refused: Mapping[str, str]
     rejected: pl.DataFrame
+    flagged: pl.DataFrame
     actions: pl.DataFrame | None = None
     kept_in: str = ""
 
@@ -71,7 +73,7 @@ class Batch:
         return replace(self, **frames, actions=actions)
 
     def _frames(self) -> dict[str, pl.DataFrame]:
-        return {"rows": self.rows, "context": self.context, "anchors": self.anchors}
+        return {"rows": self.rows, "context": self.context, "anchors": self.anchors, "flagged": self.flagged}
 
     def joined(self, other: Self, symbols: Collection[str]) -> Self:
         """Both batches; for `symbols` the outcomes of the other one count."""
@@ -86,6 +88,7 @@ class Batch:
             requested=self.requested | other.requested,
             refused={**self.refused, **other.refused},
             rejected=pl.concat([self.rejected, other.rejected]),
+            flagged=pl.concat([self.flagged, other.flagged]),
             actions=pl.concat(frames).unique(maintain_order=True) if frames else None,
         )
 
@@ -114,6 +117,7 @@ class Batch:
             requested={},
             refused={},
             rejected=self.rejected.clear(),
+            flagged=self.flagged.clear(),
             actions=None,
         )
 
@@ -189,7 +193,8 @@ class Judge:
         refused = {symbol: why for symbol, why in verdict.refused.items() if symbol in answer.outcomes}
         outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
         rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
-        outcomes |= {s: Outcome.REFUSED for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
+        set_aside = {s for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
+        outcomes |= dict.fromkeys(set_aside, Outcome.REFUSED)
         only_led_in = set(since) - set(main.get_column("symbol")) if since else set[str]()
         outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
         tally.rows_fetched += main.height + early.height
@@ -202,11 +207,12 @@ class Judge:
             context=context.select(list(SCHEMA)),
             anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
-            details={**answer.details, **refused},
+            details={**answer.details, **_why_set_aside(verdict.rejected, set_aside), **refused},
             asked=_asked(requests, first, last, since),
             requested=requested,
             refused=refused,
             rejected=verdict.rejected,
+            flagged=verdict.flagged,
             actions=answer.actions,
             kept_in=kept,
         )
@@ -256,17 +262,11 @@ class Judge:
         return kept
 
 
-def require_rows(batch: Batch, name: str, stored: Collection[str]) -> None:
-    """Refuse a batch that brings nothing, where that is no fact about the symbols in it.
-
-    Args:
-        batch: what came.
-        name: what it was asked for.
-        stored: the symbols that the store has.
+def refuse_unknown(batch: Batch, stored: Collection[str]) -> None:
+    """Refuse a batch of symbols that neither the source nor the store knows.
 
     Raises:
         ConfigurationError: the source knows none of the symbols, and none is stored.
-        DataQualityError: rows came, and none of them can be stored; they are in quarantine.
     """
     unknown = [symbol for symbol, outcome in batch.outcomes.items() if outcome is Outcome.NOT_FOUND]
     if len(unknown) == len(batch.outcomes) and not set(unknown) & set(stored):
@@ -275,15 +275,38 @@ def require_rows(batch: Batch, name: str, stored: Collection[str]) -> None:
             where="symbols",
             todo=next(iter(batch.details.values()), "correct the symbols, or choose another source"),
         )
+
+
+def nothing_left(batch: Batch, name: str) -> DataQualityError | None:
+    """The error of a batch of which rows came and none can be stored; it is for the run to say whether it failed.
+
+    Args:
+        batch: what came.
+        name: what it was asked for.
+    """
     if batch.rejected.is_empty() or not batch.rows.is_empty():
-        return
-    reasons = batch.rejected.get_column("reasons").explode().value_counts(sort=True)
-    raise DataQualityError(
+        return None
+    return DataQualityError(
         f"All {batch.rejected.height} rows that {batch.source} delivered for {name} were refused "
-        f"({', '.join(f'{reason}: {count}' for reason, count in reasons.iter_rows())}); nothing was committed",
+        f"({_counted(batch.rejected)}); none of them is stored",
         where=batch.kept_in,
         todo="look at the rows and their reasons there; ask again once the source is right",
     )
+
+
+def _counted(rejected: pl.DataFrame) -> str:
+    reasons = rejected.get_column("reasons").explode().value_counts(sort=True)
+    return ", ".join(f"{reason}: {count}" for reason, count in reasons.iter_rows())
+
+
+def _why_set_aside(rejected: pl.DataFrame, symbols: Collection[str]) -> dict[str, str]:
+    """Of symbols of which no row is left, what was wrong with them."""
+    if not symbols:
+        return {}
+    mine = rejected.filter(pl.col("symbol").is_in(list(symbols))).partition_by("symbol")
+    return {
+        rows.item(0, "symbol"): f"none of its {rows.height} row(s) can be stored: {_counted(rows)}" for rows in mine
+    }
 
 
 def _is_outside(first: date, last: date, since: Mapping[str, date]) -> pl.Expr:

@@ -102,6 +102,7 @@ class Commit:
         ledgers = self._ledgers(came, years, visit, after, filled, left)
         tally.corrections += ledgers["corrections"].height
         tally.restated |= set(ledgers["restatements"].get_column("symbol"))
+        tally.add_flagged(ledgers["flagged_rows"])
         tally.rows += came.batch.rows.height
         notes = read_notes(self.manifests.layout)
         accompanying = {
@@ -139,6 +140,7 @@ class Commit:
             "replaced_rows": record.replaced_rows(years, came, visit, left, self.calendar),
             "stale_bars": record.stale_bars(came, visit),
             "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
+            "flagged_rows": record.flagged_rows(came.batch.flagged, years, visit),
             "closed_gaps": filled,
             "closed_holds": holds.closed,
             "symbols": after.symbols,

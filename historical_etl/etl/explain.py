@@ -36,6 +36,7 @@ _ORDER: Final = (
     "accepted",
     "released",
     "filled",
+    "flagged",
     "stored",
     "corrected",
     "restated",
@@ -60,7 +61,7 @@ def tell(
         calendar: the exchange's sessions.
     """
     story = _Story(layout, manifest, symbol, day, calendar)
-    events = [*story.values(now), *story.gaps(), *story.holds(), *story.refusals()]
+    events = [*story.values(now), *story.gaps(), *story.holds(), *story.refusals(), *story.flags()]
     events.sort(key=lambda event: (event["version"], _ORDER.index(str(event["event"]))))
     return pl.DataFrame([{name: event.get(name) for name in STORY} for event in events], schema=STORY)
 
@@ -136,6 +137,13 @@ class _Story:
         at_key = (pl.col("symbol") == self._symbol) & (pl.col("date") == self._day)
         for row in self._rows("rejected_rows", at_key):
             yield self._event(row, "refused", ", ".join(row["reasons"]), "close", None, row["close"])
+
+    def flags(self) -> Iterator[_Event]:
+        """Values as they came beside a close that was stored, where something was wrong with them."""
+        at_key = (pl.col("symbol") == self._symbol) & (pl.col("date") == self._day)
+        for row in self._rows("flagged_rows", at_key):
+            came = ", ".join(f"{name} {row[name]:g}" for name in COMPARED if row[name] is not None)
+            yield self._event(row, "flagged", f"{', '.join(row['reasons'])}: {came}")
 
     def _first_stored(self) -> _Event:
         """The commit that added it: the one that filled its gap, else the first whose span has it."""

@@ -27,6 +27,7 @@ __all__ = [
     "actions",
     "additions",
     "corrections",
+    "flagged_rows",
     "holds",
     "rejected_rows",
     "replaced_rows",
@@ -125,13 +126,19 @@ def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
 
 
 def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
-    """The refused rows that were not refused before with the same values, however often the source repeats them."""
+    """The refused rows that were not refused before with the same values, however often the source repeats them.
+
+    A row is told again if it breaks a rule that it was not told of.
+    """
     if rejected.is_empty() or known is None:
         return empty_ledger("rejected_rows")
     names = [*SCHEMA, "reasons"]
     new = rejected.select(names).unique(maintain_order=True)
     if known.height:
-        new = new.join(known.select(names), on=names, how="anti", nulls_equal=True, maintain_order="left")
+        place = new.with_row_index("place")
+        both = place.join(known.select(names), on=list(SCHEMA), nulls_equal=True, suffix="_known")
+        told = both.filter(pl.col("reasons").list.set_difference("reasons_known").list.len() == 0)
+        new = new.filter(~place.get_column("place").is_in(told.get_column("place").implode()))
     return new.with_columns(_stamp(visit))
 
 
@@ -139,6 +146,19 @@ def stale_bars(came: Reconciled, visit: Visit) -> pl.DataFrame:
     """The stretches of equal bars that the commit begins or lengthens."""
     names = [name for name in SCHEMAS["stale_bars"] if name in came.stale.columns]
     return came.stale.select(names).with_columns(_stamp(visit))
+
+
+def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+    """The flagged rows that the commit stored, as they came; those that are stored as they are were told before."""
+    if flagged.is_empty():
+        return empty_ledger("flagged_rows")
+    keys = [
+        rows.select("symbol", "date") for year in years for rows in (year.differences.added, year.differences.changed)
+    ]
+    if not keys:
+        return empty_ledger("flagged_rows")
+    new = flagged.unique().join(pl.concat(keys), on=("symbol", "date"), how="semi")
+    return new.with_columns(_stamp(visit)).sort("symbol", "date")
 
 
 def actions(

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Final
@@ -14,7 +14,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
 from historical_etl.etl import record
 from historical_etl.etl.account import Account
-from historical_etl.etl.batch import Batch, Judge, require_rows
+from historical_etl.etl.batch import Batch, Judge, nothing_left, refuse_unknown
 from historical_etl.etl.calendar_change import CalendarChange, joined_in_words
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.frozen import FrozenFeed
@@ -66,6 +66,8 @@ class Run:
     started: datetime = field(init=False)
     run_id: str = field(init=False)
     _rebuilt: set[str] = field(default_factory=set[str])
+    _barren: dict[str, DataQualityError] = field(default_factory=dict[str, DataQualityError])
+    _unrecorded: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
 
     def __post_init__(self) -> None:
         self.started = self.store.clock()
@@ -79,6 +81,8 @@ class Run:
         update_progress: ProgressUpdate,
         window: tuple[date, date] | None = None,
         young: Collection[str] = (),
+        *,
+        alone: bool = True,
     ) -> None:
         """Fetch requests and commit what came of them, at once.
 
@@ -88,6 +92,8 @@ class Run:
             update_progress: makes the progress to save.
             window: the first and last date to store; None stores all that was asked for.
             young: see `Judge.fetch`.
+            alone: the run consists of this. Else it does not fail if rows came and none can be stored; whether
+                anything was stored in the end is for `require_rows` to say.
 
         Raises:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
@@ -96,10 +102,31 @@ class Run:
         if (trouble := self.store.calendar_trouble()) is not None:
             raise trouble
         batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window, young=young)
+        if (error := nothing_left(batch, name)) is not None:
+            if alone:
+                raise error
+            self._barren[name] = error
+            if self.store.manifest() is None:  # with nothing stored there is no version that could tell of it
+                self._unrecorded.append(batch.rejected)
+                self.tally.add_outcomes(batch.outcomes, batch.details)
+                return
+        batch = self._with_unrecorded(batch)
         turn = 1
-        while not self._commit(batch, name, update_progress, in_advance=turn > _TURNS):
+        while not self._commit(batch, update_progress, in_advance=turn > _TURNS):
             _log.info("Another writer committed meanwhile; what came is held against the new version")
             turn += 1
+
+    def require_rows(self) -> None:
+        """Refuse a run of which nothing could be stored, and tell of its parts of which that is so.
+
+        Raises:
+            DataQualityError: rows came, and all were refused.
+        """
+        if not self._barren:
+            return
+        if not self.tally.rows:
+            raise next(iter(self._barren.values()))
+        self.tally.warnings.append(f"of {', '.join(self._barren)} rows came and none can be stored; see rejected_rows")
 
     def failed(self, error: HistoricalETLError) -> None:
         """Note that the source or its data failed the run, for the ledger of a later commit.
@@ -108,6 +135,12 @@ class Run:
         """
         if isinstance(error, ProviderError | DataQualityError):
             note_run(self.store.layout, self._record("failed", 0, str(error)))
+
+    def _with_unrecorded(self, batch: Batch) -> Batch:
+        """The batch with what was refused of earlier ones that could not be committed."""
+        rejected = [*self._unrecorded, batch.rejected]
+        self._unrecorded.clear()
+        return replace(batch, rejected=pl.concat(rejected))
 
     def _judge(self) -> Judge:
         store = self.store
@@ -119,22 +152,20 @@ class Run:
             quarantine=store.manifests.quarantine,
         )
 
-    def _commit(self, batch: Batch, name: str, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
+    def _commit(self, batch: Batch, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
         """Reconcile with the version that stands and commit; False if another version stood when the lock came.
 
         With the lock taken in advance none can, but all others wait while this reconciles.
         """
         with ExitStack() as held:
             token = held.enter_context(self.store.lock()) if in_advance else None
-            return self._reconcile_and_commit(batch, name, update_progress, token)
+            return self._reconcile_and_commit(batch, update_progress, token)
 
-    def _reconcile_and_commit(
-        self, batch: Batch, name: str, update_progress: ProgressUpdate, held: LockToken | None
-    ) -> bool:
+    def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.store
         manifest = store.manifest()
         account, change = store.account_of(manifest), store.calendar_change(manifest)
-        require_rows(batch, name, account.symbols.get_column("symbol").to_list())
+        refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
             refuse_outage(batch, account, start, end, store.settings.max_empty_share)
@@ -223,7 +254,7 @@ class Run:
             asked=asked.select(list(ASKED)).sort("symbol"),
             stored=rows.select("symbol", "date"),
             dropped=came.dropped,
-            refused=came.batch.rejected.select("symbol", "date").drop_nulls(),
+            refused=_of_no_use(came.batch.rejected),
             today=today,
             version=transaction.version,
             at=transaction.at,
@@ -271,3 +302,9 @@ def _told(change: CalendarChange, account: Account) -> list[str]:
     left = change.left_in_words()
     moved = f"{left}; they were moved to replaced_rows" if left else ""
     return [words for words in (moved, joined_in_words(account)) if words]
+
+
+def _of_no_use(rejected: pl.DataFrame) -> pl.DataFrame:
+    """(symbol, date) of refused rows that say nothing of their session; one without a price says that it has none."""
+    without_price = pl.col("reasons").list.contains("no_close")
+    return rejected.filter(~without_price).select("symbol", "date").drop_nulls()

@@ -89,7 +89,7 @@ class PriceRuns(KeptVersions):
             parts = in_batches(symbols, self.settings.batch_symbols)
             requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
             try:
-                run.take(requests, str(window.year), noted, (window.start, window.end))
+                run.take(requests, str(window.year), noted, (window.start, window.end), alone=len(windows) == 1)
                 completed.add(window.year)
                 tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
             except HistoricalETLError as error:
@@ -99,6 +99,7 @@ class PriceRuns(KeptVersions):
                 if not _is_of_its_year(error):
                     break
         if not failures:
+            run.require_rows()
             return self._close(
                 tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
             )

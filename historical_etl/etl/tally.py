@@ -1,17 +1,24 @@
 """What a run did, counted while it goes on."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Final, Literal
+
+import polars as pl
 
 from historical_etl.errors import HistoricalETLError
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
+from historical_etl.quality.cells import WORTH_A_LOOK
 from historical_etl.quality.levels import Suspicion
+from historical_etl.symbols import resembling
 
 __all__ = ["Tally", "YearEvent"]
+
+_NAMED: Final = 10  # symbols that a warning names
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,9 @@ class Tally:
     rows_fetched: int = 0
     rows_rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
+    unwritable: set[str] = field(default_factory=set[str])
+    rows_flagged: int = 0
+    flagged: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
     details: dict[str, str] = field(default_factory=dict[str, str])
     years: set[int] = field(default_factory=set[int])
@@ -74,6 +84,14 @@ class Tally:
         self.rows_rejected += verdict.rejected.height
         for reason, count in verdict.by_reason().items():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
+        self.unwritable |= verdict.unwritable()
+
+    def add_flagged(self, rows: pl.DataFrame) -> None:
+        """Count bars that were stored with something wrong beside the close, by reason and symbol."""
+        self.rows_flagged += rows.height
+        counts = rows.select("symbol", pl.col("reasons").alias("reason")).explode("reason").group_by("reason", "symbol")
+        for reason, symbol, count in counts.len().sort("reason", "symbol").iter_rows():
+            self.flagged.setdefault(reason, Counter())[symbol] += count
 
     def result(self, manifest: SyncManifest | None) -> ETLResult:
         """The public record, with the version that stands now."""
@@ -93,14 +111,34 @@ class Tally:
             rows_fetched=self.rows_fetched,
             rows_rejected=self.rows_rejected,
             rejected_by_reason=dict(sorted(self.reasons.items())),
+            rows_flagged=self.rows_flagged,
+            flagged_by_reason={reason: by.total() for reason, by in sorted(self.flagged.items())},
             quarantine_paths=tuple(self.quarantined),
             corrections=self.corrections,
             restated_symbols=tuple(sorted(self.restated)),
             held=dict(sorted(self.held.items())),
             ended_symbols=tuple(sorted(self.ended)),
             sessions_missing=self.sessions_missing,
-            warnings=tuple(self.warnings),
+            warnings=(*self.warnings, *self._warnings_of_rows()),
             calendar_notes=tuple(dict.fromkeys(self.calendar_notes)),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
             catalog_error=self.catalog_error,
         )
+
+    def _warnings_of_rows(self) -> list[str]:
+        """One line for each kind of what a person should look at in rows that came."""
+        told = [
+            f"{by.total():,} bar(s) came with {WORTH_A_LOOK[reason]}, and are stored without: "
+            f"{_some([f'{symbol} ({count:,})' for symbol, count in by.most_common()])}; see the ledger flagged_rows"
+            for reason, by in sorted(self.flagged.items())
+            if reason in WORTH_A_LOOK
+        ]
+        if self.unwritable:
+            names = _some([resembling(symbol) for symbol in sorted(self.unwritable)])
+            told.append(f"rows of {len(self.unwritable):,} symbol(s) that cannot be written were set aside: {names}")
+        return told
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -33,7 +33,7 @@ class Visit:
             expected_from, the first session on which the universe has the symbol, null where it does not say.
         stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
         dropped: (symbol, date) of stored rows that the commit removes.
-        refused: (symbol, date) of rows that came and broke a rule.
+        refused: (symbol, date) of rows that came and broke a rule, but for those that have no price.
         today: the last closed session: several visits on the same one count as one attempt.
         version: of the commit.
         at: the time of the commit.

@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.rules import SURPLUS_RULES, split_rows
-from historical_etl.schema import PRIMARY_KEYS, ordered
+from historical_etl.quality.cells import TOLERANCE
+from historical_etl.quality.rules import EXCUSED, PRICE_COLUMNS, UNWRITABLE, split_rows
+from historical_etl.schema import ORDER, PRIMARY_KEYS, VALUE_COLUMNS, ordered
 
-__all__ = ["Verdict", "judge_batch"]
+__all__ = ["Verdict", "collapse_duplicates", "judge_batch"]
+
+#: Of fewer rows no share says anything: what is bad among them is set aside, and that is all.
+_ENOUGH: Final = 20
 
 
 @dataclass(frozen=True)
@@ -19,17 +24,26 @@ class Verdict:
     Attributes:
         accepted: rows to store, sorted by (symbol, date), keys unique.
         rejected: rows set aside, with `reasons`; those of refused symbols have `batch_refused` among them.
+        flagged: accepted rows as they came, of which something beside the close is wrong (`cells.FLAGGED`).
         refused: symbols whose whole batch was refused → why, in words.
     """
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
+    flagged: pl.DataFrame
     refused: Mapping[str, str]
 
     def by_reason(self) -> dict[str, int]:
         """How many rows each rule refused; a row that broke several counts for each."""
         counts = self.rejected.get_column("reasons").explode().value_counts(sort=True)
         return dict(counts.iter_rows())
+
+    def unwritable(self) -> set[str]:
+        """What came as a symbol and cannot be one."""
+        if self.rejected.is_empty():
+            return set()
+        rows = self.rejected.filter(pl.col("reasons").list.contains(UNWRITABLE))
+        return set(rows.get_column("symbol").drop_nulls())
 
 
 def judge_batch(
@@ -43,24 +57,28 @@ def judge_batch(
 ) -> Verdict:
     """Separate good rows from bad ones, and refuse a symbol whose batch cannot be trusted.
 
-    A symbol is refused if more than `max_rejected_share` of its rows are bad (one bad row alone never
-    refuses a batch), or if one key came twice with different values: then any choice would be by chance.
-    Rows that came twice and are equal are one row.
+    A symbol is refused if more than `max_rejected_share` of its rows are bad (of `_ENOUGH` or more, and more than
+    one), or if one key came twice with different values: then any choice would be by chance. Rows that nobody asked
+    for, of days without a session, or without a price count for no share. Rows that came twice and say the same are
+    one row.
     """
     split = split_rows(frame, symbols=symbols, start=start, end=end, sessions=sessions)
     good = ordered(split.good)
     refused = _over_threshold(good, split.bad, max_rejected_share)
-    good, conflicting = _collapse_duplicates(good)
+    good, conflicting = collapse_duplicates(good)
     refused |= {symbol: f"{count} key(s) came twice with different values" for symbol, count in conflicting.items()}
     if not refused:
-        return Verdict(good, split.bad, {})
+        return Verdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
-    set_aside = good.filter(is_refused).with_columns(pl.lit(["batch_refused"]).alias("reasons"))
-    return Verdict(good.filter(~is_refused), pl.concat([split.bad, set_aside]), refused)
+    came = ordered(split.came.filter(is_refused).unique(maintain_order=True))
+    set_aside = came.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
+    return Verdict(
+        good.filter(~is_refused), pl.concat([split.bad, set_aside]), split.flagged.filter(~is_refused), refused
+    )
 
 
 def _over_threshold(good: pl.DataFrame, bad: pl.DataFrame, share: float) -> dict[str, str]:
-    counted = bad.filter(pl.col("reasons").list.set_difference(list(SURPLUS_RULES)).list.len() > 0)
+    counted = bad.filter(pl.col("reasons").list.set_intersection(list(EXCUSED)).list.len() == 0)
     if counted.is_empty():
         return {}
     bad_by_symbol = counted.drop_nulls("symbol").group_by("symbol").len("bad")
@@ -71,18 +89,37 @@ def _over_threshold(good: pl.DataFrame, bad: pl.DataFrame, share: float) -> dict
         .with_columns(pl.col("good").fill_null(0))
         .sort("symbol")
         .iter_rows()
-        if n_bad > max(1, share * (n_bad + n_good))
+        if n_bad + n_good >= _ENOUGH and n_bad > max(1, share * (n_bad + n_good))
     }
 
 
-def _collapse_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Drop equal repeats of a key from rows sorted by (symbol, date); name symbols with unequal ones."""
+def collapse_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Make one row of those that say the same of a key, in rows sorted by (symbol, date); count the keys that differ.
+
+    Rows say the same if prices are equal up to rounding and one has all that the others have: a null is no other
+    value. The fullest one stays; of equally full ones that with the lowest prices, in whatever order they came.
+    """
     same_key = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in PRIMARY_KEYS).fill_null(value=False)
     repeats = rows.select(same_key.alias("repeat")).get_column("repeat")
     if not repeats.any():
         return rows, {}
-    twice = rows.join(rows.filter(repeats).select(PRIMARY_KEYS).unique(), on=PRIMARY_KEYS, how="semi").unique()
-    unequal = twice.group_by(PRIMARY_KEYS).len().filter(pl.col("len") > 1)
-    conflicts = dict(unequal.group_by("symbol").len().sort("symbol").iter_rows())
-    collapsed = rows.unique(maintain_order=True)
-    return collapsed, conflicts
+    keys = rows.filter(repeats).select(ORDER).unique()
+    distinct = rows.join(keys, on=ORDER, how="semi").unique()
+    lacking = pl.sum_horizontal(pl.col(name).is_null() for name in VALUE_COLUMNS)
+    first = distinct.sort(*ORDER, lacking, *VALUE_COLUMNS, nulls_last=True).unique(ORDER, keep="first")
+    beside = distinct.join(first, on=ORDER, suffix="_kept")
+    differs = beside.filter(pl.any_horizontal(_differs(name) for name in VALUE_COLUMNS)).select(ORDER).unique()
+    single = rows.join(keys, on=ORDER, how="anti")
+    conflicting = distinct.join(differs, on=ORDER, how="semi")
+    agreeing = first.join(differs, on=ORDER, how="anti")
+    conflicts = dict(differs.group_by("symbol").len().sort("symbol").iter_rows())
+    return ordered(pl.concat([single, agreeing.select(rows.columns), conflicting])), conflicts
+
+
+def _differs(name: str) -> pl.Expr:
+    """Whether a row has another value than the one that is kept; where it has none, it does not."""
+    value, kept = pl.col(name), pl.col(f"{name}_kept")
+    equal = value == kept
+    if name in PRICE_COLUMNS:
+        equal = (value - kept).abs() <= TOLERANCE * kept
+    return value.is_not_null() & ~equal.fill_null(value=False)

@@ -1,9 +1,10 @@
-"""Row rules: each says which rows of a fetched frame cannot be true. They separate, they never repair.
+"""Row rules: each says which rows of a fetched frame cannot be true.
 
-A frame is first conformed to the schema; then bad rows are split from good ones, each with the names of the
-rules it broke. What a source delivers beyond the request counts as refused too, but not against the batch.
+A frame is first conformed to the schema; then bad rows are split from good ones, each with the names of the rules it
+broke. A bar is judged by its close: what is wrong beside it is the subject of `cells`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,24 +13,42 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import SchemaDriftError
+from historical_etl.quality.cells import ABSURD, FLAGGED, clean_cells, wrong_closes
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame, symbols_in
+from historical_etl.symbols import SYMBOL_PATTERN
 
-__all__ = ["PRICE_COLUMNS", "TOLERANCE", "Split", "all_sound", "conform", "price_rules", "split_rows"]
+__all__ = ["EXCUSED", "PRICE_COLUMNS", "UNWRITABLE", "Split", "all_sound", "bar_rules", "conform", "split_rows"]
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close", "adj_close")
-REQUIRED_COLUMNS: Final = ("date", "symbol", "close", "volume")
-#: Relative slack for comparing prices of one bar: adjusted vendors round each of them on its own.
-TOLERANCE: Final = 1e-6
-#: Rules about the request, not about the data: rows that break them do not count against a symbol's batch.
-SURPLUS_RULES: Final = frozenset({"not_requested", "outside_window"})
+REQUIRED_COLUMNS: Final = ("date", "symbol", "close")
+UNWRITABLE: Final = "unwritable_symbol"
+#: Rows that were not asked for, are of no session, or say that there is no price: they are set aside, and tell nothing
+#: of whether the others can be trusted.
+EXCUSED: Final = frozenset({"not_requested", "outside_window", "off_session", "no_close", UNWRITABLE})
+#: Names that stand for columns of ours, once written in small letters without signs.
+_ALIKE: Final = {
+    **{name.replace("_", ""): name for name in SCHEMA},
+    "adjustedclose": "adj_close",
+    "adjclosing": "adj_close",
+    "vol": "volume",
+}
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows that passed, and rows that did not with a `reasons` column (list of rule names)."""
+    """Rows by the verdict on them.
+
+    Attributes:
+        good: rows as they may be stored.
+        came: the same rows as they came.
+        bad: rows that may not, with a `reasons` column (list of rule names).
+        flagged: good rows as they came, of which something beside the close is wrong (columns `FLAGGED`).
+    """
 
     good: pl.DataFrame
+    came: pl.DataFrame
     bad: pl.DataFrame
+    flagged: pl.DataFrame
 
 
 def conform(frame: object, where: str) -> pl.DataFrame:
@@ -39,7 +58,8 @@ def conform(frame: object, where: str) -> pl.DataFrame:
     discarded (it is computed), symbols are stripped and upper-cased.
 
     Raises:
-        SchemaDriftError: not a Polars frame, a required column is absent, or a dtype cannot be converted.
+        SchemaDriftError: not a Polars frame, a required column is absent, an optional one goes by another name, or a
+            dtype cannot be converted.
     """
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
@@ -54,8 +74,20 @@ def conform(frame: object, where: str) -> pl.DataFrame:
             where=where,
             todo="map the source's columns to the schema's names",
         )
+    if misspelt := _misspelt(frame.columns):
+        raise SchemaDriftError(
+            f"Column(s) {', '.join(f'{theirs!r} (is it {ours}?)' for theirs, ours in misspelt.items())} are not known",
+            where=where,
+            todo="rename them in the source to the schema's names, or leave them out",
+        )
     columns = [_column(frame, name, dtype, where) for name, dtype in SCHEMA.items()]
     return _with_clean_symbols(pl.DataFrame(columns))
+
+
+def _misspelt(columns: Sequence[str]) -> dict[str, str]:
+    """Columns that look like one of ours which is absent, and which."""
+    alike = {name: _ALIKE.get(re.sub(r"[^a-z]", "", name.lower()), "") for name in columns if name not in SCHEMA}
+    return {theirs: ours for theirs, ours in alike.items() if ours and ours not in {"ret", *columns}}
 
 
 def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> pl.Series:
@@ -96,35 +128,36 @@ def _with_clean_symbols(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.when(ascii_only).then(text.str.to_uppercase()).otherwise(text).alias("symbol"))
 
 
-def price_rules() -> dict[str, pl.Expr]:
-    """The rules that a bar must pass on its own: name → expression that is true on a bad row."""
-    prices = [pl.col(name) for name in PRICE_COLUMNS]
-    above = pl.col("high") * (1 + TOLERANCE)
-    below = pl.col("low") * (1 - TOLERANCE)
-    body = [pl.col("open"), pl.col("close")]
+def bar_rules() -> dict[str, pl.Expr]:
+    """What holds for a bar that is stored: name of the rule → expression that is true on a row that breaks it."""
+    numbers = [pl.col(name) for name in (*PRICE_COLUMNS, "volume")]
     return {
         "null_key": pl.any_horizontal(pl.col(name).is_null() for name in PRIMARY_KEYS),
         "no_close": pl.col("close").is_null() | pl.col("close").is_nan(),
-        "not_finite": pl.any_horizontal(~price.is_finite() for price in [*prices, pl.col("volume")]),
-        "not_positive": pl.any_horizontal(price <= 0 for price in prices),
-        "high_low": pl.any_horizontal(below > above, *(p > above for p in body), *(p < below for p in body)),
-        "no_volume": pl.col("volume").is_null() | pl.col("volume").is_nan(),
+        "not_finite": pl.any_horizontal(~number.is_finite() for number in numbers),
+        "not_positive": pl.any_horizontal(pl.col(name) <= 0 for name in PRICE_COLUMNS),
         "negative_volume": pl.col("volume") < 0,
     }
 
 
 def all_sound(frame: pl.DataFrame) -> bool:
-    """Whether surely no row breaks `price_rules`, told by cheap aggregates. False is no verdict: ask the rules."""
-    if any(frame.get_column(name).null_count() for name in REQUIRED_COLUMNS):
+    """Whether surely all rows have a close and a volume, and nothing in them is wrong, told by cheap aggregates.
+
+    False is no verdict: ask the rules.
+    """
+    if any(frame.get_column(name).null_count() for name in (*REQUIRED_COLUMNS, "volume")):
         return False
+    if {frame.get_column(name).null_count() for name in ("open", "high", "low")} not in ({0}, {frame.height}):
+        return False  # one is held against the close by way of the others
     prices = [pl.col(name) for name in PRICE_COLUMNS]
-    high, low, body = pl.col("high"), pl.col("low"), (pl.col("open"), pl.col("close"))
+    start, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
     sound = [
         *(number.sum().is_finite() for number in [*prices, pl.col("volume")]),  # NaN and infinity stay in a sum
         *(price.min() > 0 for price in prices),
         pl.col("volume").min() >= 0,
-        *((price <= high).all() for price in (*body, low)),
-        *((price >= low).all() for price in body),
+        *((price <= high).all() for price in (start, close)),
+        *((price >= low).all() for price in (start, close)),
+        (high < low * ABSURD).all(),
     ]
     return bool(frame.select(pl.all_horizontal(test.fill_null(value=True) for test in sound)).item())
 
@@ -139,22 +172,40 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         end: the last date that was asked for.
         sessions: the exchange's sessions from `start` to `end`.
     """
-    day = pl.col("date")
+    day, close = pl.col("date"), pl.col("close")
+    came = symbols_in(frame).drop_nulls()
+    requested, writable = came.is_in(list(symbols)), came.str.contains(SYMBOL_PATTERN)
     rules = {
-        **price_rules(),
-        "not_requested": ~pl.col("symbol").is_in(list(symbols)),
+        "null_key": pl.any_horizontal(pl.col(name).is_null() for name in PRIMARY_KEYS),
+        "no_close": close.is_null() | close.is_nan() | (close == 0),
+        "not_finite": close.is_infinite(),
+        "not_positive": close <= 0,
+        "not_requested": ~_is_one_of(came, requested),
+        UNWRITABLE: ~_is_one_of(came, writable),
         "outside_window": ~day.is_between(start, end),
         "off_session": day.is_between(start, end) & ~day.is_in(sessions.implode()),
     }
+    nothing = frame.clear()
+    flagged = nothing.with_columns(pl.lit(None, pl.List(pl.String)).alias("reasons")).select(FLAGGED)
     expected = sessions.filter(sessions.is_between(start, end))
     days = frame.get_column("date").unique()
-    if all_sound(frame) and days.is_in(expected.implode()).all() and set(symbols).issuperset(symbols_in(frame)):
-        return Split(frame, _with_reasons(frame.clear(), rules))
+    if requested.all() and writable.all() and days.is_in(expected.implode()).all() and all_sound(frame):
+        return Split(frame, frame, _with_reasons(nothing, rules), flagged)
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
-    if not verdict.any():
-        return Split(frame, _with_reasons(frame.clear(), rules))
-    return Split(frame.filter(~verdict), _with_reasons(frame.filter(verdict), rules))
+    good, bad = frame.filter(~verdict), _with_reasons(frame.filter(verdict), rules)
+    wrong = wrong_closes(good)
+    if wrong.any():
+        contradicted = good.filter(wrong).with_columns(pl.lit(["wrong_close"]).alias("reasons"))
+        good, bad = good.filter(~wrong), pl.concat([bad, contradicted])
+    cells = clean_cells(good)
+    return Split(cells.rows, good, bad, cells.flagged)
+
+
+def _is_one_of(symbols: pl.Series, chosen: pl.Series) -> pl.Expr:
+    """Whether a row has a chosen symbol; few are distinct, so the long column is compared with few only."""
+    others = symbols.filter(~chosen)
+    return pl.lit(value=True) if others.is_empty() else ~pl.col("symbol").is_in(others.implode())
 
 
 def _with_reasons(frame: pl.DataFrame, rules: dict[str, pl.Expr]) -> pl.DataFrame:

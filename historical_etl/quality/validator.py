@@ -9,7 +9,8 @@ import polars as pl
 from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.models import Finding
-from historical_etl.quality.rules import all_sound, price_rules
+from historical_etl.quality.cells import outside_range
+from historical_etl.quality.rules import all_sound, bar_rules
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, is_ordered, ordered
 from historical_etl.sessions import SessionCalendar, get_calendar
 
@@ -39,7 +40,7 @@ class DataValidator:
     ) -> None:
         self.exchange = exchange
         self.calendar_corrections = calendar_corrections
-        self.max_null_share = max_null_share or {"date": 0.0, "symbol": 0.0, "close": 0.0, "volume": 0.0}
+        self.max_null_share = max_null_share or {"date": 0.0, "symbol": 0.0, "close": 0.0}
 
     @property
     def calendar(self) -> SessionCalendar:
@@ -110,16 +111,25 @@ class DataValidator:
         return findings
 
     def validate_bars(self, frame: pl.DataFrame) -> list[Finding]:
-        """Each bar on its own: keys, finite prices > 0, low ≤ open, close ≤ high, volume ≥ 0; keys unique."""
+        """Each bar on its own: keys, finite prices > 0, volume ≥ 0; keys unique.
+
+        An open or close outside low to high is a warning: closing auctions are like that.
+        """
         if all_sound(frame) and is_ordered(frame, unique=True):
             return []
-        rules = price_rules()
+        rules = bar_rules()
         counts = frame.select(rule.fill_null(value=False).sum().alias(name) for name, rule in rules.items())
         findings = [
             Finding(field=name, message="rows break this rule", count=count, sample=_rows(frame.filter(rules[name])))
             for name, count in counts.row(0, named=True).items()
             if count
         ]
+        outside = frame.filter(outside_range())
+        if outside.height:
+            message = "open or close lies outside low to high"
+            findings.append(
+                Finding(field="range", message=message, severity="warning", count=outside.height, sample=_rows(outside))
+            )
         keys = ordered(frame.select("symbol", "date").drop_nulls())
         repeated = keys.filter(pl.all_horizontal(pl.col(k) == pl.col(k).shift(1) for k in PRIMARY_KEYS))
         if repeated.height:

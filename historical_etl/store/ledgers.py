@@ -114,6 +114,13 @@ LOGS: Final[Mapping[str, pl.Schema]] = {
             **_STAMP,
         }
     ),
+    "flagged_rows": pl.Schema(
+        {
+            **{name: dtype for name, dtype in SCHEMA.items() if name != "ret"},
+            "reasons": pl.List(pl.String()),
+            **_STAMP,
+        }
+    ),
     "closed_gaps": pl.Schema({**_GAP, **_CLOSED}),
     "closed_holds": pl.Schema({**_HOLD, **_CLOSED}),
     "runs": pl.Schema(

@@ -53,7 +53,7 @@ def test_refused_rows_are_told_by_reason_and_exit_with_3(cli: CommandLine):
     for more in ((), ("--dry-run",)):
         answer = cli("adopt", "files", *more)
         assert answer.code == INCOMPLETE
-        for reason in ("no_close", "high_low", "negative_volume", "off_session"):
+        for reason in ("no_close", "off_session"):
             assert reason in answer.out + answer.err
     document = cli("adopt", "files", "--json").document
     adopted = document["adopted"]

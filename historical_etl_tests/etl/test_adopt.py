@@ -183,9 +183,10 @@ def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tm
     bad = [(day, -1, 1) for day in sessions(date(2011, 3, 1), date(2011, 6, 1))]
     csv(tmp_path / "files", "AAA", [*bad, *quiet(date(2012, 3, 1), date(2012, 6, 1))])
     etl = opened(root, tmp_path / "files")
-    with pytest.raises(DataQualityError, match="delivered for 2011 were refused") as caught:
-        adopt(etl)
-    assert "Years committed: 2012" in "".join(caught.value.__notes__)
+    done = adopt(etl)
+    assert (done.complete, done.account.refused) == (False, len(bad))
+    assert done.result is not None
+    assert done.result.warnings == ("of 2011 rows came and none can be stored; see rejected_rows",)
     assert [p.year for p in standing(etl).partitions] == [2012]
 
 

@@ -253,10 +253,10 @@ def test_a_year_outside_the_coverage_is_an_error_and_one_partly_inside_is_served
 
 
 def test_a_bad_year_does_not_stop_the_others(root, market):
-    """2011 is refused whole; the other years are committed, and the error names them all."""
+    """The answer for 2011 is no data; the other years are committed, and the error names them all."""
 
     def spoil_2011(bars: pl.DataFrame) -> pl.DataFrame:
-        return bars.with_columns(pl.when(pl.col("date").dt.year() == 2011).then(None).otherwise("close").alias("close"))
+        return bars.drop("close") if bars["date"].max() == date(2011, 12, 30) else bars
 
     etl = store(root, ScriptedFetcher(market, alter=spoil_2011))
     with pytest.raises(DataQualityError) as caught:
@@ -271,6 +271,22 @@ def test_a_bad_year_does_not_stop_the_others(root, market):
         [2011],
     )
     assert etl.query_sql("SELECT count(DISTINCT year) AS n FROM partitions").item() == 3
+
+
+def test_a_year_without_any_price_is_told_and_stops_nothing(root, market):
+    def spoil_2011(bars: pl.DataFrame) -> pl.DataFrame:
+        return bars.with_columns(pl.when(pl.col("date").dt.year() == 2011).then(None).otherwise("close").alias("close"))
+
+    etl = store(root, ScriptedFetcher(market, alter=spoil_2011))
+    result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
+    assert list(daily_bytes(etl)) == ["2010.parquet", "2012.parquet", "2013.parquet"]
+    assert result.warnings == ("of 2011 rows came and none can be stored; see rejected_rows",)
+    assert result.rejected_by_reason == {"no_close": market.bars(SYMBOLS)["date"].dt.year().eq(2011).sum()}
+    assert not result.complete
+    progress = etl.progress()
+    assert progress is not None
+    assert (progress.status, progress.years_remaining) == ("completed", [])
+    assert etl.gaps().filter(symbol="BRK.B")["first_session"].min() == date(2011, 1, 3)
 
 
 def test_a_source_that_breaks_is_an_error_of_ours_and_changes_nothing(root, market):
@@ -426,23 +442,18 @@ def test_bad_rows_are_kept_aside_with_reasons_and_good_ones_are_stored(root, mar
     )
     etl = store(root, ScriptedFetcher(market, alter=alter))
     result = etl.run_year(2012, SYMBOLS)
-    assert result.rows_rejected == 3
-    assert result.rejected_by_reason == {
-        "high_low": 2,
-        "negative_volume": 1,
-        "no_close": 1,
-        "not_finite": 1,
-        "off_session": 1,
-    }
+    assert result.rows_rejected == 2
+    assert result.rejected_by_reason == {"no_close": 1, "off_session": 1}
+    assert result.flagged_by_reason == {"absurd_price": 1, "impossible_volume": 1}
     week = etl.scan("BRK.B", date(2012, 3, 5), date(2012, 3, 10)).collect()
-    assert sorted(week["date"]) == [date(2012, 3, 7), date(2012, 3, 8), date(2012, 3, 9)]
+    assert sorted(week["date"]) == [date(2012, 3, day) for day in (6, 7, 8, 9)]
+    assert week.filter(date=date(2012, 3, 6)).select("high", "volume").row(0) == (None, None)
     (path,) = result.quarantine_paths
     (entry,) = etl.manifests.quarantine.entries()
     assert path == str(entry)
     kept = pl.read_parquet(entry / "2012.rows.parquet")
     assert kept.select("date", "reasons").sort("date").rows() == [
-        (date(2012, 3, 5), ["no_close", "not_finite", "high_low"]),
-        (date(2012, 3, 6), ["high_low", "negative_volume"]),
+        (date(2012, 3, 5), ["no_close"]),
         (date(2012, 3, 10), ["off_session"]),
     ]
 

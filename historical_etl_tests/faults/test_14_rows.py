@@ -73,18 +73,21 @@ def test_15_contradictory_duplicates_refuse_the_symbol_alone(stage):
 
 
 IMPOSSIBLE = [
-    ("high", 0.001, "high_low"),
-    ("low", 1e6, "high_low"),
-    ("open", 1e6, "high_low"),
     ("close", -3.0, "not_positive"),
     ("close", 0.0, "not_positive"),
     ("close", None, "no_close"),
     ("close", float("nan"), "no_close"),
     ("close", float("inf"), "not_finite"),
-    ("adj_close", float("inf"), "not_finite"),
-    ("adj_close", -1.0, "not_positive"),
-    ("open", float("nan"), "not_finite"),
-    ("volume", -1.0, "negative_volume"),
+]
+BESIDE = [
+    ("high", 0.001, "absurd_price"),
+    ("low", 1e6, "absurd_price"),
+    ("open", 1e6, "absurd_price"),
+    ("open", 0.0, "zero_price"),
+    ("low", -1.0, "impossible_price"),
+    ("adj_close", float("inf"), "impossible_adj_close"),
+    ("adj_close", 0.0, "impossible_adj_close"),
+    ("volume", -1.0, "impossible_volume"),
     ("volume", None, "no_volume"),
 ]
 
@@ -102,14 +105,39 @@ def test_18_impossible_rows_are_quarantined_with_reasons_and_asked_for_again(sta
     is_true(life)
 
 
+@pytest.mark.parametrize(("column", "value", "reason"), BESIDE)
+def test_18_what_is_impossible_beside_a_close_is_null_until_it_is_given(stage, column, value, reason):
+    life = stage(SUBJ, faults=[ImpossibleRows("SUBJ", day(2), column, value, start=day(2), until=day(4))], last=day(6))
+    life.through(day(2))
+    assert close(life.etl, "SUBJ", day(2), "close") is not None
+    assert close(life.etl, "SUBJ", day(2), column) is None
+    life.through(day(3))
+    flagged = of(life.etl, "flagged_rows", "SUBJ").row(0, named=True)
+    assert (flagged["date"], flagged[column], flagged["reasons"]) == (day(2), value, [reason])
+    assert of(life.etl, "flagged_rows", "SUBJ").height == 1  # told once, however often it came
+    assert of(life.etl, "rejected_rows", "SUBJ").is_empty()
+    is_true(life)
+
+
 def test_18_too_many_bad_rows_refuse_the_symbols_whole_batch(stage):
-    faults = [ImpossibleRows("SUBJ", day(n), "close", -1.0, start=day(2), until=day(5)) for n in (1, 2)]
-    life = stage(SUBJ, faults=faults)
+    life = stage(SUBJ, overlap_sessions=30)
     life.through(day(1))
+    life.vendor.faults = [ImpossibleRows("SUBJ", day(n), "close", -1.0, start=day(2), until=day(5)) for n in (1, 2)]
     result = life.evening(day(2))
     assert result.outcomes["SUBJ"] is Outcome.REFUSED
     assert "2 of" in result.details["SUBJ"]
     assert codes(life.etl) == {"SUBJ": "refused"}
+    is_true(life)
+
+
+def test_18_in_a_short_window_bad_rows_are_set_aside_and_the_good_ones_stored(stage):
+    faults = [ImpossibleRows("SUBJ", day(n), "close", -1.0, start=day(1), until=day(5)) for n in (1, 2)]
+    life = stage(SUBJ, faults=faults)
+    life.through(day(2))
+    result = life.evening(day(3))
+    assert result.outcomes["SUBJ"] is Outcome.OK
+    assert close(life.etl, "SUBJ", day(3)) is not None
+    assert codes(life.etl) == {}
     is_true(life)
 
 

@@ -56,8 +56,25 @@ def test_unequal_duplicates_refuse_the_symbol_whatever_column_differs(column):
     assert verdict.by_reason() == {"batch_refused": 22}
 
 
-def test_a_null_beside_a_value_is_a_difference():
-    verdict = judge(doubling("HALT", date(2013, 1, 15), open=None))
+def test_a_null_beside_a_value_is_no_other_value():
+    verdict = judge(doubling("HALT", date(2013, 1, 15), open=None, volume=None))
+    assert verdict.refused == {}
+    assert verdict.rejected.is_empty()
+    assert_frame_equal(verdict.accepted, SHORT.bars(ASKED, START, END).sort("symbol", "date"))
+
+
+def test_a_price_rounded_apart_is_the_same_price():
+    day = date(2013, 1, 15)
+    price = SHORT.bars(["HALT"], day, day)["adj_close"][0]
+    verdict = judge(doubling("HALT", day, adj_close=price * (1 + 4e-8)), doubling("HALT", day, open=None))
+    assert verdict.refused == {}
+    assert_frame_equal(verdict.accepted, SHORT.bars(ASKED, START, END).sort("symbol", "date"), abs_tol=0, rel_tol=0)
+
+
+def test_two_rows_that_each_have_what_the_other_lacks_are_not_put_together():
+    day = date(2013, 1, 15)
+    first = SHORT.bars(["HALT"], day, day)["open"][0]
+    verdict = judge(changing("HALT", day, open=None), doubling("HALT", day, open=first, volume=None))
     assert list(verdict.refused) == ["HALT"]
 
 
@@ -102,7 +119,58 @@ def test_rows_without_a_key_are_set_aside():
 
 def test_a_row_names_every_rule_it_broke():
     verdict = judge(changing("HALT", date(2013, 1, 15), close=-1.0, volume=-1.0))
-    assert verdict.rejected["reasons"].to_list() == [["not_positive", "high_low", "negative_volume"]]
+    assert verdict.rejected["reasons"].to_list() == [["not_positive"]]
+    verdict = judge(
+        changing("HALT", date(2013, 1, 15), close=0.0), adding(date=date(2013, 1, 19), symbol="HALT", close=0)
+    )
+    assert sorted(verdict.rejected["reasons"].to_list()) == [
+        ["no_close", "not_positive"],
+        ["no_close", "not_positive", "off_session"],
+    ]
+
+
+def test_rows_of_a_refused_batch_are_set_aside_as_they_came():
+    day, other = date(2013, 1, 15), date(2013, 1, 16)
+    verdict = judge(changing("HALT", other, open=0.0), doubling("HALT", day, volume=1.0))
+    assert list(verdict.refused) == ["HALT"]
+    assert verdict.rejected.filter(date=other)["open"].to_list() == [0.0]
+    assert verdict.flagged.is_empty()
+
+
+def test_a_short_window_refuses_no_symbol_for_some_bad_rows():
+    days = sessions(START, END)
+    for last, refused in ((days[18], False), (days[19], True)):  # 19 and 20 rows
+        bars = SHORT.bars(ASKED, START, last)
+        frame = in_turn(*(changing("HALT", day, close=-1.0) for day in days[:5]))(bars)
+        verdict = judge_batch(frame, symbols=ASKED, start=START, end=last, sessions=DAYS, max_rejected_share=0.05)
+        assert ("HALT" in verdict.refused) is refused
+        assert verdict.by_reason()["not_positive"] == 5
+
+
+def test_rows_without_a_session_or_a_price_count_for_no_share():
+    phantom = [adding(date=date(2013, 1, day), symbol="HALT") for day in (5, 6, 12, 13, 19, 20, 26, 27)]
+    empty = [
+        changing("HALT", day, close=value) for day, value in zip(DAYS[:6], [None, 0.0, float("nan")] * 2, strict=True)
+    ]
+    verdict = judge(*phantom, *empty)
+    assert verdict.refused == {}
+    assert verdict.by_reason() == {"off_session": 8, "no_close": 6, "not_positive": 2}
+    assert verdict.accepted.height == 42 - 6
+
+
+def test_a_close_alone_against_all_others_is_the_one_that_is_wrong():
+    """Open, high and low agree with the sessions around: it is set aside. Where the level moves with it, it is not."""
+    day = date(2013, 1, 15)
+    price = SHORT.bars(["HALT"], day, day)["close"][0]
+    for factor in (100, 0.01, 10):
+        verdict = judge(changing("HALT", day, close=price * factor))
+        assert verdict.by_reason() == {"wrong_close": 1}
+        assert verdict.flagged.is_empty()
+    later = [changing("HALT", d, open=1.0, high=1.0, low=1.0) for d in DAYS]
+    verdict = judge(*later)
+    assert verdict.rejected.is_empty()
+    assert verdict.accepted.filter(symbol="HALT")["open"].null_count() == 21
+    assert verdict.flagged["reasons"].explode().unique().to_list() == ["absurd_price"]
 
 
 def test_symbols_are_written_one_way():

@@ -157,7 +157,7 @@ class EodhdSource(VendorSource):
 
 
 def _code(symbol: str) -> str:
-    return symbol.replace(".", "-")  # BRK.B is BRK-B.US here
+    return symbol.replace(".", "-").replace("/", "-")  # BRK.B is BRK-B.US here
 
 
 def _ratio(text: object) -> object:

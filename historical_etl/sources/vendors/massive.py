@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import polars as pl
 
@@ -179,12 +179,13 @@ class MassiveSource(VendorSource):
 
     def _symbol(self, symbol: str, start: date, end: date) -> pl.DataFrame:
         first, last = start.isoformat(), end.isoformat()
+        ticker = quote(symbol, safe="")  # the client puts it into a path as it is
 
         def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
             if params is not None:  # the next page: its range is in the path of its address
-                return self._client.list_aggs(symbol, 1, "day", *place[-2:], params=dict(params), raw=True)
+                return self._client.list_aggs(ticker, 1, "day", *place[-2:], params=dict(params), raw=True)
             return self._client.list_aggs(
-                symbol, 1, "day", first, last, adjusted=False, sort="asc", limit=_BARS_LIMIT, raw=True
+                ticker, 1, "day", first, last, adjusted=False, sort="asc", limit=_BARS_LIMIT, raw=True
             )
 
         return bars_frame(list(self._pages(page)), _NAMES, symbols=symbol, start=start, end=end, days=_days)

@@ -74,7 +74,7 @@ class TiingoSource(VendorSource):
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """One symbol's range, in one request."""
         (symbol,) = symbols
-        ticker = quote(symbol.replace(".", "-"), safe="")  # BRK.B is BRK-B here
+        ticker = quote(symbol.replace(".", "-").replace("/", "-"), safe="")  # BRK.B is BRK-B here
         answer = self._client.get(
             f"/tiingo/daily/{ticker}/prices",
             {"startDate": start.isoformat(), "endDate": end.isoformat(), "format": "json", "resampleFreq": "daily"},

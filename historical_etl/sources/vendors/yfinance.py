@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from historical_etl.errors import HistoricalETLError
@@ -195,7 +196,8 @@ class YfinanceSource(VendorSource):
 
     def _history(self, symbol: str, start: date, end: date) -> "tuple[pd.DataFrame, Volumes | None]":
         yf = self._yf
-        ticker = symbol.replace(".", "-") if self._american else symbol
+        ticker = symbol.replace(".", "-").replace("/", "-") if self._american else symbol
+        ticker = quote(ticker, safe="^=&")  # the client puts it into a path as it is
         with _process:
             yf.config.debug.hide_exceptions = False
             self._watch.volumes, self._watch.denied = None, 0

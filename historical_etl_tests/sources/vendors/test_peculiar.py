@@ -54,6 +54,26 @@ def answer(httpserver, tmp_path, clock):
     return fetch
 
 
+# ── symbols in addresses ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("vendor", ["tiingo", "eodhd", "massive", "yfinance"])
+@pytest.mark.parametrize(("symbol", "written"), [("BF/B", {"BF-B", "BF%2FB"}), ("M&M.NS", {"M%26M", "M&M"})])
+def test_a_symbol_leads_to_no_other_address(vendor, symbol, written, httpserver, tmp_path, clock):
+    """Between two slashes of an address stands one symbol, whatever signs it has."""
+    httpserver.expect_request(re.compile(".*")).respond_with_data("{}", 404, content_type="application/json")
+    server = Loopback.__new__(Loopback)
+    server._server = httpserver
+    source = server.source(vendor, state_folder=tmp_path, pace=clock.pace, attempts=1)
+    source.fetch(FetchRequest((symbol,), DAY, DAY))
+    source.close()
+    paths = [request.environ["REQUEST_URI"].partition("?")[0] for request, _ in httpserver.log]
+    asked = [path for path in paths if any(name in path for name in written)]
+    assert asked
+    for path in paths:
+        assert "BF/B" not in path
+
+
 # ── whole days ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
