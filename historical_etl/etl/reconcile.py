@@ -96,6 +96,7 @@ class _Step:
         self._restated: dict[str, Restatement] = {}
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
+        self._standing: dict[str, list[Suspicion]] = {}
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -182,8 +183,9 @@ class _Step:
             accepted=self._let_pass,
             known_between=self._was_asked_between,
         )
-        self._suspects |= {**self._still_held(), **found.suspects}
         self._moves = found.moves
+        self._standing = self._still_held()
+        self._suspects = {**found.suspects, **{s: holds[0] for s, holds in self._standing.items()}, **self._suspects}
 
     def result(self) -> Reconciled:
         """What goes on, without the rows of suspects."""
@@ -195,22 +197,43 @@ class _Step:
             batch=replace(batch, outcomes=batch.outcomes | outcomes),
             restated={s: r for s, r in self._restated.items() if s not in held},
             suspects=self._suspects,
+            standing=self._standing,
+            kept_from=self._kept_from(held),
             passed={s: p for s, p in self._passed.items() if s not in held},
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             warnings=self._moves,
         )
 
-    def _still_held(self) -> dict[str, Suspicion]:
-        """Symbols held for rows that lie outside what came now: those were not judged anew, so the hold stands."""
-        came = set(symbols_in(self._batch.rows)) - set(self._suspects)
-        found: dict[str, Suspicion] = {}
-        for symbol in came & set(self._base.held):
-            start, end = self._batch.requested[symbol]
-            for suspicion in self._base.held[symbol]:
-                day = suspicion.session
-                if day is not None and not start <= day <= end and not self._is_stored(symbol, day):
-                    found[symbol] = suspicion
-        return found
+    def _still_held(self) -> dict[str, list[Suspicion]]:
+        """Holds of symbols that came without the bars that they are about: nothing new was learnt of those."""
+        came = symbols_in(self._batch.rows)
+        found = {symbol: self._not_seen_again(symbol) for symbol in came if symbol in self._base.held}
+        return {symbol: standing for symbol, standing in sorted(found.items()) if standing}
+
+    def _not_seen_again(self, symbol: str) -> list[Suspicion]:
+        start, end = self._batch.requested[symbol]
+
+        def seen(day: date) -> bool:
+            return start <= day <= end
+
+        standing: list[Suspicion] = []
+        for suspicion in self._base.held[symbol]:
+            day, against = suspicion.session, suspicion.against
+            if day is None:
+                continue
+            if day == against:  # a stored session that came with another price
+                stands = not seen(day)
+            else:
+                both = [day] if against is None else [day, against]
+                stands = not all(seen(day) or self._is_stored(symbol, day) for day in both)
+            standing += [suspicion] if stands else []
+        return standing
+
+    def _kept_from(self, held: Collection[str]) -> dict[str, date]:
+        """Where the rows of held symbols begin, if before all that is stored: no gap tells of those sessions."""
+        rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held))) if held else self._batch.rows.clear()
+        begins = rows.group_by("symbol").agg(pl.col("date").min()).iter_rows()
+        return {symbol: day for symbol, day in begins if symbol not in self._lives or day < self._lives[symbol][0]}
 
     def _is_stored(self, symbol: str, day: date) -> bool:
         if symbol not in self._lives:
@@ -321,14 +344,15 @@ class _Step:
         if symbol not in self._lives:
             return False
         mine = self._symbols.filter(pl.col("symbol") == symbol)
-        first, through = self._lives[symbol][0], mine.item(0, "asked_through")
+        since = mine.item(0, "asked_from") or self._lives[symbol][0]
+        through = mine.item(0, "asked_through")
         never_asked = self._base.account.gaps.filter(
             pl.col("symbol") == symbol,
             pl.col("asked").is_null(),
             pl.col("first_session") <= earlier[-1],
             pl.col("last_session") >= earlier[0],
         )
-        return first <= earlier[0] and earlier[-1] <= through and never_asked.is_empty()
+        return since <= earlier[0] and earlier[-1] <= through and never_asked.is_empty()
 
     # ── what is stored ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import polars as pl
 
@@ -31,6 +32,8 @@ class Reconciled:
         batch: what may be stored; the histories of restated symbols are in its rows.
         restated: the symbols whose stored rows it replaces.
         suspects: symbols that are held, and why.
+        standing: holds that stand because what came could not tell anything new of them.
+        kept_from: symbol → the first session that was kept out, where nothing earlier is stored.
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
         warnings: what was let pass and is worth a look.
@@ -39,6 +42,8 @@ class Reconciled:
     batch: Batch
     restated: Mapping[str, Restatement]
     suspects: Mapping[str, Suspicion]
+    standing: Mapping[str, Sequence[Suspicion]]
+    kept_from: Mapping[str, date]
     passed: Mapping[str, Suspicion]
     dropped: pl.DataFrame
     warnings: tuple[str, ...]

@@ -53,12 +53,16 @@ Code = Literal[
 
 @dataclass(frozen=True)
 class Suspicion:
-    """Why a symbol's rows are held: the rule, what was seen, the ratio of levels, and the session of a jump."""
+    """Why a symbol's rows are held: the rule, what was seen, the ratio of levels, and the session of a jump.
+
+    `against` is the session that the jump was seen against: without the bars of both nothing new is learnt of it.
+    """
 
     code: Code
     evidence: str
     ratio: float | None = None
     session: date | None = None
+    against: date | None = None
 
     def same_as(self, other: "Suspicion") -> bool:
         """Whether both speak of the same thing; the words may differ."""
@@ -118,7 +122,7 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
         odd = next((r for r in (ratio, close_ratio) if r is not None and _factor(r)), None)
         if odd is not None and symbol not in moved and symbol not in suspects:
             evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
-            suspects[symbol] = Suspicion("level_jump", evidence, odd, day)
+            suspects[symbol] = Suspicion("level_jump", evidence, odd, day, day)
     return Comparison(moved, suspects)
 
 
@@ -158,7 +162,7 @@ def jumps(
             continue
         if split != 1 and pair.adjusted and _is_by_split(pair, split):
             words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
-            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day)
+            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
         else:
             suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []))
         if suspicion is not None and not accepted(pair.symbol, suspicion):
@@ -191,17 +195,18 @@ def _suspect(pair: _Pair, long_gap: int, unpaired: list[tuple[date, float]]) -> 
     times = f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
     if pair.apart > long_gap and pair.size > _BREAK:
         words = f"after {pair.apart} sessions without a bar {times}"
-        return Suspicion("break_after_gap", words, pair.ratio, pair.day)
+        return Suspicion("break_after_gap", words, pair.ratio, pair.day, pair.day_before)
     factor = _factor(pair.ratio)
     if factor == "100" or (factor and pair.known):
-        return Suspicion("level_jump", f"{times}; no event explains it", pair.ratio, pair.day)
+        return Suspicion("level_jump", f"{times}; no event explains it", pair.ratio, pair.day, pair.day_before)
     if pair.unmet and pair.size > _SEAM:
-        return Suspicion("no_overlap", f"no stored session came again, and {times}", pair.ratio, pair.day)
+        words = f"no stored session came again, and {times}"
+        return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
     if factor:  # a first history has real moves of any size; one that is taken back is none
         back = next((day for day, ratio in unpaired if abs(ratio * pair.ratio - 1) <= _NEAR_SPLIT), None)
         if back is not None:
             words = f"{times}, and {back} took the opposite jump; no event explains them"
-            return Suspicion("level_jump", words, pair.ratio, back)
+            return Suspicion("level_jump", words, pair.ratio, back, pair.day)
         unpaired.append((pair.day, pair.ratio))
     return None
 

@@ -65,6 +65,8 @@ _HOLD: Final = {
     "asked": pl.Date(),
     **_DECIDED,
     **_STAMP,
+    "against": pl.Date(),
+    "kept_from": pl.Date(),
 }
 _COUNTS: Final = ("ok", "empty", "not_found", "rate_limited", "error", "refused", "held")
 
@@ -143,6 +145,10 @@ STATES: Final[Mapping[str, pl.Schema]] = {
             "due": pl.Date(),
             "adjustment": pl.String(),
             "provider": pl.String(),
+            "asked_from": pl.Date(),
+            "adjusted_through": pl.Date(),
+            "names_events": pl.Boolean(),
+            "split_adjusted": pl.Boolean(),
         }
     ),
     "open_gaps": pl.Schema(_GAP),
@@ -160,7 +166,11 @@ STATES: Final[Mapping[str, pl.Schema]] = {
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
 #: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
-ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {}
+ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "open_holds": ("against", "kept_from"),
+    "closed_holds": ("against", "kept_from"),
+    "symbols": ("asked_from", "adjusted_through", "names_events", "split_adjusted"),
+}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
