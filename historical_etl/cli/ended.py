@@ -60,7 +60,8 @@ class Ended:
         Of a symbol that has ended nothing is expected.
         """
         came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
-        return came and not self.result.rows_rejected and not self.missing
+        whole = not self.result.rows_rejected and not self.result.unadjusted_symbols
+        return came and whole and not self.missing
 
     @cached_property
     def missing(self) -> int:

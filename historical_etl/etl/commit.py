@@ -15,6 +15,7 @@ from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.standing import load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import Patience, Visit
+from historical_etl.etl.withheld import without_adj_close
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.schema import ORDER, ordered
 from historical_etl.sessions import SessionCalendar
@@ -85,13 +86,15 @@ class Commit:
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
         _check_disk(self.manifests, stored, rows, tally)
         years: list[MergedYear] = []
-        for year in merge_years(rows, lead_in, came.dropped, stored, self.gate):
+        for year in merge_years(rows, lead_in, came.dropped, stored, self.gate, came.as_came):
             self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
             year.blocks.clear()  # a run may touch thirty years
             years.append(year)
         after, filled = settle(account, visit, self.calendar, self.patience, self._traded)
         base = self.transaction.base
-        ledgers = self._ledgers(came, years, visit, after, filled)
+        withheld = _withheld(came, years, account)
+        ledgers = self._ledgers(came, years, visit, after, filled, withheld)
+        tally.add_withheld(withheld)
         tally.corrections += ledgers["corrections"].height
         tally.restated |= set(ledgers["restatements"].get_column("symbol"))
         tally.rows += came.batch.rows.height
@@ -114,7 +117,13 @@ class Commit:
         return manifest
 
     def _ledgers(
-        self, came: Reconciled, years: Sequence[MergedYear], visit: Visit, after: Account, filled: pl.DataFrame
+        self,
+        came: Reconciled,
+        years: Sequence[MergedYear],
+        visit: Visit,
+        after: Account,
+        filled: pl.DataFrame,
+        withheld: pl.DataFrame,
     ) -> LedgerChanges:
         layout, base = self.manifests.layout, self.transaction.base
         holds = record.holds(read_sound(layout, base, "open_holds"), came, visit)
@@ -124,6 +133,9 @@ class Commit:
             "restatements": record.restatements(came, years, visit),
             "replaced_rows": record.replaced_rows(years, came, visit),
             "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
+            "withheld": record.withheld(
+                withheld, read_sound(layout, base, "withheld") if withheld.height else None, visit
+            ),
             "closed_gaps": filled,
             "closed_holds": holds.closed,
             "symbols": after.symbols,
@@ -170,6 +182,14 @@ class Commit:
                 here = rows.filter(pl.col("date").is_in(days.implode())).select(pl.col("date").unique()).collect()
                 found.append(here.get_column("date"))
         return pl.concat(found)
+
+
+def _withheld(came: Reconciled, years: Sequence[MergedYear], account: Account) -> pl.DataFrame:
+    """The cells that the source did not give though they are stored, or though their series has them."""
+    parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
+    added = pl.concat([came.batch.rows.select(ORDER).clear(), *(year.differences.added for year in years)])
+    symbols = account.symbols.filter(~pl.col("symbol").is_in(list(came.as_came)))
+    return pl.concat([*parts, without_adj_close(came.batch.rows, added, symbols)]).unique(maintain_order=True)
 
 
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:

@@ -17,7 +17,7 @@ from historical_etl.etl.batch import Batch
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
-from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
+from historical_etl.quality.levels import LEVELS, TOLERANCE, Suspicion, compare, judge_history, jumps, of_unknown_basis
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, SourceInfo
@@ -94,6 +94,7 @@ class _Step:
         }
         self._passed: dict[str, Suspicion] = {}
         self._restated: dict[str, Restatement] = {}
+        self._as_came: set[str] = set()
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
         self._standing: dict[str, list[Suspicion]] = {}
@@ -141,8 +142,9 @@ class _Step:
 
     def compare(self, *, heed_events: bool) -> None:
         """Find the symbols whose level is not the stored one."""
-        found = compare(self._without_suspects(self._seen), self._stored)
-        self._moved = self._rebuilt | found.moved
+        seen = self._without_suspects(self._seen)
+        found = compare(seen, self._stored)
+        self._moved = self._rebuilt | found.moved | of_unknown_basis(seen, self._stored)
         for symbol, suspicion in found.suspects.items():
             self._suspect(symbol, suspicion)
         if heed_events:
@@ -200,6 +202,7 @@ class _Step:
             standing=self._standing,
             kept_from=self._kept_from(held),
             passed={s: p for s, p in self._passed.items() if s not in held},
+            as_came=self._as_came - set(held),
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             warnings=self._moves,
         )
@@ -250,16 +253,31 @@ class _Step:
         if verdict.kind == "corrected" and not rebuild:
             return
         lost = stored.join(history, on=("symbol", "date"), how="anti").select("symbol", "date")
-        suspicion = verdict.suspicion
+        suspicion = verdict.suspicion or self._lacks_values(history)
         if rebuild:
             suspicion = Suspicion("incomplete_history", _lacks(lost), None, None) if lost.height else None
         if suspicion is not None and not self._let_pass(symbol, suspicion):
             self._suspects[symbol] = suspicion
             return
         evidence = verdict.evidence or (suspicion.evidence if suspicion else "rebuilt on request")
+        if rebuild or suspicion is not None:
+            self._as_came.add(symbol)
         self._restated[symbol] = Restatement(symbol, verdict.ratio or _ratio(suspicion), verdict.close_ratio, evidence)
         if lost.height:
             self._dropped.append(lost)
+
+    def _lacks_values(self, history: pl.DataFrame) -> Suspicion | None:
+        """Of a restated history: stored values other than `adj_close` that it lacks, on bars with another close."""
+        names = [n for n in ("open", "high", "low", "volume") if history.get_column(n).null_count()]
+        if not names:
+            return None
+        stored = self._levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
+        both = history.join(stored, on=ORDER, suffix="_0").filter(
+            (pl.col("close") / pl.col("close_0") - 1).abs() > TOLERANCE
+        )
+        lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
+        words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)
+        return Suspicion("incomplete_history", f"but stored values did not come: {words}") if words else None
 
     def _contradicted(self, first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
         """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""

@@ -1,6 +1,6 @@
 """What reconciling starts from and what it gives: a version with its ledgers, and a batch held against it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -36,6 +36,7 @@ class Reconciled:
         kept_from: symbol → the first session that was kept out, where nothing earlier is stored.
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
+        as_came: symbols whose history replaces what is stored even where it lacks values.
         warnings: what was let pass and is worth a look.
     """
 
@@ -46,6 +47,7 @@ class Reconciled:
     kept_from: Mapping[str, date]
     passed: Mapping[str, Suspicion]
     dropped: pl.DataFrame
+    as_came: Collection[str]
     warnings: tuple[str, ...]
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "run_of",
     "runs",
     "suspicion_of",
+    "withheld",
 ]
 
 ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
@@ -114,6 +115,15 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
     if known.height:
         new = new.join(known.select(names), on=names, how="anti", nulls_equal=True, maintain_order="left")
     return new.with_columns(_stamp(visit))
+
+
+def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
+    """The cells that the source did not give, once for each set of values."""
+    if cells.is_empty() or known is None:
+        return empty_ledger("withheld")
+    names = ["date", "symbol", "column", "stored", "came"]
+    new = cells.join(known.select(names), on=names, how="anti", nulls_equal=True)
+    return new.with_columns(_stamp(visit)).sort("symbol", "date", "column")
 
 
 def actions(

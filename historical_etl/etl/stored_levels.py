@@ -1,10 +1,9 @@
 """The price levels that are stored, as far as they are needed to compare with."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
 
 import polars as pl
 
@@ -18,35 +17,41 @@ from historical_etl.store.sound import sound_path
 __all__ = ["StoredLevels"]
 
 _log = logging.getLogger(__name__)
-_NOTHING: Final = pl.DataFrame(schema={name: SCHEMA[name] for name in LEVELS})
 
 
 @dataclass(frozen=True)
 class StoredLevels:
-    """Reads columns `LEVELS` of one version; only files of the years that are named are opened."""
+    """Reads `LEVELS` or other columns of one version; only files of the years that are named are opened."""
 
     layout: Layout
     manifest: SyncManifest | None
 
     def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
         """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
-        frames = [_NOTHING, *(self._year(year, *span) for year, span in spans.items())]
+        frames = [_nothing(LEVELS), *(self._year(year, *span) for year, span in spans.items())]
         return pl.concat(frames).sort(ORDER)
 
-    def whole(self, symbol: str) -> pl.DataFrame:
+    def whole(self, symbol: str, columns: Sequence[str] = LEVELS) -> pl.DataFrame:
         """All rows of a symbol, sorted by date."""
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
-        return self.read({year: (date.min, date.max, [symbol]) for year in years})
+        frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
+        return pl.concat([_nothing(columns), *frames]).sort(ORDER)
 
-    def _year(self, year: int, low: date, high: date, symbols: list[str]) -> pl.DataFrame:
+    def _year(
+        self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = LEVELS
+    ) -> pl.DataFrame:
         partition = self.manifest.partition(year) if self.manifest else None
         if partition is None:
-            return _NOTHING
+            return _nothing(columns)
         wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
         try:
             rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
-            return rows.filter(wanted).select(LEVELS).collect()
+            return rows.filter(wanted).select(columns).collect()
         except (ChecksumMismatchError, StorageError) as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
             _log.warning("%d cannot be compared with: %s", year, damage)
-            return _NOTHING
+            return _nothing(columns)
+
+
+def _nothing(columns: Sequence[str]) -> pl.DataFrame:
+    return pl.DataFrame(schema={name: SCHEMA[name] for name in columns})

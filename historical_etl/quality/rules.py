@@ -35,7 +35,7 @@ class Split:
 def conform(frame: object, where: str) -> pl.DataFrame:
     """A fetched frame in the schema's columns, order and dtypes; absent optional columns become null.
 
-    Integers become floats, a Datetime at midnight its own date; further columns are dropped, `ret` is
+    Integers become floats, NaN becomes null, a Datetime at midnight its own date; further columns are dropped, `ret` is
     discarded (it is computed), symbols are stripped and upper-cased.
 
     Raises:
@@ -64,11 +64,11 @@ def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> p
     series = frame.get_column(name)
     given = series.dtype
     if given == dtype:
-        return series
+        return series.fill_nan(None) if dtype == pl.Float64 else series
     if dtype == pl.Date and isinstance(given, pl.Datetime) and _is_midnight(series):
         return series.dt.replace_time_zone(None).dt.date()
     if dtype == pl.Float64 and (given.is_numeric() or given == pl.Null):
-        return series.cast(pl.Float64)
+        return series.cast(pl.Float64).fill_nan(None)
     if dtype == pl.String and isinstance(given, pl.Categorical | pl.Enum):
         return series.cast(pl.String)
     if given == pl.Null and not frame.height:

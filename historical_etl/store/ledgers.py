@@ -105,6 +105,16 @@ LOGS: Final[Mapping[str, pl.Schema]] = {
         }
     ),
     "rejected_rows": pl.Schema({**SCHEMA, "reasons": pl.List(pl.String()), **_STAMP}),
+    "withheld": pl.Schema(
+        {
+            "date": pl.Date(),
+            "symbol": pl.String(),
+            "column": pl.String(),
+            "stored": pl.Float64(),
+            "came": pl.Float64(),
+            **_STAMP,
+        }
+    ),
     "closed_gaps": pl.Schema({**_GAP, **_CLOSED}),
     "closed_holds": pl.Schema({**_HOLD, **_CLOSED}),
     "runs": pl.Schema(
