@@ -53,7 +53,7 @@ def grow(etl):
 
 LEDGERS = (
     *("actions", "additions", "corrections", "gaps", "holds"),
-    *("rejected_rows", "replaced_rows", "restatements", "runs", "symbols"),
+    *("rejected_rows", "replaced_rows", "restatements", "runs", "symbols", "withheld"),
 )
 
 
