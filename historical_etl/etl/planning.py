@@ -129,8 +129,9 @@ def increment_requests(
         start = first if last is None else back[last]
         if symbol in earliest_gap:
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
-        start = min(start, kept_from.get(symbol, start))
-        start = min(max(start, covered or start), end)
+        earliest = min(first, begins.get(symbol, first), kept_from.get(symbol, first))
+        start = max(min(start, kept_from.get(symbol, start)), earliest, covered or earliest)
+        start = min(start, end)
         groups.setdefault((start, begins.get(symbol, start) >= start), []).append(symbol)  # not all with a lead-in
     return [
         FetchRequest(part, start, end)

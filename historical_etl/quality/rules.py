@@ -17,6 +17,8 @@ from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame, symbols_in
 __all__ = ["PRICE_COLUMNS", "TOLERANCE", "Split", "all_sound", "conform", "price_rules", "split_rows"]
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close", "adj_close")
+#: Columns in which NaN says what null says: that there is no value.
+OPTIONAL: Final = ("open", "high", "low", "volume", "adj_close")
 REQUIRED_COLUMNS: Final = ("date", "symbol", "close", "volume")
 #: Relative slack for comparing prices of one bar: adjusted vendors round each of them on its own.
 TOLERANCE: Final = 1e-6
@@ -35,7 +37,7 @@ class Split:
 def conform(frame: object, where: str) -> pl.DataFrame:
     """A fetched frame in the schema's columns, order and dtypes; absent optional columns become null.
 
-    Integers become floats, NaN becomes null, a Datetime at midnight its own date; further columns are dropped, `ret` is
+    Integers become floats, NaN in an optional column becomes null, a Datetime at midnight its own date; further columns are dropped, `ret` is
     discarded (it is computed), symbols are stripped and upper-cased.
 
     Raises:
@@ -64,11 +66,11 @@ def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> p
     series = frame.get_column(name)
     given = series.dtype
     if given == dtype:
-        return series.fill_nan(None) if dtype == pl.Float64 else series
+        return series.fill_nan(None) if name in OPTIONAL else series
     if dtype == pl.Date and isinstance(given, pl.Datetime) and _is_midnight(series):
         return series.dt.replace_time_zone(None).dt.date()
     if dtype == pl.Float64 and (given.is_numeric() or given == pl.Null):
-        return series.cast(pl.Float64).fill_nan(None)
+        return series.cast(pl.Float64).fill_nan(None) if name in OPTIONAL else series.cast(pl.Float64)
     if dtype == pl.String and isinstance(given, pl.Categorical | pl.Enum):
         return series.cast(pl.String)
     if given == pl.Null and not frame.height:

@@ -243,22 +243,27 @@ def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledg
     for name, rows in changes.items():
         before = ledgers.get(name, ())
         if name in STATES:
-            if (not rows.is_empty() or before) and not _adds_columns_only(layout, name, before, rows):
+            if (not rows.is_empty() or before) and not _says_nothing_new(layout, name, before, rows):
                 ledgers[name] = (_write(layout, name, rows),)
         elif not rows.is_empty():
             ledgers[name] = _append(layout, name, before, rows)
     return ledgers
 
 
-def _adds_columns_only(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> bool:
-    """Whether a state says nothing new but in columns that its file is too old to have: alone they make no version."""
+def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> bool:
+    """Whether a state says nothing new but in columns that alone make no version.
+
+    Such are those that its file is too old to have; and how far back was asked for nothing, which every repetition of
+    a backfill may widen.
+    """
     added = ADDED_COLUMNS.get(name)
     if not files or not added:
         return False
     try:
         path = layout.resolve(files[0].path)
-        absent = set(added).difference(pl.read_parquet_schema(path)) if path.is_file() else set[str]()
-        return bool(absent) and rows.drop(absent).equals(_read(layout, name, files[0]).drop(absent))
+        aside = set(added).difference(pl.read_parquet_schema(path)) if path.is_file() else set[str]()
+        aside |= {"asked_from"} & set(added)
+        return bool(aside) and rows.drop(aside).equals(_read(layout, name, files[0]).drop(aside))
     except (ChecksumMismatchError, OSError, pl.exceptions.PolarsError):
         return False
 

@@ -5,13 +5,15 @@ from datetime import date
 from itertools import permutations
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from historical_etl import HistoricalETL, Outcome
-from historical_etl_tests.scenario import daily_bytes, store, stored
+from historical_etl_tests.scenario import daily_bytes, is_row, store, stored
 from historical_etl_tests.simulation import SimListing, SimMarket
+from historical_etl_tests.simulation_faults import Fault, View
 from historical_etl_tests.simulation_run import Life, compare
 from historical_etl_tests.simulation_vendor import SimVendor
 
@@ -20,6 +22,7 @@ YEARS = (2010, 2011, 2012, 2013)
 #: Another company takes the ticker over after a silence of two months.
 SILENCE, BREAK = (date(2011, 11, 10), date(2012, 1, 19)), date(2012, 1, 20)
 BEFORE = date(2011, 11, 9)
+IN_PENCE = date(2010, 12, 14)
 TAKEN = SimListing("TAKEN", away=SILENCE, again=(BREAK, 3.7), dividends=((date(2012, 10, 8), 0.02),))
 PLAIN = SimListing("PLAIN", dividends=((date(2012, 6, 4), 0.02),))
 PIECES = [
@@ -122,3 +125,27 @@ def test_a11_evenings_after_a_hold_repeat_it_and_nothing_else(root):
     life.through(date(2012, 2, 10))
     assert not life.etl.holds().height
     assert stored(life.etl).filter(symbol="TAKEN")["date"].max() == date(2012, 2, 10)
+
+
+class Hundredfold(Fault):
+    """One stored session comes in a hundredth of the unit."""
+
+    def alter(self, bars: pl.DataFrame, view: View) -> pl.DataFrame:
+        wrong = is_row("TAKEN", IN_PENCE)
+        names = ("open", "high", "low", "close", "adj_close")
+        return bars.with_columns(pl.when(wrong).then(pl.col(n) * 100).otherwise(n).alias(n) for n in names)
+
+
+def test_a11_two_holds_of_one_symbol_stand_side_by_side_and_each_ends_by_itself(root):
+    a_store(root).run_full_etl(["TAKEN", "PLAIN"], FIRST, LAST)
+    spoilt = store(root, SimVendor(MARKET, [Hundredfold()], today=LAST), LAST, start=FIRST)
+    spoilt.run_year(2010, ["TAKEN"])
+    assert sorted(standing_holds(spoilt)) == [*ONE_HOLD, ("TAKEN", "level_jump", IN_PENCE)]
+    spoilt.run_year(2012, ["TAKEN"])
+    assert sorted(standing_holds(spoilt)) == [*ONE_HOLD, ("TAKEN", "level_jump", IN_PENCE)]
+    etl = a_store(root)
+    etl.run_year(2010, ["TAKEN"])
+    assert standing_holds(etl) == ONE_HOLD
+    assert etl.holds(all=True).filter(code="level_jump")["status"].to_list() == ["released"]
+    accept(etl)
+    assert not compare(etl, MARKET).held
