@@ -37,8 +37,8 @@ class Split:
 def conform(frame: object, where: str) -> pl.DataFrame:
     """A fetched frame in the schema's columns, order and dtypes; absent optional columns become null.
 
-    Integers become floats, NaN in an optional column becomes null, a Datetime at midnight its own date; further columns are dropped, `ret` is
-    discarded (it is computed), symbols are stripped and upper-cased.
+    Integers become floats, NaN in an optional column becomes null, a Datetime at midnight its own date; further columns
+    are dropped, `ret` is discarded (it is computed), symbols are stripped and upper-cased.
 
     Raises:
         SchemaDriftError: not a Polars frame, a required column is absent, or a dtype cannot be converted.
