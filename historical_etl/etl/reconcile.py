@@ -187,7 +187,8 @@ class _Step:
         )
         self._moves = found.moves
         self._standing = self._still_held()
-        self._suspects = {**found.suspects, **{s: holds[0] for s, holds in self._standing.items()}, **self._suspects}
+        new = {s: why for s, why in found.suspects.items() if not _spans_one(why, self._standing.get(s, ()))}
+        self._suspects = {**{s: holds[0] for s, holds in self._standing.items()}, **new, **self._suspects}
 
     def result(self) -> Reconciled:
         """What goes on, without the rows of suspects."""
@@ -208,16 +209,14 @@ class _Step:
         )
 
     def _still_held(self) -> dict[str, list[Suspicion]]:
-        """Holds of symbols that came without the bars that they are about: nothing new was learnt of those."""
-        came = symbols_in(self._batch.rows)
-        found = {symbol: self._not_seen_again(symbol) for symbol in came if symbol in self._base.held}
+        """Holds of symbols that came without the bars that they are about, or whose bars were judged no further."""
+        came = {*symbols_in(self._batch.rows), *self._suspects} & set(self._base.held)
+        found = {symbol: self._not_seen_again(symbol) for symbol in came}
         return {symbol: standing for symbol, standing in sorted(found.items()) if standing}
 
     def _not_seen_again(self, symbol: str) -> list[Suspicion]:
         start, end = self._batch.requested[symbol]
-
-        def seen(day: date) -> bool:
-            return start <= day <= end
+        judged = symbol not in self._suspects
 
         standing: list[Suspicion] = []
         for suspicion in self._base.held[symbol]:
@@ -225,10 +224,10 @@ class _Step:
             if day is None:
                 continue
             if day == against:  # a stored session that came with another price
-                stands = not seen(day)
+                stands = not start <= day <= end
             else:
                 both = [day] if against is None else [day, against]
-                stands = not all(seen(day) or self._is_stored(symbol, day) for day in both)
+                stands = not judged or not all(start <= day <= end or self._is_stored(symbol, day) for day in both)
             standing += [suspicion] if stands else []
         return standing
 
@@ -390,6 +389,19 @@ class _Step:
             nearest.setdefault(last if last < self._batch.requested[symbol][1] else first, []).append(symbol)
         found = [self._levels.read({day.year: (day, day, symbols)}) for day, symbols in nearest.items()]
         return pl.concat([self._stored.clear(), *found])
+
+
+def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:
+    """Whether a jump leads over bars that are kept out under a hold that stands: it is no jump of its own."""
+    low, high = suspicion.against, suspicion.session
+    if low is None or high is None:
+        return False
+    return any(
+        day is not None and min(low, high) <= day <= max(low, high)
+        for hold in standing
+        if hold.against != hold.session
+        for day in (hold.session, hold.against)
+    )
 
 
 def _lacks(lost: pl.DataFrame) -> str:
