@@ -24,10 +24,17 @@ Cells = Mapping[date, object]
 
 def bars(through: date, adj_close: Cells | float | None = 0.5, **other: Cells) -> pl.DataFrame:
     """Bars of AAA with an `adj_close` of half the close, and cells that are otherwise: session → value."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for day in (day for day in DAYS if day <= through):
         close = float(CLOSES.get(day, 100))
-        row = {"date": day, "symbol": "AAA", "open": close, "high": close + 1, "low": close - 1, "close": close}
+        row: dict[str, object] = {
+            "date": day,
+            "symbol": "AAA",
+            "open": close,
+            "high": close + 1,
+            "low": close - 1,
+            "close": close,
+        }
         row |= {"volume": 1000.0, "adj_close": close * adj_close if isinstance(adj_close, float) else None}
         if isinstance(adj_close, Mapping):
             row["adj_close"] = adj_close.get(day, close * 0.5)
@@ -107,9 +114,10 @@ def test_a1_a_second_silence_is_told_once_in_the_ledger_and_makes_no_version(roo
 def test_a1_a_column_that_vanishes_for_good_is_told_of_every_new_bar(root):
     begin(root, bars(DAY_1))
     for day in DAYS[6:16]:
-        etl, result = update(root, bars(day).drop("adj_close"), day)
+        _, result = update(root, bars(day).drop("adj_close"), day)
         assert result.outcomes["AAA"] is Outcome.OK
         assert result.unadjusted_symbols == ("AAA",)
+    etl = store(root, Delivery(bars(DAY_1)), DAYS[15])
     rows = stored(etl)
     assert rows["close"].null_count() == 0
     assert rows.filter(pl.col("date") > DAY_1)["adj_close"].null_count() == 10
@@ -139,7 +147,8 @@ def test_a1_adj_close_that_comes_on_new_bars_only_mixes_with_nothing(root):
     """The source gives it from one day on and never for the past."""
     begin(root, bars(DAY_1, None))
     for day in DAYS[6:9]:
-        etl, _ = update(root, bars(day, dict.fromkeys(DAYS[:6])), day)
+        update(root, bars(day, dict.fromkeys(DAYS[:6])), day)
+    etl = store(root, Delivery(bars(DAY_1)), DAYS[8])
     rows = stored(etl)
     assert rows["ret"].is_null().to_list()[6:] == [True, False, False]
     total = etl.scan(adjust="total").collect()

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from historical_etl import HistoricalETL
+from historical_etl.etl.adjusted import Adjust
 from historical_etl_tests.scenario import KEYS
 from historical_etl_tests.simulation import SimMarket, Style
 from historical_etl_tests.simulation_faults import Fault, View
@@ -19,7 +20,7 @@ STYLES: list[tuple[Style, bool]] = [
     (style, names) for style in ("raw", "split_adjusted", "unadjusted") for names in (False, True)
 ]
 #: What nobody can know: of a source that names no events, the splits that it has taken out or never takes.
-UNKNOWN = {
+UNKNOWN: dict[Adjust, set[tuple[Style, bool]]] = {
     "none": {("split_adjusted", False)},
     "splits": {("unadjusted", False)},
     "total": {("unadjusted", False)},
