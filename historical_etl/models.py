@@ -237,9 +237,11 @@ class ETLResult(BaseModel):
     `flagged_rows` as they came, and are no reason to look unless `warnings` say so.
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
-    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` tell what
-    is worth a look, though it kept nothing back, `calendar_notes` what the calendar could not judge, or judges otherwise
-    than before.
+    and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `withheld` counts
+    the cells that the source did not give though they are stored, or though their series has them: a stored value is
+    never replaced by a null; `unadjusted_symbols` got a bar without `adj_close` though their series has one.
+    `warnings` tell what is worth a look, though it kept nothing back, `calendar_notes` what the calendar could not
+    judge, or judges otherwise than before.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -269,6 +271,8 @@ class ETLResult(BaseModel):
     held: dict[str, str] = Field(default_factory=dict[str, str])
     ended_symbols: tuple[str, ...] = ()
     sessions_missing: int = 0
+    withheld: int = 0
+    unadjusted_symbols: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     calendar_notes: tuple[str, ...] = ()
     disk_warnings: tuple[str, ...] = ()
@@ -281,9 +285,13 @@ class ETLResult(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """True if every symbol came that still trades, and no row was refused."""
+        """True if every symbol came that still trades, no row was refused, and no new bar lacks its `adj_close`."""
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
-        return self.rows_rejected == 0 and all(
-            outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
-            for symbol, outcome in self.outcomes.items()
+        return (
+            not self.rows_rejected
+            and not self.unadjusted_symbols
+            and all(
+                outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
+                for symbol, outcome in self.outcomes.items()
+            )
         )

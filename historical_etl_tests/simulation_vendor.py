@@ -41,7 +41,13 @@ class SimVendor:
 
     @property
     def info(self) -> SourceInfo:
-        return SourceInfo(name="simulated", version="1", adjustment=_ADJUSTMENT[self.style], point_in_time=True)
+        return SourceInfo(
+            name="simulated",
+            version="1",
+            adjustment=_ADJUSTMENT[self.style],
+            point_in_time=True,
+            split_adjusted=self.style == "split_adjusted",
+        )
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         number = sum(day == self.today for day, _ in self.asked)

@@ -184,8 +184,8 @@ def query(
 
     The views: daily_prices with the columns date, symbol, open, high, low, close, volume, ret and
     adj_close; partitions, with a row for each year; and what happened to the data, in additions,
-    corrections, restatements, replaced_rows, rejected_rows, flagged_rows, gaps, holds, actions,
-    symbols and runs.
+    corrections, restatements, replaced_rows, rejected_rows, flagged_rows, stale_bars, withheld, gaps,
+    holds, actions, symbols and runs.
 
     "SHOW TABLES" lists them, "DESCRIBE gaps" the columns of one; those named column and by need
     double quotes.

@@ -62,7 +62,8 @@ class Ended:
         Of a symbol that has ended nothing is expected.
         """
         came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
-        return came and not self.result.rows_rejected and not self.missing
+        whole = not self.result.rows_rejected and not self.result.unadjusted_symbols
+        return came and whole and not self.missing
 
     @cached_property
     def missing(self) -> int:
@@ -157,6 +158,11 @@ class Ended:
             yield "the same command again later: what was committed stands"
         if came - {Outcome.OK} and not self.complete:
             yield "look at what did not come; correct the list of symbols or the source, then repeat"
+        if result.unadjusted_symbols:
+            yield (
+                f"{program} update once the source gives adj_close again; if it never will, "
+                f"{program} backfill --rebuild takes the histories as they come now"
+            )
         if self.missing:
             yield f"{program} gaps; each update asks for them again"
         for row in self._restated.to_dicts():

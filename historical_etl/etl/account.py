@@ -175,6 +175,10 @@ def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl
         pl.col("adjustment").alias("adjustment_0"),
         pl.col("provider").alias("provider_0"),
         pl.col("outcome").alias("outcome_0"),
+        calendar.positions(pl.coalesce("asked_from", "first_session")).alias("from_0"),
+        pl.col("adjusted_through").alias("adjusted_through_0"),
+        pl.col("names_events").alias("names_events_0"),
+        pl.col("split_adjusted").alias("split_adjusted_0"),
     )
     return (
         visit.asked.with_columns(
@@ -352,6 +356,7 @@ def _with_status(lives: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalen
         calendar.dates(pl.col("last")).alias("last_session"),
         calendar.dates(pl.col("last")).alias("contiguous_through"),
         calendar.dates(pl.col("through")).alias("asked_through"),
+        calendar.dates(_asked_from()).alias("asked_from"),
         pl.when(ended).then(pl.lit(ENDED)).otherwise(pl.lit(LIVE)).alias("status"),
         pl.when(newest).then("outcome").otherwise("outcome_0").alias("outcome"),
         pl.col("misses").fill_null(0).cast(pl.Int64),
@@ -359,6 +364,20 @@ def _with_status(lives: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalen
         pl.when(ended).then("due").alias("due"),
         _if_came("adjustment"),
         _if_came("provider"),
+        pl.when("replaced")
+        .then("adjusted_through")
+        .otherwise(pl.max_horizontal("adjusted_through", "adjusted_through_0")),
+        _if_came("names_events"),
+        _if_came("split_adjusted"),
+    )
+
+
+def _asked_from() -> pl.Expr:
+    """From when on the source was asked for every session up to the first bar; gaps tell of the sessions after it."""
+    met = pl.col("outcome").is_in(_ANSWERS) & (pl.col("end") >= pl.col("from_0") - 1)
+    earlier = pl.col("from_0").is_null() | (pl.col("came_first") < pl.col("from_0")) | met
+    return (
+        pl.when(earlier.fill_null(value=False)).then(pl.min_horizontal("from_0", "start", "first")).otherwise("from_0")
     )
 
 

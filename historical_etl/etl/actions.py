@@ -1,4 +1,4 @@
-"""Splits and dividends: told by the source, or inferred from `close` and `adj_close`; and the prices they adjust.
+"""Splits and dividends: told by the source, or inferred from `close` and `adj_close`.
 
 The factor of a bar is f = adj_close / close. On an ex-date it moves by g = f / (f of the session before): by the ratio
 of a split, or by 1 + dividend / close, which is what makes `ret` the total return. Anything smaller than what rounding
@@ -6,22 +6,20 @@ does to the two prices is no event.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 
 from historical_etl.schema import ORDER
 
-__all__ = ["Adjust", "adjusted", "inferred", "with_implied", "with_named"]
+__all__ = ["inferred", "with_implied", "with_named"]
 
-Adjust = Literal["none", "splits", "total"]
 #: From here on a simple ratio is a split; a special dividend of a fifth of the price is rare.
 _SMALLEST_SPLIT: Final = 1.2
 _MOST_SHARES: Final = 100
 _SMALL_TERMS: Final = (2, 3, 4, 5)
 _CLOSE_TO_SPLIT: Final = 1e-3
 _NOISE: Final = 1e-4
-_PRICES: Final = ("open", "high", "low", "close")
 
 
 def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -131,76 +129,3 @@ def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 def _outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     inside = actions.join(spans, on="symbol").filter(pl.col("date").is_between("low", "high")).select(ORDER)
     return actions.join(inside, on=ORDER, how="anti")
-
-
-def adjusted(rows: pl.LazyFrame, actions: pl.DataFrame, history: pl.LazyFrame, adjust: Adjust) -> pl.LazyFrame:
-    """Bars with open, high, low, close and volume on another basis than they are stored on.
-
-    Args:
-        rows: bars as stored.
-        actions: the ledger `actions`.
-        history: all bars of these symbols: what happened after `rows` counts, too.
-        adjust: `none` for prices as they were traded, `splits` for prices comparable over splits, `total` for
-            prices on the basis of `adj_close`, so that their returns are total returns. Volume follows splits only.
-    """
-    visible, hidden = actions.filter("in_close"), actions.filter(~pl.col("in_close"))
-    if adjust == "none":
-        return _scaled(rows, _later_splits(hidden), pl.col("later"), 1 / pl.col("later"))
-    by_splits = _scaled(rows, _later_splits(visible), 1 / pl.col("later"), pl.col("later"))
-    if adjust == "splits":
-        return by_splits
-    by_actions = _scaled(by_splits, _later_dividends(actions, history), pl.col("later"), pl.lit(1.0))
-    factor = rows.select(
-        *ORDER, (pl.col("adj_close") / pl.col("close")).alias("factor"), *(pl.col(p).alias(f"{p}_s") for p in _PRICES)
-    )
-    return (
-        by_actions.join(factor, on=ORDER, how="left", maintain_order="left")
-        .with_columns(
-            pl.when(pl.col("factor").is_not_null())
-            .then(pl.col(f"{price}_s") * pl.col("factor"))
-            .otherwise(price)
-            .alias(price)
-            for price in _PRICES
-        )
-        .select(rows.collect_schema().names())
-    )
-
-
-def _scaled(rows: pl.LazyFrame, later: pl.LazyFrame, prices: pl.Expr, volume: pl.Expr) -> pl.LazyFrame:
-    """Rows scaled by what happens after them; `later` has the product of all factors from each ex-date on."""
-    names = rows.collect_schema().names()
-    return (
-        rows.sort("date")
-        .join_asof(
-            later.sort("date"),
-            on="date",
-            by="symbol",
-            strategy="forward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .with_columns(pl.col("later").fill_null(1.0))
-        .with_columns(
-            *(pl.col(price) * prices for price in _PRICES),
-            pl.col("volume") * volume,
-        )
-        .select(names)
-        .sort(ORDER)
-    )
-
-
-def _later_splits(actions: pl.DataFrame) -> pl.LazyFrame:
-    return _from_each_on(actions.select(*ORDER, factor="split").lazy())
-
-
-def _later_dividends(actions: pl.DataFrame, history: pl.LazyFrame) -> pl.LazyFrame:
-    paid = actions.lazy().filter(pl.col("dividend") > 0).join(history.select(*ORDER, "close"), on=ORDER)
-    return _from_each_on(paid.select(*ORDER, (1 / (1 + pl.col("dividend") / pl.col("close"))).alias("factor")))
-
-
-def _from_each_on(factors: pl.LazyFrame) -> pl.LazyFrame:
-    return (
-        factors.sort(ORDER)
-        .with_columns(pl.col("factor").cum_prod(reverse=True).over("symbol").alias("later"))
-        .drop("factor")
-    )

@@ -15,6 +15,7 @@ from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.standing import load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import Patience, Visit
+from historical_etl.etl.withheld import without_adj_close
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.schema import ORDER, ordered
 from historical_etl.sessions import SessionCalendar
@@ -89,7 +90,7 @@ class Commit:
         dropped = pl.concat([came.dropped, left.select(came.dropped.columns)]).unique()
         years: list[MergedYear] = []
         off = set(left.get_column("date").dt.year())
-        for year in merge_years(rows, lead_in, dropped, stored, self.gate, may_be_emptied=off):
+        for year in merge_years(rows, lead_in, dropped, stored, self.gate, came.as_came, may_be_emptied=off):
             if year.blocks:
                 self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
             else:
@@ -99,7 +100,9 @@ class Commit:
         after, filled = settle(account, visit, self.calendar, self.patience, self._traded)
         after = after.stamped(visit.version, visit.at)
         base = self.transaction.base
-        ledgers = self._ledgers(came, years, visit, after, filled, left)
+        withheld = _withheld(came, years, account)
+        ledgers = self._ledgers(came, years, visit, after, filled, left, withheld)
+        tally.add_withheld(withheld)
         tally.corrections += ledgers["corrections"].height
         tally.restated |= set(ledgers["restatements"].get_column("symbol"))
         tally.add_flagged(ledgers["flagged_rows"])
@@ -130,6 +133,7 @@ class Commit:
         after: Account,
         filled: pl.DataFrame,
         left: pl.DataFrame,
+        withheld: pl.DataFrame,
     ) -> LedgerChanges:
         layout, base = self.manifests.layout, self.transaction.base
         holds = record.holds(read_sound(layout, base, "open_holds"), came, visit)
@@ -141,6 +145,9 @@ class Commit:
             "stale_bars": record.stale_bars(came, visit),
             "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
             "flagged_rows": record.flagged_rows(came.batch.flagged, years, visit),
+            "withheld": record.withheld(
+                withheld, read_sound(layout, base, "withheld") if withheld.height else None, visit
+            ),
             "closed_gaps": filled,
             "closed_holds": holds.closed,
             "symbols": after.symbols,
@@ -187,6 +194,14 @@ class Commit:
                 here = rows.filter(pl.col("date").is_in(days.implode())).select(pl.col("date").unique()).collect()
                 found.append(here.get_column("date"))
         return pl.concat(found)
+
+
+def _withheld(came: Reconciled, years: Sequence[MergedYear], account: Account) -> pl.DataFrame:
+    """The cells that the source did not give though they are stored, or though their series has them."""
+    parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
+    added = pl.concat([came.batch.rows.select(ORDER).clear(), *(year.differences.added for year in years)])
+    symbols = account.symbols.filter(~pl.col("symbol").is_in(list(came.as_came)))
+    return pl.concat([*parts, without_adj_close(came.batch.rows, added, symbols)]).unique(maintain_order=True)
 
 
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:

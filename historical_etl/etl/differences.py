@@ -23,12 +23,14 @@ class Differences:
         added: (symbol, date) of new rows that were not stored.
         removed: stored rows that were dropped.
         implied: events that the prices of the visited months imply, and the spans that were looked at.
+        withheld: cells that the source did not give; None where nobody looked.
     """
 
     changed: pl.DataFrame
     added: pl.DataFrame
     removed: pl.DataFrame
     implied: tuple[tuple[pl.DataFrame, pl.DataFrame], ...] = ()
+    withheld: pl.DataFrame | None = None
 
     @classmethod
     def between(cls, old: pl.DataFrame | None, rows: pl.DataFrame, dropped: pl.DataFrame) -> Self:
@@ -51,6 +53,7 @@ class Differences:
             added=pl.concat([nothing.select(ORDER), *(part.added for part in parts)]),
             removed=pl.concat([nothing, *(part.removed for part in parts)]),
             implied=tuple(found for part in parts for found in part.implied),
+            withheld=pl.concat(told) if (told := [p.withheld for p in parts if p.withheld is not None]) else None,
         )
 
 

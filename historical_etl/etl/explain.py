@@ -30,6 +30,7 @@ STORY: Final = pl.Schema(
 #: In which order events of one version happened.
 _ORDER: Final = (
     "refused",
+    "withheld",
     "held",
     "gap",
     "waived",
@@ -61,7 +62,8 @@ def tell(
         calendar: the exchange's sessions.
     """
     story = _Story(layout, manifest, symbol, day, calendar)
-    events = [*story.values(now), *story.gaps(), *story.holds(), *story.refusals(), *story.flags()]
+    events = [*story.values(now), *story.gaps(), *story.holds()]
+    events += [*story.refusals(), *story.flags(), *story.withheld()]
     events.sort(key=lambda event: (event["version"], _ORDER.index(str(event["event"]))))
     return pl.DataFrame([{name: event.get(name) for name in STORY} for event in events], schema=STORY)
 
@@ -144,6 +146,18 @@ class _Story:
         for row in self._rows("flagged_rows", at_key):
             came = ", ".join(f"{name} {row[name]:g}" for name in COMPARED if row[name] is not None)
             yield self._event(row, "flagged", f"{', '.join(row['reasons'])}: {came}")
+
+    def withheld(self) -> Iterator[_Event]:
+        """Values that the source did not give again, and those it gave that do not fit them."""
+        at_key = (pl.col("symbol") == self._symbol) & (pl.col("date") == self._day)
+        for row in self._rows("withheld", at_key):
+            if row["came"] is not None:
+                why = "came without values that are stored; nothing of the bar was taken"
+            elif row["stored"] is not None:
+                why = "did not come again; the stored value was kept"
+            else:
+                why = "did not come, though the series has it"
+            yield self._event(row, "withheld", why, row["column"], row["stored"], row["came"])
 
     def _first_stored(self) -> _Event:
         """The commit that added it: the one that filled its gap, else the first whose span has it."""

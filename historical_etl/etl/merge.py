@@ -16,6 +16,7 @@ from historical_etl.errors import DataQualityError
 from historical_etl.etl.actions import inferred
 from historical_etl.etl.differences import Differences
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
+from historical_etl.etl.withheld import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in
 from historical_etl.store.blocks import Block, encode_block
@@ -85,6 +86,7 @@ def merge_years(
     dropped: pl.DataFrame,
     stored: StoredYears,
     gate: Gate,
+    as_came: Collection[str] = (),
     *,
     may_be_emptied: Collection[int] = (),
 ) -> Iterator[MergedYear]:
@@ -97,6 +99,7 @@ def merge_years(
         dropped: (symbol, date) of stored rows to remove.
         stored: what is committed.
         gate: judges the rows of each stretch of months that changes.
+        as_came: symbols whose stored values give way to nulls, too; see `withheld.keep_stored`.
         may_be_emptied: years of which no row may be left.
 
     Raises:
@@ -105,7 +108,7 @@ def merge_years(
     filled = sorted({*_years_of(new), *_years_of(dropped)})
     if not filled:
         return
-    merge = _Merge(stored, gate, last_rows(lead_in), may_be_emptied)
+    merge = _Merge(stored, gate, last_rows(lead_in), as_came, may_be_emptied)
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
         rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
         merged = merge.year(year, rows, dropped.filter(pl.col("date").dt.year() == year))
@@ -117,10 +120,16 @@ class _Merge:
     """The state that runs through the months: last rows that changed and whose successor is not yet settled."""
 
     def __init__(
-        self, stored: StoredYears, gate: Gate, lead_in: pl.DataFrame, may_be_emptied: Collection[int] = ()
+        self,
+        stored: StoredYears,
+        gate: Gate,
+        lead_in: pl.DataFrame,
+        as_came: Collection[str],
+        may_be_emptied: Collection[int],
     ) -> None:
         self._emptied = may_be_emptied
         self._stored = stored
+        self._as_came = as_came
         self._gate = gate
         self._lead_in = lead_in
         self._unsettled = lead_in.clear()
@@ -140,9 +149,11 @@ class _Merge:
                 continue
             olds = {month: blocks[month].read() for month in months if month in blocks}
             old = ordered(pl.concat(olds.values())) if olds else None
-            merged, implied = self._stretch(date(year, months[0], 1), old, rows, dropped)
-            difference = Differences.between(old, new.clear() if rows is None else rows, dropped)
-            parts.append(replace(difference, implied=(implied,)))
+            filled, kept = keep_stored(old, rows, self._as_came)
+            merged, implied = self._stretch(date(year, months[0], 1), old, filled, dropped)
+            difference = Differences.between(old, new.clear() if filled is None else filled, dropped)
+            withheld = pl.concat([kept, lacking(old, filled, self._as_came)])
+            parts.append(replace(difference, implied=(implied,), withheld=withheld))
             if old is None or not merged.equals(old):
                 self._gate(merged, year)
                 fresh += _replace_blocks(blocks, olds, merged, months)

@@ -13,6 +13,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 
+import polars as pl
+
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import (
     ConfigurationError,
@@ -264,11 +266,13 @@ class HistoricalETL(PriceRuns):
             wanted,
             account,
             first=max(self.settings.start, coverage.first) if coverage else self.settings.start,
+            covered=coverage.first if coverage else None,
             end=end,
             overlap_sessions=self.settings.overlap_sessions,
             batch=self.settings.batch_symbols,
             calendar=self.calendar,
             insist=symbols is not None,
+            kept_from=dict(held.group_by("symbol").agg(pl.col("kept_from").min()).drop_nulls().iter_rows()),
         )
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
         run.tally.sessions_missing = account.missing()

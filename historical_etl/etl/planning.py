@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
@@ -117,11 +117,13 @@ def increment_requests(
     account: Account,
     *,
     first: date,
+    covered: date | None,
     end: date,
     overlap_sessions: int,
     batch: int,
     calendar: SessionCalendar,
     insist: bool,
+    kept_from: Mapping[str, date],
 ) -> list[FetchRequest]:
     """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
@@ -133,11 +135,13 @@ def increment_requests(
         symbols: what to bring up to `end`.
         account: what is stored of them.
         first: where the history of a symbol that is not stored begins.
+        covered: the first date that the source has, if it says so.
         end: the last session to ask for.
         overlap_sessions: how many stored sessions to ask for again.
         batch: the most symbols for one request.
         calendar: the exchange's sessions.
         insist: ask for every open gap and ended symbol, whatever their pauses.
+        kept_from: symbol → the first session of held bars that lie before all that is stored.
     """
     today = pl.lit(end)
     due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
@@ -161,7 +165,9 @@ def increment_requests(
         start = first if last is None else back[last]
         if symbol in earliest_gap:
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
-        start = min(max(start, first), end)
+        earliest = min(first, begins.get(symbol, first), kept_from.get(symbol, first))
+        start = max(min(start, kept_from.get(symbol, start)), earliest, covered or earliest)
+        start = min(start, end)
         groups.setdefault((start, begins.get(symbol, start) >= start), []).append(symbol)  # not all with a lead-in
     return [
         FetchRequest(part, start, end)

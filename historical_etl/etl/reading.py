@@ -1,5 +1,6 @@
 """StoredPrices: what is stored in one data folder, and how it is read. Fetching and writing rows are not here."""
 
+import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta
@@ -11,7 +12,7 @@ from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, as_date
 from historical_etl.errors import CatalogError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
-from historical_etl.etl.actions import Adjust, adjusted
+from historical_etl.etl.adjusted import Adjust, adjusted, unknown_bases
 from historical_etl.etl.calendar_change import CalendarChange, joined_in_words, misfit, rebased
 from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
@@ -34,6 +35,8 @@ from historical_etl.store.vacuum import Retention
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["StoredPrices"]
+
+_log = logging.getLogger(__name__)
 
 
 class StoredPrices:
@@ -107,7 +110,10 @@ class StoredPrices:
             end: last date, included; None is unbounded.
             adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
                 `"total"` on the basis of `adj_close`: open, high, low and close are scaled alike, volume by splits
-                only. `adj_close` and `ret` stay. Such rows come sorted by (symbol, date).
+                only. `adj_close` and `ret` stay. Such rows come sorted by (symbol, date). What is not known is null,
+                and a warning of the log names the symbols: with `"total"` bars without `adj_close` of a series that
+                has one elsewhere; all bars of a symbol of which nobody named the splits (or, for `"total"`, the
+                dividends) that it takes, and which has no `adj_close` to tell them from.
             version: as in `manifest`.
             as_of: as in `manifest`.
 
@@ -134,7 +140,11 @@ class StoredPrices:
         if adjust is None:
             return rows
         whole = self.scan(names, version=manifest.version)
-        return adjusted(rows, read_ledger(self.layout, manifest, "actions"), whole, adjust)
+        actions = read_ledger(self.layout, manifest, "actions")
+        unknown = unknown_bases(whole, actions, read_ledger(self.layout, manifest, "symbols"), adjust)
+        for concerned, why in unknown.why(rows, adjust):
+            _log.warning("adjust=%r gives null for %s: %s", adjust, concerned, why)
+        return adjusted(rows, actions, whole, adjust, unknown)
 
     def manifest(
         self, version: int | str | None = None, as_of: datetime | date | str | None = None
@@ -238,9 +248,9 @@ class StoredPrices:
     def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
         """Every value that a bar ever had, when, and why it changed; oldest first.
 
-        Columns: version, committed_at, event (stored, corrected, restated, removed, refused, gap, filled, waived, held,
-        released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known of
-        that session.
+        Columns: version, committed_at, event (stored, corrected, restated, removed, refused, flagged, withheld, gap,
+        filled, waived, held, released, accepted), and for events about a cell column, old and new; why. Empty where
+        nothing is known of that session.
 
         Raises:
             ConfigurationError: nothing was committed yet, a malformed or unknown symbol, or a malformed date.

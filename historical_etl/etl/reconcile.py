@@ -18,7 +18,7 @@ from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
-from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
+from historical_etl.quality.levels import LEVELS, TOLERANCE, Suspicion, compare, judge_history, jumps, of_unknown_basis
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, SourceInfo
@@ -99,9 +99,11 @@ class _Step:
         }
         self._passed: dict[str, Suspicion] = {}
         self._restated: dict[str, Restatement] = {}
+        self._as_came: set[str] = set()
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
         self._stale = pl.DataFrame()
+        self._standing: dict[str, list[Suspicion]] = {}
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -146,8 +148,9 @@ class _Step:
 
     def compare(self, *, heed_events: bool) -> None:
         """Find the symbols whose level is not the stored one."""
-        found = compare(self._without_suspects(self._seen), self._stored)
-        self._moved = self._rebuilt | found.moved
+        seen = self._without_suspects(self._seen)
+        found = compare(seen, self._stored)
+        self._moved = self._rebuilt | found.moved | of_unknown_basis(seen, self._stored)
         for symbol, suspicion in found.suspects.items():
             self._suspect(symbol, suspicion)
         if heed_events:
@@ -188,8 +191,10 @@ class _Step:
             accepted=self._let_pass,
             known_between=self._was_asked_between,
         )
-        self._suspects |= {**self._still_held(), **found.suspects}
         self._moves = found.moves
+        self._standing = self._still_held()
+        new = {s: why for s, why in found.suspects.items() if not _spans_one(why, self._standing.get(s, ()))}
+        self._suspects = {**{s: holds[0] for s, holds in self._standing.items()}, **new, **self._suspects}
 
     def judge_standstill(self) -> None:
         """Find symbols whose bar repeats from session to session."""
@@ -209,23 +214,43 @@ class _Step:
             batch=replace(batch, outcomes=batch.outcomes | outcomes),
             restated={s: r for s, r in self._restated.items() if s not in held},
             suspects=self._suspects,
+            standing=self._standing,
+            kept_from=self._kept_from(held),
             passed={s: p for s, p in self._passed.items() if s not in held},
+            as_came=self._as_came - set(held),
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             stale=self._stale.filter(~pl.col("symbol").is_in(list(held))),
             warnings=self._moves,
         )
 
-    def _still_held(self) -> dict[str, Suspicion]:
-        """Symbols held for rows that lie outside what came now: those were not judged anew, so the hold stands."""
-        came = set(symbols_in(self._batch.rows)) - set(self._suspects)
-        found: dict[str, Suspicion] = {}
-        for symbol in came & set(self._base.held):
-            start, end = self._batch.requested[symbol]
-            for suspicion in self._base.held[symbol]:
-                day = suspicion.session
-                if day is not None and not start <= day <= end and not self._is_stored(symbol, day):
-                    found[symbol] = suspicion
-        return found
+    def _still_held(self) -> dict[str, list[Suspicion]]:
+        """Holds of symbols that came without the bars that they are about, or whose bars were judged no further."""
+        came = {*symbols_in(self._batch.rows), *self._suspects} & set(self._base.held)
+        found = {symbol: self._not_seen_again(symbol) for symbol in came}
+        return {symbol: standing for symbol, standing in sorted(found.items()) if standing}
+
+    def _not_seen_again(self, symbol: str) -> list[Suspicion]:
+        start, end = self._batch.requested[symbol]
+        judged = symbol not in self._suspects
+
+        standing: list[Suspicion] = []
+        for suspicion in self._base.held[symbol]:
+            day, against = suspicion.session, suspicion.against
+            if day is None:
+                continue
+            if day == against:  # a stored session that came with another price
+                stands = not start <= day <= end
+            else:
+                both = [day] if against is None else [day, against]
+                stands = not judged or not all(start <= day <= end or self._is_stored(symbol, day) for day in both)
+            standing += [suspicion] if stands else []
+        return standing
+
+    def _kept_from(self, held: Collection[str]) -> dict[str, date]:
+        """Where the rows of held symbols begin, if before all that is stored: no gap tells of those sessions."""
+        rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held))) if held else self._batch.rows.clear()
+        begins = rows.group_by("symbol").agg(pl.col("date").min()).iter_rows()
+        return {symbol: day for symbol, day in begins if symbol not in self._lives or day < self._lives[symbol][0]}
 
     def _is_stored(self, symbol: str, day: date) -> bool:
         if symbol not in self._lives:
@@ -242,16 +267,31 @@ class _Step:
         if verdict.kind == "corrected" and not rebuild:
             return
         lost = stored.join(history, on=("symbol", "date"), how="anti").select("symbol", "date")
-        suspicion = verdict.suspicion
+        suspicion = verdict.suspicion or self._lacks_values(history)
         if rebuild:
             suspicion = Suspicion("incomplete_history", _lacks(lost), None, None) if lost.height else None
         if suspicion is not None and not self._let_pass(symbol, suspicion):
             self._suspects[symbol] = suspicion
             return
         evidence = verdict.evidence or (suspicion.evidence if suspicion else "rebuilt on request")
+        if rebuild or suspicion is not None:
+            self._as_came.add(symbol)
         self._restated[symbol] = Restatement(symbol, verdict.ratio or _ratio(suspicion), verdict.close_ratio, evidence)
         if lost.height:
             self._dropped.append(lost)
+
+    def _lacks_values(self, history: pl.DataFrame) -> Suspicion | None:
+        """Of a restated history: stored values other than `adj_close` that it lacks, on bars with another close."""
+        names = [n for n in ("open", "high", "low", "volume") if history.get_column(n).null_count()]
+        if not names:
+            return None
+        stored = self._levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
+        both = history.join(stored, on=ORDER, suffix="_0").filter(
+            (pl.col("close") / pl.col("close_0") - 1).abs() > TOLERANCE
+        )
+        lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
+        words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)
+        return Suspicion("incomplete_history", f"but stored values did not come: {words}") if words else None
 
     def _contradicted(self, first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
         """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
@@ -336,14 +376,15 @@ class _Step:
         if symbol not in self._lives:
             return False
         mine = self._symbols.filter(pl.col("symbol") == symbol)
-        first, through = self._lives[symbol][0], mine.item(0, "asked_through")
+        since = mine.item(0, "asked_from") or self._lives[symbol][0]
+        through = mine.item(0, "asked_through")
         never_asked = self._base.account.gaps.filter(
             pl.col("symbol") == symbol,
             pl.col("asked").is_null(),
             pl.col("first_session") <= earlier[-1],
             pl.col("last_session") >= earlier[0],
         )
-        return first <= earlier[0] and earlier[-1] <= through and never_asked.is_empty()
+        return since <= earlier[0] and earlier[-1] <= through and never_asked.is_empty()
 
     # ── what is stored ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -363,6 +404,19 @@ class _Step:
             nearest.setdefault(last if last < self._batch.requested[symbol][1] else first, []).append(symbol)
         found = [self._levels.read({day.year: (day, day, symbols)}) for day, symbols in nearest.items()]
         return pl.concat([self._stored.clear(), *found])
+
+
+def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:
+    """Whether a jump leads over bars that are kept out under a hold that stands: it is no jump of its own."""
+    low, high = suspicion.against, suspicion.session
+    if low is None or high is None:
+        return False
+    return any(
+        day is not None and min(low, high) <= day <= max(low, high)
+        for hold in standing
+        if hold.against != hold.session
+        for day in (hold.session, hold.against)
+    )
 
 
 def _lacks(lost: pl.DataFrame) -> str:

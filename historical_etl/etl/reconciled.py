@@ -1,7 +1,8 @@
 """What reconciling starts from and what it gives: a version with its ledgers, and a batch held against it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import polars as pl
 
@@ -31,8 +32,11 @@ class Reconciled:
         batch: what may be stored; the histories of restated symbols are in its rows.
         restated: the symbols whose stored rows it replaces.
         suspects: symbols that are held, and why.
+        standing: holds that stand because what came could not tell anything new of them.
+        kept_from: symbol → the first session that was kept out, where nothing earlier is stored.
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
+        as_came: symbols whose history replaces what is stored even where it lacks values.
         stale: stretches of equal bars that have new rows, of all symbols; see `frozen`.
         warnings: what was let pass and is worth a look.
     """
@@ -40,8 +44,11 @@ class Reconciled:
     batch: Batch
     restated: Mapping[str, Restatement]
     suspects: Mapping[str, Suspicion]
+    standing: Mapping[str, Sequence[Suspicion]]
+    kept_from: Mapping[str, date]
     passed: Mapping[str, Suspicion]
     dropped: pl.DataFrame
+    as_came: Collection[str]
     stale: pl.DataFrame
     warnings: tuple[str, ...]
 

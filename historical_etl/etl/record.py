@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -36,6 +37,7 @@ __all__ = [
     "runs",
     "stale_bars",
     "suspicion_of",
+    "withheld",
 ]
 
 ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
@@ -161,6 +163,15 @@ def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visi
     return new.with_columns(_stamp(visit)).sort("symbol", "date")
 
 
+def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
+    """The cells that the source did not give, once for each set of values."""
+    if cells.is_empty() or known is None:
+        return empty_ledger("withheld")
+    names = ["date", "symbol", "column", "stored", "came"]
+    new = cells.join(known.select(names), on=names, how="anti", nulls_equal=True)
+    return new.with_columns(_stamp(visit)).sort("symbol", "date", "column")
+
+
 def actions(
     stored: pl.DataFrame,
     came: Reconciled,
@@ -222,12 +233,20 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
     repeated: set[str] = set()
     for hold in before.iter_rows(named=True):
         symbol, now = hold["symbol"], came.suspects.get(hold["symbol"])
+        known = suspicion_of(hold)
+        again = now is not None and (now.same_as(known) or hold["code"] == now.code == "refused")
+        stands = any(standing.same_as(known) for standing in came.standing.get(symbol, ()))
         if symbol not in asked or symbol not in answered:
             kept.append(hold)
-        elif now is not None and (now.same_as(suspicion_of(hold)) or hold["code"] == now.code == "refused"):
-            repeated.add(symbol)
-            again = {} if hold["asked"] == visit.today else {"attempts": hold["attempts"] + 1, "asked": visit.today}
-            kept.append({**hold, **again, "evidence": now.evidence})
+        elif again or stands:
+            hold |= {"kept_from": _earliest(hold["kept_from"], came.kept_from.get(symbol))}
+            if again:
+                repeated.add(symbol)
+            if again and not stands and now is not None:
+                hold |= {"evidence": now.evidence, "against": now.against}
+                if hold["asked"] != visit.today:
+                    hold |= {"attempts": hold["attempts"] + 1, "asked": visit.today}
+            kept.append(hold)
         elif hold["status"] == ACCEPTED and symbol not in came.passed:
             kept.append(hold)  # its time is still to come
         else:
@@ -235,13 +254,17 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
             closed.append({**hold, "status": status, "closed_version": visit.version, "closed_at": visit.at})
     for symbol, suspicion in came.suspects.items():
         if symbol not in repeated:
-            kept.append(_new_hold(symbol, suspicion, visit))
+            kept.append({**_new_hold(symbol, suspicion, visit), "kept_from": came.kept_from.get(symbol)})
     return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
+
+
+def _earliest(known: date | None, now: date | None) -> date | None:
+    return min(filter(None, (known, now)), default=None)
 
 
 def suspicion_of(hold: dict[str, Any]) -> Suspicion:
     """The suspicion that a row of the ledger `holds` records; its schema types the row."""
-    return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"])
+    return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"], hold["against"])
 
 
 def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, object]:
@@ -251,6 +274,7 @@ def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, obje
         "evidence": suspicion.evidence,
         "ratio": suspicion.ratio,
         "session": suspicion.session,
+        "against": suspicion.against,
         "status": OPEN,
         "attempts": 1,
         "asked": visit.today,

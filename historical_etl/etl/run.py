@@ -40,6 +40,7 @@ __all__ = ["Run"]
 _log = logging.getLogger(__name__)
 #: How often others may overtake a run before it takes the lock in advance.
 _TURNS: Final = 3
+_OF_SPANS: Final = ("symbol", "start", "end", "outcome", "expected_from")
 
 
 @dataclass
@@ -248,8 +249,16 @@ class Run:
                 "outcome": [came.batch.outcomes[symbol].value for symbol in spans],
                 "expected_from": [since.get(symbol) for symbol in spans] if since else [None] * len(spans),
             },
-            schema_overrides=ASKED,
-        ).with_columns(pl.lit(info.adjustment).alias("adjustment"), pl.lit(info.name).alias("provider"))
+            schema_overrides={name: dtype for name, dtype in ASKED.items() if name in _OF_SPANS},
+        ).with_columns(
+            pl.lit(info.adjustment).alias("adjustment"),
+            pl.lit(info.name).alias("provider"),
+            pl.col("symbol").is_in(list(came.restated)).alias("replaced"),
+            pl.lit(came.batch.actions is not None).alias("names_events"),
+            pl.lit(info.split_adjusted).alias("split_adjusted"),
+        )
+        adjusted = rows.filter(pl.col("adj_close").is_not_null())
+        asked = asked.join(adjusted.group_by("symbol").agg(adjusted_through=pl.col("date").max()), "symbol", how="left")
         return Visit(
             asked=asked.select(list(ASKED)).sort("symbol"),
             stored=rows.select("symbol", "date"),

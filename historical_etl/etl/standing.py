@@ -31,6 +31,10 @@ ASKED: Final = pl.Schema(
         "adjustment": pl.String(),
         "provider": pl.String(),
         "expected_from": pl.Date(),
+        "adjusted_through": pl.Date(),
+        "replaced": pl.Boolean(),
+        "names_events": pl.Boolean(),
+        "split_adjusted": pl.Boolean(),
     }
 )
 

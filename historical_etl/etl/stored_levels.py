@@ -36,24 +36,27 @@ class StoredLevels:
         frames = [self._nothing(), *(self._year(year, *span) for year, span in spans.items())]
         return pl.concat(frames).sort(ORDER)
 
-    def whole(self, symbol: str) -> pl.DataFrame:
-        """All rows of a symbol, sorted by date."""
+    def whole(self, symbol: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+        """All rows of a symbol, sorted by date; `columns` empty takes those of the reader."""
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
-        return self.read({year: (date.min, date.max, [symbol]) for year in years})
+        frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
+        return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
 
-    def _year(self, year: int, low: date, high: date, symbols: list[str]) -> pl.DataFrame:
+    def _year(
+        self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()
+    ) -> pl.DataFrame:
         partition = self.manifest.partition(year) if self.manifest else None
         if partition is None:
-            return self._nothing()
+            return self._nothing(columns)
         wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
         try:
             rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
-            found = rows.filter(wanted).select(self.columns).collect()
+            found = rows.filter(wanted).select(columns or self.columns).collect()
             return found if self.left is None or self.left.is_empty() else found.join(self.left, on=ORDER, how="anti")
         except (ChecksumMismatchError, StorageError) as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
             _log.warning("%d cannot be compared with: %s", year, damage)
-            return self._nothing()
+            return self._nothing(columns)
 
-    def _nothing(self) -> pl.DataFrame:
-        return pl.DataFrame(schema={name: SCHEMA[name] for name in self.columns})
+    def _nothing(self, columns: Sequence[str] = ()) -> pl.DataFrame:
+        return pl.DataFrame(schema={name: SCHEMA[name] for name in columns or self.columns})

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.withheld import told
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
 from historical_etl.quality.cells import WORTH_A_LOOK
@@ -60,6 +61,8 @@ class Tally:
     held: dict[str, str] = field(default_factory=dict[str, str])
     ended: set[str] = field(default_factory=set[str])
     sessions_missing: int = 0
+    withheld: int = 0
+    unadjusted: set[str] = field(default_factory=set[str])
     warnings: list[str] = field(default_factory=list[str])
     calendar_notes: list[str] = field(default_factory=list[str])
     quarantined: list[str] = field(default_factory=list[str])
@@ -78,6 +81,15 @@ class Tally:
         for symbol, suspicion in suspects.items():
             self.held[symbol] = f"{suspicion.code}: {suspicion.evidence}"
             self.details.setdefault(symbol, self.held[symbol])
+
+    def add_withheld(self, cells: pl.DataFrame) -> None:
+        """Count and tell the cells that the source did not give."""
+        if cells.is_empty():
+            return
+        self.withheld += cells.height
+        lacks_basis = (pl.col("column") == "adj_close") & pl.col("stored").is_null()
+        self.unadjusted |= set(cells.filter(lacks_basis).get_column("symbol"))
+        self.warnings += told(cells)
 
     def add_verdict(self, verdict: Verdict) -> None:
         """Count what the quality rules said of a batch."""
@@ -119,6 +131,8 @@ class Tally:
             held=dict(sorted(self.held.items())),
             ended_symbols=tuple(sorted(self.ended)),
             sessions_missing=self.sessions_missing,
+            withheld=self.withheld,
+            unadjusted_symbols=tuple(sorted(self.unadjusted)),
             warnings=(*self.warnings, *self._warnings_of_rows()),
             calendar_notes=tuple(dict.fromkeys(self.calendar_notes)),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),

@@ -29,8 +29,10 @@ class Visit:
     """What one commit asked for and stores.
 
     Attributes:
-        asked: columns symbol, start, end (the first and last session asked for), outcome, adjustment, provider; and
-            expected_from, the first session on which the universe has the symbol, null where it does not say.
+        asked: columns symbol, start, end (the first and last session asked for), outcome, adjustment, provider;
+            expected_from, the first session on which the universe has the symbol, null where it does not say;
+            adjusted_through, the last session that came with an `adj_close`; replaced, whether the whole history was;
+            names_events and split_adjusted, what the source tells and does.
         stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
         dropped: (symbol, date) of stored rows that the commit removes.
         refused: (symbol, date) of rows that came and broke a rule, but for those that have no price.

@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "judge_history",
     "jumps",
+    "of_unknown_basis",
 ]
 
 #: What a level is judged by.
@@ -43,6 +44,12 @@ _ROWS_AT_ONCE: Final = 200_000
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 _MOST_SHARES: Final = 50
+_BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
+#: Where the comparison of a symbol's levels begins, and where that of its adjusted ones does.
+_BEGINNINGS: Final = (
+    pl.col("date").min().alias("first"),
+    pl.col("date").filter("adjusted").min().alias("first_adjusted"),
+)
 #: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
@@ -60,12 +67,16 @@ Code = Literal[
 
 @dataclass(frozen=True)
 class Suspicion:
-    """Why a symbol's rows are held: the rule, what was seen, the ratio of levels, and the session of a jump."""
+    """Why a symbol's rows are held: the rule, what was seen, the ratio of levels, and the session of a jump.
+
+    `against` is the session that the jump was seen against: without the bars of both nothing new is learnt of it.
+    """
 
     code: Code
     evidence: str
     ratio: float | None = None
     session: date | None = None
+    against: date | None = None
 
     def same_as(self, other: "Suspicion") -> bool:
         """Whether both speak of the same thing; the words may differ."""
@@ -113,20 +124,43 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
         came: columns `LEVELS`, keys unique.
         stored: likewise.
     """
-    off = _shared(came, stored).filter(_is_off("ratio") | _is_off("close_ratio"))
+    shared = _shared(came, stored)
+    off = shared.filter(_is_off("ratio") | _is_off("close_ratio"))
     if off.is_empty():
         return Comparison(frozenset(), {})
     symbols = off.get_column("symbol").unique()
-    shared = came.join(stored, on=("symbol", "date"), how="semi").filter(pl.col("symbol").is_in(symbols.implode()))
-    earliest = shared.group_by("symbol").agg(pl.col("date").min())
-    moved = frozenset(off.join(earliest, on=("symbol", "date"), how="semi").get_column("symbol"))
+    earliest = shared.filter(pl.col("symbol").is_in(symbols.implode())).group_by("symbol").agg(_BEGINNINGS)
+    moved = frozenset(off.join(earliest, on="symbol").filter(_is_from_the_beginning()).get_column("symbol"))
     suspects: dict[str, Suspicion] = {}
     for symbol, day, ratio, close_ratio in off.select("symbol", "date", "ratio", "close_ratio").iter_rows():
         odd = next((r for r in (ratio, close_ratio) if r is not None and _factor(r)), None)
         if odd is not None and symbol not in moved and symbol not in suspects:
             evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
-            suspects[symbol] = Suspicion("level_jump", evidence, odd, day)
+            suspects[symbol] = Suspicion("level_jump", evidence, odd, day, day)
     return Comparison(moved, suspects)
+
+
+def of_unknown_basis(came: pl.DataFrame, stored: pl.DataFrame) -> frozenset[str]:
+    """Symbols that bring an `adj_close` which nothing stored can be compared with: only the whole history can tell.
+
+    So it is where an `adj_close` begins to come, or comes again on the earliest shared session; and where it comes
+    with new bars and with none of the shared ones.
+
+    Args:
+        came: columns `LEVELS`, keys unique.
+        stored: likewise.
+    """
+    given = came.get_column("adj_close").is_not_null()
+    if not given.any() or not (
+        came.get_column("adj_close").null_count() or stored.get_column("adj_close").null_count()
+    ):
+        return frozenset()
+    givers = came.filter(given).get_column("symbol").unique()
+    shared = _shared(came.filter(pl.col("symbol").is_in(givers.implode())), stored)
+    first = pl.col("adj_close").sort_by("date").first().is_not_null()
+    first_0 = pl.col("adj_close_0").sort_by("date").first().is_null()
+    unknown = shared.group_by("symbol").agg(~pl.col("adjusted").any() | (first & first_0)).filter("adjusted")
+    return frozenset(unknown.get_column("symbol"))
 
 
 def jumps(
@@ -165,7 +199,7 @@ def jumps(
             continue
         if split != 1 and pair.adjusted and _is_by_split(pair, split):
             words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
-            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day)
+            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
         else:
             suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []))
         if suspicion is not None and not accepted(pair.symbol, suspicion):
@@ -198,17 +232,18 @@ def _suspect(pair: _Pair, long_gap: int, unpaired: list[tuple[date, float]]) -> 
     times = f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
     if pair.apart > long_gap and pair.size > _BREAK:
         words = f"after {pair.apart} sessions without a bar {times}"
-        return Suspicion("break_after_gap", words, pair.ratio, pair.day)
+        return Suspicion("break_after_gap", words, pair.ratio, pair.day, pair.day_before)
     factor = _factor(pair.ratio)
     if factor == "100" or (factor and pair.known):
-        return Suspicion("level_jump", f"{times}; no event explains it", pair.ratio, pair.day)
+        return Suspicion("level_jump", f"{times}; no event explains it", pair.ratio, pair.day, pair.day_before)
     if pair.unmet and pair.size > _SEAM:
-        return Suspicion("no_overlap", f"no stored session came again, and {times}", pair.ratio, pair.day)
+        words = f"no stored session came again, and {times}"
+        return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
     if factor:  # a first history has real moves of any size; one that is taken back is none
         back = next((day for day, ratio in unpaired if abs(ratio * pair.ratio - 1) <= _NEAR_SPLIT), None)
         if back is not None:
             words = f"{times}, and {back} took the opposite jump; no event explains them"
-            return Suspicion("level_jump", words, pair.ratio, back)
+            return Suspicion("level_jump", words, pair.ratio, back, pair.day)
         unpaired.append((pair.day, pair.ratio))
     return None
 
@@ -224,10 +259,15 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
     lost = stored.join(new, on="date", how="anti").get_column("date").sort()
     shared = _shared(new, stored).sort("date")
     off = shared.filter(_is_off("ratio") | _is_off("close_ratio"))
+    if (words := _without_basis(new, stored, shared)) is not None:
+        return HistoryVerdict("suspect", suspicion=Suspicion("incomplete_history", words))
     if off.is_empty():
+        gains = stored.get_column("adj_close").is_null().all() and new.get_column("adj_close").is_not_null().any()
+        if gains and lost.is_empty():
+            return HistoryVerdict("restated", "adj_close comes for the first time")
         return HistoryVerdict("corrected")
     first, last = off.row(0, named=True), off.row(-1, named=True)
-    ratio = first["ratio"] if first["ratio"] is not None else first["close_ratio"]
+    ratio = first["ratio"]
     evidence = (
         f"the level is {ratio:.6g} times the stored one on {off.height} of {shared.height} sessions, "
         f"{first['date']} to {last['date']}"
@@ -236,7 +276,7 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
     def suspect(code: Code, words: str, session: date | None = None) -> HistoryVerdict:
         return HistoryVerdict("suspect", suspicion=Suspicion(code, words, ratio, session))
 
-    if first["date"] != shared.item(0, "date"):
+    if not off.join(shared.select(_BEGINNINGS), how="cross").select(_is_from_the_beginning().any()).item():
         odd = off.filter(pl.any_horizontal(_is_large(name) for name in ("ratio", "close_ratio")))
         words = f"{evidence}; the earlier history is unchanged"
         return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
@@ -253,6 +293,10 @@ def _doubt(
     """Why a history that differs from its first session on may still not replace what is stored."""
     if lost.len():
         return "incomplete_history", f"but {lost.len()} stored session(s) did not come, {lost[0]} to {lost[-1]}", None
+    bare = shared.filter(pl.col("adj_close").is_null() & pl.col("adj_close_0").is_not_null()).get_column("date")
+    if bare.len():
+        words = f"but adj_close did not come on {bare.len()} session(s) that have it stored, {bare[0]} to {bare[-1]}"
+        return "incomplete_history", words, None
     if (leap := _leap(shared)) is not None:
         return "level_jump", f"and on {leap} it jumps to another level, which the stored one does not", leap
     if _factor(ratio) == "100" and not _any_near(splits, ratio):
@@ -260,6 +304,14 @@ def _doubt(
     if not _is_same_security(shared):
         return "other_history", "its daily returns are not the stored ones", None
     return None
+
+
+def _without_basis(new: pl.DataFrame, stored: pl.DataFrame, shared: pl.DataFrame) -> str | None:
+    """Why a new `adj_close` cannot stand beside the stored one: there is no session that has both."""
+    came, known = new.get_column("adj_close"), stored.get_column("adj_close")
+    if not came.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
+        return None
+    return "adj_close came on none of the sessions that have it stored: whether the new one has its basis is not known"
 
 
 def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
@@ -270,14 +322,18 @@ def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
 
 def _shared(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0")
-    return both.with_columns(_ratio().alias("ratio"), (pl.col("close") / pl.col("close_0")).alias("close_ratio"))
+    by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
+    return both.with_columns(_ratio().alias("ratio"), by_close, _BOTH_ADJUSTED.alias("adjusted"))
 
 
 def _ratio() -> pl.Expr:
-    """The level to the level `_0`: of adj_close where both have it, of close where neither has it."""
-    unadjusted = pl.col("adj_close").is_null() & pl.col("adj_close_0").is_null()
-    by_close = pl.when(unadjusted).then(pl.col("close") / pl.col("close_0"))
-    return pl.coalesce(pl.col("adj_close") / pl.col("adj_close_0"), by_close)
+    """The level to the level `_0`: of adj_close where both have it, else of close."""
+    return pl.coalesce(pl.col("adj_close") / pl.col("adj_close_0"), pl.col("close") / pl.col("close_0"))
+
+
+def _is_from_the_beginning() -> pl.Expr:
+    """Whether what is off is so on the earliest session that both have, or the earliest on which both are adjusted."""
+    return (pl.col("date") == pl.col("first")) | ((pl.col("date") == pl.col("first_adjusted")) & _is_off("ratio"))
 
 
 def _is_off(column: str) -> pl.Expr:
@@ -323,7 +379,7 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
         .with_columns(
             _ratio().alias("ratio"),
             (pl.col("is_new") | pl.col("is_new_0")).alias("judged"),
-            pl.col("adj_close").is_not_null().alias("adjusted"),
+            _BOTH_ADJUSTED.alias("adjusted"),
             known.alias("known"),
             (known & ~pl.col("symbol").is_in(shared.implode()) & (pl.col("is_new") != pl.col("is_new_0"))).alias(
                 "unmet"
@@ -385,20 +441,24 @@ def _is_by_split(pair: _Pair, split: float) -> bool:
 
 def _leap(shared: pl.DataFrame) -> date | None:
     """The first session where the new history jumps as units or splits do, and the stored one does not."""
-    level = pl.coalesce("adj_close", "close")
-    steps = shared.select(
-        "date",
-        pl.max_horizontal(level / level.shift(1), level.shift(1) / level).alias("move"),
-        (pl.col("ratio") / pl.col("ratio").shift(1)).alias("step"),
-    ).filter(pl.col("move") > _LARGE)
+    new, old = _moves()
+    moves = shared.select("date", pl.max_horizontal(new, 1 / new).alias("move"), (new / old).alias("step"))
+    steps = moves.filter(pl.col("move") > _LARGE)
     return next((day for day, _, step in steps.iter_rows() if step is not None and _factor(step)), None)
 
 
+def _moves() -> tuple[pl.Expr, pl.Expr]:
+    """The new and the stored level to the one of the session before, both of adj_close or both of close."""
+    names = ("adj_close", "adj_close_0")
+    new, old = (pl.col(name) / pl.col(name).shift(1) for name in names)
+    close, close_0 = (pl.col(name) / pl.col(name).shift(1) for name in ("close", "close_0"))
+    adjusted = new.is_not_null() & old.is_not_null()
+    return pl.when(adjusted).then(new).otherwise(close), pl.when(adjusted).then(old).otherwise(close_0)
+
+
 def _is_same_security(shared: pl.DataFrame) -> bool:
-    level = pl.coalesce("adj_close", "close")
-    level_0 = pl.coalesce("adj_close_0", "close_0")
-    new, old = level / level.shift(1), level_0 / level_0.shift(1)
-    rounding = _ROUNDING / pl.min_horizontal(level, level_0)
+    new, old = _moves()
+    rounding = _ROUNDING / pl.min_horizontal(pl.coalesce("adj_close", "close"), pl.coalesce("adj_close_0", "close_0"))
     agree = ((new / old - 1).abs() <= pl.max_horizontal(_SAME_RETURN, rounding)).drop_nulls()
     told, agreeing = shared.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
     return told - agreeing <= max(1, (1 - _AGREEING) * told)

@@ -20,6 +20,8 @@ from historical_etl.symbols import SYMBOL_PATTERN
 __all__ = ["EXCUSED", "PRICE_COLUMNS", "UNWRITABLE", "Split", "all_sound", "bar_rules", "conform", "split_rows"]
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close", "adj_close")
+#: Columns in which NaN says what null says: that there is no value.
+OPTIONAL: Final = ("open", "high", "low", "volume", "adj_close")
 REQUIRED_COLUMNS: Final = ("date", "symbol", "close")
 UNWRITABLE: Final = "unwritable_symbol"
 #: Rows that were not asked for, are of no session, or say that there is no price: they are set aside, and tell nothing
@@ -54,8 +56,8 @@ class Split:
 def conform(frame: object, where: str) -> pl.DataFrame:
     """A fetched frame in the schema's columns, order and dtypes; absent optional columns become null.
 
-    Integers become floats, a Datetime at midnight its own date; further columns are dropped, `ret` is
-    discarded (it is computed), symbols are stripped and upper-cased.
+    Integers become floats, NaN in an optional column becomes null, a Datetime at midnight its own date; further columns
+    are dropped, `ret` is discarded (it is computed), symbols are stripped and upper-cased.
 
     Raises:
         SchemaDriftError: not a Polars frame, a required column is absent, an optional one goes by another name, or a
@@ -96,11 +98,11 @@ def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> p
     series = frame.get_column(name)
     given = series.dtype
     if given == dtype:
-        return series
+        return series.fill_nan(None) if name in OPTIONAL else series
     if dtype == pl.Date and isinstance(given, pl.Datetime) and _is_midnight(series):
         return series.dt.replace_time_zone(None).dt.date()
     if dtype == pl.Float64 and (given.is_numeric() or given == pl.Null):
-        return series.cast(pl.Float64)
+        return series.cast(pl.Float64).fill_nan(None) if name in OPTIONAL else series.cast(pl.Float64)
     if dtype == pl.String and isinstance(given, pl.Categorical | pl.Enum):
         return series.cast(pl.String)
     if given == pl.Null and not frame.height:

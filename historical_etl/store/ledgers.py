@@ -65,6 +65,8 @@ _HOLD: Final = {
     "asked": pl.Date(),
     **_DECIDED,
     **_STAMP,
+    "against": pl.Date(),
+    "kept_from": pl.Date(),
 }
 _COUNTS: Final = ("ok", "empty", "not_found", "rate_limited", "error", "refused", "held")
 
@@ -121,6 +123,16 @@ LOGS: Final[Mapping[str, pl.Schema]] = {
             **_STAMP,
         }
     ),
+    "withheld": pl.Schema(
+        {
+            "date": pl.Date(),
+            "symbol": pl.String(),
+            "column": pl.String(),
+            "stored": pl.Float64(),
+            "came": pl.Float64(),
+            **_STAMP,
+        }
+    ),
     "closed_gaps": pl.Schema({**_GAP, **_CLOSED}),
     "closed_holds": pl.Schema({**_HOLD, **_CLOSED}),
     "runs": pl.Schema(
@@ -161,6 +173,10 @@ STATES: Final[Mapping[str, pl.Schema]] = {
             "due": pl.Date(),
             "adjustment": pl.String(),
             "provider": pl.String(),
+            "asked_from": pl.Date(),
+            "adjusted_through": pl.Date(),
+            "names_events": pl.Boolean(),
+            "split_adjusted": pl.Boolean(),
         }
     ),
     "open_gaps": pl.Schema(_GAP),
@@ -178,7 +194,12 @@ STATES: Final[Mapping[str, pl.Schema]] = {
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
 #: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
-ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"replaced_rows": ("reason",)}
+ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "open_holds": ("against", "kept_from"),
+    "closed_holds": ("against", "kept_from"),
+    "replaced_rows": ("reason",),
+    "symbols": ("asked_from", "adjusted_through", "names_events", "split_adjusted"),
+}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
@@ -241,11 +262,29 @@ def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledg
     for name, rows in changes.items():
         before = ledgers.get(name, ())
         if name in STATES:
-            if not rows.is_empty() or before:
+            if (not rows.is_empty() or before) and not _says_nothing_new(layout, name, before, rows):
                 ledgers[name] = (_write(layout, name, rows),)
         elif not rows.is_empty():
             ledgers[name] = _append(layout, name, before, rows)
     return ledgers
+
+
+def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> bool:
+    """Whether a state says nothing new but in columns that alone make no version.
+
+    Such are those that its file is too old to have; and how far back was asked for nothing, which every repetition of
+    a backfill may widen.
+    """
+    added = ADDED_COLUMNS.get(name)
+    if not files or not added:
+        return False
+    try:
+        path = layout.resolve(files[0].path)
+        aside = set(added).difference(pl.read_parquet_schema(path)) if path.is_file() else set[str]()
+        aside |= {"asked_from"} & set(added)
+        return bool(aside) and rows.drop(aside).equals(_read(layout, name, files[0]).drop(aside))
+    except (ChecksumMismatchError, OSError, pl.exceptions.PolarsError):
+        return False
 
 
 def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:

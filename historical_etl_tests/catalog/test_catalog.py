@@ -52,7 +52,7 @@ def grow(etl):
 
 LEDGERS = (
     *("actions", "additions", "corrections", "gaps", "holds"),
-    *("flagged_rows", "rejected_rows", "replaced_rows", "restatements", "runs", "symbols"),
+    *("flagged_rows", "rejected_rows", "replaced_rows", "restatements", "runs", "stale_bars", "symbols", "withheld"),
 )
 
 

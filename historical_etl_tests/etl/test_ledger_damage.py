@@ -24,7 +24,7 @@ from historical_etl_tests.scenario import (
     stored,
 )
 
-#: A correction, a refused row and a hold, so that these ledgers have something in them.
+#: A correction, a value that does not come again, a refused row and a hold: so these ledgers have something in them.
 DAY = date(2013, 2, 14)
 #: Of which nothing happens here.
 EMPTY = {"closed_holds", "closed_gaps", "restatements", "replaced_rows", "stale_bars"}
@@ -37,9 +37,10 @@ def etl(root, market) -> HistoricalETL:
     store(root, fetcher, date(2013, 2, 13)).run_full_etl(market.symbols, FIRST, date(2013, 2, 13))
     in_pence = [pl.when(is_row("SPLT", DAY)).then(pl.col(name) * 100).otherwise(name).alias(name) for name in PRICES]
     corrected = changing("BRK.B", date(2013, 2, 12), volume=1.0)
+    silent = changing("BRK.B", date(2013, 2, 11), open=None)
     refused = changing("RAWP", DAY, close=-1.0)
     lost = losing("HALT", date(2013, 2, 6))
-    fetcher.alter = lambda bars: lost(refused(corrected(bars.with_columns(in_pence))))
+    fetcher.alter = lambda bars: lost(refused(silent(corrected(bars.with_columns(in_pence)))))
     etl = store(root, fetcher, DAY)
     etl.run_incremental_etl()
     assert {*LOGS, *STATES} - EMPTY == set(standing(etl).ledgers)

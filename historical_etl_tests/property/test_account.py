@@ -49,7 +49,7 @@ def rows_of(stored: dict[str, set[date]]) -> pl.DataFrame:
 def visit(
     account: Account, stored: dict[str, set[date]], start: date, end: date, number: int = 1, today=None
 ) -> Account:
-    asked = [(symbol, start, end, "ok", "x", "p", None) for symbol in sorted(stored)]
+    asked = [(symbol, start, end, "ok", "x", "p", *[None] * 5) for symbol in sorted(stored)]
     step = Visit(
         asked=pl.DataFrame(asked, schema=ASKED, orient="row"),
         stored=keys_of(stored),

@@ -1,0 +1,157 @@
+"""Prices on another basis than they are stored on, and which of them nobody can know.
+
+Inside one series all prices that are given stand on one basis. Where the basis of a bar is not known, or where the
+events that it takes are not, the prices are null: never a guess, and never the stored price in place of an adjusted
+one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import polars as pl
+
+from historical_etl.schema import ORDER
+
+__all__ = ["Adjust", "adjusted", "unknown_bases"]
+
+Adjust = Literal["none", "splits", "total"]
+_NAMED: Final = 10
+_PRICES: Final = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Symbols of which prices are null, by why: all of their bars, or those without an `adj_close`."""
+
+    whole: tuple[str, ...]
+    bare: tuple[str, ...]
+
+    def why(self, rows: pl.LazyFrame, adjust: Adjust) -> Iterator[tuple[str, str]]:
+        """Which symbols of some rows are null, and why; in words."""
+        if self.whole:
+            missing = {"none": "splits", "splits": "splits", "total": "splits and dividends"}[adjust]
+            yield _some(self.whole), f"the source names no {missing}, and there is no adj_close to tell them from"
+        if self.bare:
+            bare = rows.filter(pl.col("symbol").is_in(self.bare), pl.col("adj_close").is_null())
+            symbols = bare.select(pl.col("symbol").unique().sort()).collect().get_column("symbol")
+            if symbols.len():
+                yield _some(symbols), "their bars without adj_close, since the series has it elsewhere"
+
+
+def _some(symbols: Sequence[str] | pl.Series) -> str:
+    more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
+    return f"{', '.join(symbols[:_NAMED])}{more}"
+
+
+def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFrame, adjust: Adjust) -> Unknown:
+    """What `adjusted` cannot give.
+
+    Args:
+        rows: bars as stored, of all sessions.
+        actions: the ledger `actions`.
+        symbols: the ledger `symbols`.
+        adjust: as in `adjusted`.
+    """
+    given = pl.col("adj_close").is_not_null()
+    counts = rows.group_by("symbol").agg(given.any().alias("adjusted"), given.all().alias("throughout")).collect()
+    named = actions.filter(~pl.col("inferred")).get_column("symbol").unique()
+    facts = counts.join(symbols.select("symbol", "names_events", "split_adjusted"), on="symbol", how="left")
+    names = pl.col("names_events").fill_null(value=False) | pl.col("symbol").is_in(named.implode())
+    by_splits = pl.col("split_adjusted").fill_null(value=False)
+    known = {
+        "none": ~by_splits | names,
+        "splits": by_splits | names | pl.col("adjusted"),
+        "total": names | pl.col("adjusted"),
+    }
+    whole = facts.filter(~known[adjust]).get_column("symbol").sort()
+    bare = facts.filter(pl.col("adjusted") & ~pl.col("throughout")) if adjust == "total" else facts.clear()
+    return Unknown(tuple(whole), tuple(bare.get_column("symbol").sort()))
+
+
+def adjusted(
+    rows: pl.LazyFrame, actions: pl.DataFrame, history: pl.LazyFrame, adjust: Adjust, unknown: Unknown
+) -> pl.LazyFrame:
+    """Bars with open, high, low, close and volume on another basis than they are stored on.
+
+    Args:
+        rows: bars as stored.
+        actions: the ledger `actions`.
+        history: all bars of these symbols: what happened after `rows` counts, too.
+        adjust: `none` for prices as they were traded, `splits` for prices comparable over splits, `total` for
+            prices on the basis of `adj_close`, so that their returns are total returns. Volume follows splits only.
+        unknown: of these symbols.
+    """
+    known = _on_basis(rows, actions, history, adjust, unknown)
+    if not unknown.whole:
+        return known
+    guessed = pl.col("symbol").is_in(unknown.whole)
+    return known.with_columns(pl.when(~guessed).then(name).alias(name) for name in (*_PRICES, "volume"))
+
+
+def _on_basis(
+    rows: pl.LazyFrame, actions: pl.DataFrame, history: pl.LazyFrame, adjust: Adjust, unknown: Unknown
+) -> pl.LazyFrame:
+    visible, hidden = actions.filter("in_close"), actions.filter(~pl.col("in_close"))
+    if adjust == "none":
+        return _scaled(rows, _later_splits(hidden), pl.col("later"), 1 / pl.col("later"))
+    by_splits = _scaled(rows, _later_splits(visible), 1 / pl.col("later"), pl.col("later"))
+    if adjust == "splits":
+        return by_splits
+    by_actions = _scaled(by_splits, _later_dividends(actions, history), pl.col("later"), pl.lit(1.0))
+    factor = (pl.col("adj_close") / pl.col("close")).alias("factor")
+    stored = rows.select(*ORDER, factor, *(pl.col(price).alias(f"{price}_s") for price in _PRICES))
+    bare = pl.col("symbol").is_in(unknown.bare)
+    prices = [
+        pl.when(pl.col("factor").is_not_null())
+        .then(pl.col(f"{price}_s") * pl.col("factor"))
+        .when(~bare)
+        .then(price)
+        .alias(price)
+        for price in _PRICES
+    ]
+    joined = by_actions.join(stored, on=ORDER, how="left", maintain_order="left")
+    return joined.with_columns(prices).select(rows.collect_schema().names())
+
+
+def _scaled(rows: pl.LazyFrame, later: pl.LazyFrame, prices: pl.Expr, volume: pl.Expr) -> pl.LazyFrame:
+    """Rows scaled by what happens after them; `later` has the product of all factors from each ex-date on."""
+    names = rows.collect_schema().names()
+    return (
+        rows.sort("date")
+        .join_asof(
+            later.sort("date"),
+            on="date",
+            by="symbol",
+            strategy="forward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .with_columns(pl.col("later").fill_null(1.0))
+        .with_columns(
+            *(pl.col(price) * prices for price in _PRICES),
+            pl.col("volume") * volume,
+        )
+        .select(names)
+        .sort(ORDER)
+    )
+
+
+def _later_splits(actions: pl.DataFrame) -> pl.LazyFrame:
+    return _from_each_on(actions.select(*ORDER, factor="split").lazy())
+
+
+def _later_dividends(actions: pl.DataFrame, history: pl.LazyFrame) -> pl.LazyFrame:
+    # A dividend is told for the shares of its day: so the close it is held against is the one that was traded then.
+    hidden = actions.filter(~pl.col("in_close"))
+    traded = _scaled(history, _later_splits(hidden), pl.col("later"), 1 / pl.col("later"))
+    paid = actions.lazy().filter(pl.col("dividend") > 0).join(traded.select(*ORDER, "close"), on=ORDER)
+    return _from_each_on(paid.select(*ORDER, (1 / (1 + pl.col("dividend") / pl.col("close"))).alias("factor")))
+
+
+def _from_each_on(factors: pl.LazyFrame) -> pl.LazyFrame:
+    return (
+        factors.sort(ORDER)
+        .with_columns(pl.col("factor").cum_prod(reverse=True).over("symbol").alias("later"))
+        .drop("factor")
+    )
