@@ -42,9 +42,7 @@ class StoredLevels:
         frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
         return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
 
-    def _year(
-        self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()
-    ) -> pl.DataFrame:
+    def _year(self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()) -> pl.DataFrame:
         partition = self.manifest.partition(year) if self.manifest else None
         if partition is None:
             return self._nothing(columns)
