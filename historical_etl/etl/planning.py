@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -86,6 +86,7 @@ def increment_requests(
     batch: int,
     calendar: SessionCalendar,
     insist: bool,
+    since: Mapping[str, date] | None = None,
 ) -> list[FetchRequest]:
     """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
@@ -102,6 +103,7 @@ def increment_requests(
         batch: the most symbols for one request.
         calendar: the exchange's sessions.
         insist: ask for every open gap and ended symbol, whatever their pauses.
+        since: when the histories begin of symbols that were another security's before.
     """
     today = pl.lit(end)
     due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
@@ -122,10 +124,11 @@ def increment_requests(
         last, asked = known.get(symbol, (None, True))
         if not asked and symbol not in earliest_gap:
             continue
-        start = first if last is None else back[last]
+        earliest = max(first, since.get(symbol, first)) if since else first
+        start = earliest if last is None else back[last]
         if symbol in earliest_gap:
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
-        start = min(max(start, first), end)
+        start = min(max(start, earliest), end)
         groups.setdefault((start, begins.get(symbol, start) >= start), []).append(symbol)  # not all with a lead-in
     return [
         FetchRequest(part, start, end)

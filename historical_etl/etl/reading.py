@@ -1,5 +1,6 @@
 """StoredPrices: what is stored in one data folder, and how it is read. Fetching and writing rows are not here."""
 
+import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta
@@ -9,10 +10,11 @@ import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, as_date
-from historical_etl.errors import CatalogError, ConfigurationError
+from historical_etl.errors import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.actions import Adjust, adjusted
 from historical_etl.etl.explain import STORY, tell
+from historical_etl.etl.names import Names
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
@@ -32,6 +34,8 @@ from historical_etl.symbols import normalize_symbols
 
 __all__ = ["StoredPrices"]
 
+_log = logging.getLogger(__name__)
+
 
 class StoredPrices:
     """The committed bars of one data folder. Reading takes no lock and is never blocked by a writer.
@@ -50,6 +54,7 @@ class StoredPrices:
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None
         self._account: tuple[SyncManifest | None, Account] | None = None
+        self._names: tuple[SyncManifest | None, Names] | None = None
 
     def query_sql(
         self,
@@ -97,7 +102,7 @@ class StoredPrices:
         readable while this process scans no more than three others; `lease` and `pin` keep it for longer.
 
         Args:
-            symbols: None takes all.
+            symbols: None takes all. A former name means the symbol that it was renamed to.
             start: first date, included; None is unbounded.
             end: last date, included; None is unbounded.
             adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
@@ -122,7 +127,8 @@ class StoredPrices:
         paths = [self.layout.resolve(partition.path) for partition in needed]
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
         if symbols is not None:
-            rows = rows.filter(pl.col("symbol").is_in(normalize_symbols(symbols)))
+            symbols = self._meant_in(manifest, normalize_symbols(symbols))
+            rows = rows.filter(pl.col("symbol").is_in(symbols))
         if start is not None or end is not None:
             rows = rows.filter(pl.col("date").is_between(low, high))
         if adjust is None:
@@ -209,7 +215,8 @@ class StoredPrices:
         """Every value that a bar ever had, when, and why it changed; oldest first.
 
         Columns: version, committed_at, event (stored, corrected, restated, refused, gap, filled, waived, held,
-        released, accepted), and for events about a cell column, old and new; why. Empty where nothing is known.
+        released, accepted, split, renamed), and for events about a cell column, old and new; why. Empty where nothing
+        is known.
 
         Raises:
             ConfigurationError: a malformed symbol or date.
@@ -220,9 +227,11 @@ class StoredPrices:
         manifest = self.manifest()
         if manifest is None:
             return pl.DataFrame(schema=STORY)
+        names = self.names_of(manifest)
+        name = names.on(name, date_)
         rows = self.scan(name, date_, date_).collect()
         now = rows.row(0, named=True) if rows.height else None
-        return tell(self.layout, manifest, name, date_, now, self.calendar)
+        return tell(self.layout, manifest, name, date_, now, self.calendar, names)
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -257,6 +266,16 @@ class StoredPrices:
             self._account = manifest, load_account(self.layout, manifest, self.calendar)
         return self._account[1]
 
+    def names_of(self, manifest: SyncManifest | None) -> Names:
+        """What names mean in a version; those of the last one asked for are remembered.
+
+        Raises:
+            ChecksumMismatchError: the ledger `aliases` is damaged.
+        """
+        if self._names is None or self._names[0] != manifest:
+            self._names = manifest, Names.of(self.layout, manifest)
+        return self._names[1]
+
     @property
     def retention(self) -> Retention:
         """What is kept of older versions."""
@@ -276,6 +295,14 @@ class StoredPrices:
                 todo="open it without `expect` to write",
             )
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
+
+    def _meant_in(self, manifest: SyncManifest | None, named: list[str]) -> list[str]:
+        """What names mean in a version; prices are read by the names they are stored under where nobody can tell."""
+        try:
+            return self.names_of(manifest).resolve(named)
+        except ChecksumMismatchError as damage:
+            _log.warning("%s Former names are not known", damage)
+            return named
 
     def _to_be_scanned(self, version: int | str | None, as_of: datetime | date | str | None) -> SyncManifest | None:
         while True:
