@@ -10,7 +10,6 @@ from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, ope
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
 from historical_etl.etl.planning import LAST_ATTEMPT
-from historical_etl.symbols import normalize_symbols
 
 __all__ = ["happens_next", "show", "waive"]
 
@@ -20,7 +19,8 @@ _MOST = 50
 def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     """Show what is missing; see the command's help."""
     store = opened(terminal)
-    mine = pl.lit(value=True) if symbol is None else pl.col("symbol") == normalize_symbols([symbol])[0]
+    wanted = None if symbol is None else store.meant(symbol)
+    mine = pl.lit(value=True) if wanted is None else pl.col("symbol") == wanted
     known = store.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
     missing = known.filter(pl.col("status") == OPEN)
     rows = known if every else missing
@@ -59,7 +59,7 @@ def waive(terminal: Terminal, symbol: str, first: str, last: str | None, reason:
     name = decided_by(by)
     etl = runs.opened(terminal, "gaps waive")
     waived = etl.waive(symbol, first, last, reason=reason, by=name)
-    (wanted,) = normalize_symbols([symbol])
+    wanted = etl.meant(symbol)
     manifest = etl.manifest()
     version, through = manifest.version if manifest else 0, etl.cursors().get(wanted)
     published = etl.catalog.shown_version() == version

@@ -141,7 +141,7 @@ class _Story:
         stored: int = self._first_stored()["version"]
         closed, jump = pl.col("closed_version"), pl.col("session") <= self._day
         if stored:
-            mine &= closed.is_null() | (closed >= stored)
+            mine &= closed.is_null() | (closed >= stored) | (pl.col("status") == "split")
             jump &= pl.col("version") <= stored
         for hold in self._rows("holds", mine & (pl.col("session").is_null() | jump)):
             yield self._event(hold, "held", f"{hold['code']}: {hold['evidence']}")

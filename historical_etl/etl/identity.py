@@ -5,7 +5,7 @@ Each is one commit over all years, recorded in the ledgers `aliases` and `runs`;
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -158,15 +158,15 @@ class SecurityIdentities(PriceRuns):
     def _rename(
         self, renames: Sequence[Rename], source: str, reason: str, by: str, *, force: bool, lenient: bool, publish: bool
     ) -> IdentityChange:
-        today = self.clock().astimezone(UTC).date()
+        ends = self.calendar.sessions[-1]
         for rename in renames:
             if rename.old == rename.new:
                 raise ConfigurationError(f"{rename.old} cannot be renamed to itself", where="renames")
-            if rename.on > today:
+            if not self.calendar.sessions[0] < rename.on <= ends:
                 raise ConfigurationError(
-                    f"{rename.old} is {rename.new} only from {rename.on} on, which is to come",
+                    f"{rename.on} lies outside the calendar of {self.calendar.name}, which ends on {ends}",
                     where="renames",
-                    todo="say it again then: until that day the source has the old name",
+                    todo="correct the date",
                 )
         with self.lock() as token:
             work = _Work(self, Transaction(self.manifests, token, self.retention))

@@ -130,11 +130,8 @@ class NamedSource:
         outcomes, details = dict(answer.outcomes), dict(answer.details)
         for name, symbol in former.items():
             before, now = outcomes.get(symbol), then.outcomes.get(name, Outcome.EMPTY)
-            if (
-                (now not in _NOTHING and before is not Outcome.ERROR)
-                or before is None
-                or (before is Outcome.NOT_FOUND and now is Outcome.EMPTY)
-            ):
+            failed, lately = before is Outcome.ERROR, before is Outcome.NOT_FOUND and now is Outcome.EMPTY
+            if before is None or lately or (now not in _NOTHING and not failed):
                 outcomes[symbol] = now
             if name in then.details and outcomes[symbol] is now:
                 details[symbol] = f"as {name}: {then.details[name]}"

@@ -322,7 +322,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
-        (name,) = self.names_of(self.manifest()).resolve(normalize_symbols([symbol]))
+        name = self.meant(symbol)
         with self.lock() as token:
             accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
         return self.run_incremental_etl([name])
@@ -351,7 +351,7 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
-        (name,) = self.names_of(self.manifest()).resolve(normalize_symbols([symbol]))
+        name = self.meant(symbol)
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

@@ -222,16 +222,14 @@ class StoredPrices:
             ConfigurationError: a malformed symbol or date.
             ChecksumMismatchError: a ledger is damaged.
         """
-        (name,) = normalize_symbols([symbol])
         date_ = as_date(day, "day")
+        name = self.meant(symbol, date_)
         manifest = self.manifest()
         if manifest is None:
             return pl.DataFrame(schema=STORY)
-        names = self.names_of(manifest)
-        name = names.on(name, date_)
         rows = self.scan(name, date_, date_).collect()
         now = rows.row(0, named=True) if rows.height else None
-        return tell(self.layout, manifest, name, date_, now, self.calendar, names)
+        return tell(self.layout, manifest, name, date_, now, self.calendar, self.names_of(manifest))
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -265,6 +263,16 @@ class StoredPrices:
         if self._account is None or self._account[0] != manifest:
             self._account = manifest, load_account(self.layout, manifest, self.calendar)
         return self._account[1]
+
+    def meant(self, symbol: str, day: date | None = None) -> str:
+        """The stored symbol that a name means today, or that has the name's bar of a day.
+
+        Raises:
+            ConfigurationError: a malformed symbol.
+        """
+        (name,) = normalize_symbols([symbol])
+        names = self.names_of(self.manifest())
+        return names.resolve([name])[0] if day is None else names.on(name, day)
 
     def names_of(self, manifest: SyncManifest | None) -> Names:
         """What names mean in a version; those of the last one asked for are remembered.

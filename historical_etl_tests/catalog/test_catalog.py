@@ -52,7 +52,7 @@ def grow(etl):
 
 
 LEDGERS = (
-    *("actions", "additions", "corrections", "gaps", "holds"),
+    *("actions", "additions", "aliases", "corrections", "gaps", "holds"),
     *("rejected_rows", "replaced_rows", "restatements", "runs", "symbols"),
 )
 
