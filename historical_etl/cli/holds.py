@@ -8,7 +8,7 @@ from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_o
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.decisions import NOT_FOR_PEOPLE
-from historical_etl.etl.identity import SPLITTABLE
+from historical_etl.etl.identity_work import SPLITTABLE
 from historical_etl.etl.names import SPLIT
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.record import ACCEPTED, OPEN

@@ -8,7 +8,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import decided_by
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.identity import IdentityChange
+from historical_etl.etl.identity_work import IdentityChange
 from historical_etl.etl.pipeline import HistoricalETL
 
 __all__ = ["rename", "split"]

@@ -9,6 +9,7 @@ import polars as pl
 
 from historical_etl.etl.moves import Moved, seams
 from historical_etl.etl.renames import Move
+from historical_etl.models import UNSTATED
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["Joining"]
@@ -18,6 +19,7 @@ _Row = dict[str, Any]  # a row of prices: typed by the schema
 #: more than that. The rules of `no_overlap` and `break_after_gap`.
 _SEAM, _BREAK = 1.2, 1.5
 _NOISE: Final = 1e-4
+_UNSTATED: Final = frozenset({"", UNSTATED})
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Joining:
         for row in seams(self.moved).sort("symbol", "date").iter_rows(named=True):
             before, after = f"{row['was_0']} on {row['date_0']}", f"{row['was']} on {row['date']}"
             one, other = (self.adjustments.get(row[name], "") for name in ("was_0", "was"))
-            if one != other:
+            if one != other and _UNSTATED.isdisjoint((one, other)):
                 yield f"{row['was_0']} is stored with {one!r}, {row['was']} with {other!r}"
             elif (row["adj_close"] is None) != (row["adj_close_0"] is None):
                 yield f"only one of {before} and {after} has an adj_close"

@@ -14,7 +14,7 @@ from historical_etl.errors import CatalogError, ChecksumMismatchError, Configura
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.actions import Adjust, adjusted
 from historical_etl.etl.explain import STORY, tell
-from historical_etl.etl.names import Names
+from historical_etl.etl.names import RENAMED, Names
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
@@ -305,9 +305,18 @@ class StoredPrices:
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
 
     def _meant_in(self, manifest: SyncManifest | None, named: list[str]) -> list[str]:
-        """What names mean in a version; prices are read by the names they are stored under where nobody can tell."""
+        """What names mean in a version: an older one has a symbol under the name that it had then.
+
+        Where the ledger is damaged, prices are read by the names they are stored under.
+        """
         try:
-            return self.names_of(manifest).resolve(named)
+            meant = self.names_of(manifest).resolve(named)
+            current = self.manifest()
+            if manifest is None or current is None or current.version == manifest.version:
+                return meant
+            later = Names.of(self.layout, current)
+            then = [alias for symbol in meant for alias in later.former(symbol) if alias.version > manifest.version]
+            return [*meant, *(alias.alias for alias in then if alias.kind == RENAMED)]
         except ChecksumMismatchError as damage:
             _log.warning("%s Former names are not known", damage)
             return named

@@ -18,8 +18,8 @@ def test_facebook_goes_on_as_meta(filled: CommandLine):
     assert "next: historical-etl update" in answer.err
     sql = "SELECT symbol, count(*) AS bars FROM daily_prices WHERE symbol IN ('FB', 'META') GROUP BY 1"
     assert filled("query", sql, "--format", "csv").out == "symbol,bars\nMETA,196\n"
-    aliases = filled("query", "SELECT alias, symbol, kind, source, reason, by FROM aliases", "--format", "csv").out
-    assert aliases.splitlines()[1] == "FB,META,renamed,person,the new name,ada"
+    aliases = filled("query", "SELECT alias, symbol, kind, source, reason FROM aliases", "--format", "csv").out
+    assert aliases.splitlines()[1] == "FB,META,renamed,person,the new name"
     told = filled("explain", "FB", "2012-11-07")
     assert told.out.startswith("META Wed 2012-11-07\n")
     assert "FB before 2022-06-09 is META now, by ada (person): the new name" in " ".join(told.out.split())
@@ -41,8 +41,8 @@ def test_a_backfill_by_the_old_name_fills_the_new_one(cli: CommandLine):
     assert cli("backfill", "--from", "2012").code == FINE
     sql = "SELECT DISTINCT symbol FROM daily_prices ORDER BY 1"
     assert cli("query", sql, "--format", "csv").out.split() == ["symbol", "AAPL", "GOOG", "IBM", "META", "MSFT"]
-    (years,) = cli("query", "SELECT count(*) AS n FROM daily_prices WHERE symbol = 'META'", "--json").document["rows"]
-    assert years in ({"n": 196}, [196])
+    count = "SELECT count(*) AS bars FROM daily_prices WHERE symbol = 'META'"
+    assert cli("query", count, "--format", "csv").out == "bars\n196\n"
 
 
 def test_a_file_of_renames_is_one_commit(filled: CommandLine):
@@ -50,7 +50,7 @@ def test_a_file_of_renames_is_one_commit(filled: CommandLine):
         f"old,new,date,reason\nFB,META,{ON},the new name\nGOOG,GOOGL,2014-04-03,\nX,Y,2020-01-02,\n"
     )
     document = filled("rename", "--file", "renames.csv", "--by", "ada", "--json").document
-    assert (document["version"], document["rows"], document["left_out"]) == (3, 486, ["X"])
+    assert (document["version"], document["rows"], document["left_out"]) == (3, 487, ["X"])
     assert [(r["old"], r["new"], r["date"]) for r in document["renames"]] == [
         ("GOOG", "GOOGL", "2014-04-03"),
         ("FB", "META", ON),
@@ -94,7 +94,7 @@ def test_a_held_symbol_is_split_and_the_next_update_brings_the_other(stage: Stag
     assert "next: historical-etl update --symbols CRSH" in answer.err
     assert cli("update").code in (FINE, 3)
     assert cli("holds").out == "Nothing is held; 1 hold(s) are closed, see --all\n"
-    assert "split by ada (another company) in v6" in " ".join(cli("holds", "--all").out.split())
+    assert "split by ada (another company) in v5" in " ".join(cli("holds", "--all").out.split())
     sql = "SELECT min(date) AS first FROM daily_prices WHERE symbol = 'CRSH'"
     assert str(day(2)) in cli("query", sql, "--format", "csv").out
     assert cli("verify").code == FINE
