@@ -227,7 +227,7 @@ class _Look:
         self._members = tuple(members)
         self._wanted = wanted
         self._result = result
-        self._moves = [Move(*owner) for owner in names.owners()]
+        self._moves = [Move(*owner) for owner in names.owners(by_day=True)]
         self._closed = etl.last_closed_session()
 
     def at(self, year: int) -> None:

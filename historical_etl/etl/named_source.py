@@ -109,7 +109,7 @@ class NamedSource:
             days = came.filter(pl.col("symbol") == symbol).get_column("date")
             for alias in self.names.former(symbol):
                 part = alias.within(request.start, request.end)
-                if part is not None and alias.alias != symbol and not days.is_between(*part).any():
+                if part is not None and alias.by_day and alias.alias != symbol and not days.is_between(*part).any():
                     found.setdefault(part, {})[alias.alias] = symbol
         return found
 

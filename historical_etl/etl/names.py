@@ -5,7 +5,8 @@ symbol are its former names in order of time. What becomes of the alias itself i
 
 - `renamed`: whoever asks for it means `symbol`;
 - `reused`: since `reused_from` it is the ticker of another security, and means that one;
-- `split`: likewise, and `symbol` is a name that a person has made up: no source knows it.
+- `split`: likewise, and `symbol` is a name that a person has made up: no source knows it. Without `reused_from` the
+  ticker is the other security's on all days: no source has the former one any more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,11 @@ class Alias:
     last: date
     reused_from: date | None
     version: int
+
+    @property
+    def by_day(self) -> bool:
+        """Whether the name meant the symbol on those days for a source, too, and not another security on all days."""
+        return self.kind != SPLIT or self.reused_from is not None
 
     def within(self, start: date, end: date) -> tuple[date, date] | None:
         """The part of a range in which this name was in use; None if there is none."""
@@ -74,7 +80,7 @@ class Names:
         found: dict[str, None] = {}
         for name in symbols:
             aliases = self._by_alias.get(name, ())
-            others = [a.symbol for a in aliases if a.kind != RENAMED and a.within(start, end)]
+            others = [a.symbol for a in aliases if a.kind != RENAMED and a.by_day and a.within(start, end)]
             begins = self.begins.get(name)
             is_own = not others or begins is None or begins <= end
             found |= dict.fromkeys([*others, *([self._newest(name)] if is_own else [])])
@@ -82,7 +88,7 @@ class Names:
 
     def on(self, name: str, day: date) -> str:
         """The symbol that holds the bar which was a name's on a day."""
-        then = next((alias for alias in self._by_alias.get(name, ()) if day <= alias.last), None)
+        then = next((alias for alias in self._by_alias.get(name, ()) if day <= alias.last and alias.by_day), None)
         return then.symbol if then else self._newest(name)
 
     def former(self, symbol: str) -> Sequence[Alias]:
@@ -93,13 +99,17 @@ class Names:
         """The symbols that a name was the name of, in order of time."""
         return self._by_alias.get(name, ())
 
-    def owners(self) -> list[tuple[str, str, date | None, date]]:
-        """Whose the bars of names are, that mean another symbol: (name, symbol, from a day on, up to a day)."""
+    def owners(self, *, by_day: bool = False) -> list[tuple[str, str, date | None, date]]:
+        """Whose the bars of names are, that mean another symbol: (name, symbol, from a day on, up to a day).
+
+        Of what is stored; with `by_day` of what a source gives.
+        """
         found: list[tuple[str, str, date | None, date]] = []
         for name, aliases in self._by_alias.items():
             low: date | None = None
             for alias in aliases:
-                found.append((name, alias.symbol, low, alias.last))
+                if alias.by_day or not by_day:
+                    found.append((name, alias.symbol, low, alias.last))
                 low = alias.last + _DAY
             if aliases[-1].kind == RENAMED:
                 found.append((name, aliases[-1].symbol, low, date.max))

@@ -89,10 +89,10 @@ class Plan:
             alias = str(row["alias"])
             if alias == row["symbol"]:  # it has its own name back
                 row |= {"kind": RENAMED, "reused_from": None}
-            elif alias in still:
-                row |= {"kind": REUSED if row["kind"] == RENAMED else row["kind"], "reused_from": still[alias]}
-            elif row["kind"] == RENAMED and row["last_session"] != newest[alias]:
+            elif row["kind"] == RENAMED and (alias in still or row["last_session"] != newest[alias]):
                 row["kind"] = REUSED
+            if alias in still and row["last_session"] == newest[alias] and alias != row["symbol"]:
+                row["reused_from"] = still[alias]
         schema = SCHEMAS["aliases"]
         frame = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
         return _with_first_sessions(frame, calendar)
