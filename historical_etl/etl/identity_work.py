@@ -1,6 +1,6 @@
 """One change of names under the lock: judged, written, recorded in the ledgers `aliases` and `runs`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -174,6 +174,8 @@ class IdentityWork:
     def _require_something(self, plan: Plan, moved: Moved) -> None:
         """A rename of a stored symbol before its first bar is a slip."""
         for move in plan.moves:
+            if move.old in {rename.new for rename in plan.renames}:
+                continue  # the rows that it has may be those of what took it over
             mine = moved.before.filter(pl.col("symbol") == move.old)
             if mine.height and mine.filter(pl.col("date") <= move.high).is_empty():
                 raise ConfigurationError(
@@ -201,7 +203,7 @@ class IdentityWork:
         plan: Plan,
         moved: Moved,
         still: dict[str, date | None],
-        facts: dict[str, object],
+        facts: Mapping[str, object],
         message: str,
     ) -> SyncManifest:
         """Write rows, ledgers and progress."""
@@ -224,7 +226,7 @@ class IdentityWork:
             "symbols": account.symbols,
             "open_gaps": account.gaps,
             "actions": state.actions(load_actions(store.layout, self._base)),
-            "aliases": plan.aliases(self._names, store.calendar, still, facts | stamp, kind),
+            "aliases": plan.aliases(self._names, store.calendar, still, {**facts, **stamp}, kind),
             "replaced_rows": moved.contradicted.with_columns(pl.col("was").alias("symbol"))
             .select(list(SCHEMA))
             .with_columns(

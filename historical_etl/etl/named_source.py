@@ -1,12 +1,12 @@
 """A source asked by today's names: it answers under the names that securities had then, if it must.
 
 A renamed symbol is asked for by its newest name. Where that brings nothing of the time before the rename, the source is
-asked for the name of that time, and what comes is the symbol's. Of a ticker that another security has taken over, only
-what is since then is taken.
+asked for the name of that time, and what comes is the symbol's. Of a ticker that another security has taken
+over only what is since then is taken, unless the source has that security's past under it and not under another name.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -79,9 +79,10 @@ class NamedSource:
         if not concerned:
             return self.source.fetch(request)
         asked = tuple(symbol for symbol in request.symbols if symbol not in names.made_up)
-        answer = self._clipped(fetch_one(self.source, replace(request, symbols=asked))) if asked else _empty()
-        for (start, end), former in self._lacking(request, concerned, answer.frame).items():
-            answer = self._completed(answer, former, start, end)
+        given = fetch_one(self.source, replace(request, symbols=asked)) if asked else _empty()
+        answer = self._clipped(given)
+        for part, former in self._lacking(request, concerned, answer.frame).items():
+            answer = _with_all(self._completed(answer, former, *part), given, former.values(), *part)
         left = {symbol: Outcome.EMPTY for symbol in request.symbols if symbol not in answer.outcomes}
         return replace(answer, outcomes={**answer.outcomes, **left})
 
@@ -138,6 +139,28 @@ class NamedSource:
         if frame.height:
             _log.info("%s came under former names: %s", ", ".join(former.values()), ", ".join(former))
         return FetchResult(pl.concat([answer.frame, frame]), outcomes, details, pl.concat(actions) if actions else None)
+
+
+def _with_all(answer: FetchResult, given: FetchResult, symbols: Collection[str], start: date, end: date) -> FetchResult:
+    """The answer with what came under today's name, of symbols of which the source has nothing under the former one.
+
+    Such a source goes by the security: it does not know that the ticker was another's then.
+    """
+    here = pl.col("date").is_between(start, end)
+    known = set(answer.frame.filter(here).get_column("symbol").unique())
+    unknown = [s for s in symbols if s not in known and answer.outcomes.get(s) in (*_NOTHING, Outcome.OK)]
+    mine = pl.col("symbol").is_in(unknown) & here
+    rows = given.frame.filter(mine)
+    if rows.is_empty():
+        return answer
+    actions = [given.actions.filter(mine)] if given.actions is not None else []
+    actions = [*([answer.actions] if answer.actions is not None else []), *actions]
+    return replace(
+        answer,
+        frame=pl.concat([answer.frame, rows]),
+        outcomes={**answer.outcomes, **dict.fromkeys(rows.get_column("symbol").unique(), Outcome.OK)},
+        actions=pl.concat(actions) if actions else None,
+    )
 
 
 def _empty() -> FetchResult:

@@ -200,7 +200,7 @@ def read_renames(path: str | Path) -> list[Rename]:
             f"The renames cannot be read: {reason}", where=where, todo="correct the path"
         ) from None
     reader = csv.reader(text.splitlines())
-    header = [name.strip().lower() for name in next(reader, [])]
+    header = [name.strip().lower() for name in next(reader, list[str]())]
     if any(header.count(name) != 1 for name in _HEADER):
         raise ConfigurationError(
             f"The header of the renames is {','.join(header)[:200]!r}",

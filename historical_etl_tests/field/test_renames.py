@@ -336,6 +336,19 @@ def test_a_ticker_passes_on_from_one_company_to_another_on_one_day(root, gives):
     is_sound(etl)
 
 
+@pytest.mark.parametrize("gives", ["whole", "then"])
+def test_the_past_of_a_ticker_that_passed_on_is_filled_from_either_kind_of_source(root, gives):
+    vendor = TickerSource(TWO, SWAP, gives=gives)
+    etl = filled(root / "a", vendor, LAST, ("BBB", "CCC", "OTHER"), start=ON)
+    table = root.parent / "renames.csv"
+    table.write_text("old,new,date\nAAA,BBB,2012-02-09\nBBB,CCC,2012-02-09\n")
+    assert etl.rename_from(table).rows == 0
+    etl.run_full_etl(["BBB", "CCC", "OTHER"], FIRST, LAST)
+    assert etl.holds().is_empty()
+    always = TickerSource(TWO, {"CO1": [(date.min, "BBB")], "CO2": [(date.min, "CCC")]})
+    assert daily_bytes(etl) == daily_bytes(filled(root / "b", always, LAST, ("BBB", "CCC", "OTHER")))
+
+
 def test_two_companies_exchange_their_tickers(root):
     exchange = {"CO1": [(date.min, "AAA"), (ON, "BBB")], "CO2": [(date.min, "BBB"), (ON, "AAA")]}
     etl = filled(root / "a", TickerSource(TWO, exchange, gives="then"), date(2012, 2, 8), ("AAA", "BBB"))
