@@ -1,6 +1,7 @@
 """A8: another company under an old ticker. A person parts the two; nothing joins them again."""
 
 from datetime import date
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,7 +18,7 @@ from historical_etl_tests.simulation_vendor import SimVendor
 AGAIN, HELD, LATER = day(25), day(30), day(34)
 TAKEN = SimListing("SUBJ", away=(day(3), day(24)), again=(AGAIN, 3.7))
 MARKET = SimMarket(seed=4, symbols=(*PLAIN, TAKEN), first=FIRST, last=day(45))
-WORDS = {"reason": "a fund before, a company now", "by": "anna"}
+WORDS: dict[str, Any] = {"reason": "a fund before, a company now", "by": "anna"}
 
 
 @pytest.fixture

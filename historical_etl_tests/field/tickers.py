@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
 
 import polars as pl
 
-from historical_etl import FetchRequest, FetchResult, Outcome
+from historical_etl import FetchRequest, FetchResult, Outcome, SourceInfo
 from historical_etl_tests.scenario import INFO, KEYS, Alter, Listing, Market
 
 #: company → its names: each from a date on.
@@ -28,10 +27,10 @@ class TickerSource:
 
     market: Market
     tickers: Tickers
-    gives: Literal["whole", "then"] = "whole"
+    gives: str = "whole"
     today: date = date.max
     alter: Alter | None = None
-    info: object = INFO
+    info: SourceInfo = INFO
     asked: list[FetchRequest] = field(default_factory=list)
 
     def bars(self) -> pl.DataFrame:
