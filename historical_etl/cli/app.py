@@ -185,7 +185,7 @@ def query(
     The views: daily_prices with the columns date, symbol, open, high, low, close, volume, ret and
     adj_close; partitions, with a row for each year; and what happened to the data, in additions,
     corrections, restatements, replaced_rows, rejected_rows, flagged_rows, stale_bars, withheld, gaps,
-    holds, actions, symbols and runs.
+    holds, actions, symbols, aliases and runs.
 
     "SHOW TABLES" lists them, "DESCRIBE gaps" the columns of one; those named column and by need
     double quotes.
@@ -234,6 +234,7 @@ app.command(epilog=ANYWHERE)(inspect.doctor)
 app.add_typer(review.holds, name="holds")
 app.add_typer(review.gaps, name="gaps")
 app.command(epilog=ANYWHERE)(review.explain)
+app.command(epilog=ANYWHERE)(review.rename)
 app.add_typer(keep.quarantine, name="quarantine")
 app.command(epilog=ANYWHERE)(history.repair)
 app.command(epilog=ANYWHERE)(history.versions)

@@ -16,7 +16,6 @@ from historical_etl.clock import as_date
 from historical_etl.etl.account import ENDED, FILLED
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.schema import SCHEMA
-from historical_etl.symbols import normalize_symbols
 
 __all__ = ["explain"]
 
@@ -25,11 +24,11 @@ _VALUES = [name for name in SCHEMA if name not in ("date", "symbol")]
 
 def explain(terminal: Terminal, symbol: str, day: str) -> int:
     """Tell the story of one bar; see the command's help."""
-    (name,) = normalize_symbols([symbol])
     session = as_date(day, "DATE")
     with terminal.busy("Reading the ledgers"):
         store = opened(terminal)
         manifest = store.standing()
+        name = store.meant(symbol, session)
         story = store.explain(name, session)
         rows = store.scan(name, session, session).collect()
         now: Row | None = rows.row(0, named=True) if rows.height else None

@@ -12,7 +12,6 @@ from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
 from historical_etl.etl.planning import LAST_ATTEMPT
-from historical_etl.symbols import normalize_symbols
 
 __all__ = ["happens_next", "show", "waive", "whose"]
 
@@ -70,7 +69,7 @@ def waive(terminal: Terminal, symbol: str | None, first: str, last: str | None, 
     name = decided_by(by)
     etl = runs.opened(terminal, "gaps waive")
     waived = etl.waive(symbol, first, last, reason=reason, by=name)
-    wanted = normalize_symbols([symbol])[0] if symbol is not None else None
+    wanted = etl.meant(symbol) if symbol is not None else None
     manifest = etl.manifest()
     version, cursors = manifest.version if manifest else 0, etl.cursors()
     through = cursors.get(wanted) if wanted is not None else min(cursors.values(), default=None)

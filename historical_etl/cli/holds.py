@@ -10,6 +10,8 @@ from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_o
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.decisions import NOT_FOR_PEOPLE
+from historical_etl.etl.identity_work import SPLITTABLE
+from historical_etl.etl.names import SPLIT
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.record import ACCEPTED, OPEN
 
@@ -81,6 +83,8 @@ def _decision(hold: Row) -> str:
     if hold["status"] == ACCEPTED:
         when = f" in v{closed}" if closed is not None else ", and the next update lets it pass"
         return f"; accepted by {hold['by']} ({hold['reason']}){when}"
+    if hold["status"] == SPLIT:
+        return f"; split by {hold['by']} ({hold['reason']}) in v{closed}"
     return f"; {hold['status']} in v{closed}, when what came was no longer suspicious" if closed is not None else ""
 
 
@@ -95,3 +99,7 @@ def _explain(terminal: Terminal, held: list[Row]) -> None:
         terminal.say(f'next: {terminal.program} holds accept {symbol} --reason "...", or wait: each update asks again')
     elif held:
         terminal.say("next: nothing, if the source will be right again: each update asks again")
+    parted = [hold["symbol"] for hold in held if hold["code"] in SPLITTABLE]
+    if parted:
+        symbol = quote(cleaned(parted[0]))
+        terminal.say(f'or, if it is another security now: {terminal.program} holds split {symbol} --reason "..."')

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 CODES: Final = {
     "level_jump": "the price moved as a wrong split or unit, or a crash, moves it; accept it if it is real",
     "break_after_gap": "the price broke after a long time without bars, as if another company had taken the ticker "
-    "over; accept it if it is the same one, or if you want both under this ticker",
+    "over; split it if so, accept it if it is the same one",
     "no_overlap": "no stored session came again, and the price is off; accept it if it is the same security",
     "other_history": "the whole history is another one; accept it if the new one is right: it replaces what is stored",
     "incomplete_history": "the history was restated, but sessions that are stored did not come; accept it to lose them",

@@ -3,6 +3,7 @@
 As in `app`, nothing here may import Polars, DuckDB or a calendar.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from historical_etl.cli.commands import ANYWHERE, Command
 from historical_etl.cli.terminal import Terminal
 
-__all__ = ["accept", "explain", "gaps", "holds"]
+__all__ = ["accept", "explain", "gaps", "holds", "rename"]
 
 Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="The symbol.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)]
@@ -19,13 +20,13 @@ By = Annotated[
 ]
 All = Annotated[bool, typer.Option("--all", help="Also those that are closed.")]
 
-holds = typer.Typer(help="Show the symbols that are held, and why; accept one that is right.", epilog=ANYWHERE)
+holds = typer.Typer(help="Show the symbols that are held, and why; accept one, or split it.", epilog=ANYWHERE)
 gaps = typer.Typer(help="Show sessions that are missing, and what happens next; waive some.", epilog=ANYWHERE)
 
 
 @holds.callback(invoke_without_command=True)
 def _holds(every: All = False) -> Command:  # noqa: FBT002 - Typer's options are parameters
-    """Show the symbols that are held, and why; accept one that is right.
+    """Show the symbols that are held, and why; accept one that is right, or split one that is two.
 
     Nothing new of a held symbol is stored: what came does not fit what is stored, and no event
     explains it. Each update asks for it again, and releases it once what comes fits.
@@ -50,6 +51,77 @@ def accept(symbol: Symbol, reason: Reason, by: By = None) -> Command:
         with terminal.busy("Loading"):
             from historical_etl.cli import holds as command
         return command.accept(terminal, symbol, reason, by)
+
+    return run
+
+
+@holds.command("split", epilog=ANYWHERE)
+def _split(
+    symbol: Symbol,
+    reason: Reason,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="DATE",
+            help="First date of the other security. Default: the session that is held.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="What the one before is called from now on. Default: SYMBOL-YEAR, of its last bar.",
+            show_default=False,
+        ),
+    ] = None,
+    by: By = None,
+) -> Command:
+    """Say that a ticker is another security from a session on: the bars before it get a name of their own.
+
+    Nothing joins the two, and what was before is not asked for any more. The next update brings the
+    history of the other one. With --on also for one that was joined before.
+    """
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import identity as command
+        return command.split(terminal, symbol, on, name, reason, by)
+
+    return run
+
+
+def rename(
+    old: Annotated[str | None, typer.Argument(metavar="[OLD]", help="The name until then.", show_default=False)] = None,
+    new: Annotated[str | None, typer.Argument(metavar="[NEW]", help="The name since then.", show_default=False)] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="DATE", help="First date of the new name.", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="A CSV of renames: old,new,date[,reason].", show_default=False),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)
+    ] = "",
+    by: By = None,
+    force: Annotated[  # noqa: FBT002 - Typer's options are parameters
+        bool,
+        typer.Option("--force", help="Join histories that contradict each other: NEW's bars win. Needs a reason."),
+    ] = False,
+) -> Command:
+    """Go on with the history of OLD as NEW: one history, found by either name.
+
+    All years move in one commit, and the ledger aliases has the former name. Updates ask for NEW. What
+    OLD has from that date on stays: it is another security's.
+    """
+
+    def run(terminal: Terminal) -> int:
+        with terminal.busy("Loading"):
+            from historical_etl.cli import identity as command
+        return command.rename(terminal, old, new, on, file, reason, by, force=force)
 
     return run
 

@@ -15,6 +15,7 @@ from historical_etl.etl.rollback import roll_back
 
 __all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
 
+_CHANGES: Final = ("added", "removed", "changed", "renamed")
 _MOST: Final = 50
 _SHORT: Final = 12
 
@@ -109,21 +110,22 @@ def diff(terminal: Terminal, old: str, new: str | None, output: Path | None) -> 
         found.write_parquet(buffer)
         write_file(target, buffer.getvalue())
     counts = _counted(found)
+    totals = {change: int(counts.get_column(change).sum()) for change in _CHANGES}
     if terminal.as_json:
-        totals = {change: int(counts.get_column(change).sum()) for change in ("added", "removed", "changed")}
         terminal.json({"old": old, "new": new, **totals, "by_year_and_symbol": documents(counts)})
         return 0
+    shown = [change for change in _CHANGES if change != "renamed" or totals[change]]
     if found.is_empty():
         terminal.out.print(Text("Both versions have the same bars"))
     else:
         show_table(
             terminal,
-            ["year", "symbol", "added", "removed", "changed", "columns", "first", "last"],
+            ["year", "symbol", *shown, "columns", "first", "last"],
             [
                 [
                     str(row["year"]),
                     row["symbol"],
-                    *(f"{row[change]:,}" for change in ("added", "removed", "changed")),
+                    *(f"{row[change]:,}" for change in shown),
                     ", ".join(row["columns"]),
                     str(row["first"]),
                     str(row["last"]),
@@ -195,7 +197,7 @@ def _kept_as(row: Row) -> list[str]:
 
 def _counted(found: pl.DataFrame) -> pl.DataFrame:
     """Bars by year and symbol: how many of each kind, which columns, and from when to when."""
-    kinds = [(pl.col("change") == change).sum().alias(change) for change in ("added", "removed", "changed")]
+    kinds = [(pl.col("change") == change).sum().alias(change) for change in _CHANGES]
     return (
         found.group_by(pl.col("date").dt.year().alias("year"), "symbol")
         .agg(

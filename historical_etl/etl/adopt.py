@@ -15,7 +15,10 @@ import polars as pl
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError, HistoricalETLError
 from historical_etl.etl.batch import BEFORE_CALENDAR
+from historical_etl.etl.moves import mapped
+from historical_etl.etl.names import Names
 from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.renames import Move
 from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult
 from historical_etl.quality.batch import collapse_duplicates, judge_batch
@@ -174,7 +177,8 @@ def adopt(
     result = None
     if not rehearse:
         result = etl.run_full_etl(wanted, start, end, resume=False, progress=progress, command="adopt")
-    look = _Look(etl, source, members, set(wanted), result)
+    names = etl.names_of(etl.manifest())
+    look = _Look(etl, source, members, set(names.over(wanted, start, end)), result, names)
     for year in _years(source):
         look.at(year)
     return Adoption(
@@ -222,6 +226,7 @@ class _Look:
         members: Sequence[str],
         wanted: set[str],
         result: ETLResult | None,
+        names: Names,
     ) -> None:
         self.account = RowAccount(read=source.rows)
         self.symbols: set[str] = set()
@@ -231,12 +236,14 @@ class _Look:
         self._members = tuple(members)
         self._wanted = wanted
         self._result = result
+        self._moves = [Move(*owner) for owner in names.owners(by_day=True)]
         self._closed = etl.last_closed_session()
 
     def at(self, year: int) -> None:
         """Account for the rows of a year."""
         account = self.account
         rows = self._source.fetch(FetchRequest(self._members, date(year, 1, 1), date(year, 12, 31))).frame
+        rows = mapped(rows, self._moves, pl.col("date")).select(rows.columns) if self._moves else rows
         mine = rows.filter(pl.col("symbol").is_in(list(self._wanted)))
         account.not_asked += rows.height - mine.height
         calendar = self._etl.calendar

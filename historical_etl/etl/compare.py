@@ -15,6 +15,7 @@ import polars as pl
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetching import Fetcher, as_source, fetch_all, in_batches
+from historical_etl.etl.named_source import with_names
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS
@@ -170,7 +171,10 @@ def compare(
     for coverage in (each.info.coverage for each in (source, there) if each is not None):
         if end is None and coverage is not None and coverage.last is not None:
             last = min(last, coverage.last)
-    request = FetchRequest(tuple(normalize_symbols(symbols)), as_date(start, "start"), last)
+    names = stored.names_of(manifest)
+    there = with_names(there, names)
+    source = with_names(source, names) if source is not None else None
+    request = FetchRequest(tuple(names.resolve(normalize_symbols(symbols))), as_date(start, "start"), last)
     size = stored.settings.batch_symbols
     if source is not None:
         here = _asked(source, request, size)

@@ -8,7 +8,7 @@ from historical_etl.etl.record import ACCEPTED, OPEN
 from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "waive_gaps"]
+__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps"]
 
 #: Rows that broke the rules, or of which any choice would be by chance: there is nothing to accept.
 NOT_FOR_PEOPLE = ("refused", "other_basis")
@@ -20,7 +20,7 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
     Raises:
         ConfigurationError: it has none, or they are not for a person to accept, or the reason is blank.
     """
-    _require_reason(reason)
+    require_reason(reason)
     holds = _holds(transaction)
     mine = (pl.col("symbol") == symbol) & (pl.col("status") == OPEN)
     found = holds.filter(mine)
@@ -48,7 +48,7 @@ def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol
     Raises:
         ConfigurationError: none of the sessions is a gap that can be waived, or the reason is blank.
     """
-    _require_reason(reason)
+    require_reason(reason)
     if before.gaps.equals(after.gaps):
         raise ConfigurationError(
             f"None of these sessions is an open gap of {symbol or 'any symbol'}",
@@ -72,6 +72,11 @@ def _commit(transaction: Transaction, changes: LedgerChanges) -> None:
     transaction.commit(Provenance.of(transaction.base), changes)
 
 
-def _require_reason(reason: str) -> None:
+def require_reason(reason: str) -> None:
+    """Refuse a decision without a reason.
+
+    Raises:
+        ConfigurationError: it is blank.
+    """
     if not reason.strip():
         raise ConfigurationError("A decision needs a reason", where="reason", todo="say why, in a few words")

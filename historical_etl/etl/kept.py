@@ -137,8 +137,8 @@ class KeptVersions(StoredPrices):
     def diff(self, old: int | str, new: int | str | None = None) -> pl.DataFrame:
         """Every bar that is not the same in two versions, sorted by (symbol, date).
 
-        Columns: date, symbol, change (added, removed, changed), columns (those whose value changed), and of each value
-        column `…_old` and `…_new`.
+        Columns: date, symbol, change (added, removed, changed, renamed), columns (whose values changed), and of each
+        value column `…_old` and `…_new`.
 
         Args:
             old: a number, or the name of a pin.

@@ -21,9 +21,10 @@ _ALSO_NAMED: Final = ("closed_holds", "rejected_rows", "replaced_rows")
 
 
 def known_symbols(layout: Layout, manifest: SyncManifest, calendar: SessionCalendar) -> frozenset[str]:
-    """The symbols that a version has asked for or holds, with or without bars."""
+    """The symbols that a version has asked for or holds, with or without bars, and their former names."""
     symbols = load_account(layout, manifest, calendar).symbols.get_column("symbol")
-    return frozenset([*symbols, *read_sound(layout, manifest, "open_holds").get_column("symbol")])
+    held = read_sound(layout, manifest, "open_holds").get_column("symbol")
+    return frozenset([*symbols, *held, *read_sound(layout, manifest, "aliases").get_column("alias")])
 
 
 def refuse_unknown(layout: Layout, manifest: SyncManifest, symbols: Iterable[str], known: frozenset[str]) -> None:

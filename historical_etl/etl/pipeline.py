@@ -23,11 +23,13 @@ from historical_etl.errors import (
 )
 from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source
+from historical_etl.etl.identity import SecurityIdentities
+from historical_etl.etl.named_source import with_names
 from historical_etl.etl.plan import staged
 from historical_etl.etl.planning import Window, increment_requests, request_hash, young_symbols
 from historical_etl.etl.repair import RepairReport, repair
 from historical_etl.etl.rollback import roll_back
-from historical_etl.etl.steps import PriceRuns, noting, unheard
+from historical_etl.etl.steps import noting, unheard
 from historical_etl.etl.tally import Tally, YearEvent
 from historical_etl.etl.versions import Citation
 from historical_etl.models import ETLResult, SyncManifest
@@ -48,7 +50,7 @@ __all__ = ["HistoricalETL", "stored_through"]
 _log = logging.getLogger(__name__)
 
 
-class HistoricalETL(PriceRuns):
+class HistoricalETL(SecurityIdentities):
     """A store of daily bars, and the runs that fill it.
 
     Args:
@@ -168,7 +170,7 @@ class HistoricalETL(PriceRuns):
             LockTimeoutError, DiskSpaceError, StorageError: the run stopped there; committed years stand.
         """
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
-        request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
+        request = FetchRequest(tuple(self._meant(normalize_symbols(symbols), start, end)), start, end)
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
         done = self._progress.years_done(name) if resume and not rebuild else set[int]()
@@ -180,7 +182,7 @@ class HistoricalETL(PriceRuns):
                 def fetching(done: int, total: int) -> None:
                     (progress or unheard)(YearEvent(first, "fetching", done, total))
 
-                with staged(self, self.source, request.symbols, windows, name, fetching) as run.source:
+                with staged(self, run.source, request.symbols, windows, name, fetching) as run.source:
                     result = self._run_windows(
                         run, request.symbols, windows, request=name, done=done, progress=progress
                     )
@@ -205,13 +207,13 @@ class HistoricalETL(PriceRuns):
             with suppress(CoverageError, ConfigurationError):
                 windows += self._windows(date(year, 1, 1), date(year, 12, 31))
         named = normalize_symbols(symbols) if symbols is not None else None
-        wanted = sorted({symbol for window in windows for symbol in named or self._symbols_of(window)})
+        wanted = sorted({symbol for window in windows for symbol in self._wanted(named, window)})
         if not wanted:
             yield self
             return
         name = request_hash(wanted, windows[0].start, windows[-1].end, self.source.info)
         etl = copy(self)
-        with staged(self, self.source, wanted, windows, name) as etl.source:
+        with staged(self, with_names(self.source, self.names_of(self.manifest())), wanted, windows, name) as etl.source:
             yield etl
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
@@ -227,7 +229,7 @@ class HistoricalETL(PriceRuns):
         if not date.min.year < year < date.max.year:
             raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
         windows = self._windows(date(year, 1, 1), date(year, 12, 31))
-        wanted = normalize_symbols(symbols) if symbols is not None else self._symbols_of(windows[0])
+        wanted = self._wanted(normalize_symbols(symbols) if symbols is not None else None, windows[0])
         run = self._run("year", Tally(windows[0].start, windows[-1].end))
         with noting(run):
             return self._run_windows(run, tuple(wanted), windows, publish=publish)
@@ -253,8 +255,9 @@ class HistoricalETL(PriceRuns):
         """
         account, end = self.account(), self.available_through()
         held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
-        known = {*account.symbols.get_column("symbol"), *held.get_column("symbol")}
-        wanted = normalize_symbols(symbols) if symbols is not None else sorted(known)
+        names = self.names_of(self.manifest())
+        known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited} - names.made_up
+        wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
         if not wanted:
             raise ConfigurationError(
                 "The store is empty: there is nothing to update",
@@ -273,6 +276,7 @@ class HistoricalETL(PriceRuns):
             calendar=self.calendar,
             insist=symbols is not None,
             kept_from=dict(held.group_by("symbol").agg(pl.col("kept_from").min()).drop_nulls().iter_rows()),
+            since=names.begins,
         )
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
         run.tally.sessions_missing = account.missing()
@@ -336,7 +340,7 @@ class HistoricalETL(PriceRuns):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
-        (name,) = normalize_symbols([symbol])
+        name = self.meant(symbol)
         with self.lock() as token:
             accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
         return self.run_incremental_etl([name])
@@ -365,7 +369,7 @@ class HistoricalETL(PriceRuns):
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
-        name = normalize_symbols([symbol])[0] if symbol is not None else None
+        name = self.meant(symbol) if symbol is not None else None
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

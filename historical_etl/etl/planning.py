@@ -124,6 +124,7 @@ def increment_requests(
     calendar: SessionCalendar,
     insist: bool,
     kept_from: Mapping[str, date],
+    since: Mapping[str, date] | None = None,
 ) -> list[FetchRequest]:
     """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
@@ -142,6 +143,7 @@ def increment_requests(
         calendar: the exchange's sessions.
         insist: ask for every open gap and ended symbol, whatever their pauses.
         kept_from: symbol → the first session of held bars that lie before all that is stored.
+        since: when the histories begin of symbols that were another security's before.
     """
     today = pl.lit(end)
     due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
@@ -166,6 +168,7 @@ def increment_requests(
         if symbol in earliest_gap:
             start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
         earliest = min(first, begins.get(symbol, first), kept_from.get(symbol, first))
+        earliest = max(earliest, since.get(symbol, earliest)) if since else earliest
         start = max(min(start, kept_from.get(symbol, start)), earliest, covered or earliest)
         start = min(start, end)
         groups.setdefault((start, begins.get(symbol, start) >= start), []).append(symbol)  # not all with a lead-in

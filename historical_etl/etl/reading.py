@@ -10,12 +10,13 @@ import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, as_date
-from historical_etl.errors import CatalogError, ConfigurationError
+from historical_etl.errors import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.adjusted import Adjust, adjusted, unknown_bases
 from historical_etl.etl.calendar_change import CalendarChange, joined_in_words, misfit, rebased
 from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
+from historical_etl.etl.names import RENAMED, Names
 from historical_etl.etl.place import nothing_stored
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
@@ -58,6 +59,7 @@ class StoredPrices:
         self._account: tuple[tuple[SyncManifest | None, str], Account] | None = None
         self._change: tuple[tuple[SyncManifest | None, str], CalendarChange] | None = None
         self._known: tuple[SyncManifest, frozenset[str]] | None = None
+        self._names: tuple[SyncManifest | None, Names] | None = None
 
     def query_sql(
         self,
@@ -105,7 +107,7 @@ class StoredPrices:
         readable while this process scans no more than three others; `lease` and `pin` keep it for longer.
 
         Args:
-            symbols: None takes all.
+            symbols: None takes all. A former name means the symbol that it was renamed to.
             start: first date, included; None is unbounded.
             end: last date, included; None is unbounded.
             adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
@@ -177,11 +179,15 @@ class StoredPrices:
         Raises:
             ConfigurationError: a malformed symbol, or one that no ledger of the version has heard of.
         """
-        names = normalize_symbols(symbols)
+        given = normalize_symbols(symbols)
+        meant = self._meant_in(manifest, given)
         if self._known is None or self._known[0] != manifest:
             self._known = manifest, known_symbols(self.layout, manifest, self.calendar)
-        refuse_unknown(self.layout, manifest, names, self._known[1])
-        return names
+        known = self._known[1]
+        if not known.issuperset(meant):
+            strangers = [name for name in given if known.isdisjoint([name, *self._meant_in(manifest, [name])])]
+            refuse_unknown(self.layout, manifest, strangers, known)
+        return meant
 
     def standing(self, version: int | str | None = None, as_of: datetime | date | str | None = None) -> SyncManifest:
         """As `manifest`, for a read: where nothing was committed, that is an error.
@@ -249,19 +255,20 @@ class StoredPrices:
         """Every value that a bar ever had, when, and why it changed; oldest first.
 
         Columns: version, committed_at, event (stored, corrected, restated, removed, refused, flagged, withheld, gap,
-        filled, waived, held, released, accepted), and for events about a cell column, old and new; why. Empty where
-        nothing is known of that session.
+        filled, waived, held, released, accepted, split, renamed), and for events about a cell column, old and new; why.
+        Empty where nothing is known of that session.
 
         Raises:
             ConfigurationError: nothing was committed yet, a malformed or unknown symbol, or a malformed date.
             ChecksumMismatchError: a ledger is damaged.
         """
         manifest = self.standing()
-        (name,) = self.named([symbol], manifest)
+        self.named([symbol], manifest)
         date_ = as_date(day, "day")
+        name = self.meant(symbol, date_)
         rows = self.scan(name, date_, date_).collect()
         now = rows.row(0, named=True) if rows.height else None
-        return tell(self.layout, manifest, name, date_, now, self.calendar)
+        return tell(self.layout, manifest, name, date_, now, self.calendar, self.names_of(manifest))
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -322,6 +329,26 @@ class StoredPrices:
             return []
         return [words for words in (change.left_in_words(), joined_in_words(self.account_of(manifest))) if words]
 
+    def meant(self, symbol: str, day: date | None = None) -> str:
+        """The stored symbol that a name means today, or that has the name's bar of a day.
+
+        Raises:
+            ConfigurationError: a malformed symbol.
+        """
+        (name,) = normalize_symbols([symbol])
+        names = self.names_of(self.manifest())
+        return names.resolve([name])[0] if day is None else names.on(name, day)
+
+    def names_of(self, manifest: SyncManifest | None) -> Names:
+        """What names mean in a version; those of the last one asked for are remembered.
+
+        Raises:
+            ChecksumMismatchError: the ledger `aliases` is damaged.
+        """
+        if self._names is None or self._names[0] != manifest:
+            self._names = manifest, Names.of(self.layout, manifest)
+        return self._names[1]
+
     @property
     def retention(self) -> Retention:
         """What is kept of older versions."""
@@ -341,6 +368,23 @@ class StoredPrices:
                 todo="open it without `expect` to write",
             )
         return self.manifests.acquire_lock(DATASET_ID, self.writer_id, self.settings.lock_timeout_seconds)
+
+    def _meant_in(self, manifest: SyncManifest, named: list[str]) -> list[str]:
+        """What names mean in a version: an older one has a symbol under the name that it had then.
+
+        Where the ledger is damaged, prices are read by the names they are stored under.
+        """
+        try:
+            meant = self.names_of(manifest).resolve(named)
+            current = self.manifest()
+            if current is None or current.version == manifest.version:
+                return meant
+            later = Names.of(self.layout, current)
+            then = [alias for symbol in meant for alias in later.former(symbol) if alias.version > manifest.version]
+            return [*meant, *(alias.alias for alias in then if alias.kind == RENAMED)]
+        except ChecksumMismatchError as damage:
+            _log.warning("%s Former names are not known", damage)
+            return named
 
     def _to_be_scanned(self, version: int | str | None, as_of: datetime | date | str | None) -> SyncManifest:
         while True:

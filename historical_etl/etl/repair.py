@@ -192,6 +192,8 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
         rows = sum(file.rows for file in files)
         if name in _REBUILDABLE:
             work.mended.append(f"the ledger {name} is rebuilt from the data")
+        elif name == "aliases":
+            work.lost.append("the ledger aliases is lost: tell the renames again, `historical-etl rename`")
         elif name in STATES:
             work.lost.append(f"the ledger {name} is lost: the next update finds again what is suspicious")
         else:

@@ -19,6 +19,7 @@ from historical_etl.etl.calendar_change import CalendarChange, joined_in_words
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.merge import Gate
+from historical_etl.etl.names import Names
 from historical_etl.etl.outage import refuse_outage
 from historical_etl.etl.planning import request_hash
 from historical_etl.etl.reading import StoredPrices
@@ -53,6 +54,7 @@ class Run:
         gate: judges each month before it is committed.
         command: what was asked for, in a word, for the ledger `runs`.
         tally: counts what happens.
+        names: by which the source is asked.
         rebuild: replace the history of every symbol that came, whatever basis it was stored on.
         heed_events: whether an event after a symbol's last stored session calls for its whole history.
     """
@@ -62,6 +64,7 @@ class Run:
     gate: Gate
     command: str
     tally: Tally
+    names: Names
     rebuild: bool = False
     heed_events: bool = False
     started: datetime = field(init=False)
@@ -166,6 +169,7 @@ class Run:
         store = self.store
         manifest = store.manifest()
         account, change = store.account_of(manifest), store.calendar_change(manifest)
+        self._require_names(store.names_of(manifest), batch)
         refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
@@ -199,6 +203,20 @@ class Run:
             commit.write(came, account, visit, self.tally, self._record, change.left)
         self._rebuilt |= set(symbols_in(came.batch.rows))
         return True
+
+    def _require_names(self, names: Names, batch: Batch) -> None:
+        """Refuse what was asked for by names that mean something else now."""
+        if names.aliases.equals(self.names.aliases):
+            return
+        others = [
+            s for s in batch.outcomes if names.resolve([s]) != [s] or names.begins.get(s) != self.names.begins.get(s)
+        ]
+        if others:
+            raise DataQualityError(
+                f"{', '.join(sorted(others)[:5])} got another name while this run fetched; nothing was stored",
+                where="symbols",
+                todo="run it again: it then asks by today's names",
+            )
 
     def _reconciler(self) -> Reconciler:
         store, judge = self.store, self._judge()

@@ -18,6 +18,7 @@ from historical_etl.errors import (
 from historical_etl.etl.account import Account
 from historical_etl.etl.fetching import in_batches
 from historical_etl.etl.kept import KeptVersions
+from historical_etl.etl.named_source import with_names
 from historical_etl.etl.plan import requests_of
 from historical_etl.etl.planning import Window, ended_calendar, year_windows
 from historical_etl.etl.resume import RunProgress
@@ -57,7 +58,17 @@ class PriceRuns(KeptVersions):
     def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
         tally.requests = -requests_of(self.source)
         gate = self.validator.gate
-        return Run(self, self.source, gate, command, tally, rebuild=rebuild, heed_events=heed_events)
+        names = self.names_of(self.manifest())
+        source = with_names(self.source, names)
+        return Run(self, source, gate, command, tally, names=names, rebuild=rebuild, heed_events=heed_events)
+
+    def _wanted(self, named: Sequence[str] | None, window: Window) -> list[str]:
+        """The symbols to fill a window with: those that are named, else those of its year; by today's names."""
+        return self._meant(self._symbols_of(window) if named is None else named, window.start, window.end)
+
+    def _meant(self, named: Sequence[str], start: date, end: date) -> list[str]:
+        """The symbols whose bars names mean in a range."""
+        return self.names_of(self.manifest()).over(named, start, end)
 
     def _run_windows(
         self,

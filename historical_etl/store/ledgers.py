@@ -191,6 +191,20 @@ STATES: Final[Mapping[str, pl.Schema]] = {
             "inferred": pl.Boolean(),
         }
     ),
+    "aliases": pl.Schema(
+        {
+            "alias": pl.String(),
+            "symbol": pl.String(),
+            "kind": pl.String(),
+            "first_session": pl.Date(),
+            "last_session": pl.Date(),
+            "reused_from": pl.Date(),
+            "source": pl.String(),
+            "reason": pl.String(),
+            "by": pl.String(),
+            **_STAMP,
+        }
+    ),
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
 #: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.

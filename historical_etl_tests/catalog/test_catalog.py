@@ -51,7 +51,7 @@ def grow(etl):
 
 
 LEDGERS = (
-    *("actions", "additions", "corrections", "gaps", "holds"),
+    *("actions", "additions", "aliases", "corrections", "gaps", "holds"),
     *("flagged_rows", "rejected_rows", "replaced_rows", "restatements", "runs", "stale_bars", "symbols", "withheld"),
 )
 

@@ -28,6 +28,7 @@ def test_holds_tells_who_is_held_why_since_when_and_what_to_do(stage: Stage):
     assert "0.5001 times the one before; no event explains it" in answer.out
     assert "level_jump: the price moved" in answer.err
     assert "next: historical-etl holds accept CRSH --reason" in answer.err
+    assert "another security now: historical-etl holds split CRSH --reason" in answer.err
     document = cli("holds", "--json").document
     assert document["symbols_held"] == 1
     assert [(hold["symbol"], hold["session"], hold["attempts"]) for hold in document["holds"]] == [

@@ -1,0 +1,167 @@
+"""A source asked by today's names: it answers under the names that securities had then, if it must.
+
+A renamed symbol is asked for by its newest name. Where that brings nothing of the time before the rename, the source is
+asked for the name of that time, and what comes is the symbol's. Of a ticker that another security has taken
+over only what is since then is taken, unless the source has that security's past under it and not under another name.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import polars as pl
+
+from historical_etl.errors import CoverageError, HistoricalETLError, RateLimitedError
+from historical_etl.etl.fetching import fetch_one
+from historical_etl.etl.names import Names
+from historical_etl.etl.plan import StagedSource, requests_of
+from historical_etl.models import Outcome
+from historical_etl.schema import empty_frame
+from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
+
+__all__ = ["NamedSource", "with_names"]
+
+_log = logging.getLogger(__name__)
+_NOTHING = (Outcome.EMPTY, Outcome.NOT_FOUND)
+
+
+def with_names(source: PriceSource, names: Names) -> PriceSource:
+    """A source that is asked by these names; itself where nothing was renamed, or where it knows them already."""
+    if names.aliases.is_empty() or isinstance(source, NamedSource | StagedSource):
+        return source
+    return NamedSource(source, names)
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """A source, and the names that it is asked by."""
+
+    source: PriceSource
+    names: Names
+
+    @property
+    def info(self) -> SourceInfo:
+        """The source's own."""
+        return self.source.info
+
+    @property
+    def requests(self) -> int:
+        """How many requests were made so far."""
+        return requests_of(self.source)
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """The source's own, by today's names."""
+        found = self.source.members(start, end)
+        return sorted(self.names.over(found, start or date.min, end or date.max))
+
+    def member_since(self, symbols: Sequence[str]) -> dict[str, date]:
+        """Since when the universe has symbols, under whatever name."""
+        ask = getattr(self.source, "member_since", None)
+        if ask is None:
+            return {}
+        since: dict[str, date] = {}
+        for symbol in symbols:
+            begins = self.names.begins.get(symbol, date.min)
+            days = [max(day, begins) for day in ask([symbol]).values()]
+            for alias in self.names.former(symbol):
+                days += [day for day in ask([alias.alias]).values() if day <= alias.last]
+            since |= {symbol: min(days)} if days else {}
+        return since
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """What the source has of the symbols, under whatever name it has it.
+
+        Raises: as the source's own.
+        """
+        names = self.names
+        concerned = [s for s in request.symbols if names.former(s) or s in names.begins]
+        if not concerned:
+            return self.source.fetch(request)
+        asked = tuple(symbol for symbol in request.symbols if symbol not in names.made_up)
+        given = fetch_one(self.source, replace(request, symbols=asked)) if asked else _empty()
+        answer = self._clipped(given)
+        for part, former in self._lacking(request, concerned, answer.frame).items():
+            answer = _with_all(self._completed(answer, former, *part), given, former.values(), *part)
+        left = {symbol: Outcome.EMPTY for symbol in request.symbols if symbol not in answer.outcomes}
+        return replace(answer, outcomes={**answer.outcomes, **left})
+
+    def _clipped(self, answer: FetchResult) -> FetchResult:
+        """Without what was another security's when it still had the ticker."""
+        begins = {s: day for s, day in self.names.begins.items() if s in answer.outcomes}
+        if not begins:
+            return answer
+        taken = pl.col("symbol").replace_strict(begins, default=date.min, return_dtype=pl.Date) <= pl.col("date")
+        frame = answer.frame.filter(taken | pl.col("date").is_null())
+        actions = answer.actions.filter(taken) if answer.actions is not None else None
+        came = set(frame.get_column("symbol").unique())
+        outcomes = {
+            s: Outcome.EMPTY if outcome is Outcome.OK and s in begins and s not in came else outcome
+            for s, outcome in answer.outcomes.items()
+        }
+        return replace(answer, frame=frame, actions=actions, outcomes=outcomes)
+
+    def _lacking(
+        self, request: FetchRequest, symbols: Sequence[str], came: pl.DataFrame
+    ) -> dict[tuple[date, date], dict[str, str]]:
+        """Ranges of which today's name brought nothing: the former names of those times, and whose they were."""
+        found: dict[tuple[date, date], dict[str, str]] = {}
+        for symbol in symbols:
+            days = came.filter(pl.col("symbol") == symbol).get_column("date")
+            for alias in self.names.former(symbol):
+                part = alias.within(request.start, request.end)
+                if part is not None and alias.by_day and alias.alias != symbol and not days.is_between(*part).any():
+                    found.setdefault(part, {})[alias.alias] = symbol
+        return found
+
+    def _completed(self, answer: FetchResult, former: dict[str, str], start: date, end: date) -> FetchResult:
+        """The answer with what the source has under former names from `start` to `end`."""
+        try:
+            then = fetch_one(self.source, FetchRequest(tuple(sorted(former)), start, end))
+        except CoverageError:
+            return answer
+        except HistoricalETLError as error:
+            outcome = Outcome.RATE_LIMITED if isinstance(error, RateLimitedError) else Outcome.ERROR
+            then = FetchResult(empty_frame(), dict.fromkeys(former, outcome), dict.fromkeys(former, error.what))
+        mine = pl.col("symbol").is_in(list(former)) & pl.col("date").is_between(start, end)
+        named = pl.col("symbol").replace_strict(former, default=pl.col("symbol"), return_dtype=pl.String)
+        frame = then.frame.filter(mine).with_columns(named)
+        actions = [then.actions.filter(mine).with_columns(named)] if then.actions is not None else []
+        actions = [*([answer.actions] if answer.actions is not None else []), *actions]
+        outcomes, details = dict(answer.outcomes), dict(answer.details)
+        for name, symbol in former.items():
+            before, now = outcomes.get(symbol), then.outcomes.get(name, Outcome.EMPTY)
+            failed, lately = before is Outcome.ERROR, before is Outcome.NOT_FOUND and now is Outcome.EMPTY
+            if before is None or lately or (now not in _NOTHING and not failed):
+                outcomes[symbol] = now
+            if name in then.details and outcomes[symbol] is now:
+                details[symbol] = f"as {name}: {then.details[name]}"
+        if frame.height:
+            _log.info("%s came under former names: %s", ", ".join(former.values()), ", ".join(former))
+        return FetchResult(pl.concat([answer.frame, frame]), outcomes, details, pl.concat(actions) if actions else None)
+
+
+def _with_all(answer: FetchResult, given: FetchResult, symbols: Collection[str], start: date, end: date) -> FetchResult:
+    """The answer with what came under today's name, of symbols of which the source has nothing under the former one.
+
+    Such a source goes by the security: it does not know that the ticker was another's then.
+    """
+    here = pl.col("date").is_between(start, end)
+    known = set(answer.frame.filter(here).get_column("symbol").unique())
+    unknown = [s for s in symbols if s not in known and answer.outcomes.get(s) in (*_NOTHING, Outcome.OK)]
+    mine = pl.col("symbol").is_in(unknown) & here
+    rows = given.frame.filter(mine)
+    if rows.is_empty():
+        return answer
+    actions = [given.actions.filter(mine)] if given.actions is not None else []
+    actions = [*([answer.actions] if answer.actions is not None else []), *actions]
+    return replace(
+        answer,
+        frame=pl.concat([answer.frame, rows]),
+        outcomes={**answer.outcomes, **dict.fromkeys(rows.get_column("symbol").unique(), Outcome.OK)},
+        actions=pl.concat(actions) if actions else None,
+    )
+
+
+def _empty() -> FetchResult:
+    return FetchResult(empty_frame(), {})
