@@ -236,7 +236,8 @@ class ETLResult(BaseModel):
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
     and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `warnings` tell what
-    was stored and is worth a look.
+    was stored and is worth a look, `notes` how the source understood what it has, `set_aside` what it could not read as
+    a whole.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -265,6 +266,8 @@ class ETLResult(BaseModel):
     ended_symbols: tuple[str, ...] = ()
     sessions_missing: int = 0
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
     disk_warnings: tuple[str, ...] = ()
     catalog_error: str | None = None
 
@@ -275,9 +278,9 @@ class ETLResult(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """True if every symbol came that still trades, and no row was refused."""
+        """True if every symbol came that still trades, and nothing was refused or set aside."""
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
-        return self.rows_rejected == 0 and all(
+        return not self.rows_rejected and not self.set_aside and all(
             outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
             for symbol, outcome in self.outcomes.items()
         )

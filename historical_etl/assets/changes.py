@@ -118,6 +118,9 @@ class Changes:
             facts["ledgers_unread"] = dg.MetadataValue.text(self.unread)
         if result.warnings:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
+        for name, told in (("notes", result.notes), ("set_aside", result.set_aside)):
+            if told:
+                facts[name] = dg.MetadataValue.text("\n".join(told))
         return facts
 
     def _cells(self) -> pl.DataFrame:

@@ -60,7 +60,7 @@ class Ended:
         Of a symbol that has ended nothing is expected.
         """
         came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
-        return came and not self.result.rows_rejected and not self.missing
+        return came and not self.result.rows_rejected and not self.result.set_aside and not self.missing
 
     @cached_property
     def missing(self) -> int:
@@ -114,6 +114,12 @@ class Ended:
                 Text(f"{stands}, {span}, {size}; took {duration(result.duration_seconds)}{asked}"), soft_wrap=True
             )
         self._tell_changes(terminal)
+        for note in result.notes:
+            terminal.say(cleaned(f"from the source: {note}"))
+        if result.set_aside:
+            terminal.warn(f"{len(result.set_aside):,} file(s), or parts of them, are set aside")
+            for what in result.set_aside:
+                terminal.say(cleaned(f"  {what}"))
         self._tell_refused(terminal)
         self._tell_held(terminal)
         if self.missing:
@@ -142,6 +148,8 @@ class Ended:
             yield f"{program} holds; if the new prices of {symbol} are right, {accept}"
         if any(why.startswith("other_basis") for why in result.held.values()):
             yield f"use the source that the symbols were filled from, or {program} backfill --rebuild"
+        if result.set_aside:
+            yield "correct what is set aside, or take it out of the folder; then repeat"
         if result.rows_rejected or Outcome.REFUSED in came:
             yield f"{program} query {_REJECTED}; correct the source, then repeat"
         if came.intersection(_AGAIN):

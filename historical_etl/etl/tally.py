@@ -10,6 +10,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
 from historical_etl.quality.levels import Suspicion
+from historical_etl.sources.base import FetchResult
 
 __all__ = ["Tally", "YearEvent"]
 
@@ -51,6 +52,8 @@ class Tally:
     ended: set[str] = field(default_factory=set[str])
     sessions_missing: int = 0
     warnings: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    set_aside: list[str] = field(default_factory=list[str])
     quarantined: list[str] = field(default_factory=list[str])
     disk_warnings: list[str] = field(default_factory=list[str])
     catalog_error: str | None = None
@@ -73,6 +76,11 @@ class Tally:
         self.rows_rejected += verdict.rejected.height
         for reason, count in verdict.by_reason().items():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
+
+    def add_told(self, answer: FetchResult) -> None:
+        """Note what a source tells of what it has; what it tells with every answer is told once."""
+        self.notes += [note for note in answer.notes if note not in self.notes]
+        self.set_aside += [what for what in answer.set_aside if what not in self.set_aside]
 
     def result(self, manifest: SyncManifest | None) -> ETLResult:
         """The public record, with the version that stands now."""
@@ -99,6 +107,8 @@ class Tally:
             ended_symbols=tuple(sorted(self.ended)),
             sessions_missing=self.sessions_missing,
             warnings=tuple(self.warnings),
+            notes=tuple(self.notes),
+            set_aside=tuple(self.set_aside),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
             catalog_error=self.catalog_error,
         )
