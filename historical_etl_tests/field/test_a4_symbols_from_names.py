@@ -93,7 +93,7 @@ def test_where_symbols_come_from_is_said(desk):
     desk.put("symbol=MSFT/part.0.csv", PLAIN)
     desk.backfill()
     checked = desk.cli("doctor", "--offline", "--json").document
-    files = next(check for check in checked["checks"] if check["name"] == "files")
+    files = next(check for check in checked["checks"] if check["check"] == "files")
     assert "symbols come from the file's name (1 file(s))" in files["what"]
     assert "symbols come from a folder such as symbol=AAPL (1 file(s))" in files["what"]
     adopted = desk.cli("--data-dir", "other", "adopt", str(desk.folder))

@@ -18,7 +18,7 @@ from historical_etl.sources.base import ACTIONS, Coverage, FetchRequest, FetchRe
 from historical_etl.sources.files.layouts import laid_out, layout_of
 from historical_etl.sources.files.listing import check_settings, find_files, version_of
 from historical_etl.sources.files.markets import renamed
-from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT
+from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
 from historical_etl.sources.files.survey import Surveyed, scratch_error, survey
 from historical_etl.sources.files.told import contradictions, everything_wrong, notes_of, reading_of
 
@@ -214,7 +214,7 @@ class FilesSource:
             return self._loaded
 
     def _made(self, found: Surveyed) -> "_Loaded":
-        known = found.index.filter(pl.col("first").is_not_null(), pl.col("symbol").is_not_null())
+        known = found.index.filter(pl.col("first").is_not_null(), ~is_no_symbol(pl.col("symbol")))
         symbols = known.group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         suffixed = {number for number in found.alive if found.plans[number].suffixed}
         market = known.filter(pl.col("file").is_in(suffixed)).get_column("symbol").unique().to_list()
@@ -310,13 +310,14 @@ class _Loaded:
 
 
 def _with_homes(unreadable: pl.DataFrame, found: Surveyed, spans: Mapping[str, tuple[date, date]]) -> pl.DataFrame:
-    """Rows with the symbol and the day for which they are told; those without go to others of their file."""
+    """Rows with the symbol and the day for which they are told, which must be some that the source is asked for."""
     if unreadable.is_empty() or not spans:
         return unreadable.with_columns(_home=pl.col("date"), _whose=pl.col("symbol")).clear()
-    anyone, last = min(spans), max(last for _, last in spans.values())
+    anyone = min(spans)
+    first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
     lasts = found.index.group_by("file").agg(pl.col("last").max().alias("_last"))
     return unreadable.join(lasts, on="file", how="left").with_columns(
-        pl.coalesce("date", "_last", pl.lit(last)).alias("_home"),
+        pl.coalesce("date", "_last", pl.lit(last)).clip(first, last).alias("_home"),
         pl.when(pl.col("symbol").is_in(list(spans))).then("symbol").otherwise(pl.lit(anyone)).alias("_whose"),
     )
 

@@ -13,6 +13,7 @@ from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
 from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO, Header, read_header
+from historical_etl.sources.files.lines import bad_lines, check_quotes
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.names import COLUMN, Named, writable
 from historical_etl.sources.files.numbers import NumberRule, number_rule
@@ -157,6 +158,8 @@ class _Reader:
                 with_column_names=lambda found: [f"c{place}" for place in range(len(found))],
             )
         except BROKEN as error:
+            bad_lines(self._path, header.separator, self._file_width, header.line)
+            check_quotes(self._path)
             raise unreadable(self._path, error) from None
 
     def _all(self, scan: pl.LazyFrame, column: pl.Expr) -> pl.Series:
