@@ -5,9 +5,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from historical_etl import get_calendar
+from historical_etl import FetchRequest, FilesSettings, HistoricalETLError, get_calendar
+from historical_etl.sources.files import FilesSource
 from historical_etl_tests.cli.conftest import Answer, CommandLine, command_line
 
 __all__ = ["Desk", "days", "desk", "lines"]
@@ -43,6 +45,18 @@ class Desk:
         self.cli.set(SOURCE="files", FILES_PATH=str(self.folder))
         self.cli.set(**{f"FILES_{name}": value for name, value in settings.items()})
         return self.cli("backfill")
+
+    def read(self, **settings: Any) -> tuple[pl.DataFrame, tuple[str, ...]]:
+        """What the source makes of the folder, without a store: all bars, and what it tells."""
+        source = FilesSource(FilesSettings(path=str(self.folder), **settings))
+        symbols = tuple(source.members(None, None))
+        frame = source.fetch(FetchRequest(symbols, date(1900, 1, 1), date(2100, 1, 1))).frame
+        return frame, source.notes
+
+    def refusal(self, **settings: Any) -> str:
+        with pytest.raises(HistoricalETLError) as caught:
+            self.read(**settings)
+        return str(caught.value)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         return self.cli("query", sql, "--json").document

@@ -5,7 +5,8 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from historical_etl import get_calendar
+from historical_etl import FetchRequest, FilesSettings, Outcome, get_calendar
+from historical_etl.sources.files import FilesSource
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
 
 __all__ = ["desk"]
@@ -37,10 +38,20 @@ def test_a_file_whose_rows_are_no_days_is_set_aside(desk, sessions, evidence, ki
         desk.put(path.name, lines(HEADER, ROW, sessions))
     else:
         pl.DataFrame({"date": sessions, "close": 1.0, "volume": 1.0}).write_parquet(path)
+    source = FilesSource(FilesSettings(path=str(desk.folder)))
+    answer = source.fetch(FetchRequest(("MSFT", "NVDA"), YEARS[0], YEARS[-1]))
+    assert answer.outcomes == {"MSFT": Outcome.OK, "NVDA": Outcome.ERROR}
+    for told in ("not daily bars", evidence, str(path), "NVDA"):
+        assert told in answer.details["NVDA"]
+        assert told in answer.set_aside[0]
+
+
+def test_in_a_store_only_the_others_are(desk):
+    desk.put("MSFT.csv", DAILY)
+    path = desk.put("NVDA.csv", lines(HEADER, ROW, MONTHS))
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
-    for told in ("not daily bars", evidence, str(path), "NVDA"):
-        assert told in answer.err
+    assert f"they are monthly [{path}]" in answer.err
     assert desk.symbols() == {"MSFT": 8}
 
 
@@ -67,11 +78,12 @@ def test_several_rows_a_day_are_no_daily_bars(desk, header, row):
     desk.put("MSFT.csv", DAILY)
     rows = [row.format(d=day, m=minute) for day in (4, 5, 6) for minute in range(5)]
     path = desk.put("NVDA.csv", "\n".join([header, *rows]))
-    answer = desk.backfill()
-    assert answer.code == INCOMPLETE
-    assert "not daily bars" in answer.err
-    assert str(path) in answer.err
-    assert set(desk.symbols()) == {"MSFT"}
+    source = FilesSource(FilesSettings(path=str(desk.folder)))
+    (told,) = source.set_aside
+    assert "not daily bars" in told
+    assert str(path) in told
+    answer = source.fetch(FetchRequest(("MSFT", "NVDA"), YEARS[0], YEARS[-1]))
+    assert answer.outcomes == {"MSFT": Outcome.OK, "NVDA": Outcome.ERROR}
 
 
 def test_a_symbol_that_is_monthly_among_daily_ones_is_set_aside_alone(desk):

@@ -43,10 +43,9 @@ def test_everything_wrong_is_told_at_once_and_the_good_rest_is_stored(desk):
 @pytest.mark.parametrize("name", BAD)
 def test_each_is_an_error_by_name_where_it_is_alone(desk, name):
     path = desk.put(name, BAD[name])
-    answer = desk.backfill()
-    assert answer.code == FAILED
-    assert str(path) in answer.err
-    assert "next:" in answer.err
+    refused = desk.refusal()
+    assert str(path) in refused
+    assert "Next: " in refused
 
 
 def test_several_and_nothing_else_are_one_error_that_names_all(desk):

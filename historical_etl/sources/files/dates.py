@@ -83,6 +83,8 @@ class DateRule:
         """What is told of it; empty for what nobody would ask about."""
         if self.unit:
             return "moments since 1970 are read as days of the exchange"
+        if self.clock == "zoned":
+            return "midnights of another zone are read as days of the exchange"
         times = {"midnight": ", each at midnight", "trading": ", with a time of the trading day"}.get(self.clock, "")
         plain_form = self.form in {"%Y-%m-%d", "%Y%m%d"} and not times
         return "" if plain_form else f"dates are read as {self.form}{times}"
