@@ -280,7 +280,11 @@ class ETLResult(BaseModel):
     def complete(self) -> bool:
         """True if every symbol came that still trades, and nothing was refused or set aside."""
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
-        return not self.rows_rejected and not self.set_aside and all(
-            outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
-            for symbol, outcome in self.outcomes.items()
+        return (
+            not self.rows_rejected
+            and not self.set_aside
+            and all(
+                outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
+                for symbol, outcome in self.outcomes.items()
+            )
         )

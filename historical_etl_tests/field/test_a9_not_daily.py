@@ -7,14 +7,16 @@ import pytest
 
 from historical_etl import FetchRequest, FilesSettings, Outcome, get_calendar
 from historical_etl.sources.files import FilesSource
-from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
+from historical_etl_tests.field.files_at_hand import FAILED, INCOMPLETE, days, desk, lines
 
 __all__ = ["desk"]
 
 HEADER, ROW = "Date,Open,High,Low,Close,Volume", "{d},100,101,99,100,1000"
 DAILY = lines(HEADER, ROW, days())
 YEARS = get_calendar("XNYS").between(date(2021, 1, 4), date(2024, 6, 28))
-ENDS = YEARS.to_frame("d").group_by(pl.col("d").dt.truncate("1mo"), maintain_order=True).agg(pl.col("d").last().alias("e"))
+ENDS = (
+    YEARS.to_frame("d").group_by(pl.col("d").dt.truncate("1mo"), maintain_order=True).agg(pl.col("d").last().alias("e"))
+)
 MONTHS = ENDS.get_column("e").to_list()
 FRIDAYS = (
     YEARS.to_frame("d").group_by(pl.col("d").dt.truncate("1w"), maintain_order=True).agg(pl.col("d").last().alias("e"))
@@ -89,17 +91,16 @@ def test_several_rows_a_day_are_no_daily_bars(desk, header, row):
 def test_a_symbol_that_is_monthly_among_daily_ones_is_set_aside_alone(desk):
     rows = [f"{day},{symbol},100,1000" for symbol, some in (("DAY", YEARS.to_list()), ("MON", MONTHS)) for day in some]
     desk.put("all.csv", "\n".join(["date,symbol,close,volume", *rows]))
-    answer = desk.backfill()
-    assert answer.code == INCOMPLETE
-    assert "rows of MON" in answer.err
-    assert set(desk.symbols()) == {"DAY"}
+    source = FilesSource(FilesSettings(path=str(desk.folder)))
+    (told,) = source.set_aside
+    assert "rows of MON" in told
+    answer = source.fetch(FetchRequest(("DAY", "MON"), YEARS[0], YEARS[-1]))
+    assert answer.outcomes == {"DAY": Outcome.OK, "MON": Outcome.ERROR}
 
 
 def test_a_thin_market_is_none_of_it(desk):
     thin = [day for number, day in enumerate(YEARS.to_list()) if number % 7 in (0, 1) or number % 31 == 5]
     desk.put("THIN.csv", lines(HEADER, ROW, thin))
     desk.put("NEWS.csv", lines(HEADER, ROW, [MONTHS[0], MONTHS[4], MONTHS[5]]))
-    answer = desk.backfill()
-    assert answer.code in (FINE, INCOMPLETE)
-    assert "not daily bars" not in answer.err
-    assert desk.symbols() == {"NEWS": 3, "THIN": len(thin)}
+    assert FilesSource(FilesSettings(path=str(desk.folder))).set_aside == ()
+    assert desk.read()[0].height == 3 + len(thin)

@@ -127,7 +127,9 @@ def test_the_three_rows_of_yfinances_header_are_read(desk):
 
 
 def test_so_are_those_of_several_tickers(desk):
-    rows = [f"{day},100,{'' if number == 0 else 10},1000,{'' if number == 0 else 500}" for number, day in enumerate(days())]
+    rows = [
+        f"{day},100,{'' if number == 0 else 10},1000,{'' if number == 0 else 500}" for number, day in enumerate(days())
+    ]
     desk.put("download.csv", WIDE + "\n".join(rows))
     assert desk.backfill().code == FINE
     assert desk.symbols() == {"AAPL": 8, "MSFT": 7}

@@ -99,7 +99,10 @@ def test_weekends_may_show_it(desk):
 
 NUMBERS = {
     "nasdaq.com": ("Date,Close/Last,Volume,Open,High,Low", '{d},$1100.50,"1,234,567",$1100.00,$1101.50,$1099.00'),
-    "with thousands": ("Date,Close,Volume,Open,High,Low", '{d},"1,100.50","1,234,567","1,100.00","1,101.50","1,099.00"'),
+    "with thousands": (
+        "Date,Close,Volume,Open,High,Low",
+        '{d},"1,100.50","1,234,567","1,100.00","1,101.50","1,099.00"',
+    ),
     "investing.com": (
         '"Date","Price","Open","High","Low","Vol.","Change %"',
         '"{d}","1,100.50","1,100.00","1,101.50","1,099.00","1.234567M","-0.12%"',

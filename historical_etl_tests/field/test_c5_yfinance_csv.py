@@ -47,7 +47,9 @@ def actions(tmp_path, header: str, rows: list[str], **settings):
 EXPORTS = {
     "yfinance": ("Date,Close,Adj Close,Volume,Dividends,Stock Splits", "{d},100.5,100.5,1000,{p},{s}", "0.0", True),
     "Tiingo": ("date,close,volume,adjClose,divCash,splitFactor", "{d},100.5,1000,100.5,{p},{s}", "1.0", False),
-    "Quandl WIKI": ("Date,Close,Volume,Ex-Dividend,Split Ratio,Adj. Close", "{d},100.5,1000,{p},{s},100.5", "1.0", False),
+    "Quandl WIKI": (
+        "Date,Close,Volume,Ex-Dividend,Split Ratio,Adj. Close", "{d},100.5,1000,{p},{s},100.5", "1.0", False,
+    ),
     "Alpha Vantage": (
         "timestamp,close,adjusted_close,volume,dividend_amount,split_coefficient",
         "{d},100.5,100.5,1000,{p},{s}", "1.0", False,
@@ -80,7 +82,7 @@ def test_gains_that_are_paid_out_are_cash_and_count_once(tmp_path):
 
 
 def test_a_close_that_contains_its_dividends_does_not_get_them_twice(tmp_path):
-    """yfinance adjusts the close, unless asked not to, and then writes no Adj Close: it shows in the prices' digits."""
+    """Yfinance adjusts the close, unless asked not to, and then writes no Adj Close: it shows in the prices' digits."""
     rows = [
         f"{day},{100 * (0.9871234567891 if number < 3 else 1)},1000,{'1.0' if number == 3 else '0.0'},0.0"
         for number, day in enumerate(SESSIONS)

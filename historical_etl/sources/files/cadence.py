@@ -28,7 +28,7 @@ _MANY: Final = 7
 
 
 def not_daily(
-    plans: Sequence[Plan], index: pl.DataFrame, scratch: Path
+    plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]
 ) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
     """The files, or the symbols of files, whose rows are not daily bars: number, symbol (None: all), the refusal."""
     timed = [number for number in index.get_column("file").unique().to_list() if plans[number].timed]
@@ -39,7 +39,7 @@ def not_daily(
     )
     if suspects.is_empty():
         return
-    for (number,), found in _steps(plans, suspects, scratch).partition_by("file", as_dict=True).items():
+    for (number,), found in _steps(plans, suspects, folders).partition_by("file", as_dict=True).items():
         yield from _judged(int(number), plans[int(number)], found, index)  # pyright: ignore[reportArgumentType]
 
 
@@ -70,7 +70,7 @@ def _judged(
         yield number, row["symbol"], refusal(sparse[row["symbol"]], plan.path)
 
 
-def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, scratch: Path) -> pl.DataFrame:
+def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
     """For each suspected file and symbol: its dates, the least and furthest step between them, the most rows of one."""
     numbers: list[int] = suspects.get_column("file").unique().sort().to_list()
     parts = [
@@ -79,7 +79,8 @@ def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, scratch: Path) -> pl.D
         if not plans[number].is_csv
     ]
     if any(plans[number].is_csv for number in numbers):
-        parts.append(pl.scan_parquet(sorted(scratch.rglob("*.parquet")), glob=False, hive_partitioning=False))
+        copies = sorted(file for folder in folders for file in folder.rglob("*.parquet"))
+        parts.append(pl.scan_parquet(copies, glob=False, hive_partitioning=False))
     rows = [part.filter(~pl.col("_fault")).select("file", "symbol", "date") for part in parts]
     keys = suspects.select("file", "symbol")
     wanted = pl.concat(rows).join(keys.lazy(), on=["file", "symbol"], how="semi")

@@ -148,7 +148,7 @@ class _Match:
         if self._settings.symbol is not None:
             lacking = [ours for ours in lacking if ours != "symbol"]
         alike: dict[str, list[str]] = {}
-        for place in self.free():
+        for place in self.free() if len(self._names) > 1 else ():
             name = self._names[place]
             if plain(name) in self._left_out or is_unnamed(name) or plain(name) == "name":
                 continue

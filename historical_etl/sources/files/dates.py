@@ -104,7 +104,9 @@ class DateRule:
         if self.clock == "zoned":
             form = r"%Y-%m-%dT%H:%M:%S%.f%:z"
             clean = text.str.replace(" ", "T", literal=True).str.replace(r"\s?(Z|UTC)$", "+00:00")
-            clean = clean.str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}").str.replace(r"(T\d{2}:\d{2})([+-])", "${1}:00${2}")
+            clean = clean.str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}").str.replace(
+                r"(T\d{2}:\d{2})([+-])", "${1}:00${2}"
+            )
             moment = clean.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
             local = moment.dt.convert_time_zone(timezone)
             day = local.dt.date()

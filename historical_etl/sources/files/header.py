@@ -116,9 +116,6 @@ def _check_names(names: Sequence[str], path: Path, line: int) -> None:
     bracketed = all(name.strip().endswith(">") for name in names) and len(names) > 1  # Stooq's headers
     if names[0].lstrip().startswith("<") and not bracketed:
         raise refused_line("This is HTML or XML, not CSV", path, line, "download it again: it may be a web page")
-    if any('"' in name for name in names):
-        # Polars would take all lines up to the next quotation mark for the header, and find no rows.
-        raise refused_line("The header has a stray quotation mark", path, line)
     numbers = sum(_is_number(name) for name in names)
     if numbers >= _LEVELS and numbers * 2 > len(names):
         raise SchemaDriftError(

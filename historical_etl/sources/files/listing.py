@@ -4,9 +4,9 @@ Only of a `.txt` the first bytes are looked at: it may be a table, as in Stooq's
 """
 
 import glob
+import gzip
 import hashlib
 import os
-import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +98,9 @@ def find_files(setting: str) -> Listing:
             f"{path} has no file ending in {', '.join(SUFFIXES)}", where=where, todo="correct the path"
         )
     taken = set(readable)
-    others = [hit for hit in seen if hit not in taken and hit.name.lower().endswith((*_OTHERS, ".txt")) and hit.is_file()]
+    others = [
+        hit for hit in seen if hit not in taken and hit.name.lower().endswith((*_OTHERS, ".txt")) and hit.is_file()
+    ]
     return Listing(readable, others)
 
 

@@ -27,10 +27,60 @@ SETTING, COLUMN, HIVE, FOLDER, NAME = (
 _HIVE: Final = re.compile(r"(?:symbol|ticker|tic|sym|ric|code)=(.+)", re.IGNORECASE)
 #: Words that name what a file is, not whose it is.
 _WORDS: Final = frozenset(
-    "part table tables data dataset export exports download downloads price prices quote quotes output result results"
-    " dump history historical historicaldata historicalquotes ohlc ohlcv eod daily bars candles market marketdata stock"
-    " stocks file files sheet book untitled csv parquet train test chunk batch snapshot latest"
-    " merged combined final sample default query daily_prices stock_prices".split()
+    [
+        "part",
+        "table",
+        "tables",
+        "data",
+        "dataset",
+        "export",
+        "exports",
+        "download",
+        "downloads",
+        "price",
+        "prices",
+        "quote",
+        "quotes",
+        "output",
+        "result",
+        "results",
+        "dump",
+        "history",
+        "historical",
+        "historicaldata",
+        "historicalquotes",
+        "ohlc",
+        "ohlcv",
+        "eod",
+        "daily",
+        "bars",
+        "candles",
+        "market",
+        "marketdata",
+        "stock",
+        "stocks",
+        "file",
+        "files",
+        "sheet",
+        "book",
+        "untitled",
+        "csv",
+        "parquet",
+        "train",
+        "test",
+        "chunk",
+        "batch",
+        "snapshot",
+        "latest",
+        "merged",
+        "combined",
+        "final",
+        "sample",
+        "default",
+        "query",
+        "daily_prices",
+        "stock_prices",
+    ]
 )
 _NO_SYMBOL: Final = re.compile(
     r"""
@@ -40,7 +90,9 @@ _NO_SYMBOL: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_EXCHANGE: Final = re.compile(r"(?:NASDAQ|NYSE|AMEX|BATS|ARCA|LSE|XETR|TSE|HKEX|NSE|BSE|TSX|CBOE)[_:](?=.)", re.I)
+_EXCHANGE: Final = re.compile(
+    r"(?:NASDAQ|NYSE|AMEX|BATS|ARCA|LSE|XETR|TSE|HKEX|NSE|BSE|TSX|CBOE)[_:](?=.)", re.IGNORECASE
+)
 _ADDED: Final = re.compile(
     r"""
     (?:[,_\-. ]+(?:1d|1day|daily|day|d1|prices?|quotes?|historical|history|hist|ohlcv?|eod|stock|data|bars|max|\d{1,2}y

@@ -1,6 +1,7 @@
 """How a file writes its numbers: with a point or a comma, thousands set apart, signs of money, 1.2M for volumes.
 
-What can be read in two ways is no number: "1,234" is a price only where the file shows that its decimal sign is a point.
+What can be read in two ways is no number: "1,234" is a price only where the file shows that a point is its decimal
+sign.
 """
 
 import re
@@ -76,7 +77,12 @@ def number_rule(prices: Sequence[str], volumes: Sequence[str], decimal: str | No
     """How the numbers of a file are written, by those of its first rows; `decimal` where it is set."""
     texts = [re.sub(_MONEY, r"\1", text) for text in prices if text not in NULLS]
     if decimal is None:
-        points = any(re.fullmatch(r"[+-]?(\d{1,3}(,\d{3})*|\d+)?\.\d+([eE][+-]?\d+)?", text) for text in texts)
+        # 1.234 may be a thousand and some: it shows nothing.
+        points = any(
+            re.fullmatch(r"[+-]?(\d{1,3}(,\d{3})*|\d+)?\.\d+([eE][+-]?\d+)?", text)
+            and not re.fullmatch(r"[+-]?\d{1,3}\.\d{3}", text)
+            for text in texts
+        )
         commas = any(
             re.fullmatch(r"[+-]?\d+,(\d{1,2}|\d{4,})", text) or re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d+", text)
             for text in texts

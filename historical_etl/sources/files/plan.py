@@ -14,8 +14,8 @@ from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.files.columns import COLUMNS, NUMBERS
 from historical_etl.sources.files.dates import Order
-from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.layouts import FilesLayout
+from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
 from historical_etl.symbols import SYMBOL_PATTERN
 
@@ -168,7 +168,9 @@ class Plan:
         told = [
             pl.when(fault).then(
                 pl.concat_str(
-                    pl.lit(f"{name} is '"), self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None"), pl.lit(f"'{self._wants(name)}")
+                    pl.lit(f"{name} is '"),
+                    self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None"),
+                    pl.lit(f"'{self._wants(name)}"),
                 )
             )
             for name, fault in faults.items()
@@ -195,7 +197,9 @@ class Plan:
                 "_row": list(self.bad),
                 **empty,
                 "reasons": [[_FIELDS]] * len(self.bad),
-                "_what": [f"the line has {fields} fields where the header has {width}" for _, fields in self.bad.values()],
+                "_what": [
+                    f"the line has {fields} fields where the header has {width}" for _, fields in self.bad.values()
+                ],
             },
             schema={"_row": pl.UInt32(), **SCHEMA, "reasons": pl.List(pl.String()), "_what": pl.String()},
         )

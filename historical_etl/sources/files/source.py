@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -172,7 +172,7 @@ class FilesSource:
         numbers: list[int] = hits.get_column("file").unique().sort().to_list()
         parts = [found.plans[number].typed() for number in numbers if not found.plans[number].is_csv]
         if any(found.plans[number].is_csv for number in numbers):
-            parts += [_alive(part, loaded.alive) for part in _scratch_years(found.scratch, request.start, request.end)]
+            parts += [_alive(part, loaded.alive) for part in _scratch_years(found.folders, request.start, request.end)]
         if not parts:
             return empty_frame().with_columns(pl.lit(None, pl.Float64).alias(name) for name in (SPLIT, DIVIDEND))
         wanted = [
@@ -188,7 +188,7 @@ class FilesSource:
         except BROKEN as error:
             for number in numbers:
                 found.plans[number].check()
-            raise scratch_error(found.scratch, error) from None
+            raise scratch_error(self._scratch, error) from None
         if loaded.names:
             frame = frame.with_columns(pl.col("symbol").replace(loaded.names))
         frame = frame.sort(PRIMARY_KEYS)
@@ -220,9 +220,7 @@ class FilesSource:
         market = known.filter(pl.col("file").is_in(suffixed)).get_column("symbol").unique().to_list()
         claims = [symbol for aside in found.aside for symbol in aside.symbols]
         txt = [s for aside in found.aside for s in aside.symbols if aside.path.name.lower().endswith(".txt")]
-        names, told = renamed(
-            [*symbols.get_column("symbol"), *claims], [*market, *txt], self._settings.market_suffix
-        )
+        names, told = renamed([*symbols.get_column("symbol"), *claims], [*market, *txt], self._settings.market_suffix)
         spans: dict[str, tuple[date, date]] = {}
         for symbol, first, last in symbols.iter_rows():
             ours = names.get(symbol, symbol)
@@ -327,7 +325,10 @@ def _actions(bars: pl.DataFrame) -> pl.DataFrame:
     return (
         bars.filter(pl.col(SPLIT).is_not_null() | pl.col(DIVIDEND).is_not_null())
         .select(
-            "symbol", "date", pl.col(SPLIT).fill_null(1.0).alias("split"), pl.col(DIVIDEND).fill_null(0.0).alias("dividend")
+            "symbol",
+            "date",
+            pl.col(SPLIT).fill_null(1.0).alias("split"),
+            pl.col(DIVIDEND).fill_null(0.0).alias("dividend"),
         )
         .select(list(ACTIONS))
         .unique(maintain_order=True)
@@ -339,9 +340,9 @@ def _alive(rows: pl.LazyFrame, numbers: list[int]) -> pl.LazyFrame:
     return rows.filter(pl.col("file").is_in(numbers))
 
 
-def _scratch_years(scratch: Path, start: date, end: date) -> list[pl.LazyFrame]:
+def _scratch_years(folders: Sequence[Path], start: date, end: date) -> list[pl.LazyFrame]:
     years = {f"year={year}" for year in range(start.year, end.year + 1)}
-    files = sorted(file for file in scratch.glob("*/year=*/*.parquet") if file.parent.name in years)
+    files = sorted(file for folder in folders for year in years for file in (folder / year).glob("*.parquet"))
     return [pl.scan_parquet(files, glob=False, hive_partitioning=False)] if files else []
 
 

@@ -57,9 +57,28 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "gains": ("capitalgains", "capitalgain"),
 }
 #: What stands for no value, in small letters.
-_NULLS: Final = ("", "-", "--", "n/a", "na", "#n/a", "#na", "n.a.", "nan", "null", "none", "nil", "\\n", ".", "#n/a n/a")
+_NULLS: Final = (
+    "",
+    "-",
+    "--",
+    "n/a",
+    "na",
+    "#n/a",
+    "#na",
+    "n.a.",
+    "nan",
+    "null",
+    "none",
+    "nil",
+    "\\n",
+    ".",
+    "#n/a n/a",
+)
 NULLS: Final = tuple(
-    sorted({text for mark in _NULLS for text in (mark, mark.upper(), mark.capitalize(), mark.title())} | {"NaN", "#N/A N/A"})
+    sorted(
+        {text for mark in _NULLS for text in (mark, mark.upper(), mark.capitalize(), mark.title())}
+        | {"NaN", "#N/A N/A"}
+    )
 )
 #: Names that hold a word of ours and are known to mean something else.
 _OTHERS: Final = re.compile(

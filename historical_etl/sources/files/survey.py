@@ -4,7 +4,7 @@ Whatever is wrong with a file or a row is found and kept apart here, all at once
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -49,14 +49,14 @@ class Surveyed:
         index: a row for each file and symbol: file (position in `plans`), symbol, first, last, rows.
         aside: what is set aside as a whole.
         unreadable: rows that are set aside, columns `UNREADABLE`.
-        scratch: where the good rows of CSV files are, by year, with the number of their file.
+        folders: where the rows of CSV files are, by year, with the number of their file.
     """
 
     plans: list[Plan]
     index: pl.DataFrame
     aside: list[Aside]
     unreadable: pl.DataFrame
-    scratch: Path
+    folders: list[Path]
 
     @property
     def alive(self) -> list[int]:
@@ -64,9 +64,7 @@ class Surveyed:
         return sorted(self.index.get_column("file").unique().to_list())
 
 
-def survey(
-    paths: Sequence[Path], settings: FilesSettings, exchange: str, scratch: Path
-) -> Surveyed:
+def survey(paths: Sequence[Path], settings: FilesSettings, exchange: str, scratch: Path) -> Surveyed:
     """Plan, copy and check all files.
 
     Raises:
@@ -84,6 +82,7 @@ class _Survey:
         self._plans: list[Plan] = []
         self._aside: list[Aside] = []
         self._tables: dict[int, pl.DataFrame] = {}
+        self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
 
@@ -97,13 +96,13 @@ class _Survey:
         self._refuse_hopeless()
         index = self._index()
         unreadable = self._unreadable(index)
-        for number, symbol, error in not_daily(self._plans, index, self._scratch):
+        for number, symbol, error in not_daily(self._plans, index, self._folders):
             symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
             gone = symbols if symbol is None else [symbol]
             self._aside.append(Aside(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
             index = index.filter((pl.col("file") != number) | ~pl.col("symbol").is_in(gone))
         self._guess_whose()
-        return Surveyed(self._plans, index, self._aside, unreadable, self._scratch)
+        return Surveyed(self._plans, index, self._aside, unreadable, self._folders)
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []
@@ -176,6 +175,8 @@ class _Survey:
         if self._plans[numbers[0]].is_csv:
             rows = _copy_by_year(rows, folder)
         table = _summary(rows).collect(engine="streaming")
+        # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
+        self._folders += [folder] if self._plans[numbers[0]].is_csv else []
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
         self._tables |= {number: parts.get(number, table.clear()) for number in numbers}
 
@@ -228,9 +229,7 @@ class _Survey:
         tables = list(self._tables.values()) or [_NO_SUMMARY]
         index = pl.concat(tables).sort("file", "symbol")
         tidy = set(index.group_by("file").agg(pl.col("_tidy").all()).filter("_tidy").get_column("file"))
-        self._plans = [
-            plan.with_tidy_symbols() if number in tidy else plan for number, plan in enumerate(self._plans)
-        ]
+        self._plans = [plan.with_tidy_symbols() if number in tidy else plan for number, plan in enumerate(self._plans)]
         return index
 
     def _unreadable(self, index: pl.DataFrame) -> pl.DataFrame:
@@ -254,7 +253,9 @@ class _Survey:
         if plans and all(plan.symbol is None for plan in plans):
             return
         self._aside = [
-            replace(aside, symbols=(symbol,)) if not aside.symbols and (symbol := self._named[aside.path].symbol) and self._may_be_named(aside) else aside
+            replace(aside, symbols=(symbol,))
+            if not aside.symbols and (symbol := self._named[aside.path].symbol) and self._may_be_named(aside)
+            else aside
             for aside in self._aside
         ]
 
@@ -299,4 +300,6 @@ def scratch_error(scratch: Path | None, error: BaseException) -> StorageError:
     """The error for a scratch copy that failed though the files are sound."""
     reason = str(error).partition("\n")[0][:200]
     what = f"The files are sound, but their scratch copy failed: {reason}"
-    return StorageError(what, where=scratch or "the system's folder for temporary files", todo="free some space there, or set TMPDIR")
+    return StorageError(
+        what, where=scratch or "the system's folder for temporary files", todo="free some space there, or set TMPDIR"
+    )

@@ -8,19 +8,19 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.errors import SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
 from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO, Header, read_header
-from historical_etl.sources.files.lines import bad_lines, check_quotes
 from historical_etl.sources.files.layouts import for_file, split_basis
+from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
 from historical_etl.sources.files.names import COLUMN, Named, writable
 from historical_etl.sources.files.numbers import NumberRule, number_rule
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
 from historical_etl.sources.files.values import dividend_of, split_of, symbol_of
-from historical_etl.errors import SchemaDriftError
 
 __all__ = ["csv_plans"]
 
@@ -90,6 +90,9 @@ class _Reader:
         header, settings = self._header, self._settings
         names = header.names
         matched = match_columns(names, settings, self._where, header.values, are_days)
+        if any('"' in name for name in names):
+            # Polars would take all lines up to the next quotation mark for the header, and find no rows.
+            raise refused_line("The header has a stray quotation mark", self._path, header.line)
         width = len(names) if places is None else max(places) + 1
         columns = [f"c{place}" for place in (places or range(width))]
         raw = {ours: pl.col(columns[place]).str.strip_chars() for ours, place in matched.places.items()}
@@ -125,12 +128,13 @@ class _Reader:
             symbol=None if "symbol" in raw else named.symbol,
             symbol_from=COLUMN if "symbol" in raw else named.source,
             shortened=named.shortened,
-            suffixed=self._layout.suffixed or (self._path.name.lower().removesuffix(".gz").endswith(".txt") and "symbol" not in raw),
-            timed=days is not None and days.timed or not _TIMES.isdisjoint(map(plain, matched.ignored)),
+            suffixed=self._layout.suffixed
+            or (self._path.name.lower().removesuffix(".gz").endswith(".txt") and "symbol" not in raw),
+            timed=(days is not None and days.timed) or not _TIMES.isdisjoint(map(plain, matched.ignored)),
             has_events=not {"split", "dividend", "gains"}.isdisjoint(matched.places),
             split_adjusted=split_basis(names, self._layout),
             ignored=tuple(name for name in matched.ignored if not is_unnamed(name) and name != "(no name)"),
-            notes=self._notes(names, days, numbers, dropped=drops),
+            notes=self._notes(days, numbers, dropped=drops),
             decimal=numbers.decimal,
             fast=numbers.plain,
             ragged=lambda: self._scan(ragged=True),
@@ -209,14 +213,17 @@ class _Reader:
 
     def _numbers(self, places: Mapping[str, int]) -> NumberRule:
         header, said = self._header, self._settings.decimal
-        prices = [text for ours, place in places.items() if ours in NUMBERS and ours != "volume" for text in header.values(place)]
+        prices = [
+            text
+            for ours, place in places.items()
+            if ours in NUMBERS and ours != "volume"
+            for text in header.values(place)
+        ]
         volumes = header.values(places["volume"]) if "volume" in places else []
         rule = number_rule(prices, volumes, None if said == AUTO else said)
         return replace(rule, plain=False) if self._rich else rule
 
-    def _values(
-        self, rule: NumberRule, raw: Mapping[str, pl.Expr]
-    ) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
+    def _values(self, rule: NumberRule, raw: Mapping[str, pl.Expr]) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
         values: dict[str, pl.Expr] = {}
         faults: dict[str, pl.Expr] = {}
         for ours, text in raw.items():
@@ -231,7 +238,11 @@ class _Reader:
 
         Prices that Yahoo gives are single floats or rounded; those that were multiplied by a factor are neither.
         """
-        if "dividend" not in raw or "adj_close" in raw or "stocksplits" not in {plain(name) for name in self._header.names}:
+        if (
+            "dividend" not in raw
+            or "adj_close" in raw
+            or "stocksplits" not in {plain(name) for name in self._header.names}
+        ):
             return False
         paid = raw["dividend"].cast(pl.Float64, strict=False).fill_null(0) > 0
         close = raw["close"].cast(pl.Float64, strict=False)
@@ -246,7 +257,7 @@ class _Reader:
         given = (price.cast(pl.Float32).cast(pl.Float64) == price) | (price.round(6) == price)
         return before.height > 0 and float(before.select(given.mean()).item() or 0) < 1 / 2
 
-    def _notes(self, names: tuple[str, ...], days: DateRule | None, numbers: NumberRule, *, dropped: bool) -> tuple[str, ...]:
+    def _notes(self, days: DateRule | None, numbers: NumberRule, *, dropped: bool) -> tuple[str, ...]:
         found = [days.words()] if days else []
         if self._settings.separator == AUTO and self._header.separator != ",":
             found.append(f"fields are separated by {self._header.separator!r}")

@@ -105,7 +105,11 @@ def _unreadable(found: Surveyed) -> list[str]:
             f"{nameless.height:,} row(s) of symbols that cannot be written are set aside: {listed}{rest}; "
             f"{PREFIX}FILES_SYMBOLS={first}=… names them otherwise"
         )
-    for (number,), part in rows.filter(~of_symbols | (pl.col("symbol").fill_null("") == "")).partition_by("file", as_dict=True, maintain_order=True).items():
+    for (number,), part in (
+        rows.filter(~of_symbols | (pl.col("symbol").fill_null("") == ""))
+        .partition_by("file", as_dict=True, maintain_order=True)
+        .items()
+    ):
         plan = found.plans[int(number)]  # pyright: ignore[reportArgumentType]
         some = part.head(_SAMPLE)
         places = plan.places(some.get_column("_row").to_list())

@@ -12,9 +12,7 @@ from historical_etl.sources.files.names import Named, writable
 __all__ = ["dividend_of", "in_capitals", "split_of", "symbol_of"]
 
 
-def symbol_of(
-    raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path, named: Named
-) -> pl.Expr:
+def symbol_of(raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path, named: Named) -> pl.Expr:
     """The symbol of each row: a column's, or the one of the whole file.
 
     Raises:
