@@ -33,7 +33,8 @@ def test_a_folder_in_capitals_names_the_symbol_of_files_that_are_named_by_dates(
 @pytest.mark.parametrize(
     "name",
     ["table", "data", "export", "download", "prices", "quotes", "2023", "20240102", "2024-03-01", "part.0",
-     "part-00003", "all_stocks_5yr", "2010-2020", "HistoricalData_1700000000", "stock_prices", "0", "untitled", "results (2)"],
+     "part-00003", "all_stocks_5yr", "2010-2020", "HistoricalData_1700000000", "stock_prices", "0", "untitled",
+     "results (2)"],
 )  # fmt: skip
 def test_a_name_that_is_no_symbol_is_refused(desk, name):
     path = desk.put(f"{name}.csv", PLAIN)

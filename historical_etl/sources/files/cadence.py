@@ -31,7 +31,8 @@ def not_daily(
     plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]
 ) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
     """The files, or the symbols of files, whose rows are not daily bars: number, symbol (None: all), the refusal."""
-    timed = [number for number in index.get_column("file").unique().to_list() if plans[number].timed]
+    numbers: list[int] = index.get_column("file").unique().to_list()
+    timed = [number for number in numbers if plans[number].timed]
     apart = (pl.col("last") - pl.col("first")).dt.total_days() / (pl.col("rows") - 1)
     suspects = index.filter(
         ((pl.col("rows") >= _FEW) & (apart >= _SUSPECT_DAYS)) | (pl.col("file").is_in(timed) & (pl.col("rows") > 1)),

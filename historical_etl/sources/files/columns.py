@@ -131,7 +131,7 @@ class _Match:
                 continue
             ranks = [(spelling,) for spelling in spellings] if ours == "symbol" else [spellings[:1], spellings[1:]]
             hits = [self._named(free, *rank) for rank in ranks]
-            self.take(ours, next((found for found in hits if found), []))
+            self.take(ours, next((found for found in hits if found), list[int]()))
 
     def symbol_in_name(self, values: Values) -> None:
         """A column called `Name` is one of symbols if all its values are written like tickers."""

@@ -168,12 +168,11 @@ def date_rule(
         return DateRule(_by_letters(form, known), clock)
     order, proven = _order(known, everything, form, hint)
     if order is None:
-        sign = form[2]
+        month, day = form.format("%m", "%d"), form.format("%d", "%m")
         raise AmbiguousDatesError(
             f"Dates such as {known[0]!r} may be read in two ways, and nothing in the file tells which",
             where=where,
-            todo=f"is it the month that comes first? Then set {PREFIX}FILES_DATE_FORMAT={form.format('%m', '%d')}, else "
-            f"{form.format('%d', '%m')} (with {sign!r} between them, as here)",
+            todo=f"is it the month that comes first? Then set {PREFIX}FILES_DATE_FORMAT={month}, else {day}",
         )
     return DateRule(form.format(order, "%d" if order == "%m" else "%m"), clock, order=order, proven=proven)
 
@@ -256,7 +255,8 @@ def _by_weekdays(texts: pl.Series, form: str) -> Order | None:
     """The order in which no day is at a weekend, where the other order has some there."""
     bare = texts.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars()
     weekends: dict[Order, int] = {}
-    for order, other in (("%m", "%d"), ("%d", "%m")):
+    orders: tuple[Order, Order] = ("%m", "%d")
+    for order, other in (orders, orders[::-1]):
         days = bare.str.to_date(form.format(order, other), strict=False)
         weekends[order] = int((days.dt.weekday() > 5).sum())  # noqa: PLR2004 - Saturday and Sunday
     if weekends["%m"] == 0 < weekends["%d"]:

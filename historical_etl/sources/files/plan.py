@@ -210,7 +210,9 @@ class Plan:
             return [f"row {row + 1}" for row in rows]
         known = {row: line for row, (line, _) in self.bad.items()}
         others = [row for row in rows if row not in known]
-        found = lines_of(self.path, self.csv.separator, others, self.csv.header) if others else {}
+        found = dict[int, int]()
+        if others:
+            found |= lines_of(self.path, self.csv.separator, others, self.csv.header)
         return [f"line {known.get(row, found.get(row, 0))}" for row in rows]
 
     def _wants(self, column: str) -> str:

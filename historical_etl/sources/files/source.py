@@ -172,7 +172,10 @@ class FilesSource:
         numbers: list[int] = hits.get_column("file").unique().sort().to_list()
         parts = [found.plans[number].typed() for number in numbers if not found.plans[number].is_csv]
         if any(found.plans[number].is_csv for number in numbers):
-            parts += [_alive(part, loaded.alive) for part in _scratch_years(found.folders, request.start, request.end)]
+            copies = _scratch_years(found.folders, request.start, request.end)
+            # Some files may have been set aside, or read again, after they had been copied.
+            all_count = len(loaded.alive) == len(found.plans)
+            parts += copies if all_count else [part.filter(pl.col("file").is_in(loaded.alive)) for part in copies]
         if not parts:
             return empty_frame().with_columns(pl.lit(None, pl.Float64).alias(name) for name in (SPLIT, DIVIDEND))
         wanted = [
@@ -333,11 +336,6 @@ def _actions(bars: pl.DataFrame) -> pl.DataFrame:
         .select(list(ACTIONS))
         .unique(maintain_order=True)
     )
-
-
-def _alive(rows: pl.LazyFrame, numbers: list[int]) -> pl.LazyFrame:
-    """Without the rows of files that were set aside, or read again, after they had been copied."""
-    return rows.filter(pl.col("file").is_in(numbers))
 
 
 def _scratch_years(folders: Sequence[Path], start: date, end: date) -> list[pl.LazyFrame]:

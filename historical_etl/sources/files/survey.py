@@ -113,9 +113,9 @@ class _Survey:
                 later.append((path, error))
             except HistoricalETLError as error:
                 self._set_aside(path, error)
-        orders = {plan.order for plan in self._plans if plan.order}
+        orders = [plan.order for plan in self._plans if plan.order]
+        hint: Order | None = orders[0] if orders and len(set(orders)) == 1 else None
         for path, error in later:
-            hint = next(iter(orders)) if len(orders) == 1 else None
             try:
                 self._plans += self._plans_of(path, hint) if hint else []
                 if not hint:

@@ -81,7 +81,7 @@ class _Reader:
         self._header = header
         self._settings, self._layout = for_file(header.names, settings)
         self._timezone = get_calendar(exchange).timezone
-        self._hint = hint
+        self._hint: Order | None = hint
         self._rich = rich
         self._where = f"{path}, line {header.line}"
 

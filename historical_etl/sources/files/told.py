@@ -61,10 +61,9 @@ def contradictions(found: Surveyed, names: Mapping[str, str], frame: pl.DataFram
     for (symbol,), days in unequal.partition_by("symbol", as_dict=True, maintain_order=True).items():
         theirs = [name for name, ours in names.items() if ours == symbol] or [symbol]
         first, last = days.get_column("date").min(), days.get_column("date").max()
-        files = found.index.filter(
-            pl.col("symbol").is_in(theirs), pl.col("first") <= last, pl.col("last") >= first
-        ).get_column("file")
-        places = " and ".join(str(found.plans[number].path) for number in files.unique().sort().head(3))
+        files = found.index.filter(pl.col("symbol").is_in(theirs), pl.col("first") <= last, pl.col("last") >= first)
+        numbers: list[int] = files.get_column("file").unique().sort().head(3).to_list()
+        places = " and ".join(str(found.plans[number].path) for number in numbers)
         told.append(
             f"{symbol} has {days.height:,} day(s) with different values, the first {first}, in {places}: are these of "
             f"one security? Nothing of it is taken"
