@@ -5,7 +5,7 @@ sheet. Both are read by their form.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,6 @@ class Header:
         skip_rows: rows of it behind the first.
         tickers: of each column, in a header of three rows; None in a plain one.
         records: the first rows behind it, as wide as it is.
-        whole: whether the file has no other rows.
     """
 
     names: tuple[str, ...]
@@ -48,7 +47,6 @@ class Header:
     skip_rows: int
     tickers: tuple[str, ...] | None
     records: tuple[tuple[str, ...], ...]
-    whole: bool
 
     def values(self, place: int) -> list[str]:
         """What the first rows have in one column, without blanks around it."""
@@ -70,19 +68,17 @@ def read_header(path: Path, settings: FilesSettings) -> Header:
     separator, records = max(options, key=lambda option: _score_of(option[1], settings))
     if not records:
         raise refused_line("The header is not CSV", path, 1)
-    found = _levels(records)
+    found = _levels(records, separator)
     if found is None:
         at = _position(records, settings)
         line, names = records[at]
         _check_names(names, path, line)
-        found = Header(tuple(names), line, separator, line - 1 if at else 0, 0, None, (), head.whole)
+        found = Header(tuple(names), line, separator, line - 1 if at else 0, 0, None, ())
     else:
         at = _LEVELS - 1
     width = len(found.names)
     rows = tuple(tuple(row) for _, row in records[at + 1 :] if len(row) == width and any(map(str.strip, row)))
-    return Header(
-        found.names, found.line, separator, found.skip_lines, found.skip_rows, found.tickers, rows, head.whole
-    )
+    return replace(found, records=rows)
 
 
 def _score_of(records: Sequence[tuple[int, list[str]]], settings: FilesSettings) -> int:
@@ -133,7 +129,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _levels(records: Sequence[tuple[int, list[str]]]) -> Header | None:
+def _levels(records: Sequence[tuple[int, list[str]]], separator: str) -> Header | None:
     """The header of three rows that pandas writes for yfinance: of prices, of tickers, and of the index alone."""
     if len(records) < _LEVELS:
         return None
@@ -147,4 +143,4 @@ def _levels(records: Sequence[tuple[int, list[str]]]) -> Header | None:
     if not all(name.strip() for name in tickers[1:]):
         return None
     skip = records[0][0] - 1
-    return Header((rows[2][0], *prices[1:]), records[2][0], ",", skip, _LEVELS - 1, ("", *tickers[1:]), (), whole=False)
+    return Header((rows[2][0], *prices[1:]), records[2][0], separator, skip, _LEVELS - 1, ("", *tickers[1:]), ())

@@ -29,11 +29,9 @@ class Head:
 
     Attributes:
         lines: as they stand there, without their ends; blank ones are among them.
-        whole: whether the file has no others.
     """
 
     lines: tuple[str, ...]
-    whole: bool
 
     def records(self, separator: str) -> list[tuple[int, list[str]]]:
         """Records that are not blank, each with the line on which it starts; up to the first that is not CSV."""
@@ -58,24 +56,21 @@ def read_head(path: Path, separators: str) -> Head:
     """
     lines: list[str] = []
     with closing(_lines(path)) as all_lines:
-        whole = True
         try:
             for line in all_lines:
                 if len(lines) >= _RECORDS + _PREAMBLE:
-                    whole = False
                     break
                 lines.append(line.rstrip("\r\n") if line.endswith("\n") else line)
         except DataQualityError:
             if not any(line.strip() for line in lines):
-                raise
-            whole = False  # what reads the whole file names it
+                raise  # else what reads the whole file names it
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise DataQualityError("The file is empty", where=f"{path}, line 1", todo="remove it, or export it again")
     errors = [error for separator in separators if (error := _no_header(lines[first:], separator))]
     if len(errors) == len(separators):
         raise refused_line(f"The header is not CSV: {errors[0]}", path, first + 1)
-    return Head(tuple(lines), whole)
+    return Head(tuple(lines))
 
 
 def _no_header(lines: list[str], separator: str) -> str:
