@@ -113,7 +113,7 @@ class _Survey:
                 later.append((path, error))
             except HistoricalETLError as error:
                 self._set_aside(path, error)
-        orders = [plan.order for plan in self._plans if plan.order]
+        orders: list[Order] = [plan.order for plan in self._plans if plan.order]
         hint: Order | None = orders[0] if orders and len(set(orders)) == 1 else None
         for path, error in later:
             try:
