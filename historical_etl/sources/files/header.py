@@ -87,7 +87,9 @@ def _score_of(records: Sequence[tuple[int, list[str]]], settings: FilesSettings)
         return -1
     wanted = {plain(name) for name in settings.columns.values()}
     rows = [row for _, row in records[:_LINES]]
-    best = max(score(row) + len(wanted & {plain(name) for name in row}) for row in rows)
+    best = score(rows[0]) + len(wanted & {plain(name) for name in rows[0]})
+    if best < _ENOUGH:  # as in most files it is not: their first line is the header
+        best = max(score(row) + len(wanted & {plain(name) for name in row}) for row in rows)
     return best * 1000 + min(len(rows[0]), 99)
 
 

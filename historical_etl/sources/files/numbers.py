@@ -16,6 +16,10 @@ from historical_etl.sources.files.spellings import NULLS
 __all__ = ["NumberRule", "number_rule"]
 
 _MONEY: Final = r"^([+-]?)\s*(?:US|C|A|HK)?[$€£¥]\s*"
+#: What numbers of the commonest files consist of.
+_BARE: Final = frozenset("0123456789.")
+#: A decimal point, and no sign between thousands.
+_POINTED: Final = re.compile(r"\d+\.(\d{1,2}|\d{4,})|\d{4,}\.\d+")
 _UNITS: Final = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SPLIT: Final = r"^(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)$"
 
@@ -75,6 +79,8 @@ class NumberRule:
 
 def number_rule(prices: Sequence[str], volumes: Sequence[str], decimal: str | None) -> NumberRule:
     """How the numbers of a file are written, by those of its first rows; `decimal` where it is set."""
+    if decimal is None and _BARE.issuperset("".join([*prices, *volumes])):
+        return NumberRule(".", any(_POINTED.fullmatch(text) for text in prices), plain=True)
     texts = [re.sub(_MONEY, r"\1", text) for text in prices if text not in NULLS]
     if decimal is None:
         # 1.234 may be a thousand and some: it shows nothing.

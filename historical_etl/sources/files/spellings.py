@@ -7,6 +7,7 @@ numbers of Alpha Vantage ("5. adjusted close"). Which export a spelling is from 
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["EVENTS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
@@ -102,6 +103,7 @@ _SIMILAR: Final = 0.84
 _SHORT: Final = 4
 
 
+@lru_cache(4096)
 def plain(name: str) -> str:
     """A column's name without what spellings differ by."""
     unnumbered = re.sub(r"^\s*\d+\.\s+", "", name)
