@@ -241,7 +241,8 @@ class ETLResult(BaseModel):
     the cells that the source did not give though they are stored, or though their series has them: a stored value is
     never replaced by a null; `unadjusted_symbols` got a bar without `adj_close` though their series has one.
     `warnings` tell what is worth a look, though it kept nothing back, `calendar_notes` what the calendar could not
-    judge, or judges otherwise than before.
+    judge, or judges otherwise than before, `notes` how the source understood what it has, `set_aside` what it could not
+    read as a whole.
     A run that changes nothing has `changed == False`, and the version and checksum it found.
     `catalog_error` tells that the data is committed but the catalog still shows an older version.
     """
@@ -275,6 +276,8 @@ class ETLResult(BaseModel):
     unadjusted_symbols: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     calendar_notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
     disk_warnings: tuple[str, ...] = ()
     catalog_error: str | None = None
 
@@ -285,10 +288,14 @@ class ETLResult(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """True if every symbol came that still trades, no row was refused, and no new bar lacks its `adj_close`."""
+        """True if every symbol came that still trades, and nothing was refused or set aside.
+
+        Nor may a new bar lack an `adj_close` that its series has.
+        """
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
         return (
             not self.rows_rejected
+            and not self.set_aside
             and not self.unadjusted_symbols
             and all(
                 outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)

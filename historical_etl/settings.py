@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final, Self, cast
+from typing import Annotated, Final, Literal, Self, cast
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -56,10 +56,14 @@ _KEYS: Final = frozenset(variable for group in VENDOR_GROUPS.values() for variab
 class FilesSettings(BaseSettings):
     r"""The `files` source: a folder or glob of CSV or Parquet files.
 
-    `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that
-    are equal up to case, spaces and underscores need no mapping. `separator` is one character; a tab may be spelled
-    out as `tab` or `\t`. A blank `symbol` means it is not set. `layout` names an export whose columns are known:
-    `stooq`, `sharadar`, `crsp`; `generic` goes by names.
+    `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that exports
+    are known to use need no mapping. `ignore` names columns that look like ours and are not. `date_format`, `decimal`
+    and `separator` are `auto`: as each file shows. `separator` is one character; a tab may be spelled out as `tab` or
+    `\t`. A blank `symbol` means it is not set. `symbols` maps spellings of the files to ours, as in `BRK B=BRK.B`, or
+    names a CSV file of two such columns. `market_suffix` says what becomes of the market in SAP.DE: `auto` leaves it
+    out where all symbols have the same, `keep`, `strip`. `layout` names an export whose columns are known: `stooq`,
+    `sharadar`, `crsp`; `generic` goes by names. `split_adjusted` says whether prices are adjusted for splits, where
+    files do not show it.
     """
 
     model_config = SettingsConfigDict(
@@ -69,11 +73,15 @@ class FilesSettings(BaseSettings):
     path: str = ""
     layout: str = "generic"
     columns: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
-    date_format: str = "%Y-%m-%d"
-    decimal: str = Field(default=".", pattern=r"^[.,]$")
-    separator: str = Field(default=",", min_length=1, max_length=1)
+    ignore: Annotated[tuple[str, ...], NoDecode] = ()
+    date_format: str = "auto"
+    decimal: str = Field(default="auto", pattern=r"^([.,]|auto)$")
+    separator: str = Field(default="auto", pattern=r"^(auto|[\s\S])$")
     symbol: str | None = None
+    symbols: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
+    market_suffix: Literal["auto", "keep", "strip"] = "auto"
     adjustment: str = UNSTATED
+    split_adjusted: bool | None = None
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -85,6 +93,31 @@ class FilesSettings(BaseSettings):
             raise ValueError("write it as ours=theirs,ours=theirs, e.g. date=Date,symbol=Ticker")
         return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _parse_ignore(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _parse_symbols(cls, value: object) -> object:
+        if isinstance(value, str):
+            lines = [value]
+            if "=" not in value and value.strip():
+                try:
+                    lines = [line.replace(",", "=", 1) for line in Path(value.strip()).read_text("utf-8").splitlines()]
+                except (OSError, ValueError):
+                    raise ValueError("it is no file that can be read; or write it as theirs=ours,theirs=ours") from None
+            items = [item for line in lines for item in line.split(",") if item.strip()]
+            value = dict(_pair(item) for item in items)
+        if isinstance(value, dict):
+            given = cast("dict[object, object]", value)
+            try:
+                return {str(theirs).upper(): normalize_symbols([str(ours)])[0] for theirs, ours in given.items()}
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None
+        return value
+
     @field_validator("separator", mode="before")
     @classmethod
     def _parse_separator(cls, value: object) -> object:
@@ -94,6 +127,13 @@ class FilesSettings(BaseSettings):
     @classmethod
     def _parse_symbol(cls, value: str | None) -> str | None:
         return value if value and value.strip() else None
+
+
+def _pair(item: str) -> tuple[str, str]:
+    theirs, sign, ours = item.rpartition("=")
+    if not sign or not theirs.strip() or not ours.strip():
+        raise ValueError("write it as theirs=ours,theirs=ours, e.g. BRK B=BRK.B")
+    return theirs.strip(), ours.strip()
 
 
 class Settings(BaseSettings):

@@ -123,6 +123,9 @@ class Changes:
             facts["calendar"] = dg.MetadataValue.text("\n".join(result.calendar_notes))
         if result.warnings:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
+        for name, told in (("notes", result.notes), ("set_aside", result.set_aside)):
+            if told:
+                facts[name] = dg.MetadataValue.text("\n".join(told))
         return facts
 
     def _cells(self) -> pl.DataFrame:

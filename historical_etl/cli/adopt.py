@@ -82,6 +82,12 @@ def _tell(terminal: Terminal, done: Adoption, *, rehearse: bool) -> None:
             terminal.out.print(Text(f"{count:>12,}  {'would be ' if rehearse and name == 'taken' else ''}{words}"))
     for reason, count in sorted(account.by_reason.items()) if rehearse else ():
         terminal.out.print(Text(f"{'':>12}  refused: {reason}: {count:,}"))
+    for line in done.told:
+        terminal.say(line)
+    if rehearse and done.set_aside:
+        terminal.warn(f"{len(done.set_aside):,} file(s), or parts of them, are set aside")
+        for line in done.set_aside:
+            terminal.say(f"  {line}")
     if done.years:
         terminal.out.print(
             Text(f"{len(done.symbols):,} symbol(s) ({some(done.symbols, 5)}), {ranges(list(done.years))}"),
@@ -98,6 +104,8 @@ def _document(done: Adoption) -> dict[str, object]:
         **_rows(done.account),
         "symbols": list(done.symbols),
         "years": list(done.years),
+        "reading": list(done.told),
+        "set_aside": list(done.set_aside),
     }
 
 

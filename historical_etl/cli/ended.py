@@ -62,7 +62,8 @@ class Ended:
         Of a symbol that has ended nothing is expected.
         """
         came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
-        whole = not self.result.rows_rejected and not self.result.unadjusted_symbols
+        result = self.result
+        whole = not (result.rows_rejected or result.unadjusted_symbols or result.set_aside)
         return came and whole and not self.missing
 
     @cached_property
@@ -107,35 +108,14 @@ class Ended:
 
     def tell(self, terminal: Terminal) -> None:
         """What stands now, what changed on what was stored, and what was refused, is held or did not come."""
-        result, manifest = self.result, self.after
-        if manifest is None:
-            terminal.out.print(Text("Nothing is stored: no row came"))
-        else:
-            stands = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
-            size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
-            span = f"{manifest.start_date} to {manifest.end_date}"
-            asked = f", {result.requests:,} request(s)" if result.requests else ""
-            terminal.out.print(
-                Text(f"{stands}, {span}, {size}; took {duration(result.duration_seconds)}{asked}"), soft_wrap=True
-            )
+        self._tell_version(terminal)
         self._tell_changes(terminal)
+        self._tell_source(terminal)
         self._tell_refused(terminal)
         self._tell_held(terminal)
-        if result.rows_flagged:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in result.flagged_by_reason.items())
-            terminal.say(f"{result.rows_flagged:,} bar(s) flagged beside their close ({reasons}): {_FLAGGED}")
         if self.missing:
             terminal.warn(f"{self.missing:,} session(s) are missing: `{terminal.program} gaps` shows them")
-        for note in result.calendar_notes:
-            terminal.warn(cleaned(note))
-        for warning in result.warnings[:_SAMPLE]:
-            terminal.warn(f"worth a look: {warning}")
-        if len(result.warnings) > _SAMPLE:
-            terminal.warn(f"and {len(result.warnings) - _SAMPLE:,} more like these")
-        for warning in result.disk_warnings:
-            terminal.warn(f"disk {warning}")
-        if result.catalog_error:
-            terminal.warn(f"the data is committed, the catalog is not up to date: {result.catalog_error}")
+        self._tell_warnings(terminal)
 
     def tell_next(self, terminal: Terminal, otherwise: str) -> None:
         """What to do about it; `otherwise` where nothing needs to be done."""
@@ -144,7 +124,6 @@ class Ended:
     def _steps(self, program: str) -> Iterator[str]:
         """What to do, the most urgent first."""
         result = self.result
-        came = set(result.outcomes.values())
         if result.catalog_error:
             yield f"{program} update, which publishes the catalog"
         for symbol in self._held:
@@ -152,12 +131,7 @@ class Ended:
             yield f"{program} holds; if the new prices of {symbol} are right, {accept}"
         if any(why.startswith("other_basis") for why in result.held.values()):
             yield f"use the source that the symbols were filled from, or {program} backfill --rebuild"
-        if result.rows_rejected or Outcome.REFUSED in came:
-            yield f"{program} query {_REJECTED}; correct the source, then repeat"
-        if came.intersection(_AGAIN):
-            yield "the same command again later: what was committed stands"
-        if came - {Outcome.OK} and not self.complete:
-            yield "look at what did not come; correct the list of symbols or the source, then repeat"
+        yield from self._steps_of_what_lacks(program)
         if result.unadjusted_symbols:
             yield (
                 f"{program} update once the source gives adj_close again; if it never will, "
@@ -167,6 +141,17 @@ class Ended:
             yield f"{program} gaps; each update asks for them again"
         for row in self._restated.to_dicts():
             yield f"{program} explain {quote(row['symbol'])} {row['last_session']}, which tells what was restated"
+
+    def _steps_of_what_lacks(self, program: str) -> Iterator[str]:
+        came = set(self.result.outcomes.values())
+        if self.result.set_aside:
+            yield "correct what is set aside, or take it out of the folder; then repeat"
+        if self.result.rows_rejected or Outcome.REFUSED in came:
+            yield f"{program} query {_REJECTED}; correct the source, then repeat"
+        if came.intersection(_AGAIN):
+            yield "the same command again later: what was committed stands"
+        if came - {Outcome.OK} and not self.complete:
+            yield "look at what did not come; correct the list of symbols or the source, then repeat"
 
     @property
     def _is_new(self) -> bool:
@@ -185,6 +170,43 @@ class Ended:
             return self.etl.ledger(ledger).filter(pl.col("version") > (self.before.version if self.before else 0))
         except ChecksumMismatchError:  # the run itself has told of it
             return empty_ledger(ledger)
+
+    def _tell_version(self, terminal: Terminal) -> None:
+        result, manifest = self.result, self.after
+        if manifest is None:
+            terminal.out.print(Text("Nothing is stored: no row came"))
+            return
+        stands = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
+        size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
+        span = f"{manifest.start_date} to {manifest.end_date}"
+        asked = f", {result.requests:,} request(s)" if result.requests else ""
+        took = f"took {duration(result.duration_seconds)}{asked}"
+        terminal.out.print(Text(f"{stands}, {span}, {size}; {took}"), soft_wrap=True)
+
+    def _tell_source(self, terminal: Terminal) -> None:
+        """How the source understood what it has, and what it could not read."""
+        for note in self.result.notes:
+            terminal.say(cleaned(f"from the source: {note}"))
+        if self.result.set_aside:
+            terminal.warn(f"{len(self.result.set_aside):,} file(s), or parts of them, are set aside")
+            for what in self.result.set_aside:
+                terminal.say(cleaned(f"  {what}"))
+
+    def _tell_warnings(self, terminal: Terminal) -> None:
+        result = self.result
+        if result.rows_flagged:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in result.flagged_by_reason.items())
+            terminal.say(f"{result.rows_flagged:,} bar(s) flagged beside their close ({reasons}): {_FLAGGED}")
+        for note in result.calendar_notes:
+            terminal.warn(cleaned(note))
+        for warning in result.warnings[:_SAMPLE]:
+            terminal.warn(f"worth a look: {warning}")
+        if len(result.warnings) > _SAMPLE:
+            terminal.warn(f"and {len(result.warnings) - _SAMPLE:,} more like these")
+        for warning in result.disk_warnings:
+            terminal.warn(f"disk {warning}")
+        if result.catalog_error:
+            terminal.warn(f"the data is committed, the catalog is not up to date: {result.catalog_error}")
 
     def _tell_changes(self, terminal: Terminal) -> None:
         rows = self._restated.to_dicts()

@@ -26,7 +26,7 @@ from historical_etl.quality.cells import clean_cells
 from historical_etl.schema import SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
-from historical_etl.sources.files import FilesSource
+from historical_etl.sources.files import UNREADABLE, FilesSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.symbols import normalize_symbols
@@ -35,6 +35,8 @@ __all__ = ["Adoption", "RowAccount", "adopt", "opened_for"]
 
 _VALUES: Final = [name for name in SCHEMA if name != "ret"]
 _REASONS: Final = "reasons"
+#: Rows that no rule has judged, since they could not be read.
+_UNREAD: Final = pl.col(_REASONS).list.eval(pl.element().is_in(list(UNREADABLE))).list.any()
 
 
 @dataclass
@@ -45,7 +47,7 @@ class RowAccount:
         read: rows in the files.
         taken: rows that the store now holds as they stand in the files; in a rehearsal, rows that would pass.
         repeated: rows that came again with equal values.
-        refused: rows that broke a rule or belong to a refused batch; they are in quarantine.
+        refused: rows that broke a rule, cannot be read, or belong to a refused batch; they are in quarantine.
         held: rows that do not fit what is stored, or each other: `holds` tells why.
         not_asked: rows of symbols that were not asked for.
         not_closed: rows of sessions that have not closed yet.
@@ -84,6 +86,8 @@ class Adoption:
         symbols: the symbols of the rows taken.
         years: the years of the rows taken.
         result: of the run; None in a rehearsal.
+        told: how the files are understood.
+        set_aside: files, or symbols of files, that could not be taken as a whole.
     """
 
     account: RowAccount
@@ -92,12 +96,15 @@ class Adoption:
     symbols: tuple[str, ...]
     years: tuple[int, ...]
     result: ETLResult | None
+    told: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every row that was asked for is taken."""
         account = self.account
-        return not (account.refused or account.held or account.before_calendar or account.after_calendar)
+        lacking = account.refused or account.held or account.before_calendar or account.after_calendar
+        return not lacking and not self.set_aside
 
 
 def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: str = "historical_etl") -> HistoricalETL:
@@ -188,6 +195,8 @@ def adopt(
         tuple(sorted(look.symbols)),
         tuple(look.years),
         result,
+        (*source.reading, *(source.notes if result is None else ())),
+        source.set_aside,
     )
 
 
@@ -238,6 +247,7 @@ class _Look:
         self._result = result
         self._moves = [Move(*owner) for owner in names.owners(by_day=True)]
         self._closed = etl.last_closed_session()
+        self._count_unreadable()
 
     def at(self, year: int) -> None:
         """Account for the rows of a year."""
@@ -266,6 +276,19 @@ class _Look:
         self.symbols |= set(symbols_in(taken))
         self.years += [year] if taken.height else []
 
+    def _count_unreadable(self) -> None:
+        """Rows that cannot be read are refused, whatever the year; those of symbols that nobody asked for are not."""
+        rows = self._source.unreadable
+        others = pl.col("symbol").is_in(list(set(self._members) - self._wanted))
+        mine = rows.filter(~others.fill_null(value=False))
+        self.account.not_asked += rows.height - mine.height
+        self._add_refused(mine)
+
+    def _add_refused(self, rows: pl.DataFrame) -> None:
+        self.account.refused += rows.height
+        for reason, count in rows.get_column(_REASONS).explode().value_counts().iter_rows():
+            self.account.by_reason[reason] = self.account.by_reason.get(reason, 0) + count
+
     def _sessions(self, year: int) -> pl.Series:
         """Those that the run has asked for."""
         coverage = self._source.info.coverage
@@ -279,9 +302,8 @@ class _Look:
         refused = self._judged(rows, sessions) if self._result is None else self._kept_aside(self._result, year)
         if refused is None:
             return rows
-        self.account.refused += refused.height
-        for reason, count in refused.get_column(_REASONS).explode().value_counts().iter_rows():
-            self.account.by_reason[reason] = self.account.by_reason.get(reason, 0) + count
+        refused = refused.filter(~_UNREAD)
+        self._add_refused(refused)
         others = rows.join(refused, on=_VALUES, how="anti", nulls_equal=True)
         self.account.repeated += rows.height - others.height - refused.height  # refused once, and again in the files
         return others

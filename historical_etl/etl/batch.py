@@ -18,7 +18,7 @@ from historical_etl.quality.levels import LEVELS
 from historical_etl.quality.rules import split_rows
 from historical_etl.schema import SCHEMA, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
-from historical_etl.sources.base import FetchRequest, PriceSource
+from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource
 from historical_etl.store.quarantine import Quarantine
 
 __all__ = ["BEFORE_CALENDAR", "Batch", "Judge", "nothing_left", "refuse_unknown"]
@@ -197,8 +197,10 @@ class Judge:
         outcomes |= dict.fromkeys(set_aside, Outcome.REFUSED)
         only_led_in = set(since) - set(main.get_column("symbol")) if since else set[str]()
         outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
+        verdict = _with_unreadable(verdict, answer)
         tally.rows_fetched += main.height + early.height
         tally.add_verdict(verdict)
+        tally.add_told(answer)
         requested = _asked(requests, start, end, {})
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
         return Batch(
@@ -260,6 +262,13 @@ class Judge:
         kept = str(self.quarantine.keep_rows(f"{name}.rows.parquet", verdict.rejected, reason, DATASET_ID, facts))
         tally.quarantined.append(kept)
         return kept
+
+
+def _with_unreadable(verdict: Verdict, answer: FetchResult) -> Verdict:
+    """The verdict with the rows that the source itself could not read."""
+    if answer.rejected is None or answer.rejected.is_empty():
+        return verdict
+    return replace(verdict, rejected=pl.concat([verdict.rejected, answer.rejected.select(verdict.rejected.columns)]))
 
 
 def refuse_unknown(batch: Batch, stored: Collection[str]) -> None:

@@ -26,6 +26,7 @@ from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings, given_settings, unknown_variables
 from historical_etl.sources.base import FetchRequest, FetchResult
 from historical_etl.sources.fetcher import UnifiedDataFetcher
+from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import clock_for
 from historical_etl.sources.vendors.collect import VendorSource
 from historical_etl.store.disk import DiskProbe, system_disk_usage
@@ -189,6 +190,8 @@ class _Doctor:
         facts = {"name": info.name, "version": info.version, "adjustment": info.adjustment}
         lenient = "" if self._settings.is_production else f", environment {self._settings.environment}"
         yield Check("source", Verdict.OK, f"{info.name} ({info.version}){lenient}: {info.adjustment}", facts=facts)
+        if isinstance(self._fetcher.source, FilesSource):
+            yield _files(self._fetcher.source)
 
     def keys(self) -> Iterator[Check]:
         """Whether the keys of the source are there. They are not shown."""
@@ -295,6 +298,17 @@ class _Doctor:
             cursors = parse_progress(content).symbol_last_dates
             return max(sorted(cursors), key=lambda symbol: cursors[symbol], default=None)
         return None
+
+
+def _files(source: FilesSource) -> Check:
+    """How files are understood, and what of them is set aside."""
+    told = (*source.reading, *source.notes)
+    facts = {"reading": list(source.reading), "notes": list(source.notes), "set_aside": list(source.set_aside)}
+    if source.set_aside:
+        what = f"{len(source.set_aside):,} are set aside: {'; '.join(source.set_aside)}. {'; '.join(told)}"
+        return Check("files", Verdict.WARNING, what, "correct them, or take them out of the folder", facts)
+    verdict = Verdict.WARNING if source.unreadable.height else Verdict.OK
+    return Check("files", verdict, f"{len(source.paths):,} are read: {'; '.join(told)}", facts=facts)
 
 
 def _answered(name: str, answer: tuple[str, FetchResult], day: date, seconds: float) -> Check:

@@ -77,6 +77,9 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
     """
     frames: list[pl.DataFrame] = []
     actions: list[pl.DataFrame] = []
+    rejected: list[pl.DataFrame] = []
+    notes: list[str] = []
+    set_aside: list[str] = []
     outcomes: dict[str, Outcome] = {}
     details: dict[str, str] = {}
     failures: list[HistoricalETLError] = []
@@ -98,12 +101,23 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
             continue
         frames.append(answer.frame)
         actions += [answer.actions] if answer.actions is not None else []
+        rejected += [answer.rejected] if answer.rejected is not None and answer.rejected.height else []
+        notes += answer.notes
+        set_aside += answer.set_aside
         outcomes |= answer.outcomes
         details |= answer.details
     if failures and not frames:
         raise failures[0]
     rows = pl.concat(frames) if frames else empty_frame()
-    return FetchResult(rows, outcomes, details, pl.concat(actions) if actions else None)
+    return FetchResult(
+        rows,
+        outcomes,
+        details,
+        pl.concat(actions) if actions else None,
+        pl.concat(rejected) if rejected else None,
+        tuple(dict.fromkeys(notes)),
+        tuple(dict.fromkeys(set_aside)),
+    )
 
 
 def fetch_one(source: PriceSource, request: FetchRequest) -> FetchResult:

@@ -15,6 +15,7 @@ from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
 from historical_etl.quality.cells import WORTH_A_LOOK
 from historical_etl.quality.levels import Suspicion
+from historical_etl.sources.base import FetchResult
 from historical_etl.symbols import resembling
 
 __all__ = ["Tally", "YearEvent"]
@@ -65,6 +66,8 @@ class Tally:
     unadjusted: set[str] = field(default_factory=set[str])
     warnings: list[str] = field(default_factory=list[str])
     calendar_notes: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    set_aside: list[str] = field(default_factory=list[str])
     quarantined: list[str] = field(default_factory=list[str])
     disk_warnings: list[str] = field(default_factory=list[str])
     catalog_error: str | None = None
@@ -105,6 +108,11 @@ class Tally:
         for reason, symbol, count in counts.len().sort("reason", "symbol").iter_rows():
             self.flagged.setdefault(reason, Counter())[symbol] += count
 
+    def add_told(self, answer: FetchResult) -> None:
+        """Note what a source tells of what it has; what it tells with every answer is told once."""
+        self.notes += [note for note in answer.notes if note not in self.notes]
+        self.set_aside += [what for what in answer.set_aside if what not in self.set_aside]
+
     def result(self, manifest: SyncManifest | None) -> ETLResult:
         """The public record, with the version that stands now."""
         return ETLResult(
@@ -135,6 +143,8 @@ class Tally:
             unadjusted_symbols=tuple(sorted(self.unadjusted)),
             warnings=(*self.warnings, *self._warnings_of_rows()),
             calendar_notes=tuple(dict.fromkeys(self.calendar_notes)),
+            notes=tuple(self.notes),
+            set_aside=tuple(self.set_aside),
             disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
             catalog_error=self.catalog_error,
         )

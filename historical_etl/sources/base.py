@@ -59,12 +59,17 @@ class FetchResult:
 
     `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
     the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none.
+    `rejected` are rows that the source itself could not read, in the schema as far as they go, with `reasons`; `notes`
+    tell how it understood what it has; `set_aside` names what it could not read as a whole, such as a file.
     """
 
     frame: pl.DataFrame
     outcomes: Mapping[str, Outcome]
     details: Mapping[str, str] = field(default_factory=dict[str, str])
     actions: pl.DataFrame | None = None
+    rejected: pl.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

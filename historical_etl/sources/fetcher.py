@@ -10,6 +10,7 @@ import polars as pl
 
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
+from historical_etl.models import Outcome
 from historical_etl.settings import Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.sources.files import FilesSource
@@ -131,7 +132,10 @@ class UnifiedDataFetcher:
         """
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
         request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
-        return self.fetch(request).frame.sort("date", "symbol")
+        answer = self.fetch(request)
+        failed = [symbol for symbol, outcome in answer.outcomes.items() if outcome is Outcome.ERROR]
+        frame = answer.frame.filter(~pl.col("symbol").is_in(failed)) if failed else answer.frame
+        return frame.sort("date", "symbol")
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         """Bars and one outcome for each symbol of the request. Raises as `get_daily_prices` does."""

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from historical_etl.settings import load_settings
-from historical_etl.sources.files_layouts import laid_out
+from historical_etl.sources.files.layouts import laid_out
 from historical_etl_tests.cli.conftest import CommandLine
 from historical_etl_tests.foreign import Foreign
 

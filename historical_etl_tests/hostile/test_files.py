@@ -128,4 +128,6 @@ def test_the_sound_ones_are_read(tmp_path):
 @pytest.mark.parametrize("symbol", ["ß", "ſ", "ﬁ", "ı"])
 def test_letters_that_only_look_like_ours_in_capitals_are_no_symbol(tmp_path, symbol):
     (tmp_path / "a.csv").write_bytes(CSV.replace(b"FB", symbol.encode()))
-    assert read(tmp_path) is None
+    found = read(tmp_path)
+    assert found is not None
+    assert set(found["symbol"]) == {"BRK.B"}

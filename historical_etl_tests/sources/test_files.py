@@ -384,7 +384,7 @@ def test_a_path_without_readable_files_is_named(tmp_path, name):
     [
         ({"columns": {"price": "Last"}}, "COLUMNS"),
         ({"columns": {"ret": "Return"}}, "COLUMNS"),
-        ({"decimal": ","}, "SEPARATOR"),
+        ({"decimal": ",", "separator": ","}, "SEPARATOR"),
         ({"separator": '"'}, "SEPARATOR"),
         ({"separator": "\n"}, "SEPARATOR"),
         ({"separator": "§"}, "SEPARATOR"),
@@ -424,12 +424,9 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
         (HEADER + GOOD_LINES + ",FB,1,1,1,1,1,1\n", 5, "date is ''"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,twelve,1,1\n", 5, "close is 'twelve'"),
         (HEADER + GOOD_LINES + '2012-05-21,FB,1,1,1,"38,23",1,1\n', 5, "close is '38,23'"),
-        (HEADER + GOOD_LINES + '2012-05-21,FB,1,1,1,1,"573,576,400",1\n', 5, "volume is '573,576,400'"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1 000,1\n", 5, "volume is '1 000'"),
-        (HEADER + GOOD_LINES + "2012-05-21,FB,$1,1,1,1,1,1\n", 5, "open is '$1'"),
-        (HEADER + GOOD_LINES + "2012-05-21,F B,1,1,1,1,1,1\n", 5, "symbol is 'F B'"),
+        (HEADER + GOOD_LINES + "2012-05-21,F B,1,1,1,1,1,1\n", 5, "'F B' (1)"),
         (HEADER + GOOD_LINES + "2012-05-21,,1,1,1,1,1,1\n", 5, "symbol is ''"),
-        (HEADER + GOOD_LINES + "2012-05-21,^GSPC,1,1,1,1,1,1\n", 5, "symbol is '^GSPC'"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1,1,1\n" + GOOD_LINES, 5, "9 fields where the header has 8"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1,1,\n" + GOOD_LINES, 5, "9 fields"),
         ("date,symbol,close,volume,name,x\n2012-05-18,FB,1,2,n,x,3\n2012-05-21,FB,1,2,n,x\n", 2, "7 fields"),
@@ -437,9 +434,30 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1", 5, "6 fields"),
         (HEADER + "\n\n" + GOOD_LINES + "x,FB,1,1,1,1,1,1\n", 7, "date is 'x'"),
         ("\n" + HEADER + '2012-05-18,FB,1,1,1,1,1,"\n"\n' + "x,FB,1,1,1,1,1,1\n", 5, "date is 'x'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_row_that_cannot_be_read_is_set_aside_by_file_and_line(tmp_path, suffix, text, line, why):
+    write(tmp_path / f"aa{suffix}", HEADER + GOOD_LINES)
+    path = write(tmp_path / f"bad{suffix}", text)
+    files = source(tmp_path)
+    good = files.rows - files.unreadable.height
+    assert files.unreadable.height == 1
+    assert files.set_aside == ()
+    told = "\n".join(files.notes)
+    assert why in told
+    assert "(1)" in why or f"{path}: 1 row(s) cannot be read and are set aside: line {line}: " in told
+    answer = files.fetch(WHOLE)
+    assert answer.frame.height == good
+    assert answer.rejected is not None
+    assert_frame_equal(answer.rejected, files.unreadable)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
         (HEADER + GOOD_LINES + '2012-05-21,"FB,1,1,1,1,1,1\n' + GOOD_LINES, 5, "not CSV"),
         (HEADER + GOOD_LINES + '2012-05-21,FB,1,1,1,1",1,1\n' + GOOD_LINES, 5, "a quotation mark without its partner"),
-        (HEADER + GOOD_LINES + "2012-05-21,F\rB,1,1,1,1,1,1\n" + GOOD_LINES, 5, "symbol is 'F\\rB'"),
         ('date,symbol,close,volume,na"me\n2012-05-18,FB,1,2,x\n', 1, "stray quotation mark"),
         ("date,sy\rmbol\n" + GOOD_LINES, 1, "header is not CSV"),
         ((HEADER + GOOD_LINES).encode() + b"2012-05-21,F\xc4,1,1,1,1,1,1\n", 5, "not UTF-8"),
@@ -453,22 +471,38 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_unreadable_csv_is_refused_by_file_and_line(tmp_path, suffix, text, line, why):
-    write(tmp_path / f"aa{suffix}", HEADER + GOOD_LINES)
+def test_unreadable_csv_is_set_aside_by_file_and_line(tmp_path, suffix, text, line, why):
     path = write(tmp_path / f"bad{suffix}", text)
     refused = refusal(tmp_path)
     assert refused.where == f"{path}, line {line}"
     assert why in refused.what
     assert refused.todo
+    write(tmp_path / f"aa{suffix}", HEADER + GOOD_LINES)
+    files = source(tmp_path)
+    assert files.fetch(WHOLE).frame.height == 3
+    assert files.set_aside == (str(refused),)
+
+
+@pytest.mark.parametrize("text", ["573,576,400", "$1"])
+def test_numbers_that_can_mean_one_thing_only_are_taken(tmp_path, text):
+    column = "volume" if "," in text else "open"
+    row = "2012-05-21,FB,1,1,1,1.5,1,1\n" if column == "open" else '2012-05-21,FB,1,1,1,1.5,"573,576,400",1\n'
+    write(tmp_path / "a.csv", HEADER + GOOD_LINES + row.replace("FB,1", "FB,$1") if column == "open" else HEADER + row)
+    frame = source(tmp_path).fetch(WHOLE).frame
+    assert frame.row(-1, named=True)[column] == (1.0 if column == "open" else 573576400.0)
 
 
 @pytest.mark.parametrize(
     ("header", "why", "todo"),
     [
-        ("date,symbol,last,volume", "No column for close; the header has: date, symbol, last, volume", "close=<name"),
-        ("Date,Last,Vol,symbol", "No column for close, volume;", "HISTORICAL_ETL_FILES_COLUMNS=close="),
-        ("date;symbol;close;volume", "No column for date, close, volume;", "HISTORICAL_ETL_FILES_SEPARATOR to ';'"),
-        ("date,close,volume,Ticker", "symbol (is it 'Ticker'?)", "HISTORICAL_ETL_FILES_COLUMNS=symbol="),
+        ("date,symbol,last,volume", "No column for close (is it 'last'?); the header has: date, symbol,", "close=last"),
+        (
+            "Date,Last,Size,symbol",
+            "No column for close (is it 'Last'?), volume (is it 'Size'?)",
+            "FILES_COLUMNS=close=",
+        ),
+        ("date,symbol,volume", "No column for close; the header has: date, symbol, volume", "close=<name"),
+        ("date,close,volume,Security", "symbol (is it 'Security'?)", "HISTORICAL_ETL_FILES_COLUMNS=symbol="),
         ("date,symbol,Close,close_,volume", "2 columns could be close: 'Close', 'close_'", "close=<name"),
         ("date,symbol,close,close,volume", "2 columns could be close", "close=<name"),
         ('{"error": "not found"}', "No column for", "HISTORICAL_ETL_FILES_COLUMNS"),
@@ -482,6 +516,13 @@ def test_a_header_that_lacks_or_doubles_a_column(tmp_path, header, why, todo):
     assert todo in refused.todo
 
 
+def test_what_is_set_goes_before_what_the_header_shows(tmp_path):
+    path = write(tmp_path / "a.csv", "date;symbol;close;volume\n")
+    refused = refusal(path, SchemaDriftError, separator=",")
+    assert "No column for date, close, volume" in refused.what
+    assert "HISTORICAL_ETL_FILES_SEPARATOR to ';'" in refused.todo
+
+
 def test_a_mapped_column_that_is_missing_is_an_error_even_if_optional(tmp_path):
     path = write(tmp_path / "a.csv", HEADER)
     refused = refusal(path, SchemaDriftError, columns={"open": "Opening"})
@@ -489,17 +530,19 @@ def test_a_mapped_column_that_is_missing_is_an_error_even_if_optional(tmp_path):
     assert "HISTORICAL_ETL_FILES_COLUMNS" in refused.todo
 
 
-def test_a_point_among_decimal_commas_is_never_read_as_a_small_number(tmp_path):
+@pytest.mark.parametrize("options", [{"decimal": ",", "separator": ";"}, {}])
+def test_a_point_among_decimal_commas_is_never_read_as_a_small_number(tmp_path, options):
     path = write(tmp_path / "a.csv", "date;symbol;close;volume\n2012-05-18;FB;38,23;1000\n2012-05-21;FB;1.234;1000\n")
-    refused = refusal(path, decimal=",", separator=";")
-    assert refused.where == f"{path}, line 3"
-    assert "close is '1.234', not a number with ','" in refused.what
-    assert "HISTORICAL_ETL_FILES_DECIMAL" in refused.todo
+    files = source(path, **options)
+    assert files.fetch(WHOLE).frame["close"].to_list() == [38.23]
+    assert any("line 3: close is '1.234', not a number with ','" in note for note in files.notes)
 
 
 @pytest.mark.parametrize(
     ("form", "text"),
     [
+        ("auto", "2012-05-18 23:00"),
+        ("auto", "2012-05-18T07:00:00Z"),
         ("%Y-%m-%d %H:%M", "2012-05-18 16:00"),
         ("%Y-%m-%dT%H:%M:%S%z", "2012-05-18T00:00:00+0000"),
         ("%d.%m.%Y", "18.05.12"),
@@ -534,29 +577,35 @@ def test_a_gzip_file_that_is_cut_off(tmp_path, cut, lines):
 def test_a_bad_line_behind_many_good_ones_and_in_one_of_many_files(tmp_path):
     for number in range(40):
         write(tmp_path / f"f{number:02}.csv", HEADER + GOOD_LINES)
-    path = write(tmp_path / "f17.csv", HEADER + GOOD_LINES * 20_000 + "2012-05-21,FB,1,1,1,1,x,1\n")
-    assert refusal(tmp_path).where == f"{path}, line 60002"
-    write(path, HEADER + GOOD_LINES * 20_000 + "2012-05-21,FB,1,1,1,1,1,1,1\n")
-    assert refusal(tmp_path).where == f"{path}, line 60002"
+    for line in ("2012-05-21,FB,1,1,1,1,x,1\n", "2012-05-21,FB,1,1,1,1,1,1,1\n"):
+        path = write(tmp_path / "f17.csv", HEADER + GOOD_LINES * 20_000 + line)
+        files = source(tmp_path)
+        (told,) = files.notes
+        assert f"{path}: 1 row(s) cannot be read and are set aside: line 60002: " in told
+        assert files.fetch(WHOLE).frame.height == 39 * 3 + 60_000
 
 
 @pytest.mark.parametrize(
     ("dates", "columns", "why"),
     [
-        ([date(2012, 5, 18), None], {}, "date is None"),
-        ([naive("2012-05-18"), naive("2012-05-21T16:00")], {}, "date is 2012-05-21 16:00"),
-        ([datetime(2012, 5, 18, 4, tzinfo=UTC), datetime(2012, 5, 21, tzinfo=UTC)], {}, "date is 2012-05-21 00:00"),
-        ([date(2012, 5, 18), date(12, 5, 21)], {}, "date is 0012-05-21"),
+        ([date(2012, 5, 18), None], {}, "date is 'None'"),
+        ([naive("2012-05-18"), naive("2012-05-21T16:00")], {}, "date is '2012-05-21 16:00"),
+        ([datetime(2012, 5, 18, 4, tzinfo=UTC), datetime(2012, 5, 21, tzinfo=UTC)], {}, "date is '2012-05-21 00:00"),
+        ([date(2012, 5, 18), date(12, 5, 21)], {}, "date is '0012-05-21'"),
         ([date(2012, 5, 18)] * 2, {"symbol": ["FB", "F B"]}, "symbol is 'F B'"),
-        ([date(2012, 5, 18)] * 2, {"symbol": ["FB", None]}, "symbol is None"),
+        ([date(2012, 5, 18)] * 2, {"symbol": ["FB", None]}, "symbol is 'None'"),
     ],
 )
-def test_parquet_rows_that_cannot_be_read_are_refused_by_row(tmp_path, dates, columns, why):
+def test_parquet_rows_that_cannot_be_read_are_set_aside_by_row(tmp_path, dates, columns, why):
     parquet(tmp_path / "a.parquet", [date(2012, 5, 18)])
     path = parquet(tmp_path / "b.parquet", dates, **columns)
-    refused = refusal(tmp_path)
-    assert refused.where == f"{path}, row 2"
-    assert why in refused.what
+    files = source(tmp_path)
+    told = "\n".join(files.notes)
+    if "F B" in why:
+        assert "1 row(s) of symbols that cannot be written are set aside: 'F B' (1)" in told
+    else:
+        assert f"{path}: 1 row(s) cannot be read and are set aside: row 2: {why}" in told
+    assert files.fetch(WHOLE).frame.height == 2
 
 
 @pytest.mark.parametrize(
@@ -580,8 +629,10 @@ def test_parquet_of_the_wrong_types(tmp_path, columns, why):
 def test_parquet_that_lacks_a_column(tmp_path):
     path = tmp_path / "a.parquet"
     pl.DataFrame({"date": [date(2012, 5, 18)], "symbol": ["FB"], "close": [1]}).write_parquet(path)
-    refused = refusal(path, SchemaDriftError)
-    assert "No column for volume; the header has: date, symbol, close" in refused.what
+    frame = source(path).fetch(WHOLE).frame
+    assert frame["volume"].to_list() == [None], "an index or a fund has none"
+    pl.read_parquet(path).drop("close").write_parquet(path)
+    assert "No column for close; the header has: date, symbol" in refusal(path, SchemaDriftError).what
 
 
 @pytest.mark.parametrize(
@@ -602,9 +653,14 @@ def test_parquet_that_is_cut_off_or_damaged(tmp_path, damage, why):
     pl.DataFrame({"date": days, "close": 1.5, "volume": range(days.len())}).write_parquet(buffer)
     pl.DataFrame({"date": days, "close": 1.5, "volume": 1}).write_parquet(tmp_path / "AA.parquet")
     path = write(tmp_path / "FB.parquet", damage(buffer.getvalue()))
-    refused = refusal(tmp_path)
+    refused = refusal(path)
     assert refused.where == str(path)
     assert why in refused.what
+    files = source(tmp_path)
+    assert files.set_aside == (str(refused),)
+    answer = files.fetch(FetchRequest(("AA", "FB"), date(2000, 1, 1), date(2000, 1, 31)))
+    assert answer.outcomes == {"AA": Outcome.OK, "FB": Outcome.ERROR}
+    assert answer.details == {"FB": str(refused)}
 
 
 def test_pages_found_damaged_only_when_prices_are_read_are_refused_by_name(tmp_path):

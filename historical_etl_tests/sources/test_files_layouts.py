@@ -30,10 +30,10 @@ def read(tmp_path, layout: str, content: str, symbols=("AAPL",)):
 
 
 def test_stooq_has_its_own_names_and_suffixes(tmp_path):
-    source, frame = read(tmp_path, "stooq", STOOQ, ["AAPL", "BRK-B"])
+    source, frame = read(tmp_path, "stooq", STOOQ, ["AAPL", "BRK.B"])
     assert frame.select("date", "symbol", "close", "adj_close").rows() == [
         (date(2013, 1, 2), "AAPL", 19.61, None),
-        (date(2013, 1, 2), "BRK-B", 93.0, None),
+        (date(2013, 1, 2), "BRK.B", 93.0, None),
         (date(2013, 1, 3), "AAPL", 19.36, None),
     ]
     assert source.info.split_adjusted

@@ -1,33 +1,54 @@
-"""Which files the `files` source reads, and whether its settings can work. No file is opened here."""
+"""Which files the `files` source reads, and whether its settings can work.
+
+Only of a `.txt` the first bytes are looked at: it may be a table, as in Stooq's database, or a note.
+"""
 
 import glob
+import gzip
 import hashlib
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files_columns import COLUMNS
+from historical_etl.sources.files.columns import COLUMNS, score
+from historical_etl.sources.files.header import AUTO
+from historical_etl.sources.files.spellings import EVENTS
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["SUFFIXES", "check_settings", "find_files", "version_of"]
+__all__ = ["SUFFIXES", "Listing", "check_settings", "find_files", "suffix_of", "version_of"]
 
-SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
+SUFFIXES: Final = (".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz", ".parquet")
+#: What prices are kept in as well, and this source does not read.
+_OTHERS: Final = (".xlsx", ".xls", ".json", ".feather", ".arrow", ".pkl", ".pickle", ".h5", ".zip", ".7z", ".csv.bz2",
+    ".csv.xz", ".csv.zst", ".tar.gz", ".db", ".sqlite", ".orc", ".dat")  # fmt: skip
+_PEEK: Final = 4096
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a path, in order of name, and those beside them that are not read."""
+
+    paths: list[Path]
+    others: list[Path]
 
 
 def check_settings(settings: FilesSettings) -> None:
     """Raise `ConfigurationError` for the first setting that cannot work, whatever the files hold."""
-    unknown = [name for name in settings.columns if name not in COLUMNS]
+    known = (*COLUMNS, *EVENTS)
+    unknown = [name for name in settings.columns if name not in known]
     if unknown:
         raise ConfigurationError(
             f"{', '.join(unknown)} cannot be mapped",
             where=f"{PREFIX}FILES_COLUMNS",
-            todo=f"map only {', '.join(COLUMNS)}",
+            todo=f"map only {', '.join(known)}",
         )
     separator = settings.separator
-    if not separator.isascii() or separator in '"\r\n' or separator == settings.decimal:
+    if separator != AUTO and (not separator.isascii() or separator in '"\r\n' or separator == settings.decimal):
         raise ConfigurationError(
             f"{separator!r} cannot separate fields where {settings.decimal!r} is the decimal sign",
             where=f"{PREFIX}FILES_SEPARATOR",
@@ -42,7 +63,12 @@ def check_settings(settings: FilesSettings) -> None:
             ) from None
 
 
-def find_files(setting: str) -> list[Path]:
+def suffix_of(path: Path) -> str:
+    """The ending of a file that this source reads, such as ".csv.gz"."""
+    return next((suffix for suffix in SUFFIXES[::-1] if path.name.lower().endswith(suffix)), "")
+
+
+def find_files(setting: str) -> Listing:
     """The readable files of a folder, a glob or one file; absolute, in order of name.
 
     Raises:
@@ -65,12 +91,17 @@ def find_files(setting: str) -> list[Path]:
         found, base = [Path(hit) for hit in glob.glob(str(path), recursive=True)], Path(path.anchor)  # noqa: PTH207
     else:
         raise ConfigurationError(f"{path} does not exist", where=where, todo=todo)
-    readable = sorted(hit for hit in found if _is_dump(hit, base))
+    seen = sorted(hit for hit in found if not _is_hidden(hit, base))
+    readable = [hit for hit in seen if _is_dump(hit)]
     if not readable:
         raise ConfigurationError(
             f"{path} has no file ending in {', '.join(SUFFIXES)}", where=where, todo="correct the path"
         )
-    return readable
+    taken = set(readable)
+    others = [
+        hit for hit in seen if hit not in taken and hit.name.lower().endswith((*_OTHERS, ".txt")) and hit.is_file()
+    ]
+    return Listing(readable, others)
 
 
 def version_of(paths: Sequence[Path]) -> str:
@@ -80,7 +111,26 @@ def version_of(paths: Sequence[Path]) -> str:
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def _is_dump(path: Path, base: Path) -> bool:
+def _is_hidden(path: Path, base: Path) -> bool:
     # Hidden ones are leftovers of other tools: ._a.csv, .ipynb_checkpoints/a.csv.
-    hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-    return not hidden and path.name.lower().endswith(SUFFIXES) and path.is_file()
+    return any(part.startswith(".") for part in path.relative_to(base).parts)
+
+
+def _is_dump(path: Path) -> bool:
+    suffix = suffix_of(path)
+    if not suffix or not path.is_file():
+        return False
+    return not suffix.startswith(".txt") or _is_table(path)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a text is a table of prices, by its first lines. An empty one counts: it may have been one."""
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            start = file.read(_PEEK)
+    except (OSError, EOFError):
+        return True  # what reads it tells what is wrong with it
+    if not start:
+        return True
+    lines = start.decode("utf-8-sig", "replace").splitlines()[:3]
+    return any(score(re.split(r"[,;\t|]", line.replace('"', ""))) > 1 for line in lines)

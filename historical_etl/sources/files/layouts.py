@@ -4,7 +4,7 @@ Sources: Stooq's ASCII database (stooq.com/db/h), Sharadar's SEP table (Nasdaq D
 (WRDS, table dsf joined with dsenames for the ticker).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,12 +13,11 @@ import polars as pl
 from historical_etl.errors import ConfigurationError
 from historical_etl.models import UNSTATED
 from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.files.spellings import plain
 
-__all__ = ["LAYOUTS", "FilesLayout", "laid_out", "layout_of"]
+__all__ = ["LAYOUTS", "FilesLayout", "for_file", "laid_out", "layout_of", "split_basis"]
 
-
-def _same(expression: pl.Expr) -> pl.Expr:
-    return expression
+GENERIC: Final = "generic"
 
 
 def _as_they_are(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -33,16 +32,16 @@ class FilesLayout:
         columns: ours → theirs; what the setting `columns` says goes before it.
         date_format: of dates in CSV files; None leaves the setting as it is.
         adjustment: the price basis, in words.
-        split_adjusted: whether open, high, low, close and volume are adjusted for splits.
-        symbol: from a symbol as it is written there to ours.
+        split_adjusted: whether open, high, low, close and volume are adjusted for splits; None where it does not say.
+        suffixed: whether its symbols end in a market, as in SAP.DE.
         bars: from bars as they are written there to ours.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     date_format: str | None = None
     adjustment: str = UNSTATED
-    split_adjusted: bool = False
-    symbol: Callable[[pl.Expr], pl.Expr] = _same
+    split_adjusted: bool | None = None
+    suffixed: bool = False
     bars: Callable[[pl.LazyFrame], pl.LazyFrame] = _as_they_are
 
 
@@ -56,7 +55,7 @@ def _crsp_bars(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 LAYOUTS: Final[Mapping[str, FilesLayout]] = {
-    "generic": FilesLayout(),
+    GENERIC: FilesLayout(),
     "stooq": FilesLayout(
         columns={
             "symbol": "<TICKER>",
@@ -70,7 +69,7 @@ LAYOUTS: Final[Mapping[str, FilesLayout]] = {
         date_format="%Y%m%d",
         adjustment="open, high, low, close and volume for splits and dividends, as Stooq adjusts them",
         split_adjusted=True,
-        symbol=lambda text: text.str.replace(r"\.[A-Z]{2}$", ""),
+        suffixed=True,
     ),
     "sharadar": FilesLayout(
         columns={"symbol": "ticker", "adj_close": "closeadj"},
@@ -88,9 +87,19 @@ LAYOUTS: Final[Mapping[str, FilesLayout]] = {
             "adj_close": "CFACPR",
         },
         adjustment="raw open, high, low, close and volume; adj_close for splits (PRC / CFACPR); dividends in neither",
+        split_adjusted=False,
         bars=_crsp_bars,
     ),
 }
+#: Names that only one export has → its layout.
+_SIGNATURES: Final[Mapping[str, frozenset[str]]] = {
+    "stooq": frozenset({"<ticker>", "<per>", "<date>", "<close>"}),
+    "sharadar": frozenset({"closeadj", "closeunadj"}),
+    "crsp": frozenset({"prc", "cfacpr", "bidlo", "askhi"}),
+}
+#: Names that tell whether prices beside them are adjusted for splits: yfinance; Tiingo, Quandl WIKI, Alpha Vantage.
+_ADJUSTED: Final = frozenset({"stocksplits"})
+_RAW: Final = frozenset({"splitfactor", "splitratio", "splitcoefficient"})
 
 
 def layout_of(settings: FilesSettings) -> FilesLayout:
@@ -119,3 +128,24 @@ def laid_out(settings: FilesSettings) -> FilesSettings:
     if "adjustment" not in said:
         implied["adjustment"] = layout.adjustment
     return settings.model_copy(update=implied)
+
+
+def for_file(names: Sequence[str], settings: FilesSettings) -> tuple[FilesSettings, FilesLayout]:
+    """The settings and the layout of one file: where none is named, its own names may tell which export it is."""
+    layout = layout_of(settings)
+    if settings.layout.strip().lower() != GENERIC:
+        return settings, layout
+    folded = {name.strip().casefold() for name in names}
+    name = next((name for name, signature in _SIGNATURES.items() if signature <= folded), GENERIC)
+    there = {ours: theirs for ours, theirs in LAYOUTS[name].columns.items() if theirs.casefold() in folded}
+    return settings.model_copy(update={"columns": {**there, **settings.columns}}), LAYOUTS[name]
+
+
+def split_basis(names: Sequence[str], layout: FilesLayout) -> bool | None:
+    """Whether prices of a file are adjusted for splits; None where neither its layout nor its names tell."""
+    known = {plain(name) for name in names}
+    if layout.split_adjusted is not None:
+        return layout.split_adjusted
+    if known & _ADJUSTED:
+        return True
+    return False if known & _RAW else None

@@ -1,0 +1,108 @@
+"""Files whose rows are no days: months, weeks, or minutes. Told by how far apart their dates are, throughout."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from historical_etl.errors import HistoricalETLError
+from historical_etl.sources.files.plan import BROKEN, Plan
+from historical_etl.sources.files.table import not_daily as refusal
+
+__all__ = ["not_daily"]
+
+#: Calendar days from one row to the next → what such rows are.
+_PERIODS: Final = (
+    (4, 10, "a week", "weekly"),
+    (25, 36, "a month", "monthly"),
+    (80, 100, "a quarter", "quarterly"),
+    (350, 380, "a year", "yearly"),
+)
+#: Daily bars are 1.45 days apart on average; what is further apart is looked at.
+_SUSPECT_DAYS: Final = 3.0
+#: So many dates that are all a period apart make a file that is not daily, if it has no daily ones.
+_FEW: Final = 4
+#: So many make a symbol of a file that has others.
+_MANY: Final = 7
+
+
+def not_daily(
+    plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]
+) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
+    """The files, or the symbols of files, whose rows are not daily bars: number, symbol (None: all), the refusal."""
+    numbers: list[int] = index.get_column("file").unique().to_list()
+    timed = [number for number in numbers if plans[number].timed]
+    apart = (pl.col("last") - pl.col("first")).dt.total_days() / (pl.col("rows") - 1)
+    suspects = index.filter(
+        ((pl.col("rows") >= _FEW) & (apart >= _SUSPECT_DAYS)) | (pl.col("file").is_in(timed) & (pl.col("rows") > 1)),
+        pl.col("symbol").is_not_null(),
+    )
+    if suspects.is_empty():
+        return
+    for (number,), found in _steps(plans, suspects, folders).partition_by("file", as_dict=True).items():
+        yield from _judged(int(number), plans[int(number)], found, index)  # pyright: ignore[reportArgumentType]
+
+
+def _judged(
+    number: int, plan: Plan, found: pl.DataFrame, index: pl.DataFrame
+) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
+    several = found.filter(pl.col("most") > 1, pl.lit(plan.timed))
+    if several.height:
+        row = several.row(0, named=True)
+        evidence = f"{row['symbol']} has up to {row['most']} rows for one day, at several times"
+        yield number, None, refusal(evidence, plan.path)
+        return
+    sparse: dict[str, str] = {}
+    for row in found.iter_rows(named=True):
+        for low, high, words, adjective in _PERIODS:
+            if row["dates"] >= _FEW and low <= row["least"] and row["furthest"] <= high:
+                sparse[row["symbol"]] = (
+                    f"{row['dates']:,} rows of {row['symbol']} from {row['first']} to {row['last']} are {words} apart "
+                    f"throughout ({row['least']} to {row['furthest']} days): they are {adjective}"
+                )
+    if not sparse:
+        return
+    others = set(index.filter(pl.col("file") == number, pl.col("rows") > 1).get_column("symbol")) - set(sparse)
+    if not others:
+        yield number, None, refusal(next(iter(sparse.values())), plan.path)
+        return
+    for row in found.filter(pl.col("symbol").is_in(list(sparse)), pl.col("dates") >= _MANY).iter_rows(named=True):
+        yield number, row["symbol"], refusal(sparse[row["symbol"]], plan.path)
+
+
+def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
+    """For each suspected file and symbol: its dates, the least and furthest step between them, the most rows of one."""
+    numbers: list[int] = suspects.get_column("file").unique().sort().to_list()
+    parts = [
+        plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file"))
+        for number in numbers
+        if not plans[number].is_csv
+    ]
+    if any(plans[number].is_csv for number in numbers):
+        copies = sorted(file for folder in folders for file in folder.rglob("*.parquet"))
+        parts.append(pl.scan_parquet(copies, glob=False, hive_partitioning=False))
+    rows = [part.filter(~pl.col("_fault")).select("file", "symbol", "date") for part in parts]
+    keys = suspects.select("file", "symbol")
+    wanted = pl.concat(rows).join(keys.lazy(), on=["file", "symbol"], how="semi")
+    step = pl.col("date").diff().dt.total_days()
+    try:
+        return (
+            wanted.group_by("file", "symbol", "date")
+            .len()
+            .sort("file", "symbol", "date")
+            .group_by("file", "symbol", maintain_order=True)
+            .agg(
+                pl.len().alias("dates"),
+                pl.col("len").max().alias("most"),
+                step.min().alias("least"),
+                step.max().alias("furthest"),
+                pl.col("date").first().alias("first"),
+                pl.col("date").last().alias("last"),
+            )
+            .collect(engine="streaming")
+        )
+    except BROKEN:  # what reads these files for their bars names the one that is damaged
+        return pl.DataFrame(
+            schema={"file": pl.UInt32(), "symbol": pl.String(), "dates": pl.UInt32(), "most": pl.UInt32()}
+        )

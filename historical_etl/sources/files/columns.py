@@ -1,0 +1,184 @@
+"""Which column of a file is which of the schema's: by mapping, by known spelling, or asked for. Never by chance.
+
+Types are the plan's. Values are looked at only where a name alone cannot tell: an index without a name, `Name`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from historical_etl.errors import ConfigurationError, SchemaDriftError
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA
+from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.files.spellings import EVENTS, SPELLINGS, is_unnamed, looks_like, plain
+
+__all__ = ["COLUMNS", "NUMBERS", "Matched", "match_columns", "score"]
+
+#: What files may give; `ret` is computed.
+COLUMNS: Final = tuple(name for name in SCHEMA if name != "ret")
+NUMBERS: Final = tuple(name for name in COLUMNS if name not in PRIMARY_KEYS)
+_REQUIRED: Final = ("date", "close", "volume")
+#: A ticker, as a column called `Name` may hold: `all_stocks_5yr.csv` of Kaggle does.
+_TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,5}([.\-][A-Z]{1,2})?")
+_INVESTING: Final = ("price", "change%")
+#: The values of a column in the first lines, by its place.
+Values = Callable[[int], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The columns of one file.
+
+    Attributes:
+        places: column of ours, or event, → its place in the header.
+        ignored: names of the columns that are not read.
+    """
+
+    places: Mapping[str, int]
+    ignored: tuple[str, ...]
+
+
+def score(names: Sequence[str]) -> int:
+    """How many columns of ours a line names: whether it is a header."""
+    known = {plain(name) for name in names}
+    found = sum(not known.isdisjoint(spellings) for spellings in SPELLINGS.values())
+    return found + (set(_INVESTING) <= known) + any(is_unnamed(name) for name in names[:1] if len(names) > 1)
+
+
+def match_columns(
+    names: Sequence[str], settings: FilesSettings, where: str, values: Values, is_day: Callable[[Sequence[str]], bool]
+) -> Matched:
+    """The place in `names` of each column of ours that the file has.
+
+    Raises:
+        SchemaDriftError: a column is missing, several could be the same one of ours, or one may be ours.
+        ConfigurationError: a symbol is set for a file that has symbols.
+    """
+    found = _Match(names, settings, where)
+    found.mapped()
+    found.by_spelling()
+    if found.lacks("date"):
+        unnamed = [place for place in found.free() if is_unnamed(names[place])]
+        found.take("date", [place for place in unnamed if is_day(values(place))][:1])
+    known = {plain(name) for name in names}
+    if found.lacks("close") and set(_INVESTING) <= known:
+        found.take("close", [place for place in found.free() if plain(names[place]) == "price"])
+    if found.lacks("symbol") and settings.symbol is None:
+        found.symbol_in_name(values)
+    found.check()
+    if "symbol" in found.places and settings.symbol is not None:
+        raise ConfigurationError(
+            f"{where} has symbols of its own",
+            where=f"{PREFIX}FILES_SYMBOL",
+            todo="unset it, or read files without symbols",
+        )
+    ignored = tuple(names[place].strip() or "(no name)" for place in found.free() if plain(names[place]) != "ret")
+    return Matched(found.places, ignored)
+
+
+class _Match:
+    """The columns that are found, step by step."""
+
+    def __init__(self, names: Sequence[str], settings: FilesSettings, where: str) -> None:
+        self.places: dict[str, int] = {}
+        self._names = names
+        self._settings = settings
+        self._where = where
+        self._missing: list[str] = []
+        self._left_out = {plain(name) for name in settings.ignore}
+
+    def lacks(self, ours: str) -> bool:
+        """Whether no column is found for it yet, and none is mapped."""
+        return ours not in self.places and ours not in self._settings.columns
+
+    def free(self) -> list[int]:
+        """The places that are no column of ours so far."""
+        return [place for place in range(len(self._names)) if place not in self.places.values()]
+
+    def take(self, ours: str, hits: Sequence[int]) -> None:
+        """Take the only hit.
+
+        Raises:
+            SchemaDriftError: there are several.
+        """
+        if len(hits) > 1:
+            raise SchemaDriftError(
+                f"{len(hits)} columns could be {ours}: {', '.join(repr(self._names[place]) for place in hits)}",
+                where=self._where,
+                todo=f"name one, as in {PREFIX}FILES_COLUMNS={ours}=<name in the file>",
+            )
+        if hits:
+            self.places[ours] = hits[0]
+
+    def mapped(self) -> None:
+        """What the settings map goes first: what a mapping claims is not found again by its name."""
+        for ours, theirs in self._settings.columns.items():
+            exact = [place for place, name in enumerate(self._names) if name == theirs]
+            self.take(ours, exact or self._named(range(len(self._names)), plain(theirs)))
+            if ours not in self.places:
+                self._missing.append(theirs if theirs == ours else f"{theirs} (as {ours})")
+
+    def by_spelling(self) -> None:
+        """Our own name goes before other spellings, and those of a symbol have an order; all else must be one."""
+        for ours, spellings in {**SPELLINGS, **EVENTS}.items():
+            if not self.lacks(ours):
+                continue
+            free = [place for place in self.free() if plain(self._names[place]) not in self._left_out]
+            exact = [place for place in free if self._names[place] == ours]
+            if len(exact) == 1:
+                self.take(ours, exact)
+                continue
+            ranks = [(spelling,) for spelling in spellings] if ours == "symbol" else [spellings[:1], spellings[1:]]
+            hits = [self._named(free, *rank) for rank in ranks]
+            self.take(ours, next((found for found in hits if found), list[int]()))
+
+    def symbol_in_name(self, values: Values) -> None:
+        """A column called `Name` is one of symbols if all its values are written like tickers."""
+        for place in self._named(self.free(), "name"):
+            texts = [text for text in values(place) if text]
+            if texts and all(_TICKER.fullmatch(text) for text in texts):
+                self.take("symbol", [place])
+            elif len(set(texts)) > 1:
+                self._missing.append(f"symbol (is it {self._names[place]!r}?)")
+
+    def check(self) -> None:
+        """Refuse what is missing, and what may be ours: a look-alike is never left out in silence."""
+        lacking = [ours for ours in COLUMNS if self.lacks(ours)]
+        if self._settings.symbol is not None:
+            lacking = [ours for ours in lacking if ours != "symbol"]
+        alike: dict[str, list[str]] = {}
+        for place in self.free() if len(self._names) > 1 else ():
+            name = self._names[place]
+            if plain(name) in self._left_out or is_unnamed(name) or plain(name) == "name":
+                continue
+            ours = looks_like(name, lacking)
+            if ours is not None:
+                alike.setdefault(ours, []).append(name)
+        for ours in lacking:
+            if ours in alike:
+                self._missing.append(f"{ours} (is it {' or '.join(repr(name) for name in alike[ours])}?)")
+            elif ours in _REQUIRED and (ours != "volume" or not {"date", "close"} & self.places.keys()):
+                self._missing.append(ours)
+        if self._missing:
+            raise self._refusal()
+
+    def _named(self, places: Sequence[int], *spellings: str) -> list[int]:
+        return [place for place in places if plain(self._names[place]) in spellings]
+
+    def _refusal(self) -> SchemaDriftError:
+        names, missing = self._names, self._missing
+        first = missing[0].split()[0]
+        guess = re.search(r"is it '([^']*)'", missing[0])
+        todo = f"map it, as in {PREFIX}FILES_COLUMNS={first}={guess.group(1) if guess else '<name in the file>'}"
+        if guess:
+            todo += f", or name it in {PREFIX}FILES_IGNORE if it is not"
+        other = next((sign for sign in ";,|\t" if len(names) == 1 and sign in names[0]), None)
+        if other is not None:
+            todo = f"set {PREFIX}FILES_SEPARATOR to {other!r}; it is {self._settings.separator!r}"
+        elif any("(as " in name for name in missing):
+            todo = f"correct {PREFIX}FILES_COLUMNS"
+        listed = ", ".join(names)[:300]
+        return SchemaDriftError(
+            f"No column for {', '.join(missing)}; the header has: {listed}", where=self._where, todo=todo
+        )

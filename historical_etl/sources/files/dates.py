@@ -1,0 +1,266 @@
+"""How a file writes its days: found from its values, where they can mean one thing only.
+
+A date that is written with a time is the day that is written, if the time is midnight or, without a zone, inside the
+hours of trading, once a day. Another zone's midnight is taken to the exchange, and must be midnight there.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from historical_etl.errors import DataQualityError
+from historical_etl.settings import PREFIX
+from historical_etl.sources.files.spellings import NULLS
+
+__all__ = ["FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
+
+#: A two-digit year read with %Y becomes year 20: outside these bounds a date is a misread one.
+FIRST_DAY, LAST_DAY = date(1700, 1, 1), date(2200, 12, 31)
+Order = Literal["%m", "%d"]
+_CLOCK: Final = re.compile(
+    r"(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(AM|PM)?\s?(Z|UTC|[+-]\d{2}:?\d{2})?$", re.IGNORECASE
+)
+_CLOCK_IN_POLARS: Final = (
+    r"(?i)(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(?:AM|PM)?\s?(?:Z|UTC|[+-]\d{2}:?\d{2})?$"
+)
+_MIDNIGHT: Final = r"^0{1,2}:00(:00([.,]0+)?)?$"
+#: How a day may be written, and its format. {} stands where day or month may come first.
+_FORMS: Final[tuple[tuple[str, str], ...]] = (
+    (r"\d{4}-\d{1,2}-\d{1,2}", "%Y-%m-%d"),
+    (r"\d{4}/\d{1,2}/\d{1,2}", "%Y/%m/%d"),
+    (r"\d{4}\.\d{1,2}\.\d{1,2}", "%Y.%m.%d"),
+    (r"\d{8}", "%Y%m%d"),
+    (r"\d{1,2}\.\d{1,2}\.\d{4}", "%d.%m.%Y"),
+    (r"\d{1,2}/\d{1,2}/\d{4}", "{}/{}/%Y"),
+    (r"\d{1,2}-\d{1,2}-\d{4}", "{}-{}-%Y"),
+    (r"\d{1,2}/\d{1,2}/\d{2}", "{}/{}/%y"),
+    (r"[A-Za-z]{3,9}\.? \d{1,2}, ?\d{4}", "%b %d, %Y"),
+    (r"\d{1,2}-[A-Za-z]{3,9}-\d{4}", "%d-%b-%Y"),
+    (r"\d{1,2}-[A-Za-z]{3,9}-\d{2}", "%d-%b-%y"),
+    (r"\d{1,2} [A-Za-z]{3,9},? \d{4}", "%d %b %Y"),
+    (r"\d{1,2}[A-Za-z]{3}\d{4}", "%d%b%Y"),
+)
+#: Digits of a moment since 1970 → how many of its units are a second.
+_EPOCHS: Final = {10: 1, 13: 1_000, 16: 1_000_000, 19: 1_000_000_000}
+_NANO: Final = 1_000_000_000
+_OPEN_HOURS: Final = range(8, 19)
+_MONTHS: Final = 12
+
+
+class AmbiguousDatesError(DataQualityError):
+    """Dates that may be read in two ways; the other files may tell which."""
+
+
+@dataclass(frozen=True)
+class DateRule:
+    """How the days of one file are read.
+
+    Attributes:
+        form: of the day, without its time; empty for a moment since 1970.
+        clock: whether a time is written, and what it may be.
+        unit: of a moment since 1970, in a second.
+        order: what comes first in dates that could be read in two ways; None in others.
+        proven: whether the file itself shows the order.
+    """
+
+    form: str
+    clock: Literal["none", "midnight", "zoned", "trading"] = "none"
+    unit: int = 0
+    order: Order | None = None
+    proven: bool = True
+
+    @property
+    def timed(self) -> bool:
+        """Whether times are written that are not midnight."""
+        return self.clock == "trading" or bool(self.unit)
+
+    def words(self) -> str:
+        """What is told of it; empty for what nobody would ask about."""
+        if self.unit:
+            return "moments since 1970 are read as days of the exchange"
+        if self.clock == "zoned":
+            return "midnights of another zone are read as days of the exchange"
+        times = {"midnight": ", each at midnight", "trading": ", with a time of the trading day"}.get(self.clock, "")
+        plain_form = self.form in {"%Y-%m-%d", "%Y%m%d"} and not times
+        return "" if plain_form else f"dates are read as {self.form}{times}"
+
+    def parsed(self, text: pl.Expr, timezone: str) -> tuple[pl.Expr, pl.Expr]:
+        """The day that a text names, and whether it names none."""
+        if self.unit:
+            number = text.cast(pl.Int64, strict=False)
+            moment = pl.from_epoch(number * 1_000_000 // self.unit if self.unit < _NANO else number // 1_000, "us")
+            at_midnight = moment.dt.time() == time()
+            local = moment.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone).dt.date()
+            day = pl.when(at_midnight).then(moment.dt.date()).otherwise(local)
+            return day, _is_no_day(day)
+        if self.clock == "none":
+            day = text.str.to_date(self.form, strict=False)
+            return day, _is_no_day(day)
+        if self.clock == "zoned":
+            form = r"%Y-%m-%dT%H:%M:%S%.f%:z"
+            clean = text.str.replace(" ", "T", literal=True).str.replace(r"\s?(Z|UTC)$", "+00:00")
+            clean = clean.str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}").str.replace(
+                r"(T\d{2}:\d{2})([+-])", "${1}:00${2}"
+            )
+            moment = clean.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
+            local = moment.dt.convert_time_zone(timezone)
+            day = local.dt.date()
+            return day, _is_no_day(day) | (local.dt.time() != time())
+        clock = text.str.extract(_CLOCK_IN_POLARS, 1)
+        day = text.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars().str.to_date(self.form, strict=False)
+        if self.clock == "midnight":
+            odd = ~clock.str.contains(_MIDNIGHT).fill_null(value=True)
+        else:
+            odd = ~clock.str.split(":").list.first().cast(pl.Int32, strict=False).is_in(list(_OPEN_HOURS))
+        return day, _is_no_day(day) | odd.fill_null(value=True)
+
+
+def _is_no_day(day: pl.Expr) -> pl.Expr:
+    return day.is_null() | ~day.is_between(FIRST_DAY, LAST_DAY)
+
+
+def are_days(texts: Sequence[str]) -> bool:
+    """Whether all values of a column are days, and there are some."""
+    known = [text for text in texts if text]
+    return bool(known) and all(_form_of(_CLOCK.sub("", text)) is not None for text in known)
+
+
+def date_rule(
+    texts: Sequence[str],
+    everything: Callable[[], pl.Series],
+    where: str,
+    timezone: str,
+    hint: Order | None,
+    *,
+    alone: bool,
+) -> DateRule:
+    """How the days of a file are written.
+
+    Args:
+        texts: of its first rows.
+        everything: all of them, for dates whose order the first rows do not show.
+        where: the file and its first line.
+        timezone: of the exchange.
+        hint: the order that other files show.
+        alone: whether the file is of one symbol, so that a day may have one row only.
+
+    Raises:
+        AmbiguousDatesError: day and month could be either.
+        DataQualityError: several rows have one day with different times: these are no daily bars.
+    """
+    known = [text for text in texts if text not in NULLS]
+    if not known:
+        return DateRule("%Y-%m-%d")
+    unit = _epoch(known)
+    if unit:
+        return DateRule("", unit=unit)
+    forms = [form for text in known if (form := _form_of(_CLOCK.sub("", text).strip())) is not None]
+    if not forms:
+        return DateRule("%Y-%m-%d")  # what is no date will be told row by row
+    form = max(set(forms), key=forms.count)
+    clock = _clock_of(known, where, timezone, alone=alone)
+    if "{}" not in form:
+        return DateRule(_by_letters(form, known), clock)
+    order, proven = _order(known, everything, form, hint)
+    if order is None:
+        month, day = form.format("%m", "%d"), form.format("%d", "%m")
+        raise AmbiguousDatesError(
+            f"Dates such as {known[0]!r} may be read in two ways, and nothing in the file tells which",
+            where=where,
+            todo=f"is it the month that comes first? Then set {PREFIX}FILES_DATE_FORMAT={month}, else {day}",
+        )
+    return DateRule(form.format(order, "%d" if order == "%m" else "%m"), clock, order=order, proven=proven)
+
+
+def _form_of(text: str) -> str | None:
+    return next((form for pattern, form in _FORMS if re.fullmatch(pattern, text)), None)
+
+
+def _by_letters(form: str, texts: Sequence[str]) -> str:
+    """The format with %B where months are written in full, and a full stop where they have one."""
+    words = [word for text in texts for word in re.findall(r"[A-Za-z]{3,}", _CLOCK.sub("", text))]
+    if any(len(word) > len("Sept") for word in words):
+        form = form.replace("%b", "%B")
+    return form
+
+
+def _epoch(texts: Sequence[str]) -> int:
+    sizes = {len(text) for text in texts}
+    if len(sizes) != 1 or not all(text.isascii() and text.isdigit() for text in texts):
+        return 0
+    return _EPOCHS.get(sizes.pop(), 0)
+
+
+def _clock_of(
+    texts: Sequence[str], where: str, timezone: str, *, alone: bool
+) -> Literal["none", "midnight", "zoned", "trading"]:
+    found = [match for text in texts if (match := _CLOCK.search(text))]
+    if not found:
+        return "none"
+    clocks = [match.group(1) for match in found]
+    if all(re.match(_MIDNIGHT, clock) for clock in clocks):
+        return "midnight"
+    days: dict[str, set[str]] = {}
+    for text, clock in zip((text for text in texts if _CLOCK.search(text)), clocks, strict=True):
+        days.setdefault(_CLOCK.sub("", text), set()).add(clock)
+    day, times = max(days.items(), key=lambda item: len(item[1]))
+    if len(times) > 1 and alone:
+        raise DataQualityError(
+            f"These are not daily bars: {day} has rows at {' and '.join(sorted(times)[:2])}",
+            where=where,
+            todo="export daily bars, or make them from these: the store takes one row a day",
+        )
+    if all(match.group(3) for match in found) and all(_is_local_midnight(text, timezone) for text in texts):
+        return "zoned"
+    return "zoned" if any(match.group(3) for match in found) else "trading"
+
+
+def _is_local_midnight(text: str, timezone: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(ZoneInfo(timezone)).time() == time()
+
+
+def _order(
+    texts: Sequence[str], everything: Callable[[], pl.Series], form: str, hint: Order | None
+) -> tuple[Order | None, bool]:
+    """What comes first, day or month: what only one of them can be proves it."""
+    pattern = r"^(\d{1,2})\D(\d{1,2})\D"
+    pairs = [(int(m.group(1)), int(m.group(2))) for text in texts if (m := re.match(pattern, text))]
+    first, second = max(a for a, _ in pairs), max(b for _, b in pairs)
+    if first <= _MONTHS and second <= _MONTHS:
+        all_texts = everything()
+        parts = pl.DataFrame(
+            {
+                "first": all_texts.str.extract(pattern, 1).cast(pl.Int32, strict=False),
+                "second": all_texts.str.extract(pattern, 2).cast(pl.Int32, strict=False),
+            }
+        )
+        first, second = (int(value or 0) for value in parts.select(pl.all().max()).row(0))
+        if first <= _MONTHS and second <= _MONTHS:
+            return (hint, False) if hint else (_by_weekdays(all_texts, form), True)
+    if first > _MONTHS:
+        return "%d", True
+    return "%m", True
+
+
+def _by_weekdays(texts: pl.Series, form: str) -> Order | None:
+    """The order in which no day is at a weekend, where the other order has some there."""
+    bare = texts.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars()
+    weekends: dict[Order, int] = {}
+    orders: tuple[Order, Order] = ("%m", "%d")
+    for order, other in (orders, orders[::-1]):
+        days = bare.str.to_date(form.format(order, other), strict=False)
+        weekends[order] = int((days.dt.weekday() > 5).sum())  # noqa: PLR2004 - Saturday and Sunday
+    if weekends["%m"] == 0 < weekends["%d"]:
+        return "%m"
+    if weekends["%d"] == 0 < weekends["%m"]:
+        return "%d"
+    return None

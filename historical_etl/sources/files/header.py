@@ -1,0 +1,148 @@
+"""Where a CSV file's header is and what separates its fields: as set, else as its first lines show.
+
+pandas writes the columns of several tickers as a header of three rows; vendors' sheets begin with lines about the
+sheet. Both are read by their form.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from historical_etl.errors import SchemaDriftError
+from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.files.columns import score
+from historical_etl.sources.files.lines import read_head, refused_line
+from historical_etl.sources.files.spellings import SPELLINGS, plain
+
+__all__ = ["AUTO", "Header", "read_header"]
+
+#: A setting that is left to the file.
+AUTO: Final = "auto"
+_SEPARATORS: Final = ",;\t|"
+#: So many columns of ours make a line a header.
+_ENOUGH: Final = 2
+_LINES: Final = 21
+_LEVELS: Final = 3
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of one CSV file.
+
+    Attributes:
+        names: of all columns.
+        line: on which its (last) row starts.
+        separator: between fields.
+        skip_lines: lines before it.
+        skip_rows: rows of it behind the first.
+        tickers: of each column, in a header of three rows; None in a plain one.
+        records: the first rows behind it, as wide as it is.
+    """
+
+    names: tuple[str, ...]
+    line: int
+    separator: str
+    skip_lines: int
+    skip_rows: int
+    tickers: tuple[str, ...] | None
+    records: tuple[tuple[str, ...], ...]
+
+    def values(self, place: int) -> list[str]:
+        """What the first rows have in one column, without blanks around it."""
+        return [record[place].strip() for record in self.records]
+
+
+def read_header(path: Path, settings: FilesSettings) -> Header:
+    """Find the header of a file.
+
+    Raises:
+        DataQualityError: the file is empty, no text, or no CSV.
+        SchemaDriftError: its first line has values.
+    """
+    separators = settings.separator if settings.separator != AUTO else _SEPARATORS
+    if settings.decimal == ",":
+        separators = separators.replace(",", "") or separators
+    head = read_head(path, separators)
+    options = [(separator, head.records(separator)) for separator in separators]
+    separator, records = max(options, key=lambda option: _score_of(option[1], settings))
+    if not records:
+        raise refused_line("The header is not CSV", path, 1)
+    found = _levels(records, separator)
+    if found is None:
+        at = _position(records, settings)
+        line, names = records[at]
+        _check_names(names, path, line)
+        found = Header(tuple(names), line, separator, line - 1 if at else 0, 0, None, ())
+    else:
+        at = _LEVELS - 1
+    width = len(found.names)
+    rows = tuple(tuple(row) for _, row in records[at + 1 :] if len(row) == width and any(map(str.strip, row)))
+    return replace(found, records=rows)
+
+
+def _score_of(records: Sequence[tuple[int, list[str]]], settings: FilesSettings) -> int:
+    """How well a separator serves: by the columns of ours, and where there are none by the number of fields."""
+    if not records:
+        return -1
+    wanted = {plain(name) for name in settings.columns.values()}
+    rows = [row for _, row in records[:_LINES]]
+    best = score(rows[0]) + len(wanted & {plain(name) for name in rows[0]})
+    if best < _ENOUGH:  # as in most files it is not: their first line is the header
+        best = max(score(row) + len(wanted & {plain(name) for name in row}) for row in rows)
+    return best * 1000 + min(len(rows[0]), 99)
+
+
+def _position(records: Sequence[tuple[int, list[str]]], settings: FilesSettings) -> int:
+    """Which record is the header: the first, unless it names nothing of ours and a later one does."""
+    mapped = {plain(name) for name in settings.columns.values()}
+
+    def known(row: Sequence[str]) -> int:
+        return score(row) + len(mapped & {plain(name) for name in row})
+
+    if known(records[0][1]) >= _ENOUGH:
+        return 0
+    for at, (_, row) in enumerate(records[1:_LINES], 1):
+        names = {plain(name) for name in row}
+        dated = not names.isdisjoint(SPELLINGS["date"]) or not row[0].strip()
+        if dated and known(row) > _ENOUGH:
+            return at
+    return 0
+
+
+def _check_names(names: Sequence[str], path: Path, line: int) -> None:
+    bracketed = all(name.strip().endswith(">") for name in names) and len(names) > 1  # Stooq's headers
+    if names[0].lstrip().startswith("<") and not bracketed:
+        raise refused_line("This is HTML or XML, not CSV", path, line, "download it again: it may be a web page")
+    numbers = sum(_is_number(name) for name in names)
+    if numbers >= _LEVELS and numbers * 2 > len(names):
+        raise SchemaDriftError(
+            f"The first line has values where names are expected: {', '.join(names)[:100]}",
+            where=f"{path}, line {line}",
+            todo=f"write a header such as date,open,high,low,close,volume as its first line; see {PREFIX}FILES_COLUMNS",
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _levels(records: Sequence[tuple[int, list[str]]], separator: str) -> Header | None:
+    """The header of three rows that pandas writes for yfinance: of prices, of tickers, and of the index alone."""
+    if len(records) < _LEVELS:
+        return None
+    rows = [row for _, row in records[:_LEVELS]]
+    width = len(rows[0])
+    index = plain(rows[2][0]) in SPELLINGS["date"] and not any(name.strip() for name in rows[2][1:])
+    if not index or width < _ENOUGH or any(len(row) != width for row in rows[1:]):
+        return None
+    first, second = score(["", *rows[0][1:]]), score(["", *rows[1][1:]])
+    prices, tickers = (rows[0], rows[1]) if first >= second else (rows[1], rows[0])
+    if not all(name.strip() for name in tickers[1:]):
+        return None
+    skip = records[0][0] - 1
+    return Header((rows[2][0], *prices[1:]), records[2][0], separator, skip, _LEVELS - 1, ("", *tickers[1:]), ())

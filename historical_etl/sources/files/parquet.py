@@ -1,0 +1,123 @@
+"""The plan of one Parquet file: its types say what CSV has to be asked for."""
+
+from datetime import time
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from historical_etl.errors import SchemaDriftError
+from historical_etl.sessions import get_calendar
+from historical_etl.settings import FilesSettings
+from historical_etl.sources.files.columns import NUMBERS, match_columns
+from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY
+from historical_etl.sources.files.layouts import for_file, split_basis
+from historical_etl.sources.files.names import COLUMN, Named
+from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
+from historical_etl.sources.files.spellings import is_unnamed
+from historical_etl.sources.files.values import dividend_of, in_capitals, split_of, symbol_of
+
+__all__ = ["parquet_plan"]
+
+_SAMPLE: Final = 40
+
+
+def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Named) -> Plan:
+    """Read a file's schema and decide how its rows are read.
+
+    Raises:
+        SchemaDriftError: it lacks a column, or a column's type cannot serve.
+        DataQualityError: it cannot be read.
+        ConfigurationError: a symbol is set for a file that has symbols.
+    """
+    try:
+        dtypes = pl.read_parquet_schema(path)
+    except BROKEN as error:
+        raise unreadable(path, error) from None
+    names = list(dtypes)
+    settings, layout = for_file(names, settings)
+
+    def values(place: int) -> list[str]:
+        try:
+            texts = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(names[place]).head(_SAMPLE)
+            return [str(text) for text in texts.collect().to_series().to_list() if text is not None]
+        except BROKEN as error:
+            raise unreadable(path, error) from None
+
+    matched = match_columns(names, settings, str(path), values, lambda _: False)
+    at = {ours: names[place] for ours, place in matched.places.items()}
+    wrong = [f"{ours} is {dtypes[at[ours]]}" for ours in at if not _can_serve(ours, dtypes[at[ours]])]
+    if wrong:
+        raise SchemaDriftError(
+            f"Wrong column types: {', '.join(wrong)}",
+            where=path,
+            todo="write symbol as String and the others, but for date, as numbers",
+        )
+    raw = {ours: pl.col(theirs) for ours, theirs in at.items()}
+    scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    day, fault, timed = _session(scan, at["date"], dtypes[at["date"]], exchange, path)
+    numbers = {ours: pl.col(theirs).cast(pl.Float64).fill_nan(None) for ours, theirs in at.items() if _is_number(ours)}
+    symbol = symbol_of(raw, settings, path, named)
+    nothing = pl.lit(None, pl.Float64)
+    symbol_dtype = dtypes[at["symbol"]] if "symbol" in at else None
+    is_text = isinstance(symbol_dtype, pl.String) and not settings.symbols
+    return Plan(
+        path=path,
+        csv=None,
+        scan=scan,
+        keep=pl.lit(value=True),
+        values={
+            "date": day,
+            "symbol": symbol,
+            **{ours: numbers.get(ours, nothing) for ours in NUMBERS},
+            SPLIT: split_of(numbers),
+            DIVIDEND: dividend_of(numbers),
+        },
+        raw=raw,
+        faults={"date": fault},
+        short=pl.lit(value=False),
+        tidy=pl.col(at["symbol"]) == in_capitals(raw["symbol"]) if is_text else pl.lit(value=False),
+        layout=layout,
+        symbol=None if "symbol" in at else named.symbol,
+        symbol_from=COLUMN if "symbol" in at else named.source,
+        shortened=named.shortened,
+        suffixed=layout.suffixed,
+        timed=timed,
+        has_events=not {"split", "dividend", "gains"}.isdisjoint(at),
+        split_adjusted=split_basis(names, layout),
+        ignored=tuple(name for name in matched.ignored if not is_unnamed(name)),
+    )
+
+
+def _is_number(ours: str) -> bool:
+    return ours not in {"date", "symbol"}
+
+
+def _can_serve(ours: str, dtype: pl.DataType) -> bool:
+    if ours == "date":
+        return True
+    if ours == "symbol":
+        return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+    return dtype.is_numeric() or isinstance(dtype, pl.Null)
+
+
+def _session(
+    scan: pl.LazyFrame, name: str, dtype: pl.DataType, exchange: str, path: Path
+) -> tuple[pl.Expr, pl.Expr, bool]:
+    """The session a date or a midnight names, whether it cannot be told, and whether times are written."""
+    moment, odd, timed = pl.col(name), pl.lit(value=False), False
+    if isinstance(dtype, pl.Date):
+        day = moment
+    elif isinstance(dtype, pl.Datetime):
+        written = moment.dt.replace_time_zone(None) if dtype.time_zone else moment
+        try:
+            all_midnight = scan.select((written.dt.time() == time()).all()).collect(engine="streaming").item()
+        except BROKEN as error:
+            raise unreadable(path, error) from None
+        # Another zone's midnight is another hour at the exchange: taking its date would shift some days.
+        zoned = bool(dtype.time_zone) and not all_midnight
+        local = moment.dt.convert_time_zone(get_calendar(exchange).timezone) if zoned else written
+        day, odd, timed = local.dt.date(), local.dt.time() != time(), not all_midnight
+    else:
+        raise SchemaDriftError(f"Wrong column types: date is {dtype}", where=path, todo="write it as Date or Datetime")
+    return day, day.is_null() | odd | ~day.is_between(FIRST_DAY, LAST_DAY), timed

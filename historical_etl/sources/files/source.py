@@ -1,0 +1,349 @@
+"""The `files` source as the rest of the project sees it: asked for symbols and a range, it gives bars and events."""
+
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError
+from historical_etl.models import Outcome
+from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
+from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.base import ACTIONS, Coverage, FetchRequest, FetchResult, SourceInfo
+from historical_etl.sources.files.layouts import laid_out, layout_of
+from historical_etl.sources.files.listing import check_settings, find_files, version_of
+from historical_etl.sources.files.markets import renamed
+from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
+from historical_etl.sources.files.survey import Surveyed, scratch_error, survey
+from historical_etl.sources.files.told import contradictions, everything_wrong, notes_of, reading_of
+
+__all__ = ["FilesSource"]
+
+_BARS = (*SCHEMA, SPLIT, DIVIDEND)
+
+
+class FilesSource:
+    """Daily bars from CSV and Parquet files; a `PriceSource`.
+
+    Args:
+        settings: where the files are and how they are written.
+        exchange: its time zone turns zoned timestamps of the files into sessions.
+        scratch: folder for the scratch copy of CSV files (about a third of their size); None: the system's.
+            The copy goes away with the instance.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the path is unset, missing or without readable files.
+    """
+
+    def __init__(self, settings: FilesSettings, *, exchange: str = "XNYS", scratch: Path | None = None) -> None:
+        check_settings(settings)
+        self._settings = settings = laid_out(settings)
+        layout_of(settings)
+        self._exchange = exchange
+        self._scratch = scratch
+        self._listing = find_files(settings.path)
+        self._version = version_of(self._listing.paths)
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source is; `version` is a hash of the files' names and sizes, `coverage` spans all their rows.
+
+        Raises:
+            DataQualityError: no file can be read (the first call reads them).
+        """
+        loaded = self._load()
+        spans = loaded.spans.values()
+        coverage = Coverage(min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
+        return SourceInfo(
+            "files", self._version, self._settings.adjustment, coverage, split_adjusted=loaded.split_adjusted
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many rows all readable files have together, repeated and unreadable ones included, blank lines not.
+
+        Raises:
+            DataQualityError: no file can be read.
+        """
+        loaded = self._load()
+        return int(loaded.found.index.get_column("rows").sum()) + loaded.bad_lines
+
+    @property
+    def unreadable(self) -> pl.DataFrame:
+        """The rows that are set aside since they cannot be read: columns of `SCHEMA`, and `reasons`."""
+        return self._load().unreadable.select(*SCHEMA, "reasons")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What somebody who reads the files should know: columns that are not read, rows that are set aside."""
+        return self._load().notes
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The files, and symbols of files, that are set aside as a whole, each with the reason."""
+        return self._load().set_aside
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """How the files are understood: where symbols come from, what dates and numbers look like."""
+        loaded = self._load()
+        return reading_of(loaded.found)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, in order of name."""
+        return tuple(self._listing.paths)
+
+    def members(self, start: date | None, end: date | None) -> list[str]:
+        """Symbols whose first to last row meets `start` to `end`, both included, sorted; None means unbounded.
+
+        Those of files that are set aside are among them, whatever the range: nobody knows what is in these.
+
+        Raises:
+            DataQualityError: no file can be read.
+        """
+        loaded = self._load()
+        inside = {
+            symbol
+            for symbol, (first, last) in loaded.spans.items()
+            if (end is None or first <= end) and (start is None or start <= last)
+        }
+        return sorted(inside | set(loaded.claimed))
+
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """Bars sorted by (date, symbol), `ret` null; outcomes `ok`, `empty`, `not_found`, `refused` or `error`.
+
+        Keys that are twice in the files come twice: judging them is the quality rules' work. A symbol is `error` if a
+        file of it is set aside, and also if it has no rows and may be in such a file; it is `refused` if all its rows
+        are unreadable.
+
+        Raises:
+            SchemaDriftError: no file has the columns, or their types.
+            DataQualityError: no file can be read; names files and lines or rows (both count from 1).
+        """
+        loaded = self._load()
+        bars = self._read(request)
+        frame = bars.select(SCHEMA.names())
+        rejected = loaded.rejected(request)
+        notes = list(loaded.notes)
+        if _has_twins(frame):
+            notes += contradictions(loaded.found, loaded.names, frame)
+        present, refused = set(frame.get_column("symbol").unique()), set(rejected.get_column("symbol"))
+        outcomes: dict[str, Outcome] = {}
+        details: dict[str, str] = {}
+        for symbol in request.symbols:
+            outcomes[symbol], detail = self._outcome(symbol, request, present, refused)
+            if detail:
+                details[symbol] = detail
+        actions = _actions(bars) if loaded.has_events(request.symbols) else None
+        return FetchResult(frame, outcomes, details, actions, rejected, tuple(notes), loaded.set_aside)
+
+    def _outcome(
+        self, symbol: str, request: FetchRequest, present: set[str], refused: set[str | None]
+    ) -> tuple[Outcome, str]:
+        loaded = self._load()
+        if symbol in loaded.claimed:
+            return Outcome.ERROR, loaded.claimed[symbol]
+        if symbol in present:
+            return Outcome.OK, ""
+        if symbol in refused:
+            return Outcome.REFUSED, "none of its rows in this range can be read"
+        if loaded.unknown:
+            return Outcome.ERROR, f"it may be in what is set aside: {loaded.unknown}"
+        if symbol in loaded.spans:
+            first, last = loaded.spans[symbol]
+            return Outcome.EMPTY, f"no rows from {request.start} to {request.end}; the files have {first} to {last}"
+        return Outcome.NOT_FOUND, f"in none of the {len(self.paths)} file(s) of {self._settings.path}"
+
+    def _read(self, request: FetchRequest) -> pl.DataFrame:
+        loaded = self._load()
+        found = loaded.found
+        theirs = loaded.as_they_stand(request.symbols)
+        hits = found.index.filter(
+            pl.col("symbol").is_in(theirs), pl.col("first") <= request.end, pl.col("last") >= request.start
+        )
+        numbers: list[int] = hits.get_column("file").unique().sort().to_list()
+        parts = [found.plans[number].typed() for number in numbers if not found.plans[number].is_csv]
+        if any(found.plans[number].is_csv for number in numbers):
+            copies = _scratch_years(found.folders, request.start, request.end)
+            # Some files may have been set aside, or read again, after they had been copied.
+            all_count = len(loaded.alive) == len(found.plans)
+            parts += copies if all_count else [part.filter(pl.col("file").is_in(loaded.alive)) for part in copies]
+        if not parts:
+            return empty_frame().with_columns(pl.lit(None, pl.Float64).alias(name) for name in (SPLIT, DIVIDEND))
+        wanted = [
+            part.filter(
+                pl.col("date").is_between(request.start, request.end), pl.col("symbol").is_in(theirs), ~pl.col("_fault")
+            )
+            .with_columns(pl.lit(None, pl.Float64).alias("ret"))
+            .select(_BARS)
+            for part in parts
+        ]
+        try:
+            frame = pl.concat(wanted).collect(engine="streaming")
+        except BROKEN as error:
+            for number in numbers:
+                found.plans[number].check()
+            raise scratch_error(self._scratch, error) from None
+        if loaded.names:
+            frame = frame.with_columns(pl.col("symbol").replace(loaded.names))
+        frame = frame.sort(PRIMARY_KEYS)
+        if _has_twins(frame):
+            # Twins would come in the order threads happened to read them: their values decide instead.
+            frame = frame.sort(SCHEMA.names())
+        return frame
+
+    def _load(self) -> "_Loaded":
+        with self._lock:
+            if self._loaded is None:
+                try:
+                    scratch = Path(tempfile.mkdtemp(prefix="historical-etl-files-", dir=self._scratch))
+                except OSError as error:
+                    raise scratch_error(self._scratch, error) from None
+                discard = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+                try:
+                    found = survey(self._listing.paths, self._settings, self._exchange, scratch)
+                    self._loaded = self._made(found)
+                except BaseException:
+                    discard()
+                    raise
+            return self._loaded
+
+    def _made(self, found: Surveyed) -> "_Loaded":
+        known = found.index.filter(pl.col("first").is_not_null(), ~is_no_symbol(pl.col("symbol")))
+        symbols = known.group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
+        suffixed = {number for number in found.alive if found.plans[number].suffixed}
+        market = known.filter(pl.col("file").is_in(suffixed)).get_column("symbol").unique().to_list()
+        claims = [symbol for aside in found.aside for symbol in aside.symbols]
+        txt = [s for aside in found.aside for s in aside.symbols if aside.path.name.lower().endswith(".txt")]
+        names, told = renamed([*symbols.get_column("symbol"), *claims], [*market, *txt], self._settings.market_suffix)
+        spans: dict[str, tuple[date, date]] = {}
+        for symbol, first, last in symbols.iter_rows():
+            ours = names.get(symbol, symbol)
+            span = spans.get(ours, (first, last))
+            spans[ours] = min(span[0], first), max(span[1], last)
+        unreadable = found.unreadable
+        if names:
+            unreadable = unreadable.with_columns(pl.col("symbol").replace(names))
+        if not spans and (found.aside or unreadable.height):
+            raise everything_wrong(found, self._settings.path)
+        notes = notes_of(found, self._listing.others, told)
+        return _Loaded(found, names, spans, unreadable, notes, self._split_adjusted(found))
+
+    def _split_adjusted(self, found: Surveyed) -> bool:
+        """Whether prices are adjusted for splits: as set, else as files tell that name splits.
+
+        Raises:
+            ConfigurationError: some of them are, others are not.
+        """
+        if self._settings.split_adjusted is not None:
+            return self._settings.split_adjusted
+        plans = [found.plans[number] for number in found.alive]
+        told = {plan.split_adjusted: plan.path for plan in plans if plan.has_events} or {
+            plan.split_adjusted: plan.path for plan in plans
+        }
+        if True in told and False in told:
+            raise ConfigurationError(
+                f"Prices of {told[True].name} are adjusted for splits, those of {told[False].name} are not",
+                where=f"{PREFIX}FILES_SPLIT_ADJUSTED",
+                todo="read them apart, into data folders of their own, or set it if one of them is otherwise",
+            )
+        return True in told
+
+
+class _Loaded:
+    """What the files hold, by the symbols as they are written here."""
+
+    def __init__(
+        self,
+        found: Surveyed,
+        names: Mapping[str, str],
+        spans: Mapping[str, tuple[date, date]],
+        unreadable: pl.DataFrame,
+        notes: tuple[str, ...],
+        split_adjusted: bool,  # noqa: FBT001 - made in one place
+    ) -> None:
+        self.found = found
+        self.names = names
+        self.spans = spans
+        self.unreadable = unreadable
+        self.notes = notes
+        self.split_adjusted = split_adjusted
+        self.alive = found.alive
+        self.set_aside = tuple(str(aside.error) for aside in found.aside)
+        self.bad_lines = sum(len(found.plans[number].bad) for number in self.alive)
+        self.claimed = {
+            names.get(symbol, symbol): str(aside.error) for aside in found.aside for symbol in aside.symbols
+        }
+        self.unknown = next((str(aside.error) for aside in found.aside if not aside.symbols), "")
+        self._with_events = {
+            names.get(symbol, symbol)
+            for symbol in found.index.filter(
+                pl.col("file").is_in([number for number in self.alive if found.plans[number].has_events])
+            ).get_column("symbol")
+        }
+        self._homed = _with_homes(unreadable, found, spans)
+
+    def as_they_stand(self, symbols: tuple[str, ...]) -> list[str]:
+        """Symbols as the files write them."""
+        if not self.names:
+            return list(symbols)
+        wanted = set(symbols)
+        theirs = [symbol for symbol, ours in self.names.items() if ours in wanted]
+        return [*theirs, *(symbol for symbol in symbols if symbol not in self.names)]
+
+    def has_events(self, symbols: tuple[str, ...]) -> bool:
+        """Whether files of any of them name splits or dividends."""
+        return not self._with_events.isdisjoint(symbols)
+
+    def rejected(self, request: FetchRequest) -> pl.DataFrame:
+        """The unreadable rows of a request: each belongs to one symbol and day, its own or the nearest known."""
+        return self._homed.filter(
+            pl.col("_home").is_between(request.start, request.end), pl.col("_whose").is_in(request.symbols)
+        ).select(*SCHEMA, "reasons")
+
+
+def _with_homes(unreadable: pl.DataFrame, found: Surveyed, spans: Mapping[str, tuple[date, date]]) -> pl.DataFrame:
+    """Rows with the symbol and the day for which they are told, which must be some that the source is asked for."""
+    if unreadable.is_empty() or not spans:
+        return unreadable.with_columns(_home=pl.col("date"), _whose=pl.col("symbol")).clear()
+    anyone = min(spans)
+    first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
+    lasts = found.index.group_by("file").agg(pl.col("last").max().alias("_last"))
+    return unreadable.join(lasts, on="file", how="left").with_columns(
+        pl.coalesce("date", "_last", pl.lit(last)).clip(first, last).alias("_home"),
+        pl.when(pl.col("symbol").is_in(list(spans))).then("symbol").otherwise(pl.lit(anyone)).alias("_whose"),
+    )
+
+
+def _actions(bars: pl.DataFrame) -> pl.DataFrame:
+    """The events beside the bars; one that stands twice in the files comes once."""
+    return (
+        bars.filter(pl.col(SPLIT).is_not_null() | pl.col(DIVIDEND).is_not_null())
+        .select(
+            "symbol",
+            "date",
+            pl.col(SPLIT).fill_null(1.0).alias("split"),
+            pl.col(DIVIDEND).fill_null(0.0).alias("dividend"),
+        )
+        .select(list(ACTIONS))
+        .unique(maintain_order=True)
+    )
+
+
+def _scratch_years(folders: Sequence[Path], start: date, end: date) -> list[pl.LazyFrame]:
+    years = {f"year={year}" for year in range(start.year, end.year + 1)}
+    files = sorted(file for folder in folders for year in years for file in (folder / year).glob("*.parquet"))
+    return [pl.scan_parquet(files, glob=False, hive_partitioning=False)] if files else []
+
+
+def _has_twins(sorted_frame: pl.DataFrame) -> bool:
+    same = [pl.col(key) == pl.col(key).shift() for key in PRIMARY_KEYS]
+    return bool(sorted_frame.select(pl.all_horizontal(*same).any()).item())

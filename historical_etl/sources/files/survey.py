@@ -1,0 +1,305 @@
+"""What one pass over all files finds: which can be read, whose rows they hold, what is set aside, and why.
+
+Whatever is wrong with a file or a row is found and kept apart here, all at once; the rest goes on.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
+from historical_etl.schema import SCHEMA
+from historical_etl.settings import FilesSettings
+from historical_etl.sources.files.cadence import not_daily
+from historical_etl.sources.files.dates import AmbiguousDatesError, Order
+from historical_etl.sources.files.listing import suffix_of
+from historical_etl.sources.files.names import SETTING, Named, name_of, writable
+from historical_etl.sources.files.parquet import parquet_plan
+from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.table import csv_plans
+
+__all__ = ["Aside", "Surveyed", "survey"]
+
+#: Files read in one query: enough to keep all cores busy, few enough to name the broken one soon.
+_CHUNK: Final = 32
+UNREADABLE: Final = pl.Schema(
+    {"file": pl.UInt32(), "_row": pl.UInt32(), **SCHEMA, "reasons": pl.List(pl.String()), "_what": pl.String()}
+)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A file, or a symbol of it, that is set aside as a whole; without `symbols` it may hold any."""
+
+    path: Path
+    error: HistoricalETLError
+    symbols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """The files after one pass.
+
+    Attributes:
+        plans: of all files that were tried; only those in `index` count.
+        index: a row for each file and symbol: file (position in `plans`), symbol, first, last, rows.
+        aside: what is set aside as a whole.
+        unreadable: rows that are set aside, columns `UNREADABLE`.
+        folders: where the rows of CSV files are, by year, with the number of their file.
+    """
+
+    plans: list[Plan]
+    index: pl.DataFrame
+    aside: list[Aside]
+    unreadable: pl.DataFrame
+    folders: list[Path]
+
+    @property
+    def alive(self) -> list[int]:
+        """The numbers of the plans that count."""
+        return sorted(self.index.get_column("file").unique().to_list())
+
+
+def survey(paths: Sequence[Path], settings: FilesSettings, exchange: str, scratch: Path) -> Surveyed:
+    """Plan, copy and check all files.
+
+    Raises:
+        ConfigurationError: a setting does not fit the files.
+        StorageError: the scratch copy cannot be written.
+    """
+    return _Survey(settings, exchange, scratch).of(paths)
+
+
+class _Survey:
+    def __init__(self, settings: FilesSettings, exchange: str, scratch: Path) -> None:
+        self._settings = settings
+        self._exchange = exchange
+        self._scratch = scratch
+        self._plans: list[Plan] = []
+        self._aside: list[Aside] = []
+        self._tables: dict[int, pl.DataFrame] = {}
+        self._folders: list[Path] = []
+        self._named: dict[Path, Named] = {}
+        self._mapped = frozenset(settings.symbols)
+
+    def of(self, paths: Sequence[Path]) -> Surveyed:
+        self._plan_all(paths)
+        for kind in (True, False):
+            numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
+            for start in range(0, len(numbers), _CHUNK):
+                self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{start:06d}")
+        self._second_look()
+        self._refuse_hopeless()
+        index = self._index()
+        unreadable = self._unreadable(index)
+        for number, symbol, error in not_daily(self._plans, index, self._folders):
+            symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
+            gone = symbols if symbol is None else [symbol]
+            self._aside.append(Aside(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
+            index = index.filter((pl.col("file") != number) | ~pl.col("symbol").is_in(gone))
+        self._guess_whose()
+        return Surveyed(self._plans, index, self._aside, unreadable, self._folders)
+
+    def _plan_all(self, paths: Sequence[Path]) -> None:
+        later: list[tuple[Path, AmbiguousDatesError]] = []
+        for path in paths:
+            try:
+                self._plans += self._plans_of(path)
+            except AmbiguousDatesError as error:
+                later.append((path, error))
+            except HistoricalETLError as error:
+                self._set_aside(path, error)
+        orders: list[Order] = [plan.order for plan in self._plans if plan.order]
+        hint: Order | None = orders[0] if orders and len(set(orders)) == 1 else None
+        for path, error in later:
+            try:
+                self._plans += self._plans_of(path, hint) if hint else []
+                if not hint:
+                    self._set_aside(path, error)
+            except HistoricalETLError as other:
+                self._set_aside(path, other)
+
+    def _plans_of(self, path: Path, hint: Order | None = None, *, rich: bool = False) -> list[Plan]:
+        suffix = suffix_of(path)
+        if self._settings.symbol is not None:
+            named = Named(writable(self._settings.symbol), SETTING)
+        else:
+            named = name_of(path, suffix, self._exchange, self._mapped)
+            if named.symbol in self._settings.symbols:
+                named = replace(named, symbol=self._settings.symbols[named.symbol])
+        self._named[path] = named
+        if suffix == ".parquet":
+            return [parquet_plan(path, self._settings, self._exchange, named)]
+        return csv_plans(path, self._settings, self._exchange, named, hint=hint, rich=rich)
+
+    def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:
+        if isinstance(error, StorageError) or (isinstance(error, ConfigurationError) and error.where != str(path)):
+            raise error
+        symbol = plan.symbol if plan else None
+        self._aside.append(Aside(path, error, (symbol,) if symbol else ()))
+
+    def _read(self, numbers: Sequence[int], name: str) -> None:
+        """Copy and sum up some files at once; if that fails, each alone, and the bad ones are set aside."""
+        try:
+            self._sum_up(numbers, self._scratch / name)
+        except BROKEN as error:
+            shutil.rmtree(self._scratch / name, ignore_errors=True)
+            if len(numbers) > 1:
+                for number in numbers:
+                    self._read([number], f"{name}-{number}")
+                return
+            self._mend(numbers[0], name, error)
+
+    def _mend(self, number: int, name: str, error: BaseException) -> None:
+        plan = self._plans[number]
+        try:
+            better = plan.without_bad_lines()
+            if better is not plan:
+                self._plans[number] = better
+                self._read([number], f"{name}-again")
+                return
+            plan.check()
+        except DataQualityError as found:
+            self._set_aside(plan.path, found, plan)
+            return
+        raise scratch_error(self._scratch, error) from None
+
+    def _sum_up(self, numbers: Sequence[int], folder: Path) -> None:
+        rows = pl.concat(
+            [self._plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file")) for number in numbers]
+        )
+        if self._plans[numbers[0]].is_csv:
+            rows = _copy_by_year(rows, folder)
+        table = _summary(rows).collect(engine="streaming")
+        # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
+        self._folders += [folder] if self._plans[numbers[0]].is_csv else []
+        parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
+        self._tables |= {number: parts.get(number, table.clear()) for number in numbers}
+
+    def _second_look(self) -> None:
+        """Read again what has faults, with more patience: numbers the slow way, lines of a wrong width left out."""
+        for number in list(self._tables):
+            table, plan = self._tables[number], self._plans[number]
+            short = bool(table.get_column("_short").any()) and not plan.bad
+            faulty = bool(table.get_column("_faults").sum())
+            if plan.csv is None or not (short or faulty):
+                continue
+            try:
+                better = plan.without_bad_lines() if short else plan
+                if faulty and plan.fast:
+                    rich = self._plans_of(plan.path, plan.order, rich=True)
+                    same = [other for other in rich if other.symbol == plan.symbol]
+                    better = replace(same[0], bad=better.bad, scan=better.scan) if same else better
+            except DataQualityError as error:
+                self._drop(number)
+                self._set_aside(plan.path, error, plan)
+                continue
+            if better is not plan:
+                self._drop(number)
+                self._plans.append(better)
+                self._read([len(self._plans) - 1], f"again-{number}")
+
+    def _drop(self, number: int) -> None:
+        self._tables.pop(number, None)
+
+    def _refuse_hopeless(self) -> None:
+        """Set aside a file most of whose rows cannot be read: the settings do not fit it."""
+        for number, table in list(self._tables.items()):
+            plan = self._plans[number]
+            rows, faults = int(table.get_column("rows").sum()), int(table.get_column("_faults").sum())
+            if faults * 2 <= rows:
+                continue
+            first = plan.faulty().filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
+            row, what = first.select("_row", "_what").row(0)
+            where = f"{plan.path}, {plan.places([row])[0]}"
+            todo = "set HISTORICAL_ETL_FILES_DATE_FORMAT" if "date is" in what else "set HISTORICAL_ETL_FILES_DECIMAL"
+            self._drop(number)
+            error = DataQualityError(
+                f"{what}{f'; {faults:,} of {rows:,} rows cannot be read' if rows > 1 else ''}",
+                where=where,
+                todo=f"{todo} to how the file writes it, or correct the file",
+            )
+            self._set_aside(plan.path, error, plan)
+
+    def _index(self) -> pl.DataFrame:
+        tables = list(self._tables.values()) or [_NO_SUMMARY]
+        index = pl.concat(tables).sort("file", "symbol")
+        tidy = set(index.group_by("file").agg(pl.col("_tidy").all()).filter("_tidy").get_column("file"))
+        self._plans = [plan.with_tidy_symbols() if number in tidy else plan for number, plan in enumerate(self._plans)]
+        return index
+
+    def _unreadable(self, index: pl.DataFrame) -> pl.DataFrame:
+        bad = (pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol"))
+        numbers = set(index.filter(bad).get_column("file")) | {
+            number for number in self._tables if self._plans[number].bad
+        }
+        parts = [part for number in sorted(numbers) for part in self._unreadable_of(number)]
+        return pl.concat(parts) if parts else pl.DataFrame(schema=UNREADABLE)
+
+    def _unreadable_of(self, number: int) -> Iterator[pl.DataFrame]:
+        plan = self._plans[number]
+        for rows in (plan.faulty(), plan.bad_rows()):
+            yield rows.with_columns(pl.lit(number, pl.UInt32).alias("file")).select(
+                pl.col(name).cast(dtype) for name, dtype in UNREADABLE.items()
+            )
+
+    def _guess_whose(self) -> None:
+        """Whose a file is that could not be read so far as to tell: its name tells it where names tell it elsewhere."""
+        plans = [self._plans[number] for number in self._tables]
+        if plans and all(plan.symbol is None for plan in plans):
+            return
+        self._aside = [
+            replace(aside, symbols=(symbol,))
+            if not aside.symbols and (symbol := self._named[aside.path].symbol) and self._may_be_named(aside)
+            else aside
+            for aside in self._aside
+        ]
+
+    def _may_be_named(self, aside: Aside) -> bool:
+        return not any(plan.path == aside.path and plan.symbol is None for plan in self._plans)
+
+
+_NO_SUMMARY: Final = pl.DataFrame(
+    schema={
+        "file": pl.UInt32(),
+        "symbol": pl.String(),
+        "first": pl.Date(),
+        "last": pl.Date(),
+        "rows": pl.UInt32(),
+        "_faults": pl.UInt32(),
+        "_short": pl.Boolean(),
+        "_tidy": pl.Boolean(),
+    }
+)
+
+
+def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
+    good = pl.col("date").filter(~pl.col("_fault"))
+    return rows.group_by("file", "symbol").agg(
+        good.min().alias("first"),
+        good.max().alias("last"),
+        pl.len().cast(pl.UInt32).alias("rows"),
+        pl.col("_fault").sum().cast(pl.UInt32).alias("_faults"),
+        pl.col("_short").any(),
+        pl.col("_tidy").all(),
+    )
+
+
+def _copy_by_year(rows: pl.LazyFrame, folder: Path) -> pl.LazyFrame:
+    target = pl.PartitionBy(folder, key=pl.col("date").dt.year().fill_null(0).alias("year"), include_key=False)
+    rows.sink_parquet(target, compression="lz4", mkdir=True, engine="streaming")
+    files = sorted(folder.rglob("*.parquet"))
+    return pl.scan_parquet(files, glob=False, hive_partitioning=False) if files else rows.clear()
+
+
+def scratch_error(scratch: Path | None, error: BaseException) -> StorageError:
+    """The error for a scratch copy that failed though the files are sound."""
+    reason = str(error).partition("\n")[0][:200]
+    what = f"The files are sound, but their scratch copy failed: {reason}"
+    return StorageError(
+        what, where=scratch or "the system's folder for temporary files", todo="free some space there, or set TMPDIR"
+    )
