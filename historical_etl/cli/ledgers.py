@@ -28,6 +28,10 @@ CODES: Final = {
     "no_overlap": "no stored session came again, and the price is off; accept it if it is the same security",
     "other_history": "the whole history is another one; accept it if the new one is right: it replaces what is stored",
     "incomplete_history": "the history was restated, but sessions that are stored did not come; accept it to lose them",
+    "unexplained_event": "an event, adj_close and the price contradict each other, and what is stored does not; wait "
+    "until the source adjusts, or accept it if it is right",
+    "adj_close": "the rows are stored without adj_close, which contradicts the prices or the events that the source "
+    "names; it is filled in once it explains itself; accept it to have it as it comes",
     "refused": "the rows contradict each other or too many are impossible; wait until the source is right",
     "other_basis": "the source adjusts prices in another way than what is stored; `backfill --rebuild` changes over",
 }

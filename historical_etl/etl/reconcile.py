@@ -13,14 +13,16 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError
+from historical_etl.etl.adjustments import Adjustments
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
-from historical_etl.quality.levels import LEVELS, Suspicion, compare, judge_history, jumps
+from historical_etl.quality.events import EVENTS
+from historical_etl.quality.levels import LEVELS, WITHHELD, Suspicion, compare, judge_history, jumps
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
-from historical_etl.sources.base import FetchRequest, SourceInfo
+from historical_etl.sources.base import ACTIONS, FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
 __all__ = ["Reconciler"]
@@ -70,6 +72,7 @@ class Reconciler:
         step.meet()
         step.compare(heed_events=heed_events)
         step.judge_histories()
+        step.judge_events(is_increment=heed_events)
         step.judge_jumps()
         return step.result()
 
@@ -96,6 +99,9 @@ class _Step:
         self._restated: dict[str, Restatement] = {}
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
+        self._whole: set[str] = set()
+        self._withheld: dict[str, Suspicion] = {}
+        self._events = pl.DataFrame(schema=EVENTS)
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -146,6 +152,7 @@ class _Step:
             self._suspect(symbol, suspicion)
         if heed_events:
             self._moved |= self._with_new_events()
+        self._moved |= self._base.look_again & set(symbols_in(self._batch.rows)) & set(self._lives)
         self._moved -= set(self._suspects)
 
     def judge_histories(self) -> None:
@@ -168,8 +175,41 @@ class _Step:
             elif symbol in histories.refused:
                 self._suspects[symbol] = Suspicion("refused", histories.refused[symbol])
             elif histories.outcomes.get(symbol) is Outcome.OK:
+                self._whole.add(symbol)
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
         self._see()
+
+    def judge_events(self, *, is_increment: bool) -> None:
+        """Hold named events, adj_close and prices against each other."""
+        judge = Adjustments(
+            base=self._base,
+            seen=self._without_suspects(self._seen),
+            stored=self._stored,
+            named=self._named(),
+            stored_of=self._levels.whole,
+            whole=self._whole,
+            restated=self._restated.keys() - self._rebuilt,
+            is_increment=is_increment,
+            let_pass=self._let_pass,
+        )
+        found = judge.findings()
+        self._events, self._moves = found.events, found.warnings
+        for symbol, decision in judge.decide(found).items():
+            why = decision.suspicion
+            if decision.kind == "hold":
+                self._suspects[symbol] = why
+                continue
+            if decision.kind != "release":
+                self._withheld[symbol] = why
+            if decision.kind == "withdraw":
+                kept = self._levels.rows(symbol).join(self._batch.rows, on=ORDER, how="anti")
+                self._batch = self._batch.with_rows(kept)
+            if decision.kind in ("withdraw", "release") and symbol not in self._restated:
+                words = why.evidence if decision.kind == "release" else f"adj_close is held back: {why.evidence}"
+                self._restated[symbol] = Restatement(symbol, None, None, words)
+        if self._withheld:
+            self._batch = self._batch.without_adj_close(self._withheld)
+            self._see()
 
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
@@ -183,7 +223,7 @@ class _Step:
             known_between=self._was_asked_between,
         )
         self._suspects |= {**self._still_held(), **found.suspects}
-        self._moves = found.moves
+        self._moves += found.moves
 
     def result(self) -> Reconciled:
         """What goes on, without the rows of suspects."""
@@ -198,6 +238,8 @@ class _Step:
             passed={s: p for s, p in self._passed.items() if s not in held},
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             warnings=self._moves,
+            withheld={s: why for s, why in self._withheld.items() if s not in self._suspects},
+            events=self._events.filter(~pl.col("symbol").is_in(list(self._suspects))),
         )
 
     def _still_held(self) -> dict[str, Suspicion]:
@@ -208,6 +250,8 @@ class _Step:
             start, end = self._batch.requested[symbol]
             for suspicion in self._base.held[symbol]:
                 day = suspicion.session
+                if suspicion.code == WITHHELD:
+                    continue  # its rows are stored
                 if day is not None and not start <= day <= end and not self._is_stored(symbol, day):
                     found[symbol] = suspicion
         return found
@@ -263,6 +307,17 @@ class _Step:
             return set()
         events = self._batch.actions.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("last_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
+
+    def _named(self) -> pl.DataFrame | None:
+        """The events that the source names, those of earlier runs included; None if it names none."""
+        if self._batch.actions is None:
+            return None
+        named = self._batch.actions.select(list(ACTIONS))
+        if self._base.actions is None or named.is_empty():
+            return named
+        # What was judged otherwise than it was named is told there: the name itself is in the new answer, if anywhere.
+        before = self._base.actions.filter(~pl.col("inferred"), pl.col("note").is_null()).select(list(ACTIONS))
+        return pl.concat([named, before.join(named, on=ORDER, how="anti")])
 
     def _splits(self) -> dict[tuple[str, date], float]:
         known = [frame for frame in (self._base.actions, self._batch.actions) if frame is not None]

@@ -8,6 +8,7 @@ import polars as pl
 from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch
 from historical_etl.models import SyncManifest
+from historical_etl.quality.events import EVENTS
 from historical_etl.quality.levels import Suspicion
 
 __all__ = ["Base", "Reconciled", "Restatement"]
@@ -34,6 +35,8 @@ class Reconciled:
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
         warnings: what was let pass and is worth a look.
+        withheld: symbols whose rows are stored without `adj_close`, and why.
+        events: what was judged of single events, columns `quality.events.EVENTS`.
     """
 
     batch: Batch
@@ -42,14 +45,21 @@ class Reconciled:
     passed: Mapping[str, Suspicion]
     dropped: pl.DataFrame
     warnings: tuple[str, ...]
+    withheld: Mapping[str, Suspicion] = field(default_factory=dict[str, Suspicion])
+    events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
 
 
 @dataclass(frozen=True)
 class Base:
-    """The version that a batch is held against, with what its ledgers say: `held` are suspicions that stand open."""
+    """The version that a batch is held against, with what its ledgers say.
+
+    `held` are suspicions that stand open, `accepted` those that a person let pass. `look_again` are symbols without
+    `adj_close` whose whole history is due to be looked at again.
+    """
 
     manifest: SyncManifest | None
     account: Account
     held: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     actions: pl.DataFrame | None = None
+    look_again: frozenset[str] = frozenset()

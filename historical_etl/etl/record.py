@@ -1,18 +1,19 @@
 """What a commit writes into the ledgers: pure functions from what happened to rows of their schemas."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.actions import with_implied, with_named
+from historical_etl.etl.actions import with_implied, with_judged, with_named
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.visit import Visit
 from historical_etl.models import SyncManifest
-from historical_etl.quality.levels import Suspicion
+from historical_etl.quality.levels import WITHHELD, Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 from historical_etl.store.run_notes import RunRecord
@@ -25,6 +26,7 @@ __all__ = [
     "additions",
     "corrections",
     "holds",
+    "is_due",
     "rejected_rows",
     "replaced_rows",
     "restatements",
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
+#: The longest pause, in sessions, between two looks at the history of a symbol that is stored without `adj_close`.
+_PAUSE: Final = 20
 
 
 def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: Visit) -> pl.DataFrame:
@@ -125,14 +129,16 @@ def actions(
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
     given = came.batch.actions
     if given is None:
-        return with_implied(stored, [found for year in years for found in year.differences.implied])
+        ledger = with_implied(stored, [found for year in years for found in year.differences.implied])
+        return with_judged(ledger, came.events, in_close=True)
     symbols = symbols_in(came.batch.rows)
     asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols.sort()]
     schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
     named = given.filter(pl.col("symbol").is_in(symbols.implode())).with_columns(
         pl.lit(not split_adjusted).alias("in_close")
     )
-    return with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
+    ledger = with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
+    return with_judged(ledger, came.events, in_close=not split_adjusted)
 
 
 def runs(records: Sequence[RunRecord]) -> pl.DataFrame:
@@ -173,13 +179,14 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
     answered = {s for s, outcome in came.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
     kept: list[dict[str, object]] = []
     closed: list[dict[str, object]] = []
-    repeated: set[str] = set()
+    repeated: set[tuple[str, str]] = set()
     for hold in before.iter_rows(named=True):
-        symbol, now = hold["symbol"], came.suspects.get(hold["symbol"])
-        if symbol not in asked or symbol not in answered:
+        symbol, is_withheld = hold["symbol"], hold["code"] == WITHHELD
+        now = (came.withheld if is_withheld else came.suspects).get(symbol)
+        if symbol not in asked or symbol not in answered or (is_withheld and symbol in came.suspects):
             kept.append(hold)
         elif now is not None and (now.same_as(suspicion_of(hold)) or hold["code"] == now.code == "refused"):
-            repeated.add(symbol)
+            repeated.add((symbol, now.code))
             again = {} if hold["asked"] == visit.today else {"attempts": hold["attempts"] + 1, "asked": visit.today}
             kept.append({**hold, **again, "evidence": now.evidence})
         elif hold["status"] == ACCEPTED and symbol not in came.passed:
@@ -187,10 +194,16 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
         else:
             status = ACCEPTED if hold["status"] == ACCEPTED else RELEASED
             closed.append({**hold, "status": status, "closed_version": visit.version, "closed_at": visit.at})
-    for symbol, suspicion in came.suspects.items():
-        if symbol not in repeated:
+    for symbol, suspicion in [*came.suspects.items(), *came.withheld.items()]:
+        if (symbol, suspicion.code) not in repeated:
             kept.append(_new_hold(symbol, suspicion, visit))
     return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
+
+
+def is_due(hold: Mapping[str, Any], today: date) -> bool:
+    """Whether a symbol without `adj_close` is looked at again as a whole: after 1, 2, 4, … sessions, then each 20."""
+    attempts: int = hold["attempts"]
+    return hold["asked"] != today and (attempts % _PAUSE == 0 or (attempts < _PAUSE and attempts.bit_count() == 1))
 
 
 def suspicion_of(hold: dict[str, Any]) -> Suspicion:

@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.models import SyncManifest
 from historical_etl.quality.levels import LEVELS
-from historical_etl.schema import ORDER, SCHEMA
+from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout
 from historical_etl.store.sound import sound_path
 
@@ -37,6 +37,18 @@ class StoredLevels:
         """All rows of a symbol, sorted by date."""
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
         return self.read({year: (date.min, date.max, [symbol]) for year in years})
+
+    def rows(self, symbol: str) -> pl.DataFrame:
+        """All rows of a symbol, with all columns, sorted by date.
+
+        Raises:
+            ChecksumMismatchError, StorageError: a file cannot be read, so that the history is not whole.
+        """
+        frames = [empty_frame()]
+        for partition in self.manifest.partitions if self.manifest else ():
+            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+            frames.append(rows.filter(pl.col("symbol") == symbol).collect())
+        return pl.concat(frames).sort(ORDER)
 
     def _year(self, year: int, low: date, high: date, symbols: list[str]) -> pl.DataFrame:
         partition = self.manifest.partition(year) if self.manifest else None

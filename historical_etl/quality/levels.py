@@ -18,6 +18,7 @@ from historical_etl.sessions import SessionCalendar
 __all__ = [
     "LEVELS",
     "TOLERANCE",
+    "WITHHELD",
     "Code",
     "Comparison",
     "HistoryVerdict",
@@ -47,8 +48,18 @@ _MOST_SHARES: Final = 50
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
 Code = Literal[
-    "level_jump", "break_after_gap", "no_overlap", "other_history", "incomplete_history", "refused", "other_basis"
+    "level_jump",
+    "break_after_gap",
+    "no_overlap",
+    "other_history",
+    "incomplete_history",
+    "unexplained_event",
+    "adj_close",
+    "refused",
+    "other_basis",
 ]
+#: The one code under which rows are stored: without their `adj_close`.
+WITHHELD: Final = "adj_close"
 
 
 @dataclass(frozen=True)

@@ -155,12 +155,14 @@ STATES: Final[Mapping[str, pl.Schema]] = {
             "dividend": pl.Float64(),
             "in_close": pl.Boolean(),
             "inferred": pl.Boolean(),
+            "unexplained": pl.Boolean(),
+            "note": pl.String(),
         }
     ),
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
 #: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
-ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {}
+ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"actions": ("unexplained", "note")}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
