@@ -140,5 +140,3 @@ def _suspicion(code: Literal["unexplained_event", "adj_close"], reasons: Sequenc
     told = "; ".join(reason.words for reason in reasons[:_MOST_TOLD])
     more = f"; and {len(reasons) - _MOST_TOLD} more" if len(reasons) > _MOST_TOLD else ""
     return Suspicion(code, told + more, None, reasons[0].day)
-
-

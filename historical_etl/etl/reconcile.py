@@ -219,6 +219,7 @@ class _Step:
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
             splits=self._splits(),
+            split_adjusted=self._reconciler.info.split_adjusted,
             accepted=self._let_pass,
             known_between=self._was_asked_between,
         )

@@ -113,13 +113,17 @@ def judge_events(
     if rows.is_empty() or rows.get_column("adj_close").null_count() == rows.height:
         return Findings()
     pairs = _pairs(rows, judged)
-    events = _with_names(pairs, named).filter((pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null())
+    events = _with_names(pairs, named).filter(
+        (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
+    )
     if events.is_empty():
         return Findings()
     symbols = events.get_column("symbol").unique()
     usual = _usual(pairs.filter(pl.col("symbol").is_in(symbols.implode())))
-    table = events.join(usual, on="symbol", how="left").collect() if isinstance(events, pl.LazyFrame) else events.join(
-        usual, on="symbol", how="left", maintain_order="left"
+    table = (
+        events.join(usual, on="symbol", how="left").collect()
+        if isinstance(events, pl.LazyFrame)
+        else events.join(usual, on="symbol", how="left", maintain_order="left")
     )
     found = _Judgement(set(answered))
     for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
@@ -160,7 +164,9 @@ def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame
     on_session = (
         named.filter((pl.col("split") > 0) & ((pl.col("split") != 1) | (pl.col("dividend") != 0)))
         .sort("date")
-        .join_asof(sessions, left_on="date", right_on="session", by="symbol", strategy="forward", check_sortedness=False)
+        .join_asof(
+            sessions, left_on="date", right_on="session", by="symbol", strategy="forward", check_sortedness=False
+        )
         .filter(pl.col("date") > pl.col("since"))
         .group_by("symbol", "session")
         .agg(
@@ -250,7 +256,9 @@ class _Judgement:
     def result(self) -> Findings:
         """What was found."""
         events = pl.DataFrame(self.events, schema=EVENTS, orient="row").unique(list(ORDER), keep="last").sort(ORDER)
-        return Findings(events, {s: sorted(c, key=lambda x: x.day) for s, c in self.contradicted.items()}, tuple(self.warnings))
+        return Findings(
+            events, {s: sorted(c, key=lambda x: x.day) for s, c in self.contradicted.items()}, tuple(self.warnings)
+        )
 
     def symbol(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
         """Judge all sessions of a symbol that have an event; only what is new is told."""
