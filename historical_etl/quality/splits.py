@@ -17,6 +17,9 @@ _EXACT: Final = 1e-3
 #: A ratio of larger terms must be met so closely, and be no product of terms beyond this (33:70 is one of 2,310).
 _EXACT_ODD, _LARGEST_PRODUCT, _SMALLEST_ODD = 2e-5, 2500, 1.15
 #: Up to which number ratios to one are multiples of what.
+#: Up to here ratios have a smaller term of three to five, and of two.
+_LARGEST_OTHER, _LARGEST_HALF = 3, 6
+_TERMS: Final = (1, 2, 3, 4, 5)
 _STEPS: Final = ((30, 1), (100, 5), (1000, 50), (10_000, 500), (100_000, 5000))
 #: The largest dividend beside a split, as a share of the new price, by how rare the ratio is.
 _BESIDE_MANY, _BESIDE_TWO, _BESIDE_HALVES, _BESIDE_OTHERS = 0.1, 0.025, 0.02, 0.01
@@ -32,8 +35,8 @@ def _ratios() -> dict[float, float]:
     """Ratio → the largest dividend that may go with it."""
     found: dict[float, float] = {}
     for terms in (5, 4, 3):
-        found |= {top / terms: _BESIDE_OTHERS for top in range(terms + 1, 10 * terms)}
-    found |= {top / 2: _BESIDE_HALVES for top in range(3, 20)}
+        found |= {top / terms: _BESIDE_OTHERS for top in range(terms + 1, _LARGEST_OTHER * terms + 1)}
+    found |= {top / 2: _BESIDE_HALVES for top in range(3, 2 * _LARGEST_HALF)}
     found |= {float(n): _BESIDE_TWO if n == 2 else _BESIDE_MANY for n in range(2, 100_001) if whole(n)}
     found = {ratio: share for ratio, share in found.items() if ratio >= SMALLEST_SPLIT}
     # Between two large round numbers there is less room than a large dividend takes.
@@ -58,9 +61,9 @@ def read_move(move: float, noise: float) -> tuple[float, float] | None:
         return min(exact, key=lambda ratio: abs(log(move / ratio))), 1.0
     below = [ratio for ratio in _around(move) if 1 < move / ratio <= 1 + _SHARES[ratio]]
     if below:
-        ratio = max(below)
+        ratio = min(below, key=lambda ratio: (_terms(ratio), move / ratio))
         return ratio, move / ratio
-    odd = _odd_ratio(move)
+    odd = _odd_ratio(move) if move < 1 else None  # upwards a distribution makes any move
     return None if odd is None else (odd, 1.0)
 
 
@@ -68,6 +71,12 @@ def _around(move: float) -> list[float]:
     """The known ratios that a move may be, and those just below it."""
     at = bisect_right(_SORTED, move * (1 + 5 * _EXACT))
     return [ratio for ratio in _SORTED[max(0, at - 12) : at] if move / ratio < 1 + _BESIDE_MANY]
+
+
+def _terms(ratio: float) -> int:
+    """The smaller term of a ratio: 1 for n:1 and 1:n."""
+    size = max(ratio, 1 / ratio)
+    return next((terms for terms in _TERMS if abs(size * terms - round(size * terms)) < _EXACT), _TERMS[-1])
 
 
 def _odd_ratio(move: float) -> float | None:
