@@ -28,7 +28,7 @@ _BESIDE_MANY, _BESIDE_TWO, _BESIDE_HALVES, _BESIDE_OTHERS = 0.1, 0.025, 0.02, 0.
 def whole(number: int) -> bool:
     """Whether `number`:1 is a ratio that splits have: any up to 30, then round numbers only."""
     step = next((step for limit, step in _STEPS if number <= limit), _STEPS[-1][1])
-    return number >= 2 and number % step == 0
+    return number > 1 and number % step == 0
 
 
 def _ratios() -> dict[float, float]:
@@ -37,7 +37,8 @@ def _ratios() -> dict[float, float]:
     for terms in (5, 4, 3):
         found |= {top / terms: _BESIDE_OTHERS for top in range(terms + 1, _LARGEST_OTHER * terms + 1)}
     found |= {top / 2: _BESIDE_HALVES for top in range(3, 2 * _LARGEST_HALF)}
-    found |= {float(n): _BESIDE_TWO if n == 2 else _BESIDE_MANY for n in range(2, 100_001) if whole(n)}
+    found |= {float(n): _BESIDE_MANY for n in range(3, 100_001) if whole(n)}
+    found |= {2.0: _BESIDE_TWO}
     found = {ratio: share for ratio, share in found.items() if ratio >= SMALLEST_SPLIT}
     # Between two large round numbers there is less room than a large dividend takes.
     return found | {1 / ratio: min(share, _BESIDE_MANY / 2) for ratio, share in found.items()}

@@ -78,9 +78,7 @@ class Series:
             (day, NAME, close, close, close, close, self.volume, None, adj_close)
             for day, close, adj_close in zip(self.days, self.close, adj, strict=True)
         ]
-        rows += [
-            (day, COMPANY, 20.0, 20.0, 20.0, 20.0, 500.0 + at, None, 20.0) for at, day in enumerate(self.days)
-        ]
+        rows += [(day, COMPANY, 20.0, 20.0, 20.0, 20.0, 500.0 + at, None, 20.0) for at, day in enumerate(self.days)]
         low, high = request.start, min(request.end, self.today)
         rows = [row for row in rows if low <= row[0] <= high and row[1] in request.symbols]
         named = None

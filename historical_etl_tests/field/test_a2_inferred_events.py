@@ -1,5 +1,6 @@
 """A2: events that nobody names are read from adj_close / close, whatever their ratio, and never below zero."""
 
+from itertools import pairwise
 from math import isclose
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_split_of_any_ratio_makes_prices_and_volume_comparable(root, ratio):
     assert found["split"] == pytest.approx(ratio, rel=1e-6)
     assert (found["dividend"], found["unexplained"], found["inferred"]) == (0.0, False, True)
     splits = column(etl, "close", adjust="splits")
-    assert all(0.9 < now / before < 1.1 for before, now in zip(splits, splits[1:], strict=False))
+    assert all(0.9 < now / before < 1.1 for before, now in pairwise(splits))
     assert column(etl, "volume", adjust="splits") == pytest.approx([1000 * ratio] * 12 + [1000] * 12, rel=1e-6)
     assert all(abs(ret) < 0.1 for ret in column(etl, "ret")[1:])
 

@@ -50,7 +50,9 @@ def test_a_large_move_that_lasts_is_stored_with_a_warning(root, factor):
     assert column(etl, "close") == close
 
 
-@pytest.mark.parametrize(("factor", "words"), [(100.0, "divide"), (0.01, "multiply"), (10.0, "divide"), (1e-3, "multiply")])
+@pytest.mark.parametrize(
+    ("factor", "words"), [(100.0, "divide"), (0.01, "multiply"), (10.0, "divide"), (1e-3, "multiply")]
+)
 def test_the_evidence_proposes_a_repair_where_a_unit_explains_the_jump(root, factor, words):
     close = jumping(31, 30, factor)
     source = Series(close)

@@ -1,8 +1,19 @@
-"""C1: a named dividend, adj_close and the price must agree; where they do not, adj_close is held back or the rest told."""
+"""C1: a named dividend, adj_close and the price must agree; else adj_close is held back, or the name is told."""
 
 import pytest
 
-from historical_etl_tests.field.series import Event, Series, actions, adjusted, backfill, codes, column, falling, update, walk
+from historical_etl_tests.field.series import (
+    Event,
+    Series,
+    actions,
+    adjusted,
+    backfill,
+    codes,
+    column,
+    falling,
+    update,
+    walk,
+)
 
 COUNT, AT = 120, 60
 
@@ -102,7 +113,9 @@ def test_a_dividend_named_for_a_share_before_the_split_is_recorded_as_paid(root)
 
 
 @pytest.mark.parametrize("convention", ["before", "after"])
-@pytest.mark.parametrize("events", [[(20, 1.0, 0.5), (50, 1.0, 8.0), (80, 1.0, 0.006)], [(AT, 2.0, 1.0)], [(AT, 0.4, 30.0)]])
+@pytest.mark.parametrize(
+    "events", [[(20, 1.0, 0.5), (50, 1.0, 8.0), (80, 1.0, 0.006)], [(AT, 2.0, 1.0)], [(AT, 0.4, 30.0)]]
+)
 def test_events_that_agree_are_no_alarm(root, events, convention):
     """As vendors compute them, to the price before or after; raw prices, so that splits are in the close."""
     close = paying(*events)
