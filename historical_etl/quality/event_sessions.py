@@ -15,12 +15,16 @@ from historical_etl.quality.splits import SMALLEST_SPLIT, read_move
 
 __all__ = [
     "IMPOSSIBLE",
+    "LARGE",
     "MATTERS",
     "SAME",
     "SAME_SHARE",
+    "SHOWN",
+    "SHOWS",
     "SHOWS_ALWAYS",
     "TINY",
     "UNITS",
+    "WEEK",
     "EventSession",
     "all_too_small",
     "are_one",
@@ -48,12 +52,12 @@ _DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
 SHOWS_ALWAYS: Final = 0.2
 #: A dividend of so many usual moves and this share of the price, while the price moved by no more than so many usual
 #: moves and showed no more of it than this.
-_LARGE, _SHOWS, _CALM, _SHOWN = 6.0, 0.02, 3.0, 0.25
+LARGE, SHOWS, _CALM, SHOWN = 6.0, 0.02, 3.0, 0.25
 #: A dividend is about a hundredth of the others between these; so many others tell.
 _ABOUT, _OTHERS = (0.5, 2.0), 2
 #: A ratio of amounts is a unit's, or a split's, up to this.
 _NEAR_UNIT: Final = 0.05
-_WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
+WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
 #: No dividend is so large a share of the price before it.
 IMPOSSIBLE: Final = 0.9
 #: Two dividends of the same amount within so few sessions are one; of about the same only on neighbouring sessions.
@@ -171,9 +175,9 @@ def is_not_seen(at: EventSession) -> bool:
     """Whether a dividend is so large against the usual moves that the price would have shown it, and did not."""
     size = at.g - log(at.split) if at.split != 1 and at.g > abs(log(at.split)) else at.g
     calm = abs(at.p) <= _CALM * at.usual or at.p > 0
-    enough = _LARGE if at.moves >= _MANY else _DECISIVE_FEW
+    enough = LARGE if at.moves >= _MANY else _DECISIVE_FEW
     trades = not at.at_rest or size > SHOWS_ALWAYS
-    return trades and calm and size > enough * at.usual and size > _SHOWS and -at.p < _SHOWN * size
+    return trades and calm and size > enough * at.usual and size > SHOWS and -at.p < SHOWN * size
 
 
 def is_too_small(at: EventSession, paid: Sequence[float]) -> bool:
@@ -222,7 +226,7 @@ def neighbours(sessions: Sequence[EventSession]) -> Iterator[tuple[EventSession,
 def are_one(first: EventSession, second: EventSession, sessions: Sequence[EventSession]) -> bool:
     """Whether two dividends are one that was counted twice."""
     apart = second.day - first.day
-    if apart > _WEEK:
+    if apart > WEEK:
         return False
     one, two = contained(first), contained(second)
     difference = abs(one / two - 1)
@@ -231,7 +235,7 @@ def are_one(first: EventSession, second: EventSession, sessions: Sequence[EventS
     pauses = sorted(later - earlier for earlier, later in pairwise(days))
     if len(pauses) > _PAUSES and pauses[len(pauses) // 2] <= _WEEKLY:  # it pays as often as that
         return False
-    shown = -(first.p + second.p) > _BOTH_SHOWN * both and both > _LARGE * first.usual
+    shown = -(first.p + second.p) > _BOTH_SHOWN * both and both > LARGE * first.usual
     if shown:
         return False
     if difference <= _SAME_AMOUNT and both > 2 * MATTERS:

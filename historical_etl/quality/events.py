@@ -9,12 +9,25 @@ Moves are logarithms here. A dividend d makes g = 1 / (1 - d / close before), or
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log
 from typing import Final
 
 import polars as pl
 
 from historical_etl.quality.event_judgement import Contradiction, Judgement
-from historical_etl.quality.event_sessions import implied_event
+from historical_etl.quality.event_sessions import (
+    LARGE,
+    MATTERS,
+    SAME,
+    SAME_SHARE,
+    SHOWN,
+    SHOWS,
+    SHOWS_ALWAYS,
+    TINY,
+    WEEK,
+    implied_event,
+)
+from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
 
 __all__ = ["EVENTS", "Contradiction", "Findings", "implied_event", "judge_events", "rounding"]
@@ -33,6 +46,8 @@ EVENTS: Final = pl.Schema(
 _NOISE: Final = 1e-4
 #: No symbol's usual move counts as smaller.
 _SMALLEST_USUAL: Final = 0.004
+#: A dividend that is so many times smaller than the symbol's usual one is looked at.
+_OF_OTHERS: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ def judge_events(
         return Findings()
     symbols = events.get_column("symbol").unique()
     usual = _usual(pairs.filter(pl.col("symbol").is_in(symbols.implode())))
-    table = events.join(usual, on="symbol", how="left", maintain_order="left")
+    table = _with_anything_odd(events.join(usual, on="symbol", how="left", maintain_order="left"), answered)
     found = Judgement(set(answered))
     for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
         if mine.get_column("is_new").any():
@@ -132,6 +147,27 @@ def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame
     return pairs.join(
         on_session, left_on=["symbol", "date"], right_on=["symbol", "session"], how="left", maintain_order="left"
     )
+
+
+def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.DataFrame:
+    """The events of those symbols of which there may be anything to say: most pay now and then, and that is all.
+
+    What is plain here is plain in `event_judgement`, which has the rules; it is only found faster.
+    """
+    g, cash = pl.col("log_g"), pl.col("dividend_n") / pl.col("close_0")
+    by_before, by_after = -(1 - cash).log(), (1 + pl.col("dividend_n") / pl.col("close")).log()
+    off = pl.min_horizontal((g - by_before).abs(), (g - by_after).abs())
+    agrees = (off <= pl.col("noise") + SAME + SAME_SHARE * cash) & (pl.col("split_n") == 1) & (cash < SHOWS_ALWAYS)
+    usual_size = pl.col("dividend_n") * _OF_OTHERS > pl.col("dividend_n").median().over("symbol")
+    named = agrees & (cash >= TINY) & usual_size
+    unnamed = g.is_between(0, log(SMALLEST_SPLIT), closed="none")
+    if answered:
+        unnamed &= (g <= MATTERS) | ~pl.col("symbol").is_in(list(answered))
+    seen = (g <= LARGE * pl.col("usual")) | (g <= SHOWS) | (-pl.col("log_p") >= SHOWN * g)
+    near = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("date") - pl.col("date").shift(1) <= WEEK)
+    plain = seen & pl.when(pl.col("split_n").is_null()).then(unnamed).otherwise(named)
+    odd = table.filter(~plain.fill_null(value=False) | near.fill_null(value=False)).get_column("symbol").unique()
+    return table.filter(pl.col("symbol").is_in(odd.implode()))
 
 
 def _usual(pairs: pl.DataFrame) -> pl.DataFrame:
