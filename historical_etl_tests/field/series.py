@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -113,7 +114,7 @@ def update(root: Path, source: Series, at: int) -> tuple[HistoricalETL, ETLResul
     return etl, etl.run_incremental_etl()
 
 
-def column(etl: HistoricalETL, name: str, **options) -> list[float | None]:
+def column(etl: HistoricalETL, name: str, **options) -> list[Any]:
     """One column of all stored rows, by date."""
     return etl.scan(NAME, **options).collect().sort("date")[name].to_list()
 
