@@ -108,14 +108,19 @@ class Adjustments:
         if symbol in self.restated and is_stored:
             before = self._contradicted_before(symbol)
             reasons = [reason for reason in reasons if reason.day not in before]
-            if not reasons:
-                return None
-        keep_out = is_stored and (self.is_increment or symbol in self.restated)
+        if not reasons:
+            return None
+        keep_out = is_stored and (self.is_increment or symbol in self.restated or self._is_stored(symbol, reasons))
         keep_out = keep_out or self._jumps_with_splits(symbol)
         suspicion = _suspicion("unexplained_event" if keep_out else WITHHELD, reasons)
         if self.let_pass(symbol, suspicion):
             return None
         return Decision("hold" if keep_out else "withdraw" if is_stored else "withhold", suspicion)
+
+    def _is_stored(self, symbol: str, reasons: Sequence[Contradiction]) -> bool:
+        """Whether a session of a contradiction is stored: there it is the correction that makes no sense."""
+        mine = self.stored.filter(pl.col("symbol") == symbol).get_column("date")
+        return any(reason.day in mine for reason in reasons)
 
     def _contradicted_before(self, symbol: str) -> set[object]:
         """Sessions of which the stored history says as little sense as the new one."""

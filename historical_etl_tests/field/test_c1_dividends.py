@@ -171,6 +171,17 @@ def test_a_restatement_that_explains_itself_worse_replaces_nothing(root):
     assert column(etl, "adj_close") == good
 
 
+@pytest.mark.parametrize("backfilled", [True, False])
+def test_a_correction_of_adj_close_alone_is_held(root, backfilled):
+    close = walk(60)
+    source = Series(close, close)
+    backfill(root, source, 57)
+    source.adj_close = [price * (0.9 if at == 56 else 1) for at, price in enumerate(close)]
+    etl, result = backfill(root, source, 58) if backfilled else update(root, source, 58)
+    assert set(result.held) == {"ACME"}
+    assert column(etl, "adj_close") == close[:58]
+
+
 def test_adj_close_is_filled_in_at_once_when_it_explains_itself(root):
     event = (AT, 1.0, 2.5)
     close = paying(event)
