@@ -187,8 +187,8 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
             kept.append(hold)
         elif now is not None and (now.same_as(suspicion_of(hold)) or hold["code"] == now.code == "refused"):
             repeated.add((symbol, now.code))
-            again = {} if hold["asked"] == visit.today else {"attempts": hold["attempts"] + 1, "asked": visit.today}
-            kept.append({**hold, **again, "evidence": now.evidence})
+            again = {"attempts": hold["attempts"] + 1, "asked": visit.today, "evidence": now.evidence}
+            kept.append(hold if hold["asked"] == visit.today else {**hold, **again})
         elif hold["status"] == ACCEPTED and symbol not in came.passed:
             kept.append(hold)  # its time is still to come
         else:

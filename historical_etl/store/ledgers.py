@@ -161,7 +161,8 @@ STATES: Final[Mapping[str, pl.Schema]] = {
     ),
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
-#: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
+#: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there, flags
+#: as false.
 ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"actions": ("unexplained", "note")}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -225,11 +226,21 @@ def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledg
     for name, rows in changes.items():
         before = ledgers.get(name, ())
         if name in STATES:
-            if not rows.is_empty() or before:
+            if (not rows.is_empty() or before) and not _is_unchanged(layout, name, before, rows):
                 ledgers[name] = (_write(layout, name, rows),)
         elif not rows.is_empty():
             ledgers[name] = _append(layout, name, before, rows)
     return ledgers
+
+
+def _is_unchanged(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> bool:
+    """Whether a state is what a file of an earlier release says: such a file has other bytes, and is kept."""
+    if name not in ADDED_COLUMNS or len(files) != 1 or files[0].rows != rows.height:
+        return False
+    try:
+        return _read(layout, name, files[0]).equals(rows.select(list(SCHEMAS[name])))
+    except ChecksumMismatchError:
+        return False  # it is replaced
 
 
 def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
@@ -258,7 +269,9 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
     try:
         rows = pl.read_parquet(io.BytesIO(content))
         missing = [column for column in ADDED_COLUMNS.get(name, ()) if column not in rows.columns]
-        return rows.with_columns(pl.lit(None).alias(column) for column in missing).select(
+        # A flag that did not exist was not set.
+        nothing = {column: False if SCHEMAS[name][column] == pl.Boolean else None for column in missing}
+        return rows.with_columns(pl.lit(value).alias(column) for column, value in nothing.items()).select(
             pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
         )
     # Damaged pages can make Polars panic, and its PanicException is no `Exception`.
