@@ -65,7 +65,8 @@ class Adjustments:
         rows = self.seen
         if self.stored.height:
             judged = self.seen.join(self.stored, on=keys, suffix="_0").filter(same).select(keys)
-            alone = self.stored.join(self.seen, on=keys, how="anti")
+            # Of a whole history, what did not come is dropped, or holds the symbol.
+            alone = self.stored.filter(~pl.col("symbol").is_in(list(self.whole))).join(self.seen, on=keys, how="anti")
             if alone.height:
                 rows = pl.concat([rows, alone.select(LEVELS)]).sort(keys)
                 judged = pl.concat([judged, alone.select(keys)])
