@@ -18,6 +18,7 @@ from historical_etl.quality.event_sessions import (
     all_too_small,
     are_one,
     contained,
+    for_shares_of_today,
     in_words,
     is_not_seen,
     is_too_small,
@@ -53,6 +54,7 @@ class Judgement:
     def symbol(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
         """Judge all sessions of a symbol that have an event; only what is new is told."""
         sessions = [session_of(row) for row in rows if row["log_g"] is not None and isfinite(row["log_g"])]
+        sessions = for_shares_of_today(sessions)
         paid = [cash for at in sessions if (cash := contained(at)) > 0]
         taken = named_on_another_day(sessions)
         for at in sessions:

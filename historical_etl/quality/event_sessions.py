@@ -5,7 +5,7 @@ compute it, or by 1 + d / close after, and a split by its ratio where the close 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 from math import exp, inf, log
@@ -29,6 +29,7 @@ __all__ = [
     "all_too_small",
     "are_one",
     "contained",
+    "for_shares_of_today",
     "implied_event",
     "in_words",
     "is_not_seen",
@@ -162,6 +163,26 @@ def shown(at: EventSession) -> tuple[float, float, bool, str | None]:
         if -at.noise <= rest < log(SMALLEST_SPLIT):
             return split, round(max(exp(rest) - 1, 0.0) * at.close, 6), False, None
     return implied_event(exp(at.g), at.close, at.noise)
+
+
+def for_shares_of_today(sessions: Sequence[EventSession]) -> list[EventSession]:
+    """The sessions, by date, with dividends that are named as they were paid, before later splits, put for a share now.
+
+    A source whose close is adjusted for splits may name either; the one that adj_close contains is meant.
+    """
+    found: list[EventSession] = []
+    later = 1.0
+    for at in reversed(sessions):
+        meant = at
+        if later != 1 and at.dividend > 0 and _off(at, at.dividend / later) < _off(at, at.dividend) / 2:
+            meant = replace(at, dividend=at.dividend / later)
+        found.append(meant)
+        later *= at.split
+    return found[::-1]
+
+
+def _off(at: EventSession, dividend: float) -> float:
+    return min((abs(at.g - move) for move in at.expected(dividend)), default=inf)
 
 
 def contained(at: EventSession) -> float:

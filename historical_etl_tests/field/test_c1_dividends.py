@@ -131,6 +131,15 @@ def test_events_that_agree_are_no_alarm(root, events, convention):
     assert all(row["note"] is None for row in actions(etl))
 
 
+def test_dividends_named_as_they_were_paid_beside_prices_adjusted_for_a_later_split_are_no_alarm(root):
+    close = paying((40, 1.0, 0.6), (70, 1.0, 0.5))
+    adj = adjusted(close, (40, 1.0, 0.6), (70, 1.0, 0.5))
+    named = [(40, 1.0, 2.4), (60, 4.0, 0.0), (70, 1.0, 0.5)]
+    etl, result = backfill(root, Series(close, adj, named, split_adjusted=True))
+    is_stored(etl, result, close, adj)
+    assert not result.warnings
+
+
 def test_a_weekly_payer_is_no_alarm(root):
     events = [(at, 1.0, 0.4) for at in range(10, 110, 5)]
     close = paying(*events)
