@@ -30,6 +30,10 @@ CODES: Final = {
     "incomplete_history": "the history was restated, but sessions that are stored did not come; accept it to lose them",
     "stale": "the same bar comes every session, volume included; wait until the source moves again, accept it if it is "
     "real",
+    "unexplained_event": "an event, adj_close and the price contradict each other, and what is stored does not; wait "
+    "until the source adjusts, or accept it if it is right",
+    "adj_close": "the rows are stored without adj_close, which contradicts the prices or the events that the source "
+    "names; it is filled in once it explains itself; accept it to have it as it comes",
     "refused": "the rows contradict each other or too many are impossible; wait until the source is right",
     "other_basis": "the source adjusts prices in another way than what is stored; `backfill --rebuild` changes over",
 }

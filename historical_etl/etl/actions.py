@@ -6,20 +6,14 @@ does to the two prices is no event.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import polars as pl
 
+from historical_etl.quality.events import EVENTS, implied_event, rounding
+from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
 
-__all__ = ["inferred", "with_implied", "with_named"]
-
-#: From here on a simple ratio is a split; a special dividend of a fifth of the price is rare.
-_SMALLEST_SPLIT: Final = 1.2
-_MOST_SHARES: Final = 100
-_SMALL_TERMS: Final = (2, 3, 4, 5)
-_CLOSE_TO_SPLIT: Final = 1e-3
-_NOISE: Final = 1e-4
+__all__ = ["inferred", "with_implied", "with_judged", "with_named"]
 
 
 def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -30,7 +24,7 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
         before: the row before them for symbols where it is known; columns symbol, date, close, adj_close.
 
     Returns:
-        Events (symbol, date, split, dividend), and spans (symbol, low, high) inside which there are no others.
+        Events, columns `EVENTS`, and spans (symbol, low, high) inside which there are no others.
     """
     is_first = pl.col("symbol").ne_missing(pl.col("symbol").shift(1))
     known = before.select("symbol", pl.col("close").alias("close_b"), pl.col("adj_close").alias("adj_close_b"))
@@ -55,52 +49,54 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
 
 def _events(pairs: pl.DataFrame) -> pl.DataFrame:
     now, then = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
-    noise = _NOISE + sum((_unit(name) / pl.col(name) for name in ("adj_close", "adj_close_0")), pl.lit(0.0))
-    found = pairs.with_columns((now / then).alias("move")).filter((pl.col("move") - 1).abs() > noise)
-    split = _split(pl.col("move"))
-    return (
-        found.with_columns(split.alias("split"))
-        .with_columns(
-            pl.when(pl.col("split") == 1).then((pl.col("move") - 1) * pl.col("close")).otherwise(0.0).alias("dividend")
-        )
-        .select(*ORDER, "split", pl.col("dividend").round(6))
-        .sort(ORDER)
+    found = pairs.with_columns((now / then).alias("move"), rounding().alias("noise")).filter(
+        (pl.col("move") - 1).abs() > pl.col("noise")
     )
-
-
-def _unit(column: str) -> pl.Expr:
-    """The last decimal that prices of a source are rounded to, as their digits show it: 0.01, 0.0001 or less."""
-    price = pl.col(column)
-
-    def whole(scale: float) -> pl.Expr:
-        return (price * scale - (price * scale).round()).abs() < _NOISE
-
-    return pl.when(whole(1e2)).then(1e-2).when(whole(1e4)).then(1e-4).otherwise(1e-6)
-
-
-def _split(move: pl.Expr) -> pl.Expr:
-    """The simple ratio that a move of the factor is, 1.0 if it is none: n:1, 1:n, 3:2, 4:3, 5:2 and the like."""
-    size = pl.max_horizontal(move, 1 / move)
-    ratio = pl.lit(None, pl.Float64)
-    for terms in reversed(_SMALL_TERMS):
-        near = (size * terms).round() / terms
-        ratio = pl.when((size / near - 1).abs() <= _CLOSE_TO_SPLIT).then(near).otherwise(ratio)
-    near = size.round()
-    ratio = pl.when((size / near - 1).abs() <= _CLOSE_TO_SPLIT).then(near).otherwise(ratio)
-    simple = (size >= _SMALLEST_SPLIT) & (size <= _MOST_SHARES) & ratio.is_not_null()
-    return pl.when(simple & (move > 1)).then(ratio).when(simple).then(1 / ratio).otherwise(1.0)
+    is_cash = pl.col("move").is_between(1, SMALLEST_SPLIT, closed="left")
+    cash = found.filter(is_cash).select(
+        *ORDER,
+        pl.lit(1.0).alias("split"),
+        ((pl.col("move") - 1) * pl.col("close")).round(6).alias("dividend"),
+        pl.lit(value=False).alias("unexplained"),
+        pl.lit(None, pl.String).alias("note"),
+    )
+    rows = found.filter(~is_cash).select(*ORDER, "move", "close", "noise").iter_rows()  # seldom any
+    others = [(symbol, day, *implied_event(move, close, noise)) for symbol, day, move, close, noise in rows]
+    return pl.concat([cash, pl.DataFrame(others, schema=EVENTS, orient="row")]).sort(ORDER)
 
 
 def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The ledger `actions` with what the source names, in place of all that was known of the ranges it answers for.
+
+    What was judged of an event stands: its bars did not change since, else it would be judged anew.
 
     Args:
         stored: the ledger as it was.
         named: symbol, date, split, dividend and `in_close`.
         asked: (symbol, low, high) of the ranges that were asked for.
     """
-    events = named.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(inferred=pl.lit(value=False))
-    return _together(_outside(stored, asked), events)
+    events = named.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(
+        inferred=pl.lit(value=False), unexplained=pl.lit(value=False), note=pl.lit(None, pl.String)
+    )
+    told = stored.filter(pl.col("note").is_not_null())
+    still = pl.concat([told.filter("inferred"), told.join(events, on=ORDER, how="semi")]).unique(list(ORDER))
+    return _together(_together(_outside(stored, asked), events), still)
+
+
+def with_judged(ledger: pl.DataFrame, judged: pl.DataFrame, *, in_close: bool) -> pl.DataFrame:
+    """The ledger `actions` with what was judged of single events in place of what was named or implied.
+
+    Args:
+        ledger: with all that is named or implied.
+        judged: columns `EVENTS`.
+        in_close: whether the stored close jumps with an event that nobody names.
+    """
+    if judged.is_empty():
+        return ledger
+    known = judged.join(ledger.select(*ORDER, "in_close", "inferred"), on=ORDER, how="left").with_columns(
+        pl.col("in_close").fill_null(in_close), pl.col("inferred").fill_null(value=True)
+    )
+    return _together(ledger, known)
 
 
 def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:

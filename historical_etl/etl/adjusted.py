@@ -82,7 +82,8 @@ def adjusted(
             prices on the basis of `adj_close`, so that their returns are total returns. Volume follows splits only.
         unknown: of these symbols.
     """
-    known = _on_basis(rows, actions, history, adjust, unknown)
+    explained = actions.filter(~pl.col("unexplained").fill_null(value=False))
+    known = _on_basis(rows, explained, history, adjust, unknown)
     if not unknown.whole:
         return known
     guessed = pl.col("symbol").is_in(unknown.whole)

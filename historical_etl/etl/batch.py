@@ -100,6 +100,13 @@ class Batch:
         """The batch with more rows to hold against what is stored."""
         return replace(self, anchors=rows)
 
+    def without_adj_close(self, symbols: Collection[str]) -> Self:
+        """The batch with `adj_close` null in all rows of some symbols."""
+        if not symbols:
+            return self
+        kept = pl.when(~pl.col("symbol").is_in(list(symbols))).then("adj_close").alias("adj_close")
+        return replace(self, **{name: rows.with_columns(kept) for name, rows in self._frames().items()})
+
     def seen(self) -> pl.DataFrame:
         """All rows that are held against what is stored, columns `LEVELS`, sorted by (symbol, date)."""
         return ordered(pl.concat([rows.select(LEVELS) for rows in (self.rows, self.context, self.anchors)]))

@@ -216,6 +216,7 @@ class _Story:
             return ""
         for row in self._rows("actions", (pl.col("symbol") == self._symbol) & (pl.col("date") == ex_date)):
             what = f"split {row['split']:g}:1" if row["split"] != 1 else f"dividend {row['dividend']:g}"
+            what = "unexplained event" if row["unexplained"] else what
             return f"{what} on {ex_date}{' (inferred)' if row['inferred'] else ''}; "
         return ""
 

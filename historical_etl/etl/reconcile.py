@@ -13,15 +13,26 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError
+from historical_etl.etl.adjustments import Adjustments
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
-from historical_etl.quality.levels import LEVELS, TOLERANCE, Suspicion, compare, judge_history, jumps, of_unknown_basis
+from historical_etl.quality.events import EVENTS
+from historical_etl.quality.levels import (
+    HELD_BACK,
+    LEVELS,
+    TOLERANCE,
+    Suspicion,
+    compare,
+    judge_history,
+    jumps,
+    of_unknown_basis,
+)
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
-from historical_etl.sources.base import FetchRequest, SourceInfo
+from historical_etl.sources.base import ACTIONS, FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
 __all__ = ["Reconciler"]
@@ -74,6 +85,7 @@ class Reconciler:
         step.meet()
         step.compare(heed_events=heed_events)
         step.judge_histories()
+        step.judge_events(is_increment=heed_events)
         step.judge_jumps()
         step.judge_standstill()
         return step.result()
@@ -104,6 +116,9 @@ class _Step:
         self._moves: tuple[str, ...] = ()
         self._stale = pl.DataFrame()
         self._standing: dict[str, list[Suspicion]] = {}
+        self._whole: set[str] = set()
+        self._held_back: dict[str, Suspicion] = {}
+        self._events = pl.DataFrame(schema=EVENTS)
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -150,11 +165,13 @@ class _Step:
         """Find the symbols whose level is not the stored one."""
         seen = self._without_suspects(self._seen)
         found = compare(seen, self._stored)
-        self._moved = self._rebuilt | found.moved | of_unknown_basis(seen, self._stored)
+        unknown = of_unknown_basis(seen, self._stored) - self._held_back_before()
+        self._moved = self._rebuilt | found.moved | unknown
         for symbol, suspicion in found.suspects.items():
             self._suspect(symbol, suspicion)
         if heed_events:
             self._moved |= self._with_new_events()
+        self._moved |= self._base.look_again & set(symbols_in(self._batch.rows)) & set(self._lives)
         self._moved -= set(self._suspects)
 
     def judge_histories(self) -> None:
@@ -177,8 +194,42 @@ class _Step:
             elif symbol in histories.refused:
                 self._suspects[symbol] = Suspicion("refused", histories.refused[symbol])
             elif histories.outcomes.get(symbol) is Outcome.OK:
+                self._whole.add(symbol)
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
         self._see()
+
+    def judge_events(self, *, is_increment: bool) -> None:
+        """Hold named events, adj_close and prices against each other."""
+        judge = Adjustments(
+            base=self._base,
+            seen=self._without_suspects(self._seen),
+            stored=self._stored,
+            named=self._named(),
+            stored_of=self._levels.whole,
+            whole=self._whole,
+            restated=self._restated.keys() - self._rebuilt,
+            is_increment=is_increment,
+            let_pass=self._let_pass,
+        )
+        found = judge.findings()
+        self._events, self._moves = found.events, found.warnings
+        for symbol, decision in judge.decide(found).items():
+            why = decision.suspicion
+            if decision.kind == "hold":
+                self._suspects[symbol] = why
+                continue
+            if decision.kind != "release":
+                self._held_back[symbol] = why
+            if decision.kind == "withdraw":
+                kept = self._levels.rows(symbol).join(self._batch.rows, on=ORDER, how="anti")
+                self._batch = self._batch.with_rows(kept)
+            if decision.kind in ("withdraw", "release") and symbol not in self._restated:
+                words = why.evidence if decision.kind == "release" else f"adj_close is held back: {why.evidence}"
+                self._restated[symbol] = Restatement(symbol, None, None, words)
+        if self._held_back:
+            self._as_came |= set(self._held_back)
+            self._batch = self._batch.without_adj_close(self._held_back)
+            self._see()
 
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
@@ -188,10 +239,11 @@ class _Step:
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
             splits=self._splits(),
+            split_adjusted=self._reconciler.info.split_adjusted,
             accepted=self._let_pass,
             known_between=self._was_asked_between,
         )
-        self._moves = found.moves
+        self._moves += found.moves
         self._standing = self._still_held()
         new = {s: why for s, why in found.suspects.items() if not _spans_one(why, self._standing.get(s, ()))}
         self._suspects = {**{s: holds[0] for s, holds in self._standing.items()}, **new, **self._suspects}
@@ -221,6 +273,8 @@ class _Step:
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             stale=self._stale.filter(~pl.col("symbol").is_in(list(held))),
             warnings=self._moves,
+            held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
+            events=self._events.filter(~pl.col("symbol").is_in(list(self._suspects))),
         )
 
     def _still_held(self) -> dict[str, list[Suspicion]]:
@@ -236,7 +290,7 @@ class _Step:
         standing: list[Suspicion] = []
         for suspicion in self._base.held[symbol]:
             day, against = suspicion.session, suspicion.against
-            if day is None:
+            if day is None or suspicion.code == HELD_BACK:  # of the latter the rows are stored
                 continue
             if day == against:  # a stored session that came with another price
                 stands = not start <= day <= end
@@ -251,6 +305,11 @@ class _Step:
         rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held))) if held else self._batch.rows.clear()
         begins = rows.group_by("symbol").agg(pl.col("date").min()).iter_rows()
         return {symbol: day for symbol, day in begins if symbol not in self._lives or day < self._lives[symbol][0]}
+
+    def _held_back_before(self) -> set[str]:
+        """Symbols that are stored without `adj_close`, and whose history is not due to be looked at again."""
+        known = [*self._base.held.items(), *self._base.accepted.items()]
+        return {s for s, holds in known if any(hold.code == HELD_BACK for hold in holds)} - self._base.look_again
 
     def _is_stored(self, symbol: str, day: date) -> bool:
         if symbol not in self._lives:
@@ -318,6 +377,17 @@ class _Step:
             return set()
         events = self._batch.actions.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("last_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
+
+    def _named(self) -> pl.DataFrame | None:
+        """The events that the source names, those of earlier runs included; None if it names none."""
+        if self._batch.actions is None:
+            return None
+        named = self._batch.actions.select(list(ACTIONS))
+        if self._base.actions is None or named.is_empty():
+            return named
+        # What was judged otherwise than it was named is told there: the name itself is in the new answer, if anywhere.
+        before = self._base.actions.filter(~pl.col("inferred"), pl.col("note").is_null()).select(list(ACTIONS))
+        return pl.concat([named, before.join(named, on=ORDER, how="anti")])
 
     def _splits(self) -> dict[tuple[str, date], float]:
         known = [frame for frame in (self._base.actions, self._batch.actions) if frame is not None]

@@ -9,6 +9,7 @@ import polars as pl
 from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch
 from historical_etl.models import SyncManifest
+from historical_etl.quality.events import EVENTS
 from historical_etl.quality.levels import Suspicion
 
 __all__ = ["Base", "Reconciled", "Restatement"]
@@ -39,6 +40,8 @@ class Reconciled:
         as_came: symbols whose history replaces what is stored even where it lacks values.
         stale: stretches of equal bars that have new rows, of all symbols; see `frozen`.
         warnings: what was let pass and is worth a look.
+        held_back: symbols whose rows are stored without `adj_close`, and why.
+        events: what was judged of single events, columns `quality.events.EVENTS`.
     """
 
     batch: Batch
@@ -51,13 +54,16 @@ class Reconciled:
     as_came: Collection[str]
     stale: pl.DataFrame
     warnings: tuple[str, ...]
+    held_back: Mapping[str, Suspicion] = field(default_factory=dict[str, Suspicion])
+    events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
 
 
 @dataclass(frozen=True)
 class Base:
     """The version that a batch is held against, with what its ledgers say.
 
-    `held` are suspicions that stand open, `left` the (symbol, date) of stored rows that have left the calendar.
+    `held` are suspicions that stand open, `accepted` those that a person let pass, `left` the (symbol, date) of stored
+    rows that have left the calendar. `look_again` are symbols without `adj_close` whose whole history is due.
     """
 
     manifest: SyncManifest | None
@@ -66,3 +72,4 @@ class Base:
     accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     actions: pl.DataFrame | None = None
     left: pl.DataFrame | None = None
+    look_again: frozenset[str] = frozenset()

@@ -1,19 +1,19 @@
 """What a commit writes into the ledgers: pure functions from what happened to rows of their schemas."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.actions import with_implied, with_named
+from historical_etl.etl.actions import with_implied, with_judged, with_named
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.visit import Visit
 from historical_etl.models import SyncManifest
-from historical_etl.quality.levels import Suspicion
+from historical_etl.quality.levels import HELD_BACK, Suspicion
 from historical_etl.schema import SCHEMA, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
@@ -30,6 +30,7 @@ __all__ = [
     "corrections",
     "flagged_rows",
     "holds",
+    "is_due",
     "rejected_rows",
     "replaced_rows",
     "restatements",
@@ -45,6 +46,8 @@ ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
 HISTORY_REPLACED = "the history was replaced"
 #: How the reason of one begins that has left the calendar.
 OFF_CALENDAR = "no session of "
+#: The longest pause, in sessions, between two looks at the history of a symbol that is stored without `adj_close`.
+_PAUSE: Final = 20
 
 
 def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: Visit) -> pl.DataFrame:
@@ -182,14 +185,16 @@ def actions(
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
     given = came.batch.actions
     if given is None:
-        return with_implied(stored, [found for year in years for found in year.differences.implied])
+        ledger = with_implied(stored, [found for year in years for found in year.differences.implied])
+        return with_judged(ledger, came.events, in_close=True)
     symbols = symbols_in(came.batch.rows)
     asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols.sort()]
     schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
     named = given.filter(pl.col("symbol").is_in(symbols.implode())).with_columns(
         pl.lit(not split_adjusted).alias("in_close")
     )
-    return with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
+    ledger = with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
+    return with_judged(ledger, came.events, in_close=not split_adjusted)
 
 
 def runs(records: Sequence[RunRecord]) -> pl.DataFrame:
@@ -230,18 +235,18 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
     answered = {s for s, outcome in came.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
     kept: list[dict[str, object]] = []
     closed: list[dict[str, object]] = []
-    repeated: set[str] = set()
+    repeated: set[tuple[str, str]] = set()
     for hold in before.iter_rows(named=True):
-        symbol, now = hold["symbol"], came.suspects.get(hold["symbol"])
-        known = suspicion_of(hold)
+        symbol, is_held_back = hold["symbol"], hold["code"] == HELD_BACK
+        now, known = (came.held_back if is_held_back else came.suspects).get(symbol), suspicion_of(hold)
         again = now is not None and (now.same_as(known) or hold["code"] == now.code == "refused")
         stands = any(standing.same_as(known) for standing in came.standing.get(symbol, ()))
-        if symbol not in asked or symbol not in answered:
+        if symbol not in asked or symbol not in answered or (is_held_back and symbol in came.suspects):
             kept.append(hold)
         elif again or stands:
             hold |= {"kept_from": _earliest(hold["kept_from"], came.kept_from.get(symbol))}
             if again:
-                repeated.add(symbol)
+                repeated.add((symbol, hold["code"]))
             if again and not stands and now is not None:
                 hold |= {"evidence": now.evidence, "against": now.against}
                 if hold["asked"] != visit.today:
@@ -252,14 +257,20 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
         else:
             status = ACCEPTED if hold["status"] == ACCEPTED else RELEASED
             closed.append({**hold, "status": status, "closed_version": visit.version, "closed_at": visit.at})
-    for symbol, suspicion in came.suspects.items():
-        if symbol not in repeated:
+    for symbol, suspicion in [*came.suspects.items(), *came.held_back.items()]:
+        if (symbol, suspicion.code) not in repeated:
             kept.append({**_new_hold(symbol, suspicion, visit), "kept_from": came.kept_from.get(symbol)})
     return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
 
 
 def _earliest(known: date | None, now: date | None) -> date | None:
     return min(filter(None, (known, now)), default=None)
+
+
+def is_due(hold: Mapping[str, Any], today: date) -> bool:
+    """Whether a symbol without `adj_close` is looked at again as a whole: after 1, 2, 4, … sessions, then each 20."""
+    attempts: int = hold["attempts"]
+    return hold["asked"] != today and (attempts % _PAUSE == 0 or (attempts < _PAUSE and attempts.bit_count() == 1))
 
 
 def suspicion_of(hold: dict[str, Any]) -> Suspicion:

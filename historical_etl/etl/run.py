@@ -29,6 +29,7 @@ from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
+from historical_etl.quality.levels import HELD_BACK
 from historical_etl.schema import symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
@@ -186,7 +187,7 @@ class Run:
             if stands != (manifest.version if manifest else 0):
                 return False
             self.tally.add_outcomes(came.batch.outcomes, came.batch.details)
-            self.tally.add_suspects(came.suspects)
+            self.tally.add_suspects({**came.held_back, **came.suspects})
             self.tally.warnings += [*came.warnings]
             self.tally.calendar_notes += _told(change, account)
             commit = Commit(
@@ -245,10 +246,13 @@ class Run:
         layout = self.store.layout
         held: dict[str, list[record.Suspicion]] = {}
         accepted: dict[str, list[record.Suspicion]] = {}
+        today, look_again = self.store.last_closed_session(), set[str]()
         for hold in read_sound(layout, manifest, "open_holds").iter_rows(named=True):
             kind = accepted if hold["status"] == record.ACCEPTED else held
             kind.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
-        return Base(manifest, account, held, accepted, load_actions(layout, manifest), left)
+            if hold["code"] == HELD_BACK and (kind is accepted or (self.heed_events and record.is_due(hold, today))):
+                look_again.add(hold["symbol"])
+        return Base(manifest, account, held, accepted, load_actions(layout, manifest), left, frozenset(look_again))
 
     def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
         today = self.store.last_closed_session()

@@ -10,7 +10,7 @@ import polars as pl
 from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.models import SyncManifest
 from historical_etl.quality.levels import LEVELS
-from historical_etl.schema import ORDER, SCHEMA
+from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout
 from historical_etl.store.sound import sound_path
 
@@ -42,6 +42,18 @@ class StoredLevels:
         frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
         return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
 
+    def rows(self, symbol: str) -> pl.DataFrame:
+        """All rows of a symbol, with all columns, sorted by date.
+
+        Raises:
+            ChecksumMismatchError, StorageError: a file cannot be read, so that the history is not whole.
+        """
+        frames = [empty_frame()]
+        for partition in self.manifest.partitions if self.manifest else ():
+            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+            frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol).collect()))
+        return pl.concat(frames).sort(ORDER)
+
     def _year(self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()) -> pl.DataFrame:
         partition = self.manifest.partition(year) if self.manifest else None
         if partition is None:
@@ -49,12 +61,14 @@ class StoredLevels:
         wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
         try:
             rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
-            found = rows.filter(wanted).select(columns or self.columns).collect()
-            return found if self.left is None or self.left.is_empty() else found.join(self.left, on=ORDER, how="anti")
+            return self._without_left(rows.filter(wanted).select(columns or self.columns).collect())
         except (ChecksumMismatchError, StorageError) as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
             _log.warning("%d cannot be compared with: %s", year, damage)
             return self._nothing(columns)
+
+    def _without_left(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows if self.left is None or self.left.is_empty() else rows.join(self.left, on=ORDER, how="anti")
 
     def _nothing(self, columns: Sequence[str] = ()) -> pl.DataFrame:
         return pl.DataFrame(schema={name: SCHEMA[name] for name in columns or self.columns})

@@ -6,16 +6,18 @@ session, and each session to the one before it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from math import log
 from typing import Final, Literal
 
 import polars as pl
 
+from historical_etl.quality.spikes import BOUND, Move, half_applied, proposal, taken_back
 from historical_etl.sessions import SessionCalendar
 
 __all__ = [
+    "HELD_BACK",
     "LEVELS",
     "TOLERANCE",
     "Code",
@@ -60,9 +62,13 @@ Code = Literal[
     "other_history",
     "incomplete_history",
     "stale",
+    "unexplained_event",
+    "adj_close",
     "refused",
     "other_basis",
 ]
+#: The one code under which rows are stored: without their `adj_close`.
+HELD_BACK: Final = "adj_close"
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
         came: columns `LEVELS`, keys unique.
         stored: likewise.
     """
-    shared = _shared(came, stored)
+    shared = _with_fit(_shared(came, stored))
     off = shared.filter(_is_off("ratio") | _is_off("close_ratio"))
     if off.is_empty():
         return Comparison(frozenset(), {})
@@ -132,11 +138,15 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     earliest = shared.filter(pl.col("symbol").is_in(symbols.implode())).group_by("symbol").agg(_BEGINNINGS)
     moved = frozenset(off.join(earliest, on="symbol").filter(_is_from_the_beginning()).get_column("symbol"))
     suspects: dict[str, Suspicion] = {}
-    for symbol, day, ratio, close_ratio in off.select("symbol", "date", "ratio", "close_ratio").iter_rows():
-        odd = next((r for r in (ratio, close_ratio) if r is not None and _factor(r)), None)
+    large = off.filter(pl.any_horizontal(_is_beyond(name, _SEAM) for name in ("ratio", "close_ratio")))
+    columns = ("symbol", "date", "ratio", "close_ratio", "worse")
+    for symbol, day, ratio, close_ratio, worse in large.select(columns).iter_rows():
+        odd = next(
+            (r for r in (ratio, close_ratio) if r is not None and (_factor(r) or (worse and _size(r) > _SEAM))), None
+        )
         if odd is not None and symbol not in moved and symbol not in suspects:
             evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
-            suspects[symbol] = Suspicion("level_jump", evidence, odd, day, day)
+            suspects[symbol] = Suspicion("level_jump", evidence + proposal(day, odd), odd, day, day)
     return Comparison(moved, suspects)
 
 
@@ -170,6 +180,7 @@ def jumps(
     *,
     long_gap: int,
     splits: Mapping[tuple[str, date], float],
+    split_adjusted: bool = False,
     accepted: Callable[[str, Suspicion], bool],
     known_between: Callable[[str, date, date], bool],
 ) -> Jumps:
@@ -182,26 +193,36 @@ def jumps(
         long_gap: more sessions than this without a bar make a price break suspicious.
         splits: (symbol, ex-date) → ratio of splits that the source names. They explain a jump of an unadjusted price;
             an adjusted one must not have it.
+        split_adjusted: whether the close itself is adjusted for splits.
         accepted: whether a person has let a suspicion of a symbol pass.
         known_between: whether the source was asked for the sessions between two dates of a symbol. What happened
             while nobody looked is no jump.
     """
     found: dict[str, Suspicion] = {}
     moves: list[str] = []
-    unpaired: dict[str, list[tuple[date, float]]] = {}
+    unpaired: dict[str, list[Move]] = {}
     named = {(symbol, day): split for (symbol, day), split in splits.items() if split > 0}
+    of_symbol: dict[str, list[tuple[date, float]]] = {}
+    for (symbol, day), split in named.items():
+        of_symbol.setdefault(symbol, []).append((day, split))
     parts = _by_symbols(came, stored)
     for pair in (pair for part in parts for pair in _large_moves(_pairs(*part), calendar, long_gap, list(named))):
         split = named.get((pair.symbol, pair.day), 1.0)
-        if pair.symbol in found or (split != 1 and not pair.adjusted and _is_by_split(pair, split)):
+        if pair.symbol in found:
             continue
+        adjusted = pair.adjusted or split_adjusted
+        if split != 1 and not adjusted and _is_by_split(pair, split):
+            pair, split = pair.without(split), 1.0  # noqa: PLW2901 - the rest of it is judged
+            if pair.size <= _LARGE:
+                continue
         if not known_between(pair.symbol, pair.day_before, pair.day):
             continue
-        if split != 1 and pair.adjusted and _is_by_split(pair, split):
+        if split != 1 and adjusted and _is_by_split(pair, split):
             words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
             suspicion = Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
         else:
-            suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []))
+            near = of_symbol.get(pair.symbol, ())
+            suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []), near)
         if suspicion is not None and not accepted(pair.symbol, suspicion):
             found[pair.symbol] = suspicion
         elif pair.size > _LARGE:
@@ -214,7 +235,8 @@ class _Pair:
     """Two neighbouring rows of a symbol, at least one of them new, and the ratio of the later level to the earlier.
 
     `known` says that the symbol is stored, `unmet` that one row is stored and the other not, and that no stored row
-    came again; `apart` counts the sessions between them.
+    came again; `apart` counts the sessions between them. `is_new` and `was_new` say of the later and the earlier row
+    whether it is new.
     """
 
     symbol: str
@@ -225,26 +247,40 @@ class _Pair:
     adjusted: bool
     known: bool
     unmet: bool
+    is_new: bool
+    was_new: bool
     apart: int
 
+    def without(self, split: float) -> "_Pair":
+        """The same pair as if a split were adjusted for."""
+        ratio = self.ratio * split
+        return replace(self, ratio=ratio, size=max(ratio, 1 / ratio))
 
-def _suspect(pair: _Pair, long_gap: int, unpaired: list[tuple[date, float]]) -> Suspicion | None:
+
+def _suspect(
+    pair: _Pair, long_gap: int, unpaired: list[Move], splits: Sequence[tuple[date, float]]
+) -> Suspicion | None:
     times = f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
     if pair.apart > long_gap and pair.size > _BREAK:
         words = f"after {pair.apart} sessions without a bar {times}"
         return Suspicion("break_after_gap", words, pair.ratio, pair.day, pair.day_before)
+    if (half := half_applied(pair.day, pair.ratio, splits)) is not None:
+        words = f"{times}, by the ratio of the split of {half[1]:g} on {half[0]}, which is applied in part"
+        return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
     factor = _factor(pair.ratio)
-    if factor == "100" or (factor and pair.known):
-        return Suspicion("level_jump", f"{times}; no event explains it", pair.ratio, pair.day, pair.day_before)
+    if factor == "100" or (factor and pair.known) or pair.size >= BOUND:
+        words = f"{times}; no event explains it{proposal(pair.day, pair.ratio)}"
+        return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
     if pair.unmet and pair.size > _SEAM:
         words = f"no stored session came again, and {times}"
         return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
-    if factor:  # a first history has real moves of any size; one that is taken back is none
-        back = next((day for day, ratio in unpaired if abs(ratio * pair.ratio - 1) <= _NEAR_SPLIT), None)
+    if pair.size > _LARGE:  # real moves have any size up to the bound; one that is taken back is none
+        back = taken_back(pair.day, pair.ratio, unpaired, _NEAR_SPLIT) if pair.was_new else None
         if back is not None:
-            words = f"{times}, and {back} took the opposite jump; no event explains them"
-            return Suspicion("level_jump", words, pair.ratio, back, pair.day)
-        unpaired.append((pair.day, pair.ratio))
+            words = f"the level of {back.day} is {back.ratio:.4g} times the one before, and {pair.day} takes it back"
+            return Suspicion("level_jump", f"{words}; no event explains them", pair.ratio, back.day, pair.day)
+        if pair.is_new:
+            unpaired.append(Move(pair.day, pair.ratio, bool(factor)))
     return None
 
 
@@ -277,7 +313,7 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         return HistoryVerdict("suspect", suspicion=Suspicion(code, words, ratio, session))
 
     if not off.join(shared.select(_BEGINNINGS), how="cross").select(_is_from_the_beginning().any()).item():
-        odd = off.filter(pl.any_horizontal(_is_large(name) for name in ("ratio", "close_ratio")))
+        odd = off.filter(pl.any_horizontal(_is_beyond(name, _LARGE) for name in ("ratio", "close_ratio")))
         words = f"{evidence}; the earlier history is unchanged"
         return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
     doubt = _doubt(shared, lost, ratio, splits)
@@ -326,6 +362,13 @@ def _shared(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     return both.with_columns(_ratio().alias("ratio"), by_close, _BOTH_ADJUSTED.alias("adjusted"))
 
 
+def _with_fit(shared: pl.DataFrame) -> pl.DataFrame:
+    """Whether a new close lies further from the close of the session before than the stored one does: `worse`."""
+    before = pl.when(pl.col("symbol") == pl.col("symbol").shift(1)).then(pl.col("close_0").shift(1))
+    new, stored = (pl.col("close") / before).log().abs(), (pl.col("close_0") / before).log().abs()
+    return shared.with_columns((new > stored).fill_null(value=False).alias("worse"))
+
+
 def _ratio() -> pl.Expr:
     """The level to the level `_0`: of adj_close where both have it, else of close."""
     return pl.coalesce(pl.col("adj_close") / pl.col("adj_close_0"), pl.col("close") / pl.col("close_0"))
@@ -340,8 +383,8 @@ def _is_off(column: str) -> pl.Expr:
     return ((pl.col(column) - 1).abs() > TOLERANCE).fill_null(value=False)
 
 
-def _is_large(column: str) -> pl.Expr:
-    return (pl.max_horizontal(pl.col(column), 1 / pl.col(column)) > _LARGE).fill_null(value=False)
+def _is_beyond(column: str, size: float) -> pl.Expr:
+    return (pl.max_horizontal(pl.col(column), 1 / pl.col(column)) > size).fill_null(value=False)
 
 
 def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
@@ -396,16 +439,18 @@ def _large_moves(
     moved = sized.filter("judged", size > _SEAM).collect()
     if moved.is_empty():
         return []
-    keys = pl.DataFrame(named, schema={"symbol": pl.String, "date": pl.Date}, orient="row")
+    split = pl.DataFrame({"symbol": sorted({symbol for symbol, _ in named})}, schema={"symbol": pl.String})
     between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
     odd = (size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet") | pl.col("named").is_not_null()
     large = (
         moved.with_columns(between)
-        .join(keys.with_columns(named=pl.lit(value=True)), on=["symbol", "date"], how="left")
+        .join(split.with_columns(named=pl.lit(value=True)), on="symbol", how="left")
         .filter(odd)
         .join(_usual_moves(sized, moved), on="symbol", how="left")
         .filter(pl.col("usual").is_null() | (size.log() > pl.col("usual")))
-        .select("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "apart")
+        .select(
+            "symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "is_new", "is_new_0", "apart"
+        )
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
 
@@ -434,17 +479,21 @@ def _factor(ratio: float) -> Literal["split", "100", ""]:
     return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= _NEAR_SPLIT else ""
 
 
+def _size(ratio: float) -> float:
+    return max(ratio, 1 / ratio) if ratio > 0 else 0.0
+
+
 def _is_by_split(pair: _Pair, split: float) -> bool:
     """Whether a level moved by a split rather than not at all: 1 / split is nearer to its ratio than 1 is."""
     return abs(log(pair.ratio * split)) < abs(log(pair.ratio))
 
 
 def _leap(shared: pl.DataFrame) -> date | None:
-    """The first session where the new history jumps as units or splits do, and the stored one does not."""
+    """The first session where the new history jumps, and the stored one does not."""
     new, old = _moves()
     moves = shared.select("date", pl.max_horizontal(new, 1 / new).alias("move"), (new / old).alias("step"))
     steps = moves.filter(pl.col("move") > _LARGE)
-    return next((day for day, _, step in steps.iter_rows() if step is not None and _factor(step)), None)
+    return next((day for day, _, step in steps.iter_rows() if step and (_factor(step) or _size(step) > _LARGE)), None)
 
 
 def _moves() -> tuple[pl.Expr, pl.Expr]:

@@ -189,6 +189,8 @@ STATES: Final[Mapping[str, pl.Schema]] = {
             "dividend": pl.Float64(),
             "in_close": pl.Boolean(),
             "inferred": pl.Boolean(),
+            "unexplained": pl.Boolean(),
+            "note": pl.String(),
         }
     ),
     "aliases": pl.Schema(
@@ -207,13 +209,17 @@ STATES: Final[Mapping[str, pl.Schema]] = {
     ),
 }
 SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
-#: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there.
+#: Columns that a later release added to a ledger: files of an earlier one lack them, and are read as null there, flags
+#: as false.
 ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "actions": ("unexplained", "note"),
     "open_holds": ("against", "kept_from"),
     "closed_holds": ("against", "kept_from"),
     "replaced_rows": ("reason",),
     "symbols": ("asked_from", "adjusted_through", "names_events", "split_adjusted"),
 }
+#: Columns that make no version by themselves where the file of a state is too old to have them.
+_ASIDE: Final = {name: ADDED_COLUMNS[name] for name in ("open_holds", "symbols")}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
@@ -284,21 +290,22 @@ def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledg
 
 
 def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> bool:
-    """Whether a state says nothing new but in columns that alone make no version.
+    """Whether a state is what its file says, be it in other bytes, or differs in columns that alone make no version.
 
     Such are those that its file is too old to have; and how far back was asked for nothing, which every repetition of
     a backfill may widen.
     """
-    added = ADDED_COLUMNS.get(name)
-    if not files or not added:
+    if name not in ADDED_COLUMNS or len(files) != 1 or files[0].rows != rows.height:
         return False
     try:
-        path = layout.resolve(files[0].path)
-        aside = set(added).difference(pl.read_parquet_schema(path)) if path.is_file() else set[str]()
-        aside |= {"asked_from"} & set(added)
-        return bool(aside) and rows.drop(aside).equals(_read(layout, name, files[0]).drop(aside))
+        known = _read(layout, name, files[0])
+        if known.equals(rows.select(list(SCHEMAS[name]))):
+            return True
+        aside = set(_ASIDE.get(name, ())).difference(pl.read_parquet_schema(layout.resolve(files[0].path)))
+        aside |= {"asked_from"} & set(SCHEMAS[name])
+        return bool(aside) and rows.drop(aside).equals(known.drop(aside))
     except (ChecksumMismatchError, OSError, pl.exceptions.PolarsError):
-        return False
+        return False  # it is replaced
 
 
 def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
@@ -327,7 +334,9 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
     try:
         rows = pl.read_parquet(io.BytesIO(content))
         missing = [column for column in ADDED_COLUMNS.get(name, ()) if column not in rows.columns]
-        return rows.with_columns(pl.lit(None).alias(column) for column in missing).select(
+        # A flag that did not exist was not set.
+        nothing = {column: False if SCHEMAS[name][column] == pl.Boolean else None for column in missing}
+        return rows.with_columns(pl.lit(value).alias(column) for column, value in nothing.items()).select(
             pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
         )
     # Damaged pages can make Polars panic, and its PanicException is no `Exception`.

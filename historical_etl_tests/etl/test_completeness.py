@@ -120,10 +120,10 @@ def test_the_source_may_name_actions_and_they_are_stored_as_named(root, market):
     info = SourceInfo(name="naming", version="1", adjustment="raw, adj_close for splits")
     etl = store(root, Naming(market, info=info), date(2012, 12, 31))
     etl.run_full_etl(["SPLT", "BRK.B"], FIRST, date(2012, 12, 31))
-    assert etl.ledger("actions").rows() == [("SPLT", date(2012, 1, 3), 2.0, 0.0, True, False)]
+    assert etl.ledger("actions").rows() == [("SPLT", date(2012, 1, 3), 2.0, 0.0, True, False, False, None)]
     inferred = store(root / "inferred", ScriptedSource(market), date(2012, 12, 31))
     inferred.run_full_etl(["SPLT", "BRK.B"], FIRST, date(2012, 12, 31))
-    assert inferred.ledger("actions").rows() == [("SPLT", date(2012, 1, 3), 2.0, 0.0, True, True)]
+    assert inferred.ledger("actions").rows() == [("SPLT", date(2012, 1, 3), 2.0, 0.0, True, True, False, None)]
 
 
 @pytest.mark.parametrize("adjust", ["splits", "total"])

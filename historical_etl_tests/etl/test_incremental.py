@@ -225,12 +225,14 @@ def test_a_correction_inside_the_overlap_is_stored_and_counted(root, market):
 def test_a_corrected_close_reaches_the_next_ret_even_in_the_next_year(root, market):
     """Only December is asked for again; the `ret` of 2 January hangs on it."""
     fetcher = filled(root, market, date(2013, 1, 15))
-    fetcher.alter = changing("BRK.B", date(2012, 12, 31), adj_close=50.0)
+    last = date(2012, 12, 31)
+    price = round(market.bars(["BRK.B"], last, last)["close"].item() * 1.01, 2)
+    fetcher.alter = changing("BRK.B", last, open=price, high=price, low=price, close=price, adj_close=price)
     etl = store(root, fetcher, date(2013, 1, 15))
     result = etl.run_full_etl(["BRK.B"], date(2012, 12, 3), date(2012, 12, 31))
     assert result.years_written == (2012, 2013)
     first = etl.scan("BRK.B", date(2013, 1, 2), date(2013, 1, 2)).collect().row(0, named=True)
-    assert first["ret"] == first["adj_close"] / 50.0 - 1
+    assert first["ret"] == first["adj_close"] / price - 1
 
 
 def test_the_overlap_is_a_setting(root, market):

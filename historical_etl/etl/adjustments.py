@@ -1,0 +1,148 @@
+"""What becomes of a symbol whose adj_close contradicts the prices, or the events that its source names.
+
+Of a symbol that is not stored, the bars are stored without `adj_close`. What is stored and good stays: a new history or
+a new event that explains itself worse is held. `quality.events` says what a contradiction is.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import polars as pl
+
+from historical_etl.etl.reconciled import Base
+from historical_etl.quality.events import Contradiction, Findings, judge_events
+from historical_etl.quality.levels import HELD_BACK, LEVELS, Suspicion
+from historical_etl.schema import ORDER, symbols_in
+
+__all__ = ["Adjustments", "Decision"]
+
+#: What is to be done with a symbol: keep its rows out; store what came without adj_close; take adj_close from the
+#: stored rows, too; or fill it in again.
+Kind = Literal["hold", "hold_back", "withdraw", "release"]
+_MOST_TOLD: Final = 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a symbol, and why."""
+
+    kind: Kind
+    suspicion: Suspicion
+
+
+@dataclass(frozen=True)
+class Adjustments:
+    """Judges the adj_close of what came.
+
+    Attributes:
+        base: the version that it is held against.
+        seen: what came, columns `LEVELS`, sorted by (symbol, date).
+        stored: the stored rows around it, likewise.
+        named: the events that the source names, and those that it named before; None: it names none.
+        stored_of: all stored rows of a symbol.
+        whole: symbols whose whole history came.
+        restated: symbols of which it replaces the stored one.
+        is_increment: whether what is stored is complete but for new sessions.
+        let_pass: whether a person has accepted a suspicion of a symbol.
+    """
+
+    base: Base
+    seen: pl.DataFrame
+    stored: pl.DataFrame
+    named: pl.DataFrame | None
+    stored_of: Callable[[str], pl.DataFrame]
+    whole: Collection[str]
+    restated: Collection[str]
+    is_increment: bool
+    let_pass: Callable[[str, Suspicion], bool]
+
+    def findings(self) -> Findings:
+        """What is to be said of the events in view, of rows that are new or have other prices than before."""
+        keys = list(ORDER)
+        same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
+        judged: pl.DataFrame | None = None
+        rows = self.seen
+        if self.stored.height:
+            judged = self.seen.join(self.stored, on=keys, suffix="_0").filter(same).select(keys)
+            # Of a whole history, what did not come is dropped, or holds the symbol.
+            alone = self.stored.filter(~pl.col("symbol").is_in(list(self.whole))).join(self.seen, on=keys, how="anti")
+            if alone.height:
+                rows = pl.concat([rows, alone.select(LEVELS)]).sort(keys)
+                judged = pl.concat([judged, alone.select(keys)])
+        answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
+        return judge_events(rows, judged, self.named, answered)
+
+    def decide(self, found: Findings) -> dict[str, Decision]:
+        """What to do with symbols; nothing is said of those whose adj_close is as it should be."""
+        standing = self.standing()
+        came = set(symbols_in(self.seen))
+        decisions: dict[str, Decision] = {}
+        for symbol in sorted((set(found.contradicted) | set(standing)) & came):
+            reasons = found.contradicted.get(symbol, ())
+            if symbol in standing:
+                decision = self._again(symbol, standing[symbol], reasons)
+            else:
+                decision = self._anew(symbol, reasons)
+            if decision is not None:
+                decisions[symbol] = decision
+        return decisions
+
+    def standing(self) -> dict[str, Suspicion]:
+        """The symbols that are stored without adj_close, and why."""
+        known = [*self.base.accepted.items(), *self.base.held.items()]
+        return {symbol: why for symbol, reasons in known for why in reasons if why.code == HELD_BACK}
+
+    def _again(self, symbol: str, standing: Suspicion, reasons: Sequence[Contradiction]) -> Decision:
+        if symbol not in self.whole:
+            return Decision("hold_back", standing)
+        if reasons and not self.let_pass(symbol, suspicion := _suspicion(HELD_BACK, reasons)):
+            return Decision("hold_back", suspicion)
+        lacking = self.stored_of(symbol).join(self.seen.filter(pl.col("adj_close").is_not_null()), on=ORDER, how="anti")
+        if lacking.height:
+            return Decision("hold_back", standing)
+        words = "adj_close is as it was accepted" if reasons else "adj_close explains itself now"
+        return Decision("release", Suspicion(HELD_BACK, words))
+
+    def _anew(self, symbol: str, reasons: Sequence[Contradiction]) -> Decision | None:
+        is_stored = symbol in self.base.account.symbols.get_column("symbol")
+        if symbol in self.restated and is_stored:
+            before = self._contradicted_before(symbol)
+            reasons = [reason for reason in reasons if reason.day not in before]
+        if not reasons:
+            return None
+        keep_out = is_stored and (self.is_increment or symbol in self.restated or self._is_stored(symbol, reasons))
+        keep_out = keep_out or self._jumps_with_splits(symbol)
+        suspicion = _suspicion("unexplained_event" if keep_out else HELD_BACK, reasons)
+        if self.let_pass(symbol, suspicion):
+            return None
+        return Decision("hold" if keep_out else "withdraw" if is_stored else "hold_back", suspicion)
+
+    def _is_stored(self, symbol: str, reasons: Sequence[Contradiction]) -> bool:
+        """Whether a session of a contradiction is stored: there it is the correction that makes no sense."""
+        mine = self.stored.filter(pl.col("symbol") == symbol).get_column("date")
+        return any(reason.day in mine for reason in reasons)
+
+    def _contradicted_before(self, symbol: str) -> set[object]:
+        """Sessions of which the stored history says as little sense as the new one."""
+        stored = self.stored_of(symbol)
+        named = None if self.named is None else self.named.filter(pl.col("symbol") == symbol)
+        return {reason.day for reason in judge_events(stored, None, named).contradicted.get(symbol, ())}
+
+    def _jumps_with_splits(self, symbol: str) -> bool:
+        """Whether the close itself jumps with a named split: without adj_close nothing would bridge it."""
+        if self.named is None:
+            return False
+        splits = self.named.filter((pl.col("symbol") == symbol) & (pl.col("split") != 1) & (pl.col("split") > 0))
+        if splits.is_empty():
+            return False
+        mine = self.seen.filter(pl.col("symbol") == symbol)
+        move = (pl.col("close") / pl.col("close").shift(1)).log()
+        steps = mine.select("date", move.alias("move")).join(splits.select("date", "split"), on="date")
+        return steps.filter((pl.col("move") + pl.col("split").log()).abs() < pl.col("move").abs()).height > 0
+
+
+def _suspicion(code: Literal["unexplained_event", "adj_close"], reasons: Sequence[Contradiction]) -> Suspicion:
+    told = "; ".join(reason.words for reason in reasons[:_MOST_TOLD])
+    more = f"; and {len(reasons) - _MOST_TOLD} more" if len(reasons) > _MOST_TOLD else ""
+    return Suspicion(code, told + more, None, reasons[0].day)

@@ -1,0 +1,165 @@
+"""What is to be said of the events of a symbol: that they agree, that a named value is off, or that adj_close is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from math import exp, inf, isfinite, log
+from typing import Any
+
+from historical_etl.quality.event_sessions import (
+    IMPOSSIBLE,
+    MATTERS,
+    SAME,
+    SAME_SHARE,
+    SHOWS_ALWAYS,
+    TINY,
+    UNITS,
+    EventSession,
+    all_too_small,
+    are_one,
+    contained,
+    for_shares_of_today,
+    in_words,
+    is_not_seen,
+    is_too_small,
+    named_on_another_day,
+    neighbours,
+    of_others,
+    session_of,
+    shown,
+    unit_between,
+    unit_words,
+)
+
+__all__ = ["Contradiction", "Judgement"]
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A session on which adj_close is not to be trusted, and why."""
+
+    day: date
+    words: str
+
+
+@dataclass
+class Judgement:
+    """Judges the sessions with events of one symbol after the other."""
+
+    answered: set[str]
+    events: list[tuple[str, date, float, float, bool, str | None]] = field(default_factory=list)
+    contradicted: dict[str, list[Contradiction]] = field(default_factory=dict[str, list[Contradiction]])
+    warnings: list[str] = field(default_factory=list[str])
+
+    def symbol(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Judge all sessions of a symbol that have an event; only what is new is told."""
+        sessions = [session_of(row) for row in rows if row["log_g"] is not None and isfinite(row["log_g"])]
+        sessions = for_shares_of_today(sessions)
+        paid = [cash for at in sessions if (cash := contained(at)) > 0]
+        taken = named_on_another_day(sessions)
+        for at in sessions:
+            if not at.is_new or at.day in taken:
+                continue
+            if at.is_named:
+                self._named(symbol, at, paid)
+            else:
+                self._unnamed(symbol, at)
+        if (tiny := all_too_small(sessions)) is not None:
+            words = (
+                f"the dividends up to {tiny.dividend:.6g} on {tiny.day} are below {TINY:.2%} of the price, adj_close "
+                f"contains them, and the price fell as by a hundred times as much; multiplied by 100 they would fit"
+            )
+            self._contradict(symbol, tiny, words)
+        for first, second in neighbours(sessions):
+            if (first.is_new or second.is_new) and are_one(first, second, sessions):
+                words = (
+                    f"{contained(first):.6g} on {first.day} and {contained(second):.6g} on {second.day} look like one "
+                    f"dividend that came twice, and adj_close contains both"
+                )
+                self._contradict(symbol, second, words)
+
+    def _named(self, symbol: str, at: EventSession, paid: Sequence[float]) -> None:
+        expected = at.expected(at.dividend)
+        off = min((abs(at.g - move) for move in expected), default=inf)
+        tolerance = at.noise + SAME + SAME_SHARE * abs(log(1 - min(at.yields, 0.5)))
+        if off <= tolerance and at.yields < IMPOSSIBLE:
+            self._agreeing(symbol, at, paid)
+            return
+        split, cash, unexplained, _ = shown(at)
+        unit = unit_between(at)
+        if unit is not None and not unexplained:
+            split, cash = at.split if split == 1 else split, round(at.dividend / unit, 6)
+        contained = f"contains {in_words(split, cash)}" if not unexplained else f"moves by a factor of {exp(at.g):.6g}"
+        hint = "" if unit is None else unit_words(unit, at.split)
+        seen = f"named {in_words(at.split, at.dividend)} on {at.day}; adj_close {contained}{hint}"
+        by_factor = abs(at.p + at.g)
+        by_name = min((abs(at.p + move) for move in expected), default=inf) if at.yields < IMPOSSIBLE else inf
+        shows = not at.at_rest or off > SHOWS_ALWAYS
+        enough = at.usual if unit is not None and unit not in UNITS else at.decisive
+        if shows and not unexplained and by_name - by_factor > enough:
+            note = f"{seen}, and the price agrees with adj_close"
+            self._note(symbol, at, split, cash, note, unexplained=False)
+        elif off < MATTERS:
+            self._note(symbol, at, at.split, at.dividend, seen, unexplained=False)
+        elif shows and by_factor - by_name > at.decisive:
+            words = f"{seen}, and the price agrees with what is named"
+            self._note(symbol, at, at.split, at.dividend, words, unexplained=False, warn=False)
+            self._contradict(symbol, at, words)
+        else:
+            words = f"{seen}, and the price does not tell which is right"
+            self._note(symbol, at, at.split, at.dividend, words, unexplained=True, warn=False)
+            self._contradict(symbol, at, words)
+
+    def _agreeing(self, symbol: str, at: EventSession, paid: Sequence[float]) -> None:
+        """Name and adj_close say the same: the price may still contradict both."""
+        if is_not_seen(at):
+            words = (
+                f"a dividend of {at.dividend:.6g} is {at.yields:.1%} of the price before {at.day}, adj_close contains "
+                f"it, and the price moved by {exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid)}"
+            )
+        elif is_too_small(at, paid):
+            words = (
+                f"the dividend of {at.dividend:.6g} on {at.day} is about a hundredth of the others, adj_close contains "
+                f"it, and the price fell as by a hundred times as much; multiplied by 100 it would fit"
+            )
+        else:
+            return
+        self._note(symbol, at, at.split, at.dividend, words, unexplained=True, warn=False)
+        self._contradict(symbol, at, words)
+
+    def _unnamed(self, symbol: str, at: EventSession) -> None:
+        split, cash, unexplained, note = shown(at)
+        if unexplained and at.g < 0:
+            if -at.g > MATTERS:
+                self._note(symbol, at, 1.0, 0.0, f"{at.day}: {note}", unexplained=True, warn=False)
+                self._contradict(symbol, at, f"on {at.day} {note}")
+        elif unexplained:
+            self._note(symbol, at, 1.0, 0.0, f"on {at.day} {note}", unexplained=True)
+        if split == 1 and at.g > 0 and is_not_seen(at):
+            words = (
+                f"adj_close contains a dividend of {exp(at.g) - 1:.1%} of the price on {at.day}, and the price moved "
+                f"by {exp(at.p) - 1:+.1%} only"
+            )
+            self._note(symbol, at, 1.0, 0.0, words, unexplained=True, warn=False)
+            self._contradict(symbol, at, words)
+        elif symbol in self.answered and not unexplained and abs(at.g) > MATTERS:
+            note = f"adj_close contains {in_words(split, cash)} on {at.day}, which the source does not name"
+            self._note(symbol, at, split, cash, note, unexplained=False)
+
+    def _note(
+        self,
+        symbol: str,
+        at: EventSession,
+        split: float,
+        cash: float,
+        note: str,
+        *,
+        unexplained: bool,
+        warn: bool = True,
+    ) -> None:
+        self.events.append((symbol, at.named_on or at.day, split, cash, unexplained, note))
+        if warn:
+            self.warnings.append(f"{symbol}: {note}")
+
+    def _contradict(self, symbol: str, at: EventSession, words: str) -> None:
+        self.contradicted.setdefault(symbol, []).append(Contradiction(at.day, words))

@@ -1,0 +1,303 @@
+"""One session with an event: what is named, what adj_close contains, what the price did, and what to ask of them.
+
+Moves are logarithms. A dividend d moves the factor adj_close / close by 1 / (1 - d / close before), as Yahoo and CRSP
+compute it, or by 1 + d / close after, and a split by its ratio where the close is not adjusted for it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from itertools import pairwise
+from math import exp, inf, log
+from typing import Any, Final
+
+from historical_etl.quality.splits import SMALLEST_SPLIT, read_move
+
+__all__ = [
+    "IMPOSSIBLE",
+    "LARGE",
+    "MATTERS",
+    "SAME",
+    "SAME_SHARE",
+    "SHOWN",
+    "SHOWS",
+    "SHOWS_ALWAYS",
+    "TINY",
+    "UNITS",
+    "WEEK",
+    "EventSession",
+    "all_too_small",
+    "are_one",
+    "contained",
+    "for_shares_of_today",
+    "implied_event",
+    "in_words",
+    "is_not_seen",
+    "is_too_small",
+    "named_on_another_day",
+    "neighbours",
+    "of_others",
+    "session_of",
+    "shown",
+    "unit_between",
+    "unit_words",
+]
+
+#: Name and factor agree up to this share of the dividend, or of the price.
+SAME_SHARE, SAME = 0.1, 3e-4
+#: A disagreement smaller than this share of the price is told and holds nothing.
+MATTERS: Final = 0.0075
+#: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
+_DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
+#: A price that did not move may not have been traded; a dividend of this size would show all the same.
+SHOWS_ALWAYS: Final = 0.2
+#: A dividend of so many usual moves and this share of the price, while the price moved by no more than so many usual
+#: moves and showed no more of it than this.
+LARGE, SHOWS, _CALM, SHOWN = 6.0, 0.02, 3.0, 0.25
+#: A dividend is about a hundredth of the others between these; so many others tell.
+_ABOUT, _OTHERS = (0.5, 2.0), 2
+#: A ratio of amounts is a unit's, or a split's, up to this.
+_NEAR_UNIT: Final = 0.05
+WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
+#: No dividend is so large a share of the price before it.
+IMPOSSIBLE: Final = 0.9
+#: Two dividends of the same amount within so few sessions are one; of about the same only on neighbouring sessions.
+_TWICE_WITHIN, _SAME_AMOUNT, _ABOUT_SAME, _WEEKLY = 3, 1e-3, 0.1, timedelta(days=10)
+#: Of two on neighbouring sessions this share must show in the price, up to so many usual moves.
+_BOTH_SHOWN, _LACKING = 0.66, 3.0
+_DAYS_OFF: Final = timedelta(days=5)
+#: So many dividends below this share of the price, and how surely the price must have fallen by more.
+TINY, _SEVERAL, _DECISIVE_TOGETHER = 5e-4, 4, 3.0
+UNITS: Final = (100.0, 0.01)
+
+
+@dataclass
+class EventSession:
+    """A session with an event: what is named, what adj_close says, what the price did, all as logarithms."""
+
+    day: date
+    before: date
+    close: float
+    close_0: float
+    p: float
+    g: float
+    noise: float
+    is_new: bool
+    usual: float
+    moves: int
+    split: float
+    dividend: float
+    is_named: bool
+    named_on: date | None
+
+    @property
+    def decisive(self) -> float:
+        """How much better an explanation must fit the price to be taken for the right one."""
+        return (_DECISIVE if self.moves >= _MANY else _DECISIVE_FEW) * self.usual
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the price did not move at all, so that it may not have been traded."""
+        return self.p == 0.0
+
+    def expected(self, dividend: float) -> list[float]:
+        """The moves of the factor that the named split and some dividend may make."""
+        found: list[float] = []
+        for split in {1.0, self.split}:
+            # Cash for a new share or for an old one, against the price before or after.
+            bases = {self.close_0, self.close_0 / self.split}
+            found += [log(split) - log(1 - dividend / base) for base in bases if dividend < base]
+            found.append(log(split) + log(1 + dividend / self.close))
+        return found
+
+    @property
+    def yields(self) -> float:
+        """The named dividend as a share of the price before."""
+        return self.dividend / self.close_0
+
+
+def implied_event(move: float, close: float, noise: float) -> tuple[float, float, bool, str | None]:
+    """The split, the dividend, whether it is unexplained, and a note, of a move of the factor that nobody names."""
+    found = read_move(move, noise)
+    if found is None:
+        if move < 1:
+            words = f"adj_close / close falls to {move:.6g} of what it was, which no dividend and no simple split makes"
+        else:
+            words = (
+                f"adj_close / close rises to {move:.6g} times what it was: a spin-off, a special dividend of "
+                f"{1 - 1 / move:.0%} of the price, or a split with a dividend"
+            )
+        return 1.0, 0.0, True, words
+    split, rest = found
+    return split, round((rest - 1) * close, 6) if rest > 1 else 0.0, False, None
+
+
+def session_of(row: dict[str, Any]) -> EventSession:
+    """A session from a row of the table of events."""
+    is_named = row["split_n"] is not None
+    return EventSession(
+        day=row["date"],
+        before=row["date_0"],
+        close=row["close"],
+        close_0=row["close_0"],
+        p=row["log_p"],
+        g=row["log_g"],
+        noise=row["noise"],
+        is_new=row["is_new"],
+        usual=row["usual"],
+        moves=row["moves"],
+        split=row["split_n"] if is_named else 1.0,
+        dividend=max(row["dividend_n"] or 0.0, 0.0),
+        is_named=is_named,
+        named_on=row["named_on"],
+    )
+
+
+def shown(at: EventSession) -> tuple[float, float, bool, str | None]:
+    """The event that the factor alone shows."""
+    if abs(at.g) <= at.noise:
+        return 1.0, 0.0, False, None
+    if at.is_named and at.split != 1:
+        rest = at.g - log(at.split) if abs(at.g - log(at.split)) < abs(at.g) else at.g
+        split = at.split if rest != at.g else 1.0
+        if -at.noise <= rest < log(SMALLEST_SPLIT):
+            return split, round(max(exp(rest) - 1, 0.0) * at.close, 6), False, None
+    return implied_event(exp(at.g), at.close, at.noise)
+
+
+def for_shares_of_today(sessions: Sequence[EventSession]) -> list[EventSession]:
+    """The sessions, by date, with dividends that are named as they were paid, before later splits, put for a share now.
+
+    A source whose close is adjusted for splits may name either; the one that adj_close contains is meant.
+    """
+    found: list[EventSession] = []
+    later = 1.0
+    for at in reversed(sessions):
+        meant = at
+        if later != 1 and at.dividend > 0 and _off(at, at.dividend / later) < _off(at, at.dividend) / 2:
+            meant = replace(at, dividend=at.dividend / later)
+        found.append(meant)
+        later *= at.split
+    return found[::-1]
+
+
+def _off(at: EventSession, dividend: float) -> float:
+    return min((abs(at.g - move) for move in at.expected(dividend)), default=inf)
+
+
+def contained(at: EventSession) -> float:
+    """The dividend that adj_close contains, in cash: as it is named where both agree."""
+    if at.g <= at.noise or at.split != 1:
+        return 0.0
+    return at.dividend if at.dividend > 0 else (1 - exp(-at.g)) * at.close_0
+
+
+def is_not_seen(at: EventSession) -> bool:
+    """Whether a dividend is so large against the usual moves that the price would have shown it, and did not."""
+    size = at.g - log(at.split) if at.split != 1 and at.g > abs(log(at.split)) else at.g
+    calm = abs(at.p) <= _CALM * at.usual or at.p > 0
+    enough = LARGE if at.moves >= _MANY else _DECISIVE_FEW
+    trades = not at.at_rest or size > SHOWS_ALWAYS
+    return trades and calm and size > enough * at.usual and size > SHOWS and -at.p < SHOWN * size
+
+
+def is_too_small(at: EventSession, paid: Sequence[float]) -> bool:
+    """Whether a dividend is a hundredth of the symbol's others, and the price fell as by the whole of it."""
+    others = sorted(cash for cash in paid if cash != at.dividend)
+    if at.dividend <= 0 or len(others) < _OTHERS:
+        return False
+    full = 100 * at.dividend
+    if not _ABOUT[0] <= full / others[len(others) // 2] <= _ABOUT[1] or full >= at.close_0:
+        return False
+    return -at.p > _CALM * at.usual and abs(at.p - log(1 - full / at.close_0)) < 0.5 * -at.p
+
+
+def all_too_small(sessions: Sequence[EventSession]) -> EventSession | None:
+    """The last of several dividends so tiny that nobody pays them, whose days fell as by a hundred times as much."""
+    tiny = [at for at in sessions if 0 < at.dividend < TINY * at.close_0 and at.g < 2 * TINY]
+    if len(tiny) < _SEVERAL or not any(at.is_new for at in tiny):
+        return None
+    fell = -sum(at.p for at in tiny)
+    full = sum(-log(1 - 100 * at.yields) for at in tiny)
+    random = tiny[0].usual * len(tiny) ** 0.5
+    return tiny[-1] if fell > _DECISIVE_TOGETHER * random and abs(fell - full) < 0.5 * full else None
+
+
+def named_on_another_day(sessions: Sequence[EventSession]) -> set[date]:
+    """Sessions of a named event, and of a move of the factor nearby that is the same event."""
+    taken: set[date] = set()
+    for at in sessions:
+        if not at.is_named or at.dividend <= 0 or abs(at.g) > at.noise + SAME:
+            continue
+        for other in sessions:
+            if other.is_named or other.day in taken or abs(other.day - at.day) > _DAYS_OFF:
+                continue
+            if min(abs(other.g - move) for move in at.expected(at.dividend)) <= other.noise + SAME_SHARE * other.g:
+                taken |= {at.day, other.day}
+                break
+    return taken
+
+
+def neighbours(sessions: Sequence[EventSession]) -> Iterator[tuple[EventSession, EventSession]]:
+    """Each session with a dividend in adj_close, and the next one."""
+    paying = [at for at in sessions if contained(at) > 0]
+    return pairwise(paying)
+
+
+def are_one(first: EventSession, second: EventSession, sessions: Sequence[EventSession]) -> bool:
+    """Whether two dividends are one that was counted twice."""
+    apart = second.day - first.day
+    if apart > WEEK:
+        return False
+    one, two = contained(first), contained(second)
+    difference = abs(one / two - 1)
+    both = first.g + second.g
+    days = sorted(at.day for at in sessions if contained(at) > 0)
+    pauses = sorted(later - earlier for earlier, later in pairwise(days))
+    if len(pauses) > _PAUSES and pauses[len(pauses) // 2] <= _WEEKLY:  # it pays as often as that
+        return False
+    shown = -(first.p + second.p) > _BOTH_SHOWN * both and both > LARGE * first.usual
+    if shown:
+        return False
+    if difference <= _SAME_AMOUNT and both > 2 * MATTERS:
+        return apart <= timedelta(days=_TWICE_WITHIN) or _weekend_between(first.day, apart)
+    lacking = both + first.p + second.p
+    near = second.before == first.day and difference <= _ABOUT_SAME
+    return near and lacking > _LACKING * first.usual and lacking > (1 - _BOTH_SHOWN) * both
+
+
+def _weekend_between(first: date, apart: timedelta) -> bool:
+    return apart <= timedelta(days=_TWICE_WITHIN + 2) and first.weekday() + _TWICE_WITHIN > _FRIDAY
+
+
+def unit_between(at: EventSession) -> float | None:
+    """How many times a named dividend is what adj_close contains, where a unit or the split makes the difference."""
+    if at.dividend <= 0 or abs(at.g) <= at.noise:
+        return None
+    units = [*UNITS, *((at.split, 1 / at.split) if at.split != 1 else ())]
+    off = {unit: min((abs(at.g - m) for m in at.expected(at.dividend / unit)), default=inf) for unit in units}
+    unit = min(off, key=lambda one: off[one])
+    return unit if off[unit] <= at.noise + SAME_SHARE * abs(at.g) else None
+
+
+def unit_words(unit: float, split: float) -> str:
+    """What may explain that a named dividend is `unit` times what adj_close contains."""
+    if unit in UNITS:
+        one, other = ("named", "contained") if unit > 1 else ("contained", "named")
+        return f" (what is {one} divided by 100, if the unit is wrong, is what is {other})"
+    return f" (divide what is named by {unit:g}: it is for a share on the other side of the split of {split:g})"
+
+
+def of_others(cash: float, paid: Sequence[float]) -> str:
+    """What would repair a dividend that is too large, by what the symbol paid else."""
+    others = sorted(other for other in paid if other != cash)
+    if others and _ABOUT[0] <= cash / others[len(others) // 2] / 100 <= _ABOUT[1]:
+        return "; divide it by 100: it is about a hundred times the others"
+    return "; divided by 100 it would fit" if cash else ""
+
+
+def in_words(split: float, dividend: float) -> str:
+    """An event in words."""
+    parts = [f"a split of {split:g}"] if split != 1 else []
+    parts += [f"a dividend of {dividend:.6g}"] if dividend else []
+    return " and ".join(parts) or "nothing"

@@ -1,0 +1,188 @@
+"""Splits and dividends: what the source names, what adj_close says, and what the price did, held against each other.
+
+On a session there are up to three witnesses: the named event, the move g of the factor adj_close / close, and the move
+p of the price. They agree; or the named value is off and adj_close follows the price; or adj_close contradicts the
+price, or nothing decides between it and the name: then it is not to be trusted. `docs/concepts/trust.md` has the model.
+
+Moves are logarithms here. A dividend d makes g = 1 / (1 - d / close before), or 1 + d / close after.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import log
+from typing import Final
+
+import polars as pl
+
+from historical_etl.quality.event_judgement import Contradiction, Judgement
+from historical_etl.quality.event_sessions import (
+    LARGE,
+    MATTERS,
+    SAME,
+    SAME_SHARE,
+    SHOWN,
+    SHOWS,
+    SHOWS_ALWAYS,
+    TINY,
+    WEEK,
+    implied_event,
+)
+from historical_etl.quality.splits import SMALLEST_SPLIT
+from historical_etl.schema import ORDER
+
+__all__ = ["EVENTS", "Contradiction", "Findings", "implied_event", "judge_events", "rounding"]
+
+#: What is known of an event, beside `in_close` and `inferred`.
+EVENTS: Final = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "date": pl.Date(),
+        "split": pl.Float64(),
+        "dividend": pl.Float64(),
+        "unexplained": pl.Boolean(),
+        "note": pl.String(),
+    }
+)
+_NOISE: Final = 1e-4
+#: No symbol's usual move counts as smaller.
+_SMALLEST_USUAL: Final = 0.004
+#: A dividend that is so many times smaller than the symbol's usual one is looked at.
+_OF_OTHERS: Final = 20.0
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the judgement of events found.
+
+    Attributes:
+        events: columns `EVENTS`: the events of which more is to be said than their source says.
+        contradicted: by symbol, sessions where adj_close contradicts the other witnesses, earliest first.
+        warnings: what is told and holds nothing.
+    """
+
+    events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    contradicted: Mapping[str, Sequence[Contradiction]] = field(default_factory=dict[str, Sequence[Contradiction]])
+    warnings: tuple[str, ...] = ()
+
+
+def rounding() -> pl.Expr:
+    """How far rounding of two adjusted prices, `adj_close` and `adj_close_0`, may have moved their factor."""
+    return _NOISE + sum((_unit(name) / pl.col(name).abs() for name in ("adj_close", "adj_close_0")), pl.lit(0.0))
+
+
+def judge_events(
+    rows: pl.DataFrame, judged: pl.DataFrame | None, named: pl.DataFrame | None, answered: Collection[str] = ()
+) -> Findings:
+    """Hold named events, adj_close and prices against each other.
+
+    Args:
+        rows: columns symbol, date, close, adj_close, sorted by (symbol, date).
+        judged: (symbol, date) of rows that were judged before with the same prices; None: none was.
+        named: the events that the source names: symbol, date, split, dividend; None if it names none.
+        answered: symbols for which `named` is complete over the rows in view.
+    """
+    if rows.is_empty() or rows.get_column("adj_close").null_count() == rows.height:
+        return Findings()
+    pairs = _pairs(rows, judged)
+    events = _with_names(pairs, named).filter(
+        (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
+    )
+    if events.is_empty():
+        return Findings()
+    symbols = events.get_column("symbol").unique()
+    usual = _usual(pairs.filter(pl.col("symbol").is_in(symbols.implode())))
+    table = _with_anything_odd(events.join(usual, on="symbol", how="left", maintain_order="left"), answered)
+    found = Judgement(set(answered))
+    for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
+        if mine.get_column("is_new").any():
+            found.symbol(str(symbol), mine.to_dicts())
+    told = pl.DataFrame(found.events, schema=EVENTS, orient="row").unique(list(ORDER), keep="last").sort(ORDER)
+    contradicted = {symbol: sorted(why, key=lambda one: one.day) for symbol, why in found.contradicted.items()}
+    return Findings(told, contradicted, tuple(found.warnings))
+
+
+def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
+    """Each row with the one before it of the same symbol: log_p, log_g, `noise`, and whether one of them is new."""
+    line = rows.select(*ORDER, "close", "adj_close")
+    if judged is None or judged.is_empty():
+        line = line.with_columns(new=pl.lit(value=True))
+    else:
+        known = judged.select(*ORDER, new=pl.lit(value=False))
+        line = line.join(known, on=ORDER, how="left", maintain_order="left").with_columns(pl.col("new").is_null())
+    before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "new")]
+    factor, factor_0 = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
+    return (
+        line.with_columns(before)
+        .filter(pl.col("symbol") == pl.col("symbol_0"))
+        .with_columns(
+            (pl.col("close") / pl.col("close_0")).log().alias("log_p"),
+            (factor / factor_0).log().fill_nan(None).alias("log_g"),
+            rounding().alias("noise"),
+            (pl.col("new") | pl.col("new_0")).alias("is_new"),
+        )
+        .select(*ORDER, "date_0", "close", "close_0", "log_p", "log_g", "noise", "is_new")
+    )
+
+
+def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame:
+    """The pairs with what is named on their session, or since the one before: `split_n`, `dividend_n`, `named_on`."""
+    nothing = (pl.lit(None, pl.Float64).alias("split_n"), pl.lit(None, pl.Float64).alias("dividend_n"))
+    if named is None or named.is_empty() or pairs.is_empty():
+        return pairs.with_columns(*nothing, pl.lit(None, pl.Date).alias("named_on"))
+    sessions = pairs.select("symbol", session="date", since="date_0").sort("session")
+    on_session = (
+        named.filter((pl.col("split") > 0) & ((pl.col("split") != 1) | (pl.col("dividend") != 0)))
+        .sort("date")
+        .join_asof(
+            sessions, left_on="date", right_on="session", by="symbol", strategy="forward", check_sortedness=False
+        )
+        .filter(pl.col("date") > pl.col("since"))
+        .group_by("symbol", "session")
+        .agg(
+            pl.col("split").product().alias("split_n"),
+            pl.col("dividend").sum().alias("dividend_n"),
+            pl.col("date").max().alias("named_on"),
+        )
+    )
+    return pairs.join(
+        on_session, left_on=["symbol", "date"], right_on=["symbol", "session"], how="left", maintain_order="left"
+    )
+
+
+def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.DataFrame:
+    """The events of those symbols of which there may be anything to say: most pay now and then, and that is all.
+
+    What is plain here is plain in `event_judgement`, which has the rules; it is only found faster.
+    """
+    g, cash = pl.col("log_g"), pl.col("dividend_n") / pl.col("close_0")
+    by_before, by_after = -(1 - cash).log(), (1 + pl.col("dividend_n") / pl.col("close")).log()
+    off = pl.min_horizontal((g - by_before).abs(), (g - by_after).abs())
+    agrees = (off <= pl.col("noise") + SAME + SAME_SHARE * cash) & (pl.col("split_n") == 1) & (cash < SHOWS_ALWAYS)
+    usual_size = pl.col("dividend_n") * _OF_OTHERS > pl.col("dividend_n").median().over("symbol")
+    named = agrees & (cash >= TINY) & usual_size
+    unnamed = g.is_between(0, log(SMALLEST_SPLIT), closed="none")
+    if answered:
+        unnamed &= (g <= MATTERS) | ~pl.col("symbol").is_in(list(answered))
+    seen = (g <= LARGE * pl.col("usual")) | (g <= SHOWS) | (-pl.col("log_p") >= SHOWN * g)
+    near = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("date") - pl.col("date").shift(1) <= WEEK)
+    plain = seen & pl.when(pl.col("split_n").is_null()).then(unnamed).otherwise(named)
+    odd = table.filter(~plain.fill_null(value=False) | near.fill_null(value=False)).get_column("symbol").unique()
+    return table.filter(pl.col("symbol").is_in(odd.implode()))
+
+
+def _usual(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The usual move of each symbol's price, and of how many moves it was taken."""
+    size = pl.col("log_p").abs()
+    return pairs.group_by("symbol").agg(
+        pl.max_horizontal(1.25 * size.median(), pl.lit(_SMALLEST_USUAL)).alias("usual"), pl.len().alias("moves")
+    )
+
+
+def _unit(column: str) -> pl.Expr:
+    """The last decimal that prices of a source are rounded to, as their digits show it: 0.01, 0.0001 or less."""
+    price = pl.col(column)
+
+    def whole(scale: float) -> pl.Expr:
+        return (price * scale - (price * scale).round()).abs() < _NOISE
+
+    return pl.when(whole(1e2)).then(1e-2).when(whole(1e4)).then(1e-4).otherwise(1e-6)

@@ -1,0 +1,61 @@
+"""C2: before a split that is named, some bars are on the new basis and some on the old."""
+
+import pytest
+
+from historical_etl_tests.field.series import Series, backfill, codes, column, update, walk
+
+COUNT, AT = 80, 50
+
+
+def half_applied(split: float, old: range) -> list[float]:
+    """A source that adjusts its close for splits, but for some bars."""
+    return [round(price * split, 4) if at in old else price for at, price in enumerate(walk(COUNT, 60.0))]
+
+
+BARS = {
+    "all but the last": range(AT - 1),
+    "all but a month": range(AT - 20),
+    "one bar": range(AT - 3, AT - 2),
+    "the last bar": range(AT - 1, AT),
+    "on the day": range(AT, AT + 1),
+    "a run": range(AT - 9, AT - 2),
+    "none": range(AT),
+}
+
+
+@pytest.mark.parametrize(("split", "adj"), [(5.0, True), (2.0, False), (1.5, True), (0.37, False), (0.0001, True)])
+@pytest.mark.parametrize("old", BARS.values(), ids=BARS)
+def test_a_split_that_is_applied_to_some_bars_is_held_in_a_first_history(root, old, split, adj):
+    close = half_applied(split, old)
+    etl, result = backfill(root, Series(close, close if adj else None, [(AT, split, 0.0)], split_adjusted=True))
+    assert set(result.held) == {"ACME"}
+    assert codes(etl) == ["level_jump"]
+
+
+@pytest.mark.parametrize("split", [5.0, 0.37])
+def test_it_never_replaces_a_good_history(root, split):
+    good = walk(COUNT, 60.0)
+    source = Series(good, good, [(AT, split, 0.0)], split_adjusted=True)
+    backfill(root, source, COUNT - 3)
+    bad = half_applied(split, range(COUNT - 6, COUNT - 5))
+    source.close = source.adj_close = bad
+    etl, result = update(root, source, COUNT - 2)
+    assert set(result.held) == {"ACME"}
+    assert column(etl, "close") == good[: COUNT - 2]
+
+
+@pytest.mark.parametrize("split", [5.0, 2.0, 0.37])
+def test_a_split_that_is_applied_throughout_is_no_alarm(root, split):
+    good = walk(COUNT, 60.0)
+    etl, result = backfill(root, Series(good, good, [(AT, split, 0.0)], split_adjusted=True))
+    assert not result.held
+    assert not result.warnings
+    assert column(etl, "close") == good
+
+
+def test_a_crash_by_half_in_the_year_of_a_split_is_no_half_applied_split(root):
+    """As AAPL in 2000: two for one in June, a fall of 52 % in September."""
+    close = [price * (0.481 if at >= 75 else 1) for at, price in enumerate(walk(COUNT, 60.0))]
+    etl, result = backfill(root, Series(close, close, [(10, 2.0, 0.0)], split_adjusted=True))
+    assert not result.held
+    assert column(etl, "close") == close
