@@ -10,7 +10,10 @@ __all__ = ["SYMBOL_PATTERN", "is_symbol", "normalize_symbols", "resembling"]
 
 #: What can be written: at most 32 characters, with one slash at most and no dot behind it, so that no symbol leads out
 #: of a folder, opens a formula in a sheet, or ends a word of a shell's glob. Python and Polars read it alike.
-SYMBOL_PATTERN: Final = r"^\^?[A-Z0-9](?:[A-Z0-9.\-^=&_]{0,30}|[A-Z0-9.\-^=&_]{0,14}/[A-Z0-9][A-Z0-9.\-^=&_]{0,14})$"
+_SIGNS: Final = r"[A-Z0-9.\-^=&_]"
+SYMBOL_PATTERN: Final = (
+    rf"^(?:\^?[A-Z0-9]{_SIGNS}{{0,30}}|[A-Z0-9]{_SIGNS}{{31}}|\^?[A-Z0-9]{_SIGNS}{{0,14}}/[A-Z0-9]{_SIGNS}{{0,14}})$"
+)
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN[:-1] + r"\Z")
 _SHOWN: Final = 60  # characters of a symbol that is refused
 _NAMED: Final = 10  # symbols that an error names

@@ -14,6 +14,7 @@ from historical_etl.etl.reconciled import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
 from historical_etl.quality.levels import HELD_BACK, LEVELS, Suspicion
 from historical_etl.schema import ORDER, symbols_in
+from historical_etl.sessions import SessionCalendar
 
 __all__ = ["Adjustments", "Decision"]
 
@@ -21,6 +22,8 @@ __all__ = ["Adjustments", "Decision"]
 #: stored rows, too; or fill it in again.
 Kind = Literal["hold", "hold_back", "withdraw", "release"]
 _MOST_TOLD: Final = 3
+#: Holds after whose acceptance two histories stand side by side in one series.
+_BREAKS: Final = ("break_after_gap", "level_jump", "no_overlap", "other_history")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Adjustments:
         whole: symbols whose whole history came.
         restated: symbols of which it replaces the stored one.
         is_increment: whether what is stored is complete but for new sessions.
+        calendar: the exchange's sessions.
+        long_gap: over more sessions than this without a bar nothing is judged: there it may be another security.
         let_pass: whether a person has accepted a suspicion of a symbol.
     """
 
@@ -55,6 +60,8 @@ class Adjustments:
     whole: Collection[str]
     restated: Collection[str]
     is_increment: bool
+    calendar: SessionCalendar
+    long_gap: int
     let_pass: Callable[[str, Suspicion], bool]
 
     def findings(self) -> Findings:
@@ -77,9 +84,11 @@ class Adjustments:
         """What to do with symbols; nothing is said of those whose adj_close is as it should be."""
         standing = self.standing()
         came = set(symbols_in(self.seen))
+        after_gaps = self._after_long_gaps(found)
         decisions: dict[str, Decision] = {}
         for symbol in sorted((set(found.contradicted) | set(standing)) & came):
-            reasons = found.contradicted.get(symbol, ())
+            reasons = [why for why in found.contradicted.get(symbol, ()) if (symbol, why.day) not in after_gaps]
+            reasons = self._without_accepted(symbol, reasons)
             if symbol in standing:
                 decision = self._again(symbol, standing[symbol], reasons)
             else:
@@ -87,6 +96,21 @@ class Adjustments:
             if decision is not None:
                 decisions[symbol] = decision
         return decisions
+
+    def _after_long_gaps(self, found: Findings) -> set[tuple[str, object]]:
+        """(symbol, session) of the first bars after long gaps, of symbols that contradict themselves."""
+        if not found.contradicted:
+            return set()
+        mine = pl.col("symbol").is_in(list(found.contradicted))
+        days = pl.concat([rows.filter(mine).select(ORDER) for rows in (self.seen, self.stored)]).unique().sort(ORDER)
+        position = self.calendar.positions(pl.col("date"))
+        apart = pl.when(pl.col("symbol") == pl.col("symbol").shift(1)).then(position - position.shift(1) - 1)
+        return set(days.filter(apart > self.long_gap).iter_rows())
+
+    def _without_accepted(self, symbol: str, reasons: Sequence[Contradiction]) -> Sequence[Contradiction]:
+        """Without those on a session whose break a person has accepted: over it the factor may move in any way."""
+        breaks = {why.session for why in self.base.accepted.get(symbol, ()) if why.code in _BREAKS}
+        return [reason for reason in reasons if reason.day not in breaks] if breaks else reasons
 
     def standing(self) -> dict[str, Suspicion]:
         """The symbols that are stored without adj_close, and why."""

@@ -201,7 +201,11 @@ def _withheld(came: Reconciled, years: Sequence[MergedYear], account: Account) -
     parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
     added = pl.concat([came.batch.rows.select(ORDER).clear(), *(year.differences.added for year in years)])
     symbols = account.symbols.filter(~pl.col("symbol").is_in(list(came.as_came)))
-    return pl.concat([*parts, without_adj_close(came.batch.rows, added, symbols)]).unique(maintain_order=True)
+    cells = pl.concat([*parts, without_adj_close(came.batch.rows, added, symbols)]).unique(maintain_order=True)
+    # What the row rules made null is told in `flagged_rows`.
+    flagged = cells.filter(pl.col("column") != "adj_close", pl.col("stored").is_null(), pl.col("came").is_null())
+    flagged = flagged.join(came.batch.flagged, on=ORDER, how="semi")
+    return cells.join(flagged, on=cells.columns, how="anti", nulls_equal=True, maintain_order="left")
 
 
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:

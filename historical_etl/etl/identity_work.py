@@ -222,6 +222,7 @@ class IdentityWork:
         )
         account = state.account(self._account) if moved.before.height else self._account
         stamp = {"version": transaction.version, "committed_at": transaction.at}
+        replaced = {**stamp, "reason": record.HISTORY_REPLACED}
         kind = SPLIT if is_split else RENAMED
         changes: dict[str, pl.DataFrame] = {
             "symbols": account.symbols,
@@ -231,7 +232,7 @@ class IdentityWork:
             "replaced_rows": moved.contradicted.with_columns(pl.col("was").alias("symbol"))
             .select(list(SCHEMA))
             .with_columns(
-                pl.lit(value).cast(SCHEMAS["replaced_rows"][name]).alias(name) for name, value in stamp.items()
+                pl.lit(value).cast(SCHEMAS["replaced_rows"][name]).alias(name) for name, value in replaced.items()
             ),
         }
         if is_split:

@@ -209,6 +209,8 @@ class _Step:
             whole=self._whole,
             restated=self._restated.keys() - self._rebuilt,
             is_increment=is_increment,
+            calendar=self._reconciler.calendar,
+            long_gap=self._reconciler.long_gap,
             let_pass=self._let_pass,
         )
         found = judge.findings()

@@ -247,10 +247,9 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
             hold |= {"kept_from": _earliest(hold["kept_from"], came.kept_from.get(symbol))}
             if again:
                 repeated.add((symbol, hold["code"]))
-            if again and not stands and now is not None:
+            if again and not stands and now is not None and hold["asked"] != visit.today:
                 hold |= {"evidence": now.evidence, "against": now.against}
-                if hold["asked"] != visit.today:
-                    hold |= {"attempts": hold["attempts"] + 1, "asked": visit.today}
+                hold |= {"attempts": hold["attempts"] + 1, "asked": visit.today}
             kept.append(hold)
         elif hold["status"] == ACCEPTED and symbol not in came.passed:
             kept.append(hold)  # its time is still to come

@@ -27,7 +27,7 @@ from historical_etl_tests.scenario import (
 #: A correction, a value that does not come again, a refused row and a hold: so these ledgers have something in them.
 DAY = date(2013, 2, 14)
 #: Of which nothing happens here.
-EMPTY = {"aliases", "closed_holds", "closed_gaps", "restatements", "replaced_rows", "stale_bars"}
+EMPTY = {"aliases", "flagged_rows", "closed_holds", "closed_gaps", "restatements", "replaced_rows", "stale_bars"}
 PRICES = ("open", "high", "low", "close", "adj_close")
 
 
