@@ -469,13 +469,10 @@ class _Step:
         return self._levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
 
     def _stored_before_unmet(self) -> pl.DataFrame:
-        """The nearest stored row of symbols of which nothing stored is among the dates that came."""
-        nearest: dict[date, list[str]] = {}
-        for symbol in self._unmet():
-            first, last = self._lives[symbol]
-            nearest.setdefault(last if last < self._batch.requested[symbol][1] else first, []).append(symbol)
-        found = [self._levels.read({day.year: (day, day, symbols)}) for day, symbols in nearest.items()]
-        return pl.concat([self._stored.clear(), *found])
+        """The stored rows next to what came, of symbols of which nothing stored is among the dates that came."""
+        came = self._batch.rows.filter(pl.col("symbol").is_in(self._unmet()))
+        spans = came.group_by("symbol").agg(pl.col("date").min().alias("low"), pl.col("date").max().alias("high"))
+        return pl.concat([self._stored.clear(), *(self._levels.beside(*span) for span in spans.sort("symbol").rows())])
 
 
 def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:

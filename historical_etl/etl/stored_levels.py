@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from typing import Final
 
 import polars as pl
 
@@ -17,6 +18,7 @@ from historical_etl.store.sound import sound_path
 __all__ = ["StoredLevels"]
 
 _log = logging.getLogger(__name__)
+_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class StoredLevels:
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
         frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
         return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
+
+    def beside(self, symbol: str, low: date, high: date) -> pl.DataFrame:
+        """The last row of a symbol before a range of dates and the first one after it, where there are any."""
+        years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
+        earlier = ((year, date.min, low - _DAY) for year in reversed(years) if year <= low.year)
+        later = ((year, high + _DAY, date.max) for year in years if year >= high.year)
+        before = (self.read({year: (first, last, [symbol])}).tail(1) for year, first, last in earlier)
+        after = (self.read({year: (first, last, [symbol])}).head(1) for year, first, last in later)
+        found = [next((row for row in rows if row.height), self._nothing()) for rows in (before, after)]
+        return pl.concat(found)
 
     def rows(self, symbol: str) -> pl.DataFrame:
         """All rows of a symbol, with all columns, sorted by date.

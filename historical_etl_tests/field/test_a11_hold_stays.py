@@ -2,6 +2,7 @@
 
 import tempfile
 from datetime import date
+from hashlib import sha256
 from itertools import permutations
 from pathlib import Path
 
@@ -50,13 +51,17 @@ def a_store(root: Path, **options: object) -> HistoricalETL:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[str, bytes]:
+def whole(tmp_path_factory) -> dict[str, str]:
     """The bytes of a store that was never held: all of it in one go, and accepted."""
     etl = a_store(tmp_path_factory.mktemp("whole"))
     etl.run_full_etl(MARKET.names, FIRST, LAST)
     accept(etl)
     assert not compare(etl, MARKET).held
-    return daily_bytes(etl)
+    return digests(etl)
+
+
+def digests(etl: HistoricalETL) -> dict[str, str]:
+    return {name: sha256(content).hexdigest() for name, content in daily_bytes(etl).items()}
 
 
 def accept(etl: HistoricalETL) -> None:
@@ -85,11 +90,11 @@ def test_a11_years_in_any_order_end_in_the_same_hold_and_accepted_in_the_same_by
         etl.run_year(year, ["TAKEN", "PLAIN"], publish=False)
     assert standing_holds(etl) == ONE_HOLD
     accept(etl)
-    assert daily_bytes(etl) == whole
+    assert digests(etl) == whole
 
 
 @given(st.permutations(PIECES), st.booleans())
-@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=3, suppress_health_check=[HealthCheck.too_slow])
 def test_a11_ranges_in_any_order_and_updates_between_them(whole, pieces, updated):
     """The history cut on both sides of the silence and in it, with updates between that change nothing of the hold."""
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +105,7 @@ def test_a11_ranges_in_any_order_and_updates_between_them(whole, pieces, updated
                 etl.run_incremental_etl(publish=False)
         assert standing_holds(etl) == ONE_HOLD
         accept(etl)
-        assert daily_bytes(etl) == whole
+        assert digests(etl) == whole
 
 
 def test_a11_a_first_history_that_is_held_from_its_first_year_on_comes_as_a_whole(root, whole):
