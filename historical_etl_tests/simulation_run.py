@@ -12,13 +12,14 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -37,11 +38,19 @@ __all__ = ["Life", "compare", "whole_life"]
 
 
 def whole_life(
-    seed: int, symbols: int = 20, sessions: int = 260, *, style: Style = "raw", rounds: int = 1, filled: float = 0.25
+    seed: int,
+    symbols: int = 20,
+    sessions: int = 260,
+    *,
+    style: Style = "raw",
+    rounds: int = 1,
+    filled: float = 0.25,
+    kinds: Collection[str] = (),
 ) -> str:
     """One market with every fault: a share of it backfilled, then day by day to the quiet end.
 
-    Fails if anything is wrong. Returns a line about it.
+    `kinds` names the faults that there are; without any there are all. Fails if anything is wrong. Returns a line
+    about it.
     """
     first = date(2009, 1, 5)
     last = get_calendar("XNYS").between(first, date.max)[sessions - 1]
@@ -49,6 +58,7 @@ def whole_life(
     since = market.sessions[int(len(market.sessions) * filled)]
     named = bool(seed % 2)
     faults = random_faults(market, seed, since, rounds=rounds, named=named)
+    faults = [fault for fault in faults if not kinds or type(fault).__name__ in kinds]
     filler = PhantomDays(None, market.closed, start=market.closed[0], until=release + timedelta(days=4))
     vendor = SimVendor(market, (*faults, filler), style, names_actions=named)
     rng = random.Random(f"{seed} person")
@@ -170,12 +180,12 @@ def _memory() -> Path | None:
     return memory if memory.is_dir() else None
 
 
-def _attempt(seed: int, symbols: int, sessions: int, filled: float, rounds: int) -> tuple[int, str, bool]:
+def _attempt(seed: int, **options: Any) -> tuple[int, str, bool]:
     logging.disable(logging.CRITICAL)
     try:
         styles: tuple[Style, ...] = ("raw", "split_adjusted")
         style = styles[seed // 2 % 2]
-        return seed, whole_life(seed, symbols, sessions, style=style, rounds=rounds, filled=filled), True
+        return seed, whole_life(seed, style=style, **options), True
     except Exception as error:  # noqa: BLE001 - the other seeds go on
         return seed, f"{type(error).__name__}: {error}", False
 
@@ -189,12 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sessions", type=int, default=260, help="of each market")
     parser.add_argument("--filled", type=float, default=0.25, help="the share of the sessions that is backfilled")
     parser.add_argument("--rounds", type=int, default=1, help="how many of each fault")
+    parser.add_argument("--kinds", nargs="*", default=(), help="only these faults, by their classes' names")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
     # Read by Polars in each process: its own threads only take turns with the other process's.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     began = time.perf_counter()
-    size = {name: getattr(options, name) for name in ("symbols", "sessions", "filled", "rounds")}
+    size = {name: getattr(options, name) for name in ("symbols", "sessions", "filled", "rounds", "kinds")}
     attempt = partial(_attempt, **size)
     failed = 0
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
