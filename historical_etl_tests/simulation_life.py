@@ -58,20 +58,33 @@ class Life:
         self.witness = Witness(vendor, calendar_since=self.person.corrections)
         self._root, self._fetcher = root, fetcher or vendor
         self._options = {"batch_symbols": 12, "start": vendor.market.first, **options}
+        self._settings: dict[Path | None, Settings] = {}
+        self._open: tuple[tuple[date, Path | None], HistoricalETL] | None = None
 
     @property
     def etl(self) -> HistoricalETL:
-        market, options = self.vendor.market, self._options
-        if (market.closed or market.opened) and self.vendor.today >= self.person.corrections:
-            file = self._root.parent / f"{self._root.name}-corrections.csv"
-            if not file.exists():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                days = [(day, "removed") for day in market.closed] + [(day, "added") for day in market.opened]
-                lines = [f"{market.calendar},{day},{change},as it was,16:00" for day, change in days]
-                file.write_text("\n".join(["exchange,date,change,reason,close", *lines, ""]), encoding="utf-8")
-            settings = Settings(_env_file=None, calendar_corrections=file)  # pyright: ignore[reportCallIssue]
-            options = {**options, "settings": settings}
-        return store(self._root, self._fetcher, self.vendor.today, **options)
+        file = self._corrections()
+        if self._open is not None and self._open[0] == (self.vendor.today, file):
+            return self._open[1]  # it remembers where symbols stand
+        if file not in self._settings:  # made once: it takes as long as an increment of a small market
+            changes = {} if file is None else {"calendar_corrections": file}
+            settings = Settings(_env_file=None, **changes)  # pyright: ignore[reportCallIssue]
+            self._settings[file] = settings.changed(self._options)
+        etl = store(self._root, self._fetcher, self.vendor.today, settings=self._settings[file])
+        self._open = (self.vendor.today, file), etl
+        return etl
+
+    def _corrections(self) -> Path | None:
+        market = self.vendor.market
+        if not (market.closed or market.opened) or self.vendor.today < self.person.corrections:
+            return None
+        file = self._root.parent / f"{self._root.name}-corrections.csv"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            days = [(day, "removed") for day in market.closed] + [(day, "added") for day in market.opened]
+            lines = [f"{market.calendar},{day},{change},as it was,16:00" for day, change in days]
+            file.write_text("\n".join(["exchange,date,change,reason,close", *lines, ""]), encoding="utf-8")
+        return file
 
     def backfill(self, since: date) -> ETLResult:
         """All that is listed on the evening of `since`, up to it."""

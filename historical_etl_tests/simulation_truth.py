@@ -109,7 +109,7 @@ class Witness:
             taken = pl.DataFrame(sorted(self.taken), schema={"date": pl.Date, "company": pl.String}, orient="row")
             both = both.join(taken, on=("date", "company"), how="anti")
         for fault in self.vendor.faults:
-            company = pl.col("company") == getattr(fault, "symbol", None)
+            company = pl.col("company") == (getattr(fault, "symbol", None) or "")
             if isinstance(fault, LateCorrection):
                 both = both.filter(~(company & (pl.col("date") == fault.session)))
             if not fault.start <= today < _later(market, fault.until, _HEALING):
