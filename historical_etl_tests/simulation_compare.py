@@ -41,7 +41,10 @@ def compare(
     wrong = _wrong_cells(wanted, rows.filter(~pl.col("symbol").is_in(list(held))))
     withheld = wrong.clear()
     if wrong.height:
-        withheld = wrong.filter(pl.col("is").is_null()).join(etl.ledger("withheld"), on=[*KEYS, "column"], how="semi")
+        null, cell = wrong.filter(pl.col("is").is_null(), pl.col("column") != "ret"), [*KEYS, "column"]
+        named = [null.join(etl.ledger("withheld"), on=cell, how="semi")]
+        named.append(null.join(etl.ledger("flagged_rows"), on=KEYS, how="semi"))
+        withheld = pl.concat(named).unique(cell, maintain_order=True)
         wrong = wrong.join(withheld, on=[*KEYS, "column"], how="anti").filter(~_follows(withheld))
     assert wrong.is_empty(), f"cells that differ and are listed nowhere: {wrong.rows()[:5]}"
     statuses = missing.join(listed, on=KEYS).group_by("status").len()
