@@ -110,9 +110,10 @@ def conclude(life: Life) -> str:
     again |= {fault.symbol for fault in vendor.faults if isinstance(fault, Spike) and fault.until == date.max}
     assert set(difference.held) <= again, f"held for no reason: {difference.held}"
     decided = life.decide()
-    withheld = difference.withheld.get_column("symbol").unique().sort().to_list()
-    if withheld:
-        life.etl.run_full_etl(withheld, vendor.market.first, vendor.market.last, resume=False)
+    late = compare(life.etl, vendor.market, vendor.style, last_truth(life)).withheld
+    if late.height:
+        symbols = late.get_column("symbol").unique().sort().to_list()
+        life.etl.run_full_etl(symbols, vendor.market.first, vendor.market.last, resume=False)
         witness.look(life.etl)
     final = compare(life.etl, vendor.market, vendor.style, last_truth(life))
     assert not final.held, f"decided, and still held: {final.held}"
@@ -122,7 +123,7 @@ def conclude(life: Life) -> str:
     restated = life.etl.ledger("restatements").height
     return (
         f"{witness.looks} versions, {len(vendor.faults)} faults, {restated} restatements, {len(decided)} decided, "
-        f"{difference.withheld.height} cells that came later, {final.missing.height} bars missing and listed"
+        f"{late.height} cells that came later, {final.missing.height} bars missing and listed"
     )
 
 
