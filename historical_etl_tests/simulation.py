@@ -321,7 +321,7 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
     rng = np.random.default_rng([seed, 77, number])
     role = _ROLES[number % len(_ROLES)]
     symbol = f"{role}{number // len(_ROLES)}" if number != len(_ROLES) else "BRK.B"
-    facts, low, high = _life(role, rng, sessions)
+    facts, low, high = _life(role, number // len(_ROLES), rng, sessions)
     taken: list[int] = []
 
     def some() -> date:
@@ -347,17 +347,19 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
         # Both on one day, and little enough of it to be told apart beside any ratio.
         beside = tuple((day, 0.008) for day, _ in facts.get("splits", ())[:1])
         facts["dividends"] = (*paid, *beside)
-    if role == "NEWN":
-        facts["formerly"] = (f"OLDN{number // len(_ROLES)}", sessions[int(len(sessions) * rng.uniform(0.45, 0.7))])
-    if role == "INDX":
-        facts["has_volume"] = False
     return SimListing(symbol, **facts)  # pyright: ignore[reportArgumentType] - built for its fields
 
 
-def _life(role: str, rng: np.random.Generator, sessions: Sequence[date]) -> tuple[dict[str, Any], float, float]:
-    """When a listing trades, and the part of the market's life (as shares of it) in which it may have events."""
+def _life(
+    role: str, number: int, rng: np.random.Generator, sessions: Sequence[date]
+) -> tuple[dict[str, Any], float, float]:
+    """When a listing trades and by which ticker, and the part of the market's life (as shares of it) in which it may have events."""
     count = len(sessions)
     index = int(count * rng.uniform(0.5, 0.7))
+    if role == "INDX":
+        return {"has_volume": False}, 0.03, 0.97
+    if role == "NEWN":
+        return {"formerly": (f"OLDN{number}", sessions[index])}, 0.03, 0.97
     if role == "IPOX":
         return {"first": sessions[int(count * 0.6)]}, 0.63, 0.97
     if role == "GONE":

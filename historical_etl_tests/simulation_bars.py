@@ -1,6 +1,6 @@
 """Bars that are there and wrong: as `simulation_faults`, whose rules hold here, too.
 
-What a cell, a basis or an event may be wrong by, as people have met it; `docs/concepts/trust.md` says what becomes of it.
+Cells, bases and events are wrong in the ways that people have met; `docs/concepts/trust.md` says what becomes of them.
 """
 
 from collections.abc import Mapping
@@ -125,7 +125,7 @@ class HalfSplit(Fault):
         raw = view.market.bars([self.symbol], min(self.sessions), max(self.sessions), view.today)
         beside = bars.join(raw.select("date", "symbol", raw="close"), on=("date", "symbol"), how="left")
         # Where the source adjusts closes for splits, those are on the old basis, too.
-        adjusts = beside.filter(where, (pl.col("close") / pl.col("raw") - 1).abs() > 1e-3).height > 0  # noqa: PLR2004
+        adjusts = beside.filter(where, (pl.col("close") / pl.col("raw") - 1).abs() > 1e-3).height > 0
         bars = _times(bars, where, pl.lit(self.split), (*(PRICES if adjusts else ()), "adj_close"))
         return _times(bars, where, pl.lit(1 / self.split if adjusts else 1.0), ("volume",))
 

@@ -25,7 +25,7 @@ import polars as pl
 
 from historical_etl import get_calendar
 from historical_etl_tests.scenario import daily_bytes
-from historical_etl_tests.simulation import SimMarket, Style, with_returns
+from historical_etl_tests.simulation import SimMarket, Style
 from historical_etl_tests.simulation_bars import OutsideRange, Spike, ZeroOpen, last_word
 from historical_etl_tests.simulation_compare import compare
 from historical_etl_tests.simulation_faults import LostDays, PhantomDays
@@ -62,8 +62,10 @@ def whole_life(
     filler = PhantomDays(None, market.closed, start=market.closed[0], until=release + timedelta(days=4))
     vendor = SimVendor(market, (*faults, filler), style, names_actions=named)
     rng = random.Random(f"{seed} person")
-    told = {old: market.sessions[market.sessions.index(on) + rng.randint(0, 6)] for old, (_, on) in market.former.items()}
-    person = Person(told, release, splits=rng.random() < 0.5)  # noqa: PLR2004
+    told = {
+        old: market.sessions[market.sessions.index(on) + rng.randint(0, 6)] for old, (_, on) in market.former.items()
+    }
+    person = Person(told, release, splits=rng.random() < 0.5)
     with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=_memory()) as folder:
         life = Life(Path(folder) / "data", vendor, person=person)
         life.backfill(since)
@@ -79,7 +81,7 @@ def _with_wrong_calendar(market: SimMarket, filled: float) -> tuple[SimMarket, d
     low, high = int(len(sessions) * filled) + 4, len(sessions) - 60
     while True:
         closed = sessions[rng.randint(low, high)]
-        fridays = [day for day in sessions[low:high] if day.weekday() == 4 and abs((day - closed).days) > 7]  # noqa: PLR2004
+        fridays = [day for day in sessions[low:high] if day.weekday() == 4 and abs((day - closed).days) > 7]
         opened = rng.choice(fridays) + timedelta(days=1)
         market = replace(plain, closed=(closed,), opened=(opened,))
         beside = [(day, day + timedelta(days=4)) for day in (closed, opened)]

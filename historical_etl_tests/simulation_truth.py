@@ -1,7 +1,8 @@
 """What a version must be: held, each time one was committed, against what the market knows about itself.
 
 Of a stored bar the basis is known, since raw bars, shares and the products of factors are: all bars of a company stand
-on that of one evening, as they are stored and in each adjusted reading. A cell is right, or null where a ledger says so.
+on that of one evening, as they are stored and in each adjusted reading. A cell is right, or null where a ledger says
+so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -170,7 +171,7 @@ class Witness:
         known = _known_bases(market, self.vendor.today)
         bad: list[str] = []
         for span in spans.sort("symbol", "life").iter_rows(named=True):
-            bases = known.get((span["company"], span["life"]), []) + [{"factor": 1.0, "shares": 1.0}]
+            bases = [*known.get((span["company"], span["life"]), []), {"factor": 1.0, "shares": 1.0}]
             bases = [
                 {**basis, "shares_a": basis["shares"], "volume_a": basis["shares"], "factor_a": basis["factor"]}
                 | {"traded": 1.0, "traded_volume": 1.0}
@@ -178,7 +179,7 @@ class Witness:
                 for basis in bases
             ]
             if not any(all(_is_near(span, name, basis[name]) for name in names) for basis in bases):
-                bad.append(f"{reading}: {({n: value for n, value in span.items() if value is not None})}")
+                bad.append(f"{reading}: { ({n: value for n, value in span.items() if value is not None}) }")
         return bad
 
     def _wrong_cells(self, both: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """A schedule of the faults of `simulation_bars`: bars and events that are there and wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
@@ -23,6 +24,8 @@ __all__ = ["wrong_bars", "wrong_events"]
 #: Shares of the price: a dividend that nobody pays, and the range of those that show when they are counted twice.
 _PHANTOM, _TWICE = 0.2, (0.012, 0.025)
 _MISSING = 0.012
+#: So many times off, but never so that nothing of the price is left.
+_TIMES, _MOST = (100, 25), 0.85
 
 
 def wrong_bars(draw: Draw) -> Iterator[Fault]:
@@ -76,13 +79,17 @@ def _for_good(draw: Draw) -> Iterator[Fault]:
     def some(begin: int, share: float) -> tuple[date, ...]:
         return tuple(day(i) for i in range(begin, last + 1) if i == begin or rng.random() < share)
 
-    kinds: list[tuple[bool, Callable[[str, int], Fault]]] = [
-        (True, lambda s, b: Spike(s, day(b), 12.0, start=day(b))),
-        (False, lambda s, b: OutsideRange(s, some(b, 0.25), start=day(b))),
-        (False, lambda s, b: ZeroOpen(s, some(b, 0.1), start=day(b))),
+    kinds: list[Callable[[str, int], Fault]] = [
+        lambda s, b: Spike(s, day(b), 12.0, start=day(b)),
+        lambda s, b: OutsideRange(s, some(b, 0.25), start=day(b)),
+        lambda s, b: ZeroOpen(s, some(b, 0.1), start=day(b)),
     ]
-    for calm, fault in kinds:
-        if found := draw.grave(2, lambda s, b, e, calm=calm: _is_alone(draw, s, b) and (not calm or draw.is_calm(s, b, e))):
+
+    def fits(symbol: str, begin: int, end: int) -> bool:
+        return _is_alone(draw, symbol, begin) and draw.is_calm(symbol, begin, end)
+
+    for fault in kinds:
+        if found := draw.grave(2, fits):
             symbol, begin, _ = found
             draw.take(symbol, begin, last)
             yield fault(symbol, begin)
@@ -101,51 +108,79 @@ def _without_events(draw: Draw, count: int) -> int | None:
     return next((i for i in indices if not draw.market.has_events(draw.day(i - 1), draw.day(i + count + 1))), None)
 
 
+@dataclass(frozen=True)
+class _Event:
+    """A split or dividend, its session's number, the closes before it and on it, and until when an error may last."""
+
+    symbol: str
+    day: date
+    split: float
+    cash: float
+    begin: int
+    end: int
+    before: float
+    close: float
+
+    @property
+    def share(self) -> float:
+        """The dividend as a share of the price before."""
+        return self.cash * self.split / self.before
+
+
 def wrong_events(draw: Draw, *, named: bool) -> Iterator[Fault]:
     """Splits that are half applied, and dividends that cannot be."""
+    wanted = {"half", "times", "twice"} | ({"missing"} if named else set[str]())
+    for event in _calm_events(draw):
+        fault = _half_applied(draw, event) if event.split != 1 else _impossible(draw, event, wanted)
+        kind = "half" if isinstance(fault, HalfSplit) else fault.kind if fault else ""
+        if fault is not None and kind in wanted:
+            wanted.remove(kind)
+            draw.take(event.symbol, event.begin, event.end)
+            yield fault
+    if found := draw.grave(9, draw.is_calm):
+        symbol, begin, end = found
+        day = draw.day(begin)
+        yield WrongDividend(symbol, "phantom", day, _PHANTOM, 0.0, start=day, until=draw.day(end))
+
+
+def _calm_events(draw: Draw) -> Iterator[_Event]:
+    """Events in any order, with no other near them, on days on which the price hardly moved for another reason."""
     market, day = draw.market, draw.day
     index = {session: i for i, session in enumerate(market.sessions)}
-    rows = market.events.filter(pl.col("symbol").is_in(draw.names)).select("symbol", "date", "split", "dividend").rows()
+    events = market.events.filter(pl.col("symbol").is_in(draw.names)).select("symbol", "date", "split", "dividend")
+    rows = events.rows()
     draw.rng.shuffle(rows)
-    wanted = ["half", "times", "twice", *(["missing"] if named else [])]
     for symbol, ex, split, cash in rows:
         begin = index[ex]
         end = begin + draw.rng.randint(1, 9)
         if not draw.first <= begin <= draw.last - 12 or not draw.is_free(symbol, begin, end):
             continue
-        dates = market._by_symbol[symbol]["date"].to_list()  # noqa: SLF001 - the market is ours
-        before = _close(draw, symbol, dates[dates.index(ex) - 1])
-        calm = all(abs(market.moves(symbol).get(day(i), 1.0)) < SMALL for i in (begin, begin + 1))
-        others = market.has_events(day(begin - 9), day(begin - 1), symbol) or market.has_events(
-            day(begin + 1), day(end + 1), symbol
-        )
-        if not calm or others:
-            continue
-        fault: Fault | None = None
-        share = cash * split / before
-        if split != 1 and not cash and max(split, 1 / split).is_integer() and "half" in wanted:
-            wanted.remove("half")
-            days = tuple(d for d in dates if d < ex)[-draw.rng.randint(2, 9) :]
-            fault = HalfSplit(symbol, days, split, start=ex, until=day(end))
-        elif split == 1 and cash:
-            fits = {"times": True, "twice": _TWICE[0] < share < _TWICE[1], "missing": share > _MISSING}
-            kind = next((kind for kind in wanted if fits.get(kind)), None)
-            if kind == "times":
-                many = 100 if share < 0.0085 else 25  # noqa: PLR2004 - the price would be gone
-                fault = WrongDividend(symbol, "times", ex, share * many, share, start=ex, until=day(end))
-            elif kind == "twice":
-                again = cash / _close(draw, symbol, ex)
-                fault = WrongDividend(symbol, "twice", day(begin + 1), again, 0.0, start=day(begin + 1), until=day(end + 1))
-            elif kind == "missing":
-                fault = WrongDividend(symbol, "missing", ex, 0.0, share, start=ex, until=day(end))
-            wanted = [other for other in wanted if other != kind]
-        if fault is not None:
-            draw.take(symbol, begin, end)
-            yield fault
-    if found := draw.grave(9, draw.is_calm):
-        symbol, begin, end = found
-        yield WrongDividend(symbol, "phantom", day(begin), _PHANTOM, 0.0, start=day(begin), until=day(end))
+        moves = market.moves(symbol)
+        near = [(day(begin - 9), day(begin - 1)), (day(begin + 1), day(end + 1))]
+        calm = all(abs(moves.get(day(i), 1.0)) < SMALL for i in (begin, begin + 1))
+        if calm and not any(market.has_events(*span, symbol) for span in near):
+            last = max(session for session in moves if session < ex)
+            closes = [market.bars([symbol], at, at, at)["close"][0] for at in (last, ex)]
+            yield _Event(symbol, ex, split, cash, begin, end, *closes)
 
 
-def _close(draw: Draw, symbol: str, session: date) -> float:
-    return draw.market.bars([symbol], session, session, session)["close"][0]
+def _half_applied(draw: Draw, event: _Event) -> HalfSplit | None:
+    if event.cash or not max(event.split, 1 / event.split).is_integer():
+        return None
+    days = [day for day in draw.market.moves(event.symbol) if day < event.day][-draw.rng.randint(2, 9) :]
+    return HalfSplit(event.symbol, tuple(days), event.split, start=event.day, until=draw.day(event.end))
+
+
+def _impossible(draw: Draw, event: _Event, wanted: Collection[str]) -> WrongDividend | None:
+    symbol, until, share = event.symbol, draw.day(event.end), event.share
+    low, high = _TWICE
+    if "twice" in wanted and low < share < high:
+        again = draw.day(event.begin + 1)
+        until = draw.day(event.end + 1)
+        return WrongDividend(symbol, "twice", again, event.cash / event.close, 0.0, start=again, until=until)
+    if "missing" in wanted and share > _MISSING:
+        return WrongDividend(symbol, "missing", event.day, 0.0, share, start=event.day, until=until)
+    if "times" in wanted:
+        wrong = share * next(many for many in _TIMES if share * many < _MOST)
+        return WrongDividend(symbol, "times", event.day, wrong, share, start=event.day, until=until)
+    return None
