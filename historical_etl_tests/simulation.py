@@ -353,13 +353,9 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
 def _life(
     role: str, number: int, rng: np.random.Generator, sessions: Sequence[date]
 ) -> tuple[dict[str, Any], float, float]:
-    """When a listing trades and by which ticker, and the part of the market's life (as shares of it) in which it may have events."""
+    """When a listing trades, and by which ticker; and in which part of the market's life it may have events."""
     count = len(sessions)
     index = int(count * rng.uniform(0.5, 0.7))
-    if role == "INDX":
-        return {"has_volume": False}, 0.03, 0.97
-    if role == "NEWN":
-        return {"formerly": (f"OLDN{number}", sessions[index])}, 0.03, 0.97
     if role == "IPOX":
         return {"first": sessions[int(count * 0.6)]}, 0.63, 0.97
     if role == "GONE":
@@ -370,4 +366,5 @@ def _life(
         back = index + min(int(rng.integers(30, 50)), max(count // 8, 22))
         level = float(rng.choice([3.7, 0.23, 6.3]))
         return {"away": (sessions[index], sessions[back - 1]), "again": (sessions[back], level)}, 0.03, 0.48
-    return {}, 0.03, 0.97
+    others = {"INDX": {"has_volume": False}, "NEWN": {"formerly": (f"OLDN{number}", sessions[index])}}
+    return others.get(role, {}), 0.03, 0.97
