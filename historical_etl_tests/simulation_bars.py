@@ -3,7 +3,7 @@
 Cells, bases and events are wrong in the ways that people have met; `docs/concepts/trust.md` says what becomes of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -172,7 +172,7 @@ def _times(bars: pl.DataFrame, where: pl.Expr, factor: pl.Expr, names: tuple[str
     return bars.with_columns(**changed)
 
 
-def last_word(faults: tuple[Fault, ...]) -> Mapping[tuple[date, str], Fault]:
+def last_word(faults: Sequence[Fault]) -> Mapping[tuple[date, str], Fault]:
     """What a vendor never puts right, by session and symbol."""
     never = [fault for fault in faults if fault.until == date.max]
     found: dict[tuple[date, str], Fault] = {}

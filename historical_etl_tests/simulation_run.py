@@ -23,12 +23,12 @@ from typing import Any
 
 import polars as pl
 
-from historical_etl import get_calendar
+from historical_etl import FetchRequest, get_calendar
 from historical_etl_tests.scenario import daily_bytes
 from historical_etl_tests.simulation import SimMarket, Style
 from historical_etl_tests.simulation_bars import OutsideRange, Spike, ZeroOpen, last_word
 from historical_etl_tests.simulation_compare import compare
-from historical_etl_tests.simulation_faults import LostDays, PhantomDays
+from historical_etl_tests.simulation_faults import LostDays, PhantomDays, View
 from historical_etl_tests.simulation_life import Life, Person
 from historical_etl_tests.simulation_schedule import random_faults
 from historical_etl_tests.simulation_truth import KEYS
@@ -141,8 +141,9 @@ def last_truth(life: Life) -> pl.DataFrame:
         else:
             assert flagged.filter(mine).height or symbol in etl.holds()["symbol"], f"{symbol} {day}: told by nobody"
     lasting = [f for f in vendor.faults if isinstance(f, (OutsideRange, ZeroOpen, Spike)) and f.until == date.max]
+    asked = FetchRequest(tuple(vendor.market.names), vendor.market.first, vendor.market.last)
     for fault in lasting:
-        truth = fault.alter(truth, None)
+        truth = fault.alter(truth, View(vendor.market, asked, vendor.today, 0))
     truth = truth.with_columns(pl.when(pl.col("open") > 0).then("open").alias("open"))
     for name, symbol in life.witness.names.items():
         since = next(x.again[0] for x in vendor.market.listings if x.symbol == symbol and x.again)
