@@ -156,5 +156,8 @@ class Life:
             new, since = self.vendor.market.former[old]
             if evening >= told and old in self.etl.cursors():
                 etl = self.etl
-                etl.rename(old, new, since, reason="renamed", by="simulation", publish=False)
+                try:
+                    etl.rename(old, new, since, by="simulation", publish=False)
+                except DataQualityError:  # the new one came meanwhile, restated since
+                    etl.rename(old, new, since, reason="the same company", by="simulation", force=True, publish=False)
                 self.witness.look(etl)

@@ -36,6 +36,9 @@ from historical_etl_tests.simulation_vendor import SimVendor
 
 __all__ = ["Life", "compare", "whole_life"]
 
+#: How often two days are looked for on which nothing else happens.
+_TRIES = 30
+
 
 def whole_life(
     seed: int,
@@ -59,8 +62,8 @@ def whole_life(
     named = bool(seed % 2)
     faults = random_faults(market, seed, since, rounds=rounds, named=named)
     faults = [fault for fault in faults if not kinds or type(fault).__name__ in kinds]
-    filler = PhantomDays(None, market.closed, start=market.closed[0], until=release + timedelta(days=4))
-    vendor = SimVendor(market, (*faults, filler), style, names_actions=named)
+    faults += [PhantomDays(None, (day,), start=day, until=release + timedelta(days=4)) for day in market.closed]
+    vendor = SimVendor(market, faults, style, names_actions=named)
     rng = random.Random(f"{seed} person")
     told = {
         old: market.sessions[market.sessions.index(on) + rng.randint(0, 6)] for old, (_, on) in market.former.items()
@@ -79,15 +82,18 @@ def _with_wrong_calendar(market: SimMarket, filled: float) -> tuple[SimMarket, d
     rng = random.Random(f"{market.seed} calendar")
     sessions, plain = market.sessions, market
     low, high = int(len(sessions) * filled) + 4, len(sessions) - 60
-    while True:
+    for _ in range(_TRIES):
         closed = sessions[rng.randint(low, high)]
         fridays = [day for day in sessions[low:high] if day.weekday() == 4 and abs((day - closed).days) > 7]
+        if not fridays:
+            continue
         opened = rng.choice(fridays) + timedelta(days=1)
         market = replace(plain, closed=(closed,), opened=(opened,))
         beside = [(day, day + timedelta(days=4)) for day in (closed, opened)]
         if not any(market.has_events(day, end) for day, end in beside) and not _concerns(market, closed, opened):
             late = sessions.index(max(day for day in sessions if day <= max(closed, opened))) + rng.randint(2, 12)
             return market, sessions[late]
+    return plain, market.first  # too much happens in it
 
 
 def _concerns(market: SimMarket, *days: date) -> bool:
