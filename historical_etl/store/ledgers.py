@@ -279,7 +279,8 @@ def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledg
         StorageError: the file system refused.
     """
     ledgers = dict(base)
-    for name, rows in changes.items():
+    for name, changed in changes.items():
+        rows = changed.cast(dict(SCHEMAS[name]))  # a file is read as it was written
         before = ledgers.get(name, ())
         if name in STATES:
             if (not rows.is_empty() or before) and not _says_nothing_new(layout, name, before, rows):
