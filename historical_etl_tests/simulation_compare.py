@@ -1,5 +1,6 @@
 """A whole store beside the whole truth, cell by cell."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -22,11 +23,20 @@ class Difference:
 
 
 def compare(
-    etl: HistoricalETL, market: SimMarket, style: Style = "raw", truth: pl.DataFrame | None = None
+    etl: HistoricalETL,
+    market: SimMarket,
+    style: Style = "raw",
+    truth: pl.DataFrame | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Difference:
     """Fail unless the store equals the truth in every cell, or a ledger lists the difference.
 
-    `truth` None is that of the market.
+    Args:
+        etl: the store.
+        market: what it is a store of.
+        style: what its vendor adjusts.
+        truth: None is that of the market.
+        names: symbols that were split off, and what the ledgers before that call them.
     """
     truth = market.truth(style=style) if truth is None else truth
     rows = etl.scan().collect().sort(KEYS)
@@ -42,9 +52,10 @@ def compare(
     withheld = wrong.clear()
     if wrong.height:
         null, cell = wrong.filter(pl.col("is").is_null(), pl.col("column") != "ret"), [*KEYS, "column"]
-        named = [null.join(etl.ledger("withheld"), on=cell, how="semi")]
-        named.append(null.join(etl.ledger("flagged_rows"), on=KEYS, how="semi"))
-        withheld = pl.concat(named).unique(cell, maintain_order=True)
+        then = null.with_columns(pl.col("symbol").alias("now"), pl.col("symbol").replace(dict(names or {})))
+        named = [then.join(etl.ledger("withheld"), on=cell, how="semi")]
+        named.append(then.join(etl.ledger("flagged_rows"), on=KEYS, how="semi"))
+        withheld = pl.concat(named).with_columns(symbol="now").drop("now").unique(cell, maintain_order=True)
         wrong = wrong.join(withheld, on=[*KEYS, "column"], how="anti").filter(~_follows(withheld))
     assert wrong.is_empty(), f"cells that differ and are listed nowhere: {wrong.rows()[:5]}"
     statuses = missing.join(listed, on=KEYS).group_by("status").len()

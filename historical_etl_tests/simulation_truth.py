@@ -204,9 +204,13 @@ class Witness:
             return wrong
         held = etl.ledger("holds").filter(pl.col("code") == "adj_close", pl.col("status") != "released")
         bare = (pl.col("column") == "adj_close") & pl.col("symbol").is_in(held["symbol"].implode())
-        wrong = wrong.filter(~bare)
-        wrong = wrong.join(etl.ledger("flagged_rows").select(KEYS).unique(), on=KEYS, how="anti")
-        return wrong.join(etl.ledger("withheld"), on=[*KEYS, "column"], how="anti")
+        # Ledgers go by the name of their time.
+        wrong, company = wrong.filter(~bare).with_columns(self._company().alias("company")), ["date", "company"]
+        flagged, withheld = (
+            etl.ledger(name).with_columns(self._company().alias("company")) for name in ("flagged_rows", "withheld")
+        )
+        wrong = wrong.join(flagged, on=company, how="anti")
+        return wrong.join(withheld, on=[*company, "column"], how="anti")
 
 
 def _known_bases(market: SimMarket, today: date) -> Mapping[tuple[str, int], list[dict[str, float]]]:
