@@ -82,7 +82,7 @@ class Life:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             days = [(day, "removed") for day in market.closed] + [(day, "added") for day in market.opened]
-            lines = [f"{market.calendar},{day},{change},as it was,16:00" for day, change in days]
+            lines = [f"{market.calendar},{day},{change},as it was," for day, change in days]
             file.write_text("\n".join(["exchange,date,change,reason,close", *lines, ""]), encoding="utf-8")
         return file
 

@@ -146,13 +146,14 @@ def last_truth(life: Life) -> pl.DataFrame:
     """What a store must hold in the end: what the vendor never puts right is as it came, if its ledgers name it."""
     vendor, etl = life.vendor, life.etl
     truth = vendor.market.truth(style=vendor.style)
-    taken, flagged = etl.ledger("holds").filter(pl.col("status") != "released"), etl.ledger("flagged_rows")
+    taken = etl.ledger("holds").filter(pl.col("status") != "released")
+    told = pl.concat([etl.ledger(name).select(KEYS) for name in ("flagged_rows", "withheld")])
     for (day, symbol), fault in last_word(vendor.faults).items():
         mine = (pl.col("symbol") == symbol) & (pl.col("date") == day)
         if isinstance(fault, Spike):
             assert symbol in taken["symbol"], f"{symbol}: an absurd bar was let in"
         else:
-            assert flagged.filter(mine).height or symbol in etl.holds()["symbol"], f"{symbol} {day}: told by nobody"
+            assert told.filter(mine).height or symbol in etl.holds()["symbol"], f"{symbol} {day}: told by nobody"
     lasting = [f for f in vendor.faults if isinstance(f, (OutsideRange, ZeroOpen, Spike)) and f.until == date.max]
     asked = FetchRequest(tuple(vendor.market.names), vendor.market.first, vendor.market.last)
     for fault in lasting:

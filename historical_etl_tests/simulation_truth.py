@@ -135,9 +135,11 @@ class Witness:
         names = {
             "none": ("traded", "traded_volume"),
             "splits": ("shares_a", "volume_a"),
-            "total": ("factor_a", "volume_a"),
+            "total": ("factor_a",),
         }[adjust]
-        return self._bases(some, adjust, names)
+        found = self._bases(some, adjust, names)
+        # Prices may know of an event whose session has not come: each is consistent, and they need not be in step.
+        return found + (self._bases(some, adjust, ("volume_a",)) if adjust == "total" else [])
 
     def _unknown(self, etl: HistoricalETL, adjust: str) -> set[str]:
         """Symbols whose adjusted prices nobody can know: the source names no events, and adj_close does not tell."""
