@@ -324,11 +324,11 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
     facts, low, high = _life(role, number // len(_ROLES), rng, sessions)
     taken: list[int] = []
 
-    def some() -> date:
+    def some(apart: int = 3) -> date:
         """A session in this part of the market's life, not near another one taken."""
         while True:
             index = int(rng.integers(int(low * len(sessions)), int(high * len(sessions))))
-            if all(abs(index - other) > 3 for other in taken):
+            if all(abs(index - other) > apart for other in taken):
                 taken.append(index)
                 return sessions[index]
 
@@ -343,7 +343,7 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
         facts["splits"] = ((some(), 0.1),)
     if role in {"DIVD", "BOTH", "GONE", "AWAY", "NEWN"}:
         count = round(4 * years * (high - low))
-        paid = tuple((some(), float(rng.uniform(0.004, 0.03))) for _ in range(count))
+        paid = tuple((some(15), float(rng.uniform(0.004, 0.03))) for _ in range(count))
         # Both on one day, and little enough of it to be told apart beside any ratio.
         beside = tuple((day, 0.008) for day, _ in facts.get("splits", ())[:1])
         facts["dividends"] = (*paid, *beside)

@@ -189,7 +189,10 @@ def leaves_no_trace(life: Life, other: Path) -> bool:
     clean.backfill(market.last)
     clean.decide()
     differs = [name for name, content in daily_bytes(clean.etl).items() if daily_bytes(life.etl).get(name) != content]
-    assert not differs, f"other bytes than in one go: {differs}"
+    if differs:
+        one, other = (etl.scan().collect().sort(KEYS) for etl in (clean.etl, life.etl))
+        odd = one.join(other, on=one.columns, how="anti", nulls_equal=True).rows()
+        raise AssertionError(f"other bytes than in one go: {differs}, {len(odd)} rows: {odd[:3]}")
     return True
 
 
