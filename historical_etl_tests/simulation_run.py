@@ -150,6 +150,8 @@ def last_truth(life: Life) -> pl.DataFrame:
     taken = etl.ledger("holds").filter(pl.col("status") != "released")
     told = pl.concat([etl.ledger(name).select(KEYS) for name in ("flagged_rows", "withheld")])
     for (day, symbol), fault in last_word(vendor.faults).items():
+        if truth.filter(pl.col("symbol") == symbol, pl.col("date") == day).is_empty():
+            continue  # it was halted
         mine = (pl.col("symbol") == symbol) & (pl.col("date") == day)
         if isinstance(fault, Spike):
             assert symbol in taken["symbol"], f"{symbol}: an absurd bar was let in"
