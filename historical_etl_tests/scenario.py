@@ -307,7 +307,8 @@ def sessions(start: date, end: date) -> list[date]:
 def store(root: Path, fetcher: object, today: date = LAST, **options) -> HistoricalETL:
     """A store on which nothing depends but its arguments: no environment, no `.env`, no wall clock."""
     options.setdefault("clock", at(today))
-    options.setdefault("settings", Settings(_env_file=None))  # pyright: ignore[reportCallIssue]
+    if "settings" not in options:
+        options["settings"] = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
     return HistoricalETL.open(root, fetcher, **options)  # pyright: ignore[reportArgumentType]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -48,6 +48,8 @@ class SimListing:
         away: suspended from the one to the other session, both included.
         again: from this session on the ticker is another company, at the second number times the price; the first one
             has no bar from `away[0]` on.
+        formerly: another ticker that it had before a session: of `symbol` nobody had heard until then.
+        has_volume: whether its source knows how much is traded: not of an index.
     """
 
     symbol: str
@@ -60,6 +62,8 @@ class SimListing:
     quiet: tuple[date, ...] = ()
     away: tuple[date, date] = _NEVER
     again: tuple[date, float] | None = None
+    formerly: tuple[str, date] | None = None
+    has_volume: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class SimMarket:
         first: the first date.
         last: the last date.
         calendar: code of the exchange.
+        closed: days on which it was closed, though the calendar has a session.
+        opened: days on which it was open, though the calendar has none.
     """
 
     seed: int = 1
@@ -79,10 +85,13 @@ class SimMarket:
     first: date = date(2010, 1, 4)
     last: date = date(2011, 12, 30)
     calendar: str = "XNYS"
+    closed: tuple[date, ...] = ()
+    opened: tuple[date, ...] = ()
 
     @cached_property
     def sessions(self) -> list[date]:
-        return get_calendar(self.calendar).between(self.first, self.last).to_list()
+        known = get_calendar(self.calendar).between(self.first, self.last).to_list()
+        return sorted({*known, *self.opened} - set(self.closed))
 
     @cached_property
     def listings(self) -> tuple[SimListing, ...]:
@@ -93,6 +102,16 @@ class SimMarket:
     @cached_property
     def names(self) -> list[str]:
         return sorted(listing.symbol for listing in self.listings)
+
+    @cached_property
+    def former(self) -> dict[str, tuple[str, date]]:
+        """Former ticker → the one that came after it, and since when. Everything else here goes by the newest one."""
+        return {x.formerly[0]: (x.symbol, x.formerly[1]) for x in self.listings if x.formerly}
+
+    def newest_names(self, today: date) -> dict[str, str]:
+        """Each ticker that is known on an evening → the newest one of its company."""
+        before = {new: old for old, (new, since) in self.former.items() if today < since}
+        return {before.get(symbol, symbol): symbol for symbol in self.names}
 
     def truth(self, as_of: date | None = None, style: Style = "raw") -> pl.DataFrame:
         """All bars as they are right on the evening of a session (default: the last), sorted by (date, symbol)."""
@@ -159,6 +178,11 @@ class SimMarket:
         rows = self._by_symbol[symbol]
         ratio = (rows["close"] / rows["factor"]).pct_change()
         return dict(zip(rows["date"], ratio.fill_null(0.0), strict=True))
+
+    def has_events(self, start: date, end: date, symbol: str | None = None) -> bool:
+        """Whether a symbol (None: any) splits or pays a dividend in a range."""
+        near = self.events["date"].is_between(start, end)
+        return bool((near if symbol is None else near & (self.events["symbol"] == symbol)).any())
 
     def _rows(self, symbols: list[str], start: date, end: date) -> pl.DataFrame:
         few = len(symbols) <= 3
@@ -243,12 +267,15 @@ def _company(
     low = np.maximum((np.minimum(opened, close) * (1 - np.abs(rng.normal(0, 0.004, len(days))))).round(2), 0.01)
     volume = rng.integers(100_000, 9_000_000, len(days)).astype(float)
     volume[silent] = 0.0
+    if not listing.has_volume:
+        volume[:] = np.nan
     for prices in (opened, high, low):
         prices[silent] = close[silent]
     gone = set(listing.halts) | {d for d in days if listing.again is None and listing.away[0] <= d <= listing.away[1]}
     rows = pl.DataFrame(
         {"date": days, "open": opened, "high": high, "low": low, "close": close, "volume": volume},
         schema_overrides={"date": pl.Date},
+        nan_to_null=True,
     ).filter(~pl.col("date").is_in(list(gone)))
     before = dict(zip(rows["date"], rows["close"].shift(1), strict=True))
     happened: list[tuple[object, ...]] = []
@@ -258,7 +285,8 @@ def _company(
         ratio = splits.get(day, 1.0)
         factor *= (1 - cash / before[day]) / ratio
         shares *= ratio
-        happened.append((listing.symbol, life, day, ratio, cash, len(happened) + 1, factor, shares))
+        # Cash for a share as it is from that day on.
+        happened.append((listing.symbol, life, day, ratio, cash / ratio, len(happened) + 1, factor, shares))
     events = pl.DataFrame(happened, schema=_EVENTS, orient="row")
     known = events.select("date", "epoch", "factor", "shares")
     rows = rows.join_asof(known, on="date").with_columns(
@@ -283,7 +311,7 @@ _EVENTS = {
 
 # ── made-up listings ───────────────────────────────────────────────────────────────────────────────────────────────
 
-_ROLES = ("SPLT", "DIVD", "IPOX", "GONE", "HALT", "FALL", "NEXT", "AWAY", "RSPL", "BOTH")
+_ROLES = ("SPLT", "DIVD", "IPOX", "GONE", "HALT", "FALL", "NEXT", "AWAY", "RSPL", "BOTH", "INDX", "NEWN")
 _RATIOS = (2.0, 3.0, 1.5, 4.0, 7.0, 1.25)
 #: Falls and rises that no split has: a fall by half to the cent would rightly be held.
 _MOVES = (-0.52, -0.37, 0.45, -0.55, 0.65)
@@ -293,14 +321,14 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
     rng = np.random.default_rng([seed, 77, number])
     role = _ROLES[number % len(_ROLES)]
     symbol = f"{role}{number // len(_ROLES)}" if number != len(_ROLES) else "BRK.B"
-    facts, low, high = _life(role, rng, sessions)
+    facts, low, high = _life(role, number // len(_ROLES), rng, sessions)
     taken: list[int] = []
 
-    def some() -> date:
+    def some(apart: int = 3) -> date:
         """A session in this part of the market's life, not near another one taken."""
         while True:
             index = int(rng.integers(int(low * len(sessions)), int(high * len(sessions))))
-            if all(abs(index - other) > 3 for other in taken):
+            if all(abs(index - other) > apart for other in taken):
                 taken.append(index)
                 return sessions[index]
 
@@ -313,14 +341,19 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
         facts["splits"] = tuple((some(), float(rng.choice(_RATIOS))) for _ in range(min(max(1, round(years / 2)), 3)))
     if role == "RSPL":
         facts["splits"] = ((some(), 0.1),)
-    if role in {"DIVD", "BOTH", "GONE", "AWAY"}:
+    if role in {"DIVD", "BOTH", "GONE", "AWAY", "NEWN"}:
         count = round(4 * years * (high - low))
-        facts["dividends"] = tuple((some(), float(rng.uniform(0.004, 0.03))) for _ in range(count))
+        paid = tuple((some(15), float(rng.uniform(0.004, 0.03))) for _ in range(count))
+        # Both on one day, and little enough of it to be told apart beside any ratio.
+        beside = tuple((day, 0.008) for day, _ in facts.get("splits", ())[:1])
+        facts["dividends"] = (*paid, *beside)
     return SimListing(symbol, **facts)  # pyright: ignore[reportArgumentType] - built for its fields
 
 
-def _life(role: str, rng: np.random.Generator, sessions: Sequence[date]) -> tuple[dict[str, object], float, float]:
-    """When a listing trades, and the part of the market's life (as shares of it) in which it may have events."""
+def _life(
+    role: str, number: int, rng: np.random.Generator, sessions: Sequence[date]
+) -> tuple[dict[str, Any], float, float]:
+    """When a listing trades, and by which ticker; and in which part of the market's life it may have events."""
     count = len(sessions)
     index = int(count * rng.uniform(0.5, 0.7))
     if role == "IPOX":
@@ -333,4 +366,5 @@ def _life(role: str, rng: np.random.Generator, sessions: Sequence[date]) -> tupl
         back = index + min(int(rng.integers(30, 50)), max(count // 8, 22))
         level = float(rng.choice([3.7, 0.23, 6.3]))
         return {"away": (sessions[index], sessions[back - 1]), "again": (sessions[back], level)}, 0.03, 0.48
-    return {}, 0.03, 0.97
+    others = {"INDX": {"has_volume": False}, "NEWN": {"formerly": (f"OLDN{number}", sessions[index])}}
+    return others.get(role, {}), 0.03, 0.97

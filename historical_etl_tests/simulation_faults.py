@@ -15,6 +15,8 @@ from historical_etl.errors import RateLimitedError
 from historical_etl_tests.simulation import PRICES, SimMarket
 
 FOREVER = date.max
+#: Within so many days before a closed one there was a session.
+_AN_OPEN_MARKET_AGO = timedelta(days=4)
 GarbageKind = Literal[
     "html", "strings", "instants", "midnights", "reordered", "lower_case", "unasked", "tenfold", "nan", "infinite",
     "integers", "extra_columns", "categorical"
@@ -49,6 +51,10 @@ class Fault:
 
     def outcomes(self, view: View) -> Mapping[str, Outcome]:
         return {}
+
+    def named(self, actions: pl.DataFrame, view: View) -> pl.DataFrame:
+        """The splits and dividends as they are named."""
+        return actions
 
     def lag(self, view: View) -> Mapping[str, date]:
         """Symbols whose history is still adjusted as of an earlier date."""
@@ -196,17 +202,22 @@ class ImpossibleRows(Fault):
 
 @dataclass(frozen=True)
 class PhantomDays(Fault):
-    """Rows on days on which the exchange was closed: the bar of the session before, once more."""
+    """Rows on days on which the exchange was closed: the bar of the session before, once more.
 
-    symbol: str
+    Without a symbol every one has them: a storm closed the exchange, and the vendor fills the days.
+    """
+
+    symbol: str | None
     days: tuple[date, ...]
 
     def alter(self, bars: pl.DataFrame, view: View) -> pl.DataFrame:
         extra = [bars]
+        mine = pl.lit(value=True) if self.symbol is None else pl.col("symbol") == self.symbol
         for day in self.days:
             if view.request.start <= day <= view.request.end:
-                before = bars.filter(pl.col("symbol") == self.symbol, pl.col("date") < day).tail(1)
-                extra.append(before.with_columns(pl.lit(day).alias("date")))
+                near = pl.col("date").is_between(day - _AN_OPEN_MARKET_AGO, day, closed="left")
+                before = bars.filter(mine, near).group_by("symbol", maintain_order=True).last()
+                extra.append(before.with_columns(pl.lit(day).alias("date")).select(bars.columns))
         return pl.concat(extra)
 
 

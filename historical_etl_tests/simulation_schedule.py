@@ -2,11 +2,14 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from typing import get_args
 
+import polars as pl
+
 from historical_etl_tests.simulation import SimMarket
+from historical_etl_tests.simulation_draw import SMALL, Draw
 from historical_etl_tests.simulation_faults import (
     ContradictoryDuplicate,
     DuplicateLastRow,
@@ -27,68 +30,37 @@ from historical_etl_tests.simulation_faults import (
     RateLimited,
     WrongSplit,
 )
+from historical_etl_tests.simulation_wrong import wrong_bars, wrong_events
+
+__all__ = ["QUIET_END", "random_faults"]
 
 #: Sessions at the end without any fault: pauses between attempts may be as long as 20.
 QUIET_END = 42
 #: A correction later than the overlap of an increment reaches cannot be noticed.
 _REACH = 4
-#: A wrong split is told from a true move by its size: on a session with a larger true return it may not be.
-_SMALL = 0.012
 
 
-@dataclass
-class _Draw:
-    """Draws symbols and sessions; a symbol that a grave fault has is left alone for a while around it."""
-
-    market: SimMarket
-    rng: random.Random
-    first: int
-    last: int
-    taken: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-
-    def day(self, index: int) -> date:
-        return self.market.sessions[index]
-
-    def window(self, longest: int, shortest: int = 1) -> tuple[int, int]:
-        length = self.rng.randint(shortest, longest)
-        begin = self.rng.randint(self.first, max(self.first, self.last - length))
-        return begin, begin + length
-
-    def grave(self, longest: int, fits: Callable[[str, int, int], bool] | None = None) -> tuple[str, int, int] | None:
-        """A symbol that trades around a window and has no other grave fault near it."""
-        for _ in range(200):
-            symbol = self.rng.choice(self.market.names)
-            begin, end = self.window(longest)
-            if self.is_free(symbol, begin, end) and (fits is None or fits(symbol, begin, end)):
-                self.take(symbol, begin, end)
-                return symbol, begin, end
-        return None
-
-    def is_free(self, symbol: str, begin: int, end: int) -> bool:
-        clash = any(begin <= high + 12 and low <= end + 12 for low, high in self.taken.get(symbol, []))
-        return not clash and self.market.trades(symbol, self.day(begin - 6), self.day(min(end + 6, self.last + 30)))
-
-    def take(self, symbol: str, begin: int, end: int) -> None:
-        self.taken.setdefault(symbol, []).append((begin, end))
-
-
-def random_faults(market: SimMarket, seed: int, since: date, *, rounds: int = 1) -> tuple[Fault, ...]:
+def random_faults(
+    market: SimMarket, seed: int, since: date, *, rounds: int = 1, named: bool = False
+) -> tuple[Fault, ...]:
     """Every kind of fault, `rounds` times, from some sessions after `since` on.
 
-    A kind that needs an event (a split that is adjusted late) is left out if the market has none at that time.
+    A kind that needs an event (a split that is adjusted late) is left out if the market has none at that time, or if
+    it needs a vendor that names its events and this one has them not `named`.
     """
     sessions = market.sessions
     first = next(i for i, day in enumerate(sessions) if day > since) + 8
-    draw = _Draw(market, random.Random(f"{seed} {market.seed}"), first, len(sessions) - QUIET_END - 2)
-    return tuple(fault for _ in range(rounds) for fault in (*_events(draw), *_of_symbols(draw), *_of_days(draw)))
+    draw = Draw(market, random.Random(f"{seed} {market.seed}"), first, len(sessions) - QUIET_END - 2)
+    kinds = (_events, partial(wrong_events, named=named), wrong_bars, _of_symbols, _of_days)
+    return tuple(fault for _ in range(rounds) for kind in kinds for fault in kind(draw))
 
 
-def _of_symbols(draw: _Draw) -> Iterator[Fault]:
+def _of_symbols(draw: Draw) -> Iterator[Fault]:
     day = draw.day
 
     def calm(symbol: str, begin: int, end: int) -> bool:
         del end
-        return abs(draw.market.moves(symbol).get(day(begin), 1.0)) < _SMALL
+        return abs(draw.market.moves(symbol).get(day(begin), 1.0)) < SMALL
 
     def lost(begin: int, end: int) -> tuple[date, ...]:
         return tuple(day(i) for i in range(begin, draw.rng.randint(begin, end - 1) + 1))
@@ -125,12 +97,13 @@ def _of_symbols(draw: _Draw) -> Iterator[Fault]:
     yield OpenBar(draw.rng.choice(draw.market.names), start=day(begin), until=day(end))
 
 
-def _events(draw: _Draw) -> Iterator[Fault]:
+def _events(draw: Draw) -> Iterator[Fault]:
     index = {session: i for i, session in enumerate(draw.market.sessions)}
-    events = draw.market.events.select("symbol", "date", "split").rows()
+    events = draw.market.events.filter(pl.col("symbol").is_in(draw.names)).select("symbol", "date", "split", "dividend")
+    events = events.rows()
     draw.rng.shuffle(events)
     wanted = ["late split", "late dividend", "incomplete"]
-    for symbol, ex, split in events:
+    for symbol, ex, split, dividend in events:
         begin = index[ex]
         if not wanted or not draw.first <= begin <= draw.last - 12:
             continue
@@ -142,7 +115,7 @@ def _events(draw: _Draw) -> Iterator[Fault]:
             continue
         # Three for two, adjusted late and named by nobody, is a fall by a third: nothing tells it from a real one.
         whole = max(split, 1 / split).is_integer()
-        if name == "late split" and not (whole and abs(draw.market.moves(symbol)[ex]) < _SMALL):
+        if name == "late split" and (dividend or not whole or abs(draw.market.moves(symbol)[ex]) >= SMALL):
             continue
         wanted.remove(name)
         draw.take(symbol, begin, end)
@@ -154,7 +127,7 @@ def _events(draw: _Draw) -> Iterator[Fault]:
             yield LateRestatement(symbol, start=ex, until=draw.day(end))
 
 
-def _of_days(draw: _Draw) -> Iterator[Fault]:
+def _of_days(draw: Draw) -> Iterator[Fault]:
     day, market = draw.day, draw.market
     for share in (1.0, 0.4):
         begin, end = draw.window(3)

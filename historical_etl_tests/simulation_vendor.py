@@ -1,15 +1,16 @@
 """The vendor of a simulated market: a full source whose day the test sets, with the faults of that day."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import polars as pl
 
 from historical_etl import FetchRequest, FetchResult, Outcome, SourceInfo
-from historical_etl_tests.simulation import SimMarket, Style
+from historical_etl_tests.simulation import BAR_COLUMNS, SimMarket, Style
 from historical_etl_tests.simulation_faults import Fault, View
 
+_NOBODY = Outcome.NOT_FOUND
 _ADJUSTMENT = {
     "raw": "raw OHLCV; adj_close for splits and dividends, basis of the day it is asked",
     "split_adjusted": "OHLCV for splits, adj_close for splits and dividends, basis of the day it is asked",
@@ -52,6 +53,12 @@ class SimVendor:
     def fetch(self, request: FetchRequest) -> FetchResult:
         number = sum(day == self.today for day, _ in self.asked)
         self.asked.append((self.today, request))
+        names = self.market.newest_names(self.today)
+        # Faults and bars go by the newest ticker, the answer by the one of today.
+        asked, mine = request, tuple(names[symbol] for symbol in request.symbols if symbol in names)
+        if not mine:
+            return FetchResult(self.market.table.clear().select(BAR_COLUMNS), dict.fromkeys(asked.symbols, _NOBODY))
+        request = replace(request, symbols=mine)
         view = View(self.market, request, self.today, number)
         faults = [fault for fault in self.faults if fault.on(self.today)]
         for fault in faults:
@@ -64,14 +71,18 @@ class SimVendor:
         outcomes = self._outcomes(bars, request, known)
         for fault in faults:
             outcomes |= {s: outcome for s, outcome in fault.outcomes(view).items() if s in request.symbols}
-        details = {s: f"simulated: {outcome}" for s, outcome in outcomes.items() if outcome is not Outcome.OK}
         actions = None
         if self.names_actions:
             actions = self.market.actions(known, request.start, min(request.end, self.today))
-        return FetchResult(bars, outcomes, details, actions)
+            for fault in faults:
+                actions = fault.named(actions, view)
+            actions = _renamed(actions, names)
+        outcomes = {s: outcomes[names[s]] if s in names else _NOBODY for s in asked.symbols}
+        details = {s: f"simulated: {outcome}" for s, outcome in outcomes.items() if outcome is not Outcome.OK}
+        return FetchResult(_renamed(bars, names), outcomes, details, actions)
 
     def known(self, symbols: Sequence[str]) -> list[str]:
-        """Those of some symbols that it knows today."""
+        """Those of some symbols, by their newest names, that it knows today."""
         listed = set(self.market.members(None, self.today))
         if self.forgets is not None:
             since = max((d for d in self.market.sessions if d <= self.today), default=self.today)
@@ -81,7 +92,9 @@ class SimVendor:
         return [symbol for symbol in symbols if symbol in listed]
 
     def members(self, start: date | None, end: date | None) -> list[str]:
-        return self.market.members(start, min(end or self.today, self.today))
+        newest = self.market.members(start, min(end or self.today, self.today))
+        today = {new: old for old, new in self.market.newest_names(self.today).items()}
+        return sorted(today[symbol] for symbol in newest)
 
     @staticmethod
     def _outcomes(bars: pl.DataFrame, request: FetchRequest, known: Sequence[str]) -> dict[str, Outcome]:
@@ -92,6 +105,16 @@ class SimVendor:
             symbol: Outcome.OK if symbol in came else Outcome.EMPTY if symbol in known else Outcome.NOT_FOUND
             for symbol in request.symbols
         }
+
+
+def _renamed(frame: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """Rows by the tickers of today, however they are spelled."""
+    before = {new: old for old, new in names.items() if old != new}
+    if not before or "symbol" not in frame.columns:
+        return frame
+    spelled = before | {f" {new.lower()} ": f" {old.lower()} " for new, old in before.items()}
+    symbol = pl.col("symbol").cast(pl.String).replace(spelled).cast(frame.schema["symbol"])
+    return frame.with_columns(symbol)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from historical_etl.quality.events import EVENTS, implied_event, rounding
 from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
 
-__all__ = ["inferred", "with_implied", "with_judged", "with_named"]
+__all__ = ["inferred", "outside", "with_implied", "with_judged", "with_named"]
 
 
 def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -80,7 +80,7 @@ def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -
     )
     told = stored.filter(pl.col("note").is_not_null())
     still = pl.concat([told.filter("inferred"), told.join(events, on=ORDER, how="semi")]).unique(list(ORDER))
-    return _together(_together(_outside(stored, asked), events), still)
+    return _together(_together(outside(stored, asked), events), still)
 
 
 def with_judged(ledger: pl.DataFrame, judged: pl.DataFrame, *, in_close: bool) -> pl.DataFrame:
@@ -109,7 +109,7 @@ def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.
     named, guessed = stored.filter(~pl.col("inferred")), stored.filter("inferred")
     if guessed.height:
         for _, spans in implied:
-            guessed = _outside(guessed, spans)
+            guessed = outside(guessed, spans)
     found = [events for events, _ in implied if events.height]
     if not found:
         return _together(named, guessed)
@@ -122,6 +122,7 @@ def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([known, new.select(known.columns)]).unique(list(ORDER), keep="last").sort(ORDER)
 
 
-def _outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+def outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """The events outside some spans (symbol, low, high)."""
     inside = actions.join(spans, on="symbol").filter(pl.col("date").is_between("low", "high")).select(ORDER)
     return actions.join(inside, on=ORDER, how="anti")

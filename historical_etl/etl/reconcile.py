@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError
+from historical_etl.etl.actions import outside
 from historical_etl.etl.adjustments import Adjustments
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.frozen import FrozenFeed
@@ -389,7 +390,11 @@ class _Step:
             return named
         # What was judged otherwise than it was named is told there: the name itself is in the new answer, if anywhere.
         before = self._base.actions.filter(~pl.col("inferred"), pl.col("note").is_null()).select(list(ACTIONS))
-        return pl.concat([named, before.join(named, on=ORDER, how="anti")])
+        # Where the source was asked, it has taken back what it does not name again.
+        spans = [(symbol, *span) for symbol, span in self._batch.requested.items()]
+        schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
+        known = outside(before, pl.DataFrame(spans, schema=schema, orient="row"))
+        return pl.concat([named, known.join(named, on=ORDER, how="anti")])
 
     def _splits(self) -> dict[tuple[str, date], float]:
         known = [frame for frame in (self._base.actions, self._batch.actions) if frame is not None]

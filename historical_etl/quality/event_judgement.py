@@ -1,7 +1,7 @@
 """What is to be said of the events of a symbol: that they agree, that a named value is off, or that adj_close is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from math import exp, inf, isfinite, log
 from typing import Any
@@ -135,11 +135,10 @@ class Judgement:
                 self._contradict(symbol, at, f"on {at.day} {note}")
         elif unexplained:
             self._note(symbol, at, 1.0, 0.0, f"on {at.day} {note}", unexplained=True)
-        if split == 1 and at.g > 0 and is_not_seen(at):
-            words = (
-                f"adj_close contains a dividend of {exp(at.g) - 1:.1%} of the price on {at.day}, and the price moved "
-                f"by {exp(at.p) - 1:+.1%} only"
-            )
+        upwards = at if at.g > 0 else replace(at, g=-at.g, p=-at.p)
+        if (split != 1 or at.g > 0) and is_not_seen(upwards):
+            what = f"a dividend of {exp(at.g) - 1:.1%} of the price" if split == 1 else in_words(split, cash)
+            words = f"adj_close contains {what} on {at.day}, and the price moved by {exp(at.p) - 1:+.1%} only"
             self._note(symbol, at, 1.0, 0.0, words, unexplained=True, warn=False)
             self._contradict(symbol, at, words)
         elif symbol in self.answered and not unexplained and abs(at.g) > MATTERS:

@@ -309,7 +309,7 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
 
 
 def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
-    kept, parts = list(files), [rows]
+    kept, parts = list(files), [rows.select(_columns(name))]
     size = rows.height
     while kept and kept[-1].rows <= size:
         try:
@@ -337,7 +337,7 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
         # A flag that did not exist was not set.
         nothing = {column: False if SCHEMAS[name][column] == pl.Boolean else None for column in missing}
         return rows.with_columns(pl.lit(value).alias(column) for column, value in nothing.items()).select(
-            pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
+            _columns(name)
         )
     # Damaged pages can make Polars panic, and its PanicException is no `Exception`.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -348,9 +348,14 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
         ) from error
 
 
+def _columns(name: str) -> list[pl.Expr]:
+    """The columns of a ledger, with the types that they have in all of its files."""
+    return [pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()]
+
+
 def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:
     buffer = io.BytesIO()
-    rows.select(pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()).write_parquet(buffer)
+    rows.select(_columns(name)).write_parquet(buffer)
     content = buffer.getvalue()
     checksum = sha256(content).hexdigest()
     target = layout.ledger_file(name, checksum)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from historical_etl_tests.property.test_order import folder
 from historical_etl_tests.scenario import daily_bytes
 from historical_etl_tests.simulation import SimMarket, Style
-from historical_etl_tests.simulation_run import Life, whole_life
+from historical_etl_tests.simulation_life import Life, Person
+from historical_etl_tests.simulation_run import whole_life
 from historical_etl_tests.simulation_vendor import SimVendor
 
 #: A year's end in the middle, and every kind of listing twice.
@@ -38,7 +39,8 @@ def in_one_go(seed: int, style: Style) -> dict[str, bytes]:
 
 def life_of(seed: int, style: Style, root: str) -> Life:
     market = SimMarket(seed=seed, symbols=20, first=FIRST, last=LAST)
-    return Life(Path(root), SimVendor(market, style=style))
+    told = {old: since for old, (_, since) in market.former.items()}
+    return Life(Path(root), SimVendor(market, style=style), person=Person(told))
 
 
 def settled(life: Life) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ def test_equal_arguments_give_equal_bars():
 def test_bars_are_sound_and_sorted(style):
     bars = MARKET.truth(style=style)
     assert tuple(bars.columns) == BAR_COLUMNS
-    assert all_sound(conform(bars, "test"))
+    assert all_sound(conform(bars.filter(pl.col("symbol").str.starts_with("INDX").not_()), "test"))
     assert bars.select("date", "symbol").is_unique().all()
     assert bars.equals(bars.sort("date", "symbol"))
 
@@ -69,9 +69,10 @@ def test_asking_for_a_few_symbols_gives_the_rows_of_asking_for_all():
 
 def test_a_schedule_has_every_kind_of_fault_and_is_over_in_time():
     faults = [random_faults(SimMarket(seed=seed), seed, MARKET.sessions[150]) for seed in range(4)]
-    everything = {cls.__name__ for cls in _leaves(Fault) if cls.__module__.endswith("simulation_faults")}
+    everything = {cls.__name__ for cls in _leaves(Fault) if cls.__module__.endswith(("_faults", "_bars"))}
     assert set().union(*map(kinds, faults)) == everything
-    assert all(fault.until <= MARKET.sessions[-QUIET_END] for some in faults for fault in some)
+    lasting = [{fault.until for fault in some if fault.until > MARKET.sessions[-QUIET_END]} for some in faults]
+    assert lasting == [{date.max}] * 4  # what the vendor never puts right
     again = random_faults(SimMarket(seed=0), 0, MARKET.sessions[150])
     assert list(map(str, faults[0])) == list(map(str, again))  # a NaN is not equal to itself
 

@@ -11,6 +11,7 @@ from historical_etl import ConfigurationError, Outcome
 from historical_etl_tests.faults.stage import FIRST, PLAIN, codes, count, day, of
 from historical_etl_tests.scenario import KEYS, store
 from historical_etl_tests.simulation import SimListing, SimMarket
+from historical_etl_tests.simulation_faults import Pence
 from historical_etl_tests.simulation_run import Life
 from historical_etl_tests.simulation_vendor import SimVendor
 
@@ -216,3 +217,16 @@ def test_another_history_of_the_whole_ticker_is_taken_from_its_beginning(root):
     result = etl.run_full_etl(["SUBJ"], FIRST, day(2), resume=False)
     assert (result.outcomes["SUBJ"], result.held) == (Outcome.OK, {})
     assert "SUBJ-2012" not in result.outcomes
+
+
+def test_a_split_after_another_hold_has_ended(root):
+    """The ledger of closed holds goes on, with the types that it has."""
+    pence = Pence("PLAIN0", day(4), start=day(4), until=day(6))
+    life = Life(root, SimVendor(MARKET, [pence]))
+    life.backfill(day(0))
+    life.through(HELD, [day(2), day(4), day(6), day(24), AGAIN, HELD])
+    life.etl.split("SUBJ", **WORDS)
+    closed = life.etl.holds(all=True).filter(pl.col("status") != "open")
+    assert closed.select("symbol", "status").rows() == [("PLAIN0", "released"), ("SUBJ", "split")]
+    assert life.etl.run_incremental_etl(publish=False).complete
+    is_parted(life.etl, HELD)
