@@ -13,6 +13,7 @@ import polars as pl
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
 from historical_etl.etl.doctor_checks import Check, Verdict
+from historical_etl.etl.outlook import open_matters
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
@@ -205,15 +206,19 @@ def store(
             "store", Verdict.OK, "nothing was committed yet", "run `historical-etl backfill`", {"version": None}
         )
         return
-    missing = len(calendar_of(settings).between(manifest.end_date + timedelta(days=1), available()))
+    missing = 0
+    if manifest.end_date is not None:
+        missing = len(calendar_of(settings).between(manifest.end_date + timedelta(days=1), available()))
     facts = {
         "version": manifest.version,
         "current_through": manifest.end_date,
         "sessions_missing": missing,
         "verified": "quick",
     }
-    what = f"version {manifest.version}, current through {manifest.end_date}, undamaged by a quick look"
-    notes = [str(finding) for finding in report.findings]
+    reach = f"current through {manifest.end_date}" if manifest.end_date else "no bar is stored"
+    what = f"version {manifest.version}, {reach}, undamaged by a quick look"
+    matters = open_matters(manager.layout, manifest)
+    notes = [str(finding) for finding in (*matters, *report.findings)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
     if source is not None and manifest.provider != source:
@@ -221,9 +226,12 @@ def store(
         todo = f"set HISTORICAL_ETL_SOURCE={manifest.provider}, or use another data folder: a store has one vendor"
         yield Check("store", Verdict.WARNING, what, todo, facts)
         return
-    if missing:
+    if missing and not matters:
         yield Check(
             "store", Verdict.WARNING, f"{what}; {missing} session(s) behind", "run `historical-etl update`", facts
         )
+        return
+    if matters:
+        yield Check("store", Verdict.WARNING, what, matters[0].todo, facts)
         return
     yield Check("store", Verdict.OK, what, facts=facts)

@@ -140,9 +140,13 @@ class _Step:
                 f"Every symbol came on another price basis than the one it is stored on: {other.item(0, 0)}: "
                 f"{self._suspects[other.item(0, 0)].evidence}. Nothing was stored",
                 where=self._reconciler.info.name,
-                todo="use the source that the store was filled from, another data folder, or rebuild the symbols from "
-                "their first year on: `historical-etl backfill --rebuild`",
+                todo="use the source that the store was filled from, another data folder, or rebuild the symbols: "
+                f"`historical-etl backfill --rebuild --from {self._first_year(other)}`",
             )
+
+    def _first_year(self, symbols: pl.DataFrame) -> int:
+        """Of the stored histories of some symbols the first year: a rebuild that begins later would lose bars."""
+        return min(self._lives[symbol][0].year for symbol in symbols.get_column("symbol"))
 
     def meet(self) -> None:
         """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""

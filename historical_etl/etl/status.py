@@ -79,7 +79,8 @@ class FailedRun(BaseModel):
 class StoreStatus(BaseModel):
     """What one look at a store tells; `version` None means that nothing was committed yet.
 
-    `symbols` and `lagging` (symbols whose cursor is before `current_through`) are None where progress does not belong
+    `current_through` is None where no bar is stored. `symbols` and `lagging` (symbols whose cursor is before
+    `current_through`) are None where progress does not belong
     to the current version. `sessions_missing` is filled by whoever asked the calendar and the source, up to
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
@@ -171,7 +172,7 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
         "adjustment": manifest.adjustment,
         "calendar": manifest.calendar,
         "current_through": manifest.end_date,
-        "days_ago": (clock().astimezone(UTC).date() - manifest.end_date).days,
+        "days_ago": (clock().astimezone(UTC).date() - manifest.end_date).days if manifest.end_date else None,
         "rows": manifest.row_count,
         "size_bytes": sum(partition.size_bytes for partition in manifest.partitions),
         "years": manifest.partitions,
@@ -226,7 +227,8 @@ def _reached(manifest: SyncManifest | None, progress: ETLProgressManifest | None
     if progress.data_version == manifest.version:
         cursors = progress.symbol_last_dates
         facts["symbols"] = len(cursors)
-        facts["lagging"] = {symbol: day for symbol, day in cursors.items() if day < manifest.end_date}
+        last = manifest.end_date or date.min
+        facts["lagging"] = {symbol: day for symbol, day in cursors.items() if day < last}
     if progress.status != "completed" and progress.years_remaining:
         facts["unfinished"] = UnfinishedRun(
             years_completed=tuple(progress.years_completed),
