@@ -49,8 +49,8 @@ def what_frees(code: str, symbol: str) -> str:
     name = quote(symbol)
     if code == "other_basis":
         return (
-            f"go back to the source it was stored from, or `historical-etl backfill --rebuild --symbols {name}` from "
-            "its first year on"
+            f"use the source that it was stored from, or `historical-etl backfill --rebuild --symbols {name} --from "
+            "YEAR`, with the first year that is stored of it"
         )
     if code in NOT_FOR_PEOPLE:
         return "nothing, if the source will be right again: each `historical-etl update` asks again"

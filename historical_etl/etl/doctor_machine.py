@@ -13,10 +13,11 @@ import polars as pl
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
 from historical_etl.etl.doctor_checks import Check, Verdict
-from historical_etl.etl.outlook import open_matters
+from historical_etl.etl.outlook import on_another_basis, open_matters
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
+from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -180,7 +181,7 @@ def store(
     manager: ManifestManager,
     settings: Settings,
     available: Callable[[], date],
-    source: str | None,
+    source: SourceInfo | None,
     catalog_version: Callable[[], int] | None,
 ) -> Iterator[Check]:
     """What is stored, how current it is, and whether it is as it was committed, by a quick look.
@@ -189,7 +190,7 @@ def store(
         manager: of the store.
         settings: whose exchange's sessions count.
         available: the last session that can be had.
-        source: what the configured source calls itself; None if it cannot be made.
+        source: what the configured source says of itself; None if it cannot be made.
         catalog_version: as in `verify_store`.
     """
     report = verify_store(manager, quick=True, catalog_version=catalog_version)
@@ -221,8 +222,13 @@ def store(
     notes = [str(finding) for finding in (*matters, *report.findings)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
-    if source is not None and manifest.provider != source:
-        what = f"{what}; it was filled from {manifest.provider!r}, and the source is now {source!r}"
+    if source is not None and (other := on_another_basis(manager.layout, manifest, source.adjustment)):
+        what = f"{what}; it was filled from {manifest.provider!r} with {other.basis!r}, and {source.name!r} gives "
+        what += f"{source.adjustment!r}: an update is refused"
+        yield Check("store", Verdict.PROBLEM, what, other.todo, facts)
+        return
+    if source is not None and manifest.provider != source.name:
+        what = f"{what}; it was filled from {manifest.provider!r}, and the source is now {source.name!r}"
         todo = f"set HISTORICAL_ETL_SOURCE={manifest.provider}, or use another data folder: a store has one vendor"
         yield Check("store", Verdict.WARNING, what, todo, facts)
         return

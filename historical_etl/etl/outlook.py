@@ -1,10 +1,12 @@
 """What stands in the way of the next update though no byte is damaged, each with the command that frees it."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from historical_etl.etl.decisions import what_frees
+from historical_etl.etl.reconcile import NO_BASIS
 from historical_etl.etl.record import OPEN
 from historical_etl.models import SyncManifest
 from historical_etl.store.findings import StoreFinding, warning
@@ -13,7 +15,10 @@ from historical_etl.store.ledgers import read_sound
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.run_notes import RunRecord, read_notes
 
-__all__ = ["HOLDS", "LAST_RUN", "open_matters"]
+if TYPE_CHECKING:
+    from datetime import date
+
+__all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "on_another_basis", "open_matters"]
 
 #: What the findings are called.
 HOLDS: Final = "holds"
@@ -34,6 +39,29 @@ def open_matters(layout: Layout, manifest: SyncManifest | None) -> list[StoreFin
         message = f"{run.command} of {run.finished:%Y-%m-%d %H:%M} UTC failed, and none went through since: {what}"
         found.append(warning(LAST_RUN, message, todo or f"run `historical-etl {_again(run)}` again"))
     return found
+
+
+@dataclass(frozen=True)
+class OtherBasis:
+    """The basis that all symbols are stored on while the source states another one, and what to do about it."""
+
+    basis: str
+    todo: str
+
+
+def on_another_basis(layout: Layout, manifest: SyncManifest, now: str) -> OtherBasis | None:
+    """Whether every update would be refused, since no stored symbol is on the basis that the source states."""
+    symbols = read_sound(layout, manifest, "symbols").filter(pl.col("first_session").is_not_null())
+    if now in NO_BASIS or symbols.is_empty():
+        return None
+    if symbols.select((pl.col("adjustment").is_in([now, *NO_BASIS]) | pl.col("adjustment").is_null()).any()).item():
+        return None
+    first: date = symbols.get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
+    return OtherBasis(
+        symbols.item(0, "adjustment"),
+        f"use the source that the store was filled from ({manifest.provider}), another data folder, or "
+        f"`historical-etl backfill --rebuild --from {first.year}`",
+    )
 
 
 def _last_failure(layout: Layout) -> RunRecord | None:

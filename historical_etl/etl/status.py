@@ -68,7 +68,7 @@ class Restated(BaseModel):
 
 
 class FailedRun(BaseModel):
-    """A run that committed nothing because its source or its data failed; `since_then` if a later run committed."""
+    """A run that committed nothing because its source or its data failed; `since_then` if a later run went through."""
 
     command: str
     finished: datetime
@@ -143,7 +143,7 @@ def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None
     manifest = manifests.load_manifest()
     progress, problem = _progress(layout)
     facts = _committed(manifest, clock) | _reached(manifest, progress) | _disk(manifests) | _quarantine(layout, clock)
-    recorded, unread = _recorded(layout, manifest)
+    recorded, unread = _recorded(layout, manifest, progress)
     pointer = read_catalog_pointer(layout)
     calendar, unknown = _calendar(manifests, manifest, clock, settings)
     return StoreStatus.model_validate(
@@ -239,10 +239,19 @@ def _reached(manifest: SyncManifest | None, progress: ETLProgressManifest | None
     return facts
 
 
-def _recorded(layout: Layout, manifest: SyncManifest | None) -> tuple[dict[str, object], str | None]:
+def _recorded(
+    layout: Layout, manifest: SyncManifest | None, progress: ETLProgressManifest | None
+) -> tuple[dict[str, object], str | None]:
     """What the ledgers and the notes tell; and what went wrong in reading them."""
+    # Each run that goes through saves its progress, and one that changes nothing makes no version.
+    through = progress.last_updated if progress else None
     failed: list[dict[str, object]] = [
-        {"command": note.command, "finished": note.finished, "message": note.message, "since_then": False}
+        {
+            "command": note.command,
+            "finished": note.finished,
+            "message": note.message,
+            "since_then": through is not None and through > note.finished,
+        }
         for note in read_notes(layout)
         if note.status == "failed"
     ]
