@@ -208,7 +208,7 @@ class _Tick:
         last = self._newest(None, {SESSION_TAG: str(self._session)})
         failed = last is not None and last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
         attempt = self._attempts(last)
-        reached = manifest is not None and manifest.end_date >= self._session
+        reached = manifest is not None and manifest.reaches(self._session)
         if reached and self._etl.calendar_has_ended():
             raise ended_calendar(self._etl.calendar)  # a session that nobody asks for must not look like a quiet day
         if reached and (not failed or attempt >= _ATTEMPTS_TO_COMPLETE):
@@ -217,7 +217,8 @@ class _Tick:
             lacking = f" {_left(last, attempt)}" if last and failed else ""
             return self._skip(f"Current through {self._session}.{lacking} {self._next_session()}")
         if last is not None and self._now < (due := _ended(last) + pause_after(attempt)):
-            stands = f"left the store at {manifest.end_date}" if manifest else "left the store empty"
+            through = manifest.end_date if manifest else None
+            stands = f"left the store at {through}" if through else "left the store empty"
             trouble = f"ended as {last.dagster_run.status.value}" if failed else stands
             return self._skip(
                 f"Attempt {attempt} for {self._session} {trouble} (run {last.dagster_run.run_id}); "
@@ -284,7 +285,8 @@ def _history(etl: HistoricalETL) -> ETLResult:
 
 def _listed(etl: HistoricalETL, manifest: SyncManifest) -> list[str]:
     """Symbols that came to trade after what is stored: an increment of that does not know them."""
-    members, first = etl.source.members, etl.calendar.after(manifest.end_date)
+    members = etl.source.members
+    first = etl.calendar.after(manifest.end_date) if manifest.end_date else None
     if first is None:
         return []
     return sorted(set(members(first, etl.available_through())) - set(members(None, manifest.end_date)))

@@ -113,7 +113,8 @@ class SyncManifest(BaseModel):
 
     `checksum` is `combined_checksum` over `partitions`. `version` and `previous_checksum` are set by
     `ManifestManager.save_manifest`. `ledgers` names the files of each ledger, oldest first. Times are aware and in
-    UTC.
+    UTC. `start_date` and `end_date` are the first and last stored session, None in a version without bars: one whose
+    first history is held.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -122,8 +123,8 @@ class SyncManifest(BaseModel):
     version: int = Field(default=0, ge=0)
     previous_checksum: str | None = None
     sync_timestamp: UtcDatetime
-    start_date: date
-    end_date: date
+    start_date: date | None
+    end_date: date | None
     row_count: int = Field(ge=0)
     checksum: str
     checksum_algorithm: Literal["sha256"] = "sha256"
@@ -142,7 +143,12 @@ class SyncManifest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.end_date < self.start_date:
+        if (self.start_date is None) != (self.end_date is None):
+            raise ValueError(f"one of start_date {self.start_date} and end_date {self.end_date} is null")
+        if self.start_date is None or self.end_date is None:
+            if self.partitions or self.file_paths or self.row_count:
+                raise ValueError("start_date and end_date are null though there are rows")
+        elif self.end_date < self.start_date:
             raise ValueError(f"end_date {self.end_date} is before start_date {self.start_date}")
         if self.partitions:
             years = [partition.year for partition in self.partitions]
@@ -155,6 +161,10 @@ class SyncManifest(BaseModel):
     def named_paths(self) -> list[str]:
         """Every file that this version consists of, relative to the root."""
         return [*self.file_paths, *(file.path for files in self.ledgers.values() for file in files)]
+
+    def reaches(self, session: date) -> bool:
+        """Whether bars are stored up to a session or beyond."""
+        return self.end_date is not None and self.end_date >= session
 
     def partition(self, year: int) -> Partition | None:
         """The partition of `year`, or None."""

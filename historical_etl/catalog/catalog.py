@@ -39,6 +39,11 @@ __all__ = ["Catalog"]
 
 #: What the oldest client we promise to serve can read.
 _STORAGE_VERSION: Final = "v1.4.0"
+#: Of a version without years the view's comment tells.
+_VERSION_SHOWN: Final = (
+    "SELECT coalesce((SELECT max(version) FROM catalog.partitions), (SELECT any_value(comment)::INTEGER FROM "
+    "duckdb_views() WHERE database_name = 'catalog' AND view_name = 'partitions'))"
+)
 _READING: Final = {duckdb.StatementType.SELECT}
 _EXPLAIN: Final = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
@@ -67,7 +72,7 @@ class Catalog:
             with duckdb.connect(":memory:") as connection:
                 # Attached, not opened: an open one in this process would be served from DuckDB's cache.
                 connection.execute(f"ATTACH {quote_text(str(self.path))} AS catalog (READ_ONLY)")
-                row = connection.execute("SELECT max(version) FROM catalog.partitions").fetchone()
+                row = connection.execute(_VERSION_SHOWN).fetchone()
         except duckdb.Error as error:
             raise CatalogError(f"the file cannot be read: {str(error)[:200]}", where=self.path) from error
         return int(row[0]) if row and row[0] is not None else 0

@@ -21,6 +21,11 @@ _SQL_TYPES: Final[Mapping[pl.DataType, str]] = {
     pl.List(pl.String()): "VARCHAR[]",
     pl.Datetime("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
 }
+_NO_YEAR: Final = (
+    "SELECT NULL::INTEGER AS year, NULL::BIGINT AS rows, NULL::INTEGER AS symbols, NULL::DATE AS first_session, "
+    "NULL::DATE AS last_session, NULL::BIGINT AS size_bytes, NULL::VARCHAR AS checksum, NULL::INTEGER AS version, "
+    "NULL::VARCHAR AS path WHERE false"
+)
 
 
 def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") -> Iterator[str]:
@@ -36,13 +41,17 @@ def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") 
     one year then opens that year's file and no other (DuckDB 1.4 and 2.0; checked by a system-call trace).
     """
     prefix = f"{quote_name(database)}." if database else ""
-    branches = [_branch(partition, layout) for partition in manifest.partitions]
+    branches = [_branch(partition, layout) for partition in manifest.partitions] or [_nothing(SCHEMA)]
     yield f"CREATE VIEW {prefix}daily_prices AS\n" + "\nUNION ALL\n".join(branches)
-    yield (
-        f"CREATE VIEW {prefix}partitions AS\nSELECT * FROM (VALUES\n"
-        + ",\n".join(_record(partition, manifest, layout) for partition in manifest.partitions)
-        + "\n) AS t(year, rows, symbols, first_session, last_session, size_bytes, checksum, version, path)"
-    )
+    if manifest.partitions:
+        yield (
+            f"CREATE VIEW {prefix}partitions AS\nSELECT * FROM (VALUES\n"
+            + ",\n".join(_record(partition, manifest, layout) for partition in manifest.partitions)
+            + "\n) AS t(year, rows, symbols, first_session, last_session, size_bytes, checksum, version, path)"
+        )
+    else:
+        yield f"CREATE VIEW {prefix}partitions AS\n{_NO_YEAR}"
+        yield f"COMMENT ON VIEW {prefix}partitions IS '{manifest.version}'"  # no row could name it
     for name, parts in VIEWS.items():
         sources = "\nUNION ALL BY NAME\n".join(_ledger(part, manifest.ledgers.get(part, ()), layout) for part in parts)
         yield f"CREATE VIEW {prefix}{quote_name(name)} AS\n{sources}"
@@ -81,11 +90,15 @@ def _record(partition: Partition, manifest: SyncManifest, layout: Layout) -> str
     return f"  ({facts})"
 
 
+def _nothing(schema: pl.Schema) -> str:
+    columns = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
+    return f"SELECT {columns} WHERE false"
+
+
 def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout) -> str:
     schema = SCHEMAS[name]
     if not files:
-        nothing = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
-        return f"SELECT {nothing} WHERE false"
+        return _nothing(schema)
     columns = ", ".join(map(quote_name, schema))
     lost = next((file.path for file in files if not layout.resolve(file.path).is_file()), None)
     if lost is not None:

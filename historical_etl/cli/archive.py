@@ -45,8 +45,8 @@ def import_(terminal: Terminal, source: Path) -> int:
 
 def _told(manifest: SyncManifest) -> str:
     size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
-    span = f"{manifest.start_date} to {manifest.end_date}"
-    return f"version {manifest.version} ({manifest.row_count:,} rows, {span}, {size})"
+    span = f", {manifest.start_date} to {manifest.end_date}" if manifest.partitions else ""
+    return f"version {manifest.version} ({manifest.row_count:,} rows{span}, {size})"
 
 
 def _document(manifest: SyncManifest) -> dict[str, object]:
@@ -55,7 +55,7 @@ def _document(manifest: SyncManifest) -> dict[str, object]:
         "version": manifest.version,
         "checksum": manifest.checksum,
         "rows": manifest.row_count,
-        "start_date": manifest.start_date.isoformat(),
-        "end_date": manifest.end_date.isoformat(),
+        "start_date": manifest.start_date.isoformat() if manifest.start_date else None,
+        "end_date": manifest.end_date.isoformat() if manifest.end_date else None,
         "bytes": sum(partition.size_bytes for partition in manifest.partitions),
     }

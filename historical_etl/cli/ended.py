@@ -178,7 +178,7 @@ class Ended:
             return
         stands = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
         size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
-        span = f"{manifest.start_date} to {manifest.end_date}"
+        span = f"{manifest.start_date} to {manifest.end_date}" if manifest.partitions else "all that came is kept out"
         asked = f", {result.requests:,} request(s)" if result.requests else ""
         took = f"took {duration(result.duration_seconds)}{asked}"
         terminal.out.print(Text(f"{stands}, {span}, {size}; {took}"), soft_wrap=True)

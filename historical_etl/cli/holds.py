@@ -9,7 +9,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_out, opened, show_table, since
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.decisions import NOT_FOR_PEOPLE
+from historical_etl.etl.decisions import NOT_FOR_PEOPLE, what_frees
 from historical_etl.etl.identity_work import SPLITTABLE
 from historical_etl.etl.names import SPLIT
 from historical_etl.etl.pipeline import HistoricalETL
@@ -18,7 +18,6 @@ from historical_etl.etl.record import ACCEPTED, OPEN
 __all__ = ["accept", "show"]
 
 _MOST = 50
-#: Holds that nobody can accept: there is nothing right to be stored.
 
 
 def show(terminal: Terminal, *, every: bool) -> int:
@@ -98,7 +97,7 @@ def _explain(terminal: Terminal, held: list[Row]) -> None:
         symbol = quote(cleaned(free[0]))
         terminal.say(f'next: {terminal.program} holds accept {symbol} --reason "...", or wait: each update asks again')
     elif held:
-        terminal.say("next: nothing, if the source will be right again: each update asks again")
+        terminal.say(f"next: {cleaned(what_frees(held[0]['code'], held[0]['symbol']))}")
     parted = [hold["symbol"] for hold in held if hold["code"] in SPLITTABLE]
     if parted:
         symbol = quote(cleaned(parted[0]))

@@ -146,7 +146,7 @@ class _Player:
         etl = self._at(self.first)
         manifest = etl.manifest()
         before = self._calendar.back(self.first, 1)
-        if manifest is None:
+        if manifest is None or manifest.end_date is None:
             return _Plan((self._history_from(before), before), None, self._sessions(self.first, days), [])
         self._require_replayed(etl, manifest)
         through = manifest.end_date
@@ -222,7 +222,7 @@ class _Player:
 
     def _listed(self, etl: HistoricalETL, stored: SyncManifest | None, session: date) -> list[str]:
         """Symbols that came to trade after what is stored: an increment of that does not know them."""
-        if self._symbols is not None or stored is None:
+        if self._symbols is not None or stored is None or stored.end_date is None:
             return []
         members = etl.source.members
         return sorted(set(members(session, session)) - set(members(None, stored.end_date)))
@@ -286,7 +286,7 @@ class _Shown:
     def end(self, player: _Player, plan: _Plan) -> int:
         """The sum of it, and what to do next; returns the exit code."""
         manifest = player.manifest()
-        following = player.after(manifest.end_date) if manifest else None
+        following = player.after(manifest.end_date) if manifest and manifest.end_date else None
         if self.terminal.as_json:
             self.terminal.json(
                 {

@@ -68,7 +68,7 @@ def tell_update(
     sessions = _new_sessions(etl, before, after)
     added = (after.row_count if after else 0) - (before.row_count if before else 0)
     if terminal.as_json:
-        through = after.end_date.isoformat() if after else None
+        through = after.end_date.isoformat() if after and after.end_date else None
         facts = {"rows_added": added, "new_sessions": [day.isoformat() for day in sessions], "current_through": through}
         terminal.json({**ended.document(), **facts})
         return ended.code
@@ -164,7 +164,9 @@ def year_by_year(terminal: Terminal, heard: list[YearEvent]) -> Generator[Callab
 
 
 def _new_sessions(etl: HistoricalETL, before: SyncManifest | None, after: SyncManifest | None) -> list[date]:
-    if before is None or after is None or after.end_date <= before.end_date:
+    if before is None or after is None or before.end_date is None or after.end_date is None:
+        return []
+    if after.end_date <= before.end_date:
         return []
     return etl.calendar.between(before.end_date + timedelta(days=1), after.end_date).to_list()
 

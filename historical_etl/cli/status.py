@@ -24,6 +24,7 @@ _SAMPLE = 5
 _DAYS_SHOWN, _YEAR = 60, 365.25
 _SATURDAY = 5
 _MESSAGE = 120
+_NEXT = " Next: "
 _UNKNOWN: tuple[str, str] = ("not known: a ledger is damaged, see below", "red")
 #: So that all fits on one screen.
 _YEARS_SHOWN = 10
@@ -86,6 +87,8 @@ def _show(terminal: Terminal, found: StoreStatus, now: datetime) -> None:
         terminal.warn(problem)
     if found.version is None:
         terminal.say(f"next: {terminal.program} backfill")
+    elif todo := _failed_todo(found):
+        terminal.say(f"next: {cleaned(todo)}")
     elif found.holds:
         terminal.say(f"next: {terminal.program} holds")
 
@@ -128,7 +131,8 @@ def _prices(found: StoreStatus) -> tuple[str, str]:
 
 
 def _current(found: StoreStatus, now: datetime) -> tuple[str, str]:
-    assert found.current_through is not None  # noqa: S101 - there is a version
+    if found.current_through is None:
+        return "no bar is stored: all that came is held, see below", "yellow"
     text = f"through {found.current_through:%a %Y-%m-%d}, {_behind(found, now)}"
     if found.available_through is None:
         return text if _is_replayed(found) else f"{text}; `status --check` counts the sessions missing", ""
@@ -196,10 +200,18 @@ def _restated(found: StoreStatus) -> tuple[str, str]:
     return ", ".join(named) + (f"; {earlier:,} earlier" if earlier else ""), ""
 
 
+def _failed_todo(found: StoreStatus) -> str:
+    """What the newest run that failed says is to be done, unless one has gone through since."""
+    newest = next(iter(found.failed_newest), None)
+    return "" if newest is None or newest.since_then else newest.message.partition(_NEXT)[2]
+
+
 def _failures(found: StoreStatus) -> Iterator[tuple[str, str, str]]:
     for run in found.failed_newest:
         since = "; a later run has committed" if run.since_then else ""
-        words = shorten(run.message, _MESSAGE, placeholder=" ...").rstrip(".") or "no reason is noted"
+        words = (
+            shorten(run.message.partition(_NEXT)[0], _MESSAGE, placeholder=" ...").rstrip(".") or "no reason is noted"
+        )
         at = f"{run.finished.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         yield "failed", f"{at} {run.command}: {words}{since}", "" if run.since_then else "yellow"
 

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned
-from historical_etl.etl.kept import CALENDAR
+from historical_etl.etl.kept import NO_DAMAGE
 from historical_etl.store.verify import VerifyReport
 
 __all__ = ["tell_findings", "verify"]
@@ -43,7 +43,7 @@ def _tell(terminal: Terminal, report: VerifyReport) -> None:
         f"version {report.version}: {report.years} year(s), {report.rows:,} rows; {report.objects} file(s) checked, "
         + ("by sizes and links only" if report.mode == "quick" else "every byte and row")
     )
-    noted = any(finding.field == CALENDAR for finding in report.findings)
+    noted = any(finding.field in NO_DAMAGE for finding in report.findings)
     fine = ("Undamaged, see the notes", "bold yellow") if noted else ("All good", "bold green")
     verdict = Text.assemble((f"{errors} damaged", "bold red") if errors else fine)
     terminal.out.print(verdict + Text(f". {checked[0].upper()}{checked[1:]}"), soft_wrap=True)

@@ -52,7 +52,7 @@ def versions(terminal: Terminal) -> int:
                 f"{row['rows']:,}",
                 f"{row['symbols']:,}",
                 size_text(row["size_bytes"]),
-                f"{row['first_session'].year}-{row['last_session'].year}",
+                f"{row['first_session'].year}-{row['last_session'].year}" if row["first_session"] else "",
                 _what_changed(row),
                 row["checksum"][:_SHORT],
                 ", ".join(_kept_as(row)),

@@ -78,6 +78,8 @@ class CalendarChange:
             if (here := gone.filter(gone.dt.year() == partition.year)).len():
                 scan = pl.scan_parquet(sound_path(layout, partition), glob=False)
                 rows.append(scan.filter(pl.col("date").is_in(here.implode())).select(ORDER).collect())
+        if manifest.start_date is None or manifest.end_date is None:
+            return cls(pl.concat(rows), stored, 0, manifest.calendar, calendar.version)
         sessions = calendar.between(manifest.start_date, manifest.end_date)
         empty = sessions.filter(~sessions.is_in(stored.implode()))
         return cls(pl.concat(rows).sort(ORDER), empty, stored.len(), manifest.calendar, calendar.version)
@@ -196,9 +198,10 @@ def misfit(
             where="HISTORICAL_ETL_EXCHANGE",
             todo=f"set it to {recorded.exchange}, or use another data folder for {calendar.name}",
         )
-    if manifest.start_date < calendar.known_from or manifest.end_date > calendar.known_through:
+    first, last = manifest.start_date, manifest.end_date
+    if first and last and (first < calendar.known_from or last > calendar.known_through):
         return ConfigurationError(
-            f"Stored are {manifest.start_date} to {manifest.end_date}; the calendar of {calendar.name} knows "
+            f"Stored are {first} to {last}; the calendar of {calendar.name} knows "
             f"{calendar.known_from} to {calendar.known_through} only, in {installed_release()}",
             where="exchange_calendars",
             todo=f"install the release that the store was filled with ({_release(manifest.calendar)}), or name the "

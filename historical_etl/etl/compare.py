@@ -158,7 +158,7 @@ def compare(
             f"{there.info.name!r} would be compared with itself", where="--with", todo="name another source"
         )
     manifest = stored.manifest()
-    if source is None and manifest is None:
+    if source is None and (manifest is None or manifest.end_date is None):
         raise ConfigurationError(
             "Nothing is stored that could be compared",
             where=stored.layout.root,
@@ -166,7 +166,7 @@ def compare(
         )
     closed = stored.last_closed_session()
     last = min(closed, as_date(end, "end")) if end is not None else closed
-    if source is None and manifest is not None and end is None:
+    if source is None and manifest is not None and manifest.end_date is not None and end is None:
         last = min(last, manifest.end_date)
     for coverage in (each.info.coverage for each in (source, there) if each is not None):
         if end is None and coverage is not None and coverage.last is not None:

@@ -1,5 +1,7 @@
 """What a person decides: to accept what is held, or to let sessions stay missing. A commit records it."""
 
+from shlex import quote
+
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
@@ -8,7 +10,7 @@ from historical_etl.etl.record import ACCEPTED, OPEN
 from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps"]
+__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
 
 #: Rows that broke the rules, or of which any choice would be by chance: there is nothing to accept.
 NOT_FOR_PEOPLE = ("refused", "other_basis")
@@ -33,13 +35,26 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
         raise ConfigurationError(
             f"{symbol} cannot be accepted: {barred.item(0, 'evidence')}",
             where="holds",
-            todo="wait until the source is right; for another price basis run `historical-etl backfill --rebuild`",
+            todo=what_frees(barred.item(0, "code"), symbol),
         )
     values = {"status": ACCEPTED, **decision(transaction, reason, by)}
     decided = holds.with_columns(
         pl.when(mine).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
     )
     _commit(transaction, {"open_holds": decided})
+
+
+def what_frees(code: str, symbol: str) -> str:
+    """What a person does about a hold of this code."""
+    name = quote(symbol)
+    if code == "other_basis":
+        return (
+            f"use the source that it was stored from, or `historical-etl backfill --rebuild --symbols {name} --from "
+            "YEAR`, with the first year that is stored of it"
+        )
+    if code in NOT_FOR_PEOPLE:
+        return "nothing, if the source will be right again: each `historical-etl update` asks again"
+    return f'`historical-etl holds accept {name} --reason "..."`, or wait: each update asks again'
 
 
 def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol: str | None, reason: str) -> None:

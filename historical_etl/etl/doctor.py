@@ -24,7 +24,7 @@ from historical_etl.etl.doctor_checks import Check, Verdict, problem
 from historical_etl.models import Outcome
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings, given_settings, unknown_variables
-from historical_etl.sources.base import FetchRequest, FetchResult
+from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import clock_for
@@ -103,7 +103,7 @@ def examine(
         "versions": lambda: machine.versions(settings),
         "written by": lambda: machine.written_by(manager),
         "store": lambda: machine.store(
-            manager, settings, lambda: doctor.available_through, doctor.source_name, catalog_version
+            manager, settings, lambda: doctor.available_through, doctor.source_info, catalog_version
         ),
     }
     checks: list[Check] = []
@@ -153,9 +153,9 @@ class _Doctor:
         return min(closed, coverage.last) if coverage and coverage.last else closed
 
     @property
-    def source_name(self) -> str | None:
-        """What the source calls itself; None if it cannot be made."""
-        return self._fetcher.info.name if self._fetcher else None
+    def source_info(self) -> SourceInfo | None:
+        """What the source says of itself; None if it cannot be made."""
+        return self._fetcher.info if self._fetcher else None
 
     def settings_given(self) -> Iterator[Check]:
         """Which settings are set, and where; secrets are not shown."""

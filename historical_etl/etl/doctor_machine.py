@@ -13,9 +13,11 @@ import polars as pl
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
 from historical_etl.etl.doctor_checks import Check, Verdict
+from historical_etl.etl.outlook import on_another_basis, open_matters
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
+from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -179,7 +181,7 @@ def store(
     manager: ManifestManager,
     settings: Settings,
     available: Callable[[], date],
-    source: str | None,
+    source: SourceInfo | None,
     catalog_version: Callable[[], int] | None,
 ) -> Iterator[Check]:
     """What is stored, how current it is, and whether it is as it was committed, by a quick look.
@@ -188,7 +190,7 @@ def store(
         manager: of the store.
         settings: whose exchange's sessions count.
         available: the last session that can be had.
-        source: what the configured source calls itself; None if it cannot be made.
+        source: what the configured source says of itself; None if it cannot be made.
         catalog_version: as in `verify_store`.
     """
     report = verify_store(manager, quick=True, catalog_version=catalog_version)
@@ -205,25 +207,37 @@ def store(
             "store", Verdict.OK, "nothing was committed yet", "run `historical-etl backfill`", {"version": None}
         )
         return
-    missing = len(calendar_of(settings).between(manifest.end_date + timedelta(days=1), available()))
+    missing = 0
+    if manifest.end_date is not None:
+        missing = len(calendar_of(settings).between(manifest.end_date + timedelta(days=1), available()))
     facts = {
         "version": manifest.version,
         "current_through": manifest.end_date,
         "sessions_missing": missing,
         "verified": "quick",
     }
-    what = f"version {manifest.version}, current through {manifest.end_date}, undamaged by a quick look"
-    notes = [str(finding) for finding in report.findings]
+    reach = f"current through {manifest.end_date}" if manifest.end_date else "no bar is stored"
+    what = f"version {manifest.version}, {reach}, undamaged by a quick look"
+    matters = open_matters(manager.layout, manifest)
+    notes = [str(finding) for finding in (*matters, *report.findings)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
-    if source is not None and manifest.provider != source:
-        what = f"{what}; it was filled from {manifest.provider!r}, and the source is now {source!r}"
+    if source is not None and (other := on_another_basis(manager.layout, manifest, source.adjustment)):
+        what = f"{what}; it was filled from {manifest.provider!r} with {other.basis!r}, and {source.name!r} gives "
+        what += f"{source.adjustment!r}: an update is refused"
+        yield Check("store", Verdict.PROBLEM, what, other.todo, facts)
+        return
+    if source is not None and manifest.provider != source.name:
+        what = f"{what}; it was filled from {manifest.provider!r}, and the source is now {source.name!r}"
         todo = f"set HISTORICAL_ETL_SOURCE={manifest.provider}, or use another data folder: a store has one vendor"
         yield Check("store", Verdict.WARNING, what, todo, facts)
         return
-    if missing:
+    if missing and not matters:
         yield Check(
             "store", Verdict.WARNING, f"{what}; {missing} session(s) behind", "run `historical-etl update`", facts
         )
+        return
+    if matters:
+        yield Check("store", Verdict.WARNING, what, matters[0].todo, facts)
         return
     yield Check("store", Verdict.OK, what, facts=facts)

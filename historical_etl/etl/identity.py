@@ -13,7 +13,6 @@ from historical_etl.etl.decisions import require_reason
 from historical_etl.etl.identity_work import IdentityChange, IdentityWork
 from historical_etl.etl.renames import Rename, read_renames
 from historical_etl.etl.steps import PriceRuns
-from historical_etl.etl.tally import Tally
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Transaction
 from historical_etl.symbols import normalize_symbols
@@ -139,6 +138,5 @@ class SecurityIdentities(PriceRuns):
             save_progress(self.layout, self._progress.after(self.manifest(), self.account()))
 
     def _show(self, *, publish: bool) -> None:
-        manifest = self.manifest()
-        if publish and manifest is not None:
-            self._publish_quietly(Tally(manifest.start_date, manifest.end_date))
+        if publish:
+            self._publish_quietly()

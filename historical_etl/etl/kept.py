@@ -10,6 +10,7 @@ import polars as pl
 from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, StorageError
 from historical_etl.etl.diff import changed_years, differences
 from historical_etl.etl.moving import export_store
+from historical_etl.etl.outlook import HOLDS, LAST_RUN, open_matters
 from historical_etl.etl.place import nothing_stored
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
@@ -22,10 +23,12 @@ from historical_etl.store.transaction import put_right
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify import VerifyReport, verify_store
 
-__all__ = ["CALENDAR", "VERSIONS", "KeptVersions"]
+__all__ = ["CALENDAR", "NO_DAMAGE", "VERSIONS", "KeptVersions"]
 
 #: What findings about the calendar are called.
 CALENDAR: Final = "calendar"
+#: Findings of what is undamaged, and not all good either.
+NO_DAMAGE: Final = (CALENDAR, HOLDS, LAST_RUN)
 
 #: Columns of the list of versions. `command` is the run that made it, null where a person decided something;
 #: `years_changed` is null where the version before is not kept; `pins` are the names that keep it.
@@ -182,6 +185,8 @@ class KeptVersions(StoredPrices):
     def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
 
+        Open holds and a run that failed last are no damage, and are told of as warnings.
+
         Args:
             quick: only what the file system tells: sizes, and whether links lead where they should.
             progress: told how many of how many files are checked.
@@ -194,7 +199,8 @@ class KeptVersions(StoredPrices):
         report = self.check(quick=quick, progress=progress)
         if report.version is None and report.ok:
             raise nothing_stored(self.layout)
-        return report
+        matters = open_matters(self.layout, self.manifests.load_manifest() if report.version else None)
+        return report.model_copy(update={"findings": (*report.findings, *matters)})
 
     def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """As `verify`, also of a place without a store: there nothing is found."""

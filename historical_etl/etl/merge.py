@@ -167,7 +167,7 @@ class _Merge:
             raise DataQualityError(
                 f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
                 where=str(year),
-                todo="fetch that year again before the history of these symbols is replaced",
+                todo=f"run `historical-etl backfill --from {year} --to {year}` first, for all symbols of that year",
             )
         return MergedYear(
             year=year,

@@ -311,7 +311,7 @@ class HistoricalETL(SecurityIdentities):
         """
         manifest = roll_back(self, version, reason)
         if publish:
-            self._publish_quietly(Tally(manifest.start_date, manifest.end_date))
+            self._publish_quietly()
         return manifest
 
     def repair(self, *, refetch: bool = False) -> RepairReport:

@@ -36,11 +36,12 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import ACTIONS, FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
-__all__ = ["Reconciler"]
+__all__ = ["NO_BASIS", "Reconciler"]
 
 _log = logging.getLogger(__name__)
 _DAY: Final = timedelta(days=1)
-_UNSTATED: Final = frozenset({"", UNSTATED})
+#: A basis that fits any.
+NO_BASIS: Final = frozenset({"", UNSTATED})
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,13 @@ class _Step:
     def refuse_other_bases(self) -> None:
         """Refuse symbols that are stored on a basis that is not the one the source states."""
         now = self._reconciler.info.adjustment
-        if now in _UNSTATED:
+        if now in NO_BASIS:
             return
         came = self._seen.get_column("symbol").unique()
         came = came.filter(~came.is_in(list(self._rebuilt)))
         other = self._symbols.filter(
             pl.col("symbol").is_in(came.implode()),
-            ~pl.col("adjustment").is_in([now, *_UNSTATED]),
+            ~pl.col("adjustment").is_in([now, *NO_BASIS]),
         ).select("symbol", "adjustment", "provider")
         for symbol, stored_on, provider in other.iter_rows():
             why = f"it is stored from {provider!r} with {stored_on!r}; {self._reconciler.info.name!r} gives {now!r}"
@@ -141,9 +142,13 @@ class _Step:
                 f"Every symbol came on another price basis than the one it is stored on: {other.item(0, 0)}: "
                 f"{self._suspects[other.item(0, 0)].evidence}. Nothing was stored",
                 where=self._reconciler.info.name,
-                todo="use the source that the store was filled from, another data folder, or rebuild the symbols from "
-                "their first year on: `historical-etl backfill --rebuild`",
+                todo="use the source that the store was filled from, another data folder, or rebuild the symbols: "
+                f"`historical-etl backfill --rebuild --from {self._first_year(other)}`",
             )
+
+    def _first_year(self, symbols: pl.DataFrame) -> int:
+        """Of the stored histories of some symbols the first year: a rebuild that begins later would lose bars."""
+        return min(self._lives[symbol][0].year for symbol in symbols.get_column("symbol"))
 
     def meet(self) -> None:
         """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""

@@ -68,7 +68,7 @@ class Restated(BaseModel):
 
 
 class FailedRun(BaseModel):
-    """A run that committed nothing because its source or its data failed; `since_then` if a later run committed."""
+    """A run that committed nothing because its source or its data failed; `since_then` if a later run went through."""
 
     command: str
     finished: datetime
@@ -79,7 +79,8 @@ class FailedRun(BaseModel):
 class StoreStatus(BaseModel):
     """What one look at a store tells; `version` None means that nothing was committed yet.
 
-    `symbols` and `lagging` (symbols whose cursor is before `current_through`) are None where progress does not belong
+    `current_through` is None where no bar is stored. `symbols` and `lagging` (symbols whose cursor is before
+    `current_through`) are None where progress does not belong
     to the current version. `sessions_missing` is filled by whoever asked the calendar and the source, up to
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
@@ -142,7 +143,7 @@ def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None
     manifest = manifests.load_manifest()
     progress, problem = _progress(layout)
     facts = _committed(manifest, clock) | _reached(manifest, progress) | _disk(manifests) | _quarantine(layout, clock)
-    recorded, unread = _recorded(layout, manifest)
+    recorded, unread = _recorded(layout, manifest, progress)
     pointer = read_catalog_pointer(layout)
     calendar, unknown = _calendar(manifests, manifest, clock, settings)
     return StoreStatus.model_validate(
@@ -171,7 +172,7 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
         "adjustment": manifest.adjustment,
         "calendar": manifest.calendar,
         "current_through": manifest.end_date,
-        "days_ago": (clock().astimezone(UTC).date() - manifest.end_date).days,
+        "days_ago": (clock().astimezone(UTC).date() - manifest.end_date).days if manifest.end_date else None,
         "rows": manifest.row_count,
         "size_bytes": sum(partition.size_bytes for partition in manifest.partitions),
         "years": manifest.partitions,
@@ -226,7 +227,8 @@ def _reached(manifest: SyncManifest | None, progress: ETLProgressManifest | None
     if progress.data_version == manifest.version:
         cursors = progress.symbol_last_dates
         facts["symbols"] = len(cursors)
-        facts["lagging"] = {symbol: day for symbol, day in cursors.items() if day < manifest.end_date}
+        last = manifest.end_date or date.min
+        facts["lagging"] = {symbol: day for symbol, day in cursors.items() if day < last}
     if progress.status != "completed" and progress.years_remaining:
         facts["unfinished"] = UnfinishedRun(
             years_completed=tuple(progress.years_completed),
@@ -237,10 +239,19 @@ def _reached(manifest: SyncManifest | None, progress: ETLProgressManifest | None
     return facts
 
 
-def _recorded(layout: Layout, manifest: SyncManifest | None) -> tuple[dict[str, object], str | None]:
+def _recorded(
+    layout: Layout, manifest: SyncManifest | None, progress: ETLProgressManifest | None
+) -> tuple[dict[str, object], str | None]:
     """What the ledgers and the notes tell; and what went wrong in reading them."""
+    # Each run that goes through saves its progress, and one that changes nothing makes no version.
+    through = progress.last_updated if progress else None
     failed: list[dict[str, object]] = [
-        {"command": note.command, "finished": note.finished, "message": note.message, "since_then": False}
+        {
+            "command": note.command,
+            "finished": note.finished,
+            "message": note.message,
+            "since_then": through is not None and through > note.finished,
+        }
         for note in read_notes(layout)
         if note.status == "failed"
     ]

@@ -133,7 +133,7 @@ class PriceRuns(KeptVersions):
         tally.requests += requests_of(self.source)
         return tally.result(self.manifest())
 
-    def _publish_quietly(self, tally: Tally) -> None:
+    def _publish_quietly(self, tally: Tally | None = None) -> None:
         manifest = self.manifest()
         if manifest is None or self.catalog.shown_version() == manifest.version:
             return
@@ -142,7 +142,8 @@ class PriceRuns(KeptVersions):
                 self.catalog.publish(self.manifest() or manifest)
         except HistoricalETLError as error:
             _log.error("The data is committed, the catalog is not up to date: %s", error)
-            tally.catalog_error = str(error)
+            if tally is not None:
+                tally.catalog_error = str(error)
 
     def _windows(self, start: date, end: date) -> list[Window]:
         coverage = self.source.info.coverage

@@ -183,12 +183,13 @@ def manifest_bytes(layout: Layout, manifest: SyncManifest) -> bytes:
 def _faults(manifest: SyncManifest, layout: Layout) -> Iterator[str]:
     """What is wrong with a manifest, in words."""
     m = manifest
-    if m.dataset != DATASET_ID or not 0 < m.version <= _MOST_VERSION or not m.partitions:
-        yield f"is not one of {DATASET_ID} with data"
+    if m.dataset != DATASET_ID or not 0 < m.version <= _MOST_VERSION:
+        yield f"is not one of {DATASET_ID}"
         return
     if m.file_paths != tuple(p.path for p in m.partitions) or m.row_count != sum(p.rows for p in m.partitions):
         yield "names other files or rows than its partitions"
-    span = min(p.first_session for p in m.partitions), max(p.last_session for p in m.partitions)
+    sessions = [day for p in m.partitions for day in (p.first_session, p.last_session)]
+    span = min(sessions, default=None), max(sessions, default=None)
     if span != (m.start_date, m.end_date):
         yield "has other dates than its partitions"
     for p in m.partitions:

@@ -23,6 +23,7 @@ from historical_etl.store.layout import Layout
 __all__ = [
     "ADDED_COLUMNS",
     "LOGS",
+    "REBUILT",
     "SCHEMAS",
     "STATES",
     "VIEWS",
@@ -36,7 +37,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-
+#: What mends a damaged ledger.
+REBUILT: Final = "run `historical-etl repair`: what can be told from the data is rebuilt; prices are not affected"
 _AT: Final = pl.Datetime("us", "UTC")
 _STAMP: Final = {"version": pl.Int64(), "committed_at": _AT}
 _DECIDED: Final = {"reason": pl.String(), "by": pl.String(), "decided_version": pl.Int64(), "decided_at": _AT}
@@ -329,7 +331,7 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
         raise ChecksumMismatchError(
             f"A file of the ledger {name!r} is missing or was changed after its commit",
             where=path,
-            todo="prices are not affected; run `historical-etl verify` to see what else is",
+            todo=REBUILT,
         )
     try:
         rows = pl.read_parquet(io.BytesIO(content))
@@ -344,7 +346,7 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
         raise ChecksumMismatchError(
             f"A file of the ledger {name!r} was committed, and holds no such ledger",
             where=path,
-            todo="prices are not affected; restore the file from a copy of the store",
+            todo=REBUILT,
         ) from error
 
 

@@ -173,7 +173,9 @@ class Transaction:
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
         partitions = tuple(p for year, p in sorted((before | changed).items()) if year not in self._emptied)
         known = self.base.ledgers if self.base else {}
-        recorded = write_ledgers(self.layout, self._sound(known), ledgers or {}) if partitions else known
+        recorded = known
+        if partitions or self.base is not None or _asks_a_person(ledgers or {}):
+            recorded = write_ledgers(self.layout, self._sound(known), ledgers or {})
         if not changed and not self._emptied and recorded == known:
             with storage_errors("linking daily/ to the committed version", self.layout.daily):
                 if self._placed:  # a damaged object was made good, and no manifest is saved after it
@@ -183,8 +185,8 @@ class Transaction:
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
             sync_timestamp=self.at,
-            start_date=min(p.first_session for p in partitions),
-            end_date=max(p.last_session for p in partitions),
+            start_date=min((p.first_session for p in partitions), default=None),
+            end_date=max((p.last_session for p in partitions), default=None),
             row_count=sum(p.rows for p in partitions),
             checksum=combined_checksum(p.checksum for p in partitions),
             query_hash=provenance.query_hash,
@@ -251,6 +253,12 @@ class Transaction:
             self._manager.quarantine.note(f"{year}.parquet", str(error), DATASET_ID, {"year": year})
         except StorageError:
             _log.warning("The disk is too full even to note in quarantine/ that %d was not written", year)
+
+
+def _asks_a_person(ledgers: LedgerChanges) -> bool:
+    """Whether something is held: with no bar stored, that alone makes a version, so that it can be accepted."""
+    holds = ledgers.get("open_holds")
+    return holds is not None and not holds.is_empty()
 
 
 def recover(manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> SyncManifest | None:

@@ -185,8 +185,8 @@ class _Check:
         sums = (
             sum(p.rows for p in manifest.partitions),
             tuple(p.path for p in manifest.partitions),
-            min((p.first_session for p in manifest.partitions), default=manifest.start_date),
-            max((p.last_session for p in manifest.partitions), default=manifest.end_date),
+            min((p.first_session for p in manifest.partitions), default=None),
+            max((p.last_session for p in manifest.partitions), default=None),
         )
         if sums != (manifest.row_count, manifest.file_paths, manifest.start_date, manifest.end_date):
             message = "its rows, dates or files are not those of its partitions"
@@ -362,7 +362,7 @@ class _Check:
             yield _error(field, message, again)
             return
         cursors = progress.symbol_last_dates
-        ahead = [f"{symbol} {day}" for symbol, day in cursors.items() if day > current.end_date]
+        ahead = [f"{symbol} {day}" for symbol, day in cursors.items() if not current.reaches(day)]
         if ahead:
             yield _error(field, f"cursors are ahead of the data's last session {current.end_date}", again, ahead)
         elif self.rebuild and not self.quick:

@@ -9,11 +9,10 @@ from historical_etl.durable import sha256_of
 from historical_etl.models import LedgerFile, SyncManifest
 from historical_etl.store.findings import StoreFinding, error, warning
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import STATES
+from historical_etl.store.ledgers import REBUILT, STATES
 
 __all__ = ["ledger_findings"]
 
-_REBUILT = "run `historical-etl repair`: what can be told from the data is rebuilt; prices are not affected"
 _HISTORY = "run `historical-etl repair`, or restore the file from a backup; prices are not affected"
 
 
@@ -34,7 +33,7 @@ def ledger_findings(
     for name, file in files.values():
         fault = _fault(layout, file, quick=quick)
         if fault and file.path in needed:
-            todo = _REBUILT if name in STATES else _HISTORY
+            todo = REBUILT if name in STATES else _HISTORY
             yield error(f"ledger {name}", f"{layout.resolve(file.path).name}: {fault}", todo)
         elif fault:
             message = f"{layout.resolve(file.path).name}, which only older versions name: {fault}"

@@ -248,7 +248,7 @@ def test_a_store_is_told_and_left_as_it_is(cli):
     assert tree(cli.data) == before
     cli.set(SOURCE="yfinance")
     other = told(cli("doctor", "--offline", "--json").document, "store")
-    assert (other["verdict"], "filled from 'sample'" in other["what"]) == ("warning", True)
+    assert (other["verdict"], "filled from 'sample'" in other["what"]) == ("problem", True)
     next(cli.data.glob("historical/objects/2012-*")).unlink()
     damaged = cli("doctor", "--offline", "--json")
     assert damaged.code == FAILED

@@ -1,0 +1,80 @@
+"""What stands in the way of the next update though no byte is damaged, each with the command that frees it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from historical_etl.etl.decisions import what_frees
+from historical_etl.etl.reconcile import NO_BASIS
+from historical_etl.etl.record import OPEN
+from historical_etl.models import SyncManifest
+from historical_etl.store.findings import StoreFinding, warning
+from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import read_sound
+from historical_etl.store.progress import parse_progress
+from historical_etl.store.run_notes import RunRecord, read_notes
+
+if TYPE_CHECKING:
+    from datetime import date
+
+__all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "on_another_basis", "open_matters"]
+
+#: What the findings are called.
+HOLDS: Final = "holds"
+LAST_RUN: Final = "last run"
+_NEXT: Final = " Next: "
+
+
+def open_matters(layout: Layout, manifest: SyncManifest | None) -> list[StoreFinding]:
+    """Open holds, and the last run if it failed. A damaged ledger tells of none: that is found as damage."""
+    found: list[StoreFinding] = []
+    holds = read_sound(layout, manifest, "open_holds").filter(pl.col("status") == OPEN).sort("symbol", "code")
+    for (code,), rows in holds.group_by("code", maintain_order=True):
+        symbols = rows.get_column("symbol").unique(maintain_order=True).to_list()
+        words = f"{len(symbols):,} symbol(s) are held as {code}; `historical-etl holds` shows why"
+        found.append(warning(HOLDS, words, what_frees(str(code), symbols[0]), symbols))
+    if (run := _last_failure(layout)) is not None:
+        what, _, todo = run.message.partition(_NEXT)
+        message = f"{run.command} of {run.finished:%Y-%m-%d %H:%M} UTC failed, and none went through since: {what}"
+        found.append(warning(LAST_RUN, message, todo or f"run `historical-etl {_again(run)}` again"))
+    return found
+
+
+@dataclass(frozen=True)
+class OtherBasis:
+    """The basis that all symbols are stored on while the source states another one, and what to do about it."""
+
+    basis: str
+    todo: str
+
+
+def on_another_basis(layout: Layout, manifest: SyncManifest, now: str) -> OtherBasis | None:
+    """Whether every update would be refused, since no stored symbol is on the basis that the source states."""
+    symbols = read_sound(layout, manifest, "symbols").filter(pl.col("first_session").is_not_null())
+    if now in NO_BASIS or symbols.is_empty():
+        return None
+    if symbols.select((pl.col("adjustment").is_in([now, *NO_BASIS]) | pl.col("adjustment").is_null()).any()).item():
+        return None
+    first: date = symbols.get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
+    return OtherBasis(
+        symbols.item(0, "adjustment"),
+        f"use the source that the store was filled from ({manifest.provider}), another data folder, or "
+        f"`historical-etl backfill --rebuild --from {first.year}`",
+    )
+
+
+def _last_failure(layout: Layout) -> RunRecord | None:
+    """The newest run that failed, unless one has gone through since: each that does saves its progress."""
+    failed = [note for note in read_notes(layout) if note.status == "failed"]
+    if not failed:
+        return None
+    try:
+        saved = parse_progress(layout.progress_file().read_bytes()).last_updated
+    except (OSError, ValueError):
+        return failed[-1]
+    return failed[-1] if failed[-1].finished > saved else None
+
+
+def _again(run: RunRecord) -> str:
+    return "update" if run.command == "increment" else "backfill"
