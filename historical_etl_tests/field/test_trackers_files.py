@@ -185,3 +185,11 @@ def test_a_header_that_was_appended_again_is_one_bad_row(desk):
     assert answer.code == INCOMPLETE
     assert "line 12: date is 'Date'" in answer.err
     assert desk.symbols() == {"AAA": len(WINTER)}
+
+
+@pytest.mark.parametrize("name", ["ts_code", "stock_code", "SecuCode"])
+def test_a_code_beside_the_bars_is_the_symbol(desk, name):
+    """waditu/tushare#391: the exports of mainland China say whose a row is in ts_code, whatever the file is called."""
+    header = f"{name},trade_date,open,high,low,close,vol,amount"
+    desk.put("d.csv", lines(header, "000001.SZ,{d}," + BAR + ",7", WINTER, "%Y%m%d"))
+    assert desk.read()[0]["symbol"].unique().to_list() == ["000001.SZ"]

@@ -26,7 +26,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "symbol": (
         "symbol",
         *("ticker", "tickers", "tickersymbol", "tic", "sym", "stocksymbol"),  # Sharadar, Quandl WIKI, WRDS
-        "actsymbol",  # DoltHub's stocks
+        *("actsymbol", "tscode", "secucode", "stockcode"),  # DoltHub's stocks, Tushare, AkShare
         *("instrument", "ric", "code"),  # LSEG, EODHD
     ),
     "open": ("open", "openprice", "openingprice", "priceopen", "pxopen", "tradeopen", "dlyopen", "o", "otwarcie"),
