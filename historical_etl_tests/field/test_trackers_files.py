@@ -193,3 +193,29 @@ def test_a_code_beside_the_bars_is_the_symbol(desk, name):
     header = f"{name},trade_date,open,high,low,close,vol,amount"
     desk.put("d.csv", lines(header, "000001.SZ,{d}," + BAR + ",7", WINTER, "%Y%m%d"))
     assert desk.read()[0]["symbol"].unique().to_list() == ["000001.SZ"]
+
+
+def test_a_hold_of_a_first_history_alone_says_how_to_go_on(desk):
+    """massive-com/client-python#846: a ticker had two companies in one year, and nothing else is stored yet."""
+    sessions = days(200, date(2024, 1, 2))
+    header, low, high = "Date,Open,High,Low,Close,Volume\n", "12.4,12.5,11.9,12,130", "184,199,183,184,2300"
+    rows = [f"{day},{low if at < 30 else high}" for at, day in enumerate(sessions) if at < 30 or at > 130]
+    desk.put("META.csv", header + "".join(f"{row[:-1]}{at % 9}\n" for at, row in enumerate(rows)))
+    alone = desk.backfill()
+    assert alone.code == INCOMPLETE
+    assert "Nothing is stored: what came is held" in alone.err + alone.out
+    assert "with a symbol that is not held beside it" in alone.err
+    desk.put("BBB.csv", header + "".join(f"{day},100,101,99,100,{1000 + at}\n" for at, day in enumerate(sessions)))
+    assert desk.backfill().code == INCOMPLETE
+    assert desk.cli("holds", "split", "META", "--reason", "a fund before").code == FINE
+    desk.backfill()
+    assert desk.symbols() == {"BBB": 200, "META": 69, "META-2024": 30}
+
+
+def test_a_rename_where_nothing_is_stored_tells_of_no_commit(desk):
+    """business-science/tidyquant#233: a list of renames comes before the prices do."""
+    path = desk.put("../renames.csv", "old,new,date\nFB,META,2022-06-09\n")
+    answer = desk.cli("rename", "--file", str(path))
+    assert answer.code == FINE, answer.err
+    assert "committed" not in answer.err
+    assert "neither name is stored: FB" in answer.err
