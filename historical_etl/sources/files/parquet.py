@@ -23,9 +23,7 @@ __all__ = ["parquet_plan"]
 _SAMPLE: Final = 40
 
 
-def parquet_plan(
-    path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None
-) -> Plan:
+def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None) -> Plan:
     """Read a file's schema and decide how its rows are read.
 
     Args:
