@@ -58,7 +58,7 @@ def split(terminal: Terminal, symbol: str, on: str | None, as_: str | None, reas
 
 
 def _tell(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, told: str = "", next_: str = "") -> int:
-    published = etl.catalog.shown_version() == change.version
+    published = not change.version or etl.catalog.shown_version() == change.version  # 0: there is no store yet
     if terminal.as_json:
         facts = {
             "version": change.version,
@@ -78,7 +78,7 @@ def _tell(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, told: 
     if change.changed:
         terminal.out.print(Text(f"Version {change.version}: {change.rows:,} bar(s) have another symbol now"))
     else:
-        terminal.out.print(Text("Nothing to do: these renames are known"))
+        terminal.out.print(Text(f"Nothing to do{': these renames are known' if change.known else ''}"))
     for name, rows in change.kept.items() if not told else ():
         terminal.say(f"{name} keeps {rows:,} later bar(s), as a symbol of its own")
     if change.replaced:

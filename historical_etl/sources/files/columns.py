@@ -22,6 +22,9 @@ _REQUIRED: Final = ("date", "close", "volume")
 #: A ticker, as a column called `Name` may hold: `all_stocks_5yr.csv` of Kaggle does.
 _TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,5}([.\-][A-Z]{1,2})?")
 _INVESTING: Final = ("price", "change%")
+#: Letters that stand for a bar's columns only together: C alone is a ticker, in a table with a column for each.
+_LETTERS: Final = frozenset("tohlcv")
+_BAR: Final = frozenset("ohlc")
 #: The values of a column in the first lines, by its place.
 Values = Callable[[int], Sequence[str]]
 
@@ -87,6 +90,8 @@ class _Match:
         self._where = where
         self._missing: list[str] = []
         self._left_out = {plain(name) for name in settings.ignore}
+        letters = [plain(name) for name in names if plain(name) in _LETTERS]
+        self._are_letters = set(letters) >= _BAR and len(letters) * 2 >= len(names)
 
     def lacks(self, ours: str) -> bool:
         """Whether no column is found for it yet, and none is mapped."""
@@ -120,16 +125,16 @@ class _Match:
                 self._missing.append(theirs if theirs == ours else f"{theirs} (as {ours})")
 
     def by_spelling(self) -> None:
-        """Our own name goes before other spellings, and those of a symbol have an order; all else must be one."""
+        """Our own name goes before other spellings, and those of a symbol have an order; all else must be one.
+
+        `close` does not go before `Close`: two columns of one name are two answers.
+        """
         for ours, spellings in {**SPELLINGS, **EVENTS}.items():
             if not self.lacks(ours):
                 continue
             free = [place for place in self.free() if plain(self._names[place]) not in self._left_out]
-            exact = [place for place in free if self._names[place] == ours]
-            if len(exact) == 1:
-                self.take(ours, exact)
-                continue
-            ranks = [(spelling,) for spelling in spellings] if ours == "symbol" else [spellings[:1], spellings[1:]]
+            known = [spelling for spelling in spellings if self._are_letters or spelling not in _LETTERS]
+            ranks = [(spelling,) for spelling in known] if ours == "symbol" else [known[:1], known[1:]]
             hits = [self._named(free, *rank) for rank in ranks]
             self.take(ours, next((found for found in hits if found), list[int]()))
 
@@ -163,6 +168,11 @@ class _Match:
         if self._missing:
             raise self._refusal()
 
+    def _is_wide(self) -> bool:
+        """Whether all columns but the date are written like tickers."""
+        free = self.free()
+        return len(free) > 1 and all(_TICKER.fullmatch(self._names[place].strip()) for place in free)
+
     def _named(self, places: Sequence[int], *spellings: str) -> list[int]:
         return [place for place in places if plain(self._names[place]) in spellings]
 
@@ -178,6 +188,8 @@ class _Match:
             todo = f"set {PREFIX}FILES_SEPARATOR to {other!r}; it is {self._settings.separator!r}"
         elif any("(as " in name for name in missing):
             todo = f"correct {PREFIX}FILES_COLUMNS"
+        elif missing == ["close"] and self._is_wide():
+            todo = "is each column a symbol? Then write one row for each date and symbol: date, symbol, close"
         listed = ", ".join(names)[:300]
         return SchemaDriftError(
             f"No column for {', '.join(missing)}; the header has: {listed}", where=self._where, todo=todo

@@ -49,6 +49,8 @@ _FORMS: Final[tuple[tuple[str, str], ...]] = (
 _EPOCHS: Final = {10: 1, 13: 1_000, 16: 1_000_000, 19: 1_000_000_000}
 _NANO: Final = 1_000_000_000
 _OPEN_HOURS: Final = range(8, 19)
+#: 18 o'clock in New York is midnight in Paris, so a moment then may be of the next day.
+_SURE_HOURS: Final = range(8, 18)
 _MONTHS: Final = 12
 
 
@@ -95,9 +97,11 @@ class DateRule:
             number = text.cast(pl.Int64, strict=False)
             moment = pl.from_epoch(number * 1_000_000 // self.unit if self.unit < _NANO else number // 1_000, "us")
             at_midnight = moment.dt.time() == time()
-            local = moment.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone).dt.date()
-            day = pl.when(at_midnight).then(moment.dt.date()).otherwise(local)
-            return day, _is_no_day(day)
+            local = moment.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
+            day = pl.when(at_midnight).then(moment.dt.date()).otherwise(local.dt.date())
+            # Midnight somewhere else is the evening before at the exchange: its day would be the one before.
+            sure = at_midnight | (local.dt.time() == time()) | local.dt.hour().is_in(list(_SURE_HOURS))
+            return day, _is_no_day(day) | ~sure
         if self.clock == "none":
             day = text.str.to_date(self.form, strict=False)
             return day, _is_no_day(day)

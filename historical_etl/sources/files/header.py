@@ -102,6 +102,8 @@ def _position(records: Sequence[tuple[int, list[str]]], settings: FilesSettings)
 
     if known(records[0][1]) >= _ENOUGH:
         return 0
+    if records[0][1][0].casefold().startswith("sep=") and len(records) > 1:  # Excel's own first line
+        return 1
     for at, (_, row) in enumerate(records[1:_LINES], 1):
         names = {plain(name) for name in row}
         dated = not names.isdisjoint(SPELLINGS["date"]) or not row[0].strip()

@@ -97,7 +97,8 @@ _ADDED: Final = re.compile(
     r"""
     (?:[,_\-. ]+(?:1d|1day|daily|day|d1|prices?|quotes?|historical|history|hist|ohlcv?|eod|stock|data|bars|max|\d{1,2}y
     |adjusted|unadjusted|full|download|export)
-    | [,_\- ]+(?:19|20)\d\d(?:[-_.]?\d\d(?:[-_.]?\d\d)?)?(?:[-_ ]+(?:to[-_ ]+)?(?:19|20)\d\d(?:[-_.]?\d\d){0,2})?)$
+    | [,_\- ]+(?:19|20)\d\d(?:[-_.]?\d\d(?:[-_.]?\d\d(?:\d{4})?)?)?
+    (?:[-_ ]+(?:to[-_ ]+)?(?:19|20)\d\d(?:[-_.]?\d\d){0,2}(?:\d{4})?)?)$
     """,
     re.VERBOSE | re.IGNORECASE,
 )

@@ -10,7 +10,8 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
-from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY
+from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
@@ -22,8 +23,15 @@ __all__ = ["parquet_plan"]
 _SAMPLE: Final = 40
 
 
-def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Named) -> Plan:
+def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None) -> Plan:
     """Read a file's schema and decide how its rows are read.
+
+    Args:
+        path: of the file.
+        settings: what they say goes before what the file shows.
+        exchange: gives the time zone.
+        named: what the path tells of its symbol.
+        hint: what other files have first in dates that are text, day or month.
 
     Raises:
         SchemaDriftError: it lacks a column, or a column's type cannot serve.
@@ -44,7 +52,7 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         except BROKEN as error:
             raise unreadable(path, error) from None
 
-    matched = match_columns(names, settings, str(path), values, lambda _: False)
+    matched = match_columns(names, settings, str(path), values, are_days)
     at = {ours: names[place] for ours, place in matched.places.items()}
     wrong = [f"{ours} is {dtypes[at[ours]]}" for ours in at if not _can_serve(ours, dtypes[at[ours]])]
     if wrong:
@@ -55,7 +63,14 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         )
     raw = {ours: pl.col(theirs) for ours, theirs in at.items()}
     scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    day, fault, timed = _session(scan, at["date"], dtypes[at["date"]], exchange, path)
+    date_type, order, words = dtypes[at["date"]], None, ""
+    if isinstance(date_type, pl.String) or date_type.is_integer():
+        first = values(matched.places["date"])
+        rule = _written(scan, at["date"], first, settings, exchange, path, hint, alone="symbol" not in at)
+        day, fault = rule.parsed(_text(at["date"]), get_calendar(exchange).timezone)
+        timed, words, order = rule.timed, rule.words(), rule.order if rule.proven else None
+    else:
+        day, fault, timed = _session(scan, at["date"], date_type, exchange, path)
     numbers = {ours: pl.col(theirs).cast(pl.Float64).fill_nan(None) for ours, theirs in at.items() if _is_number(ours)}
     symbol = symbol_of(raw, settings, path, named)
     nothing = pl.lit(None, pl.Float64)
@@ -86,6 +101,8 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         has_events=not {"split", "dividend", "gains"}.isdisjoint(at),
         split_adjusted=split_basis(names, layout),
         ignored=tuple(name for name in matched.ignored if not is_unnamed(name)),
+        notes=(words,) if words else (),
+        order=order,
     )
 
 
@@ -99,6 +116,34 @@ def _can_serve(ours: str, dtype: pl.DataType) -> bool:
     if ours == "symbol":
         return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
     return dtype.is_numeric() or isinstance(dtype, pl.Null)
+
+
+def _text(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.String).str.strip_chars()
+
+
+def _written(
+    scan: pl.LazyFrame,
+    name: str,
+    first: list[str],
+    settings: FilesSettings,
+    exchange: str,
+    path: Path,
+    hint: Order | None,
+    *,
+    alone: bool,
+) -> DateRule:
+    """How days are written that have no type of their own: as text, as 20240102, or as moments since 1970."""
+
+    def everything() -> pl.Series:
+        try:
+            return scan.select(_text(name).alias("text")).collect(engine="streaming").to_series()
+        except BROKEN as error:
+            raise unreadable(path, error) from None
+
+    if settings.date_format != AUTO:
+        return DateRule(settings.date_format)
+    return date_rule(first, everything, str(path), get_calendar(exchange).timezone, hint, alone=alone)
 
 
 def _session(

@@ -26,7 +26,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "symbol": (
         "symbol",
         *("ticker", "tickers", "tickersymbol", "tic", "sym", "stocksymbol"),  # Sharadar, Quandl WIKI, WRDS
-        "actsymbol",  # DoltHub's stocks
+        *("actsymbol", "tscode", "secucode", "stockcode"),  # DoltHub's stocks, Tushare, AkShare
         *("instrument", "ric", "code"),  # LSEG, EODHD
     ),
     "open": ("open", "openprice", "openingprice", "priceopen", "pxopen", "tradeopen", "dlyopen", "o", "otwarcie"),
@@ -43,7 +43,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "volume",
         *("vol", "totalvolume", "tradingvolume", "tradevolume", "sharevolume", "dlyvol", "v", "wolumen"),
         *("pxvolume", "accvolume", "accumulatedvolume"),  # Bloomberg, LSEG
-        *("totaltradequantity", "totaltradedquantity"),  # NSE
+        *("totaltradequantity", "totaltradedquantity", "tottrdqty", "ttltrdqnty"),  # NSE
     ),
     "adj_close": (
         "adjclose",
@@ -83,7 +83,7 @@ NULLS: Final = tuple(
 )
 #: Names that hold a word of ours and are known to mean something else.
 _OTHERS: Final = re.compile(
-    r"unadj|prev|chang|chg|52|week|year|month|time$|update|refresh|openint|interest|vwap|average|avg|turnover|value"
+    r"unadj|prev|^tickvol|chang|chg|52|week|year|month|time$|update|refresh|openint|interest|vwap|average|avg|turnover|value"
     r"|count|trades|transaction|asset|currency|name|company|sector|industry|exchange|type|flag|source|currency|market"
     r"|return|yield|pct|percent|%|bid|ask|range|limit|target|dividend|split|factor|cap\b|marketcap|adj(usted)?(open|high"
     r"|low|vol)|(open|high|low|volume)adj"

@@ -133,7 +133,7 @@ class _Survey:
                 named = replace(named, symbol=self._settings.symbols[named.symbol])
         self._named[path] = named
         if suffix == ".parquet":
-            return [parquet_plan(path, self._settings, self._exchange, named)]
+            return [parquet_plan(path, self._settings, self._exchange, named, hint)]
         return csv_plans(path, self._settings, self._exchange, named, hint=hint, rich=rich)
 
     def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:
