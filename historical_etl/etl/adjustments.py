@@ -67,7 +67,7 @@ class Adjustments:
     let_pass: Callable[[str, Suspicion], bool]
 
     def findings(self) -> Findings:
-        """What is to be said of the events in view: of those newly named, and of rows that are new or have other prices."""
+        """What is to be said of the events in view: of new names, and of rows that are new or have other prices."""
         keys = list(ORDER)
         same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
         judged: pl.DataFrame | None = None

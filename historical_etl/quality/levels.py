@@ -219,35 +219,27 @@ def jumps(
         of_symbol.setdefault(symbol, []).append((day, split))
     parts = _by_symbols(came, stored)
     for pair in (pair for part in parts for pair in _large_moves(_pairs(*part), calendar, long_gap, list(named))):
-        inside = [one for one in of_symbol.get(pair.symbol, ()) if pair.day_before < one[0] <= pair.day]
-        split = prod(ratio for _, ratio in inside)  # an ex-date may have no bar, or be no session
         if pair.symbol in found:
             continue
+        of_mine = of_symbol.get(pair.symbol, ())
+        inside = [one for one in of_mine if pair.day_before < one[0] <= pair.day]
+        split = prod(ratio for _, ratio in inside)  # an ex-date may have no bar, or be no session
         adjusted = pair.adjusted or split_adjusted
-        turned = is_turned_round(pair.ratio, split, adjusted=adjusted)
-        beyond = f"{pair.symbol} {pair.day}: the source names a split of {split:g}, and beyond it the level is"
-        if split != 1 and not adjusted and _is_by_split(pair, split):
-            pair, split = pair.without(split), 1.0  # noqa: PLW2901 - the rest of it is judged
-            if pair.size <= _LARGE:
-                moves += [f"{beyond} {pair.ratio:.4g} times the one before"] if pair.size > _BEYOND_SPLIT else []
-                continue
+        rest = pair.without(split) if not adjusted and _is_by_split(pair, split) else pair
+        words = _in_words(rest, split)
+        if rest is not pair and rest.size <= _LARGE:
+            moves += words
+            continue
         if not known_between(pair.symbol, pair.day_before, pair.day):
             continue
-        if turned:
-            words = f"the source names a split of {split:g} on {pair.day}, and the price moved as by {1 / split:g}"
-            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
-        elif split != 1 and adjusted and _is_by_split(pair, split):
-            words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
-            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
-        else:
-            near = [one for one in of_symbol.get(pair.symbol, ()) if one not in inside]
-            suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []), near)
+        suspicion = _of_named_split(rest, split, adjusted=adjusted) if rest is pair else None
+        if suspicion is None:
+            near = [one for one in of_mine if one not in inside]
+            suspicion = _suspect(rest, long_gap, unpaired.setdefault(pair.symbol, []), near)
         if suspicion is not None and not accepted(pair.symbol, suspicion):
             found[pair.symbol] = suspicion
-        elif pair.size > _LARGE:
-            moves.append(f"{pair.symbol} {pair.day}: the level is {pair.ratio:.4g} times the one before")
-        elif split != 1 and pair.size > _BEYOND_SPLIT:
-            moves.append(f"{beyond} {pair.ratio:.4g} times the one before")
+        else:
+            moves += words
     return Jumps(found, tuple(moves))
 
 
@@ -276,6 +268,25 @@ class _Pair:
         """The same pair as if a split were adjusted for."""
         ratio = self.ratio * split
         return replace(self, ratio=ratio, size=max(ratio, 1 / ratio))
+
+
+def _in_words(pair: _Pair, split: float) -> list[str]:
+    """What is told of a move that is stored: a large one, or more than the split that is named for it."""
+    times = f"{pair.ratio:.4g} times the one before"
+    if split != 1 and pair.size > _BEYOND_SPLIT:
+        return [f"{pair.symbol} {pair.day}: the source names a split of {split:g}, and beyond it the level is {times}"]
+    return [f"{pair.symbol} {pair.day}: the level is {times}"] if pair.size > _LARGE else []
+
+
+def _of_named_split(pair: _Pair, split: float, *, adjusted: bool) -> Suspicion | None:
+    """What contradicts a split that is named for a move and does not explain it."""
+    if is_turned_round(pair.ratio, split, adjusted=adjusted):
+        words = f"the source names a split of {split:g} on {pair.day}, and the price moved as by {1 / split:g}"
+    elif split != 1 and adjusted and _is_by_split(pair, split):
+        words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
+    else:
+        return None
+    return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
 
 
 def _suspect(
@@ -483,7 +494,12 @@ def _large_moves(
     split = pl.DataFrame({"symbol": sorted({symbol for symbol, _ in named})}, schema={"symbol": pl.String})
     between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
     tick = pl.any_horizontal(_is_one_tick(unit) for unit in _TICKS)
-    odd = ((size > _LARGE) & ~tick) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet") | pl.col("named").is_not_null()
+    odd = (
+        ((size > _LARGE) & ~tick)
+        | ((apart > long_gap) & (size > _BREAK))
+        | pl.col("unmet")
+        | pl.col("named").is_not_null()
+    )
     large = (
         moved.with_columns(between)
         .join(split.with_columns(named=pl.lit(value=True)), on="symbol", how="left")

@@ -1,10 +1,22 @@
 """Prices and events as people report them on public trackers, reduced; each test names where it was seen."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
-from historical_etl_tests.field.series import Series, actions, adjusted, backfill, codes, column, days, falling, update, walk
+from historical_etl_tests.field.series import (
+    Series,
+    actions,
+    adjusted,
+    backfill,
+    codes,
+    column,
+    days,
+    falling,
+    update,
+    walk,
+)
 
 COUNT, AT = 80, 60
 PRICES = walk(COUNT, 40.0)
@@ -73,7 +85,7 @@ def test_a_split_named_on_a_day_without_a_bar_explains_the_next_one(root, gap):
     assert held == [{}, {}]
     etl, _ = update(root, source, at + 2)
     splits = column(etl, "close", adjust="splits")
-    assert max(max(now / then, then / now) for then, now in zip(splits, splits[1:], strict=False)) < 1.1
+    assert max(max(now / then, then / now) for then, now in pairwise(splits)) < 1.1
 
 
 def test_a_move_by_one_tick_is_no_split(root):
