@@ -52,6 +52,8 @@ _ROWS_AT_ONCE: Final = 200_000
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 _MOST_SHARES: Final = 50
+#: The prices of the bars before and after.
+_SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 _BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
 #: Where the comparison of a symbol's levels begins, and where that of its adjusted ones does.
 _BEGINNINGS: Final = (
@@ -152,7 +154,10 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     suspects: dict[str, Suspicion] = {}
     large = off.filter(pl.any_horizontal(_is_beyond(name, _SEAM) for name in ("ratio", "close_ratio")))
     columns = ("symbol", "date", "ratio", "close_ratio", "worse")
+    mended = _mended(large, came) if large.height else frozenset[tuple[str, date]]()
     for symbol, day, ratio, close_ratio, worse in large.select(columns).iter_rows():
+        if (symbol, day) in mended:
+            continue
         odd = next(
             (r for r in (ratio, close_ratio) if r is not None and (_factor(r) or (worse and _size(r) > _SEAM))), None
         )
@@ -412,6 +417,31 @@ def _shared(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0")
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(_ratio().alias("ratio"), by_close, _BOTH_ADJUSTED.alias("adjusted"))
+
+
+def _mended(large: pl.DataFrame, came: pl.DataFrame) -> frozenset[tuple[str, date]]:
+    """Sessions whose new bar stands between its neighbours, while the stored one was far from both: an error mended.
+
+    Args:
+        large: shared sessions with another price.
+        came: all that came, so that the bar after the last stored session tells, too.
+    """
+    line = came.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
+    known = pl.col("symbol")
+    sides = [
+        pl.when(known == known.shift(step)).then(pl.col(name).shift(step)).alias(f"{name}_{side}")
+        for step, side in ((1, "b"), (-1, "a"))
+        for name in ("close", "adj_close")
+    ]
+    fits, off = pl.lit(value=True), pl.lit(value=True)
+    for side in ("b", "a"):
+        for name in ("close", "adj_close"):
+            now = (pl.col(name) / pl.col(f"{name}_{side}")).log().abs()
+            fits &= (now <= log(_SEAM)).fill_null(value=name == "adj_close")
+        stored = (pl.col("close_0") / pl.col(f"close_{side}")).log().abs()
+        off &= (stored > pl.col("close_ratio").log().abs() / 2).fill_null(value=False)
+    found = large.join(line.with_columns(sides).select("symbol", "date", *_SIDES), on=("symbol", "date"))
+    return frozenset(found.filter(fits & off).select("symbol", "date").iter_rows())
 
 
 def _with_fit(shared: pl.DataFrame) -> pl.DataFrame:

@@ -162,6 +162,34 @@ def test_a_close_that_jumps_is_held_on_the_evening_that_takes_it_back(root):
     assert "is 99.0112 times the one before" in result.held["ACME"]
 
 
+@pytest.mark.parametrize("adj", ["good", "with it", None])
+def test_a_stored_error_that_the_vendor_mends_is_mended(root, adj):
+    """RomelTorres/alpha_vantage#226: the wrong close of a day was right some days later."""
+    bad = [price * 7.5 if i == AT else price for i, price in enumerate(PRICES)]
+    source = Series(bad, {"good": PRICES, "with it": bad}.get(adj))
+    backfill(root, source, AT - 1)
+    update(root, source, AT)
+    _, result = update(root, source, AT + 1)
+    assert about(result, "0.134") or "takes it back" in result.held["ACME"] or "takes back" in result.held["ACME"]
+    source.close = PRICES
+    source.adj_close = PRICES if adj else None
+    etl, result = update(root, source, AT + 2)
+    assert not result.held
+    assert codes(etl) == []
+    assert column(etl, "close") == PRICES[: AT + 3]
+
+
+def test_a_stored_bar_after_a_raw_split_that_comes_on_the_old_basis_mends_nothing(root):
+    """iexg/IEX-API#480, the other way: prices go back to those of before the split on one day."""
+    close = falling(PRICES, (AT, 4.0, 0.0))
+    source = Series(close, None, [(AT, 4.0, 0.0)])
+    backfill(root, source, AT + 2)
+    source.close = [price * 4 if i == AT else price for i, price in enumerate(close)]
+    etl, result = update(root, source, AT + 3)
+    assert set(result.held) == {"ACME"}
+    assert column(etl, "close") == close[: AT + 3]
+
+
 def test_closes_that_become_adjusted_ones_are_told(root):
     """ranaroussi/yfinance#2510: from one release on, close is what adj_close was; it shows with the next dividend."""
     first, second = (30, 1.0, 2.0), (AT, 1.0, 1.0)
