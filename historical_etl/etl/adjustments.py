@@ -46,6 +46,7 @@ class Adjustments:
         stored_of: all stored rows of a symbol.
         whole: symbols whose whole history came.
         restated: symbols of which it replaces the stored one.
+        newly_named: (symbol, date) of events that nothing was known of.
         is_increment: whether what is stored is complete but for new sessions.
         calendar: the exchange's sessions.
         long_gap: over more sessions than this without a bar nothing is judged: there it may be another security.
@@ -59,13 +60,14 @@ class Adjustments:
     stored_of: Callable[[str], pl.DataFrame]
     whole: Collection[str]
     restated: Collection[str]
+    newly_named: pl.DataFrame
     is_increment: bool
     calendar: SessionCalendar
     long_gap: int
     let_pass: Callable[[str, Suspicion], bool]
 
     def findings(self) -> Findings:
-        """What is to be said of the events in view, of rows that are new or have other prices than before."""
+        """What is to be said of the events in view: of new names, and of rows that are new or have other prices."""
         keys = list(ORDER)
         same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
         judged: pl.DataFrame | None = None
@@ -77,6 +79,8 @@ class Adjustments:
             if alone.height:
                 rows = pl.concat([rows, alone.select(LEVELS)]).sort(keys)
                 judged = pl.concat([judged, alone.select(keys)])
+        if judged is not None and self.newly_named.height:
+            judged = judged.join(self.newly_named, on=keys, how="anti")
         answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
         return judge_events(rows, judged, self.named, answered)
 

@@ -116,6 +116,7 @@ class _Step:
         self._as_came: set[str] = set()
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
+        self._told: list[str] = []
         self._stale = pl.DataFrame()
         self._standing: dict[str, list[Suspicion]] = {}
         self._whole: set[str] = set()
@@ -214,6 +215,7 @@ class _Step:
             stored_of=self._levels.whole,
             whole=self._whole,
             restated=self._restated.keys() - self._rebuilt,
+            newly_named=self._newly_named(),
             is_increment=is_increment,
             calendar=self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
@@ -280,7 +282,7 @@ class _Step:
             as_came=self._as_came - set(held),
             dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
             stale=self._stale.filter(~pl.col("symbol").is_in(list(held))),
-            warnings=self._moves,
+            warnings=(*self._told, *self._moves),
             held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
             events=self._events.filter(~pl.col("symbol").is_in(list(self._suspects))),
         )
@@ -344,6 +346,8 @@ class _Step:
         if rebuild or suspicion is not None:
             self._as_came.add(symbol)
         self._restated[symbol] = Restatement(symbol, verdict.ratio or _ratio(suspicion), verdict.close_ratio, evidence)
+        if verdict.unexplained:
+            self._told.append(f"{symbol} is restated, and {verdict.unexplained}")
         if lost.height:
             self._dropped.append(lost)
 
@@ -380,11 +384,16 @@ class _Step:
         return rows.filter(~pl.col("symbol").is_in(list(self._suspects))) if self._suspects else rows
 
     def _with_new_events(self) -> set[str]:
-        """Symbols for which the source names an event after their last stored session."""
-        if self._batch.actions is None:
-            return set()
-        events = self._batch.actions.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("last_session"))
+        """Symbols for which the source names an event that it did not name before: of any day that it was asked for."""
+        events = self._newly_named().join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
+
+    def _newly_named(self) -> pl.DataFrame:
+        """The events, columns symbol and date, that nothing was known of."""
+        if self._batch.actions is None:
+            return self._batch.rows.clear().select(ORDER)
+        named = self._batch.actions.select(ORDER)
+        return named if self._base.actions is None else named.join(self._base.actions, on=ORDER, how="anti")
 
     def _named(self) -> pl.DataFrame | None:
         """The events that the source names, those of earlier runs included; None if it names none."""

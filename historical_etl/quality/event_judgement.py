@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import pairwise
 from math import exp, inf, isfinite, log
 from typing import Any
 
@@ -20,7 +21,9 @@ from historical_etl.quality.event_sessions import (
     contained,
     for_shares_of_today,
     in_words,
+    is_followed,
     is_not_seen,
+    is_spike_of_close,
     is_too_small,
     named_on_another_day,
     neighbours,
@@ -70,6 +73,13 @@ class Judgement:
                 f"contains them, and the price fell as by a hundred times as much; multiplied by 100 they would fit"
             )
             self._contradict(symbol, tiny, words)
+        for first, second in pairwise(sessions):
+            if (first.is_new or second.is_new) and is_spike_of_close(first, second):
+                words = (
+                    f"the close is {exp(first.p):.6g} times the one before on {first.day}, which {second.day} takes "
+                    f"back, and adj_close does not move with it"
+                )
+                self._contradict(symbol, second, words)
         for first, second in neighbours(sessions):
             if (first.is_new or second.is_new) and are_one(first, second, sessions):
                 words = (
@@ -129,7 +139,7 @@ class Judgement:
 
     def _unnamed(self, symbol: str, at: EventSession) -> None:
         split, cash, unexplained, note = shown(at)
-        if unexplained and at.g < 0:
+        if unexplained and at.g < 0 and not is_followed(at):
             if -at.g > MATTERS:
                 self._note(symbol, at, 1.0, 0.0, f"{at.day}: {note}", unexplained=True, warn=False)
                 self._contradict(symbol, at, f"on {at.day} {note}")

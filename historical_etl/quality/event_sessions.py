@@ -32,7 +32,9 @@ __all__ = [
     "for_shares_of_today",
     "implied_event",
     "in_words",
+    "is_followed",
     "is_not_seen",
+    "is_spike_of_close",
     "is_too_small",
     "named_on_another_day",
     "neighbours",
@@ -61,6 +63,8 @@ _NEAR_UNIT: Final = 0.05
 WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
 #: No dividend is so large a share of the price before it.
 IMPOSSIBLE: Final = 0.9
+#: The factor moves by so much in a split, as a logarithm; by less in what else pays.
+_SPIKE: Final = log(1.9)
 #: Two dividends of the same amount within so few sessions are one; of about the same only on neighbouring sessions.
 _TWICE_WITHIN, _SAME_AMOUNT, _ABOUT_SAME, _WEEKLY = 3, 1e-3, 0.1, timedelta(days=10)
 #: Of two on neighbouring sessions this share must show in the price, up to so many usual moves.
@@ -199,6 +203,18 @@ def is_not_seen(at: EventSession) -> bool:
     enough = LARGE if at.moves >= _MANY else _DECISIVE_FEW
     trades = not at.at_rest or size > SHOWS_ALWAYS
     return trades and calm and size > enough * at.usual and size > SHOWS and -at.p < SHOWN * size
+
+
+def is_followed(at: EventSession) -> bool:
+    """Whether the price moved as the factor says, by far more than it ever does: a split, whatever its terms."""
+    return abs(at.p + at.g) <= at.decisive and abs(at.g) > max(2 * at.decisive, _SPIKE)
+
+
+def is_spike_of_close(first: EventSession, second: EventSession) -> bool:
+    """Whether the close jumps and comes back within days while adj_close goes on: two splits that nobody names."""
+    if first.is_named or second.is_named or second.day - first.day > WEEK or abs(first.g) < _SPIKE:
+        return False
+    return abs(first.g + second.g) <= _NEAR_UNIT * abs(first.g) and abs(first.p + first.g) < abs(first.g) / 2
 
 
 def is_too_small(at: EventSession, paid: Sequence[float]) -> bool:

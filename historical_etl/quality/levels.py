@@ -8,12 +8,13 @@ session, and each session to the one before it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from math import log
+from math import log, prod
 from typing import Final, Literal
 
 import polars as pl
 
-from historical_etl.quality.spikes import BOUND, Move, half_applied, proposal, taken_back
+from historical_etl.quality.spikes import BOUND, Move, half_applied, is_turned_round, proposal, taken_back
+from historical_etl.quality.splits import read_move
 from historical_etl.sessions import SessionCalendar
 
 __all__ = [
@@ -39,19 +40,28 @@ TOLERANCE: Final = 1e-4
 _LARGE: Final = 1.9
 _BREAK: Final = 1.5
 _SEAM: Final = 1.2
+#: What a named split leaves of a move is told from here on: the ratio may be the wrong one.
+_BEYOND_SPLIT: Final = 1.3
 _NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
+#: Ticks of exchanges whose prices go down to a few of them, and how far a price may be off from a whole one.
+_TICKS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
+_TICK_OFF: Final = 0.01
 _ROWS_AT_ONCE: Final = 200_000
 #: A jump is suspicious only where it stands out from the symbol's own moves: from a few by so many times their median,
 #: from many by so many times the tenth that is largest, as logarithms.
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 _MOST_SHARES: Final = 50
+#: The prices of the bars before and after.
+_SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 _BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
 #: Where the comparison of a symbol's levels begins, and where that of its adjusted ones does.
 _BEGINNINGS: Final = (
     pl.col("date").min().alias("first"),
     pl.col("date").filter("adjusted").min().alias("first_adjusted"),
 )
+#: A smaller share of other closes is corrections.
+_FEW_CLOSES: Final = 0.1
 #: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
@@ -111,13 +121,17 @@ class Jumps:
 
 @dataclass(frozen=True)
 class HistoryVerdict:
-    """What a whole new history is against the stored one; `ratio` and `close_ratio` are of the earliest session."""
+    """What a whole new history is against the stored one; `ratio` and `close_ratio` are of the earliest session.
+
+    `unexplained` says, in words, that the close moved as no split makes it.
+    """
 
     kind: Literal["restated", "corrected", "suspect"]
     evidence: str = ""
     ratio: float | None = None
     close_ratio: float | None = None
     suspicion: Suspicion | None = None
+    unexplained: str = ""
 
 
 def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
@@ -140,7 +154,10 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     suspects: dict[str, Suspicion] = {}
     large = off.filter(pl.any_horizontal(_is_beyond(name, _SEAM) for name in ("ratio", "close_ratio")))
     columns = ("symbol", "date", "ratio", "close_ratio", "worse")
+    mended = _mended(large, came) if large.height else frozenset[tuple[str, date]]()
     for symbol, day, ratio, close_ratio, worse in large.select(columns).iter_rows():
+        if (symbol, day) in mended:
+            continue
         odd = next(
             (r for r in (ratio, close_ratio) if r is not None and (_factor(r) or (worse and _size(r) > _SEAM))), None
         )
@@ -207,26 +224,27 @@ def jumps(
         of_symbol.setdefault(symbol, []).append((day, split))
     parts = _by_symbols(came, stored)
     for pair in (pair for part in parts for pair in _large_moves(_pairs(*part), calendar, long_gap, list(named))):
-        split = named.get((pair.symbol, pair.day), 1.0)
         if pair.symbol in found:
             continue
+        of_mine = of_symbol.get(pair.symbol, ())
+        inside = [one for one in of_mine if pair.day_before < one[0] <= pair.day]
+        split = prod(ratio for _, ratio in inside)  # an ex-date may have no bar, or be no session
         adjusted = pair.adjusted or split_adjusted
-        if split != 1 and not adjusted and _is_by_split(pair, split):
-            pair, split = pair.without(split), 1.0  # noqa: PLW2901 - the rest of it is judged
-            if pair.size <= _LARGE:
-                continue
+        rest = pair.without(split) if not adjusted and _is_by_split(pair, split) else pair
+        words = _in_words(rest, split)
+        if rest is not pair and rest.size <= _LARGE:
+            moves += words
+            continue
         if not known_between(pair.symbol, pair.day_before, pair.day):
             continue
-        if split != 1 and adjusted and _is_by_split(pair, split):
-            words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
-            suspicion = Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
-        else:
-            near = of_symbol.get(pair.symbol, ())
-            suspicion = _suspect(pair, long_gap, unpaired.setdefault(pair.symbol, []), near)
+        suspicion = _of_named_split(rest, split, adjusted=adjusted) if rest is pair else None
+        if suspicion is None:
+            near = [one for one in of_mine if one not in inside]
+            suspicion = _suspect(rest, long_gap, unpaired.setdefault(pair.symbol, []), near)
         if suspicion is not None and not accepted(pair.symbol, suspicion):
             found[pair.symbol] = suspicion
-        elif pair.size > _LARGE:
-            moves.append(f"{pair.symbol} {pair.day}: the level is {pair.ratio:.4g} times the one before")
+        else:
+            moves += words
     return Jumps(found, tuple(moves))
 
 
@@ -255,6 +273,25 @@ class _Pair:
         """The same pair as if a split were adjusted for."""
         ratio = self.ratio * split
         return replace(self, ratio=ratio, size=max(ratio, 1 / ratio))
+
+
+def _in_words(pair: _Pair, split: float) -> list[str]:
+    """What is told of a move that is stored: a large one, or more than the split that is named for it."""
+    times = f"{pair.ratio:.4g} times the one before"
+    if split != 1 and pair.size > _BEYOND_SPLIT:
+        return [f"{pair.symbol} {pair.day}: the source names a split of {split:g}, and beyond it the level is {times}"]
+    return [f"{pair.symbol} {pair.day}: the level is {times}"] if pair.size > _LARGE else []
+
+
+def _of_named_split(pair: _Pair, split: float, *, adjusted: bool) -> Suspicion | None:
+    """What contradicts a split that is named for a move and does not explain it."""
+    if is_turned_round(pair.ratio, split, adjusted=adjusted):
+        words = f"the source names a split of {split:g} on {pair.day}, and the price moved as by {1 / split:g}"
+    elif split != 1 and adjusted and _is_by_split(pair, split):
+        words = f"the source names a split of {split:g} on {pair.day} and has not adjusted its history for it"
+    else:
+        return None
+    return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
 
 
 def _suspect(
@@ -318,7 +355,9 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
     doubt = _doubt(shared, lost, ratio, splits)
     if doubt is None:
-        return HistoryVerdict("restated", evidence, ratio, first["close_ratio"])
+        return HistoryVerdict(
+            "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
+        )
     code, words, session = doubt
     return suspect(code, f"{evidence}; {words}", session)
 
@@ -342,6 +381,24 @@ def _doubt(
     return None
 
 
+def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:
+    """That the close of a series with `adj_close` became another one, and no split says why: another currency or basis.
+
+    Without `adj_close` a close may be adjusted for dividends, and moves with each of them.
+    """
+    moved = shared.filter(_is_off("close_ratio"), "adjusted")
+    if moved.height <= max(1, _FEW_CLOSES * shared.height):
+        return ""
+    ratio = float(moved.item(0, "close_ratio"))
+    read = read_move(1 / ratio, TOLERANCE)
+    if _any_near(splits, ratio) or (read is not None and read[0] != 1):
+        return ""
+    return (
+        f"its close is {ratio:.6g} times the stored one on {moved.item(0, 'date')}, and no split explains it: "
+        f"another currency, or an adjusted price in place of the traded one"
+    )
+
+
 def _without_basis(new: pl.DataFrame, stored: pl.DataFrame, shared: pl.DataFrame) -> str | None:
     """Why a new `adj_close` cannot stand beside the stored one: there is no session that has both."""
     came, known = new.get_column("adj_close"), stored.get_column("adj_close")
@@ -360,6 +417,31 @@ def _shared(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0")
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(_ratio().alias("ratio"), by_close, _BOTH_ADJUSTED.alias("adjusted"))
+
+
+def _mended(large: pl.DataFrame, came: pl.DataFrame) -> frozenset[tuple[str, date]]:
+    """Sessions whose new bar stands between its neighbours, while the stored one was far from both: an error mended.
+
+    Args:
+        large: shared sessions with another price.
+        came: all that came, so that the bar after the last stored session tells, too.
+    """
+    line = came.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
+    known = pl.col("symbol")
+    sides = [
+        pl.when(known == known.shift(step)).then(pl.col(name).shift(step)).alias(f"{name}_{side}")
+        for step, side in ((1, "b"), (-1, "a"))
+        for name in ("close", "adj_close")
+    ]
+    fits, off = pl.lit(value=True), pl.lit(value=True)
+    for side in ("b", "a"):
+        for name in ("close", "adj_close"):
+            now = (pl.col(name) / pl.col(f"{name}_{side}")).log().abs()
+            fits &= (now <= log(_SEAM)).fill_null(value=name == "adj_close")
+        stored = (pl.col("close_0") / pl.col(f"close_{side}")).log().abs()
+        off &= (stored > pl.col("close_ratio").log().abs() / 2).fill_null(value=False)
+    found = large.join(line.with_columns(sides).select("symbol", "date", *_SIDES), on=("symbol", "date"))
+    return frozenset(found.filter(fits & off).select("symbol", "date").iter_rows())
 
 
 def _with_fit(shared: pl.DataFrame) -> pl.DataFrame:
@@ -441,7 +523,13 @@ def _large_moves(
         return []
     split = pl.DataFrame({"symbol": sorted({symbol for symbol, _ in named})}, schema={"symbol": pl.String})
     between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
-    odd = (size > _LARGE) | ((apart > long_gap) & (size > _BREAK)) | pl.col("unmet") | pl.col("named").is_not_null()
+    tick = pl.any_horizontal(_is_one_tick(unit) for unit in _TICKS)
+    odd = (
+        ((size > _LARGE) & ~tick)
+        | ((apart > long_gap) & (size > _BREAK))
+        | pl.col("unmet")
+        | pl.col("named").is_not_null()
+    )
     large = (
         moved.with_columns(between)
         .join(split.with_columns(named=pl.lit(value=True)), on="symbol", how="left")
@@ -453,6 +541,13 @@ def _large_moves(
         )
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
+
+
+def _is_one_tick(unit: float) -> pl.Expr:
+    """Whether both prices are whole numbers of such a tick, and neighbours: no smaller move could be quoted."""
+    now, then = pl.col("close") / unit, pl.col("close_0") / unit
+    whole = pl.max_horizontal((now - now.round()).abs(), (then - then.round()).abs()) < _TICK_OFF
+    return whole & ((now - then).abs().round() == 1)
 
 
 def _usual_moves(sized: pl.LazyFrame, moved: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from math import log
 from typing import Final
 
-__all__ = ["BOUND", "Move", "half_applied", "proposal", "taken_back"]
+__all__ = ["BOUND", "Move", "half_applied", "is_turned_round", "proposal", "taken_back"]
 
 #: No session multiplies or divides a price by this much without an event. The largest known falls of a day are of 90 %,
 #: the largest rises of small companies about sevenfold; a person may accept the next one.
@@ -20,6 +20,8 @@ _NEXT_BARS: Final = timedelta(days=7)
 _BACK_SHARE, _BACK = 0.1, 0.02
 #: How far from a split its ratio is looked for in the prices: twofold falls and rises happen, larger ones hardly.
 _NEAR_SPLIT, _NEAR_LARGE_SPLIT, _LARGE_SPLIT = timedelta(days=30), timedelta(days=120), 2.9
+#: A split nearer to 1 is no larger than moves that happen.
+_SMALLEST_TURNED: Final = 1.2
 _UNITS: Final = (10.0, 100.0, 1000.0, 10_000.0, 1_000_000.0)
 _NEAR_UNIT: Final = 0.05
 
@@ -60,6 +62,20 @@ def half_applied(day: date, ratio: float, splits: Iterable[tuple[date, float]]) 
         if ex_date != day and abs(ex_date - day) <= reach and off <= max(_BACK, _BACK_SHARE * log(size)):
             return ex_date, split
     return None
+
+
+def is_turned_round(ratio: float, split: float, *, adjusted: bool) -> bool:
+    """Whether a level moved as by the reverse of the split that is named on it: 4:5 for 5:4.
+
+    Args:
+        ratio: of the level to the one before.
+        split: as it is named; 1: none is.
+        adjusted: whether the level is adjusted for splits, so that the wrong one was taken out of the right one.
+    """
+    size = abs(log(split))
+    if size < log(_SMALLEST_TURNED):
+        return False
+    return abs(log(ratio) - (2 if adjusted else 1) * log(split)) <= max(_BACK, _BACK_SHARE * size)
 
 
 def proposal(day: date, ratio: float) -> str:
