@@ -302,6 +302,8 @@ class _Step:
             day, against = suspicion.session, suspicion.against
             if day is None or suspicion.code == HELD_BACK:  # of the latter the rows are stored
                 continue
+            if not judged and self._suspects[symbol].same_as(suspicion):  # it was seen again
+                continue
             if day == against:  # a stored session that came with another price
                 stands = not start <= day <= end
             else:

@@ -127,6 +127,7 @@ def test_a11_evenings_after_a_hold_repeat_it_and_nothing_else(root):
     assert standing_holds(life.etl) == ONE_HOLD
     assert life.etl.ledger("holds").height == 1
     life.etl.accept("TAKEN", reason="another company", by="anna")
+    life.witness.look(life.etl)
     life.through(date(2012, 2, 10))
     assert not life.etl.holds().height
     assert stored(life.etl).filter(symbol="TAKEN")["date"].max() == date(2012, 2, 10)
