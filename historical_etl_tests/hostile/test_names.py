@@ -59,7 +59,22 @@ def test_what_can_be_no_path_is_refused_before_anything_is_written(tmp_path, nam
 
 #: Not one of them may reach a file name, SQL, or a vendor's address.
 NO_SYMBOLS = (
-    *("../../etc/passwd", "/etc/passwd", "A/B/C", "A/.B", "A\\B", "..", ".", "-A", "A B", "A'B", 'A"B', "A;B", "A\nB", "A\0B"),
+    *(
+        "../../etc/passwd",
+        "/etc/passwd",
+        "A/B/C",
+        "A/.B",
+        "A\\B",
+        "..",
+        ".",
+        "-A",
+        "A B",
+        "A'B",
+        'A"B',
+        "A;B",
+        "A\nB",
+        "A\0B",
+    ),
     *("A?B", "A*", "[A]", "A%", "A" * 33, "ß", "Ａ", "É", "\ud800", "\u202eA", "$A", "&x=1", "#A", "A:B", "A|B"),
 )
 
