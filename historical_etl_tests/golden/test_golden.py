@@ -13,6 +13,7 @@ import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, Outcome
 from historical_etl.etl.moving import import_store
+from historical_etl.store.findings import StoreFinding
 from historical_etl_tests.golden.recorded import (
     Golden,
     as_listed,
@@ -95,7 +96,12 @@ def sessions_of(etl: HistoricalETL, gaps: Iterable[list[Any]]) -> set[tuple[str,
 
 def is_sound(etl: HistoricalETL) -> bool:
     """Whether nothing is to be said of it, but that these runs published no catalog."""
-    return not [finding for finding in etl.verify().findings if not str(finding).startswith("catalog")]
+    return not [finding for finding in beside_holds(etl) if not str(finding).startswith("catalog")]
+
+
+def beside_holds(etl: HistoricalETL) -> list[StoreFinding]:
+    """What is said of it, but for the holds that stand open."""
+    return [finding for finding in etl.verify().findings if finding.field != "holds"]
 
 
 def open_now(etl: HistoricalETL) -> tuple[list[list[Any]], set[tuple[str, str]]]:
@@ -223,7 +229,7 @@ def test_an_update_that_brings_nothing_new_keeps_every_byte(golden: Golden, root
         golden.open(root).run_incremental_etl()
     assert committed(root) == before
     assert open_now(etl) == (is_open(golden.facts["holds"]), sessions_of(etl, is_open(golden.facts["gaps"])))
-    assert etl.verify().findings == ()
+    assert beside_holds(etl) == []
 
 
 @of(STORES)
@@ -264,7 +270,7 @@ def test_what_a_killed_writer_left_is_finished_or_undone(golden: Golden, root: P
     assert result.version == stood + brought
     assert result.changed == brought
     assert in_order(etl.scan().collect(), [*KEYS, *GIVEN]).equals(given(golden, golden.facts["symbols"]))
-    assert etl.verify().findings == ()
+    assert beside_holds(etl) == []
     progress = etl.progress()
     assert progress is not None
     assert (progress.data_version, set(progress.symbol_last_dates.values())) == (result.version, {golden.today})
@@ -305,7 +311,7 @@ def test_a_hold_that_was_recorded_can_be_accepted(golden: Golden, root: Path):
         if code in BARRED:
             with pytest.raises(ConfigurationError):
                 etl.accept(symbol, reason="looked at", by="anna")
-    assert etl.verify().findings == ()
+    assert beside_holds(etl) == []
 
 
 # ── versions, catalog, archives ────────────────────────────────────────────────────────────────────────────────────
@@ -354,7 +360,7 @@ def test_it_goes_out_and_comes_in(golden: Golden, root: Path):
     assert daily_bytes(came) == daily_bytes(etl)
     assert read_recorded(came.layout.root)["versions"] == [golden.standing]
     assert as_listed(came.holds(all=True), HOLDS) == golden.facts["holds"]
-    assert came.verify().findings == ()
+    assert beside_holds(came) == []
 
 
 @of(golden for golden in STORES if "exported" in golden.facts)
@@ -363,7 +369,7 @@ def test_what_the_release_exported_comes_in_and_goes_on(golden: Golden, root: Pa
     etl = golden.open(root)
     assert import_store(etl, golden.archive).version == exported["version"]
     assert read_recorded(root)["versions"] == [exported]
-    assert etl.verify().findings == ()
+    assert beside_holds(etl) == []
     etl.run_incremental_etl(publish=False)
     assert in_order(etl.scan().collect(), [*KEYS, *GIVEN]).equals(given(golden, golden.facts["symbols"]))
     assert year_files(etl) == recorded_years(golden.standing, "file")

@@ -115,7 +115,15 @@ def read_the_backfill(visitor: Visitor) -> None:
 
 def read_the_lineage(visitor: Visitor) -> None:
     visitor.link("Lineage").click()
-    visitor.sees("100% filled", "14 partitions", f"{len(CHECKS)} / {len(CHECKS)} Passed", "Materialized", "Polars", "Parquet", "DuckDB")
+    visitor.sees(
+        "100% filled",
+        "14 partitions",
+        f"{len(CHECKS)} / {len(CHECKS)} Passed",
+        "Materialized",
+        "Polars",
+        "Parquet",
+        "DuckDB",
+    )
     visitor.picture("lineage")
 
 
