@@ -158,9 +158,10 @@ class SimMarket:
         return _built(self)[0]
 
     def actions(self, symbols: Iterable[str], start: date, end: date) -> pl.DataFrame:
-        """Events in a range as a source names them."""
+        """Events in a range as a source names them: cash for each new share."""
         mine = pl.col("symbol").is_in(list(symbols)) & pl.col("date").is_between(start, end)
-        return self.events.filter(mine).select(list(ACTIONS)).sort("symbol", "date")
+        named = self.events.filter(mine).with_columns(pl.col("dividend") / pl.col("split"))
+        return named.select(list(ACTIONS)).sort("symbol", "date")
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols that are listed on any day of a range."""

@@ -71,6 +71,7 @@ def whole_life(
     person = Person(told, release, splits=rng.random() < 0.5)
     with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=_memory()) as folder:
         life = Life(Path(folder) / "data", vendor, person=person)
+        life.witness.thorough_every = 1
         life.backfill(since)
         life.through(market.last)
         line = conclude(life)

@@ -82,7 +82,7 @@ def check(etl: HistoricalETL, market: SimMarket, style: Style, *, names: bool, t
 @pytest.mark.parametrize("seed", [3])
 @pytest.mark.parametrize(("style", "names"), STYLES)
 def test_every_style_is_read_right_or_not_at_all(root, style, names, seed):
-    market = SimMarket(seed=seed, symbols=20, first=FIRST, last=LAST)
+    market = SimMarket(seed=seed, symbols=10, first=FIRST, last=LAST)
     life = Life(root, SimVendor(market, style=style, names_actions=names))
     life.backfill(market.sessions[60])
     check(life.etl, market, style, names=names, today=life.vendor.today)

@@ -24,7 +24,7 @@ FINE, FAILED = 0, 1
 LAST = date(2013, 2, 5)
 KEYED = ("tiingo", "eodhd", "alpaca", "massive")
 NAMES = (
-    *("settings", "source", "keys", "vendor", "limits", "clock", "time zone", "disk"),
+    *("settings", "source", "keys", "vendor", "limits", "clock", "time zone", "calendar", "disk"),
     *("file system", "locks", "hard links", "versions", "written by", "store"),
 )
 
