@@ -248,4 +248,7 @@ def test_settings_that_hold_secrets_do_not_print_them(environment):
 
 
 def test_the_pattern_is_the_published_one():
-    assert SYMBOL_PATTERN == r"^[A-Z0-9][A-Z0-9.\-^=]{0,14}$"
+    signs = r"[A-Z0-9.\-^=&_]"
+    short, long = rf"\^?[A-Z0-9]{signs}{{0,30}}", rf"[A-Z0-9]{signs}{{31}}"
+    parted = rf"\^?[A-Z0-9]{signs}{{0,14}}/[A-Z0-9]{signs}{{0,14}}"
+    assert rf"^(?:{short}|{long}|{parted})$" == SYMBOL_PATTERN
