@@ -37,7 +37,7 @@ FAULTS: tuple[Fault, ...] = (
     LateCorrection("CORR", day(2), "volume", 0.73, start=day(2), until=day(3)),
     LostDays("LATE", (day(1),), start=day(1), until=day(2)),
     LostDays("LOST", (day(3),), start=day(3)),
-    ImpossibleRows("BAD", day(2), start=day(2), until=day(3)),
+    ImpossibleRows("BAD", day(2), "close", -1.0, start=day(2), until=day(3)),
 )
 
 

@@ -277,12 +277,11 @@ def test_a_catalog_that_cannot_be_published_fails_the_command_and_the_data_stand
     assert cli("verify").out.startswith("All good")
 
 
-def test_a_failed_year_does_not_stop_the_others(cli: CommandLine):
+def test_a_year_of_which_nothing_can_be_stored_does_not_stop_the_others(cli: CommandLine):
     rows = ["2011-12-30,10,11,9,10,100", "2012-01-03,10,11,9,-1,100", "2013-01-02,10,11,9,10,100"]
     _files(cli, "date,open,high,low,close,volume\n" + "\n".join(rows) + "\n")
     answer = cli("backfill")
-    assert answer.code == FAILED
-    assert "2012 was not committed" in answer.err
-    assert "Years that failed: 2012" in answer.err
+    assert answer.code == INCOMPLETE
+    assert "of 2012 rows came and none can be stored" in answer.err
     assert [p["year"] for p in cli("status", "--json").document["years"]] == [2011, 2013]
     assert Path("data/quarantine").is_dir()
