@@ -35,7 +35,7 @@ def _stores_near(root: Path) -> Iterator[Path]:
     """Folders near to one that hold a store, the likeliest first."""
     siblings = {path.name: path for path in _folders(root.parent) if path != root}
     alike = difflib.get_close_matches(root.name, siblings, n=len(siblings) or 1, cutoff=0.0)
-    places = [*(siblings[name] for name in alike), *_folders(root), root.parent, Path("data").absolute()]
+    places = [*_folders(root), root.parent, *(siblings[name] for name in alike), Path("data").absolute()]
     yield from (place for place in dict.fromkeys(places) if place != root and _is_store(place))
 
 

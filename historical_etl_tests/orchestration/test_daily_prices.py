@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from historical_etl import (
@@ -30,7 +31,7 @@ from historical_etl_tests.orchestration.harness import (
     steps,
     stored_years,
 )
-from historical_etl_tests.scenario import adding, changing, standing
+from historical_etl_tests.scenario import adding, is_row, standing
 
 Make = Callable[..., Project]
 #: Of the scripted market, by year: rows and symbols.
@@ -232,7 +233,8 @@ def test_a_year_whose_failure_came_after_its_commit_is_shown(project: Make, root
 def test_a_year_that_another_years_commit_changes_is_shown_too(project: Make) -> None:
     scene = project()
     scene.run(2011)
-    scene.source = scripted(alter=changing("BRK.B", date(2010, 12, 31), adj_close=1.0))
+    corrected = pl.when(is_row("BRK.B", date(2010, 12, 31))).then(1.003).otherwise(1.0) * pl.col("adj_close")
+    scene.source = scripted(alter=lambda bars: bars.with_columns(adj_close=corrected))
 
     assert scene.run(2010).success
     assert [(event.partition, event.description) for event in scene.events()] == [
@@ -293,7 +295,7 @@ def test_the_columns_are_described_on_the_asset(project: Make) -> None:
         ("high", "double", True),
         ("low", "double", True),
         ("close", "double", False),
-        ("volume", "double", False),
+        ("volume", "double", True),
         ("ret", "double", True),
         ("adj_close", "double", True),
     ]
