@@ -146,14 +146,14 @@ class Life:
         return decided
 
     def _split(self, etl: HistoricalETL, symbol: str) -> None:
-        words = {"reason": "another company took the ticker over", "by": "simulation"}
+        reason, by = "another company took the ticker over", "simulation"
         before, since = set(etl.cursors()), None
         if symbol not in before:  # of what never was stored nothing can be split off
-            etl.accept(symbol, **words)
+            etl.accept(symbol, reason=reason, by=by)
             self.evening(self.vendor.today)
             since = next(x.again[0] for x in self.vendor.market.listings if x.symbol == symbol and x.again)
             before = set(etl.cursors())
-        etl.split(symbol, since, **words)
+        etl.split(symbol, since, reason=reason, by=by)
         self.witness.names |= dict.fromkeys(set(etl.cursors()) - before, symbol)
 
     def _rename(self, evening: date) -> None:

@@ -194,8 +194,8 @@ def leaves_no_trace(life: Life, other: Path) -> bool:
     clean.decide()
     differs = [name for name, content in daily_bytes(clean.etl).items() if daily_bytes(life.etl).get(name) != content]
     if differs:
-        one, other = (etl.scan().collect().sort(KEYS) for etl in (clean.etl, life.etl))
-        odd = one.join(other, on=one.columns, how="anti", nulls_equal=True).rows()
+        at_once, daily = (etl.scan().collect().sort(KEYS) for etl in (clean.etl, life.etl))
+        odd = at_once.join(daily, on=at_once.columns, how="anti", nulls_equal=True).rows()
         raise AssertionError(f"other bytes than in one go: {differs}, {len(odd)} rows: {odd[:3]}")
     return True
 

@@ -31,7 +31,8 @@ def stage(root: Path) -> Stage:
     ) -> Life:
         market = SimMarket(seed=4, symbols=(*PLAIN, *listings), first=FIRST, last=last)
         vendor = SimVendor(market, faults, style, names_actions, forgets)
-        life = Life(root, vendor, fetcher=SimFetcher(vendor) if plain else None, **options)
+        fetcher = SimFetcher(vendor) if plain else None
+        life = Life(root, vendor, fetcher=fetcher, person=None, **options)
         life.backfill(SINCE)
         return life
 

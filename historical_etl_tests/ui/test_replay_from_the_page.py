@@ -68,7 +68,7 @@ def wait_for_the_split(server: Webserver, etl: HistoricalETL) -> None:
     while True:
         stands = etl.manifest()
         ended = [session_of(run) for run in runs(server) if run["status"] == "SUCCESS"]
-        if stands and stands.end_date >= SPLIT and str(SPLIT) in ended:
+        if stands and stands.end_date and stands.end_date >= SPLIT and str(SPLIT) in ended:
             return
         failed = [run for run in runs(server) if run["status"] == "FAILURE"]
         assert not failed, failed
