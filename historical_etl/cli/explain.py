@@ -16,6 +16,7 @@ from historical_etl.clock import as_date
 from historical_etl.etl.account import ENDED, FILLED
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.schema import SCHEMA
+from historical_etl.symbols import normalize_symbols
 
 __all__ = ["explain"]
 
@@ -24,7 +25,7 @@ _VALUES = [name for name in SCHEMA if name not in ("date", "symbol")]
 
 def explain(terminal: Terminal, symbol: str, day: str) -> int:
     """Tell the story of one bar; see the command's help."""
-    session = as_date(day, "DATE")
+    [symbol], session = normalize_symbols([symbol]), as_date(day, "DATE")
     with terminal.busy("Reading the ledgers"):
         store = opened(terminal)
         manifest = store.standing()

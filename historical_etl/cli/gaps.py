@@ -12,6 +12,7 @@ from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
 from historical_etl.etl.planning import LAST_ATTEMPT
+from historical_etl.symbols import normalize_symbols
 
 __all__ = ["happens_next", "show", "waive", "whose"]
 
@@ -20,8 +21,9 @@ _MOST = 50
 
 def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     """Show what is missing; see the command's help."""
+    asked = [] if symbol is None else normalize_symbols([symbol])
     store = opened(terminal)
-    names = [] if symbol is None else store.named([symbol], store.standing())
+    names = store.named(asked, store.standing()) if asked else []
     mine = pl.col("symbol").is_in(names) if names else pl.lit(value=True)
     known = store.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
     missing = known.filter(pl.col("status") == OPEN)
@@ -31,7 +33,7 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
         facts = {"sessions_missing": sessions, "symbols_concerned": symbols}
         terminal.json({"data_dir": str(store.layout.root), **facts, "gaps": documents(rows)})
         return 0
-    of = f" of {cleaned(symbol.strip().upper())}" if symbol is not None else ""
+    of = f" of {asked[0]}" if asked else ""
     if rows.is_empty():
         closed = f"; {known.height:,} gap(s) are closed or accounted for, see --all" if known.height else ""
         terminal.out.print(Text(f"No session{of} is missing{closed}"), soft_wrap=True)

@@ -309,11 +309,12 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.Da
             pl.col("committed_at").min().alias("since_at"),
             pl.col("outcome").first().alias("came"),
             (pl.col("status") == ENDED).any().alias("was_ended"),
+            pl.col("asked").is_null().any().alias("unasked"),
             pl.len().alias("run"),
         )
     )
     long = (pl.col("run") > patience.ended_after) & pl.col("came").is_in(_ANSWERS)
-    done = silent.filter(pl.col("was_ended") | (pl.col("most") >= patience.confirm_runs) | long)
+    done = silent.filter(pl.col("was_ended") | ((pl.col("most") >= patience.confirm_runs) | long) & ~pl.col("unasked"))
     if done.is_empty():
         return gaps
     joined = after_last.join(done, on="symbol", how="left")

@@ -243,15 +243,21 @@ class _Step:
 
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
+        silences = self._silences()
+        stored = pl.concat([self._stored, self._stored_beyond(silences)]).unique(ORDER).sort(ORDER)
+        after = silences.join(stored, on="symbol").filter(pl.col("date") > pl.col("high"))
+        after = stored.join(after.group_by("symbol").agg(pl.col("date").min()), on=ORDER, how="semi")
+        seen = pl.concat([self._seen, after.join(self._seen, on=ORDER, how="anti")]).sort(ORDER)
         found = jumps(
-            self._without_suspects(self._seen),
-            pl.concat([self._stored, self._stored_before_unmet()]).unique(["symbol", "date"]).sort(ORDER),
+            self._without_suspects(seen),
+            stored,
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
             splits=self._splits(),
             split_adjusted=self._reconciler.info.split_adjusted,
             accepted=self._let_pass,
             known_between=self._was_asked_between,
+            again=after.select(ORDER),
         )
         self._moves += found.moves
         self._standing = self._still_held()
@@ -470,14 +476,13 @@ class _Step:
             return False
         mine = self._symbols.filter(pl.col("symbol") == symbol)
         since = mine.item(0, "asked_from") or self._lives[symbol][0]
-        through = mine.item(0, "asked_through")
-        never_asked = self._base.account.gaps.filter(
-            pl.col("symbol") == symbol,
-            pl.col("asked").is_null(),
-            pl.col("first_session") <= earlier[-1],
-            pl.col("last_session") >= earlier[0],
+        unasked = self._base.account.gaps.filter(pl.col("symbol") == symbol, pl.col("asked").is_null())
+        low, high = (
+            pl.max_horizontal("first_session", pl.lit(between[0])),
+            pl.min_horizontal("last_session", pl.lit(between[-1])),
         )
-        return since <= earlier[0] and earlier[-1] <= through and never_asked.is_empty()
+        never_asked = unasked.filter(low <= high, (low < start) | (high > end))
+        return since <= earlier[0] and earlier[-1] <= mine.item(0, "asked_through") and never_asked.is_empty()
 
     # ── what is stored ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -489,11 +494,32 @@ class _Step:
         )
         return self._levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
 
-    def _stored_before_unmet(self) -> pl.DataFrame:
-        """The stored rows next to what came, of symbols of which nothing stored is among the dates that came."""
-        came = self._batch.rows.filter(pl.col("symbol").is_in(self._unmet()))
-        spans = came.group_by("symbol").agg(pl.col("date").min().alias("low"), pl.col("date").max().alias("high"))
-        return pl.concat([self._stored.clear(), *(self._levels.beside(*span) for span in spans.sort("symbol").rows())])
+    def _silences(self) -> pl.DataFrame:
+        """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
+        unasked = self._base.account.gaps.filter(pl.col("asked").is_null())
+        schema = {"symbol": pl.String, "start": pl.Date, "end": pl.Date}
+        asked = [(symbol, *span) for symbol, span in self._batch.requested.items()] if unasked.height else []
+        return (
+            unasked.join(pl.DataFrame(asked, schema, orient="row"), on="symbol")
+            .filter(pl.col("first_session") <= pl.col("end"), pl.col("last_session") >= pl.col("start"))
+            .group_by("symbol")
+            .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
+        )
+
+    def _stored_beyond(self, silences: pl.DataFrame) -> pl.DataFrame:
+        """The stored rows next to what came, and next to silences, where the bars that came do not meet them."""
+        low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")
+        seen = self._seen.group_by("symbol").agg(low, high).join(self._symbols, on="symbol")
+        met = self._stored.group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
+        starts_anew = (pl.col("first_session") < pl.col("low")) & (pl.col("low_0") <= pl.col("low")).ne_missing(
+            other=True
+        )
+        ends_anew = (pl.col("last_session") > pl.col("high")) & (pl.col("high_0") >= pl.col("high")).ne_missing(
+            other=True
+        )
+        edges = seen.join(met, on="symbol", how="left").filter(starts_anew | ends_anew).select("symbol", "low", "high")
+        spans = pl.concat([edges, silences])
+        return self._levels.beside(spans.group_by("symbol").agg(pl.col("low").min(), pl.col("high").max()))
 
 
 def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:

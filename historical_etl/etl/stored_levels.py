@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Final
+from datetime import date
+from typing import Literal
 
 import polars as pl
 
@@ -18,7 +18,6 @@ from historical_etl.store.sound import sound_path
 __all__ = ["StoredLevels"]
 
 _log = logging.getLogger(__name__)
-_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,32 @@ class StoredLevels:
         frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
         return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
 
-    def beside(self, symbol: str, low: date, high: date) -> pl.DataFrame:
-        """The last row of a symbol before a range of dates and the first one after it, where there are any."""
-        years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
-        earlier = ((year, date.min, low - _DAY) for year in reversed(years) if year <= low.year)
-        later = ((year, high + _DAY, date.max) for year in years if year >= high.year)
-        before = (self.read({year: (first, last, [symbol])}).tail(1) for year, first, last in earlier)
-        after = (self.read({year: (first, last, [symbol])}).head(1) for year, first, last in later)
-        found = [next((row for row in rows if row.height), self._nothing()) for rows in (before, after)]
+    def beside(self, spans: pl.DataFrame) -> pl.DataFrame:
+        """The last row of each symbol before its span and the first one after it, where there are any.
+
+        Args:
+            spans: columns symbol (unique), low and high.
+        """
+        if spans.is_empty() or self.manifest is None:
+            return self._nothing()
+        years = [partition.year for partition in self.manifest.partitions]
+        first, last = spans.select(pl.col("high").dt.year().min(), pl.col("low").dt.year().max()).row(0)
+        before = self._nearest(spans, [y for y in reversed(years) if y <= last], pl.col("date") < pl.col("low"), "last")
+        after = self._nearest(spans, [y for y in years if y >= first], pl.col("date") > pl.col("high"), "first")
+        return pl.concat([before, after])
+
+    def _nearest(
+        self, spans: pl.DataFrame, years: Sequence[int], outside: pl.Expr, keep: Literal["first", "last"]
+    ) -> pl.DataFrame:
+        """Of each symbol the row outside its span that is met first in years that lead away from it."""
+        found = [self._nothing()]
+        for year in years:
+            if spans.is_empty():
+                break
+            rows = self._year(year, date.min, date.max, spans.get_column("symbol").to_list()).sort(ORDER)
+            rows = rows.join(spans, on="symbol").filter(outside).select(self.columns)
+            found.append(rows.unique("symbol", keep=keep))
+            spans = spans.join(rows, on="symbol", how="anti")
         return pl.concat(found)
 
     def rows(self, symbol: str) -> pl.DataFrame:

@@ -200,6 +200,7 @@ def jumps(
     split_adjusted: bool = False,
     accepted: Callable[[str, Suspicion], bool],
     known_between: Callable[[str, date, date], bool],
+    again: pl.DataFrame | None = None,
 ) -> Jumps:
     """Large moves into, inside or out of new rows, and which of them only an error or another security makes.
 
@@ -214,6 +215,7 @@ def jumps(
         accepted: whether a person has let a suspicion of a symbol pass.
         known_between: whether the source was asked for the sessions between two dates of a symbol. What happened
             while nobody looked is no jump.
+        again: columns symbol and date of stored rows that are judged as new ones are.
     """
     found: dict[str, Suspicion] = {}
     moves: list[str] = []
@@ -223,7 +225,9 @@ def jumps(
     for (symbol, day), split in named.items():
         of_symbol.setdefault(symbol, []).append((day, split))
     parts = _by_symbols(came, stored)
-    for pair in (pair for part in parts for pair in _large_moves(_pairs(*part), calendar, long_gap, list(named))):
+    for pair in (
+        pair for part in parts for pair in _large_moves(_pairs(*part, again), calendar, long_gap, list(named))
+    ):
         if pair.symbol in found:
             continue
         of_mine = of_symbol.get(pair.symbol, ())
@@ -484,7 +488,7 @@ def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.D
         start = end
 
 
-def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
+def _pairs(came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None) -> pl.LazyFrame:
     line = came.select(*LEVELS, pl.lit(value=True).alias("is_new"))
     shared: pl.Series = stored.get_column("symbol").clear()
     if stored.height:
@@ -495,6 +499,12 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
         if met.height < stored.height:
             alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
             line = pl.concat([line, alone]).sort(keys)
+    judged = pl.col("is_new") | pl.col("is_new_0")
+    if again is not None and again.height:
+        line = line.join(
+            again.with_columns(again=pl.lit(value=True)), on=["symbol", "date"], how="left", maintain_order="left"
+        )
+        judged |= pl.col("again").is_not_null()
     known = pl.col("symbol").is_in(stored.get_column("symbol").unique().implode())
     before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "is_new")]
     return (
@@ -503,7 +513,7 @@ def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
         .filter(pl.col("symbol") == pl.col("symbol_0"))
         .with_columns(
             _ratio().alias("ratio"),
-            (pl.col("is_new") | pl.col("is_new_0")).alias("judged"),
+            judged.alias("judged"),
             _BOTH_ADJUSTED.alias("adjusted"),
             known.alias("known"),
             (known & ~pl.col("symbol").is_in(shared.implode()) & (pl.col("is_new") != pl.col("is_new_0"))).alias(
