@@ -92,8 +92,8 @@ def evaluate(
         passed=manifest.reaches(target),
         check_name="reaches_the_last_session",
         severity=_WARN,
-        description=f"The store ends on {manifest.end_date or 'no session'}; the last session that can be had is "
-        f"{target}.",
+        description=f"{f'The store ends on {manifest.end_date}' if manifest.end_date else 'No bar is stored'}; "
+        f"the last session that can be had is {target}.",
     )
     yield _judged("calendar_is_current", lambda: _calendar(etl))
     last = instance.get_latest_materialization_event(CATALOG_KEY)

@@ -26,6 +26,7 @@ from historical_etl.assets.reporting import (
 )
 from historical_etl.errors import (
     ConfigurationError,
+    DataQualityError,
     HistoricalETLError,
     LockNotHeldError,
     LockTimeoutError,
@@ -34,6 +35,7 @@ from historical_etl.errors import (
     RateLimitedError,
     StorageError,
 )
+from historical_etl.etl.decisions import what_frees
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Partition, combined_checksum
 from historical_etl.resources import PriceSourceResource, StoreResource
@@ -215,10 +217,12 @@ def _lacking(report: YearReport) -> str:
 
 def _nothing_came(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
-    first = next(iter(result.details.values()), "")
-    message = (
-        f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{f'; {first}' if first else ''}"
-    )
+    symbol, first = next(iter((result.held or result.details).items()), ("", ""))
+    words = f"; {symbol}: {first}" if first else ""
+    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words}"
+    if result.held:
+        todo = f"{what_frees(first.partition(':')[0], symbol)}; `historical-etl holds` shows the evidence"
+        return DataQualityError(message, where=key, todo=todo)
     todo = "check the symbols and what the source covers; what was stored stands"
     if unfetched(result):
         return ProviderUnavailableError(message, where=key, todo=todo)

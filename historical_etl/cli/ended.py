@@ -1,6 +1,6 @@
 """How a run ended, for people and programs: what stands, what changed, what did not come, and what to do next."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
@@ -129,18 +129,24 @@ class Ended:
         for symbol in self._held:
             accept = f'{program} holds accept {quote(symbol)} --reason "..."'
             yield f"{program} holds; if the new prices of {symbol} are right, {accept}"
-        if any(why.startswith("other_basis") for why in result.held.values()):
-            yield f"use the source that the symbols were filled from, or {program} backfill --rebuild"
+        if other := [symbol for symbol, why in result.held.items() if why.startswith("other_basis")]:
+            yield f"use the source that the symbols were filled from, or {program} {self._rebuild(other)}"
         yield from self._steps_of_what_lacks(program)
         if result.unadjusted_symbols:
             yield (
                 f"{program} update once the source gives adj_close again; if it never will, "
-                f"{program} backfill --rebuild takes the histories as they come now"
+                f"{program} {self._rebuild(result.unadjusted_symbols)} takes the histories as they come now"
             )
         if self.missing:
             yield f"{program} gaps; each update asks for them again"
         for row in self._restated.to_dicts():
             yield f"{program} explain {quote(row['symbol'])} {row['last_session']}, which tells what was restated"
+
+    def _rebuild(self, symbols: Collection[str]) -> str:
+        """The command that replaces the histories of some symbols: one that begins later would lose bars."""
+        lives = self.etl.account().symbols.filter(pl.col("symbol").is_in(list(symbols)))
+        years = lives.select(pl.col("first_session").dt.year()).to_series().drop_nulls()
+        return " ".join(["backfill --rebuild", *(f"--from {year}" for year in years.sort()[:1])])
 
     def _steps_of_what_lacks(self, program: str) -> Iterator[str]:
         came = set(self.result.outcomes.values())

@@ -118,7 +118,10 @@ def test_symbols_of_which_the_same_is_known_share_a_line(stage: Stage):
     answer = cli("update")
     assert answer.code == INCOMPLETE
     assert answer.err.count("it is stored from 'simulated'") == 1
-    assert "next: use the source that the symbols were filled from, or historical-etl backfill --rebuild" in answer.err
+    assert (
+        "next: use the source that the symbols were filled from, or historical-etl backfill --rebuild --from 2012"
+        in answer.err
+    )
 
 
 def test_another_basis_is_refused_until_the_symbols_are_rebuilt(stage: Stage):

@@ -18,6 +18,7 @@ from historical_etl_tests.orchestration.harness import (
     launched,
     request,
     scripted,
+    stored_years,
     tick,
     why,
 )
@@ -114,3 +115,25 @@ def test_a_session_that_is_not_there_is_asked_for_without_end(project: Make) -> 
         result, cursor = tick(later(scene, 200 * attempt), json.dumps(cursor))
         assert request(result).run_key == f"2013-03-01:{attempt}"
         scene.instance.report_run_failed(launched(scene, result))
+
+
+def test_a_first_history_that_is_held_is_red_says_what_frees_it_and_comes_with_it(project: Make) -> None:
+    """Of the only symbol not one bar is stored: no year is green, every evening asks, and one word lets all in."""
+    only = in_turn(*(losing(symbol) for symbol in SYMBOLS if symbol != "BRK.B"))
+    in_pence = [jumping("BRK.B", day, 100) for day in sessions(date(2012, 6, 5), LAST)]
+    scene = project(source=scripted(alter=in_turn(only, *in_pence)))
+
+    failed = scene.run(2012, 2013)
+
+    told = failure_text(failed, "daily_prices")
+    assert "Nothing came for 2012: 5 symbol(s), empty, held; BRK.B: level_jump: " in told
+    assert "historical-etl holds accept BRK.B" in told
+    assert (scene.years(), stored_years(scene.etl)) == ([], [])
+    asked(scene, tick(scene)[0])
+    assert (scene.years(), scene.etl.scan().collect().height) == ([], 0)
+    assert ("no_open_holds", "FAILED", None) in scene.checks()
+
+    scene.etl.accept("BRK.B", reason="it is quoted in pence", by="anna")
+    assert scene.run(2012, 2013).success
+    assert sorted(set(scene.years())) == ["2010", "2011", "2012", "2013"], "the word lets all of the history in"
+    assert not scene.etl.holds().height
