@@ -1,6 +1,8 @@
 """`rename` and `holds split`: a person's or a file's word on which security a symbol is."""
 
+from datetime import date
 from pathlib import Path
+from shlex import quote
 
 from rich.text import Text
 
@@ -9,6 +11,7 @@ from historical_etl.cli.ledgers import decided_by
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.identity_work import IdentityChange
+from historical_etl.etl.names import SPLIT
 from historical_etl.etl.pipeline import HistoricalETL
 
 __all__ = ["rename", "split"]
@@ -54,7 +57,11 @@ def split(terminal: Terminal, symbol: str, on: str | None, as_: str | None, reas
         change = etl.split(symbol, on, as_=as_, reason=reason, by=name)
     ((ticker, other, day),) = change.renames
     told = f"{ticker} is another security since {day}: what was before is {other}, {change.rows:,} bar(s)"
-    return _tell(terminal, etl, change, told, f"{terminal.program} update --symbols {ticker}")
+    next_ = f"{terminal.program} update --symbols {quote(ticker)}"
+    begins = etl.ledger("holds").filter(symbol=ticker, status=SPLIT).get_column("kept_from").min()
+    if not change.rows and isinstance(begins, date):  # what was before was kept out, too
+        next_ += f"; {terminal.program} backfill --symbols {quote(other)} --from {begins.year} brings what was before"
+    return _tell(terminal, etl, change, told, next_)
 
 
 def _tell(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, told: str = "", next_: str = "") -> int:

@@ -90,8 +90,13 @@ class Joining:
         return here.row(0, named=True) if here.height else None
 
     def _goes_on(self, moves: tuple[Move, ...]) -> Iterator[str]:
-        """Names that lose a history, and have bars right after it that look like more of it."""
+        """Names that lose a history, and have bars right after it that look like more of it.
+
+        Of a name that another history goes on under they are held against that one, at the seam.
+        """
         for move in moves:
+            if any(other.new == move.old and other.high >= move.high for other in moves):
+                continue
             moving = self.moved.before.filter(pl.col("symbol") == move.old, pl.col("date") <= move.high)
             left = self.moved.left(move.old).filter(pl.col("date") > move.high)
             if moving.is_empty() or left.is_empty():

@@ -9,11 +9,14 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, Outcome
 from historical_etl_tests.faults.stage import FIRST, PLAIN, codes, count, day, of
+from historical_etl_tests.field.files_at_hand import FINE, INCOMPLETE, days, desk
 from historical_etl_tests.scenario import KEYS, store
 from historical_etl_tests.simulation import SimListing, SimMarket
 from historical_etl_tests.simulation_faults import Pence
 from historical_etl_tests.simulation_run import Life
 from historical_etl_tests.simulation_vendor import SimVendor
+
+__all__ = ["desk"]
 
 #: Silent for 22 sessions, then another company, at 3.7 times the price.
 AGAIN, HELD, LATER = day(25), day(30), day(34)
@@ -230,3 +233,18 @@ def test_a_split_after_another_hold_has_ended(root):
     assert closed.select("symbol", "status").rows() == [("PLAIN0", "released"), ("SUBJ", "split")]
     assert life.etl.run_incremental_etl(publish=False).complete
     is_parted(life.etl, HELD)
+
+
+def test_a_person_who_types_what_is_told_has_both_histories_of_a_ticker_that_came_at_once(desk):
+    """The break lies in the first file that ever came: what was before it is brought by the command that is named."""
+    old, new = days(40), days(40, date(2024, 7, 15))
+    rows = [f"{day},{price + 0.01 * day.day:.2f},100" for price, part in ((10, old), (37, new)) for day in part]
+    desk.put("ACME.csv", "\n".join(["date,close,volume", *rows]) + "\n")
+    assert desk.backfill().code == INCOMPLETE
+    told = desk.cli("holds", "split", "ACME", "--reason", "another company", "--by", "anna")
+    assert desk.cli("update").code == FINE
+    assert desk.symbols() == {"ACME": 40}
+    command = told.err.partition("; historical-etl ")[2].partition(" brings")[0]
+    assert command == "backfill --symbols ACME-2024 --from 2024"
+    assert desk.cli(*command.split()).code == FINE
+    assert desk.symbols() == {"ACME": 40, "ACME-2024": 40}

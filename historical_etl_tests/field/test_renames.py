@@ -361,6 +361,20 @@ def test_two_companies_exchange_their_tickers(root):
     is_sound(etl)
 
 
+def test_an_exchange_of_tickers_that_nobody_noticed_for_a_week_needs_no_force(root):
+    """The two cost about the same: no jump told of it, and each name has bars of both companies."""
+    alike = Market(TWO.listings[:2], TWO.first, TWO.last, seed=27)
+    exchange = {"CO1": [(date.min, "AAA"), (ON, "BBB")], "CO2": [(date.min, "BBB"), (ON, "AAA")]}
+    etl = filled(root / "a", TickerSource(alike, exchange, gives="then"), date(2012, 2, 16), ("AAA", "BBB"))
+    assert etl.holds().is_empty()
+    table = root.parent / "renames.csv"
+    table.write_text("old,new,date\nAAA,BBB,2012-02-09\nBBB,AAA,2012-02-09\n")
+    assert etl.rename_from(table).changed
+    always = TickerSource(alike, {"CO1": [(date.min, "BBB")], "CO2": [(date.min, "AAA")]})
+    assert daily_bytes(etl) == daily_bytes(filled(root / "b", always, date(2012, 2, 16), ("AAA", "BBB")))
+    is_sound(etl)
+
+
 def test_a_company_takes_its_old_name_back(root):
     back = {"CO": [(date.min, "FB"), (date(2011, 12, 5), "META"), (ON, "FB")]}
     vendor = TickerSource(MARKET, back, gives="then")
