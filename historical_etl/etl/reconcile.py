@@ -245,7 +245,7 @@ class _Step:
         """Find moves that only an error or another security makes, in all that is left."""
         found = jumps(
             self._without_suspects(self._seen),
-            pl.concat([self._stored, self._stored_before_unmet()]).unique(["symbol", "date"]).sort(ORDER),
+            self._stored_beside(),
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
             splits=self._splits(),
@@ -280,11 +280,11 @@ class _Step:
             kept_from=self._kept_from(held),
             passed={s: p for s, p in self._passed.items() if s not in held},
             as_came=self._as_came - set(held),
-            dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
-            stale=self._stale.filter(~pl.col("symbol").is_in(list(held))),
+            dropped=pl.concat([batch.rows.clear()[list(ORDER)], *dropped]),
+            stale=_others(self._stale, held),
             warnings=(*self._told, *self._moves),
             held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
-            events=self._events.filter(~pl.col("symbol").is_in(list(self._suspects))),
+            events=_others(self._events, self._suspects),
         )
 
     def _still_held(self) -> dict[str, list[Suspicion]]:
@@ -314,7 +314,9 @@ class _Step:
 
     def _kept_from(self, held: Collection[str]) -> dict[str, date]:
         """Where the rows of held symbols begin, if before all that is stored: no gap tells of those sessions."""
-        rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held))) if held else self._batch.rows.clear()
+        if not held:
+            return {}
+        rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held)))
         begins = rows.group_by("symbol").agg(pl.col("date").min()).iter_rows()
         return {symbol: day for symbol, day in begins if symbol not in self._lives or day < self._lives[symbol][0]}
 
@@ -383,17 +385,20 @@ class _Step:
         return False
 
     def _without_suspects(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.filter(~pl.col("symbol").is_in(list(self._suspects))) if self._suspects else rows
+        return _others(rows, self._suspects)
 
     def _with_new_events(self) -> set[str]:
         """Symbols for which the source names an event that it did not name before: of any day that it was asked for."""
-        events = self._newly_named().join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
+        new = self._newly_named()
+        if new.is_empty():
+            return set()
+        events = new.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
 
     def _newly_named(self) -> pl.DataFrame:
         """The events, columns symbol and date, that nothing was known of."""
         if self._batch.actions is None:
-            return self._batch.rows.clear().select(ORDER)
+            return self._batch.rows.clear()[list(ORDER)]
         named = self._batch.actions.select(ORDER)
         return named if self._base.actions is None else named.join(self._base.actions, on=ORDER, how="anti")
 
@@ -489,11 +494,20 @@ class _Step:
         )
         return self._levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
 
-    def _stored_before_unmet(self) -> pl.DataFrame:
-        """The stored rows next to what came, of symbols of which nothing stored is among the dates that came."""
-        came = self._batch.rows.filter(pl.col("symbol").is_in(self._unmet()))
+    def _stored_beside(self) -> pl.DataFrame:
+        """The stored rows on the dates that came; of symbols that have none there, the nearest ones."""
+        unmet = self._unmet()
+        if not unmet:
+            return self._stored
+        came = self._batch.rows.filter(pl.col("symbol").is_in(unmet))
         spans = came.group_by("symbol").agg(pl.col("date").min().alias("low"), pl.col("date").max().alias("high"))
-        return pl.concat([self._stored.clear(), *(self._levels.beside(*span) for span in spans.sort("symbol").rows())])
+        nearest = [self._levels.beside(*span) for span in spans.sort("symbol").rows()]
+        return pl.concat([self._stored, *nearest]).unique(["symbol", "date"]).sort(ORDER)
+
+
+def _others(rows: pl.DataFrame, symbols: Collection[str]) -> pl.DataFrame:
+    """The rows of all other symbols."""
+    return rows.filter(~pl.col("symbol").is_in(list(symbols))) if symbols and rows.height else rows
 
 
 def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:
