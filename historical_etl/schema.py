@@ -1,5 +1,6 @@
 """The one schema of a daily bar. Column rules live here; row rules live in `quality`."""
 
+from datetime import date
 from typing import Final
 
 import polars as pl
@@ -17,6 +18,7 @@ __all__ = [
     "is_ordered",
     "ordered",
     "symbols_in",
+    "years_in",
 ]
 
 #: Column order and dtypes of every frame and file. `date` is the exchange's local session, prices are in
@@ -38,6 +40,8 @@ SCHEMA: Final = pl.Schema(
 PRIMARY_KEYS: Final = ("date", "symbol")
 #: The order of rows inside a month, and of every frame on its way into the store.
 ORDER: Final = ("symbol", "date")
+#: Whether the row before is of another symbol.
+_STARTS: Final = pl.col("symbol").ne_missing(pl.col("symbol").shift())
 VALUE_COLUMNS: Final = tuple(name for name in SCHEMA if name not in PRIMARY_KEYS)
 
 
@@ -48,8 +52,16 @@ def empty_frame() -> pl.DataFrame:
 
 def symbols_in(frame: pl.DataFrame) -> pl.Series:
     """The distinct symbols of a frame, in any order; fast where the rows of a symbol stand together."""
-    symbol = frame.get_column("symbol")
-    return symbol.filter(symbol.ne_missing(symbol.shift())).unique()
+    return frame.select(pl.col("symbol").filter(_STARTS).unique()).to_series()
+
+
+def years_in(frame: pl.DataFrame) -> list[int]:
+    """The years of the rows of a frame, ascending."""
+    day = frame.get_column("date")
+    first, last = day.min(), day.max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        return []
+    return [first.year] if first.year == last.year else day.dt.year().unique().sort().to_list()
 
 
 def is_ordered(frame: pl.DataFrame, *, unique: bool = False) -> bool:
@@ -57,11 +69,10 @@ def is_ordered(frame: pl.DataFrame, *, unique: bool = False) -> bool:
 
     Keys must not be null.
     """
-    symbol, day = frame.get_column("symbol"), frame.get_column("date")
-    starts = symbol.ne_missing(symbol.shift())  # comparing order is slow for strings: done once for each symbol
-    firsts = symbol.filter(starts)
+    day, first = pl.col("date"), pl.col("symbol").filter(_STARTS)
     ascends = day > day.shift() if unique else day >= day.shift()
-    return bool((starts | ascends).all()) and bool((firsts > firsts.shift()).all())
+    # Comparing the order of strings is slow: it is done once for each symbol.
+    return frame.select((_STARTS | ascends).all() & (first > first.shift()).all()).item()
 
 
 def ordered(frame: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, span
+from historical_etl.etl.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, spans
 from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import Outcome
 from historical_etl.sessions import SessionCalendar
@@ -146,9 +146,11 @@ def settle(
     stored = visit.stored.select("symbol", calendar.positions(pl.col("date")).alias("position"))
     missing = _missing(lives, old, stored, visit, calendar)
     closed = old.join(of_symbols(stored, old), on=("symbol", "position"), how="semi") if old.height else old
-    settled = _attempted(missing, lives, visit, calendar, patience)
-    settled = _confirmed(settled, lives, calendar, patience, traded)
-    settled = _ended(settled, lives, patience)
+    settled = missing
+    if missing.height:
+        settled = _attempted(missing, lives, visit, calendar, patience)
+        settled = _confirmed(settled, lives, calendar, patience, traded)
+        settled = _ended(settled, lives, patience)
     gaps = as_ranges(settled, calendar)
     symbols = _with_status(lives, settled, calendar)
     symbols = _with_cursors(symbols, gaps, calendar)
@@ -189,9 +191,9 @@ def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl
         .with_columns(
             pl.min_horizontal("first_0", "came_first").alias("first"),
             pl.max_horizontal("last_0", "came_last").alias("last"),
+            pl.max_horizontal("through_0", "end", "last_0", "came_last").alias("through"),
         )
         .filter(pl.col("first").is_not_null())
-        .with_columns(pl.max_horizontal("through_0", "end", "last").alias("through"))
     )
 
 
@@ -199,18 +201,18 @@ def _missing(
     lives: pl.DataFrame, old: pl.DataFrame, stored: pl.DataFrame, visit: Visit, calendar: SessionCalendar
 ) -> pl.DataFrame:
     """Every missing session of the touched symbols, with what is known of it; new ones without."""
-    ranges = pl.concat(
-        [
-            span(lives, pl.col("last_0") + 1, pl.col("came_first") - 1),
-            span(lives, pl.col("came_last") + 1, pl.col("first_0") - 1),
-            span(lives, pl.col("last") + 1, pl.col("through")),
-            span(lives, pl.max_horizontal("start", "expected_from"), pl.col("first") - 1, "expected_from"),
-        ]
+    expected = pl.when(pl.col("expected_from").is_not_null()).then(pl.max_horizontal("start", "expected_from"))
+    ranges = spans(
+        lives,
+        (pl.col("last_0") + 1, pl.col("came_first") - 1),
+        (pl.col("came_last") + 1, pl.col("first_0") - 1),
+        (pl.col("last") + 1, pl.col("through")),
+        (expected, pl.col("first") - 1),
     )
     follows = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("position") - pl.col("position").shift(1) > 1)
     ends = stored.select(follows.fill_null(value=False)).to_series().arg_true()
     inner = stored[ends].with_columns(stored.get_column("position").gather(ends - 1).alias("before"))
-    inside = days_of(span(inner, pl.col("before") + 1, pl.col("position") - 1))
+    inside = days_of(spans(inner, (pl.col("before") + 1, pl.col("position") - 1)))
     if inside.height:
         # Between two rows that came there may be rows that are stored.
         known = inside.join(lives.select("symbol", "first_0", "last_0"), on="symbol", how="left")
@@ -219,10 +221,11 @@ def _missing(
         still = known.filter(present).join(old, on=("symbol", "position"), how="semi").select("symbol", "position")
         inside = pl.concat([unknown, still])
     dropped = visit.dropped.select("symbol", calendar.positions(pl.col("date")).alias("position"))
-    new = pl.concat([days_of(ranges), inside, dropped]).unique()
-    both = pl.concat([old.select("symbol", "position"), new]).unique()
-    if both.height:
-        both = both.join(of_symbols(stored, both), on=("symbol", "position"), how="anti")
+    both = pl.concat([old.select("symbol", "position"), days_of(ranges), inside, dropped])
+    if both.is_empty():
+        return old
+    both = both.unique()
+    both = both.join(of_symbols(stored, both), on=("symbol", "position"), how="anti")
     return both.join(old, on=("symbol", "position"), how="left").sort("symbol", "position")
 
 
@@ -230,6 +233,7 @@ def _attempted(
     missing: pl.DataFrame, lives: pl.DataFrame, visit: Visit, calendar: SessionCalendar, patience: Patience
 ) -> pl.DataFrame:
     """Count this visit as an attempt where the source answered for a session, once for each closed session."""
+    version, at = visit.stamp
     frame = missing.join(lives.select("symbol", "start", "end", "outcome", "last"), on="symbol", how="left")
     refused = visit.refused.select(
         "symbol", calendar.positions(pl.col("date")).alias("position"), refused=pl.lit(value=True)
@@ -268,8 +272,8 @@ def _attempted(
         pl.when(answered).then(pl.lit(visit.today)).otherwise("asked").alias("asked"),
         pl.when(answered).then(due).otherwise("due").alias("due"),
         *_DECISION,
-        pl.col("version").fill_null(visit.version),
-        pl.col("committed_at").fill_null(pl.lit(visit.at)),
+        pl.col("version").fill_null(version),
+        pl.col("committed_at").fill_null(at),
     )
 
 
@@ -278,6 +282,8 @@ def _confirmed(
 ) -> pl.DataFrame:
     """Gaps before the last bar that were asked for often enough, on days when others traded."""
     tried = gaps.filter(pl.col("status") == OPEN, pl.col("attempts") >= patience.confirm_runs)
+    if tried.is_empty():
+        return gaps
     tried = tried.join(lives.select("symbol", "last"), on="symbol").filter(pl.col("position") < pl.col("last"))
     if tried.is_empty():
         return gaps
@@ -388,9 +394,11 @@ def _if_came(name: str) -> pl.Expr:
 
 def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
     """`contiguous_through`: the session before the first open gap after the first bar, at most the last bar."""
+    still_open = gaps.filter(pl.col("status") == OPEN)
+    if still_open.is_empty():
+        return symbols.with_columns(contiguous_through="last_session").select(list(SCHEMAS["symbols"]))
     first_open = (
-        gaps.filter(pl.col("status") == OPEN)
-        .join(symbols.select("symbol", pl.col("first_session").alias("begin")), on="symbol")
+        still_open.join(symbols.select("symbol", pl.col("first_session").alias("begin")), on="symbol")
         .filter(pl.col("first_session") > pl.col("begin"))
         .group_by("symbol")
         .agg(calendar.positions(pl.col("first_session")).min().alias("hole"))
@@ -404,7 +412,8 @@ def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCa
 
 
 def _closed(days: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl.DataFrame:
+    if days.is_empty():
+        return empty_ledger("closed_gaps")
     ranges = as_ranges(days.with_columns(pl.lit(FILLED).alias("status")), calendar)
-    return ranges.with_columns(
-        pl.lit(visit.version, pl.Int64).alias("closed_version"), pl.lit(visit.at).alias("closed_at")
-    )
+    version, at = visit.stamp
+    return ranges.with_columns(closed_version=version, closed_at=at)

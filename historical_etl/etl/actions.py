@@ -27,24 +27,16 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
         Events, columns `EVENTS`, and spans (symbol, low, high) inside which there are no others.
     """
     is_first = pl.col("symbol").ne_missing(pl.col("symbol").shift(1))
-    known = before.select("symbol", pl.col("close").alias("close_b"), pl.col("adj_close").alias("adj_close_b"))
-    firsts = rows.filter(is_first).select("symbol", "date").join(known, on="symbol", how="left")
-    lasts = rows.filter(pl.col("symbol").ne_missing(pl.col("symbol").shift(-1))).select("symbol", high="date")
-    low = pl.when(pl.col("close_b").is_null()).then(pl.col("date").dt.offset_by("1d")).otherwise("date")
-    spans = firsts.join(lasts, on="symbol").select("symbol", low.alias("low"), "high")
-    moves = rows.select(
-        *ORDER,
-        "close",
-        "adj_close",
-        pl.when(~is_first).then(pl.col("close").shift(1)).alias("close_0"),
-        pl.when(~is_first).then(pl.col("adj_close").shift(1)).alias("adj_close_0"),
+    names = [*ORDER, "close", "adj_close"]
+    known = before.select("symbol", close_0="close", adj_close_0="adj_close")
+    heads = rows.filter(is_first)[names].join(known, on="symbol", how="left", maintain_order="left")
+    ends = rows.filter(pl.col("symbol").ne_missing(pl.col("symbol").shift(-1))).get_column("date")
+    low = pl.when(pl.col("close_0").is_null()).then(pl.col("date").dt.offset_by("1d")).otherwise("date")
+    spans = heads.select("symbol", low.alias("low"), ends.alias("high"))
+    inner = rows.select(
+        *names, *(pl.when(~is_first).then(pl.col(name).shift(1)).alias(f"{name}_0") for name in ("close", "adj_close"))
     )
-    inner = moves.filter(pl.col("close_0").is_not_null())
-    head = rows.select(*ORDER, "close", "adj_close").join(
-        firsts.filter(pl.col("close_b").is_not_null()).rename({"close_b": "close_0", "adj_close_b": "adj_close_0"}),
-        on=ORDER,
-    )
-    return _events(pl.concat([inner, head.select(inner.columns)])), spans
+    return _events(pl.concat([inner, heads])), spans
 
 
 def _events(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -52,6 +44,8 @@ def _events(pairs: pl.DataFrame) -> pl.DataFrame:
     found = pairs.with_columns((now / then).alias("move"), rounding().alias("noise")).filter(
         (pl.col("move") - 1).abs() > pl.col("noise")
     )
+    if found.is_empty():
+        return pl.DataFrame(schema=EVENTS)
     is_cash = pl.col("move").is_between(1, SMALLEST_SPLIT, closed="left")
     cash = found.filter(is_cash).select(
         *ORDER,
@@ -106,11 +100,12 @@ def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.
         stored: the ledger as it was.
         implied: events and spans from `inferred`, of all months that the commit visited.
     """
-    named, guessed = stored.filter(~pl.col("inferred")), stored.filter("inferred")
-    if guessed.height:
-        for _, spans in implied:
-            guessed = outside(guessed, spans)
     found = [events for events, _ in implied if events.height]
+    if stored.is_empty() and not found:
+        return stored
+    named, guessed = stored.filter(~pl.col("inferred")), stored.filter("inferred")
+    for _, spans in implied:
+        guessed = outside(guessed, spans)
     if not found:
         return _together(named, guessed)
     events = pl.concat(found).filter(~pl.col("symbol").is_in(named.get_column("symbol").unique().implode()))
@@ -124,5 +119,9 @@ def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 def outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """The events outside some spans (symbol, low, high)."""
-    inside = actions.join(spans, on="symbol").filter(pl.col("date").is_between("low", "high")).select(ORDER)
+    low, high = spans.get_column("low").min(), spans.get_column("high").max()
+    near = actions.filter(pl.col("date").is_between(pl.lit(low, pl.Date), pl.lit(high, pl.Date)))
+    if near.is_empty():
+        return actions
+    inside = near.join(spans, on="symbol").filter(pl.col("date").is_between("low", "high")).select(ORDER)
     return actions.join(inside, on=ORDER, how="anti")

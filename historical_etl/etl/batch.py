@@ -109,7 +109,7 @@ class Batch:
 
     def seen(self) -> pl.DataFrame:
         """All rows that are held against what is stored, columns `LEVELS`, sorted by (symbol, date)."""
-        return ordered(pl.concat([rows.select(LEVELS) for rows in (self.rows, self.context, self.anchors)]))
+        return ordered(pl.concat([rows[list(LEVELS)] for rows in (self.rows, self.context, self.anchors)]))
 
     def nothing(self, outcomes: dict[str, Outcome], why: str) -> Self:
         """An empty batch of the same source, for symbols that could not be fetched."""

@@ -169,9 +169,9 @@ def _lives(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar)
 
 def joined_in_words(account: Account) -> str:
     """Which sessions a rebased account has gained; empty if none."""
-    new = account.gaps.filter(pl.col("version").is_null())
-    if new.is_empty():
+    if not account.gaps.get_column("version").null_count():
         return ""
+    new = account.gaps.filter(pl.col("version").is_null())
     spans = new.select("first_session", "last_session").unique().sort("first_session")
     first, last = spans.item(0, 0), spans.item(-1, 1)
     days = f"{first}" if first == last else f"{first} to {last}"

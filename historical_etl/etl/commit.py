@@ -15,9 +15,9 @@ from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.standing import load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import Patience, Visit
-from historical_etl.etl.withheld import without_adj_close
+from historical_etl.etl.withheld import CELLS, without_adj_close
 from historical_etl.models import ETLProgressManifest, SyncManifest
-from historical_etl.schema import ORDER, ordered
+from historical_etl.schema import ORDER, ordered, years_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.disk import required_for_merge
 from historical_etl.store.layout import Layout
@@ -87,9 +87,9 @@ class Commit:
         lead_in = came.batch.context
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
         _check_disk(self.manifests, stored, rows, tally)
-        dropped = pl.concat([came.dropped, left.select(came.dropped.columns)]).unique()
+        dropped = pl.concat([came.dropped, left.select(came.dropped.columns)]).unique() if left.height else came.dropped
         years: list[MergedYear] = []
-        off = set(left.get_column("date").dt.year())
+        off = years_in(left)
         for year in merge_years(rows, lead_in, dropped, stored, self.gate, came.as_came, may_be_emptied=off):
             if year.blocks:
                 self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
@@ -112,7 +112,7 @@ class Commit:
             "additions": record.additions(years, visit),
             "runs": record.runs([*notes, run("committed", visit.version)]),
         }
-        bases = after.symbols.get_column("adjustment").drop_nulls().unique().sort()
+        bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
         manifest = self.transaction.commit(provenance, ledgers, accompanying)
         if manifest is not base:
@@ -161,10 +161,10 @@ class Commit:
 
         So the overlap in January, or a look for what an ended symbol may still bring, rewrites no closed year.
         """
-        year_of_row = rows.get_column("date").dt.year()
-        years: list[int] = year_of_row.unique().sort().to_list()
+        years = years_in(rows)
         if len(years) <= 1:
             return rows
+        year_of_row = rows.get_column("date").dt.year()
         parts = [self._changed(year, rows.filter(year_of_row == year)) for year in years[:-1]]
         return ordered(pl.concat([*parts, rows.filter(year_of_row == years[-1])]))
 
@@ -199,9 +199,14 @@ class Commit:
 def _withheld(came: Reconciled, years: Sequence[MergedYear], account: Account) -> pl.DataFrame:
     """The cells that the source did not give though they are stored, or though their series has them."""
     parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
-    added = pl.concat([came.batch.rows.select(ORDER).clear(), *(year.differences.added for year in years)])
-    symbols = account.symbols.filter(~pl.col("symbol").is_in(list(came.as_came)))
-    cells = pl.concat([*parts, without_adj_close(came.batch.rows, added, symbols)]).unique(maintain_order=True)
+    added = [year.differences.added for year in years if year.differences.added.height]
+    if added and came.batch.rows.get_column("adj_close").null_count():
+        symbols = account.symbols.filter(~pl.col("symbol").is_in(list(came.as_came)))
+        parts.append(without_adj_close(came.batch.rows, pl.concat(added), symbols))
+    cells = pl.concat([pl.DataFrame(schema=CELLS), *parts])
+    if cells.is_empty():
+        return cells
+    cells = cells.unique(maintain_order=True)
     # What the row rules made null is told in `flagged_rows`.
     flagged = cells.filter(pl.col("column") != "adj_close", pl.col("stored").is_null(), pl.col("came").is_null())
     flagged = flagged.join(came.batch.flagged, on=ORDER, how="semi")
@@ -211,7 +216,7 @@ def _withheld(came: Reconciled, years: Sequence[MergedYear], account: Account) -
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:
     """The base of the merge, without damaged years that the new rows replace as a whole."""
     base = transaction.base
-    for year in rows.get_column("date").dt.year().unique().sort():
+    for year in years_in(rows):
         partition = base.partition(year) if base else None
         if base is None or partition is None:
             continue
@@ -228,7 +233,7 @@ def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) 
 
 
 def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, tally: Tally) -> None:
-    partitions = [stored.partition(year) for year in rows.get_column("date").dt.year().unique()]
+    partitions = [stored.partition(year) for year in years_in(rows)]
     merged_rows = rows.height + sum(partition.rows for partition in partitions if partition)
     bytes_per_row = rows.estimated_size() / max(1, rows.height)
     status = manifests.check_disk_space(required_for_merge(int(merged_rows * bytes_per_row)))

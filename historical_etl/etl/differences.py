@@ -47,6 +47,8 @@ class Differences:
     @classmethod
     def of_all(cls, parts: Sequence["Differences"]) -> "Differences":
         """All of some parts together."""
+        if len(parts) == 1:
+            return parts[0]
         nothing = empty_frame()
         return cls(
             changed=pl.concat([_beside(nothing, nothing), *(part.changed for part in parts)]),

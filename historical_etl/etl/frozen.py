@@ -59,7 +59,7 @@ class FrozenFeed:
         """
         repeating = sorted(set(repeating_symbols(batch.rows, batch.context)) - set(suspects))
         if not repeating:
-            return Stale({}, _with_news(batch.rows.clear(), batch.rows.clear()), ())
+            return Stale({}, pl.DataFrame(), ())
         mine = pl.col("symbol").is_in(repeating)
         new, stored = batch.rows.filter(mine), self._stored(batch, base, repeating)
         context = batch.context.filter(mine)

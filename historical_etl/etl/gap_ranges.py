@@ -8,15 +8,24 @@ from typing import Final
 import polars as pl
 
 from historical_etl.sessions import SessionCalendar
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
-__all__ = ["GAP_FACTS", "as_ranges", "days_of", "exploded", "in_order", "of_symbols", "span"]
+__all__ = ["GAP_FACTS", "as_ranges", "days_of", "exploded", "in_order", "of_symbols", "spans"]
 
 #: What is known of a gap beside its symbol and sessions.
 GAP_FACTS: Final = (
     *("status", "why", "attempts", "asked", "due"),
     *("reason", "by", "decided_version", "decided_at"),
     *("version", "committed_at"),
+)
+#: Gaps as single sessions.
+_DAYS: Final = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "position": pl.Int64(),
+        **{name: SCHEMAS["open_gaps"][name] for name in GAP_FACTS},
+        "date": pl.Date(),
+    }
 )
 
 
@@ -25,22 +34,25 @@ def of_symbols(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("symbol").is_in(others.get_column("symbol").unique().implode()))
 
 
-def span(frame: pl.DataFrame, low: pl.Expr, high: pl.Expr, needs: str | None = None) -> pl.DataFrame:
-    """(symbol, low, high) where there is at least one session between, both included; nulls give none."""
-    ranges = frame.select("symbol", low.alias("low"), high.alias("high"), *([needs] if needs else []))
-    if needs:
-        ranges = ranges.filter(pl.col(needs).is_not_null()).drop(needs)
-    return ranges.filter(pl.col("low") <= pl.col("high"))
+def spans(frame: pl.DataFrame, *ends: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:
+    """(symbol, low, high) where there is at least one session between, both ends included; nulls give none."""
+    lows, highs = zip(*ends, strict=True)
+    ranges = frame.select("symbol", pl.concat_list(lows).alias("low"), pl.concat_list(highs).alias("high"))
+    return ranges.explode("low", "high").filter(pl.col("low") <= pl.col("high"))
 
 
 def days_of(ranges: pl.DataFrame) -> pl.DataFrame:
     """(symbol, position) of every session in ranges (symbol, low, high)."""
+    if ranges.is_empty():
+        return _nothing("symbol", "position")
     days = pl.int_ranges("low", pl.col("high") + 1).alias("position")
     return ranges.select("symbol", days).explode("position").drop_nulls("position")
 
 
 def exploded(gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
     """Ranges as single sessions: symbol, position, date, and the facts of the range."""
+    if gaps.is_empty():
+        return _nothing(*_DAYS)
     # The ends of a range may have left the calendar.
     low, high = calendar.positions(pl.col("first_session")), calendar.positions_before(pl.col("last_session"))
     days = gaps.select("symbol", pl.int_ranges(low, high + 1).alias("position"), *GAP_FACTS).explode("position")
@@ -49,6 +61,8 @@ def exploded(gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
 
 def as_ranges(days: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
     """Single sessions as ranges of neighbours about which the same is known."""
+    if days.is_empty():
+        return empty_ledger("open_gaps")
     ordered = days.sort("symbol", "position")
     keys = ("symbol", *GAP_FACTS)
     breaks = pl.any_horizontal(
@@ -75,3 +89,7 @@ def as_ranges(days: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
 def in_order(gaps: pl.DataFrame) -> pl.DataFrame:
     """Ranges sorted by symbol and first session."""
     return gaps.sort("symbol", "first_session")
+
+
+def _nothing(*names: str) -> pl.DataFrame:
+    return pl.DataFrame(schema={name: _DAYS[name] for name in names})

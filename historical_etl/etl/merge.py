@@ -18,7 +18,7 @@ from historical_etl.etl.differences import Differences
 from historical_etl.etl.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.etl.withheld import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in
+from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in, years_in
 from historical_etl.store.blocks import Block, encode_block
 from historical_etl.store.layout import Layout
 from historical_etl.store.sound import sound_path
@@ -105,13 +105,14 @@ def merge_years(
     Raises:
         DataQualityError: the gate refused, or a stored file is damaged.
     """
-    filled = sorted({*_years_of(new), *_years_of(dropped)})
+    filled = sorted({*years_in(new), *years_in(dropped)})
     if not filled:
         return
     merge = _Merge(stored, gate, last_rows(lead_in), as_came, may_be_emptied)
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
         rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
-        merged = merge.year(year, rows, dropped.filter(pl.col("date").dt.year() == year))
+        removed = dropped.filter(pl.col("date").dt.year() == year) if dropped.height else dropped
+        merged = merge.year(year, rows, removed)
         if merged is not None:
             yield merged
 
@@ -215,6 +216,8 @@ class _Merge:
         open_heads = heads(merged)
         if old is not None:
             open_heads = open_heads.join(heads(old), on=open_heads.columns, how="anti", nulls_equal=True)
+        if open_heads.is_empty() and self._unsettled.is_empty():
+            return self._unsettled
         wanted = open_heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
         led_in = self._lead_in.filter(
             pl.col("date") < first_day, pl.col("symbol").is_in(open_heads.get_column("symbol").implode())
@@ -358,10 +361,6 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
     both = pl.concat([old, rows]).sort(ORDER, maintain_order=True)
     superseded = pl.all_horizontal(pl.col(key) == pl.col(key).shift(-1) for key in ORDER)
     return both.filter(~superseded.fill_null(value=False))
-
-
-def _years_of(rows: pl.DataFrame) -> list[int]:
-    return rows.get_column("date").dt.year().unique().to_list()
 
 
 def _distinct_symbols(blocks: Sequence[Block]) -> int:

@@ -155,6 +155,8 @@ class Names:
 
     @cached_property
     def _all(self) -> list[Alias]:
+        if self.aliases.is_empty():
+            return []
         names = ("alias", "symbol", "kind", "first_session", "last_session", "reused_from", "version")
         return [Alias(*row) for row in self.aliases.select(names).sort("last_session", "alias").iter_rows()]
 

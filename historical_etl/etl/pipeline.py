@@ -275,7 +275,7 @@ class HistoricalETL(SecurityIdentities):
             batch=self.settings.batch_symbols,
             calendar=self.calendar,
             insist=symbols is not None,
-            kept_from=dict(held.group_by("symbol").agg(pl.col("kept_from").min()).drop_nulls().iter_rows()),
+            kept_from=dict(held.drop_nulls("kept_from").group_by("symbol").agg(pl.col("kept_from").min()).iter_rows()),
             since=names.begins,
         )
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)

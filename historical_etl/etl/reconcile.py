@@ -40,6 +40,8 @@ __all__ = ["NO_BASIS", "Reconciler"]
 
 _log = logging.getLogger(__name__)
 _DAY: Final = timedelta(days=1)
+#: Dates of a symbol, both included.
+_SPAN: Final = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
 #: A basis that fits any.
 NO_BASIS: Final = frozenset({"", UNSTATED})
 
@@ -244,10 +246,13 @@ class _Step:
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
         silences = self._silences()
-        stored = pl.concat([self._stored, self._stored_beyond(silences)]).unique(ORDER).sort(ORDER)
-        after = silences.join(stored, on="symbol").filter(pl.col("date") > pl.col("high"))
-        after = stored.join(after.group_by("symbol").agg(pl.col("date").min()), on=ORDER, how="semi")
-        seen = pl.concat([self._seen, after.join(self._seen, on=ORDER, how="anti")]).sort(ORDER)
+        stored = self._stored_beside(silences)
+        after = _first_after(silences, stored)
+        seen = (
+            pl.concat([self._seen, after.join(self._seen, on=ORDER, how="anti")]).sort(ORDER)
+            if after.height
+            else self._seen
+        )
         found = jumps(
             self._without_suspects(seen),
             stored,
@@ -286,11 +291,11 @@ class _Step:
             kept_from=self._kept_from(held),
             passed={s: p for s, p in self._passed.items() if s not in held},
             as_came=self._as_came - set(held),
-            dropped=pl.concat([batch.rows.clear().select("symbol", "date"), *dropped]),
-            stale=self._stale.filter(~pl.col("symbol").is_in(list(held))),
+            dropped=pl.concat([batch.rows.clear()[list(ORDER)], *dropped]),
+            stale=_others(self._stale, held),
             warnings=(*self._told, *self._moves),
             held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
-            events=self._events.filter(~pl.col("symbol").is_in(list(self._suspects))),
+            events=_others(self._events, self._suspects),
         )
 
     def _still_held(self) -> dict[str, list[Suspicion]]:
@@ -320,7 +325,9 @@ class _Step:
 
     def _kept_from(self, held: Collection[str]) -> dict[str, date]:
         """Where the rows of held symbols begin, if before all that is stored: no gap tells of those sessions."""
-        rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held))) if held else self._batch.rows.clear()
+        if not held:
+            return {}
+        rows = self._batch.rows.filter(pl.col("symbol").is_in(list(held)))
         begins = rows.group_by("symbol").agg(pl.col("date").min()).iter_rows()
         return {symbol: day for symbol, day in begins if symbol not in self._lives or day < self._lives[symbol][0]}
 
@@ -389,17 +396,20 @@ class _Step:
         return False
 
     def _without_suspects(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.filter(~pl.col("symbol").is_in(list(self._suspects))) if self._suspects else rows
+        return _others(rows, self._suspects)
 
     def _with_new_events(self) -> set[str]:
         """Symbols for which the source names an event that it did not name before: of any day that it was asked for."""
-        events = self._newly_named().join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
+        new = self._newly_named()
+        if new.is_empty():
+            return set()
+        events = new.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
 
     def _newly_named(self) -> pl.DataFrame:
         """The events, columns symbol and date, that nothing was known of."""
         if self._batch.actions is None:
-            return self._batch.rows.clear().select(ORDER)
+            return self._batch.rows.clear()[list(ORDER)]
         named = self._batch.actions.select(ORDER)
         return named if self._base.actions is None else named.join(self._base.actions, on=ORDER, how="anti")
 
@@ -496,30 +506,50 @@ class _Step:
 
     def _silences(self) -> pl.DataFrame:
         """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
-        unasked = self._base.account.gaps.filter(pl.col("asked").is_null())
-        schema = {"symbol": pl.String, "start": pl.Date, "end": pl.Date}
-        asked = [(symbol, *span) for symbol, span in self._batch.requested.items()] if unasked.height else []
+        gaps = self._base.account.gaps
+        unasked = gaps.filter(pl.col("asked").is_null()) if gaps.get_column("asked").null_count() else gaps.clear()
+        spans = [(symbol, *span) for symbol, span in self._batch.requested.items()] if unasked.height else []
         return (
-            unasked.join(pl.DataFrame(asked, schema, orient="row"), on="symbol")
-            .filter(pl.col("first_session") <= pl.col("end"), pl.col("last_session") >= pl.col("start"))
-            .group_by("symbol")
-            .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
+            (
+                unasked.lazy()
+                .join(pl.LazyFrame(spans, _SPAN, orient="row"), on="symbol")
+                .filter(pl.col("first_session") <= pl.col("high"), pl.col("last_session") >= pl.col("low"))
+                .group_by("symbol")
+                .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
+                .collect()
+            )
+            if spans
+            else pl.DataFrame(schema=_SPAN)
         )
 
-    def _stored_beyond(self, silences: pl.DataFrame) -> pl.DataFrame:
-        """The stored rows next to what came, and next to silences, where the bars that came do not meet them."""
+    def _stored_beside(self, silences: pl.DataFrame) -> pl.DataFrame:
+        """The stored rows on the dates that came, and those next to them and to silences, where nothing stored came."""
+        if not self._lives:
+            return self._stored
         low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")
-        seen = self._seen.group_by("symbol").agg(low, high).join(self._symbols, on="symbol")
-        met = self._stored.group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
-        starts_anew = (pl.col("first_session") < pl.col("low")) & (pl.col("low_0") <= pl.col("low")).ne_missing(
-            other=True
-        )
-        ends_anew = (pl.col("last_session") > pl.col("high")) & (pl.col("high_0") >= pl.col("high")).ne_missing(
-            other=True
-        )
-        edges = seen.join(met, on="symbol", how="left").filter(starts_anew | ends_anew).select("symbol", "low", "high")
-        spans = pl.concat([edges, silences])
-        return self._levels.beside(spans.group_by("symbol").agg(pl.col("low").min(), pl.col("high").max()))
+        met = self._stored.lazy().group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
+        lives = self._symbols.lazy().select("symbol", "first_session", "last_session")
+        begins = (pl.col("first_session") < pl.col("low")) & ~(pl.col("low_0") <= pl.col("low")).fill_null(value=False)
+        ends = (pl.col("last_session") > pl.col("high")) & ~(pl.col("high_0") >= pl.col("high")).fill_null(value=False)
+        seen = self._seen.lazy().group_by("symbol").agg(low, high).join(lives, on="symbol")
+        edges = seen.join(met, on="symbol", how="left").filter(begins | ends).select(list(_SPAN)).collect()
+        if edges.is_empty() and silences.is_empty():
+            return self._stored
+        spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
+        return pl.concat([self._stored, self._levels.beside(spans)]).unique(ORDER).sort(ORDER)
+
+
+def _first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """The stored rows that follow on silences."""
+    if silences.is_empty():
+        return stored.clear()
+    after = stored.join(silences, on="symbol").filter(pl.col("date") > pl.col("high"))
+    return stored.join(after.group_by("symbol").agg(pl.col("date").min()), on=ORDER, how="semi")
+
+
+def _others(rows: pl.DataFrame, symbols: Collection[str]) -> pl.DataFrame:
+    """The rows of all other symbols."""
+    return rows.filter(~pl.col("symbol").is_in(list(symbols))) if symbols and rows.height else rows
 
 
 def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:

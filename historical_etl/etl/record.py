@@ -14,7 +14,7 @@ from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.visit import Visit
 from historical_etl.models import SyncManifest
 from historical_etl.quality.levels import HELD_BACK, Suspicion
-from historical_etl.schema import SCHEMA, symbols_in
+from historical_etl.schema import SCHEMA, empty_frame, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 from historical_etl.store.run_notes import RunRecord
@@ -52,21 +52,21 @@ _PAUSE: Final = 20
 
 def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: Visit) -> pl.DataFrame:
     """One row for each cell of a stored row that changed, of symbols whose history was not replaced as a whole."""
-    cells = [empty_ledger("corrections")]
-    for year in years:
-        changed = year.differences.changed.filter(~pl.col("symbol").is_in(list(restated)))
-        for name in COMPARED:
-            differs = pl.col(name).ne_missing(pl.col(f"{name}_new"))
-            cells.append(
-                changed.filter(differs).select(
-                    "date",
-                    "symbol",
-                    pl.lit(name).alias("column"),
-                    pl.col(name).alias("old"),
-                    pl.col(f"{name}_new").alias("new"),
-                    *_stamp(visit),
-                )
-            )
+    parts = [year.differences.changed for year in years if year.differences.changed.height]
+    if not parts:
+        return empty_ledger("corrections")
+    changed = pl.concat(parts).filter(~pl.col("symbol").is_in(list(restated)))
+    cells = [
+        changed.filter(pl.col(name).ne_missing(pl.col(f"{name}_new"))).select(
+            "date",
+            "symbol",
+            pl.lit(name).alias("column"),
+            pl.col(name).alias("old"),
+            pl.col(f"{name}_new").alias("new"),
+            *visit.stamp,
+        )
+        for name in COMPARED
+    ]
     return pl.concat(cells).sort("symbol", "date", "column")
 
 
@@ -75,25 +75,29 @@ def replaced_rows(
 ) -> pl.DataFrame:
     """The stored rows that a new history replaced with other values, or does not have; and those off the calendar."""
     rows = _replaced(years, came)
+    if rows.is_empty():
+        return empty_ledger("replaced_rows")
     off = left.select("symbol", "date", pl.lit(f"{OFF_CALENDAR}{calendar.version}").alias("reason")).unique()
     return (
         rows.join(off, on=("symbol", "date"), how="left")
-        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *_stamp(visit))
+        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *visit.stamp)
         .select(list(SCHEMAS["replaced_rows"]))
         .sort("symbol", "date")
     )
 
 
 def _replaced(years: Sequence[MergedYear], came: Reconciled) -> pl.DataFrame:
-    mine = pl.col("symbol").is_in(list(came.restated))
-    old = [year.differences.changed.filter(mine).select(list(SCHEMA)) for year in years] + [
-        year.differences.removed for year in years
-    ]
-    return pl.concat([empty_ledger("replaced_rows").select(list(SCHEMA)), *old])
+    rows = [year.differences.removed for year in years]
+    if came.restated:
+        mine = pl.col("symbol").is_in(list(came.restated))
+        rows += [year.differences.changed.filter(mine).select(list(SCHEMA)) for year in years]
+    return pl.concat([empty_frame(), *rows])
 
 
 def restatements(came: Reconciled, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
     """One row for each symbol whose history was replaced."""
+    if not came.restated:
+        return empty_ledger("restatements")
     replaced = _replaced(years, came)
     spans = replaced.group_by("symbol").agg(
         pl.col("date").min().alias("first_session"),
@@ -106,7 +110,7 @@ def restatements(came: Reconciled, years: Sequence[MergedYear], visit: Visit) ->
     return (
         pl.DataFrame(facts, schema=schema, orient="row")
         .join(spans, on="symbol")  # one that was rebuilt and came out equal replaced nothing
-        .with_columns(_stamp(visit))
+        .with_columns(visit.stamp)
         .select(list(SCHEMAS["restatements"]))
         .sort("symbol")
     )
@@ -126,7 +130,7 @@ def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
         spans.sort("symbol")
         .group_by("first_session", "last_session", maintain_order=True)
         .agg(pl.col("len").sum().cast(pl.Int64).alias("rows"), pl.col("symbol").alias("symbols"))
-        .with_columns(_stamp(visit))
+        .with_columns(visit.stamp)
     )
 
 
@@ -144,13 +148,15 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
         both = place.join(known.select(names), on=list(SCHEMA), nulls_equal=True, suffix="_known")
         told = both.filter(pl.col("reasons").list.set_difference("reasons_known").list.len() == 0)
         new = new.filter(~place.get_column("place").is_in(told.get_column("place").implode()))
-    return new.with_columns(_stamp(visit))
+    return new.with_columns(visit.stamp)
 
 
 def stale_bars(came: Reconciled, visit: Visit) -> pl.DataFrame:
     """The stretches of equal bars that the commit begins or lengthens."""
+    if came.stale.is_empty():
+        return empty_ledger("stale_bars")
     names = [name for name in SCHEMAS["stale_bars"] if name in came.stale.columns]
-    return came.stale.select(names).with_columns(_stamp(visit))
+    return came.stale.select(names).with_columns(visit.stamp)
 
 
 def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
@@ -163,7 +169,7 @@ def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visi
     if not keys:
         return empty_ledger("flagged_rows")
     new = flagged.unique().join(pl.concat(keys), on=("symbol", "date"), how="semi")
-    return new.with_columns(_stamp(visit)).sort("symbol", "date")
+    return new.with_columns(visit.stamp).sort("symbol", "date")
 
 
 def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
@@ -172,7 +178,7 @@ def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> p
         return empty_ledger("withheld")
     names = ["date", "symbol", "column", "stored", "came"]
     new = cells.join(known.select(names), on=names, how="anti", nulls_equal=True)
-    return new.with_columns(_stamp(visit)).sort("symbol", "date", "column")
+    return new.with_columns(visit.stamp).sort("symbol", "date", "column")
 
 
 def actions(
@@ -296,7 +302,3 @@ def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, obje
 def _frame(rows: Sequence[dict[str, object]], name: str) -> pl.DataFrame:
     schema = SCHEMAS[name]
     return pl.DataFrame([{column: row.get(column) for column in schema} for row in rows], schema=schema)
-
-
-def _stamp(visit: Visit) -> list[pl.Expr]:
-    return [pl.lit(visit.version, pl.Int64).alias("version"), pl.lit(visit.at).alias("committed_at")]

@@ -30,7 +30,7 @@ from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.levels import HELD_BACK
-from historical_etl.schema import symbols_in
+from historical_etl.schema import ORDER, SCHEMA, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.lock import LockToken
@@ -279,11 +279,11 @@ class Run:
             pl.lit(came.batch.actions is not None).alias("names_events"),
             pl.lit(info.split_adjusted).alias("split_adjusted"),
         )
-        adjusted = rows.filter(pl.col("adj_close").is_not_null())
-        asked = asked.join(adjusted.group_by("symbol").agg(adjusted_through=pl.col("date").max()), "symbol", how="left")
+        adjusted = pl.col("date").filter(pl.col("adj_close").is_not_null())
+        asked = asked.join(rows.group_by("symbol").agg(adjusted_through=adjusted.max()), "symbol", how="left")
         return Visit(
             asked=asked.select(list(ASKED)).sort("symbol"),
-            stored=rows.select("symbol", "date"),
+            stored=rows[list(ORDER)],
             dropped=came.dropped,
             refused=_of_no_use(came.batch.rejected),
             today=today,
@@ -337,5 +337,7 @@ def _told(change: CalendarChange, account: Account) -> list[str]:
 
 def _of_no_use(rejected: pl.DataFrame) -> pl.DataFrame:
     """(symbol, date) of refused rows that say nothing of their session; one without a price says that it has none."""
+    if rejected.is_empty():
+        return pl.DataFrame(schema={name: SCHEMA[name] for name in ORDER})
     without_price = pl.col("reasons").list.contains("no_close")
     return rejected.filter(~without_price).select("symbol", "date").drop_nulls()

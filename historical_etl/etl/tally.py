@@ -103,6 +103,8 @@ class Tally:
 
     def add_flagged(self, rows: pl.DataFrame) -> None:
         """Count bars that were stored with something wrong beside the close, by reason and symbol."""
+        if rows.is_empty():
+            return
         self.rows_flagged += rows.height
         counts = rows.select("symbol", pl.col("reasons").alias("reason")).explode("reason").group_by("reason", "symbol")
         for reason, symbol, count in counts.len().sort("reason", "symbol").iter_rows():

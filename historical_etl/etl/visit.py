@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 
 import polars as pl
 
@@ -48,3 +49,8 @@ class Visit:
     today: date
     version: int
     at: datetime
+
+    @cached_property
+    def stamp(self) -> tuple[pl.Expr, pl.Expr]:
+        """What the rows of logs say of the commit that brings them: `version` and `committed_at`."""
+        return pl.lit(self.version, pl.Int64).alias("version"), pl.lit(self.at).alias("committed_at")

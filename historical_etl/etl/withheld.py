@@ -107,8 +107,6 @@ def lacking(old: pl.DataFrame | None, rows: pl.DataFrame | None, as_came: Collec
 def without_adj_close(rows: pl.DataFrame, added: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
     """New bars without an `adj_close`, of symbols that had one on an earlier session, as the ledger `symbols` says."""
     adjusted = symbols.select("symbol", "adjusted_through").drop_nulls()
-    if not rows.get_column("adj_close").null_count() or adjusted.is_empty() or added.is_empty():
-        return pl.DataFrame(schema=CELLS)
     bare = rows.filter(pl.col("adj_close").is_null()).join(adjusted, on="symbol")
     bare = bare.filter(pl.col("date") > pl.col("adjusted_through")).join(added, on=ORDER, how="semi")
     facts = [pl.lit("adj_close").alias("column"), _NO_VALUE.alias("stored"), _NO_VALUE.alias("came")]

@@ -62,8 +62,8 @@ def stretches(bars: pl.DataFrame) -> pl.DataFrame:
 
 def _with_repeats(rows: pl.DataFrame) -> set[str]:
     # Two columns first: for millions of rows that is all the work, since next to none are left.
-    close, volume = rows.get_column("close"), rows.get_column("volume")
-    alike = (close == close.shift()) & volume.eq_missing(volume.shift())
+    close, volume = pl.col("close"), pl.col("volume")
+    alike = rows.select((close == close.shift()) & volume.eq_missing(volume.shift())).to_series()
     if not alike.any():
         return set()
     places = alike.arg_true()

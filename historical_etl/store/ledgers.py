@@ -10,6 +10,7 @@ import logging
 import stat
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -228,6 +229,9 @@ VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     "gaps": ("closed_gaps", "open_gaps"),
     "holds": ("closed_holds", "open_holds"),
 }
+#: What small files hold, by ledger and SHA-256: a run reads most of them several times, and so does the next one.
+_decoded: Final[dict[tuple[str, str], pl.DataFrame]] = {}
+_MOST_DECODED, _FEW_ROWS = 64, 20_000
 #: Rows to add to logs, and states to replace, by name.
 LedgerChanges = Mapping[str, pl.DataFrame]
 #: The files of each ledger, oldest first.
@@ -333,6 +337,11 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
             where=path,
             todo=REBUILT,
         )
+    known = _decoded.get((name, file.checksum))
+    return _keep(name, file.checksum, _decode(name, content, path)) if known is None else known.clone()
+
+
+def _decode(name: str, content: bytes, path: Path) -> pl.DataFrame:
     try:
         rows = pl.read_parquet(io.BytesIO(content))
         missing = [column for column in ADDED_COLUMNS.get(name, ()) if column not in rows.columns]
@@ -350,14 +359,22 @@ def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
         ) from error
 
 
+def _keep(name: str, checksum: str, rows: pl.DataFrame) -> pl.DataFrame:
+    if rows.height <= _FEW_ROWS:
+        if len(_decoded) >= _MOST_DECODED:
+            _decoded.clear()
+        _decoded[name, checksum] = rows
+    return rows.clone()
+
+
 def _columns(name: str) -> list[pl.Expr]:
     """The columns of a ledger, with the types that they have in all of its files."""
     return [pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()]
 
 
 def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:
-    buffer = io.BytesIO()
-    rows.select(_columns(name)).write_parquet(buffer)
+    buffer, rows = io.BytesIO(), rows.select(_columns(name))
+    rows.write_parquet(buffer)
     content = buffer.getvalue()
     checksum = sha256(content).hexdigest()
     target = layout.ledger_file(name, checksum)
@@ -368,4 +385,5 @@ def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:
                 sync_stream(stream)
                 temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
                 temp.replace(target)
+    _keep(name, checksum, rows)
     return LedgerFile(path=layout.relative(target), rows=rows.height, checksum=checksum, size_bytes=len(content))

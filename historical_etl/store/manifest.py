@@ -6,6 +6,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from historical_etl.clock import Clock, system_clock
@@ -208,17 +209,16 @@ class ManifestManager:
             current = None
         if current is None:
             return None
-        good = render_manifest(current)
         with storage_errors("restoring the manifest", path):
             was_good = self._is_good(path)
             if not was_good:
                 if path.exists():
                     self.quarantine.keep_file(path, "the current manifest was unreadable or damaged", dataset)
-                write_atomic(path, good)
+                write_atomic(path, render_manifest(current))
                 _log.warning("Manifest of %s restored from version %d", dataset, current.version)
             self._drop_newer(current, dataset, committed=not was_good)
             if not self._is_good(self.layout.history_file(current.version, dataset)):
-                write_atomic(self.layout.history_file(current.version, dataset), good)
+                write_atomic(self.layout.history_file(current.version, dataset), render_manifest(current))
         return current
 
     def _drop_newer(self, current: SyncManifest, dataset: str, *, committed: bool) -> None:
@@ -284,8 +284,9 @@ def render_manifest(manifest: SyncManifest) -> bytes:
     return seal(manifest.model_dump(mode="json"), _SELF)
 
 
+@lru_cache(maxsize=16)
 def parse_manifest(content: bytes, path: Path) -> SyncManifest:
-    """Read the bytes of a manifest file.
+    """Read the bytes of a manifest file; the last ones are remembered, since a run reads its base many times.
 
     Raises:
         ManifestTooNewError: its `schema_version` is newer than this release.

@@ -47,9 +47,14 @@ def sound_path(layout: Layout, file: Partition | LedgerFile) -> Path:
 
 def require_sound(layout: Layout, files: Iterable[Partition | LedgerFile]) -> None:
     """Prove several files at once; raises as `sound_path`, for the first one that is not sound."""
-    with ThreadPoolExecutor(thread_name_prefix="checksum") as pool:
-        for proof in [pool.submit(sound_path, layout, file) for file in files]:
-            proof.result()
+    files = list(files)
+    new = [file for file in files if layout.resolve(file.path) not in _checked]
+    if len(new) > 1:
+        with ThreadPoolExecutor(thread_name_prefix="checksum") as pool:
+            for proof in [pool.submit(sound_path, layout, file) for file in new]:
+                proof.exception()
+    for file in files:
+        sound_path(layout, file)
 
 
 def _state(path: Path) -> tuple[int, ...]:
