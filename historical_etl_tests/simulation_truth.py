@@ -14,7 +14,7 @@ import polars as pl
 
 from historical_etl import ConfigurationError, HistoricalETL
 from historical_etl_tests.simulation import SimMarket
-from historical_etl_tests.simulation_bars import Frozen
+from historical_etl_tests.simulation_bars import Frozen, WrongDividend
 from historical_etl_tests.simulation_faults import LateCorrection, LateRestatement
 from historical_etl_tests.simulation_vendor import SimVendor
 
@@ -105,8 +105,8 @@ class Witness:
     def _beside_truth(self, known: pl.DataFrame) -> pl.DataFrame:
         """Stored rows with the raw ones beside them, but for what no store can know to be wrong.
 
-        That is a cell that will be corrected, a history that the vendor itself has adjusted in part, and a bar that
-        came again instead of a new one.
+        That is a cell that will be corrected, a history that the vendor itself has adjusted in part, a bar that came
+        again instead of a new one, and an event that the vendor adjusts for before there is a bar to hold it against.
         """
         market, today = self.vendor.market, self.vendor.today
         truth = market.table.rename({"symbol": "company"})
@@ -122,6 +122,8 @@ class Witness:
                 continue
             if isinstance(fault, LateRestatement):
                 both = both.filter(~company)
+            if isinstance(fault, WrongDividend):
+                both = both.filter(~company | (pl.col("date").max().over("company") >= fault.day))
             if isinstance(fault, Frozen):
                 frozen = pl.col("date").is_between(fault.start, fault.until)
                 both = both.filter(~(frozen if fault.symbol is None else frozen & company))
