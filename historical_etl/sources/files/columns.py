@@ -11,7 +11,7 @@ from typing import Final
 from historical_etl.errors import ConfigurationError, SchemaDriftError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.spellings import EVENTS, SPELLINGS, is_unnamed, looks_like, plain
+from historical_etl.sources.files.spellings import EVENTS, MARKS, SPELLINGS, is_unnamed, looks_like, plain
 
 __all__ = ["COLUMNS", "NUMBERS", "Matched", "match_columns", "score"]
 
@@ -35,10 +35,12 @@ class Matched:
 
     Attributes:
         places: column of ours, or event, → its place in the header.
+        marks: what tells one series from another → its place.
         ignored: names of the columns that are not read.
     """
 
     places: Mapping[str, int]
+    marks: Mapping[str, int]
     ignored: tuple[str, ...]
 
 
@@ -50,9 +52,15 @@ def score(names: Sequence[str]) -> int:
 
 
 def match_columns(
-    names: Sequence[str], settings: FilesSettings, where: str, values: Values, is_day: Callable[[Sequence[str]], bool]
+    names: Sequence[str],
+    settings: FilesSettings,
+    where: str,
+    values: Values,
+    is_day: Callable[[Sequence[str]], bool],
+    *,
+    is_named: bool,
 ) -> Matched:
-    """The place in `names` of each column of ours that the file has.
+    """The place in `names` of each column of ours that the file has; `is_named`: whether its path names its symbol.
 
     Raises:
         SchemaDriftError: a column is missing, several could be the same one of ours, or one may be ours.
@@ -69,15 +77,16 @@ def match_columns(
         found.take("close", [place for place in found.free() if plain(names[place]) == "price"])
     if found.lacks("symbol") and settings.symbol is None:
         found.symbol_in_name(values)
-    found.check()
+    found.check(is_named=is_named)
     if "symbol" in found.places and settings.symbol is not None:
         raise ConfigurationError(
             f"{where} has symbols of its own",
             where=f"{PREFIX}FILES_SYMBOL",
             todo="unset it, or read files without symbols",
         )
-    ignored = tuple(names[place].strip() or "(no name)" for place in found.free() if plain(names[place]) != "ret")
-    return Matched(found.places, ignored)
+    marks = found.marks()
+    left = [place for place in found.free() if place not in marks.values() and plain(names[place]) != "ret"]
+    return Matched(found.places, marks, tuple(names[place].strip() or "(no name)" for place in left))
 
 
 class _Match:
@@ -147,17 +156,29 @@ class _Match:
             elif len(set(texts)) > 1:
                 self._missing.append(f"symbol (is it {self._names[place]!r}?)")
 
-    def check(self) -> None:
+    def marks(self) -> dict[str, int]:
+        """The place of each mark of a series that the file has and nobody has left out."""
+        free = {plain(self._names[place]): place for place in self.free()[::-1]}
+        known = {
+            mark: [free[name] for name in spellings if name in free and name not in self._left_out]
+            for mark, spellings in MARKS.items()
+        }
+        return {mark: places[0] for mark, places in known.items() if places}
+
+    def check(self, *, is_named: bool) -> None:
         """Refuse what is missing, and what may be ours: a look-alike is never left out in silence."""
         lacking = [ours for ours in COLUMNS if self.lacks(ours)]
         if self._settings.symbol is not None:
             lacking = [ours for ours in lacking if ours != "symbol"]
+        marks = self.marks().values()
         alike: dict[str, list[str]] = {}
         for place in self.free() if len(self._names) > 1 else ():
             name = self._names[place]
             if plain(name) in self._left_out or is_unnamed(name) or plain(name) == "name":
                 continue
             ours = looks_like(name, lacking)
+            if ours == "symbol" and is_named and place in marks:
+                continue  # then it has to be the same in all rows
             if ours is not None:
                 alike.setdefault(ours, []).append(name)
         for ours in lacking:

@@ -52,7 +52,7 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         except BROKEN as error:
             raise unreadable(path, error) from None
 
-    matched = match_columns(names, settings, str(path), values, are_days)
+    matched = match_columns(names, settings, str(path), values, are_days, is_named=named.symbol is not None)
     at = {ours: names[place] for ours, place in matched.places.items()}
     wrong = [f"{ours} is {dtypes[at[ours]]}" for ours in at if not _can_serve(ours, dtypes[at[ours]])]
     if wrong:
@@ -103,6 +103,8 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         ignored=tuple(name for name in matched.ignored if not is_unnamed(name)),
         notes=(words,) if words else (),
         order=order,
+        marks={mark: pl.col(names[place]) for mark, place in matched.marks.items()},
+        mark_names={mark: names[place] for mark, place in matched.marks.items()},
     )
 
 

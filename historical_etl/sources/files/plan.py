@@ -17,9 +17,20 @@ from historical_etl.sources.files.dates import Order
 from historical_etl.sources.files.layouts import FilesLayout
 from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
+from historical_etl.sources.files.spellings import MARKS, NULLS
 from historical_etl.symbols import SYMBOL_PATTERN
 
-__all__ = ["BROKEN", "DIVIDEND", "NO_SYMBOL", "REASONS", "SPLIT", "Plan", "Source", "is_no_symbol", "unreadable"]
+__all__ = [
+    "BROKEN",
+    "DIVIDEND",
+    "NO_SYMBOL",
+    "REASONS",
+    "SPLIT",
+    "Plan",
+    "Source",
+    "is_no_symbol",
+    "unreadable",
+]
 
 #: What Polars raises on broken files; a panic is no `Exception`, hence named.
 BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
@@ -55,6 +66,8 @@ class Plan:
         keep: which of them are rows at all.
         values: the schema's columns without `ret`, and events.
         raw: columns of ours, as they stand in the file.
+        marks: columns that tell one series from another, as they stand in the file, by the name of the mark.
+        mark_names: what these are called there.
         faults: by column, true where a value cannot be read.
         short: true for rows that may lack fields.
         tidy: true for rows whose symbol already stands in the file as we write it.
@@ -101,21 +114,30 @@ class Plan:
     date_form: str = ""
     ragged: Callable[[], pl.LazyFrame] | None = None
     order: Order | None = None
+    marks: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
+    mark_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def is_csv(self) -> bool:
         """Whether it is CSV."""
         return self.csv is not None
 
-    def typed(self) -> pl.LazyFrame:
-        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`."""
+    def typed(self, *, marked: bool = False) -> pl.LazyFrame:
+        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`; and marks, if asked for."""
+        marks = [self._mark(mark).alias(mark) for mark in MARKS] if marked else []
         rows = self._rows().select(
             *(expr.alias(name) for name, expr in self.values.items()),
             pl.any_horizontal(*self.faults.values()).alias("_fault"),
             self.short.alias("_short"),
             self.tidy.alias("_tidy"),
+            *marks,
         )
         return self.layout.bars(rows)
+
+    def first_with(self, mark: str, value: str, symbol: str) -> int:
+        """The first row of a symbol, from 0 behind the header, that has some value of a mark."""
+        wanted = (self.values["symbol"] == symbol) & (self._mark(mark) == value)
+        return int(self._rows(numbered=True).filter(wanted).select("_row").head(1).collect().item())
 
     def with_tidy_symbols(self) -> "Plan":
         """The plan for a file all of whose symbols are tidy."""
@@ -223,6 +245,20 @@ class Plan:
         if column == "date":
             return f", not a day written as {self.date_form!r}" if self.is_csv else ", not a day"
         return ", not a number"
+
+    def _mark(self, mark: str) -> pl.Expr:
+        """A mark as it is compared: without blanks, null for no value. GBp is another currency than GBP, usd is USD."""
+        if mark not in self.marks:
+            return pl.lit(None, pl.String)
+        text = self.marks[mark].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
+        in_small = text == text.str.to_lowercase()
+        return (
+            pl.when(text.is_in(NULLS))
+            .then(None)
+            .when(in_small)
+            .then(text.str.to_uppercase())
+            .otherwise(text)
+        )
 
     def _rows(self, *, numbered: bool = False) -> pl.LazyFrame:
         rows = self.scan.with_row_index("_row") if numbered or self.bad else self.scan

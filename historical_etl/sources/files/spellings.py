@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["EVENTS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
+__all__ = ["EVENTS", "MARKS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
 
 #: Column of ours → its spellings, as `plain` writes them. The first is our own, and goes before the others.
 SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -56,6 +56,22 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "split": ("split", "stocksplits", "stocksplit", "splitfactor", "splitratio", "splitcoefficient"),
     "dividend": ("dividend", "dividends", "divcash", "exdividend", "dividendamount", "cashdividend"),
     "gains": ("capitalgains", "capitalgain"),
+}
+#: What tells whether rows are of one series → its spellings; of the first that a file has, all rows of a symbol must
+#: have one value. The surest goes first: a security keeps its PERMNO when its CUSIP changes.
+MARKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "currency": (
+        *("currency", "currencycode", "pricecurrency", "tradingcurrency", "tradecurrency", "quotecurrency"),
+        *("listingcurrency", "ccy", "crncy", "curr", "currencyiso"),  # Bloomberg's CRNCY
+    ),
+    "market": (
+        *("mic", "exchangemic", "miccode", "exchange", "exchangecode", "exchcode", "exch", "primaryexchange"),
+        *("listingexchange", "stockexchange", "exchangename", "venue"),
+    ),
+    "security": (
+        *("permno", "permaticker", "compositefigi", "figi", "sharefigi"),  # CRSP, Sharadar, Massive
+        *("isin", "isincode", "cusip", "cusip9", "sedol", "wkn"),
+    ),
 }
 #: What stands for no value, in small letters.
 _NULLS: Final = (

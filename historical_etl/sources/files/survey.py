@@ -4,7 +4,7 @@ Whatever is wrong with a file or a row is found and kept apart here, all at once
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
 from historical_etl.sources.files.parquet import parquet_plan
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
 
 __all__ = ["Aside", "Surveyed", "survey"]
@@ -63,6 +64,20 @@ class Surveyed:
         """The numbers of the plans that count."""
         return sorted(self.index.get_column("file").unique().to_list())
 
+    def rows(self, numbers: Sequence[int]) -> pl.LazyFrame:
+        """Readable rows of some files, with the number of their file."""
+        parts = [
+            self.plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file"))
+            for number in numbers
+            if not self.plans[number].is_csv
+        ]
+        if any(self.plans[number].is_csv for number in numbers):
+            copies = sorted(file for folder in self.folders for file in folder.rglob("*.parquet"))
+            copied = pl.scan_parquet(copies, glob=False, hive_partitioning=False)
+            parts.append(copied.filter(pl.col("file").is_in(numbers)))
+        columns = ("file", *(name for name in SCHEMA if name != "ret"))
+        return pl.concat([part.filter(~pl.col("_fault")).select(columns) for part in parts])
+
 
 def survey(paths: Sequence[Path], settings: FilesSettings, exchange: str, scratch: Path) -> Surveyed:
     """Plan, copy and check all files.
@@ -85,9 +100,11 @@ class _Survey:
         self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
+        self._marked = False
 
     def of(self, paths: Sequence[Path]) -> Surveyed:
         self._plan_all(paths)
+        self._marked = any(plan.marks for plan in self._plans)
         for kind in (True, False):
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
@@ -170,11 +187,14 @@ class _Survey:
 
     def _sum_up(self, numbers: Sequence[int], folder: Path) -> None:
         rows = pl.concat(
-            [self._plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file")) for number in numbers]
+            [
+                self._plans[number].typed(marked=self._marked).with_columns(pl.lit(number, pl.UInt32).alias("file"))
+                for number in numbers
+            ]
         )
         if self._plans[numbers[0]].is_csv:
             rows = _copy_by_year(rows, folder)
-        table = _summary(rows).collect(engine="streaming")
+        table = _summary(rows, MARKS if self._marked else ()).collect(engine="streaming")
         # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
         self._folders += [folder] if self._plans[numbers[0]].is_csv else []
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
@@ -277,7 +297,7 @@ _NO_SUMMARY: Final = pl.DataFrame(
 )
 
 
-def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
+def _summary(rows: pl.LazyFrame, marks: Iterable[str]) -> pl.LazyFrame:
     good = pl.col("date").filter(~pl.col("_fault"))
     return rows.group_by("file", "symbol").agg(
         good.min().alias("first"),
@@ -286,6 +306,8 @@ def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
         pl.col("_fault").sum().cast(pl.UInt32).alias("_faults"),
         pl.col("_short").any(),
         pl.col("_tidy").all(),
+        *(pl.col(mark).min().alias(f"{mark}_low") for mark in marks),
+        *(pl.col(mark).max().alias(f"{mark}_high") for mark in marks),
     )
 
 

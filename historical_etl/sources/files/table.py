@@ -89,7 +89,9 @@ class _Reader:
         """The plan; `places` tells where the columns of a wide table are in the file."""
         header, settings = self._header, self._settings
         names = header.names
-        matched = match_columns(names, settings, self._where, header.values, are_days)
+        matched = match_columns(
+            names, settings, self._where, header.values, are_days, is_named=named.symbol is not None
+        )
         if any('"' in name for name in names):
             # Polars would take all lines up to the next quotation mark for the header, and find no rows.
             raise refused_line("The header has a stray quotation mark", self._path, header.line)
@@ -140,6 +142,8 @@ class _Reader:
             ragged=lambda: self._scan(ragged=True),
             date_form=days.form if days else settings.date_format,
             order=days.order if days and days.proven else None,
+            marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
+            mark_names={mark: names[place].strip() for mark, place in matched.marks.items()},
         )
 
     @property
