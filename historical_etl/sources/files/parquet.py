@@ -13,6 +13,7 @@ from historical_etl.sources.files.columns import NUMBERS, match_columns
 from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
+from historical_etl.sources.files.moments import day_of, doubt_of
 from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
 from historical_etl.sources.files.spellings import is_unnamed
@@ -64,13 +65,16 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
     raw = {ours: pl.col(theirs) for ours, theirs in at.items()}
     scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     date_type, order, words = dtypes[at["date"]], None, ""
-    if isinstance(date_type, pl.String) or date_type.is_integer():
+    shown: pl.Expr | None = None
+    if isinstance(date_type, pl.String) or date_type.is_numeric():
         first = values(matched.places["date"])
         rule = _written(scan, at["date"], first, settings, exchange, path, hint, alone="symbol" not in at)
-        day, fault = rule.parsed(_text(at["date"]), get_calendar(exchange).timezone)
+        day, fault = rule.parsed(_text(at["date"]))
         timed, words, order = rule.timed, rule.words(), rule.order if rule.proven else None
+        wanted, shown = rule.wanted(), rule.shown(_text(at["date"]))
     else:
         day, fault, timed = _session(scan, at["date"], date_type, exchange, path)
+        wanted = DateRule("", get_calendar(exchange), "zoned" if timed else "none").wanted() if timed else "a day"
     numbers = {ours: pl.col(theirs).cast(pl.Float64).fill_nan(None) for ours, theirs in at.items() if _is_number(ours)}
     symbol = symbol_of(raw, settings, path, named)
     nothing = pl.lit(None, pl.Float64)
@@ -102,6 +106,8 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         split_adjusted=split_basis(names, layout),
         ignored=tuple(name for name in matched.ignored if not is_unnamed(name)),
         notes=(words,) if words else (),
+        date_wanted=wanted,
+        date_shown=shown,
         order=order,
         marks={mark: pl.col(names[place]) for mark, place in matched.marks.items()},
         mark_names={mark: names[place] for mark, place in matched.marks.items()},
@@ -144,27 +150,35 @@ def _written(
             raise unreadable(path, error) from None
 
     if settings.date_format != AUTO:
-        return DateRule(settings.date_format)
-    return date_rule(first, everything, str(path), get_calendar(exchange).timezone, hint, alone=alone)
+        return DateRule(settings.date_format, get_calendar(exchange))
+    return date_rule(first, everything, str(path), get_calendar(exchange), hint, alone=alone)
 
 
 def _session(
     scan: pl.LazyFrame, name: str, dtype: pl.DataType, exchange: str, path: Path
 ) -> tuple[pl.Expr, pl.Expr, bool]:
-    """The session a date or a midnight names, whether it cannot be told, and whether times are written."""
+    """The session a date or a moment names, whether it cannot be told, and whether times are written."""
     moment, odd, timed = pl.col(name), pl.lit(value=False), False
     if isinstance(dtype, pl.Date):
         day = moment
     elif isinstance(dtype, pl.Datetime):
         written = moment.dt.replace_time_zone(None) if dtype.time_zone else moment
+        moments = scan.select((moment.dt.convert_time_zone("UTC") if dtype.time_zone else moment).alias("m"))
         try:
-            all_midnight = scan.select((written.dt.time() == time()).all()).collect(engine="streaming").item()
+            timed = not scan.select((written.dt.time() == time()).all()).collect(engine="streaming").item()
+            zoned = timed and dtype.time_zone is not None
+            some = _naive(moments.head(_SAMPLE)) if zoned else None
         except BROKEN as error:
             raise unreadable(path, error) from None
-        # Another zone's midnight is another hour at the exchange: taking its date would shift some days.
-        zoned = bool(dtype.time_zone) and not all_midnight
-        local = moment.dt.convert_time_zone(get_calendar(exchange).timezone) if zoned else written
-        day, odd, timed = local.dt.date(), local.dt.time() != time(), not all_midnight
+        day, odd = written.dt.date(), written.dt.time() != time()
+        if some is not None:
+            calendar = get_calendar(exchange)
+            doubt = doubt_of(some, lambda: _naive(moments), calendar, zoned=True)
+            day, odd = day_of(moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None), calendar, doubt)
     else:
         raise SchemaDriftError(f"Wrong column types: date is {dtype}", where=path, todo="write it as Date or Datetime")
     return day, day.is_null() | odd | ~day.is_between(FIRST_DAY, LAST_DAY), timed
+
+
+def _naive(moments: pl.LazyFrame) -> pl.Series:
+    return moments.collect(engine="streaming").to_series().dt.replace_time_zone(None).dt.cast_time_unit("us")

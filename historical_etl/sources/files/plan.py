@@ -84,7 +84,8 @@ class Plan:
         bad: records that have not the header's number of fields → their line, and how many they have.
         decimal: its decimal sign.
         fast: whether its numbers are read the fast way.
-        date_form: how its days are written.
+        date_wanted: what a date has to be.
+        date_shown: what is told beside a date that is none.
         ragged: its rows with lines of another width cut or filled, for a scan that leaves them out.
         order: what its dates have first, if the file shows it and it could be either.
     """
@@ -111,7 +112,8 @@ class Plan:
     bad: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     decimal: str = "."
     fast: bool = False
-    date_form: str = ""
+    date_wanted: str = "a day"
+    date_shown: pl.Expr | None = None
     ragged: Callable[[], pl.LazyFrame] | None = None
     order: Order | None = None
     marks: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
@@ -192,7 +194,9 @@ class Plan:
                 pl.concat_str(
                     pl.lit(f"{name} is '"),
                     self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None"),
-                    pl.lit(f"'{self._wants(name)}"),
+                    pl.lit("'"),
+                    self.date_shown if name == "date" and self.date_shown is not None else pl.lit(""),
+                    pl.lit(self._wants(name)),
                 )
             )
             for name, fault in faults.items()
@@ -243,7 +247,7 @@ class Plan:
         if column in NUMBERS:
             return f", not a number with {self.decimal!r} as its decimal sign"
         if column == "date":
-            return f", not a day written as {self.date_form!r}" if self.is_csv else ", not a day"
+            return f", not {self.date_wanted}"
         return ", not a number"
 
     def _mark(self, mark: str) -> pl.Expr:

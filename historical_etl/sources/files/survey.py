@@ -13,7 +13,7 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
 from historical_etl.schema import SCHEMA
-from historical_etl.settings import FilesSettings
+from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.cadence import not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
@@ -236,7 +236,9 @@ class _Survey:
             first = plan.faulty().filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
             row, what = first.select("_row", "_what").row(0)
             where = f"{plan.path}, {plan.places([row])[0]}"
-            todo = "set HISTORICAL_ETL_FILES_DATE_FORMAT" if "date is" in what else "set HISTORICAL_ETL_FILES_DECIMAL"
+            todo = f"set {PREFIX}FILES_DATE_FORMAT" if "date is" in what else f"set {PREFIX}FILES_DECIMAL"
+            if "midnight of the next day" in what:
+                todo = f"set {PREFIX}EXCHANGE to the exchange that these are of, write days without a time, or {todo}"
             self._drop(number)
             error = DataQualityError(
                 f"{what}{f'; {faults:,} of {rows:,} rows cannot be read' if rows > 1 else ''}",

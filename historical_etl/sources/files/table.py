@@ -80,7 +80,7 @@ class _Reader:
         self._path = path
         self._header = header
         self._settings, self._layout = for_file(header.names, settings)
-        self._timezone = get_calendar(exchange).timezone
+        self._calendar = get_calendar(exchange)
         self._hint: Order | None = hint
         self._rich = rich
         self._where = f"{path}, line {header.line}"
@@ -140,7 +140,8 @@ class _Reader:
             decimal=numbers.decimal,
             fast=numbers.plain,
             ragged=lambda: self._scan(ragged=True),
-            date_form=days.form if days else settings.date_format,
+            date_wanted=days.wanted() if days else f"a day written as {settings.date_format!r}",
+            date_shown=days.shown(raw["date"]) if days else None,
             order=days.order if days and days.proven else None,
             marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
             mark_names={mark: names[place].strip() for mark, place in matched.marks.items()},
@@ -184,7 +185,7 @@ class _Reader:
         texts = self._header.values(place)
         if times is not None and alone:
             self._check_times(texts, self._header.values(times))
-        return date_rule(texts, everything, self._where, self._timezone, self._hint, alone=alone)
+        return date_rule(texts, everything, self._where, self._calendar, self._hint, alone=alone)
 
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""
@@ -203,7 +204,7 @@ class _Reader:
 
     def _parsed(self, days: DateRule | None, text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
         if days is not None:
-            return days.parsed(text, self._timezone)
+            return days.parsed(text)
         form = self._settings.date_format
         if not _TIME_DIRECTIVE.search(form):
             day = text.str.to_date(form, strict=False)
@@ -211,7 +212,7 @@ class _Reader:
         zone = "UTC" if re.search(r"%[#:]*z|%\+", form) else None
         moment = text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False)
         # Another zone's midnight is another hour at the exchange: taking its date would shift some days.
-        local = moment.dt.convert_time_zone(self._timezone) if zone else moment
+        local = moment.dt.convert_time_zone(self._calendar.timezone) if zone else moment
         day = local.dt.date()
         return day, day.is_null() | (local.dt.time() != pl.time(0)) | ~day.is_between(FIRST_DAY, LAST_DAY)
 
