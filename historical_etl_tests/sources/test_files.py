@@ -612,7 +612,6 @@ def test_parquet_rows_that_cannot_be_read_are_set_aside_by_row(tmp_path, dates, 
     ("columns", "why"),
     [
         ({"date": [True]}, "date is Boolean"),
-        ({"date": [20120518.0]}, "date is Float64"),
         ({"close": ["1.5"]}, "close is String"),
         ({"volume": [True]}, "volume is Boolean"),
         ({"symbol": [10107]}, "symbol is Int64"),

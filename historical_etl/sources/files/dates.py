@@ -30,7 +30,7 @@ _CLOCK_IN_POLARS: Final = (
     r"(?i)(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(?:AM|PM)?\s?(?:Z|UTC|[+-]\d{2}:?\d{2})?$"
 )
 #: What pandas writes behind whole numbers.
-_FRACTION: Final = r"\.0+$"
+_FRACTION: Final = r"^(\d+)\.0+$"
 _MIDNIGHT: Final = r"^0{1,2}:00(:00([.,]0+)?)?$"
 #: How a day may be written, and its format. {} stands where day or month may come first.
 _FORMS: Final[tuple[tuple[str, str], ...]] = (
@@ -98,11 +98,13 @@ class DateRule:
     def parsed(self, text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
         """The day that a text names, and whether it names none."""
         if self.unit or self.clock in {"zoned", "trading"}:
-            read = day_of_text if self.clock == "trading" else day_of
-            day, doubtful = read(self.moment(text), self.calendar, self.doubt)
+            if self.clock == "trading":
+                day, doubtful = day_of_text(self.moment(text), self.calendar, self.doubt)
+            else:
+                day, doubtful = day_of(self.moment(text), self.calendar, self.doubt, utc_days=bool(self.unit))
             return day, _is_no_day(day) | doubtful.fill_null(value=True)
         if self.clock == "none":
-            bare = text.str.replace(_FRACTION, "") if self.form == "%Y%m%d" else text
+            bare = text.str.replace(_FRACTION, "${1}") if self.form == "%Y%m%d" else text
             day = bare.str.to_date(self.form, strict=False)
             return day, _is_no_day(day)
         day = self._written_day(text)
@@ -112,7 +114,7 @@ class DateRule:
     def moment(self, text: pl.Expr) -> pl.Expr:
         """The moment that a text names: in UTC, or as it is written without a zone."""
         if self.unit:
-            number = text.str.replace(_FRACTION, "").cast(pl.Int64, strict=False)
+            number = text.str.replace(_FRACTION, "${1}").cast(pl.Int64, strict=False)
             return pl.from_epoch(number * 1_000_000 // self.unit if self.unit < _NANO else number // 1_000, "us")
         if self.clock == "zoned":
             form = r"%Y-%m-%dT%H:%M:%S%.f%:z"
@@ -176,7 +178,7 @@ def date_rule(
         AmbiguousDatesError: day and month could be either.
         DataQualityError: several rows have one day with different times: these are no daily bars.
     """
-    known = [text for text in texts if text not in NULLS]
+    known = [re.sub(_FRACTION, r"\1", text) for text in texts if text not in NULLS]
     if not known:
         return DateRule("%Y-%m-%d", calendar)
     unit = _epoch(known)
@@ -227,9 +229,8 @@ def _by_letters(form: str, texts: Sequence[str]) -> str:
 
 
 def _epoch(texts: Sequence[str]) -> int:
-    numbers = [re.sub(_FRACTION, "", text) for text in texts]
-    sizes = {len(text) for text in numbers}
-    if len(sizes) != 1 or not all(text.isascii() and text.isdigit() for text in numbers):
+    sizes = {len(text) for text in texts}
+    if len(sizes) != 1 or not all(text.isascii() and text.isdigit() for text in texts):
         return 0
     return _EPOCHS.get(sizes.pop(), 0)
 

@@ -29,9 +29,14 @@ _WRITTEN_HOURS: Final = range(8, 19)
 _ENOUGH: Final = 10
 
 
-def day_of(moment: pl.Expr, calendar: SessionCalendar, doubt: Doubt) -> tuple[pl.Expr, pl.Expr]:
-    """The day of a moment in UTC (without a zone), and whether it could be another one."""
-    at_midnight = moment.dt.time() == time()
+def day_of(
+    moment: pl.Expr, calendar: SessionCalendar, doubt: Doubt, *, utc_days: bool = False
+) -> tuple[pl.Expr, pl.Expr]:
+    """The day of a moment in UTC (without a zone), and whether it could be another one.
+
+    `utc_days`: whether midnight UTC is that day, as in seconds since 1970, whatever it is at the exchange.
+    """
+    at_midnight = (moment.dt.time() == time()) & utc_days
     local = moment.dt.replace_time_zone("UTC").dt.convert_time_zone(calendar.timezone)
     day = pl.when(at_midnight).then(moment.dt.date()).otherwise(local.dt.date())
     sure = local.dt.hour().is_in(list(_HOURS)) & _passes(moment, local, calendar, doubt)
