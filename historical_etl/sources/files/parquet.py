@@ -1,5 +1,7 @@
 """The plan of one Parquet file: its types say what CSV has to be asked for."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 from typing import Final
@@ -13,19 +15,22 @@ from historical_etl.sources.files.columns import NUMBERS, match_columns
 from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
+from historical_etl.sources.files.levels import levels_of_names
 from historical_etl.sources.files.moments import day_of, doubt_of
 from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
 from historical_etl.sources.files.spellings import is_unnamed
 from historical_etl.sources.files.values import dividend_of, in_capitals, split_of, symbol_of
 
-__all__ = ["parquet_plan"]
+__all__ = ["parquet_plans"]
 
 _SAMPLE: Final = 40
 
 
-def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None) -> Plan:
-    """Read a file's schema and decide how its rows are read.
+def parquet_plans(
+    path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None
+) -> list[Plan]:
+    """Read a file's schema and decide how its rows are read: one plan, or one for each ticker of a wide table.
 
     Args:
         path: of the file.
@@ -43,18 +48,41 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         dtypes = pl.read_parquet_schema(path)
     except BROKEN as error:
         raise unreadable(path, error) from None
-    names = list(dtypes)
+    levels = levels_of_names(list(dtypes))
+    if levels is None:
+        return [_plan(path, settings, exchange, named, hint, dtypes, dict(zip(dtypes, dtypes, strict=True)))]
+    columns = list(dtypes)
+    plans: list[Plan] = []
+    for ticker, shared, own in levels.parts(settings.symbols):
+        fields = {levels.fields[place]: columns[place] for place in [*shared, *own]}
+        plan = _plan(path, settings, exchange, ticker, hint, dtypes, fields)
+        keep = pl.any_horizontal(pl.col([columns[place] for place in own]).is_not_null())
+        plans.append(replace(plan, keep=keep))
+    return plans
+
+
+def _plan(
+    path: Path,
+    settings: FilesSettings,
+    exchange: str,
+    named: Named,
+    hint: Order | None,
+    dtypes: Mapping[str, pl.DataType],
+    fields: Mapping[str, str],
+) -> Plan:
+    """The plan of one table; `fields`: names as they are understood → as they stand in the file."""
+    names, columns = list(fields), list(fields.values())
     settings, layout = for_file(names, settings)
 
     def values(place: int) -> list[str]:
         try:
-            texts = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(names[place]).head(_SAMPLE)
+            texts = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(columns[place]).head(_SAMPLE)
             return [str(text) for text in texts.collect().to_series().to_list() if text is not None]
         except BROKEN as error:
             raise unreadable(path, error) from None
 
     matched = match_columns(names, settings, str(path), values, are_days, is_named=named.symbol is not None)
-    at = {ours: names[place] for ours, place in matched.places.items()}
+    at = {ours: columns[place] for ours, place in matched.places.items()}
     wrong = [f"{ours} is {dtypes[at[ours]]}" for ours in at if not _can_serve(ours, dtypes[at[ours]])]
     if wrong:
         raise SchemaDriftError(
@@ -109,7 +137,7 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         date_wanted=wanted,
         date_shown=shown,
         order=order,
-        marks={mark: pl.col(names[place]) for mark, place in matched.marks.items()},
+        marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
         mark_names={mark: names[place] for mark, place in matched.marks.items()},
     )
 

@@ -18,7 +18,7 @@ from historical_etl.sources.files.cadence import not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
-from historical_etl.sources.files.parquet import parquet_plan
+from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
 from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
@@ -150,7 +150,7 @@ class _Survey:
                 named = replace(named, symbol=self._settings.symbols[named.symbol])
         self._named[path] = named
         if suffix == ".parquet":
-            return [parquet_plan(path, self._settings, self._exchange, named, hint)]
+            return parquet_plans(path, self._settings, self._exchange, named, hint)
         return csv_plans(path, self._settings, self._exchange, named, hint=hint, rich=rich)
 
     def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:

@@ -1,7 +1,7 @@
 """The plan of one CSV file: what its header and its first rows show, and what the settings say."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Or
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
-from historical_etl.sources.files.names import COLUMN, Named, writable
+from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.numbers import NumberRule, number_rule
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
@@ -49,26 +49,13 @@ def csv_plans(
         ConfigurationError: a symbol is set for a file that has symbols.
     """
     header = read_header(path, settings)
-    if header.tickers is None:
+    if header.levels is None:
         return [_Reader(path, settings, exchange, header, hint, rich=rich).plan(named)]
-    return [
-        _Reader(path, settings, exchange, part, hint, rich=rich).plan(
-            Named(writable(ticker), "a header of three rows"), places
-        )
-        for ticker, part, places in _by_ticker(header)
-    ]
-
-
-def _by_ticker(header: Header) -> list[tuple[str, Header, list[int]]]:
-    """The columns of each ticker, as a header of their own, and their places in the file."""
-    parts: list[tuple[str, Header, list[int]]] = []
-    tickers = header.tickers or ()
-    for ticker in dict.fromkeys(tickers[1:]):
-        places = [0, *(place for place, other in enumerate(tickers) if place and other == ticker)]
-        records = tuple(tuple(record[place] for place in places) for record in header.records)
-        names = tuple(header.names[place] for place in places)
-        parts.append((ticker, replace(header, names=names, records=records), places))
-    return parts
+    plans: list[Plan] = []
+    for ticker, shared, own in header.levels.parts(settings.symbols):
+        part = header.of([*shared, *own])
+        plans.append(_Reader(path, settings, exchange, part, hint, rich=rich).plan(ticker, [*shared, *own], own))
+    return plans
 
 
 class _Reader:
@@ -85,8 +72,8 @@ class _Reader:
         self._rich = rich
         self._where = f"{path}, line {header.line}"
 
-    def plan(self, named: Named, places: list[int] | None = None) -> Plan:
-        """The plan; `places` tells where the columns of a wide table are in the file."""
+    def plan(self, named: Named, places: list[int] | None = None, own: Sequence[int] = ()) -> Plan:
+        """The plan; `places` tells where the columns of a wide table are in the file, `own` those of one ticker."""
         header, settings = self._header, self._settings
         names = header.names
         matched = match_columns(
@@ -107,7 +94,7 @@ class _Reader:
         faults = {"date": fault, **faults}
         self._check_period(names)
         drops = self._drops_dividends(raw, scan)
-        data = pl.all_horizontal(pl.col(*columns[1:]) == "") if places else pl.all_horizontal(pl.col(*columns) == "")
+        data = pl.all_horizontal(pl.col([f"c{place}" for place in own] or columns) == "")
         return Plan(
             path=self._path,
             csv=Source(header.separator, self._file_width, header.line),
@@ -149,7 +136,7 @@ class _Reader:
 
     @property
     def _file_width(self) -> int:
-        return len(self._header.tickers) if self._header.tickers else len(self._header.names)
+        return len(self._header.levels.fields) if self._header.levels else len(self._header.names)
 
     def _scan(self, *, ragged: bool = False) -> pl.LazyFrame:
         header = self._header
