@@ -83,11 +83,11 @@ def test_others_beside_the_files_are_told_with_the_step(desk):
 
 
 KINDS = {
-    "zip": (b"PK\x03\x04rest of it", "zip"), "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "Excel"),
-    "parquet": (b"PAR1\x15\x04\x15", "rename it to"), "json": (b'{"Note": "5 calls a minute"}', "JSON"),
-    "json, a list": (b'[{"date": "2024-01-02"}]', "JSON"), "sqlite": (b"SQLite format 3\x00", "SQLite"),
-    "UTF-16": (GOOD.encode("utf-16"), "UTF-16"), "pdf": (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
-    "bz2": (b"BZh91AY&SY\x00", "bzip2"), "arrow": (b"ARROW1\x00\x00", "Arrow"), "HTML": (b"<html>\n<p>\n", "HTML"),
+    "zip": (b"PK\x03\x04\x14\x00\x08", "This is a zip"), "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "Excel"),
+    "parquet": (b"PAR1\x15\x04\x15", "rename it to AAPL.parquet"), "json": (b'{"Note": "5 calls a minute"}', "This is JSON"),
+    "json, a list": (b'[{"date": "2024-01-02"}]', "This is JSON"), "sqlite": (b"SQLite format 3\x00", "This is a SQLite"),
+    "UTF-16": (GOOD.encode("utf-16"), "This is UTF-16"), "pdf": (b"%PDF-1.7\n%\xe2\xe3", "This is PDF"),
+    "bz2": (b"BZh91AY&SY\x00", "packed by bzip2"), "arrow": (b"ARROW1\x00\x00", "an Arrow file"), "HTML": (b"<html>\n<p>\n", "HTML"),
 }  # fmt: skip
 
 

@@ -187,7 +187,21 @@ class _Match:
             elif ours in _REQUIRED and (ours != "volume" or not {"date", "close"} & self.places.keys()):
                 self._missing.append(ours)
         if self._missing:
-            raise self._refusal()
+            raise self._events_alone() or self._refusal()
+
+    def _events_alone(self) -> SchemaDriftError | None:
+        """The refusal of a file of splits or dividends, which has nothing of a bar."""
+        events = [self._names[self.places[name]] for name in EVENTS if name in self.places]
+        if not events or not {"open", "high", "low", "close", "adj_close", "volume"}.isdisjoint(self.places):
+            return None
+        if any("is it" in name for name in self._missing):
+            return None
+        return SchemaDriftError(
+            f"This file has events and no prices: {', '.join(events)}",
+            where=self._where,
+            todo="events are read where they stand beside the bars: download the history with them, or take the file "
+            "out of the folder",
+        )
 
     def _is_wide(self) -> bool:
         """Whether all columns but the date are written like tickers."""

@@ -6,7 +6,7 @@ A date that is written with midnight is the day that is written. What other mome
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, Literal
 
 import polars as pl
@@ -17,7 +17,7 @@ from historical_etl.settings import PREFIX
 from historical_etl.sources.files.moments import Doubt, day_of, day_of_text, doubt_of
 from historical_etl.sources.files.spellings import NULLS
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
+__all__ = ["EXCEL", "FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
 
 #: A two-digit year read with %Y becomes year 20: outside these bounds a date is a misread one.
 FIRST_DAY, LAST_DAY = date(1700, 1, 1), date(2200, 12, 31)
@@ -29,6 +29,12 @@ _CLOCK: Final = re.compile(
 _CLOCK_IN_POLARS: Final = (
     r"(?i)(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(?:AM|PM)?\s?(?:Z|UTC|[+-]\d{2}:?\d{2})?$"
 )
+#: The setting that takes numbers such as 45352 for days as Excel counts them, and the day that is its 0.
+EXCEL: Final = "excel"
+_ZERO: Final = date(1899, 12, 30)
+_COUNTED: Final = re.compile(r"[1-7]\d{4}")
+#: Before, a number of Excel's more likely counts days since 1970.
+_OLD: Final = date(1990, 1, 1)
 #: What pandas writes behind whole numbers.
 _FRACTION: Final = r"^(\d+)\.0+$"
 _MIDNIGHT: Final = r"^0{1,2}:00(:00([.,]0+)?)?$"
@@ -91,6 +97,8 @@ class DateRule:
             return "moments since 1970 are read as days of the exchange"
         if self.clock == "zoned":
             return "moments with a zone are read as days of the exchange"
+        if self.form == EXCEL:
+            return "dates are read as days that Excel counts"
         times = {"midnight": ", each at midnight", "trading": ", with a time of the trading day"}.get(self.clock, "")
         plain_form = self.form in {"%Y-%m-%d", "%Y%m%d"} and not times
         return "" if plain_form else f"dates are read as {self.form}{times}"
@@ -103,6 +111,10 @@ class DateRule:
             else:
                 day, doubtful = day_of(self.moment(text), self.calendar, self.doubt, utc_days=bool(self.unit))
             return day, _is_no_day(day) | doubtful.fill_null(value=True)
+        if self.form == EXCEL:
+            number = text.str.replace(_FRACTION, "${1}").cast(pl.Int32, strict=False)
+            day = pl.lit(_ZERO) + pl.duration(days=number)
+            return day, _is_no_day(day)
         if self.clock == "none":
             bare = text.str.replace(_FRACTION, "${1}") if self.form == "%Y%m%d" else text
             day = bare.str.to_date(self.form, strict=False)
@@ -132,6 +144,8 @@ class DateRule:
 
     def wanted(self) -> str:
         """What a date of the file has to be, as it is told of one that is not."""
+        if self.form == EXCEL:
+            return "a day as Excel counts them"
         if self.timed:
             zone = self.calendar.timezone
             return f"a moment that is of one day of {self.calendar.name} ({zone}): it may be midnight of the next day elsewhere"
@@ -163,6 +177,7 @@ def date_rule(
     hint: Order | None,
     *,
     alone: bool,
+    excel: bool,
 ) -> DateRule:
     """How the days of a file are written.
 
@@ -173,10 +188,11 @@ def date_rule(
         calendar: of the exchange.
         hint: the order that other files show.
         alone: whether the file is of one symbol, so that a day may have one row only.
+        excel: whether numbers of five digits are days as Excel counts them.
 
     Raises:
         AmbiguousDatesError: day and month could be either.
-        DataQualityError: several rows have one day with different times: these are no daily bars.
+        DataQualityError: several rows have one day with different times: these are no daily bars. Or days are counted.
     """
     known = [re.sub(_FRACTION, r"\1", text) for text in texts if text not in NULLS]
     if not known:
@@ -184,6 +200,10 @@ def date_rule(
     unit = _epoch(known)
     if unit:
         return _without_doubt(DateRule("", calendar, unit=unit), known, everything)
+    if all(_COUNTED.fullmatch(text) for text in known):
+        if excel:
+            return DateRule(EXCEL, calendar)
+        raise _counted(known[0], where)
     forms = [form for text in known if (form := _form_of(_CLOCK.sub("", text).strip())) is not None]
     if not forms:
         return DateRule("%Y-%m-%d", calendar)  # what is no date will be told row by row
@@ -214,6 +234,17 @@ def _without_doubt(rule: DateRule, texts: Sequence[str], everything: Callable[[]
     first = moments(pl.Series(list(texts), dtype=pl.String))
     doubt = doubt_of(first, lambda: moments(everything()), rule.calendar, zoned=rule.clock != "trading")
     return replace(rule, doubt=doubt)
+
+
+def _counted(text: str, where: str) -> DataQualityError:
+    """The error for days that are counted: from when on, nothing in the file tells."""
+    day, other = _ZERO + timedelta(days=int(text)), date(1970, 1, 1) + timedelta(days=int(text))
+    or_else = f", or {other} if they count from 1970" if day < _OLD else ""
+    return DataQualityError(
+        f"Dates such as {text!r} are counted days: {day} as Excel counts them{or_else}",
+        where=where,
+        todo=f"if {day} is right, set {PREFIX}FILES_DATE_FORMAT={EXCEL}; else write dates such as 2024-01-02 and export again",
+    )
 
 
 def _form_of(text: str) -> str | None:

@@ -7,8 +7,11 @@ Each ticker is then a table of its own, with the columns that belong to none, su
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from historical_etl.errors import ConfigurationError
+from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import score
 from historical_etl.sources.files.names import Named, writable
 from historical_etl.sources.files.spellings import EVENTS, SPELLINGS, is_unnamed, plain
@@ -46,13 +49,24 @@ class Levels:
     tickers: tuple[str, ...]
     rows: int = 1
 
-    def parts(self, symbols: dict[str, str]) -> Iterator[tuple[Named, list[int], list[int]]]:
-        """For each ticker: its symbol, the places of the columns that all share, and of its own."""
+    def parts(self, settings: FilesSettings, path: Path) -> Iterator[tuple[Named, list[int], list[int]]]:
+        """For each ticker: its symbol, the places of the columns that all share, and of its own.
+
+        Raises:
+            ConfigurationError: another symbol is set.
+        """
         shared = [place for place, ticker in enumerate(self.tickers) if not ticker]
         for ticker in dict.fromkeys(filter(None, self.tickers)):
             own = [place for place, other in enumerate(self.tickers) if other == ticker]
             written = ticker.strip().upper()
-            yield Named(symbols.get(written) or writable(ticker) or written, LEVELS), shared, own
+            symbol = settings.symbols.get(written) or writable(ticker) or written
+            if settings.symbol is not None and writable(settings.symbol) != symbol:
+                raise ConfigurationError(
+                    f"{path} has symbols of its own, such as {symbol}",
+                    where=f"{PREFIX}FILES_SYMBOL",
+                    todo="unset it, or read files without symbols",
+                )
+            yield Named(symbol, LEVELS), shared, own
 
 
 def levels_of_rows(rows: Sequence[Sequence[str]]) -> Levels | None:
@@ -73,15 +87,13 @@ def levels_of_rows(rows: Sequence[Sequence[str]]) -> Levels | None:
 def levels_of_names(names: Sequence[str]) -> Levels | None:
     """The levels of names that are pairs of a field and a ticker, all of them but the date's."""
     pairs = [_PAIR.fullmatch(name.strip()) for name in names]
-    if any(pairs):
-        ones = [pair["one"] if pair else name for pair, name in zip(pairs, names, strict=True)]
-        others = [pair["other"] if pair else "" for pair in pairs]
-        first, second = score(["", *ones]), score(["", *others])
-        fields, tickers = (ones, others) if first >= second else (others, ones)
-        for place, pair in enumerate(pairs):
-            if pair is None or not fields[place] or not tickers[place]:
-                fields[place], tickers[place] = fields[place] or tickers[place], ""
-        return _checked(fields, tickers, 1)
+    names = [pair["one"] or pair["other"] if pair else name for pair, name in zip(pairs, names, strict=True)]
+    others = [pair["other"] if pair and pair["one"] else "" for pair in pairs]
+    if any(others):
+        alone = ["" if other else name for name, other in zip(names, others, strict=True)]
+        ones = [name if other else "" for name, other in zip(names, others, strict=True)]
+        fields, tickers = (ones, others) if score(["", *ones]) >= score(["", *others]) else (others, ones)
+        return _checked([field or name for field, name in zip(fields, alone, strict=True)], tickers, 1)
     if any(plain(name) in _FIELDS for name in names):
         return None
     joined = [_joined(name) for name in names]

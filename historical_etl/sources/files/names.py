@@ -180,8 +180,7 @@ def name_of(path: Path, suffix: str, exchange: str, mapped: Collection[str]) -> 
     folder = path.parent.name
     if _FOLDER.fullmatch(folder) and folder.casefold() not in WORDS:
         return Named(writable(folder), FOLDER)
-    guess = folder.upper() if writable(folder) and folder.casefold() not in WORDS else ""
-    return Named(None, NAME, guess=guess)
+    return Named(None, NAME)
 
 
 def _shortened(stem: str) -> str:

@@ -12,7 +12,7 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
-from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.levels import levels_of_names
@@ -53,7 +53,7 @@ def parquet_plans(
         return [_plan(path, settings, exchange, named, hint, dtypes, dict(zip(dtypes, dtypes, strict=True)))]
     columns = list(dtypes)
     plans: list[Plan] = []
-    for ticker, shared, own in levels.parts(settings.symbols):
+    for ticker, shared, own in levels.parts(settings, path):
         fields = {levels.fields[place]: columns[place] for place in [*shared, *own]}
         plan = _plan(path, settings, exchange, ticker, hint, dtypes, fields)
         keep = pl.any_horizontal(pl.col([columns[place] for place in own]).is_not_null())
@@ -104,7 +104,7 @@ def _plan(
         day, fault, timed = _session(scan, at["date"], date_type, exchange, path)
         wanted = DateRule("", get_calendar(exchange), "zoned" if timed else "none").wanted() if timed else "a day"
     numbers = {ours: pl.col(theirs).cast(pl.Float64).fill_nan(None) for ours, theirs in at.items() if _is_number(ours)}
-    symbol = symbol_of(raw, settings, path, named)
+    symbol = symbol_of(raw, settings, path, named, matched.ignored)
     nothing = pl.lit(None, pl.Float64)
     symbol_dtype = dtypes[at["symbol"]] if "symbol" in at else None
     is_text = isinstance(symbol_dtype, pl.String) and not settings.symbols
@@ -177,9 +177,10 @@ def _written(
         except BROKEN as error:
             raise unreadable(path, error) from None
 
-    if settings.date_format != AUTO:
+    if settings.date_format not in {AUTO, EXCEL}:
         return DateRule(settings.date_format, get_calendar(exchange))
-    return date_rule(first, everything, str(path), get_calendar(exchange), hint, alone=alone)
+    excel = settings.date_format == EXCEL
+    return date_rule(first, everything, str(path), get_calendar(exchange), hint, alone=alone, excel=excel)
 
 
 def _session(

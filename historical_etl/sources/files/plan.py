@@ -14,6 +14,7 @@ from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.files.columns import COLUMNS, NUMBERS
 from historical_etl.sources.files.dates import Order
+from historical_etl.sources.files.kinds import other_than_parquet
 from historical_etl.sources.files.layouts import FilesLayout
 from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
@@ -283,6 +284,8 @@ def unreadable(path: Path, error: BaseException) -> DataQualityError:
     if path.stat().st_size == 0:
         return DataQualityError("The file is empty", where=path, todo="remove it, or export it again")
     kind = "Parquet" if path.name.lower().endswith(".parquet") else "CSV"
+    if kind == "Parquet" and (other := other_than_parquet(path)):
+        return other
     reason = str(error).partition("\n")[0][:200]
     what = f"This is not whole, readable {kind} (cut off, damaged, or something else): {reason}"
     return DataQualityError(what, where=path, todo="copy or export the file again")

@@ -12,7 +12,7 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
-from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
@@ -52,7 +52,7 @@ def csv_plans(
     if header.levels is None:
         return [_Reader(path, settings, exchange, header, hint, rich=rich).plan(named)]
     plans: list[Plan] = []
-    for ticker, shared, own in header.levels.parts(settings.symbols):
+    for ticker, shared, own in header.levels.parts(settings, path):
         part = header.of([*shared, *own])
         plans.append(_Reader(path, settings, exchange, part, hint, rich=rich).plan(ticker, [*shared, *own], own))
     return plans
@@ -86,7 +86,7 @@ class _Reader:
         columns = [f"c{place}" for place in (places or range(width))]
         raw = {ours: pl.col(columns[place]).str.strip_chars() for ours, place in matched.places.items()}
         scan = self._scan()
-        symbol = symbol_of(raw, settings, self._path, named)
+        symbol = symbol_of(raw, settings, self._path, named, matched.ignored)
         days = self._days(matched.places["date"], lambda: self._all(scan, raw["date"]), alone="symbol" not in raw)
         day, fault = self._parsed(days, raw["date"])
         numbers = self._numbers(matched.places)
@@ -166,13 +166,13 @@ class _Reader:
 
     def _days(self, place: int, everything: Callable[[], pl.Series], *, alone: bool) -> DateRule | None:
         """How days are written; None where the settings say it."""
-        if self._settings.date_format != AUTO:
+        if self._settings.date_format not in {AUTO, EXCEL}:
             return None
         times = next((at for at, name in enumerate(self._header.names) if plain(name) in _TIMES and at != place), None)
         texts = self._header.values(place)
         if times is not None and alone:
             self._check_times(texts, self._header.values(times))
-        return date_rule(texts, everything, self._where, self._calendar, self._hint, alone=alone)
+        return date_rule(texts, everything, self._where, self._calendar, self._hint, alone=alone, excel=self._settings.date_format == EXCEL)
 
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""

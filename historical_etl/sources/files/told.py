@@ -10,6 +10,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
+from historical_etl.sources.files.kinds import steps
 from historical_etl.sources.files.plan import NO_SYMBOL
 from historical_etl.sources.files.survey import Surveyed
 
@@ -39,7 +40,9 @@ def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str
     notes += [note if count == len(plans) else f"{note} ({count:,} file(s))" for note, count in said.items()]
     if others:
         names = ", ".join(path.name for path in others[:_SAMPLE])
-        notes.append(f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {names}{_more(others)}")
+        notes.append(
+            f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {names}{_more(others)} ({steps(others)})"
+        )
     return (*notes, *_unreadable(found))
 
 
