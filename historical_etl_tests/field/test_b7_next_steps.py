@@ -6,9 +6,11 @@ from datetime import date
 import polars as pl
 import pytest
 
-from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
+from historical_etl_tests.field.files_at_hand import FINE, INCOMPLETE, days, desk, lines
 
 __all__ = ["desk"]
+
+UNUSABLE = 2  # what a setting that cannot work exits with
 
 HEADER, ROW = "Date,Open,High,Low,Close,Volume", "{d},100,101,99,100,1000"
 GOOD = lines(HEADER, ROW, days())
@@ -55,7 +57,7 @@ def test_a_folder_of_zips(desk):
     for name in ("2023.zip", "2024.zip"):
         packed(desk, name)
     answer = desk.backfill()
-    assert answer.code == FAILED
+    assert answer.code == UNUSABLE
     for told in ("2 .zip", "unpack", "HISTORICAL_ETL_FILES_PATH"):
         assert told in answer.err
 
@@ -69,7 +71,7 @@ def test_a_path_that_is_another_kind_of_file(desk, ending, step):
     for setting in (desk.folder, path):
         desk.cli.set(SOURCE="files", FILES_PATH=str(setting))
         answer = desk.cli("backfill")
-        assert answer.code == FAILED
+        assert answer.code == UNUSABLE
         assert ending in answer.err
         assert step in answer.err
 
