@@ -164,7 +164,17 @@ def test_files_that_contradict_each_other_anywhere_give_nothing(good, shared, ki
     refused(good, f"SAP has {shared} day(s) with different values", f"the first {SECOND[0]}", str(one), str(other))
 
 
-COPIES = ("SAP (1)", "SAP - Copy", "SAP-copy", "SAP_copy", "Copy of SAP", "SAP copy 2", "SAP_2024", "SAP-2024", "SAP(2)")
+COPIES = (
+    "SAP (1)",
+    "SAP - Copy",
+    "SAP-copy",
+    "SAP_copy",
+    "Copy of SAP",
+    "SAP copy 2",
+    "SAP_2024",
+    "SAP-2024",
+    "SAP(2)",
+)
 
 
 @pytest.mark.parametrize("name", COPIES)

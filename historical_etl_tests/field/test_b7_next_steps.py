@@ -85,12 +85,19 @@ def test_others_beside_the_files_are_told_with_the_step(desk):
 
 
 KINDS = {
-    "zip": (b"PK\x03\x04\x14\x00\x08", "This is a zip"), "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "Excel"),
-    "parquet": (b"PAR1\x15\x04\x15", "rename it to AAPL.parquet"), "json": (b'{"Note": "5 calls a minute"}', "This is JSON"),
-    "json, a list": (b'[{"date": "2024-01-02"}]', "This is JSON"), "sqlite": (b"SQLite format 3\x00", "This is a SQLite"),
-    "UTF-16": (GOOD.encode("utf-16"), "This is UTF-16"), "pdf": (b"%PDF-1.7\n%\xe2\xe3", "This is PDF"),
-    "bz2": (b"BZh91AY&SY\x00", "packed by bzip2"), "arrow": (b"ARROW1\x00\x00", "an Arrow file"), "HTML": (b"<html>\n<p>\n", "HTML"),
-}  # fmt: skip
+    "zip": (b"PK\x03\x04\x14\x00\x08", "This is a zip"),
+    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "an Excel workbook"),
+    "parquet": (b"PAR1\x15\x04\x15", "rename it to AAPL.parquet"),
+    "json": (b'{"Note": "5 calls a minute"}', "This is JSON, not CSV: {"),
+    "json, a list": (b'[{"date": "2024-01-02"}]', "This is JSON, not CSV: ["),
+    "sqlite": (b"SQLite format 3\x00", "a SQLite database"),
+    "UTF-16": (GOOD.encode("utf-16"), "This is UTF-16"),
+    "pdf": (b"%PDF-1.7\n%\xe2\xe3", "This is PDF"),
+    "bz2": (b"BZh91AY&SY\x00", "packed by bzip2"),
+    "arrow": (b"ARROW1\x00\x00", "an Arrow file"),
+    "HTML": (b"<html>\n<p>\n", "This is HTML"),
+    "a message": (b"Thank you for using our API! The limit is 25 requests per day.\n", "no table of prices; it begins"),
+}
 
 
 @pytest.mark.parametrize(("content", "kind"), KINDS.values(), ids=list(KINDS))
@@ -124,6 +131,28 @@ def test_columns_that_may_hold_the_symbol_are_named(desk):
     text = lines(f"{HEADER},Company,Paper", ROW + ",Apple,x1", days())
     desk.put("DATA.csv", text)
     assert "HISTORICAL_ETL_FILES_COLUMNS=symbol=<Company or Paper>" in desk.refusal()
+
+
+def test_a_file_with_an_adjusted_close_alone(desk):
+    desk.put("AAPL.csv", lines("Date,Open,High,Low,Adj Close,Volume", ROW, days()))
+    assert "HISTORICAL_ETL_FILES_COLUMNS=close=Adj Close" in desk.refusal()
+    assert desk.read(columns={"close": "Adj Close"})[0]["close"].to_list() == [100.0] * 8
+
+
+def test_a_block_of_columns_for_each_symbol(desk):
+    header = "AAPL US Equity,,,MSFT US Equity,,\nDate,PX_LAST,PX_VOLUME,Date,PX_LAST,PX_VOLUME"
+    desk.put("bdh.csv", lines(header, "{d},100.5,1000,{d},200.5,2000", days()))
+    refused = desk.refusal()
+    assert "2 columns are called 'Date'" in refused
+    assert "write one row for each date and symbol" in refused
+
+
+def test_a_file_with_a_header_alone_is_told(desk):
+    desk.put("AAPL.csv", f"{HEADER}\n")
+    desk.put("MSFT.csv", GOOD)
+    answer = desk.backfill()
+    assert answer.code == FINE
+    assert "1 file(s) have a header and no rows: AAPL.csv" in answer.err
 
 
 EVENTS = {"dividends": "Date,Dividends", "splits": "Date,Stock Splits", "capital gains": "Date,Capital Gains"}

@@ -22,7 +22,9 @@ def table(rows: list[str], *, numbered: bool = False) -> str:
 
 def bars(desk, **settings) -> list[tuple]:
     frame, _ = desk.read(**settings)
-    assert frame.group_by("symbol").agg(pl.col("date").sort())["date"].to_list() == [days()] * frame["symbol"].n_unique()
+    assert (
+        frame.group_by("symbol").agg(pl.col("date").sort())["date"].to_list() == [days()] * frame["symbol"].n_unique()
+    )
     return frame.select("symbol", "open", "high", "low", "close", "volume").unique().sort("symbol").rows()
 
 
@@ -38,8 +40,8 @@ HEADERS = {
         ["Price," + ",".join(f"{f}{'.1' if t == TICKERS[1] else ''}" for f, t in PAIRS), f"Ticker,{NAMES}",
          "Date" + "," * len(PAIRS)], False,
     ),
-    "tuples": (['Date,' + ",".join(f"\"('{f}', '{t}')\"" for f, t in PAIRS)], False),
-    "tuples, the ticker first": (['Date,' + ",".join(f"\"('{t}', '{f}')\"" for f, t in PAIRS)], False),
+    "tuples": (["Date," + ",".join(f"\"('{f}', '{t}')\"" for f, t in PAIRS)], False),
+    "tuples, the ticker first": (["Date," + ",".join(f"\"('{t}', '{f}')\"" for f, t in PAIRS)], False),
     "tuples with an index": (["\"('Date', '')\"," + ",".join(f"\"('{f}', '{t}')\"" for f, t in PAIRS)], False),
     "joined by _": (["Date," + ",".join(f"{f}_{t}" for f, t in PAIRS)], False),
     "the ticker before _": (["Date," + ",".join(f"{t}_{f}" for f, t in PAIRS)], False),

@@ -116,6 +116,13 @@ class _Match:
         Raises:
             SchemaDriftError: there are several.
         """
+        if len({self._names[place].strip() for place in hits}) < len(hits) > 1:
+            raise SchemaDriftError(
+                f"{len(hits)} columns are called {self._names[hits[0]].strip()!r}; which is {ours}?",
+                where=self._where,
+                todo="is there a block of columns for each symbol? Then write one row for each date and symbol: date, "
+                "symbol, close, volume; else give each column a name of its own",
+            )
         if len(hits) > 1:
             raise SchemaDriftError(
                 f"{len(hits)} columns could be {ours}: {', '.join(repr(self._names[place]) for place in hits)}",
@@ -221,6 +228,18 @@ class _Match:
         other = next((sign for sign in ";,|\t" if len(names) == 1 and sign in names[0]), None)
         if other is not None:
             todo = f"set {PREFIX}FILES_SEPARATOR to {other!r}; it is {self._settings.separator!r}"
+        elif len(names) == 1:
+            return SchemaDriftError(
+                f"This is no table of prices; it begins with {names[0].strip()[:100]!r}",
+                where=self._where,
+                todo="is it a message of the vendor's? Then download the file again",
+            )
+        elif missing == ["close"] and "adj_close" in self.places:
+            name = names[self.places["adj_close"]].strip()
+            todo = (
+                f"it has an adjusted close only: export the close as well; or, if all its prices are adjusted, set "
+                f"{PREFIX}FILES_COLUMNS=close={name}"
+            )
         elif any("(as " in name for name in missing):
             todo = f"correct {PREFIX}FILES_COLUMNS"
         elif missing == ["close"] and self._is_wide():

@@ -147,8 +147,8 @@ class DateRule:
         if self.form == EXCEL:
             return "a day as Excel counts them"
         if self.timed:
-            zone = self.calendar.timezone
-            return f"a moment that is of one day of {self.calendar.name} ({zone}): it may be midnight of the next day elsewhere"
+            where = f"{self.calendar.name} ({self.calendar.timezone})"
+            return f"a moment that is of one day of {where}: it may be midnight of the next day elsewhere"
         return f"a day written as {self.form!r}"
 
     def shown(self, text: pl.Expr) -> pl.Expr:
@@ -243,7 +243,7 @@ def _counted(text: str, where: str) -> DataQualityError:
     return DataQualityError(
         f"Dates such as {text!r} are counted days: {day} as Excel counts them{or_else}",
         where=where,
-        todo=f"if {day} is right, set {PREFIX}FILES_DATE_FORMAT={EXCEL}; else write dates such as 2024-01-02 and export again",
+        todo=f"if {day} is right, set {PREFIX}FILES_DATE_FORMAT={EXCEL}; else export dates such as 2024-01-02",
     )
 
 

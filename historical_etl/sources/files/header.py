@@ -56,7 +56,6 @@ class Header:
         """What the first rows have in one column, without blanks around it."""
         return [record[place].strip() for record in self.records]
 
-
     def of(self, places: Sequence[int]) -> "Header":
         """The header of some columns alone."""
         records = tuple(tuple(record[place] for place in places) for record in self.records)

@@ -68,8 +68,8 @@ def other_than_csv(path: Path) -> DataQualityError | None:
     for magic, kind, todo in _MAGIC:
         if start.startswith(magic):
             shown = f": {start.decode('utf-8', 'replace').splitlines()[0][:_SHOWN]}" if kind == "JSON" else ""
-            todo = todo.format(stem=path.name.split(".")[0])
-            return DataQualityError(f"This is {kind}, not CSV{shown}", where=f"{path}, line 1", todo=todo)
+            step = todo.format(stem=path.name.split(".")[0])
+            return DataQualityError(f"This is {kind}, not CSV{shown}", where=f"{path}, line 1", todo=step)
     return None
 
 

@@ -23,10 +23,15 @@ LEVELS: Final = "a header of two levels"
 _PAIR: Final = re.compile(r"""\(\s*(['"])(?P<one>[^'"]*)\1\s*,\s*(['"])(?P<other>[^'"]*)\3\s*\)""")
 _TICKER: Final = re.compile(r"\^?[A-Z0-9]{1,12}([.\-=][A-Z0-9]{1,6})?")
 #: Written like tickers, and sides of a price.
-_SIDES: Final = frozenset(["BID", "ASK", "MID", "ADJ", "RAW", "PX", "PRICE", "TRADE", "DAY", "PREV", "LAST", "NAV", "UNADJ"])
+_SIDES: Final = frozenset(
+    ["BID", "ASK", "MID", "ADJ", "RAW", "PX", "PRICE", "TRADE", "DAY", "PREV", "LAST", "NAV", "UNADJ"]
+)
 _FIELDS: Final = frozenset(
     spelling
-    for names in ([SPELLINGS[name] for name in ("open", "high", "low", "close", "volume", "adj_close")], EVENTS.values())
+    for names in (
+        [SPELLINGS[name] for name in ("open", "high", "low", "close", "volume", "adj_close")],
+        EVENTS.values(),
+    )
     for spellings in names
     for spelling in spellings
     if len(spelling) > 1

@@ -59,7 +59,11 @@ def read_head(path: Path, separators: str) -> Head:
     with closing(_lines(path)) as all_lines:
         try:
             for line in all_lines:
-                if not lines and (not line[:1].isalnum() or line.startswith("PAR1")) and (other := other_than_csv(path)):
+                if (
+                    not lines
+                    and (not line[:1].isalnum() or line.startswith("PAR1"))
+                    and (other := other_than_csv(path))
+                ):
                     raise other
                 if len(lines) >= _RECORDS + _PREAMBLE:
                     break

@@ -92,9 +92,7 @@ def find_files(setting: str) -> Listing:
     seen = sorted(hit for hit in found if not _is_hidden(hit, base))
     readable = [hit for hit in seen if _is_dump(hit)]
     taken = set(readable)
-    others = [
-        hit for hit in seen if hit not in taken and hit.name.lower().endswith(tuple(ENDINGS)) and hit.is_file()
-    ]
+    others = [hit for hit in seen if hit not in taken and hit.name.lower().endswith(tuple(ENDINGS)) and hit.is_file()]
     if not readable:
         there = f", but {steps(others)}" if others else ""
         raise ConfigurationError(

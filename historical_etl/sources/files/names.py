@@ -123,6 +123,9 @@ _COPY: Final = re.compile(
 _NUMBERED: Final = frozenset({"XTKS", "XHKG", "XSHG", "XSHE", "XKRX", "XTAI", "XKLS", "XSAU"})
 #: A class of shares behind an underscore, as in RDS_A; other names with one are made of words.
 _CLASS: Final = re.compile(r"[A-Za-z0-9]{1,6}_[A-Za-z]{1,2}")
+#: Stooq's downloads, such as sap_de_d.csv, and Alpha Vantage's, such as daily_adjusted_IBM.csv.
+_STOOQ: Final = re.compile(r"^(\^?[a-z0-9.\-]+)(?:_([a-z]{2}))?_d$")
+_ALPHA: Final = re.compile(r"^daily_(?:adjusted_)?(?=[A-Z0-9.\-]+$)")
 _CODE: Final = re.compile(r"\d{4,6}")
 _FOLDER: Final = re.compile(r"[A-Z][A-Z0-9]{0,5}([.\-][A-Z]{1,3})?")
 
@@ -188,6 +191,8 @@ def _shortened(stem: str) -> str:
     # TradingView: "NASDAQ_AAPL, 1D" and, with a hash, "NASDAQ_AAPL, 1D_3fa2c".
     text = re.sub(r"(, ?1D)_[0-9a-f]{4,6}$", r"\1", text)
     text = EXCHANGE.sub("", text, count=1) if EXCHANGE.match(text) else text
+    text = _STOOQ.sub(lambda found: ".".join(filter(None, found.groups())), text)
+    text = _ALPHA.sub("", text)
     while not _is_word(text) and (shorter := _ADDED.sub("", text)) and shorter != text:
         text = shorter
     return text

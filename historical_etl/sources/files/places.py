@@ -12,17 +12,23 @@ from typing import Final
 from historical_etl.sources.files.names import EXCHANGE, HIVE_SYMBOL, NAME, SETTING, WORDS
 from historical_etl.sources.files.plan import Plan
 
-__all__ = ["basis_of", "place_of", "told_basis"]
+__all__ = ["basis_of", "place_of"]
 
 _TIMES: Final = re.compile(r"(?:year|yyyy|month|mm|date|day|dt|quarter|week)=", re.IGNORECASE)
-_PIECES: Final = WORDS | frozenset(
-    ["archive", "archives", "archived", "new", "old", "older", "recent", "current", "backup", "update", "updates", "updated"]
-    + ["delta", "increment", "incremental", "initial", "full", "copy", "copies", "of", "more", "rest", "extra", "got", "from"]
-    + ["to", "until", "since", "year", "years", "month", "months", "week", "day", "days", "q", "h", "v", "drop", "run", "folder"]
-    + ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "january", "february", "march"]
-    + ["april", "june", "july", "august", "september", "october", "november", "december", "raw", "adj", "adjusted"]
-    + ["unadj", "unadjusted", "input", "in", "csvs", "gz", "tsv", "txt"]
-)
+_PIECES: Final = WORDS | {
+    "archive", "archives", "archived", "new", "old", "older", "recent", "current", "backup", "update", "updates",
+    "updated", "delta", "increment", "incremental", "initial", "full", "copy", "copies", "of", "more", "rest", "extra",
+    "got", "from", "to", "until", "since", "year", "years", "month", "months", "week", "day", "days", "q", "h", "v",
+    "drop", "run", "folder", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    "january", "february", "march", "april", "june", "july", "august", "september", "october", "november", "december",
+    "raw", "adj", "adjusted", "unadj", "unadjusted", "input", "in", "csvs", "gz", "tsv", "txt",
+}  # fmt: skip
+#: Words in the names of files of many symbols that tell their market.
+_MARKETS: Final = frozenset([
+    "us", "usa", "de", "germany", "uk", "gb", "london", "lse", "nyse", "nasdaq", "amex", "xetra", "frankfurt", "fr",
+    "paris", "tsx", "canada", "jp", "japan", "tokyo", "tse", "hk", "hkex", "nse", "bse", "india", "asx", "australia",
+    "europe",
+])  # fmt: skip
 #: Words of a basis → how it is told.
 _BASES: Final = {
     "adj": "adjusted",
@@ -51,6 +57,8 @@ def place_of(plan: Plan, paths: Sequence[Path]) -> str:
         for part in _folders(plan, paths)
         if not HIVE_SYMBOL.fullmatch(part) and (words := _bare(part, plan.symbol))
     ]
+    if plan.symbol is None:
+        parts += sorted(_MARKETS & set(re.findall(r"[a-z]+", plan.path.name.casefold())))
     prefix = EXCHANGE.match(plan.path.name) if plan.symbol_from == NAME and plan.symbol else None
     return "/".join([*parts, *([prefix.group().casefold()] if prefix else [])])
 
@@ -62,11 +70,6 @@ def basis_of(plan: Plan, paths: Sequence[Path]) -> str:
         stem = stem.replace(plan.symbol.casefold(), "", 1)  # a symbol may be RAW
     words = [word for text in (*_folders(plan, paths), stem) for word in re.findall(r"[a-z]+", text.casefold())]
     return " ".join(sorted({_BASES[word] for word in words if word in _BASES}))
-
-
-def told_basis(basis: str) -> str:
-    """A basis in words."""
-    return basis or "none named"
 
 
 def _folders(plan: Plan, paths: Sequence[Path]) -> tuple[str, ...]:

@@ -257,13 +257,7 @@ class Plan:
             return pl.lit(None, pl.String)
         text = self.marks[mark].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
         in_small = text == text.str.to_lowercase()
-        return (
-            pl.when(text.is_in(NULLS))
-            .then(None)
-            .when(in_small)
-            .then(text.str.to_uppercase())
-            .otherwise(text)
-        )
+        return pl.when(text.is_in(NULLS)).then(None).when(in_small).then(text.str.to_uppercase()).otherwise(text)
 
     def _rows(self, *, numbered: bool = False) -> pl.LazyFrame:
         rows = self.scan.with_row_index("_row") if numbered or self.bad else self.scan

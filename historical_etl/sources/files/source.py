@@ -223,7 +223,9 @@ class FilesSource:
         market = known.filter(pl.col("file").is_in(suffixed)).get_column("symbol").unique().to_list()
         claims = [symbol for aside in found.aside for symbol in aside.symbols]
         txt = [s for aside in found.aside for s in aside.symbols if aside.path.name.lower().endswith(".txt")]
-        names, told = renamed([*known.get_column("symbol").unique(), *claims], [*market, *txt], self._settings.market_suffix)
+        names, told = renamed(
+            [*known.get_column("symbol").unique(), *claims], [*market, *txt], self._settings.market_suffix
+        )
         found = separated(found, names)
         symbols = _known(found).group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         spans: dict[str, tuple[date, date]] = {}

@@ -18,7 +18,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "date",
         *("timestamp", "datetime", "day", "time"),  # Alpha Vantage, yfinance, backtrader, TradingView
         *("tradedate", "tradingdate", "tradingday", "exchangedate", "quotedate", "pricedate", "businessdate"),  # LSEG
-        *("dlycaldt", "caldt"),  # CRSP
+        *("dlycaldt", "caldt", "datadate"),  # CRSP, Compustat
         *("windowstart", "t"),  # Polygon's flat files, its bars
         *("index", "indexlevel0", "dates"),  # R's zoo, pandas' to_parquet
         "data",  # stooq.pl
@@ -29,19 +29,30 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("actsymbol", "tscode", "secucode", "stockcode"),  # DoltHub's stocks, Tushare, AkShare
         *("instrument", "ric", "code"),  # LSEG, EODHD
     ),
-    "open": ("open", "openprice", "openingprice", "priceopen", "pxopen", "tradeopen", "dlyopen", "o", "otwarcie"),
-    "high": ("high", "highprice", "pricehigh", "dayhigh", "pxhigh", "tradehigh", "dlyhigh", "h", "najwyzszy"),
-    "low": ("low", "lowprice", "pricelow", "daylow", "pxlow", "tradelow", "dlylow", "l", "najnizszy"),
+    "open": (
+        "open",
+        "openprice",
+        "openingprice",
+        "priceopen",
+        "pxopen",
+        "tradeopen",
+        "dlyopen",
+        "prcod",
+        "o",
+        "otwarcie",
+    ),
+    "high": ("high", "highprice", "pricehigh", "dayhigh", "pxhigh", "tradehigh", "dlyhigh", "prchd", "h", "najwyzszy"),
+    "low": ("low", "lowprice", "pricelow", "daylow", "pxlow", "tradelow", "dlylow", "prcld", "l", "najnizszy"),
     "close": (
         "close",
-        *("closeprice", "closingprice", "priceclose", "dlyclose", "c", "zamkniecie"),
+        *("closeprice", "closingprice", "priceclose", "dlyclose", "prccd", "c", "zamkniecie"),
         "pxlast",  # Bloomberg
         *("tradeclose", "trdprc1"),  # LSEG
         *("close/last", "closelast"),  # nasdaq.com
     ),
     "volume": (
         "volume",
-        *("vol", "totalvolume", "tradingvolume", "tradevolume", "sharevolume", "dlyvol", "v", "wolumen"),
+        *("vol", "totalvolume", "tradingvolume", "tradevolume", "sharevolume", "dlyvol", "cshtrd", "v", "wolumen"),
         *("pxvolume", "accvolume", "accumulatedvolume"),  # Bloomberg, LSEG
         *("totaltradequantity", "totaltradedquantity", "tottrdqty", "ttltrdqnty"),  # NSE
     ),
@@ -62,15 +73,15 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 MARKS: Final[Mapping[str, tuple[str, ...]]] = {
     "currency": (
         *("currency", "currencycode", "pricecurrency", "tradingcurrency", "tradecurrency", "quotecurrency"),
-        *("listingcurrency", "ccy", "crncy", "curr", "currencyiso"),  # Bloomberg's CRNCY
+        *("listingcurrency", "ccy", "crncy", "curr", "currencyiso", "curcdd"),  # Bloomberg, Compustat
     ),
     "market": (
         *("mic", "exchangemic", "miccode", "exchange", "exchangecode", "exchcode", "exch", "primaryexchange"),
-        *("listingexchange", "stockexchange", "exchangename", "venue"),
+        *("listingexchange", "stockexchange", "exchangename", "venue", "ex"),  # EODHD writes Ex
     ),
     "security": (
         *("permno", "permaticker", "compositefigi", "figi", "sharefigi"),  # CRSP, Sharadar, Massive
-        *("isin", "isincode", "cusip", "cusip9", "sedol", "wkn"),
+        *("isin", "isincode", "cusip", "cusip9", "sedol", "wkn", "gvkey"),
     ),
 }
 #: What stands for no value, in small letters.

@@ -51,6 +51,7 @@ class Surveyed:
         aside: what is set aside as a whole.
         unreadable: rows that are set aside, columns `UNREADABLE`.
         folders: where the rows of CSV files are, by year, with the number of their file.
+        empty: files that have a header and no rows.
     """
 
     plans: list[Plan]
@@ -58,6 +59,7 @@ class Surveyed:
     aside: list[Aside]
     unreadable: pl.DataFrame
     folders: list[Path]
+    empty: list[Path]
 
     @property
     def alive(self) -> list[int]:
@@ -119,7 +121,8 @@ class _Survey:
             self._aside.append(Aside(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
             index = index.filter((pl.col("file") != number) | ~pl.col("symbol").is_in(gone))
         self._guess_whose()
-        return Surveyed(self._plans, index, self._aside, unreadable, self._folders)
+        empty = [self._plans[number].path for number, table in self._tables.items() if table.is_empty()]
+        return Surveyed(self._plans, index, self._aside, unreadable, self._folders, list(dict.fromkeys(empty)))
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []

@@ -172,7 +172,15 @@ class _Reader:
         texts = self._header.values(place)
         if times is not None and alone:
             self._check_times(texts, self._header.values(times))
-        return date_rule(texts, everything, self._where, self._calendar, self._hint, alone=alone, excel=self._settings.date_format == EXCEL)
+        return date_rule(
+            texts,
+            everything,
+            self._where,
+            self._calendar,
+            self._hint,
+            alone=alone,
+            excel=self._settings.date_format == EXCEL,
+        )
 
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""

@@ -38,11 +38,13 @@ def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str
         notes.append(f"symbols are the names of files, without what was added to them: {some}{_more(shortened)}")
     said = Counter(note for plan in plans for note in plan.notes)
     notes += [note if count == len(plans) else f"{note} ({count:,} file(s))" for note, count in said.items()]
+    if found.empty:
+        names = ", ".join(path.name for path in found.empty[:_SAMPLE])
+        notes.append(f"{len(found.empty):,} file(s) have a header and no rows: {names}{_more(found.empty)}")
     if others:
         names = ", ".join(path.name for path in others[:_SAMPLE])
-        notes.append(
-            f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {names}{_more(others)} ({steps(others)})"
-        )
+        listed = f"{names}{_more(others)} ({steps(others)})"
+        notes.append(f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {listed}")
     return (*notes, *_unreadable(found))
 
 

@@ -33,9 +33,9 @@ def symbol_of(
     raise SchemaDriftError(
         f"There is no symbol column, and the file's name is not a symbol{guess}",
         where=path,
-        todo=f"if it is of one symbol, call the file by it, such as AAPL.csv, or set {PREFIX}FILES_SYMBOLS={stem}={value} "
-        f"({PREFIX}FILES_SYMBOL where all files are of one); if it is of several, name their column, as in "
-        f"{PREFIX}FILES_COLUMNS=symbol=<{column}>",
+        todo="if it is of one symbol, call the file by it, such as AAPL.csv, or set "
+        f"{PREFIX}FILES_SYMBOLS={stem}={value} ({PREFIX}FILES_SYMBOL where all files are of one); if it is of several, "
+        f"name their column, as in {PREFIX}FILES_COLUMNS=symbol=<{column}>",
     )
 
 
