@@ -323,12 +323,12 @@ def test_the_version_goes_with_names_and_sizes_not_with_the_place(tmp_path):
     assert version("four", "a.csv", HEADER + ROWS + ROWS) != first
 
 
-def test_the_same_key_in_two_files_comes_twice_and_in_one_order(tmp_path):
-    for name, close in (("a.csv", 3), ("b.csv", 1), ("c.csv", 2)):
-        write(tmp_path / name, f"date,symbol,close,volume\n2012-05-18,FB,{close},1\n")
-    parquet(tmp_path / "d.parquet", [date(2012, 5, 18)], close=[0])
+def test_the_same_key_comes_twice_and_in_one_order(tmp_path):
+    rows = "".join(f"2012-05-18,FB,{close},1\n" for close in (3, 1, 2, 0))
+    write(tmp_path / "a.csv", "date,symbol,close,volume\n" + rows)
+    parquet(tmp_path / "b.parquet", [date(2012, 5, 21)])
     for _ in range(5):
-        assert source(tmp_path).fetch(WHOLE).frame["close"].to_list() == [0, 1, 2, 3]
+        assert source(tmp_path).fetch(WHOLE).frame["close"].to_list() == [0, 1, 2, 3, 1.5]
 
 
 def test_csv_is_read_once_and_its_scratch_copy_goes_with_the_instance(tmp_path):
@@ -433,7 +433,7 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1,1\n" + GOOD_LINES, 5, "7 fields"),
         (HEADER + GOOD_LINES + "2012-05-21,FB,1,1,1,1", 5, "6 fields"),
         (HEADER + "\n\n" + GOOD_LINES + "x,FB,1,1,1,1,1,1\n", 7, "date is 'x'"),
-        ("\n" + HEADER + '2012-05-18,FB,1,1,1,1,1,"\n"\n' + "x,FB,1,1,1,1,1,1\n", 5, "date is 'x'"),
+        ("\n" + HEADER + '2012-05-22,FB,1,1,1,1,1,"\n"\n' + "x,FB,1,1,1,1,1,1\n", 5, "date is 'x'"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
@@ -612,7 +612,6 @@ def test_parquet_rows_that_cannot_be_read_are_set_aside_by_row(tmp_path, dates, 
     ("columns", "why"),
     [
         ({"date": [True]}, "date is Boolean"),
-        ({"date": [20120518.0]}, "date is Float64"),
         ({"close": ["1.5"]}, "close is String"),
         ({"volume": [True]}, "volume is Boolean"),
         ({"symbol": [10107]}, "symbol is Int64"),

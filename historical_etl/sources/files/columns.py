@@ -11,7 +11,7 @@ from typing import Final
 from historical_etl.errors import ConfigurationError, SchemaDriftError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.spellings import EVENTS, SPELLINGS, is_unnamed, looks_like, plain
+from historical_etl.sources.files.spellings import EVENTS, MARKS, SPELLINGS, is_unnamed, looks_like, plain
 
 __all__ = ["COLUMNS", "NUMBERS", "Matched", "match_columns", "score"]
 
@@ -35,10 +35,12 @@ class Matched:
 
     Attributes:
         places: column of ours, or event, → its place in the header.
+        marks: what tells one series from another → its place.
         ignored: names of the columns that are not read.
     """
 
     places: Mapping[str, int]
+    marks: Mapping[str, int]
     ignored: tuple[str, ...]
 
 
@@ -50,9 +52,15 @@ def score(names: Sequence[str]) -> int:
 
 
 def match_columns(
-    names: Sequence[str], settings: FilesSettings, where: str, values: Values, is_day: Callable[[Sequence[str]], bool]
+    names: Sequence[str],
+    settings: FilesSettings,
+    where: str,
+    values: Values,
+    is_day: Callable[[Sequence[str]], bool],
+    *,
+    is_named: bool,
 ) -> Matched:
-    """The place in `names` of each column of ours that the file has.
+    """The place in `names` of each column of ours that the file has; `is_named`: whether its path names its symbol.
 
     Raises:
         SchemaDriftError: a column is missing, several could be the same one of ours, or one may be ours.
@@ -69,15 +77,16 @@ def match_columns(
         found.take("close", [place for place in found.free() if plain(names[place]) == "price"])
     if found.lacks("symbol") and settings.symbol is None:
         found.symbol_in_name(values)
-    found.check()
+    found.check(is_named=is_named)
     if "symbol" in found.places and settings.symbol is not None:
         raise ConfigurationError(
             f"{where} has symbols of its own",
             where=f"{PREFIX}FILES_SYMBOL",
             todo="unset it, or read files without symbols",
         )
-    ignored = tuple(names[place].strip() or "(no name)" for place in found.free() if plain(names[place]) != "ret")
-    return Matched(found.places, ignored)
+    marks = found.marks()
+    left = [place for place in found.free() if place not in marks.values() and plain(names[place]) != "ret"]
+    return Matched(found.places, marks, tuple(names[place].strip() or "(no name)" for place in left))
 
 
 class _Match:
@@ -107,6 +116,13 @@ class _Match:
         Raises:
             SchemaDriftError: there are several.
         """
+        if len({self._names[place].strip() for place in hits}) < len(hits) > 1:
+            raise SchemaDriftError(
+                f"{len(hits)} columns are called {self._names[hits[0]].strip()!r}; which is {ours}?",
+                where=self._where,
+                todo="is there a block of columns for each symbol? Then write one row for each date and symbol: date, "
+                "symbol, close, volume; else give each column a name of its own",
+            )
         if len(hits) > 1:
             raise SchemaDriftError(
                 f"{len(hits)} columns could be {ours}: {', '.join(repr(self._names[place]) for place in hits)}",
@@ -147,17 +163,29 @@ class _Match:
             elif len(set(texts)) > 1:
                 self._missing.append(f"symbol (is it {self._names[place]!r}?)")
 
-    def check(self) -> None:
+    def marks(self) -> dict[str, int]:
+        """The place of each mark of a series that the file has and nobody has left out."""
+        free = {plain(self._names[place]): place for place in self.free()[::-1]}
+        known = {
+            mark: [free[name] for name in spellings if name in free and name not in self._left_out]
+            for mark, spellings in MARKS.items()
+        }
+        return {mark: places[0] for mark, places in known.items() if places}
+
+    def check(self, *, is_named: bool) -> None:
         """Refuse what is missing, and what may be ours: a look-alike is never left out in silence."""
         lacking = [ours for ours in COLUMNS if self.lacks(ours)]
         if self._settings.symbol is not None:
             lacking = [ours for ours in lacking if ours != "symbol"]
+        marks = self.marks().values()
         alike: dict[str, list[str]] = {}
         for place in self.free() if len(self._names) > 1 else ():
             name = self._names[place]
             if plain(name) in self._left_out or is_unnamed(name) or plain(name) == "name":
                 continue
             ours = looks_like(name, lacking)
+            if ours == "symbol" and is_named and place in marks:
+                continue  # then it has to be the same in all rows
             if ours is not None:
                 alike.setdefault(ours, []).append(name)
         for ours in lacking:
@@ -166,7 +194,21 @@ class _Match:
             elif ours in _REQUIRED and (ours != "volume" or not {"date", "close"} & self.places.keys()):
                 self._missing.append(ours)
         if self._missing:
-            raise self._refusal()
+            raise self._events_alone() or self._refusal()
+
+    def _events_alone(self) -> SchemaDriftError | None:
+        """The refusal of a file of splits or dividends, which has nothing of a bar."""
+        events = [self._names[self.places[name]] for name in EVENTS if name in self.places]
+        if not events or not {"open", "high", "low", "close", "adj_close", "volume"}.isdisjoint(self.places):
+            return None
+        if any("is it" in name for name in self._missing):
+            return None
+        return SchemaDriftError(
+            f"This file has events and no prices: {', '.join(events)}",
+            where=self._where,
+            todo="events are read where they stand beside the bars: download the history with them, or take the file "
+            "out of the folder",
+        )
 
     def _is_wide(self) -> bool:
         """Whether all columns but the date are written like tickers."""
@@ -186,6 +228,18 @@ class _Match:
         other = next((sign for sign in ";,|\t" if len(names) == 1 and sign in names[0]), None)
         if other is not None:
             todo = f"set {PREFIX}FILES_SEPARATOR to {other!r}; it is {self._settings.separator!r}"
+        elif len(names) == 1:
+            return SchemaDriftError(
+                f"This is no table of prices; it begins with {names[0].strip()[:100]!r}",
+                where=self._where,
+                todo="is it a message of the vendor's? Then download the file again",
+            )
+        elif missing == ["close"] and "adj_close" in self.places:
+            name = names[self.places["adj_close"]].strip()
+            todo = (
+                f"it has an adjusted close only: export the close as well; or, if all its prices are adjusted, set "
+                f"{PREFIX}FILES_COLUMNS=close={name}"
+            )
         elif any("(as " in name for name in missing):
             todo = f"correct {PREFIX}FILES_COLUMNS"
         elif missing == ["close"] and self._is_wide():

@@ -1,33 +1,42 @@
 """How a file writes its days: found from its values, where they can mean one thing only.
 
-A date that is written with a time is the day that is written, if the time is midnight or, without a zone, inside the
-hours of trading, once a day. Another zone's midnight is taken to the exchange, and must be midnight there.
+A date that is written with midnight is the day that is written. What other moments are is `moments`' work.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Final, Literal
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from historical_etl.errors import DataQualityError
+from historical_etl.sessions import SessionCalendar
 from historical_etl.settings import PREFIX
+from historical_etl.sources.files.moments import Doubt, day_of, day_of_text, doubt_of
 from historical_etl.sources.files.spellings import NULLS
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
+__all__ = ["EXCEL", "FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
 
 #: A two-digit year read with %Y becomes year 20: outside these bounds a date is a misread one.
 FIRST_DAY, LAST_DAY = date(1700, 1, 1), date(2200, 12, 31)
 Order = Literal["%m", "%d"]
+Clock = Literal["none", "midnight", "zoned", "trading"]
 _CLOCK: Final = re.compile(
     r"(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(AM|PM)?\s?(Z|UTC|[+-]\d{2}:?\d{2})?$", re.IGNORECASE
 )
 _CLOCK_IN_POLARS: Final = (
     r"(?i)(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(?:AM|PM)?\s?(?:Z|UTC|[+-]\d{2}:?\d{2})?$"
 )
+#: The setting that takes numbers such as 45352 for days as Excel counts them, and the day that is its 0.
+EXCEL: Final = "excel"
+_ZERO: Final = date(1899, 12, 30)
+_COUNTED: Final = re.compile(r"[1-7]\d{4}")
+#: Before, a number of Excel's more likely counts days since 1970.
+_OLD: Final = date(1990, 1, 1)
+#: What pandas writes behind whole numbers.
+_FRACTION: Final = r"^(\d+)\.0+$"
 _MIDNIGHT: Final = r"^0{1,2}:00(:00([.,]0+)?)?$"
 #: How a day may be written, and its format. {} stands where day or month may come first.
 _FORMS: Final[tuple[tuple[str, str], ...]] = (
@@ -48,9 +57,6 @@ _FORMS: Final[tuple[tuple[str, str], ...]] = (
 #: Digits of a moment since 1970 → how many of its units are a second.
 _EPOCHS: Final = {10: 1, 13: 1_000, 16: 1_000_000, 19: 1_000_000_000}
 _NANO: Final = 1_000_000_000
-_OPEN_HOURS: Final = range(8, 19)
-#: 18 o'clock in New York is midnight in Paris, so a moment then may be of the next day.
-_SURE_HOURS: Final = range(8, 18)
 _MONTHS: Final = 12
 
 
@@ -64,47 +70,64 @@ class DateRule:
 
     Attributes:
         form: of the day, without its time; empty for a moment since 1970.
+        calendar: of the exchange.
         clock: whether a time is written, and what it may be.
         unit: of a moment since 1970, in a second.
         order: what comes first in dates that could be read in two ways; None in others.
         proven: whether the file itself shows the order.
+        doubt: what becomes of moments that may be midnight of the next day elsewhere.
     """
 
     form: str
-    clock: Literal["none", "midnight", "zoned", "trading"] = "none"
+    calendar: SessionCalendar
+    clock: Clock = "none"
     unit: int = 0
     order: Order | None = None
     proven: bool = True
+    doubt: Doubt = "closes are days"
 
     @property
     def timed(self) -> bool:
         """Whether times are written that are not midnight."""
-        return self.clock == "trading" or bool(self.unit)
+        return self.clock in {"trading", "zoned"} or bool(self.unit)
 
     def words(self) -> str:
         """What is told of it; empty for what nobody would ask about."""
         if self.unit:
             return "moments since 1970 are read as days of the exchange"
         if self.clock == "zoned":
-            return "midnights of another zone are read as days of the exchange"
+            return "moments with a zone are read as days of the exchange"
+        if self.form == EXCEL:
+            return "dates are read as days that Excel counts"
         times = {"midnight": ", each at midnight", "trading": ", with a time of the trading day"}.get(self.clock, "")
         plain_form = self.form in {"%Y-%m-%d", "%Y%m%d"} and not times
         return "" if plain_form else f"dates are read as {self.form}{times}"
 
-    def parsed(self, text: pl.Expr, timezone: str) -> tuple[pl.Expr, pl.Expr]:
+    def parsed(self, text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
         """The day that a text names, and whether it names none."""
-        if self.unit:
-            number = text.cast(pl.Int64, strict=False)
-            moment = pl.from_epoch(number * 1_000_000 // self.unit if self.unit < _NANO else number // 1_000, "us")
-            at_midnight = moment.dt.time() == time()
-            local = moment.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
-            day = pl.when(at_midnight).then(moment.dt.date()).otherwise(local.dt.date())
-            # Midnight somewhere else is the evening before at the exchange: its day would be the one before.
-            sure = at_midnight | (local.dt.time() == time()) | local.dt.hour().is_in(list(_SURE_HOURS))
-            return day, _is_no_day(day) | ~sure
-        if self.clock == "none":
-            day = text.str.to_date(self.form, strict=False)
+        if self.unit or self.clock in {"zoned", "trading"}:
+            if self.clock == "trading":
+                day, doubtful = day_of_text(self.moment(text), self.calendar, self.doubt)
+            else:
+                day, doubtful = day_of(self.moment(text), self.calendar, self.doubt, utc_days=bool(self.unit))
+            return day, _is_no_day(day) | doubtful.fill_null(value=True)
+        if self.form == EXCEL:
+            number = text.str.replace(_FRACTION, "${1}").cast(pl.Int32, strict=False)
+            day = pl.lit(_ZERO) + pl.duration(days=number)
             return day, _is_no_day(day)
+        if self.clock == "none":
+            bare = text.str.replace(_FRACTION, "${1}") if self.form == "%Y%m%d" else text
+            day = bare.str.to_date(self.form, strict=False)
+            return day, _is_no_day(day)
+        day = self._written_day(text)
+        odd = ~text.str.extract(_CLOCK_IN_POLARS, 1).str.contains(_MIDNIGHT).fill_null(value=True)
+        return day, _is_no_day(day) | odd.fill_null(value=True)
+
+    def moment(self, text: pl.Expr) -> pl.Expr:
+        """The moment that a text names: in UTC, or as it is written without a zone."""
+        if self.unit:
+            number = text.str.replace(_FRACTION, "${1}").cast(pl.Int64, strict=False)
+            return pl.from_epoch(number * 1_000_000 // self.unit if self.unit < _NANO else number // 1_000, "us")
         if self.clock == "zoned":
             form = r"%Y-%m-%dT%H:%M:%S%.f%:z"
             clean = text.str.replace(" ", "T", literal=True).str.replace(r"\s?(Z|UTC)$", "+00:00")
@@ -112,16 +135,28 @@ class DateRule:
                 r"(T\d{2}:\d{2})([+-])", "${1}:00${2}"
             )
             moment = clean.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
-            local = moment.dt.convert_time_zone(timezone)
-            day = local.dt.date()
-            return day, _is_no_day(day) | (local.dt.time() != time())
-        clock = text.str.extract(_CLOCK_IN_POLARS, 1)
-        day = text.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars().str.to_date(self.form, strict=False)
-        if self.clock == "midnight":
-            odd = ~clock.str.contains(_MIDNIGHT).fill_null(value=True)
-        else:
-            odd = ~clock.str.split(":").list.first().cast(pl.Int32, strict=False).is_in(list(_OPEN_HOURS))
-        return day, _is_no_day(day) | odd.fill_null(value=True)
+            return moment.dt.replace_time_zone(None)
+        clock = text.str.extract(_CLOCK_IN_POLARS, 1).str.replace(r"^(\d):", "0${1}:").str.replace(r"[.,]\d+$", "")
+        whole = pl.when(clock.str.len_chars() == len("hh:mm")).then(clock + ":00").otherwise(clock)
+        afternoon = text.str.contains(r"(?i)\dPM|\d PM") & ~whole.str.starts_with("12")
+        moment = self._written_day(text).dt.combine(whole.str.to_time("%H:%M:%S", strict=False))
+        return pl.when(afternoon).then(moment.dt.offset_by("12h")).otherwise(moment)
+
+    def wanted(self) -> str:
+        """What a date of the file has to be, as it is told of one that is not."""
+        if self.form == EXCEL:
+            return "a day as Excel counts them"
+        if self.timed:
+            where = f"{self.calendar.name} ({self.calendar.timezone})"
+            return f"a moment that is of one day of {where}: it may be midnight of the next day elsewhere"
+        return f"a day written as {self.form!r}"
+
+    def shown(self, text: pl.Expr) -> pl.Expr:
+        """A number of seconds in words."""
+        return self.moment(text).dt.strftime(" (%Y-%m-%d %H:%M UTC)").fill_null("") if self.unit else pl.lit("")
+
+    def _written_day(self, text: pl.Expr) -> pl.Expr:
+        return text.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars().str.to_date(self.form, strict=False)
 
 
 def _is_no_day(day: pl.Expr) -> pl.Expr:
@@ -138,10 +173,11 @@ def date_rule(
     texts: Sequence[str],
     everything: Callable[[], pl.Series],
     where: str,
-    timezone: str,
+    calendar: SessionCalendar,
     hint: Order | None,
     *,
     alone: bool,
+    excel: bool,
 ) -> DateRule:
     """How the days of a file are written.
 
@@ -149,27 +185,32 @@ def date_rule(
         texts: of its first rows.
         everything: all of them, for dates whose order the first rows do not show.
         where: the file and its first line.
-        timezone: of the exchange.
+        calendar: of the exchange.
         hint: the order that other files show.
         alone: whether the file is of one symbol, so that a day may have one row only.
+        excel: whether numbers of five digits are days as Excel counts them.
 
     Raises:
         AmbiguousDatesError: day and month could be either.
-        DataQualityError: several rows have one day with different times: these are no daily bars.
+        DataQualityError: several rows have one day with different times: these are no daily bars. Or days are counted.
     """
-    known = [text for text in texts if text not in NULLS]
+    known = [re.sub(_FRACTION, r"\1", text) for text in texts if text not in NULLS]
     if not known:
-        return DateRule("%Y-%m-%d")
+        return DateRule("%Y-%m-%d", calendar)
     unit = _epoch(known)
     if unit:
-        return DateRule("", unit=unit)
+        return _without_doubt(DateRule("", calendar, unit=unit), known, everything)
+    if all(_COUNTED.fullmatch(text) for text in known):
+        if excel:
+            return DateRule(EXCEL, calendar)
+        raise _counted(known[0], where)
     forms = [form for text in known if (form := _form_of(_CLOCK.sub("", text).strip())) is not None]
     if not forms:
-        return DateRule("%Y-%m-%d")  # what is no date will be told row by row
+        return DateRule("%Y-%m-%d", calendar)  # what is no date will be told row by row
     form = max(set(forms), key=forms.count)
-    clock = _clock_of(known, where, timezone, alone=alone)
+    clock = _clock_of(known, where, alone=alone)
     if "{}" not in form:
-        return DateRule(_by_letters(form, known), clock)
+        return _without_doubt(DateRule(_by_letters(form, known), calendar, clock), known, everything)
     order, proven = _order(known, everything, form, hint)
     if order is None:
         month, day = form.format("%m", "%d"), form.format("%d", "%m")
@@ -178,7 +219,32 @@ def date_rule(
             where=where,
             todo=f"is it the month that comes first? Then set {PREFIX}FILES_DATE_FORMAT={month}, else {day}",
         )
-    return DateRule(form.format(order, "%d" if order == "%m" else "%m"), clock, order=order, proven=proven)
+    rule = DateRule(form.format(order, "%d" if order == "%m" else "%m"), calendar, clock, order=order, proven=proven)
+    return _without_doubt(rule, known, everything)
+
+
+def _without_doubt(rule: DateRule, texts: Sequence[str], everything: Callable[[], pl.Series]) -> DateRule:
+    """The rule, with what becomes of its doubtful moments."""
+    if not rule.timed:
+        return rule
+
+    def moments(found: pl.Series) -> pl.Series:
+        return found.to_frame("text").select(rule.moment(pl.col("text"))).to_series()
+
+    first = moments(pl.Series(list(texts), dtype=pl.String))
+    doubt = doubt_of(first, lambda: moments(everything()), rule.calendar, zoned=rule.clock != "trading")
+    return replace(rule, doubt=doubt)
+
+
+def _counted(text: str, where: str) -> DataQualityError:
+    """The error for days that are counted: from when on, nothing in the file tells."""
+    day, other = _ZERO + timedelta(days=int(text)), date(1970, 1, 1) + timedelta(days=int(text))
+    or_else = f", or {other} if they count from 1970" if day < _OLD else ""
+    return DataQualityError(
+        f"Dates such as {text!r} are counted days: {day} as Excel counts them{or_else}",
+        where=where,
+        todo=f"if {day} is right, set {PREFIX}FILES_DATE_FORMAT={EXCEL}; else export dates such as 2024-01-02",
+    )
 
 
 def _form_of(text: str) -> str | None:
@@ -200,9 +266,7 @@ def _epoch(texts: Sequence[str]) -> int:
     return _EPOCHS.get(sizes.pop(), 0)
 
 
-def _clock_of(
-    texts: Sequence[str], where: str, timezone: str, *, alone: bool
-) -> Literal["none", "midnight", "zoned", "trading"]:
+def _clock_of(texts: Sequence[str], where: str, *, alone: bool) -> Clock:
     found = [match for text in texts if (match := _CLOCK.search(text))]
     if not found:
         return "none"
@@ -219,17 +283,7 @@ def _clock_of(
             where=where,
             todo="export daily bars, or make them from these: the store takes one row a day",
         )
-    if all(match.group(3) for match in found) and all(_is_local_midnight(text, timezone) for text in texts):
-        return "zoned"
     return "zoned" if any(match.group(3) for match in found) else "trading"
-
-
-def _is_local_midnight(text: str, timezone: str) -> bool:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(ZoneInfo(timezone)).time() == time()
 
 
 def _order(

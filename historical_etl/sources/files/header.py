@@ -1,7 +1,7 @@
 """Where a CSV file's header is and what separates its fields: as set, else as its first lines show.
 
-pandas writes the columns of several tickers as a header of three rows; vendors' sheets begin with lines about the
-sheet. Both are read by their form.
+Vendors' sheets begin with lines about the sheet, and pandas writes headers of several rows (`levels`). Both are read by
+their form.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Final
 from historical_etl.errors import SchemaDriftError
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import score
+from historical_etl.sources.files.levels import Levels, levels_of_names, levels_of_rows
 from historical_etl.sources.files.lines import read_head, refused_line
 from historical_etl.sources.files.spellings import SPELLINGS, plain
 
@@ -23,7 +24,10 @@ _SEPARATORS: Final = ",;\t|"
 #: So many columns of ours make a line a header.
 _ENOUGH: Final = 2
 _LINES: Final = 21
-_LEVELS: Final = 3
+#: Rows that a header has at most.
+_ROWS: Final = 3
+#: So many numbers in a line make it no header.
+_NUMBERS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Header:
         separator: between fields.
         skip_lines: lines before it.
         skip_rows: rows of it behind the first.
-        tickers: of each column, in a header of three rows; None in a plain one.
+        levels: where it is one of fields and tickers; None for a plain one.
         records: the first rows behind it, as wide as it is.
     """
 
@@ -45,12 +49,17 @@ class Header:
     separator: str
     skip_lines: int
     skip_rows: int
-    tickers: tuple[str, ...] | None
+    levels: Levels | None
     records: tuple[tuple[str, ...], ...]
 
     def values(self, place: int) -> list[str]:
         """What the first rows have in one column, without blanks around it."""
         return [record[place].strip() for record in self.records]
+
+    def of(self, places: Sequence[int]) -> "Header":
+        """The header of some columns alone."""
+        records = tuple(tuple(record[place] for place in places) for record in self.records)
+        return replace(self, names=tuple(self.names[place] for place in places), records=records)
 
 
 def read_header(path: Path, settings: FilesSettings) -> Header:
@@ -68,14 +77,17 @@ def read_header(path: Path, settings: FilesSettings) -> Header:
     separator, records = max(options, key=lambda option: _score_of(option[1], settings))
     if not records:
         raise refused_line("The header is not CSV", path, 1)
-    found = _levels(records, separator)
-    if found is None:
+    levels = levels_of_rows([row for _, row in records[:_ROWS]])
+    if levels is None:
         at = _position(records, settings)
         line, names = records[at]
         _check_names(names, path, line)
-        found = Header(tuple(names), line, separator, line - 1 if at else 0, 0, None, ())
+        levels = levels_of_names(names)
+        fields = levels.fields if levels else tuple(names)
+        found = Header(fields, line, separator, line - 1 if at else 0, 0, levels, ())
     else:
-        at = _LEVELS - 1
+        at = levels.rows - 1
+        found = Header(levels.fields, records[at][0], separator, records[0][0] - 1, at, levels, ())
     width = len(found.names)
     rows = tuple(tuple(row) for _, row in records[at + 1 :] if len(row) == width and any(map(str.strip, row)))
     return replace(found, records=rows)
@@ -117,7 +129,7 @@ def _check_names(names: Sequence[str], path: Path, line: int) -> None:
     if names[0].lstrip().startswith("<") and not bracketed:
         raise refused_line("This is HTML or XML, not CSV", path, line, "download it again: it may be a web page")
     numbers = sum(_is_number(name) for name in names)
-    if numbers >= _LEVELS and numbers * 2 > len(names):
+    if numbers >= _NUMBERS and numbers * 2 > len(names):
         raise SchemaDriftError(
             f"The first line has values where names are expected: {', '.join(names)[:100]}",
             where=f"{path}, line {line}",
@@ -131,20 +143,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _levels(records: Sequence[tuple[int, list[str]]], separator: str) -> Header | None:
-    """The header of three rows that pandas writes for yfinance: of prices, of tickers, and of the index alone."""
-    if len(records) < _LEVELS:
-        return None
-    rows = [row for _, row in records[:_LEVELS]]
-    width = len(rows[0])
-    index = plain(rows[2][0]) in SPELLINGS["date"] and not any(name.strip() for name in rows[2][1:])
-    if not index or width < _ENOUGH or any(len(row) != width for row in rows[1:]):
-        return None
-    first, second = score(["", *rows[0][1:]]), score(["", *rows[1][1:]])
-    prices, tickers = (rows[0], rows[1]) if first >= second else (rows[1], rows[0])
-    if not all(name.strip() for name in tickers[1:]):
-        return None
-    skip = records[0][0] - 1
-    return Header((rows[2][0], *prices[1:]), records[2][0], separator, skip, _LEVELS - 1, ("", *tickers[1:]), ())

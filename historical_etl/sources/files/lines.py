@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError, DataQualityError
+from historical_etl.sources.files.kinds import other_than_csv
 
 __all__ = ["Head", "bad_lines", "check_quotes", "lines_of", "read_head", "refused_line"]
 
@@ -58,12 +59,18 @@ def read_head(path: Path, separators: str) -> Head:
     with closing(_lines(path)) as all_lines:
         try:
             for line in all_lines:
+                if (
+                    not lines
+                    and (not line[:1].isalnum() or line.startswith("PAR1"))
+                    and (other := other_than_csv(path))
+                ):
+                    raise other
                 if len(lines) >= _RECORDS + _PREAMBLE:
                     break
                 lines.append(line.rstrip("\r\n") if line.endswith("\n") else line)
-        except DataQualityError:
+        except DataQualityError as error:
             if not any(line.strip() for line in lines):
-                raise  # else what reads the whole file names it
+                raise (other_than_csv(path) or error) from None  # else what reads the whole file names it
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise DataQualityError("The file is empty", where=f"{path}, line 1", todo="remove it, or export it again")

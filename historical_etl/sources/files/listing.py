@@ -17,15 +17,13 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import COLUMNS, score
 from historical_etl.sources.files.header import AUTO
+from historical_etl.sources.files.kinds import ENDINGS, steps
 from historical_etl.sources.files.spellings import EVENTS
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["SUFFIXES", "Listing", "check_settings", "find_files", "suffix_of", "version_of"]
 
 SUFFIXES: Final = (".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz", ".parquet")
-#: What prices are kept in as well, and this source does not read.
-_OTHERS: Final = (".xlsx", ".xls", ".json", ".feather", ".arrow", ".pkl", ".pickle", ".h5", ".zip", ".7z", ".csv.bz2",
-    ".csv.xz", ".csv.zst", ".tar.gz", ".db", ".sqlite", ".orc", ".dat")  # fmt: skip
 _PEEK: Final = 4096
 
 
@@ -93,14 +91,15 @@ def find_files(setting: str) -> Listing:
         raise ConfigurationError(f"{path} does not exist", where=where, todo=todo)
     seen = sorted(hit for hit in found if not _is_hidden(hit, base))
     readable = [hit for hit in seen if _is_dump(hit)]
-    if not readable:
-        raise ConfigurationError(
-            f"{path} has no file ending in {', '.join(SUFFIXES)}", where=where, todo="correct the path"
-        )
     taken = set(readable)
-    others = [
-        hit for hit in seen if hit not in taken and hit.name.lower().endswith((*_OTHERS, ".txt")) and hit.is_file()
-    ]
+    others = [hit for hit in seen if hit not in taken and hit.name.lower().endswith(tuple(ENDINGS)) and hit.is_file()]
+    if not readable:
+        there = f", but {steps(others)}" if others else ""
+        raise ConfigurationError(
+            f"{path} has no file ending in {', '.join(SUFFIXES)}{there}",
+            where=where,
+            todo=f"{'do that, then set the path' if others else 'set it'} to a folder with such files",
+        )
     return Listing(readable, others)
 
 

@@ -14,7 +14,19 @@ from urllib.parse import unquote
 from historical_etl.errors import ConfigurationError
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["COLUMN", "FOLDER", "HIVE", "NAME", "SETTING", "Named", "name_of", "writable"]
+__all__ = [
+    "COLUMN",
+    "EXCHANGE",
+    "FOLDER",
+    "HIVE",
+    "HIVE_SYMBOL",
+    "NAME",
+    "SETTING",
+    "WORDS",
+    "Named",
+    "name_of",
+    "writable",
+]
 
 #: Where a symbol comes from.
 SETTING, COLUMN, HIVE, FOLDER, NAME = (
@@ -24,9 +36,10 @@ SETTING, COLUMN, HIVE, FOLDER, NAME = (
     "the folder's name",
     "the file's name",
 )
-_HIVE: Final = re.compile(r"(?:symbol|ticker|tic|sym|ric|code)=(.+)", re.IGNORECASE)
+#: A folder that names the symbol of its files.
+HIVE_SYMBOL: Final = re.compile(r"(?:symbol|ticker|tic|sym|ric|code)=(.+)", re.IGNORECASE)
 #: Words that name what a file is, not whose it is.
-_WORDS: Final = frozenset(
+WORDS: Final = frozenset(
     [
         "part",
         "table",
@@ -90,23 +103,29 @@ _NO_SYMBOL: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_EXCHANGE: Final = re.compile(
+#: An exchange before the symbol.
+EXCHANGE: Final = re.compile(
     r"(?:NASDAQ|NYSE|AMEX|BATS|ARCA|LSE|XETR|TSE|HKEX|NSE|BSE|TSX|CBOE)[_:](?=.)", re.IGNORECASE
 )
 _ADDED: Final = re.compile(
     r"""
     (?:[,_\-. ]+(?:1d|1day|daily|day|d1|prices?|quotes?|historical|history|hist|ohlcv?|eod|stock|data|bars|max|\d{1,2}y
-    |adjusted|unadjusted|full|download|export)
+    |adj|adjusted|unadj|unadjusted|raw|split|splits|full|download|export|updated|backup|bak)
     | [,_\- ]+(?:19|20)\d\d(?:[-_.]?\d\d(?:[-_.]?\d\d(?:\d{4})?)?)?
     (?:[-_ ]+(?:to[-_ ]+)?(?:19|20)\d\d(?:[-_.]?\d\d){0,2}(?:\d{4})?)?)$
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_COPY: Final = re.compile(r"\s*\(\d{1,3}\)$|\s+-\s+Copy$|[ _]copy$", re.IGNORECASE)
+_COPY: Final = re.compile(
+    r"^Copy of\s+|\s*\(\d{1,3}\)$|(\s+-\s+|[-_. ])copy([-_ ]?\d{1,3}|\s*\(\d{1,3}\))?$", re.IGNORECASE
+)
 #: Exchanges whose tickers are numbers.
 _NUMBERED: Final = frozenset({"XTKS", "XHKG", "XSHG", "XSHE", "XKRX", "XTAI", "XKLS", "XSAU"})
 #: A class of shares behind an underscore, as in RDS_A; other names with one are made of words.
 _CLASS: Final = re.compile(r"[A-Za-z0-9]{1,6}_[A-Za-z]{1,2}")
+#: Stooq's downloads, such as sap_de_d.csv, and Alpha Vantage's, such as daily_adjusted_IBM.csv.
+_STOOQ: Final = re.compile(r"^(\^?[a-z0-9.\-]+)(?:_([a-z]{2}))?_d$")
+_ALPHA: Final = re.compile(r"^daily_(?:adjusted_)?(?=[A-Z0-9.\-]+$)")
 _CODE: Final = re.compile(r"\d{4,6}")
 _FOLDER: Final = re.compile(r"[A-Z][A-Z0-9]{0,5}([.\-][A-Z]{1,3})?")
 
@@ -148,7 +167,7 @@ def name_of(path: Path, suffix: str, exchange: str, mapped: Collection[str]) -> 
         mapped: names that the settings map to symbols, in capitals.
     """
     for part in reversed(path.parts[:-1]):
-        hive = _HIVE.fullmatch(part)
+        hive = HIVE_SYMBOL.fullmatch(part)
         if hive:
             given = unquote(hive.group(1))
             return Named(writable(given), HIVE, guess=given)
@@ -162,24 +181,25 @@ def name_of(path: Path, suffix: str, exchange: str, mapped: Collection[str]) -> 
         symbol = writable(short)
         return Named(symbol, NAME, symbol is not None and short != stem.strip(), "" if symbol else _likely(short))
     folder = path.parent.name
-    if _FOLDER.fullmatch(folder) and folder.casefold() not in _WORDS:
+    if _FOLDER.fullmatch(folder) and folder.casefold() not in WORDS:
         return Named(writable(folder), FOLDER)
-    guess = folder.upper() if writable(folder) and folder.casefold() not in _WORDS else ""
-    return Named(None, NAME, guess=guess)
+    return Named(None, NAME)
 
 
 def _shortened(stem: str) -> str:
     text = _COPY.sub("", stem)
     # TradingView: "NASDAQ_AAPL, 1D" and, with a hash, "NASDAQ_AAPL, 1D_3fa2c".
     text = re.sub(r"(, ?1D)_[0-9a-f]{4,6}$", r"\1", text)
-    text = _EXCHANGE.sub("", text, count=1) if _EXCHANGE.match(text) else text
+    text = EXCHANGE.sub("", text, count=1) if EXCHANGE.match(text) else text
+    text = _STOOQ.sub(lambda found: ".".join(filter(None, found.groups())), text)
+    text = _ALPHA.sub("", text)
     while not _is_word(text) and (shorter := _ADDED.sub("", text)) and shorter != text:
         text = shorter
     return text
 
 
 def _is_word(text: str) -> bool:
-    return text.casefold() in _WORDS or re.sub(r"[-_. ]+", "", text).casefold() in _WORDS
+    return text.casefold() in WORDS or re.sub(r"[-_. ]+", "", text).casefold() in WORDS
 
 
 def _is_no_symbol(text: str, exchange: str) -> bool:

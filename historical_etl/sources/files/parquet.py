@@ -1,5 +1,7 @@
 """The plan of one Parquet file: its types say what CSV has to be asked for."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 from typing import Final
@@ -10,21 +12,25 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
-from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
+from historical_etl.sources.files.levels import levels_of_names
+from historical_etl.sources.files.moments import day_of, doubt_of
 from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
 from historical_etl.sources.files.spellings import is_unnamed
 from historical_etl.sources.files.values import dividend_of, in_capitals, split_of, symbol_of
 
-__all__ = ["parquet_plan"]
+__all__ = ["parquet_plans"]
 
 _SAMPLE: Final = 40
 
 
-def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None) -> Plan:
-    """Read a file's schema and decide how its rows are read.
+def parquet_plans(
+    path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None
+) -> list[Plan]:
+    """Read a file's schema and decide how its rows are read: one plan, or one for each ticker of a wide table.
 
     Args:
         path: of the file.
@@ -42,18 +48,41 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         dtypes = pl.read_parquet_schema(path)
     except BROKEN as error:
         raise unreadable(path, error) from None
-    names = list(dtypes)
+    levels = levels_of_names(list(dtypes))
+    if levels is None:
+        return [_plan(path, settings, exchange, named, hint, dtypes, dict(zip(dtypes, dtypes, strict=True)))]
+    columns = list(dtypes)
+    plans: list[Plan] = []
+    for ticker, shared, own in levels.parts(settings, path):
+        fields = {levels.fields[place]: columns[place] for place in [*shared, *own]}
+        plan = _plan(path, settings, exchange, ticker, hint, dtypes, fields)
+        keep = pl.any_horizontal(pl.col([columns[place] for place in own]).is_not_null())
+        plans.append(replace(plan, keep=keep))
+    return plans
+
+
+def _plan(
+    path: Path,
+    settings: FilesSettings,
+    exchange: str,
+    named: Named,
+    hint: Order | None,
+    dtypes: Mapping[str, pl.DataType],
+    fields: Mapping[str, str],
+) -> Plan:
+    """The plan of one table; `fields`: names as they are understood → as they stand in the file."""
+    names, columns = list(fields), list(fields.values())
     settings, layout = for_file(names, settings)
 
     def values(place: int) -> list[str]:
         try:
-            texts = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(names[place]).head(_SAMPLE)
+            texts = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(columns[place]).head(_SAMPLE)
             return [str(text) for text in texts.collect().to_series().to_list() if text is not None]
         except BROKEN as error:
             raise unreadable(path, error) from None
 
-    matched = match_columns(names, settings, str(path), values, are_days)
-    at = {ours: names[place] for ours, place in matched.places.items()}
+    matched = match_columns(names, settings, str(path), values, are_days, is_named=named.symbol is not None)
+    at = {ours: columns[place] for ours, place in matched.places.items()}
     wrong = [f"{ours} is {dtypes[at[ours]]}" for ours in at if not _can_serve(ours, dtypes[at[ours]])]
     if wrong:
         raise SchemaDriftError(
@@ -64,15 +93,18 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
     raw = {ours: pl.col(theirs) for ours, theirs in at.items()}
     scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     date_type, order, words = dtypes[at["date"]], None, ""
-    if isinstance(date_type, pl.String) or date_type.is_integer():
+    shown: pl.Expr | None = None
+    if isinstance(date_type, pl.String) or date_type.is_numeric():
         first = values(matched.places["date"])
         rule = _written(scan, at["date"], first, settings, exchange, path, hint, alone="symbol" not in at)
-        day, fault = rule.parsed(_text(at["date"]), get_calendar(exchange).timezone)
+        day, fault = rule.parsed(_text(at["date"]))
         timed, words, order = rule.timed, rule.words(), rule.order if rule.proven else None
+        wanted, shown = rule.wanted(), rule.shown(_text(at["date"]))
     else:
         day, fault, timed = _session(scan, at["date"], date_type, exchange, path)
+        wanted = DateRule("", get_calendar(exchange), "zoned" if timed else "none").wanted() if timed else "a day"
     numbers = {ours: pl.col(theirs).cast(pl.Float64).fill_nan(None) for ours, theirs in at.items() if _is_number(ours)}
-    symbol = symbol_of(raw, settings, path, named)
+    symbol = symbol_of(raw, settings, path, named, matched.ignored)
     nothing = pl.lit(None, pl.Float64)
     symbol_dtype = dtypes[at["symbol"]] if "symbol" in at else None
     is_text = isinstance(symbol_dtype, pl.String) and not settings.symbols
@@ -102,7 +134,11 @@ def parquet_plan(path: Path, settings: FilesSettings, exchange: str, named: Name
         split_adjusted=split_basis(names, layout),
         ignored=tuple(name for name in matched.ignored if not is_unnamed(name)),
         notes=(words,) if words else (),
+        date_wanted=wanted,
+        date_shown=shown,
         order=order,
+        marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
+        mark_names={mark: names[place] for mark, place in matched.marks.items()},
     )
 
 
@@ -141,28 +177,37 @@ def _written(
         except BROKEN as error:
             raise unreadable(path, error) from None
 
-    if settings.date_format != AUTO:
-        return DateRule(settings.date_format)
-    return date_rule(first, everything, str(path), get_calendar(exchange).timezone, hint, alone=alone)
+    if settings.date_format not in {AUTO, EXCEL}:
+        return DateRule(settings.date_format, get_calendar(exchange))
+    excel = settings.date_format == EXCEL
+    return date_rule(first, everything, str(path), get_calendar(exchange), hint, alone=alone, excel=excel)
 
 
 def _session(
     scan: pl.LazyFrame, name: str, dtype: pl.DataType, exchange: str, path: Path
 ) -> tuple[pl.Expr, pl.Expr, bool]:
-    """The session a date or a midnight names, whether it cannot be told, and whether times are written."""
+    """The session a date or a moment names, whether it cannot be told, and whether times are written."""
     moment, odd, timed = pl.col(name), pl.lit(value=False), False
     if isinstance(dtype, pl.Date):
         day = moment
     elif isinstance(dtype, pl.Datetime):
         written = moment.dt.replace_time_zone(None) if dtype.time_zone else moment
+        moments = scan.select((moment.dt.convert_time_zone("UTC") if dtype.time_zone else moment).alias("m"))
         try:
-            all_midnight = scan.select((written.dt.time() == time()).all()).collect(engine="streaming").item()
+            timed = not scan.select((written.dt.time() == time()).all()).collect(engine="streaming").item()
+            zoned = timed and dtype.time_zone is not None
+            some = _naive(moments.head(_SAMPLE)) if zoned else None
         except BROKEN as error:
             raise unreadable(path, error) from None
-        # Another zone's midnight is another hour at the exchange: taking its date would shift some days.
-        zoned = bool(dtype.time_zone) and not all_midnight
-        local = moment.dt.convert_time_zone(get_calendar(exchange).timezone) if zoned else written
-        day, odd, timed = local.dt.date(), local.dt.time() != time(), not all_midnight
+        day, odd = written.dt.date(), written.dt.time() != time()
+        if some is not None:
+            calendar = get_calendar(exchange)
+            doubt = doubt_of(some, lambda: _naive(moments), calendar, zoned=True)
+            day, odd = day_of(moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None), calendar, doubt)
     else:
         raise SchemaDriftError(f"Wrong column types: date is {dtype}", where=path, todo="write it as Date or Datetime")
     return day, day.is_null() | odd | ~day.is_between(FIRST_DAY, LAST_DAY), timed
+
+
+def _naive(moments: pl.LazyFrame) -> pl.Series:
+    return moments.collect(engine="streaming").to_series().dt.replace_time_zone(None).dt.cast_time_unit("us")

@@ -14,12 +14,24 @@ from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.files.columns import COLUMNS, NUMBERS
 from historical_etl.sources.files.dates import Order
+from historical_etl.sources.files.kinds import other_than_parquet
 from historical_etl.sources.files.layouts import FilesLayout
 from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
+from historical_etl.sources.files.spellings import MARKS, NULLS
 from historical_etl.symbols import SYMBOL_PATTERN
 
-__all__ = ["BROKEN", "DIVIDEND", "NO_SYMBOL", "REASONS", "SPLIT", "Plan", "Source", "is_no_symbol", "unreadable"]
+__all__ = [
+    "BROKEN",
+    "DIVIDEND",
+    "NO_SYMBOL",
+    "REASONS",
+    "SPLIT",
+    "Plan",
+    "Source",
+    "is_no_symbol",
+    "unreadable",
+]
 
 #: What Polars raises on broken files; a panic is no `Exception`, hence named.
 BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
@@ -55,6 +67,8 @@ class Plan:
         keep: which of them are rows at all.
         values: the schema's columns without `ret`, and events.
         raw: columns of ours, as they stand in the file.
+        marks: columns that tell one series from another, as they stand in the file, by the name of the mark.
+        mark_names: what these are called there.
         faults: by column, true where a value cannot be read.
         short: true for rows that may lack fields.
         tidy: true for rows whose symbol already stands in the file as we write it.
@@ -71,7 +85,8 @@ class Plan:
         bad: records that have not the header's number of fields → their line, and how many they have.
         decimal: its decimal sign.
         fast: whether its numbers are read the fast way.
-        date_form: how its days are written.
+        date_wanted: what a date has to be.
+        date_shown: what is told beside a date that is none.
         ragged: its rows with lines of another width cut or filled, for a scan that leaves them out.
         order: what its dates have first, if the file shows it and it could be either.
     """
@@ -98,24 +113,34 @@ class Plan:
     bad: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     decimal: str = "."
     fast: bool = False
-    date_form: str = ""
+    date_wanted: str = "a day"
+    date_shown: pl.Expr | None = None
     ragged: Callable[[], pl.LazyFrame] | None = None
     order: Order | None = None
+    marks: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
+    mark_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def is_csv(self) -> bool:
         """Whether it is CSV."""
         return self.csv is not None
 
-    def typed(self) -> pl.LazyFrame:
-        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`."""
+    def typed(self, *, marked: bool = False) -> pl.LazyFrame:
+        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`; and marks, if asked for."""
+        marks = [self._mark(mark).alias(mark) for mark in MARKS] if marked else []
         rows = self._rows().select(
             *(expr.alias(name) for name, expr in self.values.items()),
             pl.any_horizontal(*self.faults.values()).alias("_fault"),
             self.short.alias("_short"),
             self.tidy.alias("_tidy"),
+            *marks,
         )
         return self.layout.bars(rows)
+
+    def first_with(self, mark: str, value: str, symbol: str) -> int:
+        """The first row of a symbol, from 0 behind the header, that has some value of a mark."""
+        wanted = (self.values["symbol"] == symbol) & (self._mark(mark) == value)
+        return int(self._rows(numbered=True).filter(wanted).select("_row").head(1).collect().item())
 
     def with_tidy_symbols(self) -> "Plan":
         """The plan for a file all of whose symbols are tidy."""
@@ -170,7 +195,9 @@ class Plan:
                 pl.concat_str(
                     pl.lit(f"{name} is '"),
                     self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None"),
-                    pl.lit(f"'{self._wants(name)}"),
+                    pl.lit("'"),
+                    self.date_shown if name == "date" and self.date_shown is not None else pl.lit(""),
+                    pl.lit(self._wants(name)),
                 )
             )
             for name, fault in faults.items()
@@ -221,8 +248,16 @@ class Plan:
         if column in NUMBERS:
             return f", not a number with {self.decimal!r} as its decimal sign"
         if column == "date":
-            return f", not a day written as {self.date_form!r}" if self.is_csv else ", not a day"
+            return f", not {self.date_wanted}"
         return ", not a number"
+
+    def _mark(self, mark: str) -> pl.Expr:
+        """A mark as it is compared: without blanks, null for no value. GBp is another currency than GBP, usd is USD."""
+        if mark not in self.marks:
+            return pl.lit(None, pl.String)
+        text = self.marks[mark].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
+        in_small = text == text.str.to_lowercase()
+        return pl.when(text.is_in(NULLS)).then(None).when(in_small).then(text.str.to_uppercase()).otherwise(text)
 
     def _rows(self, *, numbered: bool = False) -> pl.LazyFrame:
         rows = self.scan.with_row_index("_row") if numbered or self.bad else self.scan
@@ -243,6 +278,8 @@ def unreadable(path: Path, error: BaseException) -> DataQualityError:
     if path.stat().st_size == 0:
         return DataQualityError("The file is empty", where=path, todo="remove it, or export it again")
     kind = "Parquet" if path.name.lower().endswith(".parquet") else "CSV"
+    if kind == "Parquet" and (other := other_than_parquet(path)):
+        return other
     reason = str(error).partition("\n")[0][:200]
     what = f"This is not whole, readable {kind} (cut off, damaged, or something else): {reason}"
     return DataQualityError(what, where=path, todo="copy or export the file again")

@@ -15,6 +15,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.base import ACTIONS, Coverage, FetchRequest, FetchResult, SourceInfo
+from historical_etl.sources.files.joins import separated
 from historical_etl.sources.files.layouts import laid_out, layout_of
 from historical_etl.sources.files.listing import check_settings, find_files, version_of
 from historical_etl.sources.files.markets import renamed
@@ -217,13 +218,16 @@ class FilesSource:
             return self._loaded
 
     def _made(self, found: Surveyed) -> "_Loaded":
-        known = found.index.filter(pl.col("first").is_not_null(), ~is_no_symbol(pl.col("symbol")))
-        symbols = known.group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
+        known = _known(found)
         suffixed = {number for number in found.alive if found.plans[number].suffixed}
         market = known.filter(pl.col("file").is_in(suffixed)).get_column("symbol").unique().to_list()
         claims = [symbol for aside in found.aside for symbol in aside.symbols]
         txt = [s for aside in found.aside for s in aside.symbols if aside.path.name.lower().endswith(".txt")]
-        names, told = renamed([*symbols.get_column("symbol"), *claims], [*market, *txt], self._settings.market_suffix)
+        names, told = renamed(
+            [*known.get_column("symbol").unique(), *claims], [*market, *txt], self._settings.market_suffix
+        )
+        found = separated(found, names)
+        symbols = _known(found).group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         spans: dict[str, tuple[date, date]] = {}
         for symbol, first, last in symbols.iter_rows():
             ours = names.get(symbol, symbol)
@@ -308,6 +312,11 @@ class _Loaded:
         return self._homed.filter(
             pl.col("_home").is_between(request.start, request.end), pl.col("_whose").is_in(request.symbols)
         ).select(*SCHEMA, "reasons")
+
+
+def _known(found: Surveyed) -> pl.DataFrame:
+    """The index without rows of no symbol and no day."""
+    return found.index.filter(pl.col("first").is_not_null(), ~is_no_symbol(pl.col("symbol")))
 
 
 def _with_homes(unreadable: pl.DataFrame, found: Surveyed, spans: Mapping[str, tuple[date, date]]) -> pl.DataFrame:

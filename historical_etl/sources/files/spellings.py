@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["EVENTS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
+__all__ = ["EVENTS", "MARKS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
 
 #: Column of ours → its spellings, as `plain` writes them. The first is our own, and goes before the others.
 SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -18,7 +18,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "date",
         *("timestamp", "datetime", "day", "time"),  # Alpha Vantage, yfinance, backtrader, TradingView
         *("tradedate", "tradingdate", "tradingday", "exchangedate", "quotedate", "pricedate", "businessdate"),  # LSEG
-        *("dlycaldt", "caldt"),  # CRSP
+        *("dlycaldt", "caldt", "datadate"),  # CRSP, Compustat
         *("windowstart", "t"),  # Polygon's flat files, its bars
         *("index", "indexlevel0", "dates"),  # R's zoo, pandas' to_parquet
         "data",  # stooq.pl
@@ -29,19 +29,30 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("actsymbol", "tscode", "secucode", "stockcode"),  # DoltHub's stocks, Tushare, AkShare
         *("instrument", "ric", "code"),  # LSEG, EODHD
     ),
-    "open": ("open", "openprice", "openingprice", "priceopen", "pxopen", "tradeopen", "dlyopen", "o", "otwarcie"),
-    "high": ("high", "highprice", "pricehigh", "dayhigh", "pxhigh", "tradehigh", "dlyhigh", "h", "najwyzszy"),
-    "low": ("low", "lowprice", "pricelow", "daylow", "pxlow", "tradelow", "dlylow", "l", "najnizszy"),
+    "open": (
+        "open",
+        "openprice",
+        "openingprice",
+        "priceopen",
+        "pxopen",
+        "tradeopen",
+        "dlyopen",
+        "prcod",
+        "o",
+        "otwarcie",
+    ),
+    "high": ("high", "highprice", "pricehigh", "dayhigh", "pxhigh", "tradehigh", "dlyhigh", "prchd", "h", "najwyzszy"),
+    "low": ("low", "lowprice", "pricelow", "daylow", "pxlow", "tradelow", "dlylow", "prcld", "l", "najnizszy"),
     "close": (
         "close",
-        *("closeprice", "closingprice", "priceclose", "dlyclose", "c", "zamkniecie"),
+        *("closeprice", "closingprice", "priceclose", "dlyclose", "prccd", "c", "zamkniecie"),
         "pxlast",  # Bloomberg
         *("tradeclose", "trdprc1"),  # LSEG
         *("close/last", "closelast"),  # nasdaq.com
     ),
     "volume": (
         "volume",
-        *("vol", "totalvolume", "tradingvolume", "tradevolume", "sharevolume", "dlyvol", "v", "wolumen"),
+        *("vol", "totalvolume", "tradingvolume", "tradevolume", "sharevolume", "dlyvol", "cshtrd", "v", "wolumen"),
         *("pxvolume", "accvolume", "accumulatedvolume"),  # Bloomberg, LSEG
         *("totaltradequantity", "totaltradedquantity", "tottrdqty", "ttltrdqnty"),  # NSE
     ),
@@ -56,6 +67,22 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "split": ("split", "stocksplits", "stocksplit", "splitfactor", "splitratio", "splitcoefficient"),
     "dividend": ("dividend", "dividends", "divcash", "exdividend", "dividendamount", "cashdividend"),
     "gains": ("capitalgains", "capitalgain"),
+}
+#: What tells whether rows are of one series → its spellings; of the first that a file has, all rows of a symbol must
+#: have one value. The surest goes first: a security keeps its PERMNO when its CUSIP changes.
+MARKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "currency": (
+        *("currency", "currencycode", "pricecurrency", "tradingcurrency", "tradecurrency", "quotecurrency"),
+        *("listingcurrency", "ccy", "crncy", "curr", "currencyiso", "curcdd"),  # Bloomberg, Compustat
+    ),
+    "market": (
+        *("mic", "exchangemic", "miccode", "exchange", "exchangecode", "exchcode", "exch", "primaryexchange"),
+        *("listingexchange", "stockexchange", "exchangename", "venue", "ex"),  # EODHD writes Ex
+    ),
+    "security": (
+        *("permno", "permaticker", "compositefigi", "figi", "sharefigi"),  # CRSP, Sharadar, Massive
+        *("isin", "isincode", "cusip", "cusip9", "sedol", "wkn", "gvkey"),
+    ),
 }
 #: What stands for no value, in small letters.
 _NULLS: Final = (

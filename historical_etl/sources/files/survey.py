@@ -4,7 +4,7 @@ Whatever is wrong with a file or a row is found and kept apart here, all at once
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,13 +13,14 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
 from historical_etl.schema import SCHEMA
-from historical_etl.settings import FilesSettings
+from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.cadence import not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
-from historical_etl.sources.files.parquet import parquet_plan
+from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
 
 __all__ = ["Aside", "Surveyed", "survey"]
@@ -50,6 +51,7 @@ class Surveyed:
         aside: what is set aside as a whole.
         unreadable: rows that are set aside, columns `UNREADABLE`.
         folders: where the rows of CSV files are, by year, with the number of their file.
+        empty: files that have a header and no rows.
     """
 
     plans: list[Plan]
@@ -57,11 +59,26 @@ class Surveyed:
     aside: list[Aside]
     unreadable: pl.DataFrame
     folders: list[Path]
+    empty: list[Path]
 
     @property
     def alive(self) -> list[int]:
         """The numbers of the plans that count."""
         return sorted(self.index.get_column("file").unique().to_list())
+
+    def rows(self, numbers: Sequence[int]) -> pl.LazyFrame:
+        """Readable rows of some files, with the number of their file."""
+        parts = [
+            self.plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file"))
+            for number in numbers
+            if not self.plans[number].is_csv
+        ]
+        if any(self.plans[number].is_csv for number in numbers):
+            copies = sorted(file for folder in self.folders for file in folder.rglob("*.parquet"))
+            copied = pl.scan_parquet(copies, glob=False, hive_partitioning=False)
+            parts.append(copied.filter(pl.col("file").is_in(numbers)))
+        columns = ("file", *(name for name in SCHEMA if name != "ret"))
+        return pl.concat([part.filter(~pl.col("_fault")).select(columns) for part in parts])
 
 
 def survey(paths: Sequence[Path], settings: FilesSettings, exchange: str, scratch: Path) -> Surveyed:
@@ -85,9 +102,11 @@ class _Survey:
         self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
+        self._marked = False
 
     def of(self, paths: Sequence[Path]) -> Surveyed:
         self._plan_all(paths)
+        self._marked = any(plan.marks for plan in self._plans)
         for kind in (True, False):
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
@@ -102,7 +121,8 @@ class _Survey:
             self._aside.append(Aside(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
             index = index.filter((pl.col("file") != number) | ~pl.col("symbol").is_in(gone))
         self._guess_whose()
-        return Surveyed(self._plans, index, self._aside, unreadable, self._folders)
+        empty = [self._plans[number].path for number, table in self._tables.items() if table.is_empty()]
+        return Surveyed(self._plans, index, self._aside, unreadable, self._folders, list(dict.fromkeys(empty)))
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []
@@ -133,7 +153,7 @@ class _Survey:
                 named = replace(named, symbol=self._settings.symbols[named.symbol])
         self._named[path] = named
         if suffix == ".parquet":
-            return [parquet_plan(path, self._settings, self._exchange, named, hint)]
+            return parquet_plans(path, self._settings, self._exchange, named, hint)
         return csv_plans(path, self._settings, self._exchange, named, hint=hint, rich=rich)
 
     def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:
@@ -170,11 +190,14 @@ class _Survey:
 
     def _sum_up(self, numbers: Sequence[int], folder: Path) -> None:
         rows = pl.concat(
-            [self._plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file")) for number in numbers]
+            [
+                self._plans[number].typed(marked=self._marked).with_columns(pl.lit(number, pl.UInt32).alias("file"))
+                for number in numbers
+            ]
         )
         if self._plans[numbers[0]].is_csv:
             rows = _copy_by_year(rows, folder)
-        table = _summary(rows).collect(engine="streaming")
+        table = _summary(rows, MARKS if self._marked else ()).collect(engine="streaming")
         # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
         self._folders += [folder] if self._plans[numbers[0]].is_csv else []
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
@@ -216,7 +239,9 @@ class _Survey:
             first = plan.faulty().filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
             row, what = first.select("_row", "_what").row(0)
             where = f"{plan.path}, {plan.places([row])[0]}"
-            todo = "set HISTORICAL_ETL_FILES_DATE_FORMAT" if "date is" in what else "set HISTORICAL_ETL_FILES_DECIMAL"
+            todo = f"set {PREFIX}FILES_DATE_FORMAT" if "date is" in what else f"set {PREFIX}FILES_DECIMAL"
+            if "midnight of the next day" in what:
+                todo = f"set {PREFIX}EXCHANGE to the exchange that these are of, write days without a time, or {todo}"
             self._drop(number)
             error = DataQualityError(
                 f"{what}{f'; {faults:,} of {rows:,} rows cannot be read' if rows > 1 else ''}",
@@ -277,7 +302,7 @@ _NO_SUMMARY: Final = pl.DataFrame(
 )
 
 
-def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
+def _summary(rows: pl.LazyFrame, marks: Iterable[str]) -> pl.LazyFrame:
     good = pl.col("date").filter(~pl.col("_fault"))
     return rows.group_by("file", "symbol").agg(
         good.min().alias("first"),
@@ -286,6 +311,8 @@ def _summary(rows: pl.LazyFrame) -> pl.LazyFrame:
         pl.col("_fault").sum().cast(pl.UInt32).alias("_faults"),
         pl.col("_short").any(),
         pl.col("_tidy").all(),
+        *(pl.col(mark).min().alias(f"{mark}_low") for mark in marks),
+        *(pl.col(mark).max().alias(f"{mark}_high") for mark in marks),
     )
 
 

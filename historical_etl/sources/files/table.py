@@ -1,7 +1,7 @@
 """The plan of one CSV file: what its header and its first rows show, and what the settings say."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,11 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
-from historical_etl.sources.files.dates import FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
-from historical_etl.sources.files.names import COLUMN, Named, writable
+from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.numbers import NumberRule, number_rule
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
@@ -49,26 +49,13 @@ def csv_plans(
         ConfigurationError: a symbol is set for a file that has symbols.
     """
     header = read_header(path, settings)
-    if header.tickers is None:
+    if header.levels is None:
         return [_Reader(path, settings, exchange, header, hint, rich=rich).plan(named)]
-    return [
-        _Reader(path, settings, exchange, part, hint, rich=rich).plan(
-            Named(writable(ticker), "a header of three rows"), places
-        )
-        for ticker, part, places in _by_ticker(header)
-    ]
-
-
-def _by_ticker(header: Header) -> list[tuple[str, Header, list[int]]]:
-    """The columns of each ticker, as a header of their own, and their places in the file."""
-    parts: list[tuple[str, Header, list[int]]] = []
-    tickers = header.tickers or ()
-    for ticker in dict.fromkeys(tickers[1:]):
-        places = [0, *(place for place, other in enumerate(tickers) if place and other == ticker)]
-        records = tuple(tuple(record[place] for place in places) for record in header.records)
-        names = tuple(header.names[place] for place in places)
-        parts.append((ticker, replace(header, names=names, records=records), places))
-    return parts
+    plans: list[Plan] = []
+    for ticker, shared, own in header.levels.parts(settings, path):
+        part = header.of([*shared, *own])
+        plans.append(_Reader(path, settings, exchange, part, hint, rich=rich).plan(ticker, [*shared, *own], own))
+    return plans
 
 
 class _Reader:
@@ -80,16 +67,18 @@ class _Reader:
         self._path = path
         self._header = header
         self._settings, self._layout = for_file(header.names, settings)
-        self._timezone = get_calendar(exchange).timezone
+        self._calendar = get_calendar(exchange)
         self._hint: Order | None = hint
         self._rich = rich
         self._where = f"{path}, line {header.line}"
 
-    def plan(self, named: Named, places: list[int] | None = None) -> Plan:
-        """The plan; `places` tells where the columns of a wide table are in the file."""
+    def plan(self, named: Named, places: list[int] | None = None, own: Sequence[int] = ()) -> Plan:
+        """The plan; `places` tells where the columns of a wide table are in the file, `own` those of one ticker."""
         header, settings = self._header, self._settings
         names = header.names
-        matched = match_columns(names, settings, self._where, header.values, are_days)
+        matched = match_columns(
+            names, settings, self._where, header.values, are_days, is_named=named.symbol is not None
+        )
         if any('"' in name for name in names):
             # Polars would take all lines up to the next quotation mark for the header, and find no rows.
             raise refused_line("The header has a stray quotation mark", self._path, header.line)
@@ -97,7 +86,7 @@ class _Reader:
         columns = [f"c{place}" for place in (places or range(width))]
         raw = {ours: pl.col(columns[place]).str.strip_chars() for ours, place in matched.places.items()}
         scan = self._scan()
-        symbol = symbol_of(raw, settings, self._path, named)
+        symbol = symbol_of(raw, settings, self._path, named, matched.ignored)
         days = self._days(matched.places["date"], lambda: self._all(scan, raw["date"]), alone="symbol" not in raw)
         day, fault = self._parsed(days, raw["date"])
         numbers = self._numbers(matched.places)
@@ -105,7 +94,7 @@ class _Reader:
         faults = {"date": fault, **faults}
         self._check_period(names)
         drops = self._drops_dividends(raw, scan)
-        data = pl.all_horizontal(pl.col(*columns[1:]) == "") if places else pl.all_horizontal(pl.col(*columns) == "")
+        data = pl.all_horizontal(pl.col([f"c{place}" for place in own] or columns) == "")
         return Plan(
             path=self._path,
             csv=Source(header.separator, self._file_width, header.line),
@@ -138,13 +127,16 @@ class _Reader:
             decimal=numbers.decimal,
             fast=numbers.plain,
             ragged=lambda: self._scan(ragged=True),
-            date_form=days.form if days else settings.date_format,
+            date_wanted=days.wanted() if days else f"a day written as {settings.date_format!r}",
+            date_shown=days.shown(raw["date"]) if days else None,
             order=days.order if days and days.proven else None,
+            marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
+            mark_names={mark: names[place].strip() for mark, place in matched.marks.items()},
         )
 
     @property
     def _file_width(self) -> int:
-        return len(self._header.tickers) if self._header.tickers else len(self._header.names)
+        return len(self._header.levels.fields) if self._header.levels else len(self._header.names)
 
     def _scan(self, *, ragged: bool = False) -> pl.LazyFrame:
         header = self._header
@@ -174,13 +166,21 @@ class _Reader:
 
     def _days(self, place: int, everything: Callable[[], pl.Series], *, alone: bool) -> DateRule | None:
         """How days are written; None where the settings say it."""
-        if self._settings.date_format != AUTO:
+        if self._settings.date_format not in {AUTO, EXCEL}:
             return None
         times = next((at for at, name in enumerate(self._header.names) if plain(name) in _TIMES and at != place), None)
         texts = self._header.values(place)
         if times is not None and alone:
             self._check_times(texts, self._header.values(times))
-        return date_rule(texts, everything, self._where, self._timezone, self._hint, alone=alone)
+        return date_rule(
+            texts,
+            everything,
+            self._where,
+            self._calendar,
+            self._hint,
+            alone=alone,
+            excel=self._settings.date_format == EXCEL,
+        )
 
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""
@@ -199,7 +199,7 @@ class _Reader:
 
     def _parsed(self, days: DateRule | None, text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
         if days is not None:
-            return days.parsed(text, self._timezone)
+            return days.parsed(text)
         form = self._settings.date_format
         if not _TIME_DIRECTIVE.search(form):
             day = text.str.to_date(form, strict=False)
@@ -207,7 +207,7 @@ class _Reader:
         zone = "UTC" if re.search(r"%[#:]*z|%\+", form) else None
         moment = text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False)
         # Another zone's midnight is another hour at the exchange: taking its date would shift some days.
-        local = moment.dt.convert_time_zone(self._timezone) if zone else moment
+        local = moment.dt.convert_time_zone(self._calendar.timezone) if zone else moment
         day = local.dt.date()
         return day, day.is_null() | (local.dt.time() != pl.time(0)) | ~day.is_between(FIRST_DAY, LAST_DAY)
 

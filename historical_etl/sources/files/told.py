@@ -10,6 +10,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
+from historical_etl.sources.files.kinds import steps
 from historical_etl.sources.files.plan import NO_SYMBOL
 from historical_etl.sources.files.survey import Surveyed
 
@@ -37,9 +38,13 @@ def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str
         notes.append(f"symbols are the names of files, without what was added to them: {some}{_more(shortened)}")
     said = Counter(note for plan in plans for note in plan.notes)
     notes += [note if count == len(plans) else f"{note} ({count:,} file(s))" for note, count in said.items()]
+    if found.empty:
+        names = ", ".join(path.name for path in found.empty[:_SAMPLE])
+        notes.append(f"{len(found.empty):,} file(s) have a header and no rows: {names}{_more(found.empty)}")
     if others:
         names = ", ".join(path.name for path in others[:_SAMPLE])
-        notes.append(f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {names}{_more(others)}")
+        listed = f"{names}{_more(others)} ({steps(others)})"
+        notes.append(f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {listed}")
     return (*notes, *_unreadable(found))
 
 

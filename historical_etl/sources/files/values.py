@@ -1,6 +1,6 @@
 """Expressions that CSV and Parquet share: symbols in our one way, and the events beside the bars."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -8,12 +8,15 @@ import polars as pl
 from historical_etl.errors import SchemaDriftError
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.names import Named, writable
+from historical_etl.sources.files.spellings import is_unnamed
 
 __all__ = ["dividend_of", "in_capitals", "split_of", "symbol_of"]
 
 
-def symbol_of(raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path, named: Named) -> pl.Expr:
-    """The symbol of each row: a column's, or the one of the whole file.
+def symbol_of(
+    raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path, named: Named, others: Sequence[str]
+) -> pl.Expr:
+    """The symbol of each row: a column's, or the one of the whole file; `others`: columns that are none of ours.
 
     Raises:
         SchemaDriftError: there is no column, and nothing else that is a symbol.
@@ -25,11 +28,14 @@ def symbol_of(raw: Mapping[str, pl.Expr], settings: FilesSettings, path: Path, n
         return pl.lit(named.symbol)
     guess = f"; is it {named.guess!r}?" if named.guess else ""
     value = named.guess if named.guess and writable(named.guess) else "<symbol>"
+    stem = path.name.split(".")[0]
+    column = " or ".join(name for name in others if not is_unnamed(name)) or "name in the file"
     raise SchemaDriftError(
         f"There is no symbol column, and the file's name is not a symbol{guess}",
         where=path,
-        todo=f"map the column, as in {PREFIX}FILES_COLUMNS=symbol=<name in the file>, set {PREFIX}FILES_SYMBOL for one "
-        f"file, or name the file's symbol, as in {PREFIX}FILES_SYMBOLS={path.name.split('.')[0]}={value}",
+        todo="if it is of one symbol, call the file by it, such as AAPL.csv, or set "
+        f"{PREFIX}FILES_SYMBOLS={stem}={value} ({PREFIX}FILES_SYMBOL where all files are of one); if it is of several, "
+        f"name their column, as in {PREFIX}FILES_COLUMNS=symbol=<{column}>",
     )
 
 
