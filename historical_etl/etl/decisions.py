@@ -17,7 +17,9 @@ NOT_FOR_PEOPLE = ("refused", "other_basis")
 
 
 def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> None:
-    """Mark the open holds of a symbol as accepted.
+    """Mark the open holds of a symbol as accepted: those of all its bars, else those of single bars.
+
+    Bars that alone are kept out were told beside a symbol that is stored: a word on all of it is none on them.
 
     Raises:
         ConfigurationError: it has none, or they are not for a person to accept, or the reason is blank.
@@ -37,6 +39,8 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
             where="holds",
             todo=what_frees(barred.item(0, "code"), symbol),
         )
+    if found.get_column("through").is_null().any():
+        mine &= pl.col("through").is_null()
     values = {"status": ACCEPTED, **decision(transaction, reason, by)}
     decided = holds.with_columns(
         pl.when(mine).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()

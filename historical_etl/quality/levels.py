@@ -13,19 +13,18 @@ from typing import Final, Literal
 
 import polars as pl
 
+from historical_etl.quality.runs import Days, Jump, with_runs
 from historical_etl.quality.spikes import BOUND, Move, half_applied, is_turned_round, proposal, taken_back
 from historical_etl.quality.splits import read_move
+from historical_etl.quality.suspicion import NEAR_SPLIT, Code, Suspicion
 from historical_etl.sessions import SessionCalendar
 
 __all__ = [
-    "HELD_BACK",
     "LEVELS",
     "TOLERANCE",
-    "Code",
     "Comparison",
     "HistoryVerdict",
     "Jumps",
-    "Suspicion",
     "compare",
     "judge_history",
     "jumps",
@@ -42,7 +41,7 @@ _BREAK: Final = 1.5
 _SEAM: Final = 1.2
 #: What a named split leaves of a move is told from here on: the ratio may be the wrong one.
 _BEYOND_SPLIT: Final = 1.3
-_NEAR_SPLIT, _NEAR_HUNDRED = 0.02, 0.05
+_NEAR_HUNDRED: Final = 0.05
 #: Ticks of exchanges whose prices go down to a few of them, and how far a price may be off from a whole one.
 _TICKS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
 _TICK_OFF: Final = 0.01
@@ -52,6 +51,8 @@ _ROWS_AT_ONCE: Final = 200_000
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 _MOST_SHARES: Final = 50
+#: So many jumps of a symbol are told, and decided, at once.
+_MOST_HELD: Final = 10
 #: The prices of the bars before and after.
 _SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 _BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
@@ -65,43 +66,6 @@ _FEW_CLOSES: Final = 0.1
 #: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
 _AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
 
-Code = Literal[
-    "level_jump",
-    "break_after_gap",
-    "no_overlap",
-    "other_history",
-    "incomplete_history",
-    "stale",
-    "unexplained_event",
-    "adj_close",
-    "refused",
-    "other_basis",
-]
-#: The one code under which rows are stored: without their `adj_close`.
-HELD_BACK: Final = "adj_close"
-
-
-@dataclass(frozen=True)
-class Suspicion:
-    """Why a symbol's rows are held: the rule, what was seen, the ratio of levels, and the session of a jump.
-
-    `against` is the session that the jump was seen against: without the bars of both nothing new is learnt of it.
-    """
-
-    code: Code
-    evidence: str
-    ratio: float | None = None
-    session: date | None = None
-    against: date | None = None
-
-    def same_as(self, other: "Suspicion") -> bool:
-        """Whether both speak of the same thing; the words may differ."""
-        if (self.code, self.session) != (other.code, other.session):
-            return False
-        if self.ratio is None or other.ratio is None:
-            return self.ratio is other.ratio
-        return abs(self.ratio / other.ratio - 1) <= _NEAR_SPLIT
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -113,9 +77,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Jumps:
-    """Large moves in new rows: the first suspicious one of each symbol, and the others in words."""
+    """Large moves in new rows: the suspicious ones of each symbol, by date, and the others in words."""
 
-    suspects: Mapping[str, Suspicion]
+    suspects: Mapping[str, Sequence[Suspicion]]
     moves: tuple[str, ...]
 
 
@@ -163,7 +127,9 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
         )
         if odd is not None and symbol not in moved and symbol not in suspects:
             evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
-            suspects[symbol] = Suspicion("level_jump", evidence + proposal(day, odd), odd, day, day)
+            suspects[symbol] = Suspicion(
+                "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
+            )
     return Comparison(moved, suspects)
 
 
@@ -217,7 +183,7 @@ def jumps(
             while nobody looked is no jump.
         again: columns symbol and date of stored rows that are judged as new ones are.
     """
-    found: dict[str, Suspicion] = {}
+    found: dict[str, list[Jump]] = {}
     moves: list[str] = []
     unpaired: dict[str, list[Move]] = {}
     named = {(symbol, day): split for (symbol, day), split in splits.items() if split > 0}
@@ -228,8 +194,6 @@ def jumps(
     for pair in (
         pair for part in parts for pair in _large_moves(_pairs(*part, again), calendar, long_gap, list(named))
     ):
-        if pair.symbol in found:
-            continue
         of_mine = of_symbol.get(pair.symbol, ())
         inside = [one for one in of_mine if pair.day_before < one[0] <= pair.day]
         split = prod(ratio for _, ratio in inside)  # an ex-date may have no bar, or be no session
@@ -241,15 +205,29 @@ def jumps(
             continue
         if not known_between(pair.symbol, pair.day_before, pair.day):
             continue
+        near = [one for one in of_mine if one not in inside]
         suspicion = _of_named_split(rest, split, adjusted=adjusted) if rest is pair else None
-        if suspicion is None:
-            near = [one for one in of_mine if one not in inside]
-            suspicion = _suspect(rest, long_gap, unpaired.setdefault(pair.symbol, []), near)
-        if suspicion is not None and not accepted(pair.symbol, suspicion):
-            found[pair.symbol] = suspicion
+        suspicion = suspicion or _suspect(rest, long_gap, unpaired.setdefault(pair.symbol, []), near)
+        if suspicion is not None:
+            is_plain = split == 1 and rest.size >= BOUND and half_applied(rest.day, rest.ratio, near) is None
+            found.setdefault(pair.symbol, []).append(
+                Jump(suspicion, words, is_plain and suspicion.code == "level_jump")
+            )
         else:
             moves += words
-    return Jumps(found, tuple(moves))
+    suspects: dict[str, list[Suspicion]] = {}
+    for symbol, jumped in found.items():
+        for jump in with_runs(jumped, lambda symbol=symbol: _days_of(symbol, came, stored)):
+            if accepted(symbol, jump.suspicion):
+                moves += jump.words
+            else:
+                suspects.setdefault(symbol, []).append(jump.suspicion)
+    return Jumps({symbol: reasons[:_MOST_HELD] for symbol, reasons in suspects.items()}, tuple(moves))
+
+
+def _days_of(symbol: str, came: pl.DataFrame, stored: pl.DataFrame) -> Days:
+    mine = [frame.filter(pl.col("symbol") == symbol).get_column("date") for frame in (came, stored)]
+    return Days(sorted({*mine[0], *mine[1]}), frozenset(mine[1]))
 
 
 @dataclass(frozen=True)
@@ -310,13 +288,13 @@ def _suspect(
         return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
     factor = _factor(pair.ratio)
     if factor == "100" or (factor and pair.known) or pair.size >= BOUND:
-        words = f"{times}; no event explains it{proposal(pair.day, pair.ratio)}"
+        words = f"{times}; no event explains it{proposal(f'the bars from {pair.day} on', pair.ratio)}"
         return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
     if pair.unmet and pair.size > _SEAM:
         words = f"no stored session came again, and {times}"
         return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
     if pair.size > _LARGE:  # real moves have any size up to the bound; one that is taken back is none
-        back = taken_back(pair.day, pair.ratio, unpaired, _NEAR_SPLIT) if pair.was_new else None
+        back = taken_back(pair.day, pair.ratio, unpaired, NEAR_SPLIT) if pair.was_new else None
         if back is not None:
             words = f"the level of {back.day} is {back.ratio:.4g} times the one before, and {pair.day} takes it back"
             return Suspicion("level_jump", f"{words}; no event explains them", pair.ratio, back.day, pair.day)
@@ -581,7 +559,7 @@ def _factor(ratio: float) -> Literal["split", "100", ""]:
     if abs(size / 100 - 1) <= _NEAR_HUNDRED:
         return "100"
     shares = round(size)
-    return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= _NEAR_SPLIT else ""
+    return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= NEAR_SPLIT else ""
 
 
 def _size(ratio: float) -> float:
