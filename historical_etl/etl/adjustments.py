@@ -162,9 +162,11 @@ class Adjustments:
         return any(reason.day in mine for reason in reasons)
 
     def _contradicted_before(self, symbol: str) -> set[object]:
-        """Sessions of which the stored history says as little sense as the new one."""
+        """Sessions of which the stored history made as little sense before, by the events that were named then."""
         stored = self.stored_of(symbol)
         named = None if self.named is None else self.named.filter(pl.col("symbol") == symbol)
+        if named is not None and self.newly_named.height:
+            named = named.join(self.newly_named, on=list(ORDER), how="anti")
         return {reason.day for reason in judge_events(stored, None, named).contradicted.get(symbol, ())}
 
     def _jumps_with_splits(self, symbol: str) -> bool:

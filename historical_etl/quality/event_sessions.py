@@ -68,6 +68,8 @@ WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
 IMPOSSIBLE: Final = 0.9
 #: The factor moves by so much in a split, as a logarithm; by less in what else pays.
 _SPIKE: Final = log(1.9)
+#: No company splits its shares and takes it back within so many days, without that somebody names it.
+_BACK_WITHIN: Final = timedelta(days=45)
 #: A split that nobody names, and for which the adjusted close was not restated, is certain once so many bars follow.
 CONFIRMED_BY: Final = 3
 #: Two dividends of the same amount within so few sessions are one; of about the same only on neighbouring sessions.
@@ -231,8 +233,8 @@ def is_unconfirmed(at: EventSession) -> bool:
 
 
 def is_spike_of_close(first: EventSession, second: EventSession) -> bool:
-    """Whether the close jumps and comes back within days while adj_close goes on: two splits that nobody names."""
-    if first.is_named or second.is_named or second.day - first.day > WEEK or abs(first.g) < _SPIKE:
+    """Whether the close jumps and comes back within weeks while adj_close goes on: two splits that nobody names."""
+    if first.is_named or second.is_named or second.day - first.day > _BACK_WITHIN or abs(first.g) < _SPIKE:
         return False
     return abs(first.g + second.g) <= _NEAR_UNIT * abs(first.g) and abs(first.p + first.g) < abs(first.g) / 2
 

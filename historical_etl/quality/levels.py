@@ -335,7 +335,7 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         odd = off.filter(pl.any_horizontal(_is_beyond(name, _LARGE) for name in ("ratio", "close_ratio")))
         words = f"{evidence}; the earlier history is unchanged"
         return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
-    doubt = _doubt(shared, lost, ratio, splits)
+    doubt = _doubt(new, shared, lost, ratio, splits)
     if doubt is None:
         return HistoryVerdict(
             "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
@@ -345,7 +345,7 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
 
 
 def _doubt(
-    shared: pl.DataFrame, lost: pl.Series, ratio: float, splits: Mapping[date, float]
+    new: pl.DataFrame, shared: pl.DataFrame, lost: pl.Series, ratio: float, splits: Mapping[date, float]
 ) -> tuple[Code, str, date | None] | None:
     """Why a history that differs from its first session on may still not replace what is stored."""
     if lost.len():
@@ -356,11 +356,22 @@ def _doubt(
         return "incomplete_history", words, None
     if (leap := _leap(shared)) is not None:
         return "level_jump", f"and on {leap} it jumps to another level, which the stored one does not", leap
-    if _factor(ratio) == "100" and not _any_near(splits, ratio):
+    if _factor(ratio) == "100" and not _any_near(splits, ratio) and not _has_split(new, shared, ratio):
         return "level_jump", "no split explains a factor near 100", None
     if not _is_same_security(shared):
         return "other_history", "its daily returns are not the stored ones", None
     return None
+
+
+def _has_split(new: pl.DataFrame, shared: pl.DataFrame, ratio: float) -> bool:
+    """Whether the new history itself contains a split of this ratio, after all that is stored.
+
+    Its adj_close is restated by the ratio, its closes are as they were, and those of the new bars have moved by it.
+    """
+    factor = (pl.col("adj_close") / pl.col("close")).alias("factor")
+    now, then = (rows.sort("date").select(factor).tail(1).item() for rows in (new, shared.select(new.columns)))
+    closes = shared.filter(_is_off("close_ratio")).is_empty()
+    return closes and bool(now and then) and abs(then / now / ratio - 1) <= _NEAR_HUNDRED
 
 
 def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:

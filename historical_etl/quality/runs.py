@@ -46,19 +46,19 @@ def with_runs(jumps: Sequence[Jump], days: Callable[[], Days]) -> list[Jump]:
     mine = days()
     found: list[Jump] = []
     outside: set[date] = set()  # the bars of runs, which stand on no side
-    at = 0
+    at, since = 0, date.min
     while at < len(jumps):
         last = _way_back(jumps, at)
-        if last is None:
-            found.append(jumps[at])
-            at += 1
-        elif (run := _run(jumps, at, last, mine, outside)) is not None:
+        before = [day for day in mine.all if since <= day < _first(jumps[at]) and day not in outside]
+        if last is not None and (run := _run(jumps, at, last, mine, before)) is not None:
             outside |= {day for day in mine.all if _first(run) <= day <= (run.suspicion.through or date.min)}
             found.append(run)
             at = last + 1
-        else:
-            found.append(_with(jumps[at], f"; {_first(jumps[at + 1])} takes it back") if last == at + 1 else jumps[at])
-            at += 2 if last == at + 1 else 1
+            continue
+        is_next = last == at + 1
+        found.append(_with(jumps[at], f"; {_first(jumps[at + 1])} takes it back") if is_next else jumps[at])
+        at += 2 if is_next else 1
+        since = _first(jumps[at - 1])
     return found
 
 
@@ -74,13 +74,11 @@ def _way_back(jumps: Sequence[Jump], at: int) -> int | None:
     return None
 
 
-def _run(jumps: Sequence[Jump], at: int, last: int, days: Days, outside: set[date]) -> Jump | None:
+def _run(jumps: Sequence[Jump], at: int, last: int, days: Days, before: Sequence[date]) -> Jump | None:
     """The suspicion of the bars between two jumps; None if they are not plainly those that are wrong."""
     first, back = _first(jumps[at]), _first(jumps[last])
     run = [day for day in days.all if first <= day < back]
-    since = _first(jumps[at - 1]) if at and _first(jumps[at - 1]) not in outside else date.min
     until = _first(jumps[last + 1]) if last + 1 < len(jumps) else date.max
-    before = [day for day in days.all if since <= day < first and day not in outside]
     after = [day for day in days.all if back <= day < until]
     known = bool(before) and before[-1] in days.stored
     enough = known or (len(before) >= len(run) and len(before) + len(after) >= _TIMES_AS_MANY * len(run))
