@@ -248,7 +248,7 @@ class _Step:
         mine = pl.col("symbol").is_in(list(symbols))
         by_close = pl.lit(None, pl.Float64).alias("adj_close")
         came, stored = (rows.filter(mine).with_columns(by_close) for rows in (self._seen, self._stored))
-        runs = {s: [why for why in found if why.through] for s, found in self._jumps(came, stored, came.select(ORDER).clear()).suspects.items()}
+        runs = {s: [why for why in found if why.through] for s, found in self._jumps(came, stored).suspects.items()}
         for symbol in symbols:
             if runs.get(symbol):
                 self._keep_out(symbol, runs[symbol])
@@ -279,7 +279,7 @@ class _Step:
                 self._keep_out(symbol, mine)
         self._suspects = {**{s: holds[0] for s, holds in standing.items() if holds}, **self._suspects}
 
-    def _jumps(self, came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame) -> Jumps:
+    def _jumps(self, came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None = None) -> Jumps:
         return jumps(
             came,
             stored,

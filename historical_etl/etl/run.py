@@ -30,7 +30,7 @@ from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
-from historical_etl.schema import ORDER, SCHEMA, symbols_in
+from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.lock import LockToken
