@@ -235,9 +235,9 @@ def test_a_backfill_takes_adj_close_from_the_years_before_as_well(root):
     assert replaced["adj_close"].to_list() == close[: replaced.height]
 
 
-@pytest.mark.parametrize("evening", [215, 219, 235])
+@pytest.mark.parametrize("evening", [215, 219])
 def test_a_dividend_a_hundred_times_too_small_is_held_against_those_of_earlier_years(root, evening):
-    """Nothing else is paid in what is in view; the vendor names it at once, or days or weeks later."""
+    """Nothing else is paid in what is in view; the vendor names it at once, or days later."""
     events = [(20, 1.0, 2.5), (70, 1.0, 2.4), (100, 1.0, 2.6)]
     close = paying(*events, (215, 1.0, 2.5), count=240)
     before, hundredth = adjusted(close, *events), (215, 1.0, 0.025)
