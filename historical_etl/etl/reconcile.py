@@ -1,7 +1,7 @@
 """Reconcile: hold what came against what is stored, symbol by symbol, before anything is merged.
 
 A symbol's rows go on to the merge, or its whole history is fetched and replaces what is stored, or nothing of it is
-stored and the reason is recorded. What makes a level suspicious is said in `quality.levels`.
+stored and the reason is recorded. What makes a level suspicious is said in `quality.overlap`, `histories` and `jumps`.
 """
 
 import logging
@@ -21,7 +21,10 @@ from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.levels import LEVELS, TOLERANCE, Jumps, compare, judge_history, jumps, of_unknown_basis
+from historical_etl.quality.histories import judge_history
+from historical_etl.quality.jumps import Jumps, jumps
+from historical_etl.quality.levels import LEVELS, TOLERANCE
+from historical_etl.quality.overlap import compare, of_unknown_basis
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
