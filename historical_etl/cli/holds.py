@@ -9,6 +9,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_out, opened, show_table, since
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.account import WAIVED
 from historical_etl.etl.decisions import NOT_FOR_PEOPLE, what_frees
 from historical_etl.etl.identity_work import SPLITTABLE
 from historical_etl.etl.names import SPLIT
@@ -82,8 +83,8 @@ def _decision(hold: Row) -> str:
     if hold["status"] == ACCEPTED:
         when = f" in v{closed}" if closed is not None else ", and the next update lets it pass"
         return f"; accepted by {hold['by']} ({hold['reason']}){when}"
-    if hold["status"] == SPLIT:
-        return f"; split by {hold['by']} ({hold['reason']}) in v{closed}"
+    if hold["status"] in {SPLIT, WAIVED}:
+        return f"; {hold['status']} by {hold['by']} ({hold['reason']}) in v{closed}"
     return f"; {hold['status']} in v{closed}, when what came was no longer suspicious" if closed is not None else ""
 
 

@@ -236,11 +236,13 @@ def _attempted(
     version, at = visit.stamp
     frame = missing.join(lives.select("symbol", "start", "end", "outcome", "last"), on="symbol", how="left")
     refused = visit.refused.select(
-        "symbol", calendar.positions(pl.col("date")).alias("position"), refused=pl.lit(value=True)
+        "symbol", calendar.positions(pl.col("date")).alias("position"), refused=pl.col("outcome")
     )
-    frame = frame.join(refused.unique(), on=("symbol", "position"), how="left", maintain_order="left")
+    frame = frame.join(
+        refused.unique(["symbol", "position"]), on=("symbol", "position"), how="left", maintain_order="left"
+    )
     in_view = pl.col("position").is_between("start", "end")
-    came_bad = pl.col("refused").fill_null(value=False)
+    came_bad = pl.col("refused").is_not_null()
     resumed = (pl.col("status") == ENDED) & (pl.col("position") < pl.col("last"))
     is_due = pl.col("due").is_null() | (pl.col("due") <= visit.today) | resumed
     is_new_day = pl.col("asked").is_null() | (pl.col("asked") < visit.today)
@@ -259,7 +261,7 @@ def _attempted(
     due = calendar.dates(today + pause.cast(pl.Int64))
     why = (
         pl.when(came_bad)
-        .then(pl.lit(_WHY["refused"]))
+        .then(pl.col("refused").replace_strict(_WHY, default=_NOT_ASKED))
         .when(in_view)
         .then(pl.col("outcome").replace_strict(_WHY, default=_NOT_ASKED))
     )

@@ -12,7 +12,8 @@ import polars as pl
 
 from historical_etl.etl.reconciled import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
-from historical_etl.quality.levels import HELD_BACK, LEVELS, Suspicion
+from historical_etl.quality.levels import LEVELS
+from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 
@@ -80,9 +81,18 @@ class Adjustments:
                 rows = pl.concat([rows, alone.select(LEVELS)]).sort(keys)
                 judged = pl.concat([judged, alone.select(keys)])
         if judged is not None and self.newly_named.height:
-            judged = judged.join(self.newly_named, on=keys, how="anti")
+            judged = judged.join(self._since(judged), on=keys, how="anti")
         answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
         return judge_events(rows, judged, self.named, answered)
+
+    def _since(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Of newly named events the bars that tell of them: an event may be dated on a day without one."""
+        news = self.newly_named.select(ORDER).sort("date")
+        days = bars.select("symbol", day="date").sort("day")
+        found = news.join_asof(
+            days, left_on="date", right_on="day", by="symbol", strategy="forward", check_sortedness=False
+        )
+        return found.drop_nulls("day").select("symbol", date="day")
 
     def decide(self, found: Findings) -> dict[str, Decision]:
         """What to do with symbols; nothing is said of those whose adj_close is as it should be."""
@@ -152,9 +162,11 @@ class Adjustments:
         return any(reason.day in mine for reason in reasons)
 
     def _contradicted_before(self, symbol: str) -> set[object]:
-        """Sessions of which the stored history says as little sense as the new one."""
+        """Sessions of which the stored history made as little sense before, by the events that were named then."""
         stored = self.stored_of(symbol)
         named = None if self.named is None else self.named.filter(pl.col("symbol") == symbol)
+        if named is not None and self.newly_named.height:
+            named = named.join(self.newly_named, on=list(ORDER), how="anti")
         return {reason.day for reason in judge_events(stored, None, named).contradicted.get(symbol, ())}
 
     def _jumps_with_splits(self, symbol: str) -> bool:

@@ -16,7 +16,7 @@ from historical_etl.models import DATASET_ID, Outcome
 from historical_etl.quality.batch import Verdict, judge_batch
 from historical_etl.quality.levels import LEVELS
 from historical_etl.quality.rules import split_rows
-from historical_etl.schema import SCHEMA, ordered, symbols_in
+from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource
 from historical_etl.store.quarantine import Quarantine
@@ -106,6 +106,10 @@ class Batch:
             return self
         kept = pl.when(~pl.col("symbol").is_in(list(symbols))).then("adj_close").alias("adj_close")
         return replace(self, **{name: rows.with_columns(kept) for name, rows in self._frames().items()})
+
+    def without_bars(self, bars: pl.DataFrame) -> Self:
+        """The batch without some bars, columns symbol and date."""
+        return replace(self, **{name: rows.join(bars, on=ORDER, how="anti") for name, rows in self._frames().items()})
 
     def seen(self) -> pl.DataFrame:
         """All rows that are held against what is stored, columns `LEVELS`, sorted by (symbol, date)."""

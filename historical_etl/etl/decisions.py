@@ -5,9 +5,9 @@ from shlex import quote
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.account import Account
+from historical_etl.etl.account import WAIVED, Account
 from historical_etl.etl.record import ACCEPTED, OPEN
-from historical_etl.store.ledgers import LedgerChanges, read_ledger
+from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
@@ -17,7 +17,9 @@ NOT_FOR_PEOPLE = ("refused", "other_basis")
 
 
 def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> None:
-    """Mark the open holds of a symbol as accepted.
+    """Mark the open holds of a symbol as accepted: those of all its bars, else those of single bars.
+
+    Bars that alone are kept out were told beside a symbol that is stored: a word on all of it is none on them.
 
     Raises:
         ConfigurationError: it has none, or they are not for a person to accept, or the reason is blank.
@@ -37,6 +39,8 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
             where="holds",
             todo=what_frees(barred.item(0, "code"), symbol),
         )
+    if found.get_column("through").is_null().any():
+        mine &= pl.col("through").is_null()
     values = {"status": ACCEPTED, **decision(transaction, reason, by)}
     decided = holds.with_columns(
         pl.when(mine).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
@@ -57,13 +61,17 @@ def what_frees(code: str, symbol: str) -> str:
     return f'`historical-etl holds accept {name} --reason "..."`, or wait: each update asks again'
 
 
-def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol: str | None, reason: str) -> None:
+def waive_gaps(
+    transaction: Transaction, before: Account, after: Account, symbol: str | None, decided: dict[str, object]
+) -> None:
     """Commit an account in which gaps of a symbol, or of any, are waived.
+
+    A hold of bars that are kept out alone ends with the last of their sessions.
 
     Raises:
         ConfigurationError: none of the sessions is a gap that can be waived, or the reason is blank.
     """
-    require_reason(reason)
+    require_reason(str(decided["reason"]))
     if before.gaps.equals(after.gaps):
         raise ConfigurationError(
             f"None of these sessions is an open gap of {symbol or 'any symbol'}",
@@ -71,7 +79,30 @@ def waive_gaps(transaction: Transaction, before: Account, after: Account, symbol
             todo="see `historical-etl gaps`",
         )
     stamped = after.stamped(transaction.version, transaction.at)
-    _commit(transaction, {"symbols": stamped.symbols, "open_gaps": stamped.gaps})
+    changes = {"symbols": stamped.symbols, "open_gaps": stamped.gaps}
+    _commit(transaction, {**changes, **_without_waived(transaction, after.gaps, decided)})
+
+
+def _without_waived(transaction: Transaction, gaps: pl.DataFrame, decided: dict[str, object]) -> LedgerChanges:
+    """The ledgers of holds, if some are of bars that alone are kept out, and are waited for no more."""
+    holds = _holds(transaction)
+    runs = holds.filter(pl.col("through").is_not_null())
+    if runs.is_empty():
+        return {}
+    due = runs.join(gaps.filter(pl.col("status") != WAIVED), on="symbol", suffix="_gap").filter(
+        pl.col("first_session") <= pl.col("through"), pl.col("last_session") >= pl.col("session")
+    )
+    key = ["symbol", "code", "session"]
+    ended = runs.join(due, on=key, how="anti")
+    if ended.is_empty():
+        return {}
+    values = {"status": WAIVED, **decided, "closed_version": transaction.version, "closed_at": transaction.at}
+    closed = ended.to_dicts()
+    schema = SCHEMAS["closed_holds"]
+    return {
+        "open_holds": holds.join(ended, on=key, how="anti"),
+        "closed_holds": pl.DataFrame([{**hold, **values} for hold in closed], schema=schema).select(list(schema)),
+    }
 
 
 def decision(transaction: Transaction, reason: str, by: str) -> dict[str, object]:

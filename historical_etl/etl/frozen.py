@@ -11,8 +11,8 @@ from historical_etl.errors import ProviderUnavailableError
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.reconciled import Base
 from historical_etl.etl.stored_levels import StoredLevels
-from historical_etl.quality.levels import Suspicion
 from historical_etl.quality.stale import BARS, TOLD, repeating_symbols, stretches
+from historical_etl.quality.suspicion import Suspicion
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 

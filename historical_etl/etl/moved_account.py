@@ -11,7 +11,7 @@ from historical_etl.etl.gap_ranges import as_ranges, exploded, in_order
 from historical_etl.etl.moves import Moved, mapped
 from historical_etl.etl.renames import Move
 from historical_etl.etl.standing import ASKED
-from historical_etl.etl.visit import Patience, Visit
+from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl.models import Outcome
 from historical_etl.schema import ORDER
 from historical_etl.sessions import SessionCalendar
@@ -109,7 +109,7 @@ class MovedState:
             ),
             stored=rows,
             dropped=nothing,
-            refused=nothing,
+            refused=pl.DataFrame(schema=REFUSED),
             today=date.min,
             version=self.version,
             at=self.at,

@@ -376,8 +376,9 @@ class HistoricalETL(SecurityIdentities):
         with self.lock() as token:
             transaction = Transaction(self.manifests, token, self.retention)
             account = self.account_of(transaction.base)
-            after = account.waive(name, sessions, decision(transaction, reason, by), self.calendar)
-            waive_gaps(transaction, account, after, name, reason)
+            decided = decision(transaction, reason, by)
+            after = account.waive(name, sessions, decided, self.calendar)
+            waive_gaps(transaction, account, after, name, decided)
             save_progress(self.layout, self._progress.after(self.manifest(), after))
         self._publish_quietly(Tally(first, last))
         return after.waived() - account.waived()

@@ -1,7 +1,7 @@
 """Reconcile: hold what came against what is stored, symbol by symbol, before anything is merged.
 
 A symbol's rows go on to the merge, or its whole history is fetched and replaces what is stored, or nothing of it is
-stored and the reason is recorded. What makes a level suspicious is said in `quality.levels`.
+stored and the reason is recorded. What makes a level suspicious is said in `quality.overlap`, `histories` and `jumps`.
 """
 
 import logging
@@ -21,16 +21,11 @@ from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.models import UNSTATED, Outcome
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.levels import (
-    HELD_BACK,
-    LEVELS,
-    TOLERANCE,
-    Suspicion,
-    compare,
-    judge_history,
-    jumps,
-    of_unknown_basis,
-)
+from historical_etl.quality.histories import judge_history
+from historical_etl.quality.jumps import Jumps, jumps
+from historical_etl.quality.levels import LEVELS, TOLERANCE
+from historical_etl.quality.overlap import compare, of_unknown_basis
+from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import ACTIONS, FetchRequest, SourceInfo
@@ -123,6 +118,8 @@ class _Step:
         self._standing: dict[str, list[Suspicion]] = {}
         self._whole: set[str] = set()
         self._held_back: dict[str, Suspicion] = {}
+        self._beside: dict[str, list[Suspicion]] = {}
+        self._kept_out = self._batch.rows.select(ORDER).clear()
         self._events = pl.DataFrame(schema=EVENTS)
         self._see()
 
@@ -209,21 +206,11 @@ class _Step:
 
     def judge_events(self, *, is_increment: bool) -> None:
         """Hold named events, adj_close and prices against each other."""
-        judge = Adjustments(
-            base=self._base,
-            seen=self._without_suspects(self._seen),
-            stored=self._stored,
-            named=self._named(),
-            stored_of=self._levels.whole,
-            whole=self._whole,
-            restated=self._restated.keys() - self._rebuilt,
-            newly_named=self._newly_named(),
-            is_increment=is_increment,
-            calendar=self._reconciler.calendar,
-            long_gap=self._reconciler.long_gap,
-            let_pass=self._let_pass,
-        )
+        judge = self._adjustments(is_increment=is_increment)
         found = judge.findings()
+        if found.contradicted and self._without_spikes(found.contradicted):
+            judge = self._adjustments(is_increment=is_increment)
+            found = judge.findings()
         self._events, self._moves = found.events, found.warnings
         for symbol, decision in judge.decide(found).items():
             why = decision.suspicion
@@ -243,6 +230,35 @@ class _Step:
             self._batch = self._batch.without_adj_close(self._held_back)
             self._see()
 
+    def _adjustments(self, *, is_increment: bool) -> Adjustments:
+        return Adjustments(
+            base=self._base,
+            seen=self._without_suspects(self._seen),
+            stored=self._stored,
+            named=self._named(),
+            stored_of=self._levels.whole,
+            whole=self._whole,
+            restated=self._restated.keys() - self._rebuilt,
+            newly_named=self._newly_named(),
+            is_increment=is_increment,
+            calendar=self._reconciler.calendar,
+            long_gap=self._reconciler.long_gap,
+            let_pass=self._let_pass,
+        )
+
+    def _without_spikes(self, symbols: Collection[str]) -> bool:
+        """Keep out single bars whose close alone is wrong: beside them every adj_close looks wrong."""
+        mine = pl.col("symbol").is_in(list(symbols))
+        by_close = pl.lit(None, pl.Float64).alias("adj_close")
+        came, stored = (rows.filter(mine).with_columns(by_close) for rows in (self._seen, self._stored))
+        runs = {s: [why for why in found if why.through] for s, found in self._jumps(came, stored).suspects.items()}
+        for symbol in symbols:
+            if runs.get(symbol):
+                self._keep_out(symbol, runs[symbol])
+        if self._beside:
+            self._see()
+        return bool(self._beside)
+
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
         silences = self._silences()
@@ -253,8 +269,22 @@ class _Step:
             if after.height
             else self._seen
         )
-        found = jumps(
-            self._without_suspects(seen),
+        found = self._jumps(self._without_suspects(seen), stored, after.select(ORDER))
+        self._moves += found.moves
+        self._standing = self._still_held()
+        standing = {s: [hold for hold in holds if hold.through is None] for s, holds in self._standing.items()}
+        for symbol, reasons in found.suspects.items():
+            mine = [self._as_held(symbol, why) for why in reasons if not _spans_one(why, standing.get(symbol, ()))]
+            of_all = [why for why in mine if why.through is None]
+            if of_all:
+                self._suspects[symbol], self._beside[symbol] = of_all[0], of_all[1:]
+            elif mine:
+                self._keep_out(symbol, mine)
+        self._suspects = {**{s: holds[0] for s, holds in standing.items() if holds}, **self._suspects}
+
+    def _jumps(self, came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None = None) -> Jumps:
+        return jumps(
+            came,
             stored,
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
@@ -262,12 +292,21 @@ class _Step:
             split_adjusted=self._reconciler.info.split_adjusted,
             accepted=self._let_pass,
             known_between=self._was_asked_between,
-            again=after.select(ORDER),
+            again=again,
         )
-        self._moves += found.moves
-        self._standing = self._still_held()
-        new = {s: why for s, why in found.suspects.items() if not _spans_one(why, self._standing.get(s, ()))}
-        self._suspects = {**{s: holds[0] for s, holds in self._standing.items()}, **new, **self._suspects}
+
+    def _as_held(self, symbol: str, suspicion: Suspicion) -> Suspicion:
+        """A jump into bars that are kept out already, as it was told when the bars behind them were in view."""
+        known = [hold for hold in self._base.held.get(symbol, ()) if hold.through and hold.same_as(suspicion)]
+        return known[0] if known and suspicion.through is None else suspicion
+
+    def _keep_out(self, symbol: str, runs: Sequence[Suspicion]) -> None:
+        """Leave out the bars of some runs; the rest of the symbol goes on."""
+        inside = pl.any_horizontal(pl.col("date").is_between(run.session, run.through) for run in runs)
+        bars = self._batch.seen().filter(pl.col("symbol") == symbol, inside).select(ORDER)
+        self._batch = self._batch.without_bars(bars)
+        self._kept_out = pl.concat([self._kept_out, bars])
+        self._beside[symbol] = [*self._beside.get(symbol, ()), *runs]
 
     def judge_standstill(self) -> None:
         """Find symbols whose bar repeats from session to session."""
@@ -296,6 +335,8 @@ class _Step:
             warnings=(*self._told, *self._moves),
             held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
             events=_others(self._events, self._suspects),
+            beside=self._beside,
+            kept_out=self._kept_out,
         )
 
     def _still_held(self) -> dict[str, list[Suspicion]]:
@@ -314,6 +355,9 @@ class _Step:
             if day is None or suspicion.code == HELD_BACK:  # of the latter the rows are stored
                 continue
             if not judged and self._suspects[symbol].same_as(suspicion):  # it was seen again
+                continue
+            if suspicion.through is not None:
+                standing += [] if judged and start <= day and suspicion.through <= end else [suspicion]
                 continue
             if day == against:  # a stored session that came with another price
                 stands = not start <= day <= end

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Final
 
 import polars as pl
 
@@ -10,9 +11,12 @@ from historical_etl.etl.account import Account
 from historical_etl.etl.batch import Batch
 from historical_etl.models import SyncManifest
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.levels import Suspicion
+from historical_etl.quality.suspicion import Suspicion
+from historical_etl.schema import ORDER, SCHEMA
 
 __all__ = ["Base", "Reconciled", "Restatement"]
+
+_KEYS: Final = {name: SCHEMA[name] for name in ORDER}
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Reconciled:
         batch: what may be stored; the histories of restated symbols are in its rows.
         restated: the symbols whose stored rows it replaces.
         suspects: symbols that are held, and why.
+        beside: further jumps of symbols that are held; and of those that are not, the bars that alone are kept out.
+        kept_out: (symbol, date) of the latter bars.
         standing: holds that stand because what came could not tell anything new of them.
         kept_from: symbol → the first session that was kept out, where nothing earlier is stored.
         passed: suspicions that a person had accepted, and that were let pass.
@@ -56,6 +62,25 @@ class Reconciled:
     warnings: tuple[str, ...]
     held_back: Mapping[str, Suspicion] = field(default_factory=dict[str, Suspicion])
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    beside: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
+    kept_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
+
+    def reasons(self) -> dict[str, list[Suspicion]]:
+        """All that is held, of whole symbols first."""
+        found: dict[str, list[Suspicion]] = {}
+        for holds in (self.suspects, self.held_back):
+            for symbol, suspicion in holds.items():
+                found.setdefault(symbol, []).append(suspicion)
+        for symbol, further in self.beside.items():
+            found.setdefault(symbol, []).extend(further)
+        return found
+
+    def seen_of(self, symbol: str, *, held_back: bool) -> list[Suspicion]:
+        """What keeps rows of a symbol out now, or its `adj_close`."""
+        if held_back:
+            return [self.held_back[symbol]] if symbol in self.held_back else []
+        first = [self.suspects[symbol]] if symbol in self.suspects else []
+        return [*first, *self.beside.get(symbol, ())]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.visit import Visit
 from historical_etl.models import SyncManifest
-from historical_etl.quality.levels import HELD_BACK, Suspicion
+from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import SCHEMA, empty_frame, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
@@ -241,20 +241,20 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
     answered = {s for s, outcome in came.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
     kept: list[dict[str, object]] = []
     closed: list[dict[str, object]] = []
-    repeated: set[tuple[str, str]] = set()
+    repeated: set[tuple[str, Suspicion]] = set()
     for hold in before.iter_rows(named=True):
         symbol, is_held_back = hold["symbol"], hold["code"] == HELD_BACK
-        now, known = (came.held_back if is_held_back else came.suspects).get(symbol), suspicion_of(hold)
-        again = now is not None and (now.same_as(known) or hold["code"] == now.code == "refused")
+        known, seen = suspicion_of(hold), came.seen_of(symbol, held_back=is_held_back)
+        now = next((one for one in seen if one.same_as(known) or hold["code"] == one.code == "refused"), None)
         stands = any(standing.same_as(known) for standing in came.standing.get(symbol, ()))
         if symbol not in asked or symbol not in answered or (is_held_back and symbol in came.suspects):
             kept.append(hold)
-        elif again or stands:
+        elif now is not None or stands:
             hold |= {"kept_from": _earliest(hold["kept_from"], came.kept_from.get(symbol))}
-            if again:
-                repeated.add((symbol, hold["code"]))
-            if again and not stands and now is not None and hold["asked"] != visit.today:
-                hold |= {"evidence": now.evidence, "against": now.against}
+            if now is not None:
+                repeated.add((symbol, now))
+            if now is not None and not stands and hold["asked"] != visit.today:
+                hold |= {"evidence": now.evidence, "against": now.against, "through": now.through}
                 hold |= {"attempts": hold["attempts"] + 1, "asked": visit.today}
             kept.append(hold)
         elif hold["status"] == ACCEPTED and symbol not in came.passed:
@@ -262,8 +262,9 @@ def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
         else:
             status = ACCEPTED if hold["status"] == ACCEPTED else RELEASED
             closed.append({**hold, "status": status, "closed_version": visit.version, "closed_at": visit.at})
-    for symbol, suspicion in [*came.suspects.items(), *came.held_back.items()]:
-        if (symbol, suspicion.code) not in repeated:
+    beside = [(symbol, suspicion) for symbol, further in came.beside.items() for suspicion in further]
+    for symbol, suspicion in [*came.suspects.items(), *beside, *came.held_back.items()]:
+        if (symbol, suspicion) not in repeated:
             kept.append({**_new_hold(symbol, suspicion, visit), "kept_from": came.kept_from.get(symbol)})
     return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
 
@@ -280,7 +281,7 @@ def is_due(hold: Mapping[str, Any], today: date) -> bool:
 
 def suspicion_of(hold: dict[str, Any]) -> Suspicion:
     """The suspicion that a row of the ledger `holds` records; its schema types the row."""
-    return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"], hold["against"])
+    return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"], hold["against"], hold["through"])
 
 
 def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, object]:
@@ -291,6 +292,7 @@ def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, obje
         "ratio": suspicion.ratio,
         "session": suspicion.session,
         "against": suspicion.against,
+        "through": suspicion.through,
         "status": OPEN,
         "attempts": 1,
         "asked": visit.today,

@@ -27,10 +27,10 @@ from historical_etl.etl.reconcile import Reconciler
 from historical_etl.etl.reconciled import Base, Reconciled
 from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
-from historical_etl.etl.visit import Patience, Visit
+from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
-from historical_etl.quality.levels import HELD_BACK
-from historical_etl.schema import ORDER, SCHEMA, symbols_in
+from historical_etl.quality.suspicion import HELD_BACK
+from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.lock import LockToken
@@ -187,7 +187,7 @@ class Run:
             if stands != (manifest.version if manifest else 0):
                 return False
             self.tally.add_outcomes(came.batch.outcomes, came.batch.details)
-            self.tally.add_suspects({**came.held_back, **came.suspects})
+            self.tally.add_suspects(came.reasons())
             self.tally.warnings += [*came.warnings]
             self.tally.calendar_notes += _told(change, account)
             commit = Commit(
@@ -285,7 +285,7 @@ class Run:
             asked=asked.select(list(ASKED)).sort("symbol"),
             stored=rows[list(ORDER)],
             dropped=came.dropped,
-            refused=_of_no_use(came.batch.rejected),
+            refused=_of_no_use(came),
             today=today,
             version=transaction.version,
             at=transaction.at,
@@ -335,9 +335,18 @@ def _told(change: CalendarChange, account: Account) -> list[str]:
     return [words for words in (moved, joined_in_words(account)) if words]
 
 
-def _of_no_use(rejected: pl.DataFrame) -> pl.DataFrame:
-    """(symbol, date) of refused rows that say nothing of their session; one without a price says that it has none."""
-    if rejected.is_empty():
-        return pl.DataFrame(schema={name: SCHEMA[name] for name in ORDER})
+def _of_no_use(came: Reconciled) -> pl.DataFrame:
+    """Rows that say nothing of their session: refused ones, and bars that are kept out alone.
+
+    One without a price says that there is none.
+    """
+    rejected = came.batch.rejected
+    if rejected.is_empty() and came.kept_out.is_empty():
+        return pl.DataFrame(schema=REFUSED)
     without_price = pl.col("reasons").list.contains("no_close")
-    return rejected.filter(~without_price).select("symbol", "date").drop_nulls()
+    refused = rejected.filter(~without_price).select(ORDER).drop_nulls()
+    return pl.concat([_as(Outcome.REFUSED, refused), _as(Outcome.HELD, came.kept_out)])
+
+
+def _as(outcome: Outcome, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.lit(outcome.value).alias("outcome"))

@@ -10,7 +10,7 @@ from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.account import Account, settle
 from historical_etl.etl.actions import inferred, with_implied
 from historical_etl.etl.returns import PRICES, last_rows
-from historical_etl.etl.visit import Patience, Visit
+from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl.models import UNSTATED, Outcome, SyncManifest
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
@@ -78,7 +78,7 @@ def rebuild_account(
             asked=_stored_as_asked(rows, manifest),
             stored=rows,
             dropped=nothing,
-            refused=nothing,
+            refused=pl.DataFrame(schema=REFUSED),
             today=date.min,
             version=manifest.version,
             at=datetime.fromtimestamp(manifest.sync_timestamp.timestamp(), UTC),

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, Literal
@@ -14,7 +14,7 @@ from historical_etl.etl.withheld import told
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch import Verdict
 from historical_etl.quality.cells import WORTH_A_LOOK
-from historical_etl.quality.levels import Suspicion
+from historical_etl.quality.suspicion import Suspicion
 from historical_etl.sources.base import FetchResult
 from historical_etl.symbols import resembling
 
@@ -79,10 +79,11 @@ class Tally:
                 self.outcomes[symbol] = outcome
         self.details |= details
 
-    def add_suspects(self, suspects: Mapping[str, Suspicion]) -> None:
+    def add_suspects(self, suspects: Mapping[str, Sequence[Suspicion]]) -> None:
         """Note which symbols are held, and why."""
-        for symbol, suspicion in suspects.items():
-            self.held[symbol] = f"{suspicion.code}: {suspicion.evidence}"
+        for symbol, (first, *others) in suspects.items():
+            more = f"; and {len(others)} more, see `historical-etl holds`" if others else ""
+            self.held[symbol] = f"{first.code}: {first.evidence}{more}"
             self.details.setdefault(symbol, self.held[symbol])
 
     def add_withheld(self, cells: pl.DataFrame) -> None:

@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from typing import Final
 
 import polars as pl
 
-__all__ = ["Patience", "Visit"]
+__all__ = ["REFUSED", "Patience", "Visit"]
+
+#: Columns of `Visit.refused`.
+REFUSED: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "outcome": pl.String()})
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Visit:
             names_events and split_adjusted, what the source tells and does.
         stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
         dropped: (symbol, date) of stored rows that the commit removes.
-        refused: (symbol, date) of rows that came and broke a rule, but for those that have no price.
+        refused: (symbol, date) of rows that came and broke a rule, but for those that have no price; and `outcome`,
+            "refused", or "held" of those that are kept out singly.
         today: the last closed session: several visits on the same one count as one attempt.
         version: of the commit.
         at: the time of the commit.

@@ -1,6 +1,6 @@
 """What is to be said of the events of a symbol: that they agree, that a named value is off, or that adj_close is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
@@ -8,6 +8,7 @@ from math import exp, inf, isfinite, log
 from typing import Any
 
 from historical_etl.quality.event_sessions import (
+    CONFIRMED_BY,
     IMPOSSIBLE,
     MATTERS,
     SAME,
@@ -25,6 +26,7 @@ from historical_etl.quality.event_sessions import (
     is_not_seen,
     is_spike_of_close,
     is_too_small,
+    is_unconfirmed,
     named_on_another_day,
     neighbours,
     of_others,
@@ -33,6 +35,7 @@ from historical_etl.quality.event_sessions import (
     unit_between,
     unit_words,
 )
+from historical_etl.quality.spikes import proposal
 
 __all__ = ["Contradiction", "Judgement"]
 
@@ -50,6 +53,7 @@ class Judgement:
     """Judges the sessions with events of one symbol after the other."""
 
     answered: set[str]
+    paid_elsewhere: Mapping[str, Sequence[float]]
     events: list[tuple[str, date, float, float, bool, str | None]] = field(default_factory=list)
     contradicted: dict[str, list[Contradiction]] = field(default_factory=dict[str, list[Contradiction]])
     warnings: list[str] = field(default_factory=list[str])
@@ -59,6 +63,7 @@ class Judgement:
         sessions = [session_of(row) for row in rows if row["log_g"] is not None and isfinite(row["log_g"])]
         sessions = for_shares_of_today(sessions)
         paid = [cash for at in sessions if (cash := contained(at)) > 0]
+        paid += self.paid_elsewhere.get(symbol, ())
         taken = named_on_another_day(sessions)
         for at in sessions:
             if not at.is_new or at.day in taken:
@@ -123,9 +128,10 @@ class Judgement:
     def _agreeing(self, symbol: str, at: EventSession, paid: Sequence[float]) -> None:
         """Name and adj_close say the same: the price may still contradict both."""
         if is_not_seen(at):
+            share = f" is {at.yields:.1%} of the price before {at.day}" if at.dividend else f" is named on {at.day}"
             words = (
-                f"a dividend of {at.dividend:.6g} is {at.yields:.1%} of the price before {at.day}, adj_close contains "
-                f"it, and the price moved by {exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid)}"
+                f"{in_words(at.split, at.dividend)}{share}, adj_close contains it, and the price moved by "
+                f"{exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid)}"
             )
         elif is_too_small(at, paid):
             words = (
@@ -139,6 +145,15 @@ class Judgement:
 
     def _unnamed(self, symbol: str, at: EventSession) -> None:
         split, cash, unexplained, note = shown(at)
+        if is_unconfirmed(at):
+            words = (
+                f"the close of {at.day} is {exp(at.p):.6g} times the one before, and adj_close does not move with it: "
+                f"no split of that ratio is named, the adjusted history was not restated for one, and fewer than "
+                f"{CONFIRMED_BY} bars follow{proposal('the close', exp(at.p))}"
+            )
+            self._note(symbol, at, 1.0, 0.0, words, unexplained=True, warn=False)
+            self._contradict(symbol, at, words)
+            return
         if unexplained and at.g < 0 and not is_followed(at):
             if -at.g > MATTERS:
                 self._note(symbol, at, 1.0, 0.0, f"{at.day}: {note}", unexplained=True, warn=False)

@@ -11,9 +11,11 @@ from itertools import pairwise
 from math import exp, inf, log
 from typing import Any, Final
 
+from historical_etl.quality.spikes import BOUND
 from historical_etl.quality.splits import SMALLEST_SPLIT, read_move
 
 __all__ = [
+    "CONFIRMED_BY",
     "IMPOSSIBLE",
     "LARGE",
     "MATTERS",
@@ -36,6 +38,7 @@ __all__ = [
     "is_not_seen",
     "is_spike_of_close",
     "is_too_small",
+    "is_unconfirmed",
     "named_on_another_day",
     "neighbours",
     "of_others",
@@ -65,6 +68,10 @@ WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
 IMPOSSIBLE: Final = 0.9
 #: The factor moves by so much in a split, as a logarithm; by less in what else pays.
 _SPIKE: Final = log(1.9)
+#: No company splits its shares and takes it back within so many days, without that somebody names it.
+_BACK_WITHIN: Final = timedelta(days=45)
+#: A split that nobody names, and for which the adjusted close was not restated, is certain once so many bars follow.
+CONFIRMED_BY: Final = 3
 #: Two dividends of the same amount within so few sessions are one; of about the same only on neighbouring sessions.
 _TWICE_WITHIN, _SAME_AMOUNT, _ABOUT_SAME, _WEEKLY = 3, 1e-3, 0.1, timedelta(days=10)
 #: Of two on neighbouring sessions this share must show in the price, up to so many usual moves.
@@ -83,12 +90,14 @@ class EventSession:
     before: date
     close: float
     close_0: float
+    factor: float
     p: float
     g: float
     noise: float
     is_new: bool
     usual: float
     moves: int
+    is_confirmed: bool
     split: float
     dividend: float
     is_named: bool
@@ -144,12 +153,14 @@ def session_of(row: dict[str, Any]) -> EventSession:
         before=row["date_0"],
         close=row["close"],
         close_0=row["close_0"],
+        factor=log(row["adj_close"] / row["close"]),
         p=row["log_p"],
         g=row["log_g"],
         noise=row["noise"],
         is_new=row["is_new"],
         usual=row["usual"],
         moves=row["moves"],
+        is_confirmed=row["date"] not in row["newest"],
         split=row["split_n"] if is_named else 1.0,
         dividend=max(row["dividend_n"] or 0.0, 0.0),
         is_named=is_named,
@@ -210,9 +221,20 @@ def is_followed(at: EventSession) -> bool:
     return abs(at.p + at.g) <= at.decisive and abs(at.g) > max(2 * at.decisive, _SPIKE)
 
 
+def is_unconfirmed(at: EventSession) -> bool:
+    """Whether the newest closes alone are on another level: a split would have restated the adjusted history.
+
+    Of sources that restate it, the newest adj_close is the close. Others leave the history and move the factor of new
+    bars: there an absurd ratio waits for bars that follow, and any other only where the factor never moved before.
+    """
+    off = at.noise + SAME
+    absurd = abs(at.g) >= log(BOUND) or abs(at.factor - at.g) <= off
+    return not at.is_confirmed and abs(at.factor) > off and absurd and is_followed(at)
+
+
 def is_spike_of_close(first: EventSession, second: EventSession) -> bool:
-    """Whether the close jumps and comes back within days while adj_close goes on: two splits that nobody names."""
-    if first.is_named or second.is_named or second.day - first.day > WEEK or abs(first.g) < _SPIKE:
+    """Whether the close jumps and comes back within weeks while adj_close goes on: two splits that nobody names."""
+    if first.is_named or second.is_named or second.day - first.day > _BACK_WITHIN or abs(first.g) < _SPIKE:
         return False
     return abs(first.g + second.g) <= _NEAR_UNIT * abs(first.g) and abs(first.p + first.g) < abs(first.g) / 2
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from historical_etl.quality.event_judgement import Contradiction, Judgement
 from historical_etl.quality.event_sessions import (
+    CONFIRMED_BY,
     LARGE,
     MATTERS,
     SAME,
@@ -91,8 +92,11 @@ def judge_events(
         return Findings()
     symbols = events.get_column("symbol").unique()
     usual = _usual(pairs.filter(pl.col("symbol").is_in(symbols.implode())))
-    table = _with_anything_odd(events.join(usual, on="symbol", how="left", maintain_order="left"), answered)
-    found = Judgement(set(answered))
+    events = events.join(usual, on="symbol", how="left", maintain_order="left")
+    table = _with_anything_odd(
+        events.join(_usual_dividend(events, named), on="symbol", how="left", maintain_order="left"), answered
+    )
+    found = Judgement(set(answered), _paid_elsewhere(table, named))
     for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
         if mine.get_column("is_new").any():
             found.symbol(str(symbol), mine.to_dicts())
@@ -120,7 +124,7 @@ def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
             rounding().alias("noise"),
             (pl.col("new") | pl.col("new_0")).alias("is_new"),
         )
-        .select(*ORDER, "date_0", "close", "close_0", "log_p", "log_g", "noise", "is_new")
+        .select(*ORDER, "date_0", "close", "close_0", "adj_close", "log_p", "log_g", "noise", "is_new")
     )
 
 
@@ -158,7 +162,7 @@ def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.Dat
     by_before, by_after = -(1 - cash).log(), (1 + pl.col("dividend_n") / pl.col("close")).log()
     off = pl.min_horizontal((g - by_before).abs(), (g - by_after).abs())
     agrees = (off <= pl.col("noise") + SAME + SAME_SHARE * cash) & (pl.col("split_n") == 1) & (cash < SHOWS_ALWAYS)
-    usual_size = pl.col("dividend_n") * _OF_OTHERS > pl.col("dividend_n").median().over("symbol")
+    usual_size = pl.col("dividend_n") * _OF_OTHERS > pl.col("usual_dividend").fill_null(0.0)
     named = agrees & (cash >= TINY) & usual_size
     unnamed = g.is_between(0, log(SMALLEST_SPLIT), closed="none")
     if answered:
@@ -174,8 +178,29 @@ def _usual(pairs: pl.DataFrame) -> pl.DataFrame:
     """The usual move of each symbol's price, and of how many moves it was taken."""
     size = pl.col("log_p").abs()
     return pairs.group_by("symbol").agg(
-        pl.max_horizontal(1.25 * size.median(), pl.lit(_SMALLEST_USUAL)).alias("usual"), pl.len().alias("moves")
+        pl.max_horizontal(1.25 * size.median(), pl.lit(_SMALLEST_USUAL)).alias("usual"),
+        pl.len().alias("moves"),
+        pl.col("date").tail(CONFIRMED_BY).alias("newest"),
     )
+
+
+def _usual_dividend(events: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame:
+    """The dividend that is usual for each symbol that has one, of all that are named, also before what is in view."""
+    paid = _paid_by(events.filter(pl.col("dividend_n") > 0), named)
+    return paid.group_by("symbol").agg(pl.col("dividend").median().alias("usual_dividend"))
+
+
+def _paid_elsewhere(table: pl.DataFrame, named: pl.DataFrame | None) -> dict[str, list[float]]:
+    """The dividends that are named on days that are not in view, of the symbols that are looked at."""
+    others = _paid_by(table, named).join(table.select("symbol", date="named_on"), on=ORDER, how="anti")
+    return dict(others.group_by("symbol").agg("dividend").iter_rows())
+
+
+def _paid_by(events: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame:
+    if named is None or events.is_empty():
+        return pl.DataFrame(schema={name: EVENTS[name] for name in ("symbol", "date", "dividend")})
+    mine = pl.col("symbol").is_in(events.get_column("symbol").unique().implode())
+    return named.filter(mine, pl.col("dividend") > 0).select("symbol", "date", "dividend")
 
 
 def _unit(column: str) -> pl.Expr:

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from math import log
 from typing import Final
 
-__all__ = ["BOUND", "Move", "half_applied", "is_turned_round", "proposal", "taken_back"]
+__all__ = ["BOUND", "Move", "half_applied", "has_come_back", "is_turned_round", "proposal", "taken_back"]
 
 #: No session multiplies or divides a price by this much without an event. The largest known falls of a day are of 90 %,
 #: the largest rises of small companies about sevenfold; a person may accept the next one.
@@ -45,12 +45,16 @@ def taken_back(day: date, ratio: float, earlier: Sequence[Move], near: float) ->
         near: the tolerance for moves of the size of a split or unit, whenever they were.
     """
     for move in reversed(earlier):
-        off = abs(log(move.ratio * ratio))
         if move.near and abs(move.ratio * ratio - 1) <= near:
             return move
-        if day - move.day <= _NEXT_BARS and off <= max(_BACK, _BACK_SHARE * abs(log(move.ratio))):
+        if day - move.day <= _NEXT_BARS and has_come_back(log(move.ratio * ratio), log(move.ratio)):
             return move
     return None
+
+
+def has_come_back(off: float, move: float) -> bool:
+    """Whether a level that is `off` from where it was before a move has come back; both are logarithms."""
+    return abs(off) <= max(_BACK, _BACK_SHARE * abs(move))
 
 
 def half_applied(day: date, ratio: float, splits: Iterable[tuple[date, float]]) -> tuple[date, float] | None:
@@ -78,11 +82,11 @@ def is_turned_round(ratio: float, split: float, *, adjusted: bool) -> bool:
     return abs(log(ratio) - (2 if adjusted else 1) * log(split)) <= max(_BACK, _BACK_SHARE * size)
 
 
-def proposal(day: date, ratio: float) -> str:
-    """What would repair a move of the size of a unit, in words; empty for another."""
+def proposal(bars: str, ratio: float) -> str:
+    """What would repair a move of the size of a unit in some bars, in words; empty for another."""
     size = max(ratio, 1 / ratio)
     unit = next((unit for unit in _UNITS if abs(size / unit - 1) <= _NEAR_UNIT), None)
     if unit is None:
         return ""
     verb = "divide" if ratio > 1 else "multiply"
-    return f"; if only the unit changed, {verb} the bars from {day} on by {unit:g}"
+    return f"; if only the unit changed, {verb} {bars} by {unit:g}"

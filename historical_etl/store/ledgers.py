@@ -70,6 +70,7 @@ _HOLD: Final = {
     **_STAMP,
     "against": pl.Date(),
     "kept_from": pl.Date(),
+    "through": pl.Date(),
 }
 _COUNTS: Final = ("ok", "empty", "not_found", "rate_limited", "error", "refused", "held")
 
@@ -216,8 +217,8 @@ SCHEMAS: Final[Mapping[str, pl.Schema]] = {**LOGS, **STATES}
 #: as false.
 ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions": ("unexplained", "note"),
-    "open_holds": ("against", "kept_from"),
-    "closed_holds": ("against", "kept_from"),
+    "open_holds": ("against", "kept_from", "through"),
+    "closed_holds": ("against", "kept_from", "through"),
     "replaced_rows": ("reason",),
     "symbols": ("asked_from", "adjusted_through", "names_events", "split_adjusted"),
 }

@@ -1,5 +1,6 @@
 """C1: a named dividend, adj_close and the price must agree; else adj_close is held back, or the name is told."""
 
+import polars as pl
 import pytest
 
 from historical_etl_tests.field.series import (
@@ -232,3 +233,81 @@ def test_a_backfill_takes_adj_close_from_the_years_before_as_well(root):
     replaced = etl.ledger("replaced_rows")
     assert set(replaced["date"].dt.year()) == {2023}
     assert replaced["adj_close"].to_list() == close[: replaced.height]
+
+
+@pytest.mark.parametrize("evening", [215, 219])
+def test_a_dividend_a_hundred_times_too_small_is_held_against_those_of_earlier_years(root, evening):
+    """Nothing else is paid in what is in view; the vendor names it at once, or days later."""
+    events = [(20, 1.0, 2.5), (70, 1.0, 2.4), (100, 1.0, 2.6)]
+    close = paying(*events, (215, 1.0, 2.5), count=240)
+    before, hundredth = adjusted(close, *events), (215, 1.0, 0.025)
+    source = Series(close, before, events, split_adjusted=True)
+    backfill(root, source, evening - 1)
+    source.adj_close, source.events = adjusted(close, *events, hundredth), [*events, hundredth]
+    etl, result = update(root, source, evening)
+    assert set(result.held) == {"ACME"}
+    assert "a hundredth of the others" in result.held["ACME"]
+    assert column(etl, "adj_close") == before[:evening]
+
+
+def test_a_dividend_a_hundred_times_too_small_in_a_year_of_its_own_holds_adj_close_back(root):
+    events = [(20, 1.0, 2.5), (70, 1.0, 2.4), (215, 1.0, 2.6)]
+    close = paying(*events, count=240)
+    named = [*events[:2], (215, 1.0, 0.026)]
+    etl, result = backfill(root, Series(close, adjusted(close, *named), named, split_adjusted=True))
+    is_held_back(etl, result, close)
+
+
+def test_a_split_that_is_named_a_day_early_is_told_as_a_split(root):
+    close = paying((AT + 1, 4.0, 0.0))
+    early = (AT, 4.0, 0.0)
+    source = Series(close, adjusted(close[: AT + 1], early) + close[AT + 1 :], [early])
+    source.adj_close = [price / 4 if at < AT else price for at, price in enumerate(close)]
+    source.events = []
+    backfill(root, source, AT - 1)
+    source.events = [early]
+    _, result = update(root, source, AT)
+    assert "a split of 4 is named on" in result.held["ACME"]
+    assert "dividend" not in result.held["ACME"]
+
+
+class Dated(Series):
+    """Names its events some days before the session that has them."""
+
+    def fetch(self, request):
+        answer = super().fetch(request)
+        assert answer.actions is not None
+        moved = answer.actions.with_columns(pl.col("date").dt.offset_by("-2d"))
+        return type(answer)(answer.frame, answer.outcomes, answer.details, moved)
+
+
+def test_a_late_event_that_is_dated_on_a_day_without_a_session_is_held_against_the_next_bar(root):
+    at = next(at for at in range(AT, AT + 10) if Series(walk(COUNT)).days[at].weekday() == 0)
+    event = (at, 1.0, 3.0)
+    close = paying(event)
+    source = Dated(close, close, [], split_adjusted=True)
+    backfill(root, source, at - 1)
+    for evening in range(at, at + 2):
+        assert not update(root, source, evening)[1].held
+    source.events = [event]
+    etl, result = update(root, source, at + 2)
+    assert set(result.held) == {"ACME"}
+    assert codes(etl) == ["unexplained_event"]
+
+
+def test_an_event_that_the_source_takes_back_is_no_witness_any_more(root):
+    """It was named and adjusted for; now the source knows nothing of it, and has restated its history."""
+    true, phantom = (20, 1.0, 1.0), (AT, 1.0, 0.8)
+    close = paying(true)
+    source = Series(close, adjusted(close, true, phantom), [true, phantom], split_adjusted=True)
+    etl, result = backfill(root, source, 109)
+    assert not result.held
+    assert len(actions(etl)) == 2
+    new = (110, 1.0, 1.0)
+    source.close = close = falling(close, new)
+    source.adj_close, source.events = adjusted(close, true, new), [true, new]
+    etl, result = update(root, source, 110)
+    assert not result.held
+    assert result.restated_symbols == ("ACME",)
+    assert column(etl, "adj_close") == source.adj_close[:111]
+    assert [row["dividend"] for row in actions(etl)] == [1.0, 1.0]

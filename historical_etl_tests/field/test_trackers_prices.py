@@ -153,14 +153,55 @@ def test_a_close_that_jumps_and_comes_back_beside_a_good_adj_close_is_held(root,
     assert set(result.held) == {"ACME"}
 
 
-def test_a_close_that_jumps_is_held_on_the_evening_that_takes_it_back(root):
+@pytest.mark.parametrize("times", [100.0, 37.3, 4.0, 0.01])
+def test_a_close_that_jumps_is_held_on_its_first_evening(root, times):
+    """RomelTorres/alpha_vantage#226: what makes it a consolidation, or a split, would have restated adj_close."""
+    close = [price * times if i >= AT else price for i, price in enumerate(PRICES)]
+    source = Series(close, PRICES)
+    backfill(root, source, AT - 1)
+    for at in range(AT, AT + 3):
+        etl, result = update(root, source, at)
+        assert "adj_close does not move with it" in result.held["ACME"]
+        assert codes(etl) == ["unexplained_event"]
+        assert column(etl, "close") == close[:AT]
+    etl, result = update(root, source, AT + 3)
+    assert not result.held, "the bars that follow say that it is the new level"
+    assert column(etl, "close") == close[: AT + 4]
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.004, 10.0, 4.0])
+def test_a_consolidation_that_restates_adj_close_is_stored_on_its_first_evening(root, ratio):
+    event = (AT, ratio, 0.0)
+    close = falling(PRICES, event)
+    source = Series(close, close)
+    backfill(root, source, AT - 1)
+    source.adj_close = adjusted(close, event)
+    etl, result = update(root, source, AT)
+    assert not result.held
+    assert [(row["split"], row["dividend"]) for row in actions(etl)] == [(ratio, 0.0)]
+
+
+def test_a_small_split_of_a_source_that_never_restates_is_stored_on_its_first_evening(root):
+    """The factor of new bars moves; it moved before, so that it is no sign of an error."""
+    closes = falling(PRICES, (20, 2.0, 0.0), (AT, 3.0, 0.0))
+    adj = [close * (1 if i < 20 else 2 if i < AT else 6) for i, close in enumerate(closes)]
+    source = Series(closes, adj)
+    backfill(root, source, AT - 1)
+    etl, result = update(root, source, AT)
+    assert not result.held
+    assert column(etl, "close") == closes[: AT + 1]
+
+
+def test_a_close_that_jumps_is_kept_out_alone_from_the_evening_on_that_takes_it_back(root):
     """RomelTorres/alpha_vantage#226, evening by evening."""
     close = [price * 100 if i == AT else price for i, price in enumerate(PRICES)]
     source = Series(close, PRICES)
     backfill(root, source, AT - 1)
-    update(root, source, AT)
-    _, result = update(root, source, AT + 1)
-    assert "is 99.0112 times the one before" in result.held["ACME"]
+    _, result = update(root, source, AT)
+    assert set(result.held) == {"ACME"}
+    etl, result = update(root, source, AT + 1)
+    assert "is 99.01 times the one before" in result.held["ACME"]
+    assert column(etl, "close") == [*PRICES[:AT], PRICES[AT + 1]]
 
 
 @pytest.mark.parametrize("adj", ["good", "with it", None])

@@ -1,0 +1,175 @@
+"""The whole history of one symbol, as it came now, against all that is stored of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Literal
+
+import polars as pl
+
+from historical_etl.quality.levels import (
+    BEGINNINGS,
+    LARGE,
+    NEAR_HUNDRED,
+    TOLERANCE,
+    factor_of,
+    is_beyond,
+    is_from_the_beginning,
+    is_off,
+    on_shared_sessions,
+    size_of,
+)
+from historical_etl.quality.splits import read_move
+from historical_etl.quality.suspicion import Code, Suspicion
+
+__all__ = ["HistoryVerdict", "judge_history"]
+
+#: A smaller share of other closes is corrections.
+_FEW_CLOSES: Final = 0.1
+#: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
+_AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
+
+
+@dataclass(frozen=True)
+class HistoryVerdict:
+    """What a whole new history is against the stored one; `ratio` and `close_ratio` are of the earliest session.
+
+    `unexplained` says, in words, that the close moved as no split makes it.
+    """
+
+    kind: Literal["restated", "corrected", "suspect"]
+    evidence: str = ""
+    ratio: float | None = None
+    close_ratio: float | None = None
+    suspicion: Suspicion | None = None
+    unexplained: str = ""
+
+
+def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date, float]) -> HistoryVerdict:
+    """Judge the whole history of one symbol, as it came now, against all that is stored of it.
+
+    Args:
+        new: columns `LEVELS`, sorted by date.
+        stored: likewise, at least one row.
+        splits: ex-date → ratio of splits that the source names.
+    """
+    lost = stored.join(new, on="date", how="anti").get_column("date").sort()
+    shared = on_shared_sessions(new, stored).sort("date")
+    off = shared.filter(is_off("ratio") | is_off("close_ratio"))
+    if (words := _without_basis(new, stored, shared)) is not None:
+        return HistoryVerdict("suspect", suspicion=Suspicion("incomplete_history", words))
+    if off.is_empty():
+        gains = stored.get_column("adj_close").is_null().all() and new.get_column("adj_close").is_not_null().any()
+        if gains and lost.is_empty():
+            return HistoryVerdict("restated", "adj_close comes for the first time")
+        return HistoryVerdict("corrected")
+    first, last = off.row(0, named=True), off.row(-1, named=True)
+    ratio = first["ratio"]
+    evidence = (
+        f"the level is {ratio:.6g} times the stored one on {off.height} of {shared.height} sessions, "
+        f"{first['date']} to {last['date']}"
+    )
+
+    def suspect(code: Code, words: str, session: date | None = None) -> HistoryVerdict:
+        return HistoryVerdict("suspect", suspicion=Suspicion(code, words, ratio, session))
+
+    if not off.join(shared.select(BEGINNINGS), how="cross").select(is_from_the_beginning().any()).item():
+        odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE) for name in ("ratio", "close_ratio")))
+        words = f"{evidence}; the earlier history is unchanged"
+        return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
+    doubt = _doubt(new, shared, lost, ratio, splits)
+    if doubt is None:
+        return HistoryVerdict(
+            "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
+        )
+    code, words, session = doubt
+    return suspect(code, f"{evidence}; {words}", session)
+
+
+def _doubt(
+    new: pl.DataFrame, shared: pl.DataFrame, lost: pl.Series, ratio: float, splits: Mapping[date, float]
+) -> tuple[Code, str, date | None] | None:
+    """Why a history that differs from its first session on may still not replace what is stored."""
+    if lost.len():
+        return "incomplete_history", f"but {lost.len()} stored session(s) did not come, {lost[0]} to {lost[-1]}", None
+    bare = shared.filter(pl.col("adj_close").is_null() & pl.col("adj_close_0").is_not_null()).get_column("date")
+    if bare.len():
+        words = f"but adj_close did not come on {bare.len()} session(s) that have it stored, {bare[0]} to {bare[-1]}"
+        return "incomplete_history", words, None
+    if (leap := _leap(shared)) is not None:
+        return "level_jump", f"and on {leap} it jumps to another level, which the stored one does not", leap
+    if factor_of(ratio) == "100" and not _any_near(splits, ratio) and not _has_split(new, shared, ratio):
+        return "level_jump", "no split explains a factor near 100", None
+    if not _is_same_security(shared):
+        return "other_history", "its daily returns are not the stored ones", None
+    return None
+
+
+def _has_split(new: pl.DataFrame, shared: pl.DataFrame, ratio: float) -> bool:
+    """Whether the new history itself contains a split of this ratio, after all that is stored.
+
+    Its adj_close is restated by the ratio, its closes are as they were, and those of the new bars have moved by it.
+    """
+    factor = (pl.col("adj_close") / pl.col("close")).alias("factor")
+    now, then = (rows.sort("date").select(factor).tail(1).item() for rows in (new, shared.select(new.columns)))
+    closes = shared.filter(is_off("close_ratio")).is_empty()
+    return closes and bool(now and then) and abs(then / now / ratio - 1) <= NEAR_HUNDRED
+
+
+def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:
+    """That the close of a series with `adj_close` became another one, and no split says why: another currency or basis.
+
+    Without `adj_close` a close may be adjusted for dividends, and moves with each of them.
+    """
+    moved = shared.filter(is_off("close_ratio"), "adjusted")
+    if moved.height <= max(1, _FEW_CLOSES * shared.height):
+        return ""
+    ratio = float(moved.item(0, "close_ratio"))
+    read = read_move(1 / ratio, TOLERANCE)
+    if _any_near(splits, ratio) or (read is not None and read[0] != 1):
+        return ""
+    return (
+        f"its close is {ratio:.6g} times the stored one on {moved.item(0, 'date')}, and no split explains it: "
+        f"another currency, or an adjusted price in place of the traded one"
+    )
+
+
+def _without_basis(new: pl.DataFrame, stored: pl.DataFrame, shared: pl.DataFrame) -> str | None:
+    """Why a new `adj_close` cannot stand beside the stored one: there is no session that has both."""
+    came, known = new.get_column("adj_close"), stored.get_column("adj_close")
+    if not came.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
+        return None
+    return "adj_close came on none of the sessions that have it stored: whether the new one has its basis is not known"
+
+
+def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
+    """Whether a split, or its reverse, has about this ratio."""
+    size = max(ratio, 1 / ratio)
+    return any(abs(max(split, 1 / split) / size - 1) <= NEAR_HUNDRED for split in splits.values() if split > 0)
+
+
+def _leap(shared: pl.DataFrame) -> date | None:
+    """The first session where the new history jumps, and the stored one does not."""
+    new, old = _moves()
+    moves = shared.select("date", pl.max_horizontal(new, 1 / new).alias("move"), (new / old).alias("step"))
+    steps = moves.filter(pl.col("move") > LARGE)
+    return next(
+        (day for day, _, step in steps.iter_rows() if step and (factor_of(step) or size_of(step) > LARGE)), None
+    )
+
+
+def _moves() -> tuple[pl.Expr, pl.Expr]:
+    """The new and the stored level to the one of the session before, both of adj_close or both of close."""
+    names = ("adj_close", "adj_close_0")
+    new, old = (pl.col(name) / pl.col(name).shift(1) for name in names)
+    close, close_0 = (pl.col(name) / pl.col(name).shift(1) for name in ("close", "close_0"))
+    adjusted = new.is_not_null() & old.is_not_null()
+    return pl.when(adjusted).then(new).otherwise(close), pl.when(adjusted).then(old).otherwise(close_0)
+
+
+def _is_same_security(shared: pl.DataFrame) -> bool:
+    new, old = _moves()
+    rounding = _ROUNDING / pl.min_horizontal(pl.coalesce("adj_close", "close"), pl.coalesce("adj_close_0", "close_0"))
+    agree = ((new / old - 1).abs() <= pl.max_horizontal(_SAME_RETURN, rounding)).drop_nulls()
+    told, agreeing = shared.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
+    return told - agreeing <= max(1, (1 - _AGREEING) * told)

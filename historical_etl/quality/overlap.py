@@ -1,0 +1,125 @@
+"""The sessions that came again: does what came stand on the basis of what is stored?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from math import log
+from typing import Final
+
+import polars as pl
+
+from historical_etl.quality.levels import (
+    BEGINNINGS,
+    SEAM,
+    factor_of,
+    is_beyond,
+    is_from_the_beginning,
+    is_off,
+    on_shared_sessions,
+    size_of,
+)
+from historical_etl.quality.spikes import proposal
+from historical_etl.quality.suspicion import Suspicion
+
+__all__ = ["Comparison", "compare", "of_unknown_basis"]
+
+#: The prices of the bars before and after.
+_SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """New against stored on shared sessions: symbols whose level is another from the earliest one on, and odd ones."""
+
+    moved: frozenset[str]
+    suspects: Mapping[str, Suspicion]
+
+
+def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
+    """Hold new rows against stored ones on the sessions that both have.
+
+    A level that differs from the earliest shared session on has moved: whether the history was restated shows only
+    in the whole of it. One that differs later is a correction, unless by a factor that splits and units have.
+
+    Args:
+        came: columns `LEVELS`, keys unique.
+        stored: likewise.
+    """
+    shared = _with_fit(on_shared_sessions(came, stored))
+    off = shared.filter(is_off("ratio") | is_off("close_ratio"))
+    if off.is_empty():
+        return Comparison(frozenset(), {})
+    symbols = off.get_column("symbol").unique()
+    earliest = shared.filter(pl.col("symbol").is_in(symbols.implode())).group_by("symbol").agg(BEGINNINGS)
+    moved = frozenset(off.join(earliest, on="symbol").filter(is_from_the_beginning()).get_column("symbol"))
+    suspects: dict[str, Suspicion] = {}
+    large = off.filter(pl.any_horizontal(is_beyond(name, SEAM) for name in ("ratio", "close_ratio")))
+    columns = ("symbol", "date", "ratio", "close_ratio", "worse")
+    mended = _mended(large, came) if large.height else frozenset[tuple[str, date]]()
+    for symbol, day, ratio, close_ratio, worse in large.select(columns).iter_rows():
+        if (symbol, day) in mended:
+            continue
+        odd = next(
+            (r for r in (ratio, close_ratio) if r is not None and (factor_of(r) or (worse and size_of(r) > SEAM))), None
+        )
+        if odd is not None and symbol not in moved and symbol not in suspects:
+            evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
+            suspects[symbol] = Suspicion(
+                "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
+            )
+    return Comparison(moved, suspects)
+
+
+def of_unknown_basis(came: pl.DataFrame, stored: pl.DataFrame) -> frozenset[str]:
+    """Symbols that bring an `adj_close` which nothing stored can be compared with: only the whole history can tell.
+
+    So it is where an `adj_close` begins to come, or comes again on the earliest shared session; and where it comes
+    with new bars and with none of the shared ones.
+
+    Args:
+        came: columns `LEVELS`, keys unique.
+        stored: likewise.
+    """
+    given = came.get_column("adj_close").is_not_null()
+    if not given.any() or not (
+        came.get_column("adj_close").null_count() or stored.get_column("adj_close").null_count()
+    ):
+        return frozenset()
+    givers = came.filter(given).get_column("symbol").unique()
+    shared = on_shared_sessions(came.filter(pl.col("symbol").is_in(givers.implode())), stored)
+    first = pl.col("adj_close").sort_by("date").first().is_not_null()
+    first_0 = pl.col("adj_close_0").sort_by("date").first().is_null()
+    unknown = shared.group_by("symbol").agg(~pl.col("adjusted").any() | (first & first_0)).filter("adjusted")
+    return frozenset(unknown.get_column("symbol"))
+
+
+def _mended(large: pl.DataFrame, came: pl.DataFrame) -> frozenset[tuple[str, date]]:
+    """Sessions whose new bar stands between its neighbours, while the stored one was far from both: an error mended.
+
+    Args:
+        large: shared sessions with another price.
+        came: all that came, so that the bar after the last stored session tells, too.
+    """
+    line = came.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
+    known = pl.col("symbol")
+    sides = [
+        pl.when(known == known.shift(step)).then(pl.col(name).shift(step)).alias(f"{name}_{side}")
+        for step, side in ((1, "b"), (-1, "a"))
+        for name in ("close", "adj_close")
+    ]
+    fits, off = pl.lit(value=True), pl.lit(value=True)
+    for side in ("b", "a"):
+        for name in ("close", "adj_close"):
+            now = (pl.col(name) / pl.col(f"{name}_{side}")).log().abs()
+            fits &= (now <= log(SEAM)).fill_null(value=name == "adj_close")
+        stored = (pl.col("close_0") / pl.col(f"close_{side}")).log().abs()
+        off &= (stored > pl.col("close_ratio").log().abs() / 2).fill_null(value=False)
+    found = large.join(line.with_columns(sides).select("symbol", "date", *_SIDES), on=("symbol", "date"))
+    return frozenset(found.filter(fits & off).select("symbol", "date").iter_rows())
+
+
+def _with_fit(shared: pl.DataFrame) -> pl.DataFrame:
+    """Whether a new close lies further from the close of the session before than the stored one does: `worse`."""
+    before = pl.when(pl.col("symbol") == pl.col("symbol").shift(1)).then(pl.col("close_0").shift(1))
+    new, stored = (pl.col("close") / before).log().abs(), (pl.col("close_0") / before).log().abs()
+    return shared.with_columns((new > stored).fill_null(value=False).alias("worse"))
