@@ -94,10 +94,13 @@ def of_unknown_basis(came: pl.DataFrame, stored: pl.DataFrame) -> frozenset[str]
 
 
 def _mended(large: pl.DataFrame, came: pl.DataFrame) -> frozenset[tuple[str, date]]:
-    """Sessions whose new bar stands between its neighbours, while the stored one was far from both: an error mended.
+    """Sessions whose stored bar was an error, which the new one mends.
+
+    The new one stands between its neighbours, while the stored one was far from both; or the stored one repeats the bar
+    before it, and the new one stands beside the bar after it, as where a feed froze on the day of a crash.
 
     Args:
-        large: shared sessions with another price.
+        large: shared sessions with another price, and whether the stored one `repeats`.
         came: all that came, so that the bar after the last stored session tells, too.
     """
     line = came.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
@@ -107,19 +110,28 @@ def _mended(large: pl.DataFrame, came: pl.DataFrame) -> frozenset[tuple[str, dat
         for step, side in ((1, "b"), (-1, "a"))
         for name in ("close", "adj_close")
     ]
-    fits, off = pl.lit(value=True), pl.lit(value=True)
-    for side in ("b", "a"):
-        for name in ("close", "adj_close"):
-            now = (pl.col(name) / pl.col(f"{name}_{side}")).log().abs()
-            fits &= (now <= log(SEAM)).fill_null(value=name == "adj_close")
-        stored = (pl.col("close_0") / pl.col(f"close_{side}")).log().abs()
-        off &= (stored > pl.col("close_ratio").log().abs() / 2).fill_null(value=False)
     found = large.join(line.with_columns(sides).select("symbol", "date", *_SIDES), on=("symbol", "date"))
-    return frozenset(found.filter(fits & off).select("symbol", "date").iter_rows())
+    found = found.filter(_fits_better("a"), _fits_better("b") | pl.col("repeats"))
+    return frozenset(found.select("symbol", "date").iter_rows())
+
+
+def _fits_better(side: str) -> pl.Expr:
+    """Whether the new bar is near to the one before (b) or after (a), while the stored one was far from it."""
+    near = [
+        ((pl.col(name) / pl.col(f"{name}_{side}")).log().abs() <= log(SEAM)).fill_null(value=name == "adj_close")
+        for name in ("close", "adj_close")
+    ]
+    stored = (pl.col("close_0") / pl.col(f"close_{side}")).log().abs()
+    return pl.all_horizontal(near) & (stored > pl.col("close_ratio").log().abs() / 2).fill_null(value=False)
 
 
 def _with_fit(shared: pl.DataFrame) -> pl.DataFrame:
-    """Whether a new close lies further from the close of the session before than the stored one does: `worse`."""
+    """Of each session whether the new close is further from the stored one of the session before: `worse`.
+
+    And whether the stored close `repeats` that one.
+    """
     before = pl.when(pl.col("symbol") == pl.col("symbol").shift(1)).then(pl.col("close_0").shift(1))
     new, stored = (pl.col("close") / before).log().abs(), (pl.col("close_0") / before).log().abs()
-    return shared.with_columns((new > stored).fill_null(value=False).alias("worse"))
+    return shared.with_columns(
+        (new > stored).fill_null(value=False).alias("worse"), (stored == 0).fill_null(value=False).alias("repeats")
+    )

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from historical_etl import HistoricalETL, Outcome, ProviderUnavailableError
+from historical_etl_tests.field.series import Series, backfill, column, update, walk
 from historical_etl_tests.scenario import COLUMNS, Alter, Listing, Market, evening, sessions, standing, store, stored
 
 FROZEN = date(2024, 2, 26)
@@ -280,3 +281,26 @@ def test_a_stored_series_that_never_moved_is_not_held(root):
     for day in AFTER[:8]:
         assert not feed.evening(day).held
     assert feed.days("SYM00")[-1] == AFTER[7]
+
+
+@pytest.mark.parametrize("factor", [0.63, 1.45])
+def test_a_crash_behind_two_repeated_bars_comes_as_a_correction(root, factor):
+    """The stored bar is the one before it once more, and the bars that follow agree with the new one."""
+    closes = walk(60)
+    moved = [*closes[:58], *(round(close * factor, 4) for close in closes[58:])]
+    etl, _ = backfill(root, Series([*closes[:57], *[closes[56]] * 2]))
+    etl, result = update(root, Series(moved), 59)
+    assert result.outcomes["ACME"] is Outcome.OK
+    assert etl.holds().is_empty()
+    assert column(etl, "close")[-3:] == moved[-3:]
+    corrected = etl.ledger("corrections").filter(symbol="ACME", column="close")
+    assert corrected.select("old", "new").rows()[-1] == (closes[56], moved[58])
+
+
+def test_another_currency_from_a_stored_session_on_is_still_held(root):
+    """Here what is stored moved, and the new prices are it times one factor."""
+    closes = walk(60)
+    etl, _ = backfill(root, Series(closes[:59]))
+    etl, result = update(root, Series([*closes[:56], *(round(close * 1.3, 4) for close in closes[56:])]), 59)
+    assert result.outcomes["ACME"] is Outcome.HELD
+    assert column(etl, "close") == closes[:59]
