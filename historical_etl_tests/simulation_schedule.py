@@ -137,7 +137,7 @@ def _of_days(draw: Draw) -> Iterator[Fault]:
     for share in (1.0, 0.4):
         begin, end = draw.window(3)
         yield Outage(share, start=day(begin), until=day(end))
-    begin, end = draw.window(2)
+    begin, end = draw.common(2)
     yield LostDays(None, (day(begin),), start=day(begin), until=day(end))
     for after in (0, 2):
         begin, end = draw.window(2)

@@ -117,15 +117,13 @@ class LifeMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 6), skip=st.booleans())
     def evenings_pass(self, count: int, skip: bool) -> None:
         """Some sessions pass, with an update on each, or on the last one alone."""
-        market = self.life.vendor.market
-        until = market.sessions[min(self.now + count, len(market.sessions) - _QUIET)]
         self._count("evenings")
-        self.life.through(until, evenings=[] if skip else None)
+        self._pass(count, skip=skip)
 
     @precondition(lambda self: self.now < _SESSIONS - _QUIET - 2)
-    @rule(which=_dice)
-    def vendor_errs(self, which: random.Random) -> None:
-        """From the next session on, or soon."""
+    @rule(which=_dice, evenings=st.integers(0, 4))
+    def vendor_errs(self, which: random.Random, evenings: int) -> None:
+        """From the next session on, or soon; and some evenings pass."""
         draw = self.draw
         last = len(self.life.vendor.market.sessions) - _QUIET
         taken = {symbol: list(spans) for symbol, spans in draw.taken.items()}
@@ -144,6 +142,7 @@ class LifeMachine(RuleBasedStateMachine):
             draw.take(symbol, max(0, sessions.index(min(day for day in sessions if day >= fault.start))), end)
         self.life.vendor.faults = [*self.life.vendor.faults, fault]
         self._count(type(fault).__name__)
+        self._pass(evenings, skip=False)
 
     # ── what a person does ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,6 +252,11 @@ class LifeMachine(RuleBasedStateMachine):
         assert report.ok, report.findings
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pass(self, count: int, *, skip: bool) -> None:
+        market = self.life.vendor.market
+        until = market.sessions[min(self.now + count, len(market.sessions) - _QUIET)]
+        self.life.through(until, evenings=[] if skip else None)
 
     def _errs_now(self) -> bool:
         today = self.life.vendor.today
