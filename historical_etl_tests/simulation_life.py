@@ -168,7 +168,8 @@ class Life:
     def decide_on(self, symbol: str) -> None:
         """Say that another company is one, if the person does so, or take what is held as it is."""
         etl = self.etl
-        if self.person.splits and any(listing.again for listing in self.vendor.market.listings if listing.symbol == symbol):
+        again = {listing.symbol for listing in self.vendor.market.listings if listing.again}
+        if self.person.splits and symbol in again:
             self._split(etl, symbol)
         else:
             kept = last_word(self.vendor.faults)

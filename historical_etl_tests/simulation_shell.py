@@ -44,13 +44,13 @@ class Answer:
     err: str
 
     @property
-    def document(self) -> Any:  # noqa: ANN401 - as `json.loads`
+    def document(self) -> Any:
         return json.loads(self.out)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What stands in the way of the store: held symbols with their codes, and the next steps that `verify` names, by finding."""
+    """What stands in the way of a store: held symbols with their codes, and by finding the steps that `verify` names."""
 
     held: dict[str, str]
     todo: dict[str, list[str]]

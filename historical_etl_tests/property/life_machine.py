@@ -9,11 +9,9 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -80,7 +78,7 @@ class LifeMachine(RuleBasedStateMachine):
         life, market = self.life, self.life.vendor.market
         self._count("end")
         life.vendor.faults = [fault for fault in life.vendor.faults if fault.until == date.max]
-        life.person = replace(life.person, renames={old: market.last for old in market.former})
+        life.person = replace(life.person, renames=dict.fromkeys(market.former, market.last))
         life.through(market.last, evenings=market.sessions[-3:])
         listed = compare(life.etl, market, life.vendor.style, last_truth(life), life.witness.names)
         again = {listing.symbol for listing in market.listings if listing.again}
@@ -262,8 +260,9 @@ class LifeMachine(RuleBasedStateMachine):
         today = self.life.vendor.today
         return any(fault.on(today) for fault in self.life.vendor.faults)
 
-    def _errs(self):
-        return suppress(ProviderError, DataQualityError, ConfigurationError) if self._errs_now() else suppress()
+    def _errs(self) -> AbstractContextManager[None]:
+        errors = suppress(ProviderError, DataQualityError, ConfigurationError)
+        return errors if self._errs_now() else nullcontext()
 
     def _state(self) -> tuple[int, int, int]:
         manifest = self.life.etl.manifest()

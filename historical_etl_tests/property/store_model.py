@@ -200,7 +200,8 @@ def with_years(state: State, truth: Truth, symbols: Iterable[str], start: date, 
 
 def lacks_volume(state: State, truth: Truth, symbol: str) -> bool:
     """Whether a volume is stored of a symbol that the source does not give any more."""
-    return any(name == symbol and (name, day) in truth.forgotten and v[4] is not None for (name, day), v in state.items())
+    mine = {key for key, values in state.items() if key[0] == symbol and values[4] is not None}
+    return not mine.isdisjoint(truth.forgotten)
 
 
 def has_moved(state: State, truth: Truth, symbol: str) -> bool:

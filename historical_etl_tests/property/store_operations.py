@@ -42,7 +42,9 @@ class Moment:
 
     def store(self, root: Path) -> HistoricalETL:
         """The store of a folder at that moment."""
-        return HistoricalETL.open(root, TruthSource(self.truth), clock=Ticking(self.now), settings=_settings(self.corrections))
+        return HistoricalETL.open(
+            root, TruthSource(self.truth), clock=Ticking(self.now), settings=_settings(self.corrections)
+        )
 
     def adopting(self, root: Path, files: Path) -> HistoricalETL:
         """The same with files as its source."""

@@ -1,4 +1,4 @@
-"""Whatever a vendor does, and whatever a person does about it, a version is right or says why not. See `life_machine`."""
+"""Whatever a vendor and a person do, each version is right or says why not, and goes on. See `life_machine`."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
