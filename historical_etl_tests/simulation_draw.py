@@ -45,11 +45,12 @@ class Draw:
         """
         begins = {day for x in self.market.listings for day in (x.first, x.formerly and x.formerly[1]) if day}
         graves = {low for spans in self.taken.values() for low, _ in spans}
+        begin, end = self.window(longest)
         for _ in range(_TRIES):
-            begin, end = self.window(longest)
             near = (self.day(max(0, begin - _LATE)), self.day(end))
             if begin not in graves and not any(near[0] <= day <= near[1] for day in begins):
                 break
+            begin, end = self.window(longest)
         return begin, end
 
     def grave(self, longest: int, fits: Callable[[str, int, int], bool] | None = None) -> tuple[str, int, int] | None:

@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What stands in the way of a store: held symbols with their codes, and by finding the steps that `verify` names."""
+    """What stands in the way of a store: held symbols with their codes, and by finding the steps that are named."""
 
     held: dict[str, str]
     todo: dict[str, list[str]]

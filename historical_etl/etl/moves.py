@@ -91,7 +91,7 @@ def move_rows(layout: Layout, manifest: SyncManifest | None, moves: Sequence[Mov
 
 
 def _agree() -> pl.Expr:
-    """Whether two bars of a session say the same; a null says nothing, but for `adj_close`: its basis may be another."""
+    """Whether two bars of a session say the same; a null says nothing, but of `adj_close`: its basis may differ."""
     cells = [(name, pl.col(name), pl.col(f"{name}_kept")) for name in COMPARED]
     silent = [one.is_null() | other.is_null() if name in _CELLS else pl.lit(value=False) for name, one, other in cells]
     same = [one.eq_missing(other) for _, one, other in cells]

@@ -7,7 +7,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from historical_etl_tests.property.life_machine import LifeMachine
 
 #: Examples, and steps of each: in every run, and with `--hypothesis-profile torture`.
-SHARE, WHOLE = (2, 20), (200, 40)
+SHARE, WHOLE = (2, 12), (200, 40)
 
 
 @pytest.mark.slow
