@@ -11,6 +11,8 @@ __all__ = ["SMALL", "Draw"]
 
 #: What is wrong is told from a true move by its size: on a session with a larger true return it may not be.
 SMALL = 0.012
+#: How often a window is looked for, and by how many sessions a first history may be late.
+_TRIES, _LATE = 30, 3
 
 
 @dataclass
@@ -35,6 +37,21 @@ class Draw:
         length = self.rng.randint(shortest, longest)
         begin = self.rng.randint(self.first, max(self.first, self.last - length))
         return begin, begin + length
+
+    def common(self, longest: int) -> tuple[int, int]:
+        """A window for what all have: nobody's first history comes in it, and no grave fault begins with it.
+
+        What is null in a first history is null and nobody misses it; an ex-date without a bar tells nothing.
+        """
+        begins = {day for x in self.market.listings for day in (x.first, x.formerly and x.formerly[1]) if day}
+        graves = {low for spans in self.taken.values() for low, _ in spans}
+        begin, end = self.window(longest)
+        for _ in range(_TRIES):
+            near = (self.day(max(0, begin - _LATE)), self.day(end))
+            if begin not in graves and not any(near[0] <= day <= near[1] for day in begins):
+                break
+            begin, end = self.window(longest)
+        return begin, end
 
     def grave(self, longest: int, fits: Callable[[str, int, int], bool] | None = None) -> tuple[str, int, int] | None:
         """A symbol that trades around a window and has no other grave fault near it."""

@@ -1,5 +1,7 @@
 """A store that lives with a simulated vendor from one evening to the next, and a person who decides now and then."""
 
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from historical_etl import ETLResult, HistoricalETL, Settings
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, ProviderError
 from historical_etl_tests.scenario import store
 from historical_etl_tests.simulation_bars import last_word
+from historical_etl_tests.simulation_shell import Shell, way_out
 from historical_etl_tests.simulation_truth import KEYS, Witness
 from historical_etl_tests.simulation_vendor import SimVendor
 
@@ -38,6 +41,7 @@ class Life:
     """A store and its vendor, watched at every version.
 
     Attributes:
+        root: the folder of the store.
         vendor: where bars come from.
         etl: the store, on the evening of `vendor.today`.
         witness: has looked at every version so far.
@@ -56,29 +60,35 @@ class Life:
         self.vendor = vendor
         self.person = person or Person()
         self.witness = Witness(vendor, calendar_since=self.person.corrections)
-        self._root, self._fetcher = root, fetcher or vendor
+        self.root, self._fetcher = root, fetcher or vendor
         self._options = {"batch_symbols": 12, "start": vendor.market.first, **options}
         self._settings: dict[Path | None, Settings] = {}
-        self._open: tuple[tuple[date, Path | None], HistoricalETL] | None = None
+        self._open: tuple[tuple[date, Path | None, Path], HistoricalETL] | None = None
 
     @property
     def etl(self) -> HistoricalETL:
-        file = self._corrections()
-        if self._open is not None and self._open[0] == (self.vendor.today, file):
+        now = self.vendor.today, self._corrections(), self.root
+        if self._open is not None and self._open[0] == now:
             return self._open[1]  # it remembers where symbols stand
+        etl = store(self.root, self._fetcher, self.vendor.today, settings=self.settings)
+        self._open = now, etl
+        return etl
+
+    @property
+    def settings(self) -> Settings:
+        """Of the store on this evening."""
+        file = self._corrections()
         if file not in self._settings:  # made once: it takes as long as an increment of a small market
             changes = {} if file is None else {"calendar_corrections": file}
             settings = Settings(_env_file=None, **changes)  # pyright: ignore[reportCallIssue]
             self._settings[file] = settings.changed(self._options)
-        etl = store(self._root, self._fetcher, self.vendor.today, settings=self._settings[file])
-        self._open = (self.vendor.today, file), etl
-        return etl
+        return self._settings[file]
 
     def _corrections(self) -> Path | None:
         market = self.vendor.market
         if not (market.closed or market.opened) or self.vendor.today < self.person.corrections:
             return None
-        file = self._root.parent / f"{self._root.name}-corrections.csv"
+        file = self.root.parent / f"{self.root.name}-corrections.csv"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             days = [(day, "removed") for day in market.closed] + [(day, "added") for day in market.opened]
@@ -116,7 +126,7 @@ class Life:
         days = [d for d in self.vendor.market.sessions if self.vendor.today < d <= day]
         for evening in days if evenings is None else sorted(set(evenings) & set(days) | {day}):
             self.vendor.today = evening
-            self._rename(evening)
+            self.rename(evening)
             new = sorted(set(self.vendor.members(None, None)) - set(self.etl.cursors()))
             errs = any(fault.on(evening) and fault.until != date.max for fault in self.vendor.faults)
             for symbols in (new, None):
@@ -124,10 +134,26 @@ class Life:
                     with suppress(ProviderError, DataQualityError, ConfigurationError) if errs else nullcontext():
                         self.evening(evening, symbols)
 
+    def goes_on(self) -> list[str]:
+        """What frees a copy of the store as it stands, typed as the store names it; fails if nothing does.
+
+        Where only the source can put things right, it does, for as long as this takes.
+        """
+        faults = self.vendor.faults
+        with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=self.root.parent) as folder:
+            copy = Path(folder) / "data"
+            shutil.copytree(self.root, copy)
+            try:
+                return way_out(Shell(copy, self.vendor, self.settings), self._mend)
+            finally:
+                self.vendor.faults = faults
+
+    def _mend(self) -> None:
+        self.vendor.faults = [fault for fault in self.vendor.faults if fault.until == date.max]
+
     def decide(self) -> dict[str, str]:
         """Decide on all that is held, with an update after each time, until nothing is; what was held, and why."""
         decided: dict[str, str] = {}
-        again = {listing.symbol for listing in self.vendor.market.listings if listing.again}
         for _ in range(_DECISIONS):
             etl = self.etl
             held = etl.holds()
@@ -135,15 +161,21 @@ class Life:
                 return decided
             for symbol, code in held.select("symbol", "code").iter_rows():
                 decided[symbol] = code
-                if symbol in again and self.person.splits:
-                    self._split(etl, symbol)
-                else:
-                    kept = last_word(self.vendor.faults)
-                    self.witness.taken |= {key for key in kept if key[1] == symbol}
-                    etl.accept(symbol, reason="it is as it came", by="simulation")
-                self.witness.look(etl)
+                self.decide_on(symbol)
             self.evening(self.vendor.today)
         return decided
+
+    def decide_on(self, symbol: str) -> None:
+        """Say that another company is one, if the person does so, or take what is held as it is."""
+        etl = self.etl
+        again = {listing.symbol for listing in self.vendor.market.listings if listing.again}
+        if self.person.splits and symbol in again:
+            self._split(etl, symbol)
+        else:
+            kept = last_word(self.vendor.faults)
+            self.witness.taken |= {key for key in kept if key[1] == symbol}
+            etl.accept(symbol, reason="it is as it came", by="simulation")
+        self.witness.look(etl)
 
     def _split(self, etl: HistoricalETL, symbol: str) -> None:
         reason, by = "another company took the ticker over", "simulation"
@@ -156,7 +188,7 @@ class Life:
         etl.split(symbol, since, reason=reason, by=by)
         self.witness.names |= dict.fromkeys(set(etl.cursors()) - before, symbol)
 
-    def _rename(self, evening: date) -> None:
+    def rename(self, evening: date) -> None:
         """Tell the store of a new ticker, once it is time and if it has the old one."""
         for old, told in self.person.renames.items():
             new, since = self.vendor.market.former[old]

@@ -34,7 +34,7 @@ from historical_etl_tests.simulation_schedule import random_faults
 from historical_etl_tests.simulation_truth import KEYS
 from historical_etl_tests.simulation_vendor import SimVendor
 
-__all__ = ["Life", "compare", "whole_life"]
+__all__ = ["Life", "compare", "whole_life", "with_wrong_calendar"]
 
 #: How often two days are looked for on which nothing else happens.
 _TRIES = 30
@@ -57,7 +57,7 @@ def whole_life(
     """
     first = date(2009, 1, 5)
     last = get_calendar("XNYS").between(first, date.max)[sessions - 1]
-    market, release = _with_wrong_calendar(SimMarket(seed=seed, symbols=symbols, first=first, last=last), filled)
+    market, release = with_wrong_calendar(SimMarket(seed=seed, symbols=symbols, first=first, last=last), filled)
     since = market.sessions[int(len(market.sessions) * filled)]
     named = bool(seed % 2)
     faults = random_faults(market, seed, since, rounds=rounds, named=named)
@@ -78,7 +78,7 @@ def whole_life(
         return f"{line}{', bytes as in one go' if leaves_no_trace(life, Path(folder) / 'other') else ''}"
 
 
-def _with_wrong_calendar(market: SimMarket, filled: float) -> tuple[SimMarket, date]:
+def with_wrong_calendar(market: SimMarket, filled: float) -> tuple[SimMarket, date]:
     """The market with a session that was none and one more on a Saturday, and the evening of a file that says so."""
     rng = random.Random(f"{market.seed} calendar")
     sessions, plain = market.sessions, market
@@ -119,6 +119,7 @@ def conclude(life: Life) -> str:
     again |= {fault.symbol for fault in vendor.faults if isinstance(fault, Spike) and fault.until == date.max}
     odd = life.etl.holds().filter(~pl.col("symbol").is_in(list(again))).select("symbol", "code", "session", "evidence")
     assert odd.is_empty(), f"held for no reason: {odd.rows()}"
+    life.goes_on()
     decided = life.decide()
     late = _compared(life).withheld.filter(~pl.col("symbol").is_in(list(witness.names)))
     if late.height:

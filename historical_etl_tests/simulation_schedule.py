@@ -32,7 +32,7 @@ from historical_etl_tests.simulation_faults import (
 )
 from historical_etl_tests.simulation_wrong import wrong_bars, wrong_events
 
-__all__ = ["QUIET_END", "random_faults"]
+__all__ = ["QUIET_END", "faults_of", "random_faults"]
 
 #: Sessions at the end without any fault: pauses between attempts may be as long as 20.
 QUIET_END = 42
@@ -51,8 +51,13 @@ def random_faults(
     sessions = market.sessions
     first = next(i for i, day in enumerate(sessions) if day > since) + 8
     draw = Draw(market, random.Random(f"{seed} {market.seed}"), first, len(sessions) - QUIET_END - 2)
-    kinds = (_events, partial(wrong_events, named=named), wrong_bars, _of_symbols, _of_days)
-    return tuple(fault for _ in range(rounds) for kind in kinds for fault in kind(draw))
+    return tuple(fault for _ in range(rounds) for fault in faults_of(draw, named=named))
+
+
+def faults_of(draw: Draw, *, named: bool) -> Iterator[Fault]:
+    """Every kind of fault once, as far as they find room."""
+    for kind in (_events, partial(wrong_events, named=named), wrong_bars, _of_symbols, _of_days):
+        yield from kind(draw)
 
 
 def _of_symbols(draw: Draw) -> Iterator[Fault]:
@@ -132,7 +137,7 @@ def _of_days(draw: Draw) -> Iterator[Fault]:
     for share in (1.0, 0.4):
         begin, end = draw.window(3)
         yield Outage(share, start=day(begin), until=day(end))
-    begin, end = draw.window(2)
+    begin, end = draw.common(2)
     yield LostDays(None, (day(begin),), start=day(begin), until=day(end))
     for after in (0, 2):
         begin, end = draw.window(2)

@@ -83,6 +83,10 @@ class Witness:
         self.keys, self.version, self.looks = keys, manifest.version, self.looks + 1
         self.evenings[today] = rows
 
+    def forget(self) -> None:
+        """What stands is an earlier version now, which lacks keys that were there."""
+        self.keys, self.version = self.keys.clear(), 0
+
     def _remembers(self, etl: HistoricalETL, where: str) -> None:
         """What stood on an earlier evening is read as it was read then."""
         before = [evening for evening in self.evenings if evening < self.vendor.today]

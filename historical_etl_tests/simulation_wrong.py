@@ -62,7 +62,7 @@ def wrong_bars(draw: Draw) -> Iterator[Fault]:
     yield from _for_good(draw)
     begin, end = draw.window(3)
     yield ColumnGone("adj_close", start=day(begin), until=day(end))
-    begin, end = draw.window(2)
+    begin, end = draw.common(2)
     yield NullHoles(None, ("open",), start=day(begin), until=day(end))
     if (still := _without_events(draw, 3)) is not None:
         yield Frozen(None, start=day(still), until=day(still + 3))

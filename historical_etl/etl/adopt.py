@@ -23,7 +23,7 @@ from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult
 from historical_etl.quality.batch import collapse_duplicates, judge_batch
 from historical_etl.quality.cells import clean_cells
-from historical_etl.schema import SCHEMA, ordered, symbols_in
+from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.files import UNREADABLE, FilesSource
@@ -45,7 +45,8 @@ class RowAccount:
 
     Attributes:
         read: rows in the files.
-        taken: rows that the store now holds as they stand in the files; in a rehearsal, rows that would pass.
+        taken: rows that the store now holds as they stand in the files, with what it had where those have nothing; in
+            a rehearsal, rows that would pass.
         repeated: rows that came again with equal values.
         refused: rows that broke a rule, cannot be read, or belong to a refused batch; they are in quarantine.
         held: rows that do not fit what is stored, or each other: `holds` tells why.
@@ -324,12 +325,14 @@ class _Look:
         return pl.concat(frames).filter(known) if frames else None
 
     def _stored(self, rows: pl.DataFrame, year: int) -> pl.DataFrame:
-        """Of some rows, those that the store holds with the same values."""
+        """Of some rows, those that the store holds with the same values, or with more: a null takes nothing away."""
         manifest = self._etl.manifest()
         if manifest is None or manifest.partition(year) is None or rows.is_empty():
             return rows.clear()
         stored = self._etl.scan(start=date(year, 1, 1), end=date(year, 12, 31)).select(_VALUES).collect()
-        return rows.join(stored, on=_VALUES, how="semi", nulls_equal=True)
+        same = [pl.col(name).is_null() | (pl.col(name) == pl.col(f"{name}_s")) for name in _VALUES if name not in ORDER]
+        both = rows.join(stored, on=ORDER, suffix="_s", maintain_order="left")
+        return both.filter(pl.all_horizontal(same)).select(rows.columns)
 
 
 def _is_year_file(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """One change of names under the lock: judged, written, recorded in the ledgers `aliases` and `runs`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final
@@ -129,7 +129,12 @@ class IdentityWork:
         facts = {"source": "person", "by": by, "reason": reason}
         message = f"{name} before {day} is {plan.renames[0].new}: {reason}"
         still: dict[str, date | None] = {name: None if whole else day}
-        manifest = self._commit("split", plan, moved, still, facts, message)
+        against: date | None = held.filter(pl.col("session") == day).get_column("against").max()  # pyright: ignore[reportAssignmentType] - a Date column
+        stored: date | None = moved.after.filter(pl.col("symbol") == plan.renames[0].new).get_column("date").max()  # pyright: ignore[reportAssignmentType] - likewise
+        # Bars of the time before came with the others, and were kept out with them: the next update asks for those.
+        lacks = against is not None and stored is not None and stored < against
+        ended = set[str]() if lacks else {plan.renames[0].new}
+        manifest = self._commit("split", plan, moved, still, facts, message, ended)
         return self._change(manifest, plan, moved, 0, ())
 
     def _reuse(self, name: str, day: date | None, reason: str, by: str) -> IdentityChange:
@@ -206,8 +211,9 @@ class IdentityWork:
         still: dict[str, date | None],
         facts: Mapping[str, object],
         message: str,
+        ended: Collection[str] = (),
     ) -> SyncManifest:
-        """Write rows, ledgers and progress."""
+        """Write rows, ledgers and progress; `ended` are symbols that nobody will ask a source for."""
         store, transaction = self._store, self._transaction
         is_split = command == "split"
         write_moved(transaction, moved, store.validator.gate)
@@ -215,7 +221,7 @@ class IdentityWork:
             moved=moved,
             moves=plan.moves,
             gone={rename.old for rename in plan.renames} - set(still),
-            ended={rename.new for rename in plan.renames} if is_split else set(),
+            ended=ended,
             calendar=store.calendar,
             version=transaction.version,
             at=transaction.at,

@@ -25,6 +25,8 @@ __all__ = ["Moved", "mapped", "move_rows", "rows_of", "seams", "write_moved"]
 
 #: Under which name a row is stored before the move.
 _WAS: Final = "was"
+#: What a bar may lack and have from another one of the same session and close.
+_CELLS: Final = ("open", "high", "low", "volume")
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,32 @@ def move_rows(layout: Layout, manifest: SyncManifest | None, moves: Sequence[Mov
     both = mapped(before, moves, pl.col("date")).with_columns(own).sort(*ORDER, "own", _WAS)
     keep = pl.struct(ORDER).is_last_distinct()
     after, others = both.filter(keep).drop("own"), both.filter(~keep).drop("own")
-    same = [pl.col(name).eq_missing(pl.col(f"{name}_kept")) for name in COMPARED]
-    contradicted = others.join(after, on=ORDER, suffix="_kept").filter(~pl.all_horizontal(same)).select(others.columns)
-    return Moved(before, _with_returns(before, after), contradicted)
+    if others.is_empty():
+        return Moved(before, _with_returns(before, after), others)
+    pairs = others.join(after, on=ORDER, suffix="_kept").with_columns(_agree().alias("agree"))
+    return Moved(
+        before,
+        _with_returns(before, _completed(after, pairs.filter("agree"))),
+        pairs.filter(~pl.col("agree")).select(others.columns),
+    )
+
+
+def _agree() -> pl.Expr:
+    """Whether two bars of a session say the same; a null says nothing, but of `adj_close`: its basis may differ."""
+    cells = [(name, pl.col(name), pl.col(f"{name}_kept")) for name in COMPARED]
+    silent = [one.is_null() | other.is_null() if name in _CELLS else pl.lit(value=False) for name, one, other in cells]
+    same = [one.eq_missing(other) for _, one, other in cells]
+    return pl.all_horizontal(one | other for one, other in zip(same, silent, strict=True))
+
+
+def _completed(after: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Bars with the cells that only the bar has which gives way to them."""
+    given = others.group_by(ORDER).agg(pl.col(_CELLS).drop_nulls().last().name.suffix("_given"))
+    return (
+        after.join(given, on=ORDER, how="left", maintain_order="left")
+        .with_columns(pl.coalesce(name, f"{name}_given").alias(name) for name in _CELLS)
+        .select(after.columns)
+    )
 
 
 def seams(moved: Moved) -> pl.DataFrame:

@@ -256,7 +256,8 @@ class HistoricalETL(SecurityIdentities):
         account, end = self.account(), self.available_through()
         held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
         names = self.names_of(self.manifest())
-        known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited} - names.made_up
+        known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}
+        known -= names.made_up & account.ended()
         wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
         if not wanted:
             raise ConfigurationError(

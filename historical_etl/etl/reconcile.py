@@ -482,13 +482,17 @@ class _Step:
         }
 
     def _history_requests(self) -> list[FetchRequest]:
-        """One request for each group of symbols that have the same life."""
+        """One request for each group of symbols that have the same life: to the end of what was asked for.
+
+        What happened there is in the prices, also where no bar of it has come.
+        """
         ends = dict(self._batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
         starts = dict(self._batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
         groups: dict[tuple[date, date], list[str]] = {}
         for symbol in sorted(self._moved):
             first, last = self._lives[symbol]
-            span = min(first, starts.get(symbol, first)), max(last, ends.get(symbol, last))
+            last = max(last, ends.get(symbol, last), self._batch.requested[symbol][1])
+            span = min(first, starts.get(symbol, first)), last
             groups.setdefault(span, []).append(symbol)
         return [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(groups.items())]
 

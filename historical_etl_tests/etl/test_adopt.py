@@ -158,6 +158,16 @@ def test_what_does_not_fit_what_is_stored_is_held_and_counted(root, tmp_path):
     assert not done.complete
 
 
+def test_a_row_whose_stored_value_is_kept_over_a_null_is_taken_and_not_held(root, tmp_path):
+    rows = quiet(date(2013, 1, 2), date(2013, 1, 31))
+    adopt(opened(root, csv(tmp_path / "whole", "ACME", rows)))
+    rows[3] = (*rows[3][:2], "")
+    done = adopt(opened(root, csv(tmp_path / "hole", "ACME", rows)))
+    assert (done.account.taken, done.account.held) == (len(rows), 0)
+    assert done.complete
+    assert stored(opened(root, tmp_path / "hole"))["volume"].null_count() == 0
+
+
 def test_nothing_to_adopt(root, tmp_path):
     csv(tmp_path / "files", "AAA", quiet(date(2012, 3, 1), date(2012, 6, 1)))
     with pytest.raises(ConfigurationError, match="none of the symbols") as caught:

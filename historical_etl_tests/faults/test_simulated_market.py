@@ -26,7 +26,7 @@ quick = settings(deadline=None, max_examples=5, suppress_health_check=[HealthChe
 @pytest.mark.parametrize("style", ["raw", "split_adjusted"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_store_outlives_every_fault(seed, style):
-    whole_life(seed, symbols=14, sessions=150, style=style)
+    whole_life(seed, symbols=14, sessions=144, style=style)
 
 
 @cache

@@ -83,6 +83,22 @@ def test_what_is_held_is_split_off_and_one_update_brings_the_new_company(held):
     is_parted(etl, HELD)
 
 
+def test_bars_of_the_first_company_that_were_kept_out_with_the_second_come_after_the_split(root):
+    """The store slept over the end of the first one: one update brings its last bars and the second one."""
+    life = Life(root, SimVendor(MARKET))
+    life.backfill(day(0))
+    life.through(HELD, [HELD])
+    assert codes(life.etl) == {"SUBJ": "break_after_gap"}
+    life.etl.split("SUBJ", **WORDS)
+    assert bars(life.etl, "SUBJ-2012")["date"].max() == day(0)
+    assert evening(life, HELD).complete
+    is_parted(life.etl, HELD)
+    assert of(life.etl, "symbols", "SUBJ-2012")["status"].to_list() == ["ended"]
+    life.vendor.asked.clear()
+    assert evening(life, day(31)).complete
+    assert "SUBJ-2012" not in {symbol for _, request in life.vendor.asked for symbol in request.symbols}
+
+
 def test_it_stays_so_on_every_later_evening_and_the_former_name_is_never_asked_for(held):
     held.etl.split("SUBJ", **WORDS)
     held.vendor.asked.clear()

@@ -1,8 +1,15 @@
 """C2: before a split that is named, some bars are on the new basis and some on the old."""
 
+import polars as pl
 import pytest
 
+from historical_etl_tests.faults.stage import FIRST, PLAIN, SINCE, day, is_true
 from historical_etl_tests.field.series import Series, backfill, codes, column, update, walk
+from historical_etl_tests.scenario import KEYS
+from historical_etl_tests.simulation import SimListing, SimMarket
+from historical_etl_tests.simulation_faults import LostDays
+from historical_etl_tests.simulation_run import Life
+from historical_etl_tests.simulation_vendor import SimVendor
 
 COUNT, AT = 80, 50
 
@@ -59,3 +66,23 @@ def test_a_crash_by_half_in_the_year_of_a_split_is_no_half_applied_split(root):
     etl, result = backfill(root, Series(close, close, [(10, 2.0, 0.0)], split_adjusted=True))
     assert not result.held
     assert column(etl, "close") == close
+
+
+@pytest.mark.parametrize("style", ["raw", "split_adjusted"])
+def test_a_split_whose_bar_has_not_come_is_known_as_soon_as_the_history_is_on_its_basis(root, style):
+    """On the evening of its ex-date the vendor has adjusted all bars before, and has none of the day yet."""
+    market = SimMarket(seed=4, symbols=(*PLAIN, SimListing("SPLT", splits=((day(3), 2.0),))), first=FIRST, last=day(8))
+    late = LostDays("SPLT", (day(3),), start=day(3), until=day(5))
+    life = Life(root, SimVendor(market, [late], style, names_actions=True))
+    life.backfill(SINCE)
+    life.through(day(3))
+    raw = market.table.filter(pl.col("symbol") == "SPLT", pl.col("date") < day(3)).sort(KEYS)
+    known = life.etl.scan("SPLT", adjust="none").collect().sort(KEYS)
+    assert known["date"].to_list() == raw["date"].to_list()
+    assert known["close"].to_list() == pytest.approx(raw["close"].to_list())
+    assert known["volume"].to_list() == pytest.approx(raw["volume"].to_list())
+    halved = life.etl.scan("SPLT", adjust="splits").collect().sort(KEYS)
+    assert halved["close"].to_list() == pytest.approx((raw["close"] / 2).to_list())
+    is_true(life)
+    known = life.etl.ledger("actions").filter(pl.col("symbol") == "SPLT")
+    assert known.select("date", "split").rows() == [(day(3), 2.0)]

@@ -521,6 +521,23 @@ def test_histories_that_do_not_fit_are_refused_with_the_evidence(root, facts, wo
     is_sound(etl)
 
 
+@pytest.mark.parametrize("column", ["open", "high", "volume"])
+def test_what_came_empty_under_the_new_name_contradicts_nothing_and_loses_nothing(root, column):
+    """A null takes nothing away, also where two histories of the same sessions are joined."""
+    etl, vendor = as_fb(root / "a")
+    vendor.today = LAST
+    vendor.alter = lambda bars: bars.with_columns(
+        pl.when(pl.col("symbol") != "META").then(pl.col(column)).alias(column)
+    )
+    etl = store(root / "a", vendor, LAST)
+    etl.run_full_etl(["META"], FIRST, date(2012, 2, 8))
+    assert etl.scan("META").collect()[column].null_count() == 68
+    etl.rename("FB", "META", on=ON, by="anna")
+    known = throughout(root / "b", until=date(2012, 2, 8)).scan("META").collect()
+    assert_frame_equal(etl.scan("META").collect().sort(KEYS), known.sort(KEYS), check_exact=True)
+    is_sound(etl)
+
+
 def test_bars_that_go_on_under_the_old_name_are_not_left_behind_in_silence(root):
     etl = filled(root, TickerSource(MARKET, {"CO": [(date.min, "FB")]}), date(2012, 2, 17))
     with pytest.raises(DataQualityError, match=r"goes on after 2012-01-31 .* the date is 2012-02-21"):

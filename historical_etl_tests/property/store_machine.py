@@ -6,11 +6,13 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
+import polars as pl
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -27,6 +29,7 @@ from historical_etl_tests.property.store_model import (
     Truth,
     cursors_of,
     has_moved,
+    lacks_volume,
     state_of,
     with_window,
     with_years,
@@ -76,18 +79,33 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(days=st.integers(1, 6))
     def wait(self, days: int) -> None:
         """Some sessions pass."""
-        self.today = min(self.today + days, len(DAYS) - 1)
+        later = min(self.today + days, len(DAYS) - 1)
+        self.today, self.ticks = later, self.ticks if later == self.today else 0
 
     @rule(symbol=st.sampled_from(SYMBOLS), factor=st.sampled_from([0.5, 2.0, 0.25]))
     def restate(self, symbol: str, factor: float) -> None:
-        """The source tells the whole history of a symbol on another level."""
-        if 2**-20 < self.truth.levels[symbol] * factor < 2**10:
+        """The source tells the whole history of a symbol on another level, unless that would lack stored volumes."""
+        lacks = any(lacks_volume(self.versions[version], self.truth, symbol) for version in self.versions)
+        if not lacks and 2**-20 < self.truth.levels[symbol] * factor < 2**10:
             self.truth = self.truth.split(symbol, factor)
 
     @rule(symbol=st.sampled_from(SYMBOLS), day=_days, volume=st.integers(1, 1000))
     def correct(self, symbol: str, day: int, volume: int) -> None:
         """The source corrects a bar."""
         self.truth = self.truth.correct(symbol, DAYS[day], float(volume))
+
+    @rule(symbol=st.sampled_from(SYMBOLS), day=_days)
+    def forget(self, symbol: str, day: int) -> None:
+        """The source has no volume any more of a bar, or has it again; but for a history that it restates."""
+        if self.truth.levels[symbol] == 1:
+            self.truth = self.truth.forget(symbol, DAYS[day])
+
+    @precondition(lambda self: not self.truth.released)
+    @rule()
+    def release(self) -> None:
+        """The next release of the calendar has one session less and one more."""
+        self.truth = replace(self.truth, released=True)
+        self._count("release")
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -213,8 +231,8 @@ class StoreMachine(RuleBasedStateMachine):
         pinned = {
             path for version in self.pins.values() for path in store.manifests.load_version(version).named_paths()
         }
-        if any(has_moved(self.current, self.truth, symbol) for symbol in SYMBOLS):
-            pinned |= set(manifest.file_paths)  # a year alone cannot come back on another level
+        if any(has_moved(self.current, self.truth, s) or lacks_volume(self.current, self.truth, s) for s in SYMBOLS):
+            pinned |= set(manifest.file_paths)  # a year alone cannot come back as it was
         files = [*layout.objects.glob("*.parquet"), *layout.ledgers.glob("*.parquet")]
         others = [layout.manifest_file(), layout.history_file(self.version), layout.progress_file(), layout.catalog]
         older = [layout.history_file(v) for v in self._kept() if v not in (self.version, *self.pins.values())]
@@ -246,7 +264,7 @@ class StoreMachine(RuleBasedStateMachine):
         manifest = standing(store)
         assert manifest.version == self.version
         assert state_of(stored(store)) == self.current
-        assert store.cursors() == cursors_of(self.current)
+        assert store.cursors() == cursors_of(self.current, self.truth)
         assert {name: pin.version for name, pin in store.pins().items()} == self.pins
         kept = self._kept()
         assert {self.version, *self.pins.values()} <= set(kept)
@@ -258,10 +276,22 @@ class StoreMachine(RuleBasedStateMachine):
                 else store.scan(version=version).collect()
             )
             assert state_of(rows) == self.versions[version], f"version {version}"
+            committed = store.manifests.load_version(version).sync_timestamp
+            # What stood at that time is known only if the version after it is kept, too.
+            if self.ticks // 100 % 3 == 0 and (version == self.version or version + 1 in kept):
+                assert state_of(store.scan(as_of=committed).collect()) == self.versions[version], committed
+        self._assert_adjusted(store)
         _end_leases()
         _assert_daily(store, manifest)
         report = store.verify()
         assert report.ok, report.findings
+
+    def _assert_adjusted(self, store: HistoricalETL) -> None:
+        """The source takes its splits out and names none: as traded is not known, all else is as stored."""
+        adjust = ("none", "splits", "total")[self.ticks // 100 % 3]
+        nothing = (None,) * 5
+        wanted = {key: (*nothing, *v[5:]) if adjust == "none" else v for key, v in self.current.items()}
+        assert state_of(store.scan(adjust=adjust).collect()) == wanted, adjust
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -271,8 +301,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _moment(self) -> Moment:
         self.ticks += 100
-        now: datetime = evening(DAYS[self.today]) + timedelta(seconds=self.ticks % 3000)
-        return Moment(now, self.truth)
+        now: datetime = evening(DAYS[self.today]) + timedelta(seconds=self.ticks)
+        return Moment(now, self.truth, self.folder / "calendar.csv")
 
     def _store(self) -> HistoricalETL:
         return self._moment().store(self.root)
@@ -288,7 +318,7 @@ class StoreMachine(RuleBasedStateMachine):
         first = min(first, self.today)
         last = min(first + length, self.today)
         for symbol in symbols:
-            mine = [DAYS.index(day) for name, day in self.current if name == symbol]
+            mine = [DAYS.index(day) for name, day in self.current if name == symbol and day in DAYS]
             if mine:
                 first, last = min(first, max(mine) + 1), max(last, min(mine) - 1)
         first = self._without_hole(symbols, first)
@@ -302,13 +332,14 @@ class StoreMachine(RuleBasedStateMachine):
         """Where a range may begin: the commit of its first year must not end before a hole."""
         new_year = next(number for number, day in enumerate(DAYS) if day.year > DAYS[0].year)
         begins = {symbol: min(day for name, day in self.current if name == symbol) for symbol, _ in self.current}
-        late = any(DAYS.index(begins[symbol]) > new_year for symbol in symbols if symbol in begins)
+        late = any(begins[symbol] > DAYS[new_year] for symbol in symbols if symbol in begins)
         return max(first, new_year) if late else first
 
     def _increment(self) -> tuple[Operation, list[State]]:
+        days = self.truth.days
         spans = {
-            symbol: (DAYS[max(DAYS.index(last) - _OVERLAP + 1, 0)], DAYS[self.today])
-            for symbol, last in cursors_of(self.current).items()
+            symbol: (days[max(days.index(last) - _OVERLAP + 1, 0)], DAYS[self.today])
+            for symbol, last in cursors_of(self.current, self.truth).items()
         }
         return self._operation("increment"), [with_window(self.current, self.truth, spans)]
 
@@ -318,13 +349,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _adoption(self, symbols: Sequence[str], beyond: int, *, as_csv: bool) -> tuple[Operation, list[State]]:
         """Files with the history of some symbols as the source has it now, as far as it is stored or further."""
-        stored_days = [DAYS.index(day) for name, day in self.current if name in symbols]
+        stored_days = [DAYS.index(day) for name, day in self.current if name in symbols and day in DAYS]
         first = self._without_hole(symbols, 0)
         last = DAYS[max(first, min(max([*stored_days, 0]) + beyond, self.today))]
         files = self.folder / f"files-{self.ticks}"
         files.mkdir()
         for symbol in symbols:
             rows = self.truth.frame([symbol], DAYS[first], last).drop("ret")
+            rows = rows.filter(pl.col("date").is_in(self.truth.days))
             if as_csv:
                 rows.write_csv(files / f"{symbol}.csv")
             else:

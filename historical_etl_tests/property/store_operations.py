@@ -9,7 +9,7 @@ from typing import Literal
 from historical_etl import HistoricalETL, Settings
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl_tests.crash.commands import Tell
-from historical_etl_tests.property.store_model import Truth, TruthSource
+from historical_etl_tests.property.store_model import CLOSED, OPENED, Truth, TruthSource
 from historical_etl_tests.scenario import Ticking
 
 __all__ = ["KEPT", "Moment", "Operation", "stands"]
@@ -19,20 +19,32 @@ KEPT = 3
 
 
 @cache
-def _settings() -> Settings:
-    return Settings(_env_file=None, keep_versions=KEPT, keep_days=0)  # pyright: ignore[reportCallIssue]
+def _settings(corrections: Path | None) -> Settings:
+    kept: dict[str, object] = {"keep_versions": KEPT, "keep_days": 0, "calendar_corrections": corrections}
+    return Settings(_env_file=None, **kept)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When, and what the source says then."""
+    """When, what the source says then, and where the later calendar is written down, once it is released."""
 
     now: datetime
     truth: Truth
+    calendar: Path
+
+    @property
+    def corrections(self) -> Path | None:
+        """The file that makes the later calendar."""
+        if self.truth.released and not self.calendar.exists():
+            lines = [f"XNYS,{CLOSED},removed,a storm,", f"XNYS,{OPENED},added,for the storm,"]
+            self.calendar.write_text("\n".join(["exchange,date,change,reason,close", *lines, ""]), encoding="utf-8")
+        return self.calendar if self.truth.released else None
 
     def store(self, root: Path) -> HistoricalETL:
         """The store of a folder at that moment."""
-        return HistoricalETL.open(root, TruthSource(self.truth), clock=Ticking(self.now), settings=_settings())
+        return HistoricalETL.open(
+            root, TruthSource(self.truth), clock=Ticking(self.now), settings=_settings(self.corrections)
+        )
 
     def adopting(self, root: Path, files: Path) -> HistoricalETL:
         """The same with files as its source."""
@@ -40,7 +52,8 @@ class Moment:
         settings = Settings(
             _env_file=None,  # pyright: ignore[reportCallIssue]
             data_dir=root,
-            files={"path": str(files), "adjustment": basis},  # pyright: ignore[reportArgumentType]
+            calendar_corrections=self.corrections,
+            files={"path": str(files), "adjustment": basis, "split_adjusted": True},  # pyright: ignore[reportArgumentType]
             keep_versions=KEPT,
             keep_days=0,
         )

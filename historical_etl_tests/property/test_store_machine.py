@@ -8,7 +8,7 @@ from historical_etl_tests.property.store_machine import StoreMachine
 
 #: Examples, and steps of each: in every run, and with `--hypothesis-profile torture`. What fails is not made smaller,
 #: since each step takes a while; hypothesis prints the steps.
-SHARE, WHOLE = (5, 20), (250, 50)
+SHARE, WHOLE = (3, 20), (250, 50)
 
 
 @pytest.mark.crash
