@@ -1,7 +1,7 @@
 """The one schema of a daily bar. Column rules live here; row rules live in `quality`."""
 
 from datetime import date
-from typing import Final, cast
+from typing import Final
 
 import polars as pl
 
@@ -58,8 +58,8 @@ def symbols_in(frame: pl.DataFrame) -> pl.Series:
 def years_in(frame: pl.DataFrame) -> list[int]:
     """The years of the rows of a frame, ascending."""
     day = frame.get_column("date")
-    first, last = cast("tuple[date | None, date | None]", (day.min(), day.max()))
-    if first is None or last is None:
+    first, last = day.min(), day.max()
+    if not isinstance(first, date) or not isinstance(last, date):
         return []
     return [first.year] if first.year == last.year else day.dt.year().unique().sort().to_list()
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from historical_etl.quality.spikes import BOUND, Move, half_applied, is_turned_round, proposal, taken_back
 from historical_etl.quality.splits import read_move
+from historical_etl.schema import symbols_in
 from historical_etl.sessions import SessionCalendar
 
 __all__ = [
@@ -485,17 +486,19 @@ def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.D
 
 
 def _pairs(came: pl.DataFrame, stored: pl.DataFrame) -> pl.LazyFrame:
-    line = came.select(*LEVELS, pl.lit(value=True).alias("is_new"))
+    line = came.select(*LEVELS, is_new=pl.lit(value=True))
     shared: pl.Series = stored.get_column("symbol").clear()
     if stored.height:
         keys = ["symbol", "date"]
-        met = stored.join(came, on=keys, how="semi").select(*keys, pl.lit(value=True).alias("met"))
-        shared = met.get_column("symbol").unique()
-        line = line.join(met, on=keys, how="left").with_columns(pl.col("met").is_null().alias("is_new")).drop("met")
-        if met.height < stored.height:
-            alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
+        met = stored.select(*keys, met=pl.lit(value=True))
+        line = came.join(met, on=keys, how="left", maintain_order="left")
+        line = line.select(*LEVELS, is_new=pl.col("met").is_null())
+        again = line.filter(~pl.col("is_new"))
+        shared = symbols_in(again)
+        if again.height < stored.height:
+            alone = stored.join(came, on=keys, how="anti").select(*LEVELS, is_new=pl.lit(value=False))
             line = pl.concat([line, alone]).sort(keys)
-    known = pl.col("symbol").is_in(stored.get_column("symbol").unique().implode())
+    known = pl.col("symbol").is_in(symbols_in(stored).implode())
     before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "is_new")]
     return (
         line.lazy()

@@ -27,6 +27,7 @@ UNWRITABLE: Final = "unwritable_symbol"
 #: Rows that were not asked for, are of no session, or say that there is no price: they are set aside, and tell nothing
 #: of whether the others can be trusted.
 EXCUSED: Final = frozenset({"not_requested", "outside_window", "off_session", "no_close", UNWRITABLE})
+_WITH_REASONS: Final = {**SCHEMA, "reasons": pl.List(pl.String)}
 #: Names that stand for columns of ours, once written in small letters without signs.
 _ALIKE: Final = {
     **{name.replace("_", ""): name for name in SCHEMA},
@@ -83,7 +84,7 @@ def conform(frame: object, where: str) -> pl.DataFrame:
             todo="rename them in the source to the schema's names, or leave them out",
         )
     columns = [_column(frame, name, dtype, where) for name, dtype in SCHEMA.items()]
-    return _with_clean_symbols(pl.DataFrame(columns))
+    return _with_clean_symbols(pl.DataFrame(columns).with_columns(pl.col(OPTIONAL).fill_nan(None)))
 
 
 def _misspelt(columns: Sequence[str]) -> dict[str, str]:
@@ -98,11 +99,11 @@ def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> p
     series = frame.get_column(name)
     given = series.dtype
     if given == dtype:
-        return series.fill_nan(None) if name in OPTIONAL else series
+        return series
     if dtype == pl.Date and isinstance(given, pl.Datetime) and _is_midnight(series):
         return series.dt.replace_time_zone(None).dt.date()
     if dtype == pl.Float64 and (given.is_numeric() or given == pl.Null):
-        return series.cast(pl.Float64).fill_nan(None) if name in OPTIONAL else series.cast(pl.Float64)
+        return series.cast(pl.Float64)
     if dtype == pl.String and isinstance(given, pl.Categorical | pl.Enum):
         return series.cast(pl.String)
     if given == pl.Null and not frame.height:
@@ -187,12 +188,11 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         "outside_window": ~day.is_between(start, end),
         "off_session": day.is_between(start, end) & ~day.is_in(sessions.implode()),
     }
-    nothing = frame.clear()
-    flagged = nothing.with_columns(pl.lit(None, pl.List(pl.String)).alias("reasons")).select(FLAGGED)
     expected = sessions.filter(sessions.is_between(start, end))
     days = frame.get_column("date").unique()
     if requested.all() and writable.all() and days.is_in(expected.implode()).all() and all_sound(frame):
-        return Split(frame, frame, _with_reasons(nothing, rules), flagged)
+        nothing = pl.DataFrame(schema=_WITH_REASONS)
+        return Split(frame, frame, nothing, nothing[list(FLAGGED)])
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
     good, bad = frame.filter(~verdict), _with_reasons(frame.filter(verdict), rules)

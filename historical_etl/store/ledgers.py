@@ -9,6 +9,7 @@ import io
 import logging
 import stat
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -240,6 +241,11 @@ Ledgers = Mapping[str, tuple[LedgerFile, ...]]
 
 def empty_ledger(name: str) -> pl.DataFrame:
     """Zero rows of a ledger, with its columns."""
+    return _empty(name).clone()
+
+
+@cache
+def _empty(name: str) -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMAS[name])
 
 
