@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.errors import SchemaDriftError
 from historical_etl.quality.cells import ABSURD, FLAGGED, clean_cells, wrong_closes
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame, symbols_in
-from historical_etl.symbols import SYMBOL_PATTERN
+from historical_etl.symbols import is_symbol
 
 __all__ = ["EXCUSED", "PRICE_COLUMNS", "UNWRITABLE", "Split", "all_sound", "bar_rules", "conform", "split_rows"]
 
@@ -122,8 +122,7 @@ def _is_midnight(series: pl.Series) -> bool:
 
 def _with_clean_symbols(frame: pl.DataFrame) -> pl.DataFrame:
     # Distinct symbols are few: find out there whether the long column needs any work at all.
-    distinct = symbols_in(frame)
-    if (distinct == distinct.str.strip_chars().str.to_uppercase()).fill_null(value=True).all():
+    if all(symbol == symbol.strip().upper() for symbol in symbols_in(frame) if symbol):
         return frame
     text = pl.col("symbol").str.strip_chars()
     # Elsewhere some small letters have capitals that are ours, as ß has SS: these rows would be another symbol's.
@@ -175,24 +174,24 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         end: the last date that was asked for.
         sessions: the exchange's sessions from `start` to `end`.
     """
+    came = {symbol for symbol in symbols_in(frame) if symbol is not None}
+    unasked, unwritable = came.difference(symbols), {symbol for symbol in came if not is_symbol(symbol)}
+    days = frame.get_column("date").unique().to_list()
+    expected = {day for day in sessions.to_list() if start <= day <= end}
+    if not unasked and not unwritable and expected.issuperset(days) and all_sound(frame):
+        nothing = pl.DataFrame(schema=_WITH_REASONS)
+        return Split(frame, frame, nothing, nothing[list(FLAGGED)])
     day, close = pl.col("date"), pl.col("close")
-    came = symbols_in(frame).drop_nulls()
-    requested, writable = came.is_in(list(symbols)), came.str.contains(SYMBOL_PATTERN)
     rules = {
         "null_key": pl.any_horizontal(pl.col(name).is_null() for name in PRIMARY_KEYS),
         "no_close": close.is_null() | close.is_nan() | (close == 0),
         "not_finite": close.is_infinite(),
         "not_positive": close <= 0,
-        "not_requested": ~_is_one_of(came, requested),
-        UNWRITABLE: ~_is_one_of(came, writable),
+        "not_requested": pl.col("symbol").is_in(list(unasked)),
+        UNWRITABLE: pl.col("symbol").is_in(list(unwritable)),
         "outside_window": ~day.is_between(start, end),
         "off_session": day.is_between(start, end) & ~day.is_in(sessions.implode()),
     }
-    expected = sessions.filter(sessions.is_between(start, end))
-    days = frame.get_column("date").unique()
-    if requested.all() and writable.all() and days.is_in(expected.implode()).all() and all_sound(frame):
-        nothing = pl.DataFrame(schema=_WITH_REASONS)
-        return Split(frame, frame, nothing, nothing[list(FLAGGED)])
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
     good, bad = frame.filter(~verdict), _with_reasons(frame.filter(verdict), rules)
@@ -202,12 +201,6 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         good, bad = good.filter(~wrong), pl.concat([bad, contradicted])
     cells = clean_cells(good)
     return Split(cells.rows, good, bad, cells.flagged)
-
-
-def _is_one_of(symbols: pl.Series, chosen: pl.Series) -> pl.Expr:
-    """Whether a row has a chosen symbol; few are distinct, so the long column is compared with few only."""
-    others = symbols.filter(~chosen)
-    return pl.lit(value=True) if others.is_empty() else ~pl.col("symbol").is_in(others.implode())
 
 
 def _with_reasons(frame: pl.DataFrame, rules: dict[str, pl.Expr]) -> pl.DataFrame:

@@ -311,7 +311,7 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
         return False
     try:
         known = _read(layout, name, files[0])
-        if known.equals(rows.select(list(SCHEMAS[name]))):
+        if known.equals(rows[list(SCHEMAS[name])]):
             return True
         aside = set(_ASIDE.get(name, ())).difference(pl.read_parquet_schema(layout.resolve(files[0].path)))
         aside |= {"asked_from"} & set(SCHEMAS[name])
