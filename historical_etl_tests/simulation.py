@@ -145,7 +145,7 @@ class SimMarket:
         if style == "split_adjusted":
             changes |= {name: _times(name, 1 / shares) for name in PRICES}
             changes["volume"] = _times("volume", shares)
-        return rows.with_columns(**changes).select(BAR_COLUMNS)
+        return rows.select(changes.get(name, pl.col(name)).alias(name) for name in BAR_COLUMNS)
 
     @cached_property
     def events(self) -> pl.DataFrame:
@@ -159,8 +159,11 @@ class SimMarket:
 
     def actions(self, symbols: Iterable[str], start: date, end: date) -> pl.DataFrame:
         """Events in a range as a source names them: cash for each new share."""
-        mine = pl.col("symbol").is_in(list(symbols)) & pl.col("date").is_between(start, end)
-        named = self.events.filter(mine).with_columns(pl.col("dividend") / pl.col("split"))
+        return self._named.filter(pl.col("symbol").is_in(list(symbols)) & pl.col("date").is_between(start, end))
+
+    @cached_property
+    def _named(self) -> pl.DataFrame:
+        named = self.events.with_columns(pl.col("dividend") / pl.col("split"))
         return named.select(list(ACTIONS)).sort("symbol", "date")
 
     def members(self, start: date | None, end: date | None) -> list[str]:

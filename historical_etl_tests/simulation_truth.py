@@ -8,6 +8,7 @@ so.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
@@ -115,23 +116,24 @@ class Witness:
         market, today = self.vendor.market, self.vendor.today
         truth = market.table.rename({"symbol": "company"})
         both = known.join(truth, on=("date", "company"), suffix="_raw")
+        off: list[pl.Expr] = []
         if self.taken:
             taken = pl.DataFrame(sorted(self.taken), schema={"date": pl.Date, "company": pl.String}, orient="row")
             both = both.join(taken, on=("date", "company"), how="anti")
         for fault in self.vendor.faults:
             company = pl.col("company") == (getattr(fault, "symbol", None) or "")
             if isinstance(fault, LateCorrection):
-                both = both.filter(~(company & (pl.col("date") == fault.session)))
+                off.append(company & (pl.col("date") == fault.session))
             if not fault.start <= today < _later(market, fault.until, _HEALING):
                 continue
             if isinstance(fault, LateRestatement):
-                both = both.filter(~company)
+                off.append(company)
             if isinstance(fault, WrongDividend):
-                both = both.filter(~company | (pl.col("date").max().over("company") >= fault.day))
+                off.append(company & (pl.col("date").max().over("company") < fault.day))
             if isinstance(fault, Frozen):
                 frozen = pl.col("date").is_between(fault.start, fault.until)
-                both = both.filter(~(frozen if fault.symbol is None else frozen & company))
-        return both
+                off.append(frozen if fault.symbol is None else frozen & company)
+        return both.filter(~pl.any_horizontal(off)) if off else both
 
     def _read(self, read: pl.DataFrame, adjust: str, etl: HistoricalETL) -> list[str]:
         """Whether bars are comparable as `adjust` promises; what is null there must be unknown."""
@@ -200,7 +202,7 @@ class Witness:
     def _wrong_cells(self, both: pl.DataFrame) -> pl.DataFrame:
         """Open, high, low and volume that are not what the close's own basis makes of the raw ones."""
         scale = pl.col("close") / pl.col("close_raw")
-        found = [both.clear().select(*KEYS, pl.lit("").alias("column"))]
+        found: dict[str, pl.Expr] = {}
         for name in (*_CELLS, "adj_close"):
             raw = pl.col(f"{name}_raw") if name in _CELLS else None
             wrong = pl.col(name).is_null()
@@ -210,8 +212,9 @@ class Witness:
                 wrong = (wrong & raw.is_not_null()) | off | (pl.col(name).is_not_null() & raw.is_null())
             elif self.vendor.style == "unadjusted":
                 continue
-            found.append(both.filter(wrong).select(*KEYS, pl.lit(name).alias("column")))
-        return pl.concat(found).sort(KEYS)
+            found[name] = wrong
+        cells = both.select(*KEYS, **found).unpivot(index=KEYS, variable_name="column", value_name="wrong")
+        return cells.filter("wrong").drop("wrong").sort(KEYS)
 
     def _unnamed(self, etl: HistoricalETL, wrong: pl.DataFrame) -> pl.DataFrame:
         """Those of some wrong cells that neither the ledger of cells nor that of bars nor a hold names."""
@@ -228,6 +231,7 @@ class Witness:
         return wrong.join(withheld, on=[*company, "column"], how="anti")
 
 
+@lru_cache(maxsize=2)
 def _known_bases(market: SimMarket, today: date) -> Mapping[tuple[str, int], list[dict[str, float]]]:
     known: dict[tuple[str, int], list[dict[str, float]]] = {}
     past = market.events.filter(pl.col("date") <= today)

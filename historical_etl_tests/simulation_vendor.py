@@ -100,7 +100,7 @@ class SimVendor:
     def _outcomes(bars: pl.DataFrame, request: FetchRequest, known: Sequence[str]) -> dict[str, Outcome]:
         came = set[str]()
         if "symbol" in bars.columns:
-            came = set(bars["symbol"].cast(pl.String).unique().str.strip_chars().str.to_uppercase())
+            came = {symbol.strip().upper() for symbol in bars["symbol"].unique().cast(pl.String) if symbol}
         return {
             symbol: Outcome.OK if symbol in came else Outcome.EMPTY if symbol in known else Outcome.NOT_FOUND
             for symbol in request.symbols

@@ -55,7 +55,7 @@ class Account:
 
     def cursors(self) -> dict[str, date]:
         """Each symbol's last contiguous session."""
-        return dict(self.symbols.select("symbol", "contiguous_through").iter_rows())
+        return dict(self.symbols[["symbol", "contiguous_through"]].iter_rows())
 
     def ended(self) -> set[str]:
         """Symbols that count as ended."""

@@ -114,7 +114,7 @@ def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.
 
 
 def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    return pl.concat([known, new.select(known.columns)]).unique(list(ORDER), keep="last").sort(ORDER)
+    return pl.concat([known, new[known.columns]]).unique(list(ORDER), keep="last").sort(ORDER)
 
 
 def outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,7 @@ __all__ = ["Adjust", "adjusted", "unknown_bases"]
 
 Adjust = Literal["none", "splits", "total"]
 _NAMED: Final = 10
+_TOLD: Final = ("symbol", "names_events", "split_adjusted")
 _PRICES: Final = ("open", "high", "low", "close")
 
 
@@ -55,18 +56,20 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
     """
     given = pl.col("adj_close").is_not_null()
     counts = rows.group_by("symbol").agg(given.any().alias("adjusted"), given.all().alias("throughout")).collect()
-    named = actions.filter(~pl.col("inferred")).get_column("symbol").unique()
-    facts = counts.join(symbols.select("symbol", "names_events", "split_adjusted"), on="symbol", how="left")
-    names = pl.col("names_events").fill_null(value=False) | pl.col("symbol").is_in(named.implode())
-    by_splits = pl.col("split_adjusted").fill_null(value=False)
-    known = {
-        "none": ~by_splits | names,
-        "splits": by_splits | names | pl.col("adjusted"),
-        "total": names | pl.col("adjusted"),
-    }
-    whole = facts.filter(~known[adjust]).get_column("symbol").sort()
-    bare = facts.filter(pl.col("adjusted") & ~pl.col("throughout")) if adjust == "total" else facts.clear()
-    return Unknown(tuple(whole), tuple(bare.get_column("symbol").sort()))
+    named = set(actions.filter(~pl.col("inferred")).get_column("symbol"))
+    told = {symbol: (names, by_splits) for symbol, names, by_splits in symbols[list(_TOLD)].iter_rows()}
+    whole: list[str] = []
+    bare: list[str] = []
+    for symbol, is_adjusted, throughout in counts.sort("symbol").iter_rows():
+        names, by_splits = told.get(symbol, (None, None))
+        is_known = names or symbol in named
+        if adjust == "none":
+            is_known = is_known or not by_splits
+        else:
+            is_known = is_known or is_adjusted or (adjust == "splits" and by_splits)
+        whole += [] if is_known else [symbol]
+        bare += [symbol] if adjust == "total" and is_adjusted and not throughout else []
+    return Unknown(tuple(whole), tuple(bare))
 
 
 def adjusted(

@@ -69,7 +69,7 @@ class Batch:
             return self
         others = ~pl.col("symbol").is_in(list(symbols))
         actions = None if self.actions is None else self.actions.filter(others)
-        frames = {name: rows.filter(others) for name, rows in self._frames().items()}
+        frames = {name: rows.filter(others) for name, rows in self._frames().items() if rows.height}
         return replace(self, **frames, actions=actions)
 
     def _frames(self) -> dict[str, pl.DataFrame]:

@@ -150,9 +150,9 @@ def _conform_actions(actions: pl.DataFrame | None, where: str) -> pl.DataFrame |
     if actions is None:
         return None
     try:
-        return actions.select(pl.col(name).cast(dtype) for name, dtype in ACTIONS.items()).drop_nulls(
-            ["symbol", "date"]
-        )
+        if actions.schema != ACTIONS:
+            actions = actions.select(pl.col(name).cast(dtype) for name, dtype in ACTIONS.items())
+        return actions.drop_nulls(["symbol", "date"])
     except pl.exceptions.PolarsError as error:
         raise SchemaDriftError(
             f"The corporate actions of {where} are not readable: {error}"[:300],

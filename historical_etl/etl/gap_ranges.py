@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.schema import symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
@@ -31,7 +32,7 @@ _DAYS: Final = pl.Schema(
 
 def of_symbols(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     """The few rows of `rows` that a join with `others` can need: hashing a whole year is slow."""
-    return rows.filter(pl.col("symbol").is_in(others.get_column("symbol").unique().implode()))
+    return rows.filter(pl.col("symbol").is_in(list(symbols_in(others))))
 
 
 def spans(frame: pl.DataFrame, *ends: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:

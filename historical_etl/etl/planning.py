@@ -148,9 +148,8 @@ def increment_requests(
     today = pl.lit(end)
     due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
     hopeful = (pl.col("status") == OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < LAST_ATTEMPT))
-    earliest_gap = dict(
-        account.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min()).iter_rows()
-    )
+    wanted = account.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min())
+    earliest_gap: dict[str, date] = dict(wanted.iter_rows())
     known = {
         symbol: (last, asked)
         for symbol, last, asked in account.symbols.select(
@@ -191,7 +190,7 @@ def young_symbols(requests: Sequence[FetchRequest], account: Account) -> set[str
 
 
 def _first_sessions(account: Account) -> dict[str, date]:
-    return dict(account.symbols.select("symbol", "first_session").drop_nulls().iter_rows())
+    return {symbol: day for symbol, day in account.symbols[["symbol", "first_session"]].iter_rows() if day}
 
 
 def request_hash(symbols: Sequence[str], start: date, end: date, source: SourceInfo) -> str:

@@ -128,16 +128,15 @@ class _Step:
         now = self._reconciler.info.adjustment
         if now in NO_BASIS:
             return
-        came = self._seen.get_column("symbol").unique()
-        came = came.filter(~came.is_in(list(self._rebuilt)))
-        other = self._symbols.filter(
-            pl.col("symbol").is_in(came.implode()),
-            ~pl.col("adjustment").is_in([now, *NO_BASIS]),
-        ).select("symbol", "adjustment", "provider")
+        strange = self._symbols.filter(~pl.col("adjustment").is_in([now, *NO_BASIS]))
+        if strange.is_empty():
+            return
+        came = set(symbols_in(self._seen)) - self._rebuilt
+        other = strange.filter(pl.col("symbol").is_in(list(came))).select("symbol", "adjustment", "provider")
         for symbol, stored_on, provider in other.iter_rows():
             why = f"it is stored from {provider!r} with {stored_on!r}; {self._reconciler.info.name!r} gives {now!r}"
             self._suspects[symbol] = Suspicion("other_basis", why)
-        if other.height and other.height == came.len():
+        if other.height and other.height == len(came):
             raise DataQualityError(
                 f"Every symbol came on another price basis than the one it is stored on: {other.item(0, 0)}: "
                 f"{self._suspects[other.item(0, 0)].evidence}. Nothing was stored",
@@ -474,11 +473,11 @@ class _Step:
 
     def _splits(self) -> dict[tuple[str, date], float]:
         known = [frame for frame in (self._base.actions, self._batch.actions) if frame is not None]
-        columns = ("symbol", "date", "split")
+        columns = ["symbol", "date", "split"]
         return {
             (symbol, day): split
             for frame in known
-            for symbol, day, split in frame.select(columns).filter(pl.col("split") != 1).iter_rows()
+            for symbol, day, split in frame[columns].filter(pl.col("split") != 1).iter_rows()
         }
 
     def _history_requests(self) -> list[FetchRequest]:

@@ -78,6 +78,8 @@ def judge_batch(
 
 
 def _over_threshold(good: pl.DataFrame, bad: pl.DataFrame, share: float) -> dict[str, str]:
+    if bad.is_empty():
+        return {}
     counted = bad.filter(pl.col("reasons").list.set_intersection(list(EXCUSED)).list.len() == 0)
     if counted.is_empty():
         return {}

@@ -10,6 +10,8 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.schema import SCHEMA
+
 __all__ = [
     "ABSURD",
     "FLAGGED",
@@ -29,6 +31,7 @@ _OTHERS: Final = ("open", "high", "low")
 NUMBERS: Final = (*_OTHERS, "volume", "adj_close")
 #: Columns of a flagged bar, as it came; `reasons` tells why.
 FLAGGED: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "adj_close", "reasons")
+_FLAGGED: Final = {name: SCHEMA.get(name, pl.List(pl.String)) for name in FLAGGED}
 #: So many times off the close: a closing auction does not lead further than the first; what stands alone and is off by
 #: the second is an error of a digit or more; by the third no trade of one session is, whatever agrees with it.
 _FAR, ABSURD, _BEYOND = 2.0, 8.0, 50.0
@@ -57,7 +60,7 @@ def clean_cells(rows: pl.DataFrame) -> Cells:
     came = rows.with_columns(pl.col(NUMBERS).fill_nan(None))
     odd = came.select(_may_be_wrong() | _lacks_volume(came)).to_series().fill_null(value=False).arg_true()
     if odd.is_empty():
-        return Cells(came, _flagged(rows.clear(), []))
+        return Cells(came, pl.DataFrame(schema=_FLAGGED))
     part = came[odd]
     volume = pl.col("volume")
     possible = part.with_columns(
@@ -81,9 +84,8 @@ def clean_cells(rows: pl.DataFrame) -> Cells:
     return Cells(came, _flagged(rows[odd], _named(found)))
 
 
-def _flagged(rows: pl.DataFrame, reasons: pl.Series | list[str]) -> pl.DataFrame:
-    why = pl.Series("reasons", reasons, pl.List(pl.String))
-    return rows.with_columns(why).filter(why.list.len() > 0).select(FLAGGED)
+def _flagged(rows: pl.DataFrame, reasons: pl.Series) -> pl.DataFrame:
+    return rows.with_columns(reasons.alias("reasons")).filter(pl.col("reasons").list.len() > 0).select(FLAGGED)
 
 
 def _named(found: pl.DataFrame) -> pl.Series:

@@ -107,24 +107,22 @@ def judge_events(
 
 def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
     """Each row with the one before it of the same symbol: log_p, log_g, `noise`, and whether one of them is new."""
-    line = rows.select(*ORDER, "close", "adj_close")
-    if judged is None or judged.is_empty():
-        line = line.with_columns(new=pl.lit(value=True))
-    else:
-        known = judged.select(*ORDER, new=pl.lit(value=False))
-        line = line.join(known, on=ORDER, how="left", maintain_order="left").with_columns(pl.col("new").is_null())
-    before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "new")]
+    line = rows.with_columns(known=pl.lit(None, pl.Boolean))
+    if judged is not None and judged.height:
+        known = judged.with_columns(known=pl.lit(value=True))
+        line = rows.join(known, on=ORDER, how="left", maintain_order="left")
+    before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "known")]
     factor, factor_0 = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
     return (
         line.with_columns(before)
         .filter(pl.col("symbol") == pl.col("symbol_0"))
-        .with_columns(
+        .select(
+            *(*ORDER, "date_0", "close", "close_0", "adj_close"),
             (pl.col("close") / pl.col("close_0")).log().alias("log_p"),
             (factor / factor_0).log().fill_nan(None).alias("log_g"),
             rounding().alias("noise"),
-            (pl.col("new") | pl.col("new_0")).alias("is_new"),
+            (pl.col("known").is_null() | pl.col("known_0").is_null()).alias("is_new"),
         )
-        .select(*ORDER, "date_0", "close", "close_0", "adj_close", "log_p", "log_g", "noise", "is_new")
     )
 
 

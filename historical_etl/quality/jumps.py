@@ -12,6 +12,7 @@ from historical_etl.quality.levels import BOTH_ADJUSTED, LARGE, LEVELS, SEAM, fa
 from historical_etl.quality.runs import Days, Jump, with_runs
 from historical_etl.quality.spikes import BOUND, Move, half_applied, is_turned_round, proposal, taken_back
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
+from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["Jumps", "jumps"]
@@ -203,23 +204,23 @@ def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.D
 
 
 def _pairs(came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None) -> pl.LazyFrame:
-    line = came.select(*LEVELS, pl.lit(value=True).alias("is_new"))
+    line = came.select(*LEVELS, is_new=pl.lit(value=True))
     shared: pl.Series = stored.get_column("symbol").clear()
     if stored.height:
-        keys = ["symbol", "date"]
-        met = stored.join(came, on=keys, how="semi").select(*keys, pl.lit(value=True).alias("met"))
-        shared = met.get_column("symbol").unique()
-        line = line.join(met, on=keys, how="left").with_columns(pl.col("met").is_null().alias("is_new")).drop("met")
-        if met.height < stored.height:
-            alone = stored.join(came, on=keys, how="anti").select(*LEVELS, pl.lit(value=False).alias("is_new"))
-            line = pl.concat([line, alone]).sort(keys)
+        met = stored.select(*ORDER, met=pl.lit(value=True))
+        line = came.join(met, on=ORDER, how="left", maintain_order="left").select(
+            *LEVELS, is_new=pl.col("met").is_null()
+        )
+        old = line.filter(~pl.col("is_new"))
+        shared = symbols_in(old)
+        if old.height < stored.height:
+            alone = stored.join(came, on=ORDER, how="anti").select(*LEVELS, is_new=pl.lit(value=False))
+            line = pl.concat([line, alone]).sort(ORDER)
     judged = pl.col("is_new") | pl.col("is_new_0")
     if again is not None and again.height:
-        line = line.join(
-            again.with_columns(again=pl.lit(value=True)), on=["symbol", "date"], how="left", maintain_order="left"
-        )
+        line = line.join(again.with_columns(again=pl.lit(value=True)), on=ORDER, how="left", maintain_order="left")
         judged |= pl.col("again").is_not_null()
-    known = pl.col("symbol").is_in(stored.get_column("symbol").unique().implode())
+    known = pl.col("symbol").is_in(symbols_in(stored).implode())
     before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "is_new")]
     return (
         line.lazy()

@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.errors import SchemaDriftError
 from historical_etl.quality.cells import ABSURD, FLAGGED, clean_cells, wrong_closes
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame, symbols_in
-from historical_etl.symbols import SYMBOL_PATTERN
+from historical_etl.symbols import is_symbol
 
 __all__ = ["EXCUSED", "PRICE_COLUMNS", "UNWRITABLE", "Split", "all_sound", "bar_rules", "conform", "split_rows"]
 
@@ -27,6 +27,7 @@ UNWRITABLE: Final = "unwritable_symbol"
 #: Rows that were not asked for, are of no session, or say that there is no price: they are set aside, and tell nothing
 #: of whether the others can be trusted.
 EXCUSED: Final = frozenset({"not_requested", "outside_window", "off_session", "no_close", UNWRITABLE})
+_WITH_REASONS: Final = {**SCHEMA, "reasons": pl.List(pl.String)}
 #: Names that stand for columns of ours, once written in small letters without signs.
 _ALIKE: Final = {
     **{name.replace("_", ""): name for name in SCHEMA},
@@ -83,7 +84,7 @@ def conform(frame: object, where: str) -> pl.DataFrame:
             todo="rename them in the source to the schema's names, or leave them out",
         )
     columns = [_column(frame, name, dtype, where) for name, dtype in SCHEMA.items()]
-    return _with_clean_symbols(pl.DataFrame(columns))
+    return _with_clean_symbols(pl.DataFrame(columns).with_columns(pl.col(OPTIONAL).fill_nan(None)))
 
 
 def _misspelt(columns: Sequence[str]) -> dict[str, str]:
@@ -98,11 +99,11 @@ def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType, where: str) -> p
     series = frame.get_column(name)
     given = series.dtype
     if given == dtype:
-        return series.fill_nan(None) if name in OPTIONAL else series
+        return series
     if dtype == pl.Date and isinstance(given, pl.Datetime) and _is_midnight(series):
         return series.dt.replace_time_zone(None).dt.date()
     if dtype == pl.Float64 and (given.is_numeric() or given == pl.Null):
-        return series.cast(pl.Float64).fill_nan(None) if name in OPTIONAL else series.cast(pl.Float64)
+        return series.cast(pl.Float64)
     if dtype == pl.String and isinstance(given, pl.Categorical | pl.Enum):
         return series.cast(pl.String)
     if given == pl.Null and not frame.height:
@@ -121,8 +122,7 @@ def _is_midnight(series: pl.Series) -> bool:
 
 def _with_clean_symbols(frame: pl.DataFrame) -> pl.DataFrame:
     # Distinct symbols are few: find out there whether the long column needs any work at all.
-    distinct = symbols_in(frame)
-    if (distinct == distinct.str.strip_chars().str.to_uppercase()).fill_null(value=True).all():
+    if all(symbol == symbol.strip().upper() for symbol in symbols_in(frame) if symbol):
         return frame
     text = pl.col("symbol").str.strip_chars()
     # Elsewhere some small letters have capitals that are ours, as ß has SS: these rows would be another symbol's.
@@ -174,25 +174,24 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         end: the last date that was asked for.
         sessions: the exchange's sessions from `start` to `end`.
     """
+    came = {symbol for symbol in symbols_in(frame) if symbol is not None}
+    unasked, unwritable = came.difference(symbols), {symbol for symbol in came if not is_symbol(symbol)}
+    days = frame.get_column("date").unique().to_list()
+    expected = {day for day in sessions.to_list() if start <= day <= end}
+    if not unasked and not unwritable and expected.issuperset(days) and all_sound(frame):
+        nothing = pl.DataFrame(schema=_WITH_REASONS)
+        return Split(frame, frame, nothing, nothing[list(FLAGGED)])
     day, close = pl.col("date"), pl.col("close")
-    came = symbols_in(frame).drop_nulls()
-    requested, writable = came.is_in(list(symbols)), came.str.contains(SYMBOL_PATTERN)
     rules = {
         "null_key": pl.any_horizontal(pl.col(name).is_null() for name in PRIMARY_KEYS),
         "no_close": close.is_null() | close.is_nan() | (close == 0),
         "not_finite": close.is_infinite(),
         "not_positive": close <= 0,
-        "not_requested": ~_is_one_of(came, requested),
-        UNWRITABLE: ~_is_one_of(came, writable),
+        "not_requested": pl.col("symbol").is_in(list(unasked)),
+        UNWRITABLE: pl.col("symbol").is_in(list(unwritable)),
         "outside_window": ~day.is_between(start, end),
         "off_session": day.is_between(start, end) & ~day.is_in(sessions.implode()),
     }
-    nothing = frame.clear()
-    flagged = nothing.with_columns(pl.lit(None, pl.List(pl.String)).alias("reasons")).select(FLAGGED)
-    expected = sessions.filter(sessions.is_between(start, end))
-    days = frame.get_column("date").unique()
-    if requested.all() and writable.all() and days.is_in(expected.implode()).all() and all_sound(frame):
-        return Split(frame, frame, _with_reasons(nothing, rules), flagged)
     broken = pl.any_horizontal(rule.fill_null(value=False) for rule in rules.values())
     verdict = frame.select(broken.alias("bad")).get_column("bad")
     good, bad = frame.filter(~verdict), _with_reasons(frame.filter(verdict), rules)
@@ -202,12 +201,6 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         good, bad = good.filter(~wrong), pl.concat([bad, contradicted])
     cells = clean_cells(good)
     return Split(cells.rows, good, bad, cells.flagged)
-
-
-def _is_one_of(symbols: pl.Series, chosen: pl.Series) -> pl.Expr:
-    """Whether a row has a chosen symbol; few are distinct, so the long column is compared with few only."""
-    others = symbols.filter(~chosen)
-    return pl.lit(value=True) if others.is_empty() else ~pl.col("symbol").is_in(others.implode())
 
 
 def _with_reasons(frame: pl.DataFrame, rules: dict[str, pl.Expr]) -> pl.DataFrame:

@@ -9,6 +9,7 @@ import io
 import logging
 import stat
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -241,6 +242,11 @@ Ledgers = Mapping[str, tuple[LedgerFile, ...]]
 
 def empty_ledger(name: str) -> pl.DataFrame:
     """Zero rows of a ledger, with its columns."""
+    return _empty(name).clone()
+
+
+@cache
+def _empty(name: str) -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMAS[name])
 
 
@@ -306,7 +312,7 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
         return False
     try:
         known = _read(layout, name, files[0])
-        if known.equals(rows.select(list(SCHEMAS[name]))):
+        if known.equals(rows[list(SCHEMAS[name])]):
             return True
         aside = set(_ASIDE.get(name, ())).difference(pl.read_parquet_schema(layout.resolve(files[0].path)))
         aside |= {"asked_from"} & set(SCHEMAS[name])
