@@ -58,12 +58,12 @@ class FilesSettings(BaseSettings):
 
     `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that exports
     are known to use need no mapping. `ignore` names columns that look like ours and are not. `date_format`, `decimal`
-    and `separator` are `auto`: as each file shows. `separator` is one character; a tab may be spelled out as `tab` or
-    `\t`. A blank `symbol` means it is not set. `symbols` maps spellings of the files to ours, as in `BRK B=BRK.B`, or
-    names a CSV file of two such columns. `market_suffix` says what becomes of the market in SAP.DE: `auto` leaves it
-    out where all symbols have the same, `keep`, `strip`. `layout` names an export whose columns are known: `stooq`,
-    `sharadar`, `crsp`; `generic` goes by names. `split_adjusted` says whether prices are adjusted for splits, where
-    files do not show it.
+    and `separator` are `auto`: as each file shows; the date format `excel` also takes days that Excel counts.
+    `separator` is one character; a tab may be spelled out as `tab` or `\t`. A blank `symbol` means it is not set.
+    `symbols` maps spellings of the files to ours, as in `BRK B=BRK.B`, or names a CSV file of two such columns.
+    `market_suffix` says what becomes of the market in SAP.DE: `auto` leaves it out where all symbols have the same,
+    `keep`, `strip`. `layout` names an export whose columns are known: `stooq`, `sharadar`, `crsp`; `generic` goes by
+    names. `split_adjusted` says whether prices are adjusted for splits, where files do not show it.
     """
 
     model_config = SettingsConfigDict(

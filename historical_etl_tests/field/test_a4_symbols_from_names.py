@@ -44,12 +44,23 @@ def test_a_name_that_is_no_symbol_is_refused(desk, name):
     assert set(desk.read(symbols={name: "XYZ"})[0]["symbol"]) == {"XYZ"}
 
 
+@pytest.mark.parametrize("name", ["AAPL-splitadj", "AAPL-alphavantage", "AAPL-2", "AAPL-new", "AAPL_yahoo"])
+def test_a_word_behind_a_symbol_is_no_part_of_it(desk, name):
+    desk.put(f"{name}.csv", PLAIN)
+    refused = desk.refusal()
+    assert "is it 'AAPL'?" in refused
+    assert f"HISTORICAL_ETL_FILES_SYMBOLS={name}=AAPL" in refused
+    assert set(desk.read(symbols={name: "AAPL"})[0]["symbol"]) == {"AAPL"}
+
+
 @pytest.mark.parametrize(
     ("name", "symbol"),
     [
         ("nvda-1999-2014", "NVDA"), ("AAPL_daily", "AAPL"), ("AAPL.US", "AAPL"), ("NASDAQ_AAPL, 1D", "AAPL"),
         ("AAPL (1)", "AAPL"), ("BF-B", "BF-B"), ("brk.b", "BRK.B"), ("aapl_2010-01-01_2020-12-31", "AAPL"),
-        ("SPY_max", "SPY"), ("AAPL historical data", "AAPL"),
+        ("SPY_max", "SPY"), ("AAPL historical data", "AAPL"), ("AAPL 2", "AAPL"), ("Copy of AAPL", "AAPL"),
+        ("daily_adjusted_IBM", "IBM"), ("daily_IBM", "IBM"), ("aapl_us_d", "AAPL"), ("sap_de_d", "SAP.DE"),
+        ("^spx_d", "^SPX"), ("BAC-PL", "BAC-PL"), ("BTC-USD", "BTC-USD"),
     ],
 )  # fmt: skip
 def test_what_exports_add_to_a_symbol_is_taken_off_and_told(desk, name, symbol):

@@ -1,5 +1,7 @@
 """A4, A5: rows of one symbol are of one security, on one market, on one basis; else nothing of the symbol is taken."""
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -23,7 +25,7 @@ def good(desk):
     return desk
 
 
-def refused(desk, *told: str, **settings: str) -> tuple[str, ...]:
+def refused(desk, *told: str, **settings: Any) -> tuple[str, ...]:
     """What is told, where MSFT alone can be taken."""
     source = FilesSource(FilesSettings(path=str(desk.folder), **settings))
     answer = source.fetch(FetchRequest(tuple(source.members(None, None)), FIRST[0], SECOND[-1]))

@@ -20,7 +20,7 @@ def table(rows: list[str], *, numbered: bool = False) -> str:
     return "\n".join([*rows, *lines]) + "\n"
 
 
-def bars(desk, **settings) -> list[tuple]:
+def bars(desk, **settings) -> list[tuple[object, ...]]:
     frame, _ = desk.read(**settings)
     assert (
         frame.group_by("symbol").agg(pl.col("date").sort())["date"].to_list() == [days()] * frame["symbol"].n_unique()

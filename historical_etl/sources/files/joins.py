@@ -67,8 +67,9 @@ def _changing(found: Surveyed, index: pl.DataFrame, mark: str) -> list[Aside]:
         mine = index.filter(pl.col("ours") == symbol)
         places: list[tuple[int, int, str]] = []
         for column, value in ((low, mine.select(low.min()).item()), (high, mine.select(high.max()).item())):
-            number, theirs = mine.filter(column == value).sort("file").select("file", "symbol").row(0)
-            places.append((number, found.plans[number].first_with(mark, value, theirs), value))
+            with_it = mine.filter(column == value).sort("file")
+            number: int = with_it.item(0, "file")
+            places.append((number, found.plans[number].first_with(mark, value, with_it.item(0, "symbol")), value))
         plans = [found.plans[number] for number, _, _ in sorted(places)]
         name = plans[0].mark_names[mark]
         seen = " and ".join(
@@ -128,7 +129,7 @@ def _of_bases(found: Surveyed, several: pl.DataFrame) -> list[Aside]:
     told: list[Aside] = []
     for symbol in symbols[:_TOLD]:
         mine = mixed.filter(pl.col("ours") == symbol).unique("basis", keep="first", maintain_order=True).sort("basis")
-        plans = [found.plans[number] for number in mine.get_column("file")[:2]]
+        plans = _plans_of(found, mine.head(2))
         bases = " and ".join(
             f"{basis or 'none'} ({plan.path})" for basis, plan in zip(mine.get_column("basis")[:2], plans, strict=True)
         )
@@ -176,7 +177,7 @@ def _contradicting(found: Surveyed, several: pl.DataFrame, shared: pl.DataFrame)
     told: list[Aside] = []
     for symbol, count, first, last in days.head(_TOLD).iter_rows():
         mine = several.filter(pl.col("ours") == symbol, pl.col("first") <= last, pl.col("last") >= first)
-        plans = [found.plans[number] for number in mine.get_column("file").unique().sort().head(3)]
+        plans = _plans_of(found, mine.unique("file").sort("file").head(3))
         paths = " and ".join(str(plan.path) for plan in plans)
         told.append(
             _aside(
@@ -194,7 +195,7 @@ def _of_places(found: Surveyed, apart: pl.DataFrame) -> list[Aside]:
     told: list[Aside] = []
     for symbol in symbols[:_TOLD]:
         mine = apart.filter(pl.col("ours") == symbol).unique("place", keep="first", maintain_order=True).head(2)
-        plans = [found.plans[number] for number in mine.get_column("file")]
+        plans = _plans_of(found, mine)
         spans = " and ".join(
             f"{plan.path} ({first} to {last})"
             for plan, (first, last) in zip(plans, mine.select("first", "last").iter_rows(), strict=True)
@@ -209,6 +210,11 @@ def _of_places(found: Surveyed, apart: pl.DataFrame) -> list[Aside]:
             )
         )
     return _with_rest(told, symbols)
+
+
+def _plans_of(found: Surveyed, rows: pl.DataFrame) -> list[Plan]:
+    numbers: list[int] = rows.get_column("file").to_list()
+    return [found.plans[number] for number in numbers]
 
 
 def _aside(plan: Plan, symbol: str, what: str, todo: str) -> Aside:

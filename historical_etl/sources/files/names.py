@@ -117,8 +117,12 @@ _ADDED: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _COPY: Final = re.compile(
-    r"^Copy of\s+|\s*\(\d{1,3}\)$|(\s+-\s+|[-_. ])copy([-_ ]?\d{1,3}|\s*\(\d{1,3}\))?$", re.IGNORECASE
+    r"^(copy of|kopie von)\s+|\s*[(\[]\d{1,3}[)\]]$|\s+\d{1,2}$"
+    r"|(\s+-\s+|[-_. ])(copy|kopie)([-_ ]?\d{1,3}|\s*\(\d{1,3}\))?$",
+    re.IGNORECASE,
 )
+#: A word behind a dash that is no class of shares.
+_WORDED: Final = re.compile(r"(.+?)-([a-z]{4,}|\d{1,2}|new|old|tmp|out|csv|avg)", re.IGNORECASE)
 #: Exchanges whose tickers are numbers.
 _NUMBERED: Final = frozenset({"XTKS", "XHKG", "XSHG", "XSHE", "XKRX", "XTAI", "XKLS", "XSAU"})
 #: A class of shares behind an underscore, as in RDS_A; other names with one are made of words.
@@ -175,9 +179,11 @@ def name_of(path: Path, suffix: str, exchange: str, mapped: Collection[str]) -> 
     if stem.strip().upper() in mapped:
         return Named(stem.strip().upper())
     short = _shortened(stem.strip())
-    if "_" in short and not _CLASS.fullmatch(short):
-        return Named(None, NAME, guess=_likely(short))
-    if not _is_no_symbol(short, exchange):
+    is_none = _is_no_symbol(short, exchange)
+    worded = None if is_none else _WORDED.fullmatch(short)
+    if worded or ("_" in short and not _CLASS.fullmatch(short)):
+        return Named(None, NAME, guess=_likely(worded.group(1) if worded else short))
+    if not is_none:
         symbol = writable(short)
         return Named(symbol, NAME, symbol is not None and short != stem.strip(), "" if symbol else _likely(short))
     folder = path.parent.name
