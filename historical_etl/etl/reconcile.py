@@ -7,14 +7,14 @@ stored and the reason is recorded. What makes a level suspicious is said in `qua
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from typing import Final
+from datetime import date
 
 import polars as pl
 
-from historical_etl.errors import DataQualityError, HistoricalETLError
+from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.adjustments import Adjustments
 from historical_etl.etl.around import Around, first_after, lives_of
+from historical_etl.etl.bases import on_another_basis, refused_bases
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.named_events import all_named, newly_named, splits
@@ -22,7 +22,7 @@ from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.unseen_holds import as_held, spans_one, still_held
 from historical_etl.etl.whole_histories import contradicted, lacks_sessions, lacks_values, requests_of
-from historical_etl.models import UNSTATED, Outcome
+from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.jumps import Jumps, jumps
@@ -34,14 +34,9 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
-__all__ = ["NO_BASIS", "Reconciler"]
+__all__ = ["Reconciler"]
 
 _log = logging.getLogger(__name__)
-_DAY: Final = timedelta(days=1)
-#: Dates of a symbol, both included.
-_SPAN: Final = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
-#: A basis that fits any.
-NO_BASIS: Final = frozenset({"", UNSTATED})
 
 
 @dataclass(frozen=True)
@@ -125,29 +120,10 @@ class _Step:
 
     def refuse_other_bases(self) -> None:
         """Refuse symbols that are stored on a basis that is not the one the source states."""
-        now = self._reconciler.info.adjustment
-        if now in NO_BASIS:
-            return
-        strange = self._symbols.filter(~pl.col("adjustment").is_in([now, *NO_BASIS]))
-        if strange.is_empty():
-            return
-        came = set(symbols_in(self._seen)) - self._rebuilt
-        other = strange.filter(pl.col("symbol").is_in(list(came))).select("symbol", "adjustment", "provider")
-        for symbol, stored_on, provider in other.iter_rows():
-            why = f"it is stored from {provider!r} with {stored_on!r}; {self._reconciler.info.name!r} gives {now!r}"
-            self._suspects[symbol] = Suspicion("other_basis", why)
-        if other.height and other.height == len(came):
-            raise DataQualityError(
-                f"Every symbol came on another price basis than the one it is stored on: {other.item(0, 0)}: "
-                f"{self._suspects[other.item(0, 0)].evidence}. Nothing was stored",
-                where=self._reconciler.info.name,
-                todo="use the source that the store was filled from, another data folder, or rebuild the symbols: "
-                f"`historical-etl backfill --rebuild --from {self._first_year(other)}`",
-            )
-
-    def _first_year(self, symbols: pl.DataFrame) -> int:
-        """Of the stored histories of some symbols the first year: a rebuild that begins later would lose bars."""
-        return min(self._lives[symbol][0].year for symbol in symbols.get_column("symbol"))
+        info = self._reconciler.info
+        if (strange := on_another_basis(self._symbols, info.adjustment)).height:
+            came = set(symbols_in(self._seen)) - self._rebuilt
+            self._suspects |= refused_bases(strange, came, self._lives, info)
 
     def meet(self) -> None:
         """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""

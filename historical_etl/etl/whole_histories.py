@@ -16,9 +16,7 @@ from historical_etl.sources.base import FetchRequest
 __all__ = ["contradicted", "lacks_sessions", "lacks_values", "requests_of"]
 
 
-def requests_of(
-    symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]
-) -> list[FetchRequest]:
+def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]) -> list[FetchRequest]:
     """One request for each group of symbols that have the same life: to the end of what was asked for.
 
     What happened there is in the prices, also where no bar of it has come.
