@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from historical_etl.etl.bases import NO_BASIS
 from historical_etl.etl.decisions import what_frees
-from historical_etl.etl.reconcile import NO_BASIS
 from historical_etl.etl.record import OPEN
 from historical_etl.models import SyncManifest
 from historical_etl.store.findings import StoreFinding, warning

@@ -7,38 +7,36 @@ stored and the reason is recorded. What makes a level suspicious is said in `qua
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from typing import Final
+from datetime import date
 
 import polars as pl
 
-from historical_etl.errors import DataQualityError, HistoricalETLError
-from historical_etl.etl.actions import outside
+from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.adjustments import Adjustments
+from historical_etl.etl.around import Around, first_after, lives_of
+from historical_etl.etl.bases import on_another_basis, refused_bases
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.frozen import FrozenFeed
+from historical_etl.etl.named_events import all_named, newly_named, splits
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
-from historical_etl.models import UNSTATED, Outcome
+from historical_etl.etl.unseen_holds import as_held, spans_one, still_held
+from historical_etl.etl.whole_histories import contradicted, lacks_sessions, lacks_values, requests_of
+from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.jumps import Jumps, jumps
-from historical_etl.quality.levels import LEVELS, TOLERANCE
+from historical_etl.quality.levels import LEVELS
 from historical_etl.quality.overlap import compare, of_unknown_basis
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
-from historical_etl.sources.base import ACTIONS, FetchRequest, SourceInfo
+from historical_etl.sources.base import FetchRequest, SourceInfo
 from historical_etl.store.layout import Layout
 
-__all__ = ["NO_BASIS", "Reconciler"]
+__all__ = ["Reconciler"]
 
 _log = logging.getLogger(__name__)
-_DAY: Final = timedelta(days=1)
-#: Dates of a symbol, both included.
-_SPAN: Final = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
-#: A basis that fits any.
-NO_BASIS: Final = frozenset({"", UNSTATED})
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,7 @@ class _Step:
         self._base = base
         self._symbols = base.account.symbols
         self._levels = StoredLevels(reconciler.layout, base.manifest, left=base.left)
-        self._lives = {
-            symbol: (first, last)
-            for symbol, first, last in self._symbols.select("symbol", "first_session", "last_session").iter_rows()
-        }
+        self._lives = lives_of(base)
         self._rebuilt = {symbol for symbol in symbols_in(batch.rows) if symbol in self._lives and rebuild(symbol)}
         self._moved: set[str] = set()
         self._suspects: dict[str, Suspicion] = {
@@ -125,35 +120,16 @@ class _Step:
 
     def refuse_other_bases(self) -> None:
         """Refuse symbols that are stored on a basis that is not the one the source states."""
-        now = self._reconciler.info.adjustment
-        if now in NO_BASIS:
-            return
-        strange = self._symbols.filter(~pl.col("adjustment").is_in([now, *NO_BASIS]))
-        if strange.is_empty():
-            return
-        came = set(symbols_in(self._seen)) - self._rebuilt
-        other = strange.filter(pl.col("symbol").is_in(list(came))).select("symbol", "adjustment", "provider")
-        for symbol, stored_on, provider in other.iter_rows():
-            why = f"it is stored from {provider!r} with {stored_on!r}; {self._reconciler.info.name!r} gives {now!r}"
-            self._suspects[symbol] = Suspicion("other_basis", why)
-        if other.height and other.height == len(came):
-            raise DataQualityError(
-                f"Every symbol came on another price basis than the one it is stored on: {other.item(0, 0)}: "
-                f"{self._suspects[other.item(0, 0)].evidence}. Nothing was stored",
-                where=self._reconciler.info.name,
-                todo="use the source that the store was filled from, another data folder, or rebuild the symbols: "
-                f"`historical-etl backfill --rebuild --from {self._first_year(other)}`",
-            )
-
-    def _first_year(self, symbols: pl.DataFrame) -> int:
-        """Of the stored histories of some symbols the first year: a rebuild that begins later would lose bars."""
-        return min(self._lives[symbol][0].year for symbol in symbols.get_column("symbol"))
+        info = self._reconciler.info
+        if (strange := on_another_basis(self._symbols, info.adjustment)).height:
+            came = set(symbols_in(self._seen)) - self._rebuilt
+            self._suspects |= refused_bases(strange, came, self._lives, info)
 
     def meet(self) -> None:
         """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""
         spans: dict[tuple[date, date], list[str]] = {}
         for symbol in self._unmet():
-            if (span := self._nearest_stored(symbol)) is not None:
+            if (span := self._around.nearest_stored(symbol, self._reconciler.overlap)) is not None:
                 spans.setdefault(span, []).append(symbol)
         if not spans:
             return
@@ -183,19 +159,19 @@ class _Step:
         """Fetch the whole history of symbols whose level moved, and judge it."""
         if not self._moved:
             return
-        requests = self._history_requests()
+        requests = requests_of(self._moved, self._batch, self._lives)
         try:
             histories = self._reconciler.fetch(requests, self._moved)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
         first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))
-        contradicted = self._contradicted(first, histories.rows)
+        disagree = contradicted(first, histories.rows)
         came = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
         alone = first.filter(pl.col("symbol").is_in(came)).join(histories.rows, on=ORDER, how="anti")
         self._batch = self._batch.without(self._moved).joined(histories, self._moved).with_rows(alone)
         for symbol in sorted(self._moved):
-            if symbol in contradicted:
-                self._suspect(symbol, contradicted[symbol])
+            if symbol in disagree:
+                self._suspect(symbol, disagree[symbol])
             elif symbol in histories.refused:
                 self._suspects[symbol] = Suspicion("refused", histories.refused[symbol])
             elif histories.outcomes.get(symbol) is Outcome.OK:
@@ -234,11 +210,11 @@ class _Step:
             base=self._base,
             seen=self._without_suspects(self._seen),
             stored=self._stored,
-            named=self._named(),
+            named=all_named(self._batch, self._base),
             stored_of=self._levels.whole,
             whole=self._whole,
             restated=self._restated.keys() - self._rebuilt,
-            newly_named=self._newly_named(),
+            newly_named=newly_named(self._batch, self._base),
             is_increment=is_increment,
             calendar=self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
@@ -260,9 +236,9 @@ class _Step:
 
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
-        silences = self._silences()
-        stored = self._stored_beside(silences)
-        after = _first_after(silences, stored)
+        silences = self._around.silences()
+        stored = self._around.beside(self._seen, self._stored, silences)
+        after = first_after(silences, stored)
         seen = (
             pl.concat([self._seen, after.join(self._seen, on=ORDER, how="anti")]).sort(ORDER)
             if after.height
@@ -270,10 +246,11 @@ class _Step:
         )
         found = self._jumps(self._without_suspects(seen), stored, after.select(ORDER))
         self._moves += found.moves
-        self._standing = self._still_held()
+        self._standing = still_held(self._batch, self._base, self._suspects, self._around.is_stored)
         standing = {s: [hold for hold in holds if hold.through is None] for s, holds in self._standing.items()}
         for symbol, reasons in found.suspects.items():
-            mine = [self._as_held(symbol, why) for why in reasons if not _spans_one(why, standing.get(symbol, ()))]
+            news = [why for why in reasons if not spans_one(why, standing.get(symbol, ()))]
+            mine = [as_held(why, self._base.held.get(symbol, ())) for why in news]
             of_all = [why for why in mine if why.through is None]
             if of_all:
                 self._suspects[symbol], self._beside[symbol] = of_all[0], of_all[1:]
@@ -287,17 +264,12 @@ class _Step:
             stored,
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
-            splits=self._splits(),
+            splits=splits(self._batch, self._base),
             split_adjusted=self._reconciler.info.split_adjusted,
             accepted=self._let_pass,
-            known_between=self._was_asked_between,
+            known_between=self._around.was_asked_between,
             again=again,
         )
-
-    def _as_held(self, symbol: str, suspicion: Suspicion) -> Suspicion:
-        """A jump into bars that are kept out already, as it was told when the bars behind them were in view."""
-        known = [hold for hold in self._base.held.get(symbol, ()) if hold.through and hold.same_as(suspicion)]
-        return known[0] if known and suspicion.through is None else suspicion
 
     def _keep_out(self, symbol: str, runs: Sequence[Suspicion]) -> None:
         """Leave out the bars of some runs; the rest of the symbol goes on."""
@@ -338,34 +310,6 @@ class _Step:
             kept_out=self._kept_out,
         )
 
-    def _still_held(self) -> dict[str, list[Suspicion]]:
-        """Holds of symbols that came without the bars that they are about, or whose bars were judged no further."""
-        came = {*symbols_in(self._batch.rows), *self._suspects} & set(self._base.held)
-        found = {symbol: self._not_seen_again(symbol) for symbol in came}
-        return {symbol: standing for symbol, standing in sorted(found.items()) if standing}
-
-    def _not_seen_again(self, symbol: str) -> list[Suspicion]:
-        start, end = self._batch.requested[symbol]
-        judged = symbol not in self._suspects
-
-        standing: list[Suspicion] = []
-        for suspicion in self._base.held[symbol]:
-            day, against = suspicion.session, suspicion.against
-            if day is None or suspicion.code == HELD_BACK:  # of the latter the rows are stored
-                continue
-            if not judged and self._suspects[symbol].same_as(suspicion):  # it was seen again
-                continue
-            if suspicion.through is not None:
-                standing += [] if judged and start <= day and suspicion.through <= end else [suspicion]
-                continue
-            if day == against:  # a stored session that came with another price
-                stands = not start <= day <= end
-            else:
-                both = [day] if against is None else [day, against]
-                stands = not judged or not all(start <= day <= end or self._is_stored(symbol, day) for day in both)
-            standing += [suspicion] if stands else []
-        return standing
-
     def _kept_from(self, held: Collection[str]) -> dict[str, date]:
         """Where the rows of held symbols begin, if before all that is stored: no gap tells of those sessions."""
         if not held:
@@ -379,24 +323,16 @@ class _Step:
         known = [*self._base.held.items(), *self._base.accepted.items()]
         return {s for s, holds in known if any(hold.code == HELD_BACK for hold in holds)} - self._base.look_again
 
-    def _is_stored(self, symbol: str, day: date) -> bool:
-        if symbol not in self._lives:
-            return False
-        first, last = self._lives[symbol]
-        here = (pl.col("symbol") == symbol) & (pl.col("first_session") <= day) & (pl.col("last_session") >= day)
-        return first <= day <= last and self._base.account.gaps.filter(here).is_empty()
-
     def _judge_history(self, symbol: str, history: pl.DataFrame) -> None:
         rebuild = symbol in self._rebuilt
         stored = self._levels.whole(symbol)
-        splits = {day: split for (name, day), split in self._splits().items() if name == symbol}
-        verdict = judge_history(history.select(LEVELS), stored, splits)
+        mine = {day: split for (name, day), split in splits(self._batch, self._base).items() if name == symbol}
+        verdict = judge_history(history.select(LEVELS), stored, mine)
         if verdict.kind == "corrected" and not rebuild:
             return
         lost = stored.join(history, on=("symbol", "date"), how="anti").select("symbol", "date")
-        suspicion = verdict.suspicion or self._lacks_values(history)
-        if rebuild:
-            suspicion = Suspicion("incomplete_history", _lacks(lost), None, None) if lost.height else None
+        lacking = verdict.suspicion or lacks_values(history, self._levels)
+        suspicion = lacks_sessions(lost) if rebuild else lacking
         if suspicion is not None and not self._let_pass(symbol, suspicion):
             self._suspects[symbol] = suspicion
             return
@@ -408,25 +344,6 @@ class _Step:
             self._told.append(f"{symbol} is restated, and {verdict.unexplained}")
         if lost.height:
             self._dropped.append(lost)
-
-    def _lacks_values(self, history: pl.DataFrame) -> Suspicion | None:
-        """Of a restated history: stored values other than `adj_close` that it lacks, on bars with another close."""
-        names = [n for n in ("open", "high", "low", "volume") if history.get_column(n).null_count()]
-        if not names:
-            return None
-        stored = self._levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
-        both = history.join(stored, on=ORDER, suffix="_0").filter(
-            (pl.col("close") / pl.col("close_0") - 1).abs() > TOLERANCE
-        )
-        lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
-        words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)
-        return Suspicion("incomplete_history", f"but stored values did not come: {words}") if words else None
-
-    def _contradicted(self, first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
-        """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
-        found = compare(first.select(LEVELS), history.select(LEVELS))
-        words = "its history contradicts the sessions that came first in the same run"
-        return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
 
     def _suspect(self, symbol: str, suspicion: Suspicion) -> None:
         if not self._let_pass(symbol, suspicion):
@@ -443,178 +360,31 @@ class _Step:
 
     def _with_new_events(self) -> set[str]:
         """Symbols for which the source names an event that it did not name before: of any day that it was asked for."""
-        new = self._newly_named()
+        new = newly_named(self._batch, self._base)
         if new.is_empty():
             return set()
         events = new.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
 
-    def _newly_named(self) -> pl.DataFrame:
-        """The events, columns symbol and date, that nothing was known of."""
-        if self._batch.actions is None:
-            return self._batch.rows.clear()[list(ORDER)]
-        named = self._batch.actions.select(ORDER)
-        return named if self._base.actions is None else named.join(self._base.actions, on=ORDER, how="anti")
-
-    def _named(self) -> pl.DataFrame | None:
-        """The events that the source names, those of earlier runs included; None if it names none."""
-        if self._batch.actions is None:
-            return None
-        named = self._batch.actions.select(list(ACTIONS))
-        if self._base.actions is None or named.is_empty():
-            return named
-        # What was judged otherwise than it was named is told there: the name itself is in the new answer, if anywhere.
-        before = self._base.actions.filter(~pl.col("inferred"), pl.col("note").is_null()).select(list(ACTIONS))
-        # Where the source was asked, it has taken back what it does not name again.
-        spans = [(symbol, *span) for symbol, span in self._batch.requested.items()]
-        schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
-        known = outside(before, pl.DataFrame(spans, schema=schema, orient="row"))
-        return pl.concat([named, known.join(named, on=ORDER, how="anti")])
-
-    def _splits(self) -> dict[tuple[str, date], float]:
-        known = [frame for frame in (self._base.actions, self._batch.actions) if frame is not None]
-        columns = ["symbol", "date", "split"]
-        return {
-            (symbol, day): split
-            for frame in known
-            for symbol, day, split in frame[columns].filter(pl.col("split") != 1).iter_rows()
-        }
-
-    def _history_requests(self) -> list[FetchRequest]:
-        """One request for each group of symbols that have the same life: to the end of what was asked for.
-
-        What happened there is in the prices, also where no bar of it has come.
-        """
-        ends = dict(self._batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
-        starts = dict(self._batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
-        groups: dict[tuple[date, date], list[str]] = {}
-        for symbol in sorted(self._moved):
-            first, last = self._lives[symbol]
-            last = max(last, ends.get(symbol, last), self._batch.requested[symbol][1])
-            span = min(first, starts.get(symbol, first)), last
-            groups.setdefault(span, []).append(symbol)
-        return [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(groups.items())]
+    @property
+    def _around(self) -> Around:
+        """What is stored around the batch as it is now."""
+        return Around(self._base, self._levels, self._lives, self._reconciler.calendar, self._batch.requested)
 
     def _see(self) -> None:
         """Everything of the batch that is judged, and the stored rows on its dates."""
         self._seen = self._batch.seen()
-        self._stored = self._stored_around()
+        self._stored = self._around.on_dates_of(self._seen)
 
     def _unmet(self) -> list[str]:
         """Stored symbols that came without any stored session."""
         came = set(symbols_in(self._batch.rows)) & set(self._lives) - set(self._suspects)
         return sorted(came - set(self._stored.get_column("symbol").unique())) if came else []
 
-    def _nearest_stored(self, symbol: str) -> tuple[date, date] | None:
-        """The nearest stored sessions that were not asked for; None if what was asked for holds stored ones."""
-        first, last = self._lives[symbol]
-        start, end = self._batch.requested[symbol]
-        calendar, count = self._reconciler.calendar, self._reconciler.overlap
-        if last < start:
-            return calendar.back(last, count - 1), last
-        if first > end:
-            return first, min(calendar.back(first, 1 - count), last)
-        holes = self._base.account.gaps.filter(
-            pl.col("symbol") == symbol, pl.col("first_session") <= start, pl.col("last_session") >= start
-        )
-        if holes.is_empty():
-            return None
-        hole: date = holes.item(0, "first_session")
-        return max(calendar.back(hole, count), first), calendar.back(hole, 1)
-
-    def _was_asked_between(self, symbol: str, before: date, after: date) -> bool:
-        """Whether the source was asked for all sessions between two dates, now or earlier."""
-        between = self._reconciler.calendar.between(before + _DAY, after - _DAY)
-        start, end = self._batch.requested[symbol]
-        earlier = between.filter((between < start) | (between > end))
-        if earlier.is_empty():
-            return True
-        if symbol not in self._lives:
-            return False
-        mine = self._symbols.filter(pl.col("symbol") == symbol)
-        since = mine.item(0, "asked_from") or self._lives[symbol][0]
-        unasked = self._base.account.gaps.filter(pl.col("symbol") == symbol, pl.col("asked").is_null())
-        low, high = (
-            pl.max_horizontal("first_session", pl.lit(between[0])),
-            pl.min_horizontal("last_session", pl.lit(between[-1])),
-        )
-        never_asked = unasked.filter(low <= high, (low < start) | (high > end))
-        return since <= earlier[0] and earlier[-1] <= mine.item(0, "asked_through") and never_asked.is_empty()
-
-    # ── what is stored ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _stored_around(self) -> pl.DataFrame:
-        """The stored rows on the dates that came, of the symbols that came; only files of those years are read."""
-        seen = self._seen.filter(pl.col("symbol").is_in(list(self._lives))) if self._lives else self._seen.clear()
-        spans = seen.group_by(pl.col("date").dt.year().alias("year")).agg(
-            pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
-        )
-        return self._levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
-
-    def _silences(self) -> pl.DataFrame:
-        """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
-        gaps = self._base.account.gaps
-        unasked = gaps.filter(pl.col("asked").is_null()) if gaps.get_column("asked").null_count() else gaps.clear()
-        spans = [(symbol, *span) for symbol, span in self._batch.requested.items()] if unasked.height else []
-        return (
-            (
-                unasked.lazy()
-                .join(pl.LazyFrame(spans, _SPAN, orient="row"), on="symbol")
-                .filter(pl.col("first_session") <= pl.col("high"), pl.col("last_session") >= pl.col("low"))
-                .group_by("symbol")
-                .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
-                .collect()
-            )
-            if spans
-            else pl.DataFrame(schema=_SPAN)
-        )
-
-    def _stored_beside(self, silences: pl.DataFrame) -> pl.DataFrame:
-        """The stored rows on the dates that came, and those next to them and to silences, where nothing stored came."""
-        if not self._lives:
-            return self._stored
-        low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")
-        met = self._stored.lazy().group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
-        lives = self._symbols.lazy().select("symbol", "first_session", "last_session")
-        begins = (pl.col("first_session") < pl.col("low")) & ~(pl.col("low_0") <= pl.col("low")).fill_null(value=False)
-        ends = (pl.col("last_session") > pl.col("high")) & ~(pl.col("high_0") >= pl.col("high")).fill_null(value=False)
-        seen = self._seen.lazy().group_by("symbol").agg(low, high).join(lives, on="symbol")
-        edges = seen.join(met, on="symbol", how="left").filter(begins | ends).select(list(_SPAN)).collect()
-        if edges.is_empty() and silences.is_empty():
-            return self._stored
-        spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
-        return pl.concat([self._stored, self._levels.beside(spans)]).unique(ORDER).sort(ORDER)
-
-
-def _first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """The stored rows that follow on silences."""
-    if silences.is_empty():
-        return stored.clear()
-    after = stored.join(silences, on="symbol").filter(pl.col("date") > pl.col("high"))
-    return stored.join(after.group_by("symbol").agg(pl.col("date").min()), on=ORDER, how="semi")
-
 
 def _others(rows: pl.DataFrame, symbols: Collection[str]) -> pl.DataFrame:
     """The rows of all other symbols."""
     return rows.filter(~pl.col("symbol").is_in(list(symbols))) if symbols and rows.height else rows
-
-
-def _spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:
-    """Whether a jump leads over bars that are kept out under a hold that stands: it is no jump of its own."""
-    low, high = suspicion.against, suspicion.session
-    if low is None or high is None:
-        return False
-    return any(
-        day is not None and min(low, high) <= day <= max(low, high)
-        for hold in standing
-        if hold.against != hold.session
-        for day in (hold.session, hold.against)
-    )
-
-
-def _lacks(lost: pl.DataFrame) -> str:
-    days = lost.get_column("date").sort()
-    return f"{len(days)} stored session(s) did not come, {days[0]} to {days[-1]}" if len(days) else ""
 
 
 def _ratio(suspicion: Suspicion | None) -> float | None:

@@ -1,0 +1,62 @@
+"""Whole histories, fetched where the level of a symbol moved: what to ask for, and what they lack."""
+
+from collections.abc import Collection, Mapping
+from datetime import date
+
+import polars as pl
+
+from historical_etl.etl.batch import Batch
+from historical_etl.etl.stored_levels import StoredLevels
+from historical_etl.quality.levels import LEVELS, TOLERANCE
+from historical_etl.quality.overlap import compare
+from historical_etl.quality.suspicion import Suspicion
+from historical_etl.schema import ORDER
+from historical_etl.sources.base import FetchRequest
+
+__all__ = ["contradicted", "lacks_sessions", "lacks_values", "requests_of"]
+
+
+def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]) -> list[FetchRequest]:
+    """One request for each group of symbols that have the same life: to the end of what was asked for.
+
+    What happened there is in the prices, also where no bar of it has come.
+    """
+    ends = dict(batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
+    starts = dict(batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
+    groups: dict[tuple[date, date], list[str]] = {}
+    for symbol in sorted(symbols):
+        first, last = lives[symbol]
+        last = max(last, ends.get(symbol, last), batch.requested[symbol][1])
+        span = min(first, starts.get(symbol, first)), last
+        groups.setdefault(span, []).append(symbol)
+    return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
+
+
+def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
+    """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
+    found = compare(first.select(LEVELS), history.select(LEVELS))
+    words = "its history contradicts the sessions that came first in the same run"
+    return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
+
+
+def lacks_values(history: pl.DataFrame, levels: StoredLevels) -> Suspicion | None:
+    """Of a restated history: stored values other than `adj_close` that it lacks, on bars with another close."""
+    names = [n for n in ("open", "high", "low", "volume") if history.get_column(n).null_count()]
+    if not names:
+        return None
+    stored = levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
+    both = history.join(stored, on=ORDER, suffix="_0").filter(
+        (pl.col("close") / pl.col("close_0") - 1).abs() > TOLERANCE
+    )
+    lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
+    words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)
+    return Suspicion("incomplete_history", f"but stored values did not come: {words}") if words else None
+
+
+def lacks_sessions(lost: pl.DataFrame) -> Suspicion | None:
+    """Of a history that is to replace the stored one whatever it was: stored sessions that it lacks."""
+    if lost.is_empty():
+        return None
+    days = lost.get_column("date").sort()
+    words = f"{len(days)} stored session(s) did not come, {days[0]} to {days[-1]}"
+    return Suspicion("incomplete_history", words)
