@@ -352,8 +352,7 @@ class StoreMachine(RuleBasedStateMachine):
         stored_days = [DAYS.index(day) for name, day in self.current if name in symbols and day in DAYS]
         first = self._without_hole(symbols, 0)
         last = DAYS[max(first, min(max([*stored_days, 0]) + beyond, self.today))]
-        files = self.folder / f"files-{self.ticks}"
-        files.mkdir()
+        files = Path(tempfile.mkdtemp(dir=self.folder, prefix="files-"))
         for symbol in symbols:
             rows = self.truth.frame([symbol], DAYS[first], last).drop("ret")
             rows = rows.filter(pl.col("date").is_in(self.truth.days))
