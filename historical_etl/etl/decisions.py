@@ -54,11 +54,12 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
     _commit(transaction, {"open_holds": decided})
 
 
-def what_frees(code: str, symbol: str, symbols: pl.DataFrame) -> str:
-    """What a person does about a hold of this code; `symbols` is the ledger of that name."""
+def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None) -> str:
+    """What a person does about a hold of this code; `symbols`, the ledger of that name, knows the first year."""
     name = quote(symbol)
     if code == "other_basis":
-        first: date | None = symbols.filter(pl.col("symbol") == symbol).get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
+        mine = None if symbols is None else symbols.filter(pl.col("symbol") == symbol)
+        first: date | None = None if mine is None else mine.get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
         since = f" --from {first.year}" if first else ""
         return (
             f"use the source that it was stored from, or `historical-etl backfill --rebuild --symbols {name}{since}`, "
