@@ -12,6 +12,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.account import WAIVED
 from historical_etl.etl.decisions import NOT_FOR_PEOPLE, what_frees
 from historical_etl.etl.identity_work import SPLITTABLE
+from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.names import SPLIT
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.record import ACCEPTED, OPEN
@@ -53,7 +54,7 @@ def show(terminal: Terminal, *, every: bool) -> int:
         ],
     )
     left_out(terminal, min(_MOST, len(found)), len(found), "--json has all")
-    _explain(terminal, [hold for hold in found if hold["status"] == OPEN])
+    _explain(terminal, [hold for hold in found if hold["status"] == OPEN], store)
     return 0
 
 
@@ -88,7 +89,7 @@ def _decision(hold: Row) -> str:
     return f"; {hold['status']} in v{closed}, when what came was no longer suspicious" if closed is not None else ""
 
 
-def _explain(terminal: Terminal, held: list[Row]) -> None:
+def _explain(terminal: Terminal, held: list[Row], store: KeptVersions) -> None:
     """What the codes mean, and what to do."""
     codes = sorted({hold["code"] for hold in held})
     for code in codes:
@@ -98,7 +99,8 @@ def _explain(terminal: Terminal, held: list[Row]) -> None:
         symbol = quote(cleaned(free[0]))
         terminal.say(f'next: {terminal.program} holds accept {symbol} --reason "...", or wait: each update asks again')
     elif held:
-        terminal.say(f"next: {cleaned(what_frees(held[0]['code'], held[0]['symbol']))}")
+        todo = what_frees(held[0]["code"], held[0]["symbol"], store.ledger("symbols"))
+        terminal.say(f"next: {cleaned(todo)}")
     parted = [hold["symbol"] for hold in held if hold["code"] in SPLITTABLE]
     if parted:
         symbol = quote(cleaned(parted[0]))

@@ -1,6 +1,7 @@
 """What a person decides: to accept what is held, or to let sessions stay missing. A commit records it."""
 
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -9,6 +10,9 @@ from historical_etl.etl.account import WAIVED, Account
 from historical_etl.etl.record import ACCEPTED, OPEN
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
+
+if TYPE_CHECKING:
+    from datetime import date
 
 __all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
 
@@ -37,7 +41,9 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
         raise ConfigurationError(
             f"{symbol} cannot be accepted: {barred.item(0, 'evidence')}",
             where="holds",
-            todo=what_frees(barred.item(0, "code"), symbol),
+            todo=what_frees(
+                barred.item(0, "code"), symbol, read_ledger(transaction.layout, transaction.base, "symbols")
+            ),
         )
     if found.get_column("through").is_null().any():
         mine &= pl.col("through").is_null()
@@ -48,13 +54,16 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
     _commit(transaction, {"open_holds": decided})
 
 
-def what_frees(code: str, symbol: str) -> str:
-    """What a person does about a hold of this code."""
+def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None) -> str:
+    """What a person does about a hold of this code; `symbols`, the ledger of that name, knows the first year."""
     name = quote(symbol)
     if code == "other_basis":
+        mine = None if symbols is None else symbols.filter(pl.col("symbol") == symbol)
+        first: date | None = None if mine is None else mine.get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
+        since = f" --from {first.year}" if first else ""
         return (
-            f"use the source that it was stored from, or `historical-etl backfill --rebuild --symbols {name} --from "
-            "YEAR`, with the first year that is stored of it"
+            f"use the source that it was stored from, or `historical-etl backfill --rebuild --symbols {name}{since}`, "
+            "which replaces all that is stored of it"
         )
     if code in NOT_FOR_PEOPLE:
         return "nothing, if the source will be right again: each `historical-etl update` asks again"

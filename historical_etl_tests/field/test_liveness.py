@@ -104,6 +104,13 @@ def source_changes_its_basis(shop: Shop) -> None:
     shop.cli.set(FILES_ADJUSTMENT="split adjusted")
 
 
+def source_has_another_basis_for_newcomers(shop: Shop) -> None:
+    shop.fill()
+    shop.cli.set(FILES_ADJUSTMENT="split adjusted")
+    shop.file.write_text(shop.file.read_text() + shop.file.read_text().partition("\n")[2].replace(NAME, "BETA"))
+    assert shop.cli("backfill", "--symbols", "BETA", "--from", "2023", "--to", "2023").code == 0
+
+
 def exchange_is_another(shop: Shop) -> None:
     shop.fill()
     shop.cli.set(EXCHANGE="XLON")
@@ -165,6 +172,14 @@ CASES = {
         "historical-etl backfill --rebuild --from 2023",
         ("store", "historical-etl backfill --rebuild --from 2023"),
         lambda shop: shop.do("backfill", "--rebuild", "--from", "2023"),
+    ),
+    "one symbol is on another basis": Case(
+        source_has_another_basis_for_newcomers,
+        (3, "historical-etl backfill --rebuild --from 2023"),
+        "ACME other_basis",
+        "historical-etl backfill --rebuild --symbols ACME --from 2023",
+        ("store", "historical-etl backfill --rebuild --symbols ACME --from 2023"),
+        lambda shop: shop.do("backfill", "--rebuild", "--symbols", "ACME", "--from", "2023"),
     ),
     "the exchange is another": Case(
         exchange_is_another,

@@ -16,12 +16,11 @@ import polars as pl
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, SyncManifest
-from historical_etl.durable import sha256_of
+from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError
 from historical_etl.etl.moving import export_store, import_store
-from historical_etl.store import leases
 from historical_etl.store.manifest import ManifestManager
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
+from historical_etl_tests.property.store_looks import assert_daily, difference, end_leases, flip, is_changed
 from historical_etl_tests.property.store_model import (
     DAYS,
     SYMBOLS,
@@ -71,7 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.lack_ledgers: set[int] = set()
 
     def teardown(self) -> None:
-        _end_leases()
+        end_leases()
         shutil.rmtree(self.folder)
 
     # ── the source and the clock ─────────────────────────────────────────────────────────────────────────────────────
@@ -206,7 +205,7 @@ class StoreMachine(RuleBasedStateMachine):
         store = self._store()
         path = which.choice(self._perishable(store))
         self._count(f"rot in {path.parent.name}")
-        _flip(path, which)
+        flip(path, which)
         committed = path.parent in (store.layout.objects, store.layout.ledgers)
         assert not committed or path.name in str(store.verify().findings), path
         self._read_right_or_not_at_all()
@@ -223,7 +222,7 @@ class StoreMachine(RuleBasedStateMachine):
         if path.parent == store.layout.ledgers:  # its rows are lost, and no price
             named = store.layout.relative(path)
             lack = [v for v in self._kept() if named in store.manifests.load_version(v).named_paths()]
-            self.lack_ledgers |= set(lack) if _is_changed(path) else set()
+            self.lack_ledgers |= set(lack) if is_changed(path) else set()
 
     def _perishable(self, store: HistoricalETL) -> list[Path]:
         """The files that may rot: nothing that a pinned version alone would miss for good."""
@@ -281,8 +280,8 @@ class StoreMachine(RuleBasedStateMachine):
             if self.ticks // 100 % 3 == 0 and (version == self.version or version + 1 in kept):
                 assert state_of(store.scan(as_of=committed).collect()) == self.versions[version], committed
         self._assert_adjusted(store)
-        _end_leases()
-        _assert_daily(store, manifest)
+        end_leases()
+        assert_daily(store, manifest)
         report = store.verify()
         assert report.ok, report.findings
 
@@ -352,8 +351,7 @@ class StoreMachine(RuleBasedStateMachine):
         stored_days = [DAYS.index(day) for name, day in self.current if name in symbols and day in DAYS]
         first = self._without_hole(symbols, 0)
         last = DAYS[max(first, min(max([*stored_days, 0]) + beyond, self.today))]
-        files = self.folder / f"files-{self.ticks}"
-        files.mkdir()
+        files = Path(tempfile.mkdtemp(dir=self.folder, prefix="files-"))
         for symbol in symbols:
             rows = self.truth.frame([symbol], DAYS[first], last).drop("ret")
             rows = rows.filter(pl.col("date").is_in(self.truth.days))
@@ -380,10 +378,10 @@ class StoreMachine(RuleBasedStateMachine):
         for version in range(self.version + 1, newest + 1):
             found = state_of(store.scan(version=version).collect())
             at = next((n for n in range(at, len(steps)) if steps[n] == found), -1)
-            assert at >= 0, f"version {version} is none of those that were expected: {_difference(found, steps)}"
+            assert at >= 0, f"version {version} is none of those that were expected: {difference(found, steps)}"
             self.versions[version] = found
         self.version = newest
-        assert not finished or self.current == expected[-1], _difference(self.current, expected)
+        assert not finished or self.current == expected[-1], difference(self.current, expected)
 
     def _whole(self) -> list[int]:
         """The kept versions that can stand again: with all their ledgers."""
@@ -391,38 +389,3 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _count(self, name: str) -> None:
         self.done[name] += 1
-
-
-def _end_leases() -> None:
-    """Let go of what this process has scanned: else it is kept until four others were."""
-    for staying in leases._staying.values():
-        for stack in staying.values():
-            stack.close()
-    leases._staying.clear()
-
-
-def _assert_daily(store: HistoricalETL, manifest: SyncManifest) -> None:
-    """What any tool finds in `daily/` is the current version and nothing else."""
-    there = {path.name: sha256_of(path) for path in store.layout.daily.iterdir()}
-    assert there == {f"{partition.year}.parquet": partition.checksum for partition in manifest.partitions}
-
-
-def _is_changed(committed: Path) -> bool:
-    """Whether a committed file, whose name ends in its checksum, is not there any more as it was."""
-    return not committed.is_file() or not sha256_of(committed).startswith(committed.stem.rpartition("-")[2])
-
-
-def _flip(path: Path, which: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[which.randrange(len(content))] ^= 1 << which.randrange(8)
-    rights = path.stat().st_mode
-    path.chmod(0o600)
-    path.write_bytes(content)  # in place: what is linked to it rots with it
-    path.chmod(rights)
-
-
-def _difference(found: State, steps: Sequence[State]) -> str:
-    """In what the rows that were found differ from the last that were expected, in words."""
-    wanted = steps[-1]
-    keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    return "; ".join(f"{key}: {found.get(key)} for {wanted.get(key)}" for key in keys[:5])
