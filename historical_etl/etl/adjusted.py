@@ -11,13 +11,14 @@ from typing import Final, Literal
 
 import polars as pl
 
+from historical_etl.models import UNSTATED
 from historical_etl.schema import ORDER
 
 __all__ = ["Adjust", "adjusted", "unknown_bases"]
 
 Adjust = Literal["none", "splits", "total"]
 _NAMED: Final = 10
-_TOLD: Final = ("symbol", "names_events", "split_adjusted")
+_TOLD: Final = ("symbol", "names_events", "split_adjusted", "adjustment")
 _PRICES: Final = ("open", "high", "low", "close")
 
 
@@ -57,14 +58,16 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
     given = pl.col("adj_close").is_not_null()
     counts = rows.group_by("symbol").agg(given.any().alias("adjusted"), given.all().alias("throughout")).collect()
     named = set(actions.filter(~pl.col("inferred")).get_column("symbol"))
-    told = {symbol: (names, by_splits) for symbol, names, by_splits in symbols[list(_TOLD)].iter_rows()}
+    told = {symbol: (names, by_splits, basis) for symbol, names, by_splits, basis in symbols[list(_TOLD)].iter_rows()}
     whole: list[str] = []
     bare: list[str] = []
     for symbol, is_adjusted, throughout in counts.sort("symbol").iter_rows():
-        names, by_splits = told.get(symbol, (None, None))
+        names, by_splits, basis = told.get(symbol, (None, None, None))
         is_known = names or symbol in named
         if adjust == "none":
-            is_known = is_known or not by_splits
+            # The ledger was lost and counted anew from the rows, which do not tell whether splits are taken out.
+            is_lost = by_splits is None and basis == UNSTATED
+            is_known = is_known or not (by_splits or is_lost)
         else:
             is_known = is_known or is_adjusted or (adjust == "splits" and by_splits)
         whole += [] if is_known else [symbol]

@@ -86,6 +86,20 @@ def test_without_the_ledger_of_symbols_nobody_is_taken_for_another_basis(root, m
     assert etl.cursors()["HALT"] == LAST
 
 
+def test_who_takes_splits_out_of_its_prices_is_not_known_until_it_comes_again(root, market):
+    """As traded, a price is null once the ledger that knew so was lost: never the stored one in its place."""
+    source = ScriptedSource(market, info=replace(INFO, split_adjusted=True))
+    etl = store(root, source, DAY)
+    etl.run_full_etl(market.symbols, FIRST, DAY)
+    assert etl.scan(adjust="none").collect()["close"].is_null().all()
+    damaged(etl, "symbols")
+    assert etl.repair().ok
+    etl = store(root, source, DAY)
+    assert etl.scan(adjust="none").collect()["close"].is_null().all()
+    etl.run_incremental_etl()
+    assert etl.scan(adjust="none").collect()["close"].is_null().all()
+
+
 def test_queries_of_prices_do_not_need_a_ledger_that_is_lost(etl):
     """As it is with older versions once a repair has set a damaged file of theirs aside."""
     before, rows = etl.query_sql("FROM daily_prices ORDER BY ALL"), etl.ledger("runs")
