@@ -10,13 +10,14 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
 from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
-from historical_etl.etl.standing import load_actions, rebuild_account
+from historical_etl.etl.standing import load_account, load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
 from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins, unlinked_years
@@ -190,7 +191,13 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     _set_aside(work.store, broken)  # what is rebuilt may have the very name
     for name, files in broken.items():
         rows = sum(file.rows for file in files)
-        if name in _REBUILDABLE:
+        if name == "actions" and (first := _first_named(work.store, current)) is not None:
+            work.lost.append(
+                "the splits and dividends that the source had named are lost, but for what adj_close implies: "
+                f"`historical-etl backfill --rebuild --from {first.year}` asks for them, and prices by `adjust` may be "
+                "wrong until then"
+            )
+        elif name in _REBUILDABLE:
             work.mended.append(f"the ledger {name} is rebuilt from the data")
         elif name == "aliases":
             work.lost.append("the ledger aliases is lost: tell the renames again, `historical-etl rename`")
@@ -204,6 +211,13 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     committed = transaction.commit(Provenance.of(current), changes, {"runs": record.runs([run])})
     assert committed is not None  # noqa: S101 - there is a version
     return committed
+
+
+def _first_named(store: KeptVersions, current: SyncManifest) -> date | None:
+    """The first stored session of the symbols whose source names events; None if there are none."""
+    symbols = load_account(store.layout, current, store.calendar).symbols
+    first = symbols.filter(pl.col("names_events").fill_null(value=False)).get_column("first_session").min()
+    return first if isinstance(first, date) else None
 
 
 def _rebuilt(store: KeptVersions, current: SyncManifest, broken: Mapping[str, list[LedgerFile]]) -> LedgerChanges:

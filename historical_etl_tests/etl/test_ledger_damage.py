@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import CatalogError, ChecksumMismatchError, HistoricalETL
 from historical_etl.store.ledgers import LOGS, STATES
+from historical_etl_tests.field.series import Series, adjusted, backfill, column, falling, walk
 from historical_etl_tests.scenario import (
     FIRST,
     INFO,
@@ -110,3 +111,18 @@ def test_queries_of_prices_do_not_need_a_ledger_that_is_lost(etl):
     for sql in ("SELECT count(*) FROM runs", "FROM runs", "SELECT 1 WHERE EXISTS (FROM runs)"):
         with pytest.raises((CatalogError, ChecksumMismatchError), match=r"ledger file .*runs-.* is missing"):
             etl.query_sql(sql)
+
+
+def test_named_events_that_are_lost_are_told_and_a_rebuild_brings_them(root):
+    """Of a source that takes splits out of its prices nothing else tells what was traded."""
+    traded = falling(walk(80, 60.0), (50, 2.0, 0.0))
+    prices = adjusted(traded, (50, 2.0, 0.0))
+    source = Series(prices, prices, [(50, 2.0, 0.0)], split_adjusted=True)
+    series, _ = backfill(root, source)
+    before = column(series, "close", adjust="none")
+    damaged(series, "actions")
+    report = series.repair()
+    (lost,) = report.lost
+    assert "`historical-etl backfill --rebuild --from 2023` asks for them" in lost
+    series.run_full_etl(["ACME", "PLAIN"], date(2023, 1, 1), source.days[-1], rebuild=True)
+    assert column(series, "close", adjust="none") == before
