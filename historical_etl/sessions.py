@@ -113,19 +113,23 @@ class SessionCalendar:
 
     def dates(self, positions: pl.Expr) -> pl.Expr:
         """The session at each index; null for a null, or outside the calendar."""
-        return pl.lit(self.sessions).gather(_from_zero(positions), null_on_oob=True)
+        return self._sessions.gather(_from_zero(positions), null_on_oob=True)
 
-    def _looked_up(self, found: pl.Series, days: pl.Expr) -> pl.Expr:
+    def _looked_up(self, found: pl.Expr, days: pl.Expr) -> pl.Expr:
         day_number = days.cast(pl.Date).cast(pl.Int32) - (self._dates[0] - _EPOCH).days
-        return pl.lit(found).gather(_from_zero(day_number), null_on_oob=True)
+        return found.gather(_from_zero(day_number), null_on_oob=True)
 
     @cached_property
-    def _positions(self) -> pl.Series:
-        return self.sessions.search_sorted(self._every_day).cast(pl.Int64)
+    def _sessions(self) -> pl.Expr:
+        return pl.lit(self.sessions)
 
     @cached_property
-    def _positions_before(self) -> pl.Series:
-        return self.sessions.search_sorted(self._every_day, side="right").cast(pl.Int64) - 1
+    def _positions(self) -> pl.Expr:
+        return pl.lit(self.sessions.search_sorted(self._every_day).cast(pl.Int64))
+
+    @cached_property
+    def _positions_before(self) -> pl.Expr:
+        return pl.lit(self.sessions.search_sorted(self._every_day, side="right").cast(pl.Int64) - 1)
 
     @property
     def _every_day(self) -> pl.Series:

@@ -374,6 +374,7 @@ def _keep(name: str, checksum: str, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.clone()
 
 
+@cache
 def _columns(name: str) -> list[pl.Expr]:
     """The columns of a ledger, with the types that they have in all of its files."""
     return [pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()]
