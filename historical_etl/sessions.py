@@ -5,6 +5,7 @@ corrected by what comes with this one, and then by a file of the user's own (`ca
 is cached in the user's cache folder, by release: importing that package takes longer than most commands run.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -80,8 +81,8 @@ class SessionCalendar:
     @cached_property
     def record(self) -> CalendarRecord:
         """What tells this calendar from another one."""
-        days = self.sessions.cast(pl.Int32).to_numpy().tobytes()
-        digest = sha256(days).hexdigest()[:16]
+        days = array("i", self.sessions.cast(pl.Int32).to_list())  # by way of NumPy it would have to be imported
+        digest = sha256(days.tobytes()).hexdigest()[:16]
         return CalendarRecord(installed_release(), self.name, self.known_from, self.known_through, digest, self._own)
 
     @property
