@@ -24,6 +24,7 @@ UV    := $(shell command -v uv 2>/dev/null)
 
 # Coverage is measured of the tests that run in their own process, and those alone must reach the gate: measuring costs
 # half as much time again. The others look at the same code from further away, or at processes that are killed.
+# They have one thread of Polars each, which suits two processes; the core is tested with as many as there are cores.
 UNMEASURED := crash faults hostile orchestration ui cli docs
 # The top floor is tested through Dagster and the command line; the gate is on what must not lose data.
 TOP_FLOOR := */historical_etl/definitions.py,*/historical_etl/automation.py,*/historical_etl/resources.py
@@ -110,7 +111,7 @@ test: $(STAMP) ## all tests, then the coverage gate on the core (ARGS="-k merge"
 	lacking=$$($(BIN)/python -m historical_etl_tests.tools)
 	rm -f .coverage .coverage.*
 	failed=
-	$(BIN)/python -m pytest -n $(WORKERS) $$lacking $(UNMEASURED:%=historical_etl_tests/%) || failed=1
+	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $$lacking $(UNMEASURED:%=historical_etl_tests/%) || failed=1
 	$(BIN)/python -m pytest -n $(WORKERS) $$lacking --cov --cov-report= $(UNMEASURED:%=--ignore=historical_etl_tests/%) \
 	  || failed=1
 	echo "Coverage of the core, at least $(CORE_COVERAGE) % with branches:"

@@ -42,6 +42,9 @@ PRIMARY_KEYS: Final = ("date", "symbol")
 ORDER: Final = ("symbol", "date")
 #: Whether the row before is of another symbol.
 _STARTS: Final = pl.col("symbol").ne_missing(pl.col("symbol").shift())
+_LATER, _NO_EARLIER = pl.col("date") > pl.col("date").shift(), pl.col("date") >= pl.col("date").shift()
+#: Comparing the order of strings is slow: it is done once for each symbol.
+_SYMBOLS_ASCEND: Final = (pl.col("symbol").filter(_STARTS) > pl.col("symbol").filter(_STARTS).shift()).all()
 VALUE_COLUMNS: Final = tuple(name for name in SCHEMA if name not in PRIMARY_KEYS)
 
 
@@ -69,10 +72,7 @@ def is_ordered(frame: pl.DataFrame, *, unique: bool = False) -> bool:
 
     Keys must not be null.
     """
-    day, first = pl.col("date"), pl.col("symbol").filter(_STARTS)
-    ascends = day > day.shift() if unique else day >= day.shift()
-    # Comparing the order of strings is slow: it is done once for each symbol.
-    return frame.select((_STARTS | ascends).all() & (first > first.shift()).all()).item()
+    return frame.select((_STARTS | (_LATER if unique else _NO_EARLIER)).all() & _SYMBOLS_ASCEND).item()
 
 
 def ordered(frame: pl.DataFrame) -> pl.DataFrame:

@@ -5,6 +5,7 @@ corrected by what comes with this one, and then by a file of the user's own (`ca
 is cached in the user's cache folder, by release: importing that package takes longer than most commands run.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -80,8 +81,8 @@ class SessionCalendar:
     @cached_property
     def record(self) -> CalendarRecord:
         """What tells this calendar from another one."""
-        days = self.sessions.cast(pl.Int32).to_numpy().tobytes()
-        digest = sha256(days).hexdigest()[:16]
+        days = array("i", self.sessions.cast(pl.Int32).to_list())  # by way of NumPy it would have to be imported
+        digest = sha256(days.tobytes()).hexdigest()[:16]
         return CalendarRecord(installed_release(), self.name, self.known_from, self.known_through, digest, self._own)
 
     @property
@@ -113,19 +114,23 @@ class SessionCalendar:
 
     def dates(self, positions: pl.Expr) -> pl.Expr:
         """The session at each index; null for a null, or outside the calendar."""
-        return pl.lit(self.sessions).gather(_from_zero(positions), null_on_oob=True)
+        return self._sessions.gather(_from_zero(positions), null_on_oob=True)
 
-    def _looked_up(self, found: pl.Series, days: pl.Expr) -> pl.Expr:
+    def _looked_up(self, found: pl.Expr, days: pl.Expr) -> pl.Expr:
         day_number = days.cast(pl.Date).cast(pl.Int32) - (self._dates[0] - _EPOCH).days
-        return pl.lit(found).gather(_from_zero(day_number), null_on_oob=True)
+        return found.gather(_from_zero(day_number), null_on_oob=True)
 
     @cached_property
-    def _positions(self) -> pl.Series:
-        return self.sessions.search_sorted(self._every_day).cast(pl.Int64)
+    def _sessions(self) -> pl.Expr:
+        return pl.lit(self.sessions)
 
     @cached_property
-    def _positions_before(self) -> pl.Series:
-        return self.sessions.search_sorted(self._every_day, side="right").cast(pl.Int64) - 1
+    def _positions(self) -> pl.Expr:
+        return pl.lit(self.sessions.search_sorted(self._every_day).cast(pl.Int64))
+
+    @cached_property
+    def _positions_before(self) -> pl.Expr:
+        return pl.lit(self.sessions.search_sorted(self._every_day, side="right").cast(pl.Int64) - 1)
 
     @property
     def _every_day(self) -> pl.Series:

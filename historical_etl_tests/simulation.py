@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -136,16 +136,7 @@ class SimMarket:
             late = [_basis(self, day).filter(pl.col("symbol") == symbol) for symbol, day in lag.items()]
             basis = pl.concat([basis.filter(~pl.col("symbol").is_in(list(lag))), *late])
         rows = rows.join(basis, on=("symbol", "life"), how="left", maintain_order="left")
-        behind = pl.col("epoch") < pl.col("basis_epoch").fill_null(0)
-        total = pl.when(behind).then(pl.col("basis_factor") / pl.col("factor")).otherwise(1.0)
-        shares = pl.when(behind).then(pl.col("basis_shares") / pl.col("shares")).otherwise(1.0)
-        changes = {"adj_close": pl.lit(None, pl.Float64)}
-        if style != "unadjusted":
-            changes["adj_close"] = _times("close", total)
-        if style == "split_adjusted":
-            changes |= {name: _times(name, 1 / shares) for name in PRICES}
-            changes["volume"] = _times("volume", shares)
-        return rows.select(changes.get(name, pl.col(name)).alias(name) for name in BAR_COLUMNS)
+        return rows.select(_as_adjusted(style))
 
     @cached_property
     def events(self) -> pl.DataFrame:
@@ -213,6 +204,21 @@ def with_returns(bars: pl.DataFrame) -> pl.DataFrame:
         .select(*BAR_COLUMNS[:7], "ret", "adj_close")
         .sort("date", "symbol")
     )
+
+
+@cache
+def _as_adjusted(style: Style) -> list[pl.Expr]:
+    """`BAR_COLUMNS` of raw rows beside a basis."""
+    behind = pl.col("epoch") < pl.col("basis_epoch").fill_null(0)
+    total = pl.when(behind).then(pl.col("basis_factor") / pl.col("factor")).otherwise(1.0)
+    shares = pl.when(behind).then(pl.col("basis_shares") / pl.col("shares")).otherwise(1.0)
+    changes = {"adj_close": pl.lit(None, pl.Float64)}
+    if style != "unadjusted":
+        changes["adj_close"] = _times("close", total)
+    if style == "split_adjusted":
+        changes |= {name: _times(name, 1 / shares) for name in PRICES}
+        changes["volume"] = _times("volume", shares)
+    return [changes.get(name, pl.col(name)).alias(name) for name in BAR_COLUMNS]
 
 
 def _times(name: str, factor: pl.Expr) -> pl.Expr:

@@ -6,6 +6,7 @@ and with the sessions around, and the close alone is far off, is it the close th
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import polars as pl
@@ -124,6 +125,7 @@ def wrong_closes(rows: pl.DataFrame) -> pl.Series:
     return verdict.sort("place").get_column("wrong")
 
 
+@cache
 def outside_range() -> pl.Expr:
     """Whether open or close lies outside low to high, or low above high; what is null contradicts nothing."""
     high, low, body = pl.col("high") * (1 + TOLERANCE), pl.col("low") * (1 - TOLERANCE), ("open", "close")
@@ -131,6 +133,7 @@ def outside_range() -> pl.Expr:
     return pl.any_horizontal(test.fill_null(value=False) for test in outside)
 
 
+@cache
 def _may_be_wrong() -> pl.Expr:
     """Whether anything may be wrong beside a close, a volume that lacks aside; told by cheap tests."""
     prices, close, infinite = [pl.col(name) for name in _OTHERS], pl.col("close"), float("inf")

@@ -9,6 +9,7 @@ Moves are logarithms here. A dividend d makes g = 1 / (1 - d / close before), or
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import log
 from typing import Final
 
@@ -66,6 +67,7 @@ class Findings:
     warnings: tuple[str, ...] = ()
 
 
+@cache
 def rounding() -> pl.Expr:
     """How far rounding of two adjusted prices, `adj_close` and `adj_close_0`, may have moved their factor."""
     return _NOISE + sum((_unit(name) / pl.col(name).abs() for name in ("adj_close", "adj_close_0")), pl.lit(0.0))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Final
 
 import polars as pl
@@ -151,6 +152,11 @@ def all_sound(frame: pl.DataFrame) -> bool:
         return False
     if {frame.get_column(name).null_count() for name in ("open", "high", "low")} not in ({0}, {frame.height}):
         return False  # one is held against the close by way of the others
+    return bool(frame.select(_soundness()).item())
+
+
+@cache
+def _soundness() -> pl.Expr:
     prices = [pl.col(name) for name in PRICE_COLUMNS]
     start, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
     sound = [
@@ -161,7 +167,7 @@ def all_sound(frame: pl.DataFrame) -> bool:
         *((price >= low).all() for price in (start, close)),
         (high < low * ABSURD).all(),
     ]
-    return bool(frame.select(pl.all_horizontal(test.fill_null(value=True) for test in sound)).item())
+    return pl.all_horizontal(test.fill_null(value=True) for test in sound)
 
 
 def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end: date, sessions: pl.Series) -> Split:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from math import log
 from typing import Final
 
-__all__ = ["SMALLEST_SPLIT", "read_move", "whole"]
+__all__ = ["SMALLEST_SPLIT", "read_move"]
 
 #: Below this a move is cash; from here on a ratio of small terms is a split.
 SMALLEST_SPLIT: Final = 1.2
@@ -16,19 +16,13 @@ SMALLEST_SPLIT: Final = 1.2
 _EXACT: Final = 1e-3
 #: A ratio of larger terms must be met so closely, and be no product of terms beyond this (33:70 is one of 2,310).
 _EXACT_ODD, _LARGEST_PRODUCT, _SMALLEST_ODD = 2e-5, 2500, 1.15
-#: Up to which number ratios to one are multiples of what.
 #: Up to here ratios have a smaller term of three to five, and of two.
 _LARGEST_OTHER, _LARGEST_HALF = 3, 6
 _TERMS: Final = (1, 2, 3, 4, 5)
+#: Up to which number ratios to one are multiples of what: all of them up to 30, then round ones only.
 _STEPS: Final = ((30, 1), (100, 5), (1000, 50), (10_000, 500), (100_000, 5000))
 #: The largest dividend beside a split, as a share of the new price, by how rare the ratio is.
 _BESIDE_MANY, _BESIDE_TWO, _BESIDE_HALVES, _BESIDE_OTHERS = 0.1, 0.025, 0.02, 0.01
-
-
-def whole(number: int) -> bool:
-    """Whether `number`:1 is a ratio that splits have: any up to 30, then round numbers only."""
-    step = next((step for limit, step in _STEPS if number <= limit), _STEPS[-1][1])
-    return number > 1 and number % step == 0
 
 
 def _ratios() -> dict[float, float]:
@@ -37,7 +31,7 @@ def _ratios() -> dict[float, float]:
     for terms in (5, 4, 3):
         found |= {top / terms: _BESIDE_OTHERS for top in range(terms + 1, _LARGEST_OTHER * terms + 1)}
     found |= {top / 2: _BESIDE_HALVES for top in range(3, 2 * _LARGEST_HALF)}
-    found |= {float(n): _BESIDE_MANY for n in range(3, 100_001) if whole(n)}
+    found |= {float(n): _BESIDE_MANY for limit, step in _STEPS for n in range(step, limit + 1, step) if n > 1}
     found |= {2.0: _BESIDE_TWO}
     found = {ratio: share for ratio, share in found.items() if ratio >= SMALLEST_SPLIT}
     # Between two large round numbers there is less room than a large dividend takes.

@@ -322,7 +322,7 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
 
 
 def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
-    kept, parts = list(files), [rows.select(_columns(name))]
+    kept, parts = list(files), [_typed(name, rows)]
     size = rows.height
     while kept and kept[-1].rows <= size:
         try:
@@ -354,9 +354,7 @@ def _decode(name: str, content: bytes, path: Path) -> pl.DataFrame:
         missing = [column for column in ADDED_COLUMNS.get(name, ()) if column not in rows.columns]
         # A flag that did not exist was not set.
         nothing = {column: False if SCHEMAS[name][column] == pl.Boolean else None for column in missing}
-        return rows.with_columns(pl.lit(value).alias(column) for column, value in nothing.items()).select(
-            _columns(name)
-        )
+        return _typed(name, rows.with_columns(pl.lit(value).alias(column) for column, value in nothing.items()))
     # Damaged pages can make Polars panic, and its PanicException is no `Exception`.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ChecksumMismatchError(
@@ -374,13 +372,14 @@ def _keep(name: str, checksum: str, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.clone()
 
 
-def _columns(name: str) -> list[pl.Expr]:
-    """The columns of a ledger, with the types that they have in all of its files."""
-    return [pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()]
+def _typed(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the columns of a ledger, and the types that they have in all of its files."""
+    schema = SCHEMAS[name]
+    return rows if rows.schema == schema else rows.select(pl.col(column).cast(kind) for column, kind in schema.items())
 
 
 def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:
-    buffer, rows = io.BytesIO(), rows.select(_columns(name))
+    buffer, rows = io.BytesIO(), _typed(name, rows)
     rows.write_parquet(buffer)
     content = buffer.getvalue()
     checksum = sha256(content).hexdigest()

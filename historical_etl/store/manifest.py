@@ -103,8 +103,8 @@ class ManifestManager:
         """
         dataset = manifest.dataset
         self.check_token(token, dataset)
-        for recorded in manifest.named_paths():
-            path = self.layout.resolve(recorded)
+        paths = [self.layout.resolve(recorded) for recorded in manifest.named_paths()]
+        for path in paths:
             if not path.is_file() or path.stat().st_size == 0:
                 raise ManifestCorruptError(
                     "The manifest lists a file that is missing or empty; it was not saved",
@@ -112,7 +112,7 @@ class ManifestManager:
                     todo="write the file before the manifest that names it",
                 )
         with storage_errors("making the new files durable", self.layout.storage):
-            for folder in sorted({self.layout.resolve(recorded).parent for recorded in manifest.named_paths()}):
+            for folder in sorted({path.parent for path in paths}):
                 fsync_folder(folder)
         current = self.restore_manifest(token, dataset)
         saved = manifest.model_copy(

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from historical_etl import ManifestManager, get_calendar
 from historical_etl.etl.account import Account, settle
 from historical_etl.etl.standing import ASKED, rebuild_account
-from historical_etl.etl.visit import Patience, Visit
+from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl_tests.property.test_merge import commit
 from historical_etl_tests.scenario import COLUMNS, LAST, at, sessions
 
@@ -54,7 +54,7 @@ def visit(
         asked=pl.DataFrame(asked, schema=ASKED, orient="row"),
         stored=keys_of(stored),
         dropped=pl.DataFrame(schema=KEYS),
-        refused=pl.DataFrame(schema=KEYS),
+        refused=pl.DataFrame(schema=REFUSED),
         today=today or end,
         version=number,
         at=datetime(2013, 1, 1, tzinfo=UTC),
