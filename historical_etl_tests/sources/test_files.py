@@ -461,7 +461,7 @@ def test_a_row_that_cannot_be_read_is_set_aside_by_file_and_line(tmp_path, suffi
         ('date,symbol,close,volume,na"me\n2012-05-18,FB,1,2,x\n', 1, "stray quotation mark"),
         ("date,sy\rmbol\n" + GOOD_LINES, 1, "header is not CSV"),
         ((HEADER + GOOD_LINES).encode() + b"2012-05-21,F\xc4,1,1,1,1,1,1\n", 5, "not UTF-8"),
-        ((HEADER + GOOD_LINES).encode("utf-16"), 1, "not UTF-8"),
+        ((HEADER + GOOD_LINES).encode("utf-16"), 1, "UTF-16"),
         ((HEADER + GOOD_LINES).encode("utf-16-le"), 1, "UTF-16"),
         (HEADER.encode("cp1252") + GOOD_LINES.encode() + b"2012-05-21,FB,1,1,1,1,1,\xa0\n", 5, "not UTF-8"),
         ((HEADER + GOOD_LINES).replace("\n", "\r"), 1, "header is not CSV"),
@@ -504,8 +504,7 @@ def test_numbers_that_can_mean_one_thing_only_are_taken(tmp_path, text):
         ("date,symbol,volume", "No column for close; the header has: date, symbol, volume", "close=<name"),
         ("date,close,volume,Security", "symbol (is it 'Security'?)", "HISTORICAL_ETL_FILES_COLUMNS=symbol="),
         ("date,symbol,Close,close_,volume", "2 columns could be close: 'Close', 'close_'", "close=<name"),
-        ("date,symbol,close,close,volume", "2 columns could be close", "close=<name"),
-        ('{"error": "not found"}', "No column for", "HISTORICAL_ETL_FILES_COLUMNS"),
+        ("date,symbol,close,close,volume", "2 columns are called 'close'; which is close?", "a name of its own"),
     ],
 )
 def test_a_header_that_lacks_or_doubles_a_column(tmp_path, header, why, todo):
@@ -640,7 +639,7 @@ def test_parquet_that_lacks_a_column(tmp_path):
         (lambda content: content[: len(content) // 2], "cut off"),
         (lambda content: content[:-1], "cut off"),
         (lambda _: b"", "empty"),
-        (lambda _: b"<html>404</html>", "cut off"),
+        (lambda _: b"<html>404</html>", "text, not Parquet"),
         (lambda content: b"PAR1" + b"\xff" * (len(content) - 8) + b"PAR1", "cut off"),
         (lambda content: content[:4] + b"\xff" * 400 + content[404:], "cut off"),
     ],

@@ -91,7 +91,12 @@ def _changing(found: Surveyed, index: pl.DataFrame, mark: str) -> list[Aside]:
 
 def _unlike(found: Surveyed, index: pl.DataFrame) -> list[Aside]:
     """Symbols of several files that say another basis, contradict each other, or are from two places."""
-    several = _with_facts(found, index.filter(pl.len().over("ours") > 1))
+    spans = index.group_by("file").agg(pl.col("first").min(), pl.col("last").max()).sort("first", "last")
+    facts = _facts(found, spans.get_column("file").sort().to_list())
+    alike = facts.select("basis", "place").n_unique() == 1 and bool((index["symbol"] == index["ours"]).all())
+    if alike and not spans.select((pl.col("first") <= pl.col("last").cum_max().shift(1)).any()).item():
+        return []  # as where each file is a day of the market
+    several = _with_facts(index.filter(pl.len().over("ours") > 1), facts)
     aside = _of_bases(found, several)
     several = _without(several, aside).sort("ours", "first", "last", "file")
     reached = pl.col("last").cum_max().shift(1).over("ours")
@@ -105,11 +110,10 @@ def _unlike(found: Surveyed, index: pl.DataFrame) -> list[Aside]:
     return aside
 
 
-def _with_facts(found: Surveyed, several: pl.DataFrame) -> pl.DataFrame:
-    """The rows with the basis and the place of their files."""
-    numbers: list[int] = several.get_column("file").unique().sort().to_list()
+def _facts(found: Surveyed, numbers: list[int]) -> pl.DataFrame:
+    """The basis and the place of each file."""
     paths = [found.plans[number].path for number in numbers]
-    facts = pl.DataFrame(
+    return pl.DataFrame(
         {
             "file": numbers,
             "basis": [basis_of(found.plans[number], paths) for number in numbers],
@@ -117,6 +121,10 @@ def _with_facts(found: Surveyed, several: pl.DataFrame) -> pl.DataFrame:
         },
         schema={"file": pl.UInt32, "basis": pl.String, "place": pl.String},
     )
+
+
+def _with_facts(several: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the basis and the place of their files."""
     # A market that was left out is a place as well: SAP.DE and SAP.US are two.
     ending = pl.when(pl.col("symbol") != pl.col("ours")).then(pl.col("symbol").str.extract(r"(\.[A-Z]{2})$"))
     place = pl.concat_str("place", ending.fill_null(""))

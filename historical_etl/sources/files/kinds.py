@@ -1,5 +1,7 @@
 """What a file is that is no CSV or Parquet, by its ending or its first bytes, and the step that makes it readable."""
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -89,6 +91,9 @@ def other_than_parquet(path: Path) -> DataQualityError | None:
 def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_SHOWN * 2)
-    except OSError:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else file as stream:
+                return stream.read(_SHOWN * 2)
+    except (OSError, EOFError, zlib.error):
         return b""
