@@ -5,8 +5,10 @@ is set aside as a whole, and told; the others go on. Pieces of one history that 
 joined.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -112,12 +114,12 @@ def _unlike(found: Surveyed, index: pl.DataFrame) -> list[Aside]:
 
 def _facts(found: Surveyed, numbers: list[int]) -> pl.DataFrame:
     """The basis and the place of each file."""
-    paths = [found.plans[number].path for number in numbers]
+    base = Path(os.path.commonpath([found.plans[number].path.parent for number in numbers]))
     return pl.DataFrame(
         {
             "file": numbers,
-            "basis": [basis_of(found.plans[number], paths) for number in numbers],
-            "place": [place_of(found.plans[number], paths) for number in numbers],
+            "basis": [basis_of(found.plans[number], base) for number in numbers],
+            "place": [place_of(found.plans[number], base) for number in numbers],
         },
         schema={"file": pl.UInt32, "basis": pl.String, "place": pl.String},
     )

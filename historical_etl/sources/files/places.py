@@ -3,9 +3,7 @@
 Years, dates, numbers and words such as `archive` or `data` are no places: a history may lie there in pieces.
 """
 
-import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,13 +46,13 @@ _BASES: Final = {
 }
 
 
-def place_of(plan: Plan, paths: Sequence[Path]) -> str:
-    """The place that a file is from; the same for pieces of one history. `paths`: all files that are compared."""
+def place_of(plan: Plan, base: Path) -> str:
+    """The place that a file is from; the same for pieces of one history. `base`: the folder that all have."""
     if plan.symbol_from == SETTING:
         return ""  # the setting says that all of it is one symbol
     parts = [
         words
-        for part in _folders(plan, paths)
+        for part in _folders(plan, base)
         if not HIVE_SYMBOL.fullmatch(part) and (words := _bare(part, plan.symbol))
     ]
     if plan.symbol is None:
@@ -63,17 +61,16 @@ def place_of(plan: Plan, paths: Sequence[Path]) -> str:
     return "/".join([*parts, *([prefix.group().casefold()] if prefix else [])])
 
 
-def basis_of(plan: Plan, paths: Sequence[Path]) -> str:
+def basis_of(plan: Plan, base: Path) -> str:
     """The basis of prices that the name of a file and its folders say; empty where they say none."""
     stem = plan.path.name.casefold()
     if plan.symbol and plan.symbol_from == NAME:
         stem = stem.replace(plan.symbol.casefold(), "", 1)  # a symbol may be RAW
-    words = [word for text in (*_folders(plan, paths), stem) for word in re.findall(r"[a-z]+", text.casefold())]
+    words = [word for text in (*_folders(plan, base), stem) for word in re.findall(r"[a-z]+", text.casefold())]
     return " ".join(sorted({_BASES[word] for word in words if word in _BASES}))
 
 
-def _folders(plan: Plan, paths: Sequence[Path]) -> tuple[str, ...]:
-    base = os.path.commonpath([path.parent for path in paths])
+def _folders(plan: Plan, base: Path) -> tuple[str, ...]:
     return plan.path.parent.relative_to(base).parts
 
 
