@@ -135,7 +135,8 @@ format: $(STAMP) ## let ruff format and fix what it safely can
 
 torture: $(STAMP) ## all proofs by fault, kill 300 writers, live through 500 markets of faults and a large one (hours)
 	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	proofs="historical_etl_tests/crash historical_etl_tests/property/test_store_machine.py historical_etl_tests/versions"
+	machines=$$(echo historical_etl_tests/property/test_{store,life}_machine.py)
+	proofs="historical_etl_tests/crash $$machines historical_etl_tests/versions"
 	$(BIN)/python -m pytest $$proofs --torture --kills 300 --many-minutes 60 --hypothesis-profile torture \
 	  -o timeout=0 $(ARGS)
 	$(BIN)/python -m pytest historical_etl_tests/hostile --hypothesis-profile torture -o timeout=0 $(ARGS)
