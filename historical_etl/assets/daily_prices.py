@@ -217,11 +217,11 @@ def _lacking(report: YearReport) -> str:
 
 def _nothing_came(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
-    symbol, first = next(iter((result.held or result.details).items()), ("", ""))
-    words = f"; {symbol}: {first}" if first else ""
-    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words}"
+    symbol, why = next(iter(result.held.items()), ("", ""))
+    words = f"{symbol}: {why}" if why else next(iter(result.details.values()), "")
+    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
     if result.held:
-        todo = f"{what_frees(first.partition(':')[0], symbol)}; `historical-etl holds` shows the evidence"
+        todo = f"{what_frees(why.partition(':')[0], symbol)}; `historical-etl holds` shows the evidence"
         return DataQualityError(message, where=key, todo=todo)
     todo = "check the symbols and what the source covers; what was stored stands"
     if unfetched(result):
