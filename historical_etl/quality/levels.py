@@ -28,8 +28,8 @@ __all__ = [
     "size_of",
 ]
 
-#: What a level is judged by.
-LEVELS: Final = ("symbol", "date", "close", "adj_close")
+#: What a level is judged by; and the volume, which goes with it over splits.
+LEVELS: Final = ("symbol", "date", "close", "adj_close", "volume")
 #: A ratio further from 1 than this is another level (Yahoo and Tiingo round adjusted prices to six digits or more).
 TOLERANCE: Final = 1e-4
 #: Moves below this are no candidates for a wrong split.

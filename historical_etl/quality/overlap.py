@@ -23,6 +23,9 @@ from historical_etl.quality.suspicion import Suspicion
 
 __all__ = ["Comparison", "compare", "of_unknown_basis"]
 
+#: Ratios this near to each other are one, and ratios this near to 1 are none.
+_ONE_SCALE: Final = 1.02
+_SESSIONS_OF_A_SCALE: Final = 3
 #: The prices of the bars before and after.
 _SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 
@@ -38,17 +41,19 @@ class Comparison:
 def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     """Hold new rows against stored ones on the sessions that both have.
 
-    A level that differs from the earliest shared session on has moved: whether the history was restated shows only
-    in the whole of it. One that differs later is a correction, unless by a factor that splits and units have.
+    A level that differs from the earliest shared session on has moved, and so have volumes that all differ by one
+    ratio: whether the history was restated shows only in the whole of it. A level that differs later is a correction,
+    unless by a factor that splits and units have.
 
     Args:
         came: columns `LEVELS`, keys unique.
         stored: likewise.
     """
     shared = _with_fit(on_shared_sessions(came, stored))
+    scaled = _on_another_scale(shared)
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
     if off.is_empty():
-        return Comparison(frozenset(), {})
+        return Comparison(scaled, {})
     symbols = off.get_column("symbol").unique()
     earliest = shared.filter(pl.col("symbol").is_in(symbols.implode())).group_by("symbol").agg(BEGINNINGS)
     moved = frozenset(off.join(earliest, on="symbol").filter(is_from_the_beginning()).get_column("symbol"))
@@ -67,7 +72,26 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
             suspects[symbol] = Suspicion(
                 "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
             )
-    return Comparison(moved, suspects)
+    return Comparison(moved | (scaled - suspects.keys()), suspects)
+
+
+def _on_another_scale(shared: pl.DataFrame) -> frozenset[str]:
+    """Symbols whose volumes are all times one number what is stored, as after a split, or in lots of a hundred."""
+    changed = shared.filter(pl.col("volume") != pl.col("volume_0"), pl.col("volume_0") > 0, pl.col("volume") > 0)
+    if changed.height < _SESSIONS_OF_A_SCALE:
+        return frozenset()
+    scale = pl.col("volume") / pl.col("volume_0")
+    of_all = (
+        shared.filter(pl.col("volume_0") > 0)
+        .group_by("symbol")
+        .agg(scale.min().alias("low"), scale.max().alias("high"), scale.count().alias("sessions"))
+    )
+    # Small volumes are rounded; what is corrected session by session has no ratio in common.
+    one = (pl.col("high") <= pl.col("low") * _ONE_SCALE) & (
+        (pl.col("low") > _ONE_SCALE) | (pl.col("high") < 1 / _ONE_SCALE)
+    )
+    found = of_all.filter(pl.col("sessions") >= _SESSIONS_OF_A_SCALE, one)
+    return frozenset(found.get_column("symbol"))
 
 
 def of_unknown_basis(came: pl.DataFrame, stored: pl.DataFrame) -> frozenset[str]:

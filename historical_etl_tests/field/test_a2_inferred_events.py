@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from historical_etl import Outcome
 from historical_etl.quality.events import implied_event
-from historical_etl_tests.field.series import Series, actions, adjusted, backfill, codes, column, falling, walk
+from historical_etl_tests.field.series import Series, actions, adjusted, backfill, codes, column, falling, update, walk
 
 RATIOS = [2.0, 3.0, 7.0, 20.0, 150.0, 1500.0, 1.5, 1.25, 7 / 3, 0.1, 1 / 7, 0.004, 1 / 1500, 1e-4, 33 / 70]
 
@@ -106,3 +107,17 @@ def test_any_move_of_the_factor_is_explained_in_full_or_not_at_all(move):
     assert 0 <= cash <= 20, "never near the price"
     if not unexplained:
         assert isclose(split * (1 + cash / 100.0), move, rel_tol=2e-3)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5, 100.0])
+def test_volumes_that_are_restated_later_than_the_prices_are_restated_throughout(root, factor):
+    """All volumes of the overlap are times one number what is stored: so are those before it."""
+    source = Series(walk(60))
+    etl, _ = backfill(root, source, 50)
+    before = column(etl, "volume")
+    source.volume *= factor
+    etl, result = update(root, source, 51)
+    assert column(etl, "volume") == [volume * factor for volume in before] + [1000 * factor]
+    assert result.outcomes["ACME"] is Outcome.OK
+    asked = update(root, source, 52)[0].ledger("corrections").height
+    assert asked == len(before), "once"
