@@ -14,8 +14,10 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "VALUE_COLUMNS",
+    "earliest",
     "empty_frame",
     "is_ordered",
+    "latest",
     "ordered",
     "symbols_in",
     "years_in",
@@ -58,11 +60,23 @@ def symbols_in(frame: pl.DataFrame) -> pl.Series:
     return frame.select(pl.col("symbol").filter(_STARTS).unique()).to_series()
 
 
+def earliest(days: pl.Series) -> date | None:
+    """The first of some dates; None where there are none."""
+    first = days.min()
+    return first if isinstance(first, date) else None
+
+
+def latest(days: pl.Series) -> date | None:
+    """The last of some dates; None where there are none."""
+    last = days.max()
+    return last if isinstance(last, date) else None
+
+
 def years_in(frame: pl.DataFrame) -> list[int]:
     """The years of the rows of a frame, ascending."""
     day = frame.get_column("date")
-    first, last = day.min(), day.max()
-    if not isinstance(first, date) or not isinstance(last, date):
+    first, last = earliest(day), latest(day)
+    if first is None or last is None:
         return []
     return [first.year] if first.year == last.year else day.dt.year().unique().sort().to_list()
 

@@ -1,18 +1,15 @@
 """What a person decides: to accept what is held, or to let sessions stay missing. A commit records it."""
 
 from shlex import quote
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.account import WAIVED, Account
 from historical_etl.etl.record import ACCEPTED, OPEN
+from historical_etl.schema import earliest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
-
-if TYPE_CHECKING:
-    from datetime import date
 
 __all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
 
@@ -59,7 +56,7 @@ def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None) -> s
     name = quote(symbol)
     if code == "other_basis":
         mine = None if symbols is None else symbols.filter(pl.col("symbol") == symbol)
-        first: date | None = None if mine is None else mine.get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
+        first = None if mine is None else earliest(mine.get_column("first_session"))
         since = f" --from {first.year}" if first else ""
         return (
             f"use the source that it was stored from, or `historical-etl backfill --rebuild --symbols {name}{since}`, "

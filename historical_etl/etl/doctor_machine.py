@@ -13,7 +13,7 @@ import polars as pl
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
 from historical_etl.etl.doctor_checks import Check, Verdict
-from historical_etl.etl.outlook import on_another_basis, open_matters
+from historical_etl.etl.outlook import open_matters, other_basis_of_all
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
@@ -222,7 +222,7 @@ def store(
     notes = [str(finding) for finding in (*matters, *report.findings)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
-    if source is not None and (other := on_another_basis(manager.layout, manifest, source.adjustment)):
+    if source is not None and (other := other_basis_of_all(manager.layout, manifest, source.adjustment)):
         what = f"{what}; it was filled from {manifest.provider!r} with {other.basis!r}, and {source.name!r} gives "
         what += f"{source.adjustment!r}: an update is refused"
         yield Check("store", Verdict.PROBLEM, what, other.todo, facts)

@@ -13,6 +13,7 @@ from historical_etl.etl.reconciled import Base
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.quality.stale import BARS, TOLD, repeating_symbols, stretches
 from historical_etl.quality.suspicion import Suspicion
+from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 
@@ -94,7 +95,7 @@ class FrozenFeed:
         if max(end for _, end in batch.requested.values()) < self.latest:
             return None
         days = pl.concat([batch.rows.get_column("date"), base.account.symbols.get_column("last_session")])
-        return days.max()  # pyright: ignore[reportReturnType] - a Date column
+        return latest(days)
 
     def _refuse_outage(self, batch: Batch, newest: date | None, now: pl.DataFrame) -> None:
         came = batch.rows.filter(pl.col("date") == pl.lit(newest, pl.Date)).height

@@ -18,7 +18,7 @@ from historical_etl.etl.renames import Plan, Rename, planned, unknown_symbol
 from historical_etl.etl.standing import load_actions
 from historical_etl.etl.steps import PriceRuns
 from historical_etl.models import SyncManifest
-from historical_etl.schema import SCHEMA
+from historical_etl.schema import SCHEMA, earliest, latest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.symbols import normalize_symbols
@@ -114,7 +114,7 @@ class IdentityWork:
                     where="holds",
                     todo="say from when on: --on DATE",
                 )
-            day = held.get_column("session").min()  # pyright: ignore[reportAssignmentType] - a Date column
+            day = earliest(held.get_column("session"))
             if day is None:
                 last = self._last_stored(name)
                 whole, day = True, calendar.after(last) or last + timedelta(days=1)
@@ -129,8 +129,8 @@ class IdentityWork:
         facts = {"source": "person", "by": by, "reason": reason}
         message = f"{name} before {day} is {plan.renames[0].new}: {reason}"
         still: dict[str, date | None] = {name: None if whole else day}
-        against: date | None = held.filter(pl.col("session") == day).get_column("against").max()  # pyright: ignore[reportAssignmentType] - a Date column
-        stored: date | None = moved.after.filter(pl.col("symbol") == plan.renames[0].new).get_column("date").max()  # pyright: ignore[reportAssignmentType] - likewise
+        against = latest(held.filter(pl.col("session") == day).get_column("against"))
+        stored = latest(moved.after.filter(pl.col("symbol") == plan.renames[0].new).get_column("date"))
         # Bars of the time before came with the others, and were kept out with them: the next update asks for those.
         lacks = against is not None and stored is not None and stored < against
         ended = set[str]() if lacks else {plan.renames[0].new}
@@ -286,7 +286,7 @@ class IdentityWork:
                 raise ConfigurationError(f"{given} is taken", where="as", todo="choose a name that no symbol has")
             return given
         days = rows_of(self._store.layout, self._base, [name]).get_column("date")
-        stored: date | None = days.filter(days < day).max()  # pyright: ignore[reportAssignmentType] - a Date column
+        stored = latest(days.filter(days < day))
         last = stored or self._store.calendar.back(day, 1)
         names = (f"{name}-{last.year}{letter}" for letter in _LETTERS)
         free = next((candidate for candidate in names if candidate not in taken), name)

@@ -1,24 +1,22 @@
 """What stands in the way of the next update though no byte is damaged, each with the command that frees it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.bases import NO_BASIS
+from historical_etl.etl.bases import on_another_basis
 from historical_etl.etl.decisions import what_frees
 from historical_etl.etl.record import OPEN
 from historical_etl.models import SyncManifest
+from historical_etl.schema import earliest
 from historical_etl.store.findings import StoreFinding, warning
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.run_notes import RunRecord, read_notes
 
-if TYPE_CHECKING:
-    from datetime import date
-
-__all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "on_another_basis", "open_matters"]
+__all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "open_matters", "other_basis_of_all"]
 
 #: What the findings are called.
 HOLDS: Final = "holds"
@@ -50,16 +48,15 @@ class OtherBasis:
     todo: str
 
 
-def on_another_basis(layout: Layout, manifest: SyncManifest, now: str) -> OtherBasis | None:
+def other_basis_of_all(layout: Layout, manifest: SyncManifest, now: str) -> OtherBasis | None:
     """Whether every update would be refused, since no stored symbol is on the basis that the source states."""
     symbols = read_sound(layout, manifest, "symbols").filter(pl.col("first_session").is_not_null())
-    if now in NO_BASIS or symbols.is_empty():
+    strange = on_another_basis(symbols, now)
+    first = earliest(strange.get_column("first_session"))
+    if first is None or strange.height < symbols.height:
         return None
-    if symbols.select((pl.col("adjustment").is_in([now, *NO_BASIS]) | pl.col("adjustment").is_null()).any()).item():
-        return None
-    first: date = symbols.get_column("first_session").min()  # pyright: ignore[reportAssignmentType] - a Date column
     return OtherBasis(
-        symbols.item(0, "adjustment"),
+        strange.item(0, "adjustment"),
         f"use the source that the store was filled from ({manifest.provider}), another data folder, or "
         f"`historical-etl backfill --rebuild --from {first.year}`",
     )

@@ -19,6 +19,7 @@ from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_account, load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
+from historical_etl.schema import earliest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
 from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins, unlinked_years
 from historical_etl.store.progress import parse_progress, save_progress
@@ -216,8 +217,7 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
 def _first_named(store: KeptVersions, current: SyncManifest) -> date | None:
     """The first stored session of the symbols whose source names events; None if there are none."""
     symbols = load_account(store.layout, current, store.calendar).symbols
-    first = symbols.filter(pl.col("names_events").fill_null(value=False)).get_column("first_session").min()
-    return first if isinstance(first, date) else None
+    return earliest(symbols.filter(pl.col("names_events").fill_null(value=False)).get_column("first_session"))
 
 
 def _rebuilt(store: KeptVersions, current: SyncManifest, broken: Mapping[str, list[LedgerFile]]) -> LedgerChanges:

@@ -30,7 +30,7 @@ from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
-from historical_etl.schema import ORDER, symbols_in
+from historical_etl.schema import ORDER, latest, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.lock import LockToken
@@ -258,8 +258,8 @@ class Run:
         today = self.store.last_closed_session()
         rows = came.batch.rows
         # The newest session is expected once any symbol has it: before that the source has not published it.
-        newest: date | None = rows.get_column("date").max()  # pyright: ignore[reportAssignmentType] - a Date column
-        latest = max(filter(None, (newest, self.store.calendar.back(today, 1))))
+        newest = latest(rows.get_column("date"))
+        expected = max(filter(None, (newest, self.store.calendar.back(today, 1))))
         since = self._member_since(came.batch.outcomes)
         info = self.source.info
         spans = came.batch.asked
@@ -267,7 +267,7 @@ class Run:
             {
                 "symbol": list(spans),
                 "start": [start for start, _ in spans.values()],
-                "end": [min(end, latest) for _, end in spans.values()],
+                "end": [min(end, expected) for _, end in spans.values()],
                 "outcome": [came.batch.outcomes[symbol].value for symbol in spans],
                 "expected_from": [since.get(symbol) for symbol in spans] if since else [None] * len(spans),
             },

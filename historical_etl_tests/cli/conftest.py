@@ -1,11 +1,9 @@
 """A command line in a folder of its own, called in this process where that is enough."""
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +17,7 @@ from historical_etl_tests.scenario import at
 from historical_etl_tests.simulation import SimListing, SimMarket
 from historical_etl_tests.simulation_faults import Fault, ImpossibleRows, LateCorrection, LostDays
 from historical_etl_tests.simulation_run import Life
+from historical_etl_tests.simulation_shell import Answer
 from historical_etl_tests.simulation_vendor import SimVendor
 
 PROGRAM = [sys.executable, "-c", "import sys; from historical_etl.cli import main; sys.exit(main())"]
@@ -39,17 +38,6 @@ FAULTS: tuple[Fault, ...] = (
     LostDays("LOST", (day(3),), start=day(3)),
     ImpossibleRows("BAD", day(2), "close", -1.0, start=day(2), until=day(3)),
 )
-
-
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
 
 
 class CommandLine:

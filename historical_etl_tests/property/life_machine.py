@@ -8,20 +8,20 @@ import random
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import polars as pl
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from historical_etl import ConfigurationError
 from historical_etl.errors import DataQualityError, ProviderError
 from historical_etl.etl.moving import export_store, import_store
+from historical_etl_tests.property.machines import CountingMachine
 from historical_etl_tests.simulation import SimMarket
 from historical_etl_tests.simulation_bars import Spike
 from historical_etl_tests.simulation_compare import compare
@@ -44,14 +44,12 @@ _PINS: Final = ("one", "two")
 _dice = st.integers(0, 2**32 - 1).map(random.Random)
 
 
-class LifeMachine(RuleBasedStateMachine):
+class LifeMachine(CountingMachine):
     """Rules let time pass, let the vendor err, or do something to the store; after each all versions are looked at.
 
     `above` must be set to the folder in which each example may make one.
     """
 
-    above: ClassVar[Path]
-    done: ClassVar[Counter[str]] = Counter()
     life: Life
 
     def __init__(self) -> None:

@@ -4,22 +4,22 @@ import random
 import shutil
 import signal
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import polars as pl
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError
 from historical_etl.etl.moving import export_store, import_store
 from historical_etl.store.manifest import ManifestManager
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
+from historical_etl_tests.property.machines import CountingMachine
 from historical_etl_tests.property.store_looks import assert_daily, difference, end_leases, flip, is_changed
 from historical_etl_tests.property.store_model import (
     DAYS,
@@ -45,14 +45,11 @@ _days = st.integers(0, len(DAYS) - 1)
 _symbols = st.lists(st.sampled_from(SYMBOLS), min_size=1, unique=True).map(tuple)
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(CountingMachine):
     """Rules do something to the store and say what it must come to; after each all of it is compared.
 
     `above` must be set to the folder in which each example may make one.
     """
-
-    above: ClassVar[Path]
-    done: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
