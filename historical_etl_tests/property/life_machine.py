@@ -22,7 +22,8 @@ from historical_etl import ConfigurationError
 from historical_etl.errors import DataQualityError, ProviderError
 from historical_etl.etl.moving import export_store, import_store
 from historical_etl_tests.property.machines import CountingMachine
-from historical_etl_tests.simulation import SimMarket
+from historical_etl_tests.scenario import standing
+from historical_etl_tests.simulation import SimMarket, Style
 from historical_etl_tests.simulation_bars import Spike
 from historical_etl_tests.simulation_compare import compare
 from historical_etl_tests.simulation_draw import Draw
@@ -90,12 +91,12 @@ class LifeMachine(CountingMachine):
     @initialize(
         seed=st.integers(1, 50), style=st.sampled_from(["raw", "split_adjusted"]), named=st.booleans(), dice=_dice
     )
-    def begin(self, seed: int, style: str, named: bool, dice: random.Random) -> None:
+    def begin(self, seed: int, style: Style, named: bool, dice: random.Random) -> None:
         days = SimMarket(first=_FIRST, last=_FIRST + timedelta(days=400), symbols=()).sessions
         plain = SimMarket(seed=seed, symbols=_SYMBOLS, first=_FIRST, last=days[_SESSIONS - 1])
         market, self.release = with_wrong_calendar(plain, 0.3)
         faults = [PhantomDays(None, (day,), start=day, until=self.release + timedelta(days=4)) for day in market.closed]
-        vendor = SimVendor(market, list[Fault](faults), style, names_actions=named)  # pyright: ignore[reportArgumentType]
+        vendor = SimVendor(market, list[Fault](faults), style, names_actions=named)
         person = Person({}, self.release, splits=dice.random() < 0.5)
         self.life = Life(self.folder / "data", vendor, person=person, keep_versions=12)
         self.life.witness.thorough_every = 1
@@ -211,7 +212,7 @@ class LifeMachine(CountingMachine):
         export_store(self.life.etl, away)
         self.life.root = self.folder / f"data-{self.moves}"
         import_store(self.life.etl, away)
-        version = self.life.etl.manifest().version  # pyright: ignore[reportOptionalMemberAccess] - it was stored
+        version = standing(self.life.etl).version
         self.versions, self.pins = {version: self.versions[version]}, {}
         self.evenings = {}
         self.life.witness.evenings = {}

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from historical_etl import HistoricalETL, Settings
+from historical_etl import FilesSettings, HistoricalETL, Settings
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl_tests.crash.commands import Tell
 from historical_etl_tests.property.store_model import CLOSED, OPENED, Truth, TruthSource
@@ -20,8 +20,12 @@ KEPT = 3
 
 @cache
 def _settings(corrections: Path | None) -> Settings:
-    kept: dict[str, object] = {"keep_versions": KEPT, "keep_days": 0, "calendar_corrections": corrections}
-    return Settings(_env_file=None, **kept)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return Settings(
+        _env_file=None,  # pyright: ignore[reportCallIssue] - an argument of pydantic-settings
+        keep_versions=KEPT,
+        keep_days=0,
+        calendar_corrections=corrections,
+    )
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,10 @@ class Moment:
         """The same with files as its source."""
         basis = TruthSource(self.truth).info.adjustment
         settings = Settings(
-            _env_file=None,  # pyright: ignore[reportCallIssue]
+            _env_file=None,  # pyright: ignore[reportCallIssue] - likewise
             data_dir=root,
             calendar_corrections=self.corrections,
-            files={"path": str(files), "adjustment": basis, "split_adjusted": True},  # pyright: ignore[reportArgumentType]
+            files=FilesSettings(path=str(files), adjustment=basis, split_adjusted=True),
             keep_versions=KEPT,
             keep_days=0,
         )

@@ -14,7 +14,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError
 from historical_etl.sessions import SessionCalendar
 from historical_etl.settings import PREFIX
-from historical_etl.sources.files.moments import Doubt, day_of, day_of_text, doubt_of
+from historical_etl.sources.files.moments import FRIDAY, Doubt, day_of, day_of_text, doubt_of
 from historical_etl.sources.files.spellings import NULLS
 
 __all__ = ["EXCEL", "FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
@@ -316,7 +316,7 @@ def _by_weekdays(texts: pl.Series, form: str) -> Order | None:
     orders: tuple[Order, Order] = ("%m", "%d")
     for order, other in (orders, orders[::-1]):
         days = bare.str.to_date(form.format(order, other), strict=False)
-        weekends[order] = int((days.dt.weekday() > 5).sum())  # noqa: PLR2004 - Saturday and Sunday
+        weekends[order] = int((days.dt.weekday() > FRIDAY).sum())
     if weekends["%m"] == 0 < weekends["%d"]:
         return "%m"
     if weekends["%d"] == 0 < weekends["%m"]:

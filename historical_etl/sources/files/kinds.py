@@ -83,7 +83,7 @@ def other_than_parquet(path: Path) -> DataQualityError | None:
     other = other_than_csv(path)
     if other is not None:
         return DataQualityError(other.what.replace("not CSV", "not Parquet"), where=path, todo=other.todo)
-    if b"\0" in start or any(byte > 127 for byte in start):  # noqa: PLR2004 - beyond ASCII
+    if b"\0" in start or not start.isascii():
         return None
     return DataQualityError("This is text, not Parquet", where=path, todo=f"rename it to {path.stem}.csv")
 

@@ -15,13 +15,15 @@ import polars as pl
 
 from historical_etl.sessions import SessionCalendar
 
-__all__ = ["Doubt", "day_of", "day_of_text", "doubt_of"]
+__all__ = ["FRIDAY", "Doubt", "day_of", "day_of_text", "doubt_of"]
 
 #: What becomes of moments that may be midnight of the next day elsewhere.
 Doubt = Literal["all are days", "closes are days", "none is a day"]
 #: Seconds of the day in UTC at which the next day begins at some market: from London in summer to Auckland.
 _ELSEWHERE: Final = [*(hour * 3600 for hour in range(11, 24)), 18 * 3600 + 1800, 20 * 3600 + 1800]
 _DAY: Final = 86_400
+#: As Polars counts weekdays: what comes after it is a weekend.
+FRIDAY: Final = 5
 #: Hours of trading, where a zone is known, and as they are written without one.
 _HOURS: Final = range(8, 18)
 _WRITTEN_HOURS: Final = range(8, 19)
@@ -100,7 +102,7 @@ def _off_sessions(days: pl.Series, calendar: SessionCalendar) -> tuple[int, int]
     """How many days at weekends are no sessions, and how many days are none, of those that the calendar knows."""
     known = days.filter(days.is_between(calendar.known_from, calendar.known_through))
     off = known.filter(~known.is_in(calendar.sessions.implode()))
-    return int((off.dt.weekday() > 5).sum()), len(off)  # noqa: PLR2004 - Saturday and Sunday
+    return int((off.dt.weekday() > FRIDAY).sum()), len(off)
 
 
 @lru_cache(8)
