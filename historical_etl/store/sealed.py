@@ -71,8 +71,9 @@ def opened(
 
 
 def reason_of(error: ValueError) -> str:
-    """What is wrong with a record, in a few words."""
-    return str(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)[:200]
+    """What is wrong with a record, in a few words that can be written anywhere: JSON may hold half a character."""
+    words = str(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)[:200]
+    return words.encode(errors="backslashreplace").decode()
 
 
 def _checksum(body: Mapping[str, object]) -> str:

@@ -117,6 +117,15 @@ def test_progress(content, tmp_path_factory):
     assert (progress is None) == (there != path)
 
 
+def test_what_is_told_of_a_record_can_be_written_anywhere(tmp_path, caplog):
+    """JSON may name a field by half a character, which no log file and no other process takes."""
+    layout = Layout(tmp_path)
+    put(layout.progress_file(), rb'{"half \ud800": 1}')
+    assert load_progress(layout, CLOCK) is None
+    assert r"half \ud800" in caplog.text
+    assert caplog.text.encode()
+
+
 @fuzz(60)
 @given(content=spoilt_json(HOLDER))
 @example(content=DEEP)
