@@ -90,19 +90,17 @@ class Around:
     def silences(self) -> pl.DataFrame:
         """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
         gaps = self.base.account.gaps
-        unasked = gaps.filter(pl.col("asked").is_null()) if gaps.get_column("asked").null_count() else gaps.clear()
-        spans = [(symbol, *span) for symbol, span in self.requested.items()] if unasked.height else []
+        if not gaps.get_column("asked").null_count():
+            return pl.DataFrame(schema=_SPAN)
+        spans = [(symbol, *span) for symbol, span in self.requested.items()]
         return (
-            (
-                unasked.lazy()
-                .join(pl.LazyFrame(spans, _SPAN, orient="row"), on="symbol")
-                .filter(pl.col("first_session") <= pl.col("high"), pl.col("last_session") >= pl.col("low"))
-                .group_by("symbol")
-                .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
-                .collect()
-            )
-            if spans
-            else pl.DataFrame(schema=_SPAN)
+            gaps.lazy()
+            .filter(pl.col("asked").is_null())
+            .join(pl.LazyFrame(spans, _SPAN, orient="row"), on="symbol")
+            .filter(pl.col("first_session") <= pl.col("high"), pl.col("last_session") >= pl.col("low"))
+            .group_by("symbol")
+            .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
+            .collect()
         )
 
     def beside(self, seen: pl.DataFrame, stored: pl.DataFrame, silences: pl.DataFrame) -> pl.DataFrame:
