@@ -3,7 +3,7 @@
 A plan sees one file, of CSV or Parquet; what the files hold together, and which rows are asked for, is the source's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from historical_etl.sources.files.kinds import other_than_parquet
 from historical_etl.sources.files.layouts import FilesLayout
 from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
-from historical_etl.sources.files.spellings import MARKS, NULLS
+from historical_etl.sources.files.spellings import NULLS
 from historical_etl.symbols import SYMBOL_PATTERN
 
 __all__ = [
@@ -37,6 +37,8 @@ __all__ = [
 BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 SPLIT, DIVIDEND = "_split", "_dividend"
 _EVENTS: Final = (SPLIT, DIVIDEND)
+#: Marks in which capitals mean something: GBp.
+_WITH_CASE: Final = frozenset({"currency", "unit", "security"})
 NO_SYMBOL: Final = "unreadable_symbol"
 _FIELDS: Final = "unreadable_line"
 #: Why a row of a file is set aside, as the column `reasons` of refused rows names it.
@@ -132,16 +134,15 @@ class Plan:
         """Whether the years of its dates have two digits, and no setting says so."""
         return self.days is not None and self.days.order is not None and "%y" in self.days.form
 
-    def typed(self, *, marked: bool = False) -> pl.LazyFrame:
+    def typed(self, *, marks: Collection[str] = ()) -> pl.LazyFrame:
         """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`, `_turns`; and marks."""
-        marks = [self._mark(mark).alias(mark) for mark in MARKS] if marked else []
         rows = self._rows().select(
             *(expr.alias(name) for name, expr in self.values.items()),
             pl.any_horizontal(*self.faults.values()).alias("_fault"),
             self.short.alias("_short"),
             self.tidy.alias("_tidy"),
             self._turns().alias("_turns"),
-            *marks,
+            *(self._mark(mark).alias(mark) for mark in marks),
         )
         return self.layout.bars(rows)
 
@@ -287,7 +288,7 @@ class Plan:
         if mark not in self.marks:
             return pl.lit(None, pl.String)
         text = self.marks[mark].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
-        in_small = text == text.str.to_lowercase()
+        in_small = text == text.str.to_lowercase() if mark in _WITH_CASE else pl.lit(value=True)
         return pl.when(text.is_in(NULLS)).then(None).when(in_small).then(text.str.to_uppercase()).otherwise(text)
 
     def _date_text(self) -> pl.Expr:

@@ -104,11 +104,11 @@ class _Survey:
         self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
-        self._marked = False
+        self._marks: tuple[str, ...] = ()
 
     def of(self, paths: Sequence[Path]) -> Surveyed:
         self._plan_all(paths)
-        self._marked = any(plan.marks for plan in self._plans)
+        self._marks = tuple(mark for mark in MARKS if any(mark in plan.marks for plan in self._plans))
         for kind in (True, False):
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
@@ -194,13 +194,13 @@ class _Survey:
     def _sum_up(self, numbers: Sequence[int], folder: Path) -> None:
         rows = pl.concat(
             [
-                self._plans[number].typed(marked=self._marked).with_columns(pl.lit(number, pl.UInt32).alias("file"))
+                self._plans[number].typed(marks=self._marks).with_columns(pl.lit(number, pl.UInt32).alias("file"))
                 for number in numbers
             ]
         )
         if self._plans[numbers[0]].is_csv:
             rows = _copy_by_year(rows, folder)
-        table = _summary(rows, MARKS if self._marked else ()).collect(engine="streaming")
+        table = _summary(rows, self._marks).collect(engine="streaming")
         # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
         self._folders += [folder] if self._plans[numbers[0]].is_csv else []
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
