@@ -239,7 +239,8 @@ class Plan:
             .filter(pl.any_horizontal(*faults.values()))
             .select(
                 "_row",
-                *(self.values[name].alias(name) for name in SCHEMA if name != "ret"),
+                pl.when(~self.faults["date"]).then(self.values["date"]).alias("date"),
+                *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "ret"}),
                 pl.lit(None, pl.Float64).alias("ret"),
                 pl.concat_list(reasons).list.drop_nulls().alias("reasons"),
                 pl.coalesce(told).alias("_what"),
