@@ -239,7 +239,7 @@ class _Survey:
             error: DataQualityError | None = None
             turns, faults = (int(table.get_column(name).sum()) for name in ("_turns", "_faults"))
             if turns or faults:
-                error = _two_orders(plan, gaps=turns > 0)
+                error = _two_orders(plan, gaps=not faults)
             last = table.get_column("last").max()
             if plan.has_short_years and isinstance(last, date) and last > latest_day():
                 error = DataQualityError(
