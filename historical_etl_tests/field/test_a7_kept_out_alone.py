@@ -148,3 +148,45 @@ def test_a_run_over_the_end_of_a_year_lets_the_rest_in_with_the_next_update(root
     assert set(result.held) == {"ACME"}
     assert column(etl, "close") == without(at, 5, good)
     assert etl.holds()["through"].to_list() == [source.days[at + 4]]
+
+
+@pytest.mark.parametrize(
+    ("factor", "daily", "count"), [(5.0, 0.03, 1), (5.0, 0.005, 3), (1 / 7, 0.03, 3), (2.0, 0.005, 1), (0.5, 0.005, 1)]
+)
+@pytest.mark.parametrize("adj", ["with it", "good", None])
+def test_a_false_bar_by_the_ratio_of_a_split_is_kept_out_alone_evening_by_evening(root, factor, daily, count, adj):
+    """The bars after it are stored though the vendor never mends it, also where prices move while they come back."""
+    good = walk(COUNT, 800.0, daily=daily)
+    good[50 : 50 + count] = [good[49]] * count
+    bad = with_run(50, count, factor, good)
+    source = Series(bad, {"good": good, "with it": bad}.get(adj))
+    backfill(root, source, 49)
+    for at in (50, 51, 52, 53, 54, 57):
+        etl, result = update(root, source, at)
+    assert set(result.held) == {"ACME"}
+    assert column(etl, "close") == without(50, count, good)[: 58 - count]
+    (hold,) = etl.holds().to_dicts()
+    assert (hold["code"], hold["session"], hold["through"]) == ("level_jump", source.days[50], source.days[49 + count])
+    source.close, source.adj_close = good, good if adj else None
+    etl, result = update(root, source, 58)
+    assert not result.held
+    assert column(etl, "close") == good[:59]
+
+
+@pytest.mark.parametrize("factor", [5.0, 0.5])
+def test_a_split_that_nobody_names_and_that_stays_holds_the_symbol(root, factor):
+    bad = with_run(50, 10, factor)
+    source = Series(bad, bad)
+    backfill(root, source, 49)
+    for at in (50, 52, 57):
+        etl, result = update(root, source, at)
+    assert set(result.held) == {"ACME"}
+    assert etl.holds()["through"].to_list() == [None]
+    assert column(etl, "close") == GOOD[:50]
+
+
+def test_in_a_first_history_no_side_of_a_split_and_its_way_back_is_plain(root):
+    bad = with_run(25, 2, 5.0)
+    etl, result = backfill(root, Series(bad, bad))
+    assert set(result.held) == {"ACME"}
+    assert etl.holds()["through"].to_list() == [None]
