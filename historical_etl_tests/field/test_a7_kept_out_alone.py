@@ -25,6 +25,7 @@ def test_the_rest_of_a_first_history_is_stored(root, factor, count, adj):
     source = Series(bad, {"good": GOOD, "with it": bad}.get(adj))
     etl, result = backfill(root, source)
     assert set(result.held) == {"ACME"}
+    assert not result.complete
     assert column(etl, "close") == without(25, count)
     if adj:
         assert column(etl, "adj_close") == without(25, count)
@@ -190,3 +191,39 @@ def test_in_a_first_history_no_side_of_a_split_and_its_way_back_is_plain(root):
     etl, result = backfill(root, Series(bad, bad))
     assert set(result.held) == {"ACME"}
     assert etl.holds()["through"].to_list() == [None]
+
+
+@pytest.mark.parametrize(("factor", "at"), [(5.0, 50), (5.0, 52), (100.0, 50)])
+def test_a_waived_session_keeps_its_bar_out_and_frees_the_symbol_whatever_the_hold(root, factor, at):
+    """Where nothing takes the level back by as much, so that no run is seen; or before the way back came."""
+    bad = with_run(50, 1, factor)
+    bad[51:] = [price * 1.5 for price in GOOD[51:]]
+    source = Series(bad, bad)
+    backfill(root, source, 49)
+    for evening in range(50, at + 1):
+        etl, result = update(root, source, evening)
+    assert etl.holds()["through"].to_list() == [None]
+    assert etl.waive("ACME", source.days[50], reason="a false bar", by="anna") == 1
+    assert codes(etl) == []
+    for evening in (at + 1, at + 2, 57):
+        etl, result = update(root, source, evening)
+        assert not result.held
+        assert result.complete
+        assert column(etl, "close") == without(50, 1, bad)[:evening]
+    assert etl.verify().ok
+    assert etl.gaps(all=True).filter(symbol="ACME", status="waived")["first_session"].to_list() == [source.days[50]]
+    source.close = source.adj_close = [*bad[:50], bad[49], *bad[51:]]
+    etl.run_full_etl(["ACME"], source.days[0], source.days[57], rebuild=True)
+    assert column(etl, "close") == source.close[:58], "a rebuild takes what the source has"
+
+
+def test_beside_a_waived_session_the_next_false_bar_holds_the_symbol(root):
+    """One of two false bars is waived: the symbol is held for the other one, and says so."""
+    bad = with_run(50, 10, 5.0)
+    source = Series(bad, bad)
+    backfill(root, source, 49)
+    etl, _ = update(root, source, 51)
+    etl.waive("ACME", source.days[50], reason="a false bar", by="anna")
+    etl, result = update(root, source, 52)
+    assert set(result.held) == {"ACME"}
+    assert etl.holds()["session"].to_list() == [source.days[51]]
