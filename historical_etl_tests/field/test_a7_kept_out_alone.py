@@ -199,7 +199,7 @@ def test_a_waived_session_keeps_its_bar_out_and_frees_the_symbol_whatever_the_ho
     bad = with_run(50, 1, factor)
     bad[51:] = [price * 1.5 for price in GOOD[51:]]
     source = Series(bad, bad)
-    backfill(root, source, 49)
+    etl, result = backfill(root, source, 49)
     for evening in range(50, at + 1):
         etl, result = update(root, source, evening)
     assert etl.holds()["through"].to_list() == [None]
