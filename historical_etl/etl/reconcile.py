@@ -21,6 +21,7 @@ from historical_etl.etl.named_events import all_named, newly_named, splits
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.unseen_holds import as_held, spans_one, still_held
+from historical_etl.etl.waived import without_waived
 from historical_etl.etl.whole_histories import contradicted, lacks_sessions, lacks_values, requests_of
 from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
@@ -93,12 +94,13 @@ class _Step:
 
     def __init__(self, reconciler: Reconciler, batch: Batch, base: Base, rebuild: Callable[[str], bool]) -> None:
         self._reconciler = reconciler
-        self._batch = batch
         self._base = base
         self._symbols = base.account.symbols
         self._levels = StoredLevels(reconciler.layout, base.manifest, left=base.left)
         self._lives = lives_of(base)
         self._rebuilt = {symbol for symbol in symbols_in(batch.rows) if symbol in self._lives and rebuild(symbol)}
+        self._waived = base.account.gaps.filter(~pl.col("symbol").is_in(list(self._rebuilt)))
+        self._batch = without_waived(batch, self._waived)
         self._moved: set[str] = set()
         self._suspects: dict[str, Suspicion] = {
             symbol: Suspicion("refused", why) for symbol, why in batch.refused.items()
@@ -135,7 +137,7 @@ class _Step:
             return
         requests = [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(spans.items())]
         try:
-            nearest = self._reconciler.fetch(requests, ())
+            nearest = without_waived(self._reconciler.fetch(requests, ()), self._waived)
         except HistoricalETLError as error:
             _log.warning("Stored sessions could not be fetched to compare with: %s", error)
             return
@@ -161,7 +163,7 @@ class _Step:
             return
         requests = requests_of(self._moved, self._batch, self._lives)
         try:
-            histories = self._reconciler.fetch(requests, self._moved)
+            histories = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
         first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))

@@ -66,13 +66,12 @@ class Reconciled:
     kept_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
 
     def reasons(self) -> dict[str, list[Suspicion]]:
-        """All that is held, of whole symbols first."""
+        """All that is held: of whole symbols first, and last what is stored without its `adj_close`."""
         found: dict[str, list[Suspicion]] = {}
-        for holds in (self.suspects, self.held_back):
-            for symbol, suspicion in holds.items():
-                found.setdefault(symbol, []).append(suspicion)
-        for symbol, further in self.beside.items():
-            found.setdefault(symbol, []).extend(further)
+        one = [{symbol: [why] for symbol, why in holds.items()} for holds in (self.suspects, self.held_back)]
+        for holds in (one[0], self.beside, one[1]):
+            for symbol, suspicions in holds.items():
+                found.setdefault(symbol, []).extend(suspicions)
         return found
 
     def seen_of(self, symbol: str, *, held_back: bool) -> list[Suspicion]:

@@ -10,6 +10,7 @@ import polars as pl
 from historical_etl.quality.levels import (
     BEGINNINGS,
     LARGE,
+    LEVELS,
     NEAR_HUNDRED,
     TOLERANCE,
     factor_of,
@@ -22,7 +23,7 @@ from historical_etl.quality.levels import (
 from historical_etl.quality.splits import read_move
 from historical_etl.quality.suspicion import Code, Suspicion
 
-__all__ = ["HistoryVerdict", "judge_history"]
+__all__ = ["HistoryVerdict", "judge_history", "nearer"]
 
 #: A smaller share of other closes is corrections.
 _FEW_CLOSES: Final = 0.1
@@ -84,6 +85,36 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         )
     code, words, session = doubt
     return suspect(code, f"{evidence}; {words}", session)
+
+
+def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict[str, bool]:
+    """Of each symbol whether one history is nearer to what is stored than another; without what cannot be told.
+
+    Nearer is the one with the returns that are stored, and of equal ones that with the levels.
+
+    Args:
+        one: columns `LEVELS`, and perhaps others.
+        other: likewise, of the same symbols.
+        stored: likewise.
+    """
+    keys = ("symbol", "date")
+    common = stored.join(one, on=keys, how="semi").join(other, on=keys, how="semi").select(LEVELS)
+    first, second = (_distances(rows.select(LEVELS), common) for rows in (one, other))
+    return {symbol: distance < second[symbol] for symbol, distance in first.items() if symbol in second}
+
+
+def _distances(came: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[float, float]]:
+    """How far returns typically are from the stored ones, to a hundredth of a percent, and levels; by symbol."""
+    shared = (
+        on_shared_sessions(came.unique(("symbol", "date"), keep="first", maintain_order=True), stored)
+        .drop_nulls("ratio")
+        .sort("symbol", "date")
+    )
+    off = pl.col("ratio").log()
+    told = shared.group_by("symbol").agg(
+        off.diff().abs().median().fill_null(0.0).round(4).alias("returns"), off.abs().median().alias("levels")
+    )
+    return {symbol: (returns, levels) for symbol, returns, levels in told.iter_rows()}
 
 
 def _doubt(
