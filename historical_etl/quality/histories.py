@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from math import log, prod
 from typing import Final, Literal
 
 import polars as pl
@@ -19,8 +20,9 @@ from historical_etl.quality.levels import (
     on_shared_sessions,
     size_of,
 )
+from historical_etl.quality.parts import other_parts
 from historical_etl.quality.splits import read_move
-from historical_etl.quality.suspicion import Code, Suspicion
+from historical_etl.quality.suspicion import NEAR_SPLIT, Code, Suspicion
 
 __all__ = ["HistoryVerdict", "judge_history"]
 
@@ -76,6 +78,8 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
     if not off.join(shared.select(BEGINNINGS), how="cross").select(is_from_the_beginning().any()).item():
         odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE) for name in ("ratio", "close_ratio")))
         words = f"{evidence}; the earlier history is unchanged"
+        if (part := _other_part(shared, splits)) is not None:
+            return suspect("level_jump", f"{evidence}; {part[1]}", part[2])
         return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
     doubt = _doubt(new, shared, lost, ratio, splits)
     if doubt is None:
@@ -98,6 +102,8 @@ def _doubt(
         return "incomplete_history", words, None
     if (leap := _leap(shared)) is not None:
         return "level_jump", f"and on {leap} it jumps to another level, which the stored one does not", leap
+    if (part := _other_part(shared, splits)) is not None:
+        return part
     if factor_of(ratio) == "100" and not _any_near(splits, ratio) and not _has_split(new, shared, ratio):
         return "level_jump", "no split explains a factor near 100", None
     if not _is_same_security(shared):
@@ -156,6 +162,16 @@ def _leap(shared: pl.DataFrame) -> date | None:
     return next(
         (day for day, _, step in steps.iter_rows() if step and (factor_of(step) or size_of(step) > LARGE)), None
     )
+
+
+def _other_part(shared: pl.DataFrame, splits: Mapping[date, float]) -> tuple[Code, str, date] | None:
+    """The first session from which on a part of the history is restated, and no split of that day explains it."""
+    for _, day, before, ratio, step in other_parts(shared).iter_rows():
+        explained = prod(split for on, split in splits.items() if before < on <= day and split > 0) * step
+        if abs(log(explained)) > log(1 + NEAR_SPLIT):
+            words = f"from {day} on it is {ratio:.6g} times the stored one and {ratio / step:.6g} times on {before}"
+            return "level_jump", f"{words}: a part of the history is restated, and no event of that day says why", day
+    return None
 
 
 def _moves() -> tuple[pl.Expr, pl.Expr]:
