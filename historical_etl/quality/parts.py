@@ -5,7 +5,6 @@ where a basis begins inside a series without an event, returns over that session
 """
 
 from math import log
-from typing import Final
 
 import polars as pl
 
