@@ -83,6 +83,11 @@ class _Line:
         at = next((at for at, day in enumerate(self.days) if day >= named_on), 0)
         return at if at > 0 and self.moves[at] is not None else None
 
+    def around(self, at: int) -> list[int]:
+        """The sessions that an event may be named on by mistake, the nearest ones first."""
+        near = range(max(at - _OFF, 1), min(at + _OFF + 1, len(self.days)))
+        return sorted(near, key=lambda other: abs(other - at))
+
     def shows(self, at: int, size: float) -> bool:
         """Whether a session looks more like a split than like none, by the price or by the factor."""
         move, factor = self.moves[at], self.factors[at]
@@ -187,8 +192,7 @@ def _judge(
             left.append((named_on, split, at))
     for named_on, split, at in left:
         size = log(split)
-        around = sorted(range(max(at - _OFF, 1), min(at + _OFF + 1, len(line.days))), key=lambda other: abs(other - at))
-        fitting = (other for other in around if line.plainly_shows(other, size))
+        fitting = (other for other in line.around(at) if line.plainly_shows(other, size))
         shown = next((other for other in fitting if _are_one(taken.get(other, split), split)), None)
         if shown is not None:
             found.moved.append((symbol, named_on, line.days[shown], split, shown in taken))
@@ -220,4 +224,5 @@ def _line(rows: pl.DataFrame) -> _Line:
     sizes = [abs(move) for move in told["move"] if move is not None]
     usual = max(1.25 * median(sizes), _SMALLEST_USUAL) if sizes else _SMALLEST_USUAL
     decisive = (_DECISIVE if len(sizes) >= _MANY else _DECISIVE_FEW) * usual
-    return _Line(*(told[name].to_list() for name in ("date", "move", "factor", "noise")), decisive)
+    days, moves, factors, noise = (told[name].to_list() for name in ("date", "move", "factor", "noise"))
+    return _Line(days, moves, factors, noise, decisive)

@@ -1,10 +1,12 @@
 """C1: a split is named that the prices show on another day, or on none."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
+from historical_etl import FetchRequest, FetchResult, HistoricalETL
 from historical_etl_tests.field.series import (
     NAME,
     Series,
@@ -21,36 +23,32 @@ from historical_etl_tests.field.series import (
 COUNT, AT = 60, 40
 
 
+@dataclass
 class Named(Series):
     """Names a split some calendar days off the session that has it, beside the name on its day if it is `twice`."""
 
-    off = 0
-    twice = False
+    off: int = 0
+    twice: bool = False
 
-    def fetch(self, request):
+    def fetch(self, request: FetchRequest) -> FetchResult:
         answer = super().fetch(request)
-        named = answer.actions
-        assert named is not None
-        true = super().fetch(replace_days(request, self.days)).actions
+        # A name is given whenever the day that it is dated on is asked for.
+        true = super().fetch(FetchRequest(request.symbols, self.days[0], self.days[-1])).actions
+        assert true is not None
         moved = true.with_columns(date=true["date"] + timedelta(days=self.off))
         both = (true.vstack(moved) if self.twice else moved).unique(maintain_order=True)
         inside = (both["date"] >= request.start) & (both["date"] <= min(request.end, self.today))
-        return type(answer)(answer.frame, answer.outcomes, answer.details, both.filter(inside))
+        return FetchResult(answer.frame, answer.outcomes, answer.details, both.filter(inside))
 
 
-def replace_days(request, days):
-    """The request for all days, so that a name is given whenever the day that it is dated on is asked for."""
-    return type(request)(request.symbols, days[0], days[-1])
-
-
-def source(split: float, *, happens: bool = True, adj: bool = True, kind: type[Series] = Series) -> Series:
+def source(split: float, *, happens: bool = True, adj: bool = True, off: int = 0, twice: bool = False) -> Named:
     event = (AT, split, 0.0)
     close = falling(walk(COUNT), event) if happens else walk(COUNT)
     factor = adjusted(close, event) if happens else close
-    return kind(close, factor if adj else None, [event])
+    return Named(close, factor if adj else None, [event], off=off, twice=twice)
 
 
-def comparable(etl) -> float:
+def comparable(etl: HistoricalETL) -> float:
     """The largest daily move of the prices that are comparable over splits."""
     close = column(etl, "close", adjust="splits")
     return max(abs(after / before - 1) for before, after in pairwise(close))
@@ -91,8 +89,7 @@ def test_a_source_that_takes_splits_out_of_its_prices_shows_none(root):
 @pytest.mark.parametrize(("off", "twice"), [(-1, False), (-3, False), (-4, False), (1, False), (2, False), (1, True)])
 def test_a_split_that_is_named_on_another_day_is_one_event(root, off, twice, adj):
     """In a first history, and on every evening after it, as the named day leaves what is asked for."""
-    prices = source(2.0, adj=adj, kind=Named)
-    prices.off, prices.twice = off, twice
+    prices = source(2.0, adj=adj, off=off, twice=twice)
     etl, result = backfill(root, prices, AT + 3)
     assert not result.held
     assert any("is named on" in warning for warning in result.warnings)
@@ -108,9 +105,8 @@ def test_a_split_that_is_named_on_another_day_is_one_event(root, off, twice, adj
 @pytest.mark.parametrize("adj", [True, False])
 @pytest.mark.parametrize(("off", "twice"), [(-1, False), (-4, False), (1, True)])
 def test_it_is_so_evening_by_evening(root, off, twice, adj):
-    prices = source(2.0, adj=adj, kind=Named)
-    prices.off, prices.twice = off, twice
-    backfill(root, prices, AT - 6)
+    prices = source(2.0, adj=adj, off=off, twice=twice)
+    etl, _ = backfill(root, prices, AT - 6)
     for evening in range(AT - 5, AT + 10):
         etl, result = update(root, prices, evening)
         assert evening < AT or not result.held
