@@ -28,6 +28,7 @@ from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.jumps import Jumps, jumps
 from historical_etl.quality.levels import LEVELS
+from historical_etl.quality.named_splits import judge_named_splits
 from historical_etl.quality.overlap import compare, of_unknown_basis
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
@@ -81,8 +82,10 @@ class Reconciler:
         step = _Step(self, batch, base, rebuild)
         step.refuse_other_bases()
         step.meet()
+        step.settle_names()
         step.compare(heed_events=heed_events)
         step.judge_histories()
+        step.settle_names()
         step.judge_events(is_increment=heed_events)
         step.judge_jumps()
         step.judge_standstill()
@@ -118,6 +121,8 @@ class _Step:
         self._beside: dict[str, list[Suspicion]] = {}
         self._kept_out = self._batch.rows.select(ORDER).clear()
         self._events = pl.DataFrame(schema=EVENTS)
+        self._settled = self._events
+        self._not_shown: dict[str, Suspicion] = {}
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -143,6 +148,21 @@ class _Step:
             return
         self._batch = self._batch.with_anchors(nearest.rows)
         self._see()
+
+    def settle_names(self) -> None:
+        """Put each named split on the day that shows it, and suspect symbols whose prices show it nowhere."""
+        if (batch := self._batch).actions is None or self._reconciler.info.split_adjusted:
+            return
+        before = self._base.actions
+        ledger = self._settled.clear() if before is None else before
+        rows = self._without_suspects(self._seen)
+        found = judge_named_splits(rows, batch.actions, self._stored, ledger, batch.requested)
+        self._not_shown = found.suspects
+        if found.moved or found.kept:
+            names = found.names(batch.actions)
+            self._batch = replace(batch, actions=names)
+            told = found.events(names)
+            self._settled = pl.concat([self._settled, told]).unique(list(ORDER), keep="last").sort(ORDER)
 
     def compare(self, *, heed_events: bool) -> None:
         """Find the symbols whose level is not the stored one."""
@@ -188,7 +208,10 @@ class _Step:
         if found.contradicted and self._without_spikes(found.contradicted):
             judge = self._adjustments(is_increment=is_increment)
             found = judge.findings()
-        self._events, self._moves = found.events, found.warnings
+        for symbol, suspicion in self._not_shown.items():
+            self._suspect(symbol, suspicion)
+        self._events = pl.concat([self._settled, found.events]).unique(list(ORDER), keep="last").sort(ORDER)
+        self._moves = (*found.warnings, *self._words_of_settled())
         for symbol, decision in judge.decide(found).items():
             why = decision.suspicion
             if decision.kind == "hold":
@@ -206,6 +229,13 @@ class _Step:
             self._as_came |= set(self._held_back)
             self._batch = self._batch.without_adj_close(self._held_back)
             self._see()
+
+    def _words_of_settled(self) -> list[str]:
+        """What is told of splits that are named on another day, once."""
+        new = self._settled
+        if self._base.actions is not None:
+            new = new.join(self._base.actions.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti")
+        return [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
 
     def _adjustments(self, *, is_increment: bool) -> Adjustments:
         return Adjustments(
