@@ -298,15 +298,17 @@ class ETLResult(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """True if every symbol came that still trades, and nothing was refused or set aside.
+        """True if every symbol came that still trades, and nothing was refused, set aside or kept out.
 
-        Nor may a new bar lack an `adj_close` that its series has.
+        Nor may a new bar lack an `adj_close` that its series has. A bar that is stored without the `adj_close` that
+        came, since that contradicts a named event, has come.
         """
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
         return (
             not self.rows_rejected
             and not self.set_aside
             and not self.unadjusted_symbols
+            and all(why.startswith("adj_close:") for why in self.held.values())
             and all(
                 outcome is Outcome.OK or (outcome in silent and symbol in self.ended_symbols)
                 for symbol, outcome in self.outcomes.items()

@@ -63,8 +63,13 @@ class Ended:
         """
         came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
         result = self.result
-        whole = not (result.rows_rejected or result.unadjusted_symbols or result.set_aside)
+        whole = not (result.rows_rejected or result.unadjusted_symbols or result.set_aside or self._kept_out)
         return came and whole and not self.missing
+
+    @property
+    def _kept_out(self) -> list[str]:
+        """Symbols of which bars are held; what is stored without its `adj_close` has come."""
+        return [symbol for symbol, why in self.result.held.items() if not why.startswith("adj_close:")]
 
     @cached_property
     def missing(self) -> int:

@@ -10,7 +10,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, OPEN, WAIVED
+from historical_etl.etl.account import CONFIRMED, ENDED, FILLED, KEPT_OUT, OPEN, WAIVED
 from historical_etl.etl.planning import LAST_ATTEMPT
 from historical_etl.symbols import normalize_symbols
 
@@ -89,6 +89,10 @@ def waive(terminal: Terminal, symbol: str | None, first: str, last: str | None, 
             Text(f"Version {version}: {stands} as complete through {through}{'' if wanted else ' or later'}"),
             soft_wrap=True,
         )
+        if wanted is not None and (left := etl.holds().filter(pl.col("symbol") == wanted)).height:
+            terminal.warn(
+                cleaned(f"{wanted} is held as before, as {left.item(0, 'code')}: see {terminal.program} holds")
+            )
     if not published:
         terminal.warn("the decision is committed, the catalog is not up to date; the next update publishes it")
     return 0 if published else 1
@@ -107,7 +111,7 @@ def happens_next(gap: Row) -> str:
             return "there was no bar: not asked again"
         case str(status) if status in (CONFIRMED, ENDED):
             return f"accounted for; {again or 'asked again by the next update'}"
-        case _ if gap["why"] == "the rows are held":
+        case _ if gap["why"] == KEPT_OUT:
             return "comes when the hold is released or accepted"
         case _:
             return again or "asked again by the next update"
@@ -130,7 +134,7 @@ def _spans(gaps: Sequence[Row]) -> list[Row]:
 def _explain(terminal: Terminal, missing: pl.DataFrame, sessions: int, symbols: int) -> None:
     """The sum of what is missing, and what to do."""
     terminal.say(f"{sessions:,} session(s) of {symbols:,} symbol(s) are missing")
-    held = missing.filter(pl.col("why") == "the rows are held")
+    held = missing.filter(pl.col("why") == KEPT_OUT)
     if held.height:
         terminal.say(f"next: {terminal.program} holds")
     if free := missing.join(held, on="symbol", how="anti").to_dicts():

@@ -20,9 +20,11 @@ from historical_etl.models import Outcome
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
-__all__ = ["CONFIRMED", "ENDED", "LIVE", "OPEN", "WAIVED", "Account", "Traded", "settle"]
+__all__ = ["CONFIRMED", "ENDED", "KEPT_OUT", "LIVE", "OPEN", "WAIVED", "Account", "Traded", "settle"]
 
 OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
+#: Why a session is missing whose bar came, and is held. Waived, it says that such a bar stays out.
+KEPT_OUT: Final = "the rows are held"
 #: The source answered, so that what is missing was really asked for.
 _ANSWERS: Final = (Outcome.OK.value, Outcome.EMPTY.value, Outcome.NOT_FOUND.value)
 _WHY: Final = {
@@ -32,7 +34,7 @@ _WHY: Final = {
     Outcome.RATE_LIMITED.value: "the source asked to slow down",
     Outcome.ERROR.value: "the source failed",
     Outcome.REFUSED.value: "the rows were refused",
-    Outcome.HELD.value: "the rows are held",
+    Outcome.HELD.value: KEPT_OUT,
 }
 _DECISION: Final = ("reason", "by", "decided_version", "decided_at")
 _NOT_ASKED: Final = "not asked for yet"
@@ -260,7 +262,9 @@ def _attempted(
     pause = pl.when(beyond >= 0).then(pl.min_horizontal(2 ** beyond.clip(0, 16), patience.max_pause)).otherwise(0)
     due = calendar.dates(today + pause.cast(pl.Int64))
     why = (
-        pl.when(came_bad)
+        pl.when(pl.col("status") == WAIVED, pl.col("why") == KEPT_OUT)
+        .then("why")
+        .when(came_bad)
         .then(pl.col("refused").replace_strict(_WHY, default=_NOT_ASKED))
         .when(in_view)
         .then(pl.col("outcome").replace_strict(_WHY, default=_NOT_ASKED))

@@ -1,12 +1,14 @@
 """Prices on another basis than they are stored on, and which of them nobody can know.
 
 Inside one series all prices that are given stand on one basis. Where the basis of a bar is not known, or where the
-events that it takes are not, the prices are null: never a guess, and never the stored price in place of an adjusted
-one.
+events that it takes are not, as before one that is unexplained, the prices are null: never a guess, and never the
+stored price in place of an adjusted one.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+from math import log
 from typing import Final, Literal
 
 import polars as pl
@@ -19,15 +21,21 @@ __all__ = ["Adjust", "adjusted", "unknown_bases"]
 Adjust = Literal["none", "splits", "total"]
 _NAMED: Final = 10
 _TOLD: Final = ("symbol", "names_events", "split_adjusted", "adjustment")
+#: An unexplained event over which the close moves by less is no split that prices would have to be scaled for.
+_MAY_BE_SPLIT: Final = 1.1
 _PRICES: Final = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Symbols of which prices are null, by why: all of their bars, or those without an `adj_close`."""
+    """Symbols of which prices are null, by why: all of their bars, those without an `adj_close`, or the first ones.
+
+    `before` has (symbol, day) of the last event that moves the close and is not explained: it may be a split.
+    """
 
     whole: tuple[str, ...]
     bare: tuple[str, ...]
+    before: tuple[tuple[str, date], ...] = ()
 
     def why(self, rows: pl.LazyFrame, adjust: Adjust) -> Iterator[tuple[str, str]]:
         """Which symbols of some rows are null, and why; in words."""
@@ -39,6 +47,10 @@ class Unknown:
             symbols = bare.select(pl.col("symbol").unique().sort()).collect().get_column("symbol")
             if symbols.len():
                 yield _some(symbols), "their bars without adj_close, since the series has it elsewhere"
+        if self.before:
+            what = "volumes, and prices without adj_close," if adjust == "total" else "bars"
+            days = [f"{symbol} before {day}" for symbol, day in self.before]
+            yield _some(days), f"{what} before an event that is unexplained in `actions`, since it may be a split"
 
 
 def _some(symbols: Sequence[str] | pl.Series) -> str:
@@ -72,7 +84,35 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
             is_known = is_known or is_adjusted or (adjust == "splits" and by_splits)
         whole += [] if is_known else [symbol]
         bare += [symbol] if adjust == "total" and is_adjusted and not throughout else []
-    return Unknown(tuple(whole), tuple(bare))
+    return Unknown(tuple(whole), tuple(bare), _unexplained(rows, actions, adjust))
+
+
+def _unexplained(rows: pl.LazyFrame, actions: pl.DataFrame, adjust: Adjust) -> tuple[tuple[str, date], ...]:
+    """(symbol, day) of the last event of each symbol that nobody can explain, and that may have moved the close."""
+    events = actions.filter(pl.col("unexplained").fill_null(value=False))
+    if adjust == "none":
+        events = events.filter(~pl.col("in_close"), pl.col("split") != 1)
+    else:
+        events = events.filter("in_close", (pl.col("split") != 1) | (pl.col("dividend") == 0))
+    if events.is_empty():
+        return ()
+    mine = pl.col("symbol").is_in(events.get_column("symbol").unique().implode())
+    before = pl.when(pl.col("symbol") == pl.col("symbol").shift(1)).then(pl.col("close").shift(1))
+    moves = rows.filter(mine).sort(ORDER).select(*ORDER, move=(pl.col("close") / before).log().abs()).collect()
+    found = (
+        events.select(ORDER)
+        .sort("date")
+        .join_asof(
+            moves.select("symbol", "move", "date").sort("date"),
+            on="date",
+            by="symbol",
+            strategy="forward",
+            check_sortedness=False,
+        )
+    )
+    moved = pl.col("move").is_not_null() if adjust == "none" else pl.col("move") > log(_MAY_BE_SPLIT)
+    found = found.filter(moved)
+    return tuple(found.group_by("symbol").agg(pl.col("date").max()).sort("symbol").iter_rows())
 
 
 def adjusted(
@@ -90,10 +130,22 @@ def adjusted(
     """
     explained = actions.filter(~pl.col("unexplained").fill_null(value=False))
     known = _on_basis(rows, explained, history, adjust, unknown)
+    if unknown.before:
+        known = _without_unexplained(known, adjust, unknown)
     if not unknown.whole:
         return known
     guessed = pl.col("symbol").is_in(unknown.whole)
     return known.with_columns(pl.when(~guessed).then(name).alias(name) for name in (*_PRICES, "volume"))
+
+
+def _without_unexplained(known: pl.LazyFrame, adjust: Adjust, unknown: Unknown) -> pl.LazyFrame:
+    """Bars with nulls before an event that may be a split; `adj_close` bridges it, and says nothing of volume."""
+    since = pl.DataFrame(unknown.before, schema={"symbol": pl.String, "since": pl.Date}, orient="row").lazy()
+    joined = known.join(since, on="symbol", how="left", maintain_order="left")
+    is_known = (pl.col("date") >= pl.col("since")).fill_null(value=True)
+    bridged = is_known | (pl.col("adj_close").is_not_null() if adjust == "total" else False)
+    prices = [pl.when(bridged).then(price).alias(price) for price in _PRICES]
+    return joined.with_columns(*prices, pl.when(is_known).then("volume").alias("volume")).drop("since")
 
 
 def _on_basis(

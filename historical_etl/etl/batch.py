@@ -306,6 +306,9 @@ def nothing_left(batch: Batch, name: str) -> DataQualityError | None:
     """
     if batch.rejected.is_empty() or not batch.rows.is_empty():
         return None
+    undated = batch.rejected.get_column("date").is_null().all()
+    if undated and Outcome.REFUSED not in batch.outcomes.values():
+        return None  # rows that may be of any day: nothing tells that they are of those which were asked for
     return DataQualityError(
         f"All {batch.rejected.height} rows that {batch.source} delivered for {name} were refused "
         f"({_counted(batch.rejected)}); none of them is stored",

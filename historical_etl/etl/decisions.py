@@ -1,6 +1,7 @@
 """What a person decides: to accept what is held, or to let sessions stay missing. A commit records it."""
 
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -11,10 +12,15 @@ from historical_etl.schema import earliest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
+if TYPE_CHECKING:
+    from datetime import date
+
+__all__ = ["NOT_FOR_PEOPLE", "OF_A_BAR", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
 
 #: Rows that broke the rules, or of which any choice would be by chance: there is nothing to accept.
 NOT_FOR_PEOPLE = ("refused", "other_basis")
+#: Which name the session of the bar that looks wrong.
+OF_A_BAR = ("level_jump", "break_after_gap", "no_overlap")
 
 
 def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> None:
@@ -51,7 +57,7 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
     _commit(transaction, {"open_holds": decided})
 
 
-def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None) -> str:
+def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None, session: "date | None" = None) -> str:
     """What a person does about a hold of this code; `symbols`, the ledger of that name, knows the first year."""
     name = quote(symbol)
     if code == "other_basis":
@@ -64,7 +70,11 @@ def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None) -> s
         )
     if code in NOT_FOR_PEOPLE:
         return "nothing, if the source will be right again: each `historical-etl update` asks again"
-    return f'`historical-etl holds accept {name} --reason "..."`, or wait: each update asks again'
+    accept = f'`historical-etl holds accept {name} --reason "..."`'
+    if code in OF_A_BAR:
+        waive = f'`historical-etl gaps waive {name} --from {session or "SESSION"} --reason "..."`'
+        accept += f"; if the bar of {session or 'its session'} is wrong, {waive}, which keeps it out"
+    return f"{accept}; or wait: each update asks again"
 
 
 def waive_gaps(
@@ -72,7 +82,8 @@ def waive_gaps(
 ) -> None:
     """Commit an account in which gaps of a symbol, or of any, are waived.
 
-    A hold of bars that are kept out alone ends with the last of their sessions.
+    A hold ends with the session that it names, and one of bars that are kept out alone with the last of theirs: from
+    then on such bars are left out (`etl.waived`).
 
     Raises:
         ConfigurationError: none of the sessions is a gap that can be waived, or the reason is blank.
@@ -90,16 +101,18 @@ def waive_gaps(
 
 
 def _without_waived(transaction: Transaction, gaps: pl.DataFrame, decided: dict[str, object]) -> LedgerChanges:
-    """The ledgers of holds, if some are of bars that alone are kept out, and are waited for no more."""
+    """The ledgers of holds, if some are of bars that are waited for no more."""
     holds = _holds(transaction)
-    runs = holds.filter(pl.col("through").is_not_null())
-    if runs.is_empty():
+    named = holds.filter(pl.col("session").is_not_null(), pl.col("status") == OPEN)
+    if named.is_empty():
         return {}
-    due = runs.join(gaps.filter(pl.col("status") != WAIVED), on="symbol", suffix="_gap").filter(
-        pl.col("first_session") <= pl.col("through"), pl.col("last_session") >= pl.col("session")
+    through = pl.coalesce("through", "session")
+    on_gaps = named.join(gaps, on="symbol", suffix="_gap").filter(
+        pl.col("first_session") <= through, pl.col("last_session") >= pl.col("session")
     )
     key = ["symbol", "code", "session"]
-    ended = runs.join(due, on=key, how="anti")
+    due = on_gaps.filter(pl.col("status_gap") != WAIVED)
+    ended = named.join(on_gaps, on=key, how="semi").join(due, on=key, how="anti")
     if ended.is_empty():
         return {}
     values = {"status": WAIVED, **decided, "closed_version": transaction.version, "closed_at": transaction.at}

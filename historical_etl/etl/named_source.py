@@ -3,12 +3,14 @@
 A renamed symbol is asked for by its newest name. Where that brings nothing of the time before the rename, the source is
 asked for the name of that time, and what comes is the symbol's. Of a ticker that another security has taken
 over only what is since then is taken, unless the source has that security's past under it and not under another name.
+Where both names bring a past, as where two companies exchange their tickers, what is stored tells whose each one is.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
+from typing import Final
 
 import polars as pl
 
@@ -17,6 +19,7 @@ from historical_etl.etl.fetching import fetch_one
 from historical_etl.etl.names import Names
 from historical_etl.etl.plan import StagedSource, requests_of
 from historical_etl.models import Outcome
+from historical_etl.quality.histories import nearer
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 
@@ -24,21 +27,27 @@ __all__ = ["NamedSource", "with_names"]
 
 _log = logging.getLogger(__name__)
 _NOTHING = (Outcome.EMPTY, Outcome.NOT_FOUND)
+#: So long before a change of names both pasts are held against what is stored, where none of it is in the range.
+_BEFORE_CHANGE: Final = timedelta(days=30)
+
+#: The stored levels of some symbols between two dates.
+Stored = Callable[[Sequence[str], date, date], pl.DataFrame]
 
 
-def with_names(source: PriceSource, names: Names) -> PriceSource:
+def with_names(source: PriceSource, names: Names, stored: Stored | None = None) -> PriceSource:
     """A source that is asked by these names; itself where nothing was renamed, or where it knows them already."""
     if names.aliases.is_empty() or isinstance(source, NamedSource | StagedSource):
         return source
-    return NamedSource(source, names)
+    return NamedSource(source, names, stored)
 
 
 @dataclass(frozen=True)
 class NamedSource:
-    """A source, and the names that it is asked by."""
+    """A source, the names that it is asked by, and what is stored."""
 
     source: PriceSource
     names: Names
+    stored: Stored | None = None
 
     @property
     def info(self) -> SourceInfo:
@@ -82,7 +91,7 @@ class NamedSource:
         given = fetch_one(self.source, replace(request, symbols=asked)) if asked else _empty()
         answer = self._clipped(given)
         for part, former in self._lacking(request, concerned, answer.frame).items():
-            answer = _with_all(self._completed(answer, former, *part), given, former.values(), *part)
+            answer = _with_all(self._completed(answer, given, former, *part), given, former.values(), *part)
         left = {symbol: Outcome.EMPTY for symbol in request.symbols if symbol not in answer.outcomes}
         return replace(answer, outcomes={**answer.outcomes, **left})
 
@@ -114,8 +123,13 @@ class NamedSource:
                     found.setdefault(part, {})[alias.alias] = symbol
         return found
 
-    def _completed(self, answer: FetchResult, former: dict[str, str], start: date, end: date) -> FetchResult:
-        """The answer with what the source has under former names from `start` to `end`."""
+    def _completed(
+        self, answer: FetchResult, given: FetchResult, former: dict[str, str], start: date, end: date
+    ) -> FetchResult:
+        """The answer with what the source has under former names from `start` to `end`.
+
+        Not of symbols whose past it has under today's name, and another's under the former one.
+        """
         try:
             then = fetch_one(self.source, FetchRequest(tuple(sorted(former)), start, end))
         except CoverageError:
@@ -123,6 +137,8 @@ class NamedSource:
         except HistoricalETLError as error:
             outcome = Outcome.RATE_LIMITED if isinstance(error, RateLimitedError) else Outcome.ERROR
             then = FetchResult(empty_frame(), dict.fromkeys(former, outcome), dict.fromkeys(former, error.what))
+        own = self._under_today_s(given.frame, then.frame, former, start, end)
+        former = {name: symbol for name, symbol in former.items() if symbol not in own}
         mine = pl.col("symbol").is_in(list(former)) & pl.col("date").is_between(start, end)
         named = pl.col("symbol").replace_strict(former, default=pl.col("symbol"), return_dtype=pl.String)
         frame = then.frame.filter(mine).with_columns(named)
@@ -139,6 +155,43 @@ class NamedSource:
         if frame.height:
             _log.info("%s came under former names: %s", ", ".join(former.values()), ", ".join(former))
         return FetchResult(pl.concat([answer.frame, frame]), outcomes, details, pl.concat(actions) if actions else None)
+
+    def _under_today_s(
+        self, given: pl.DataFrame, then: pl.DataFrame, former: dict[str, str], start: date, end: date
+    ) -> set[str]:
+        """Symbols with a past under both names, of which that under today's is what is stored of them."""
+        if self.stored is None:
+            return set()
+        here = pl.col("date").is_between(start, end)
+        today, before = given.filter(here), _renamed(then.filter(here), former)
+        both = set(today.get_column("symbol")) & set(before.get_column("symbol"))
+        if not both:
+            return set()
+        found = nearer(today, before, self.stored(sorted(both), start, end))
+        for name, symbol in former.items():
+            if symbol in both - set(found):
+                found |= self._at_change(name, symbol)
+        return {symbol for symbol, is_nearer in found.items() if is_nearer}
+
+    def _at_change(self, name: str, symbol: str) -> dict[str, bool]:
+        """Whether the past under today's name is what is stored, by the last sessions of the former one."""
+        last = max(alias.last for alias in self.names.former(symbol) if alias.alias == name)
+        first = last - _BEFORE_CHANGE
+        stored = self.stored([symbol], first, last) if self.stored else None
+        if stored is None or stored.is_empty():
+            return {}
+        try:
+            came = fetch_one(self.source, FetchRequest(tuple(sorted((name, symbol))), first, last)).frame
+        except HistoricalETLError as error:
+            _log.warning("%s and %s could not be held against what is stored: %s", name, symbol, error)
+            return {}
+        today = came.filter(pl.col("symbol") == symbol)
+        return nearer(today, _renamed(came.filter(pl.col("symbol") == name), {name: symbol}), stored)
+
+
+def _renamed(rows: pl.DataFrame, former: dict[str, str]) -> pl.DataFrame:
+    named = pl.col("symbol").replace_strict(former, default=None, return_dtype=pl.String)
+    return rows.with_columns(named).drop_nulls("symbol")
 
 
 def _with_all(answer: FetchResult, given: FetchResult, symbols: Collection[str], start: date, end: date) -> FetchResult:

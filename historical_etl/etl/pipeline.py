@@ -213,7 +213,8 @@ class HistoricalETL(SecurityIdentities):
             return
         name = request_hash(wanted, windows[0].start, windows[-1].end, self.source.info)
         etl = copy(self)
-        with staged(self, with_names(self.source, self.names_of(self.manifest())), wanted, windows, name) as etl.source:
+        source = with_names(self.source, self.names_of(self.manifest()), self._stored_levels)
+        with staged(self, source, wanted, windows, name) as etl.source:
             yield etl
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:

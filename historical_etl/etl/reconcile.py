@@ -19,8 +19,10 @@ from historical_etl.etl.batch import Batch
 from historical_etl.etl.frozen import FrozenFeed
 from historical_etl.etl.named_events import all_named, newly_named, splits
 from historical_etl.etl.reconciled import Base, Reconciled, Restatement
+from historical_etl.etl.settled_names import SettledNames
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.unseen_holds import as_held, spans_one, still_held
+from historical_etl.etl.waived import without_waived
 from historical_etl.etl.whole_histories import contradicted, lacks_sessions, lacks_values, requests_of
 from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
@@ -80,8 +82,10 @@ class Reconciler:
         step = _Step(self, batch, base, rebuild)
         step.refuse_other_bases()
         step.meet()
+        step.settle_names()
         step.compare(heed_events=heed_events)
         step.judge_histories()
+        step.settle_names()
         step.judge_events(is_increment=heed_events)
         step.judge_jumps()
         step.judge_standstill()
@@ -93,12 +97,13 @@ class _Step:
 
     def __init__(self, reconciler: Reconciler, batch: Batch, base: Base, rebuild: Callable[[str], bool]) -> None:
         self._reconciler = reconciler
-        self._batch = batch
         self._base = base
         self._symbols = base.account.symbols
         self._levels = StoredLevels(reconciler.layout, base.manifest, left=base.left)
         self._lives = lives_of(base)
         self._rebuilt = {symbol for symbol in symbols_in(batch.rows) if symbol in self._lives and rebuild(symbol)}
+        self._waived = base.account.gaps.filter(~pl.col("symbol").is_in(list(self._rebuilt)))
+        self._batch = without_waived(batch, self._waived)
         self._moved: set[str] = set()
         self._suspects: dict[str, Suspicion] = {
             symbol: Suspicion("refused", why) for symbol, why in batch.refused.items()
@@ -116,6 +121,7 @@ class _Step:
         self._beside: dict[str, list[Suspicion]] = {}
         self._kept_out = self._batch.rows.select(ORDER).clear()
         self._events = pl.DataFrame(schema=EVENTS)
+        self._names = SettledNames(base)
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -135,12 +141,17 @@ class _Step:
             return
         requests = [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(spans.items())]
         try:
-            nearest = self._reconciler.fetch(requests, ())
+            nearest = without_waived(self._reconciler.fetch(requests, ()), self._waived)
         except HistoricalETLError as error:
             _log.warning("Stored sessions could not be fetched to compare with: %s", error)
             return
         self._batch = self._batch.with_anchors(nearest.rows)
         self._see()
+
+    def settle_names(self) -> None:
+        """Put each named split on the day that shows it, and suspect symbols whose prices show it nowhere."""
+        if not self._reconciler.info.split_adjusted:
+            self._batch = self._names.settle(self._batch, self._without_suspects(self._seen), self._stored)
 
     def compare(self, *, heed_events: bool) -> None:
         """Find the symbols whose level is not the stored one."""
@@ -161,7 +172,7 @@ class _Step:
             return
         requests = requests_of(self._moved, self._batch, self._lives)
         try:
-            histories = self._reconciler.fetch(requests, self._moved)
+            histories = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
         first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))
@@ -186,7 +197,11 @@ class _Step:
         if found.contradicted and self._without_spikes(found.contradicted):
             judge = self._adjustments(is_increment=is_increment)
             found = judge.findings()
-        self._events, self._moves = found.events, found.warnings
+        for split in self._names.not_shown:
+            if self._suspect(split.symbol, split.why):
+                self._names.accept(split)
+        self._events = pl.concat([self._names.events, found.events]).unique(list(ORDER), keep="last").sort(ORDER)
+        self._moves = (*found.warnings, *self._names.warnings())
         for symbol, decision in judge.decide(found).items():
             why = decision.suspicion
             if decision.kind == "hold":
@@ -308,6 +323,7 @@ class _Step:
             events=_others(self._events, self._suspects),
             beside=self._beside,
             kept_out=self._kept_out,
+            taken_out=self._names.taken_out,
         )
 
     def _kept_from(self, held: Collection[str]) -> dict[str, date]:
@@ -345,9 +361,12 @@ class _Step:
         if lost.height:
             self._dropped.append(lost)
 
-    def _suspect(self, symbol: str, suspicion: Suspicion) -> None:
-        if not self._let_pass(symbol, suspicion):
-            self._suspects[symbol] = suspicion
+    def _suspect(self, symbol: str, suspicion: Suspicion) -> bool:
+        """Hold a symbol, or say that a person let it pass."""
+        if passes := self._let_pass(symbol, suspicion):
+            return passes
+        self._suspects[symbol] = suspicion
+        return False
 
     def _let_pass(self, symbol: str, suspicion: Suspicion) -> bool:
         if any(suspicion.same_as(accepted) for accepted in self._base.accepted.get(symbol, ())):

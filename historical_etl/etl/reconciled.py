@@ -48,6 +48,7 @@ class Reconciled:
         warnings: what was let pass and is worth a look.
         held_back: symbols whose rows are stored without `adj_close`, and why.
         events: what was judged of single events, columns `quality.events.EVENTS`.
+        taken_out: (symbol, date) of named splits that the source takes out of its prices, though it does not say so.
     """
 
     batch: Batch
@@ -64,15 +65,15 @@ class Reconciled:
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
     beside: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     kept_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
+    taken_out: frozenset[tuple[str, date]] = frozenset()
 
     def reasons(self) -> dict[str, list[Suspicion]]:
-        """All that is held, of whole symbols first."""
+        """All that is held: of whole symbols first, and last what is stored without its `adj_close`."""
         found: dict[str, list[Suspicion]] = {}
-        for holds in (self.suspects, self.held_back):
-            for symbol, suspicion in holds.items():
-                found.setdefault(symbol, []).append(suspicion)
-        for symbol, further in self.beside.items():
-            found.setdefault(symbol, []).extend(further)
+        one = [{symbol: [why] for symbol, why in holds.items()} for holds in (self.suspects, self.held_back)]
+        for holds in (one[0], self.beside, one[1]):
+            for symbol, suspicions in holds.items():
+                found.setdefault(symbol, []).extend(suspicions)
         return found
 
     def seen_of(self, symbol: str, *, held_back: bool) -> list[Suspicion]:

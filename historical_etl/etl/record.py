@@ -14,7 +14,7 @@ from historical_etl.etl.reconciled import Reconciled
 from historical_etl.etl.visit import Visit
 from historical_etl.models import SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
-from historical_etl.schema import SCHEMA, empty_frame, symbols_in
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 from historical_etl.store.run_notes import RunRecord
@@ -199,6 +199,10 @@ def actions(
     named = given.filter(pl.col("symbol").is_in(symbols.implode())).with_columns(
         pl.lit(not split_adjusted).alias("in_close")
     )
+    if came.taken_out:
+        hidden = pl.DataFrame(sorted(came.taken_out), schema={name: SCHEMA[name] for name in ORDER}, orient="row")
+        named = named.join(hidden.with_columns(hidden=True), on=ORDER, how="left", maintain_order="left")
+        named = named.with_columns(pl.col("in_close") & pl.col("hidden").is_null()).drop("hidden")
     ledger = with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
     return with_judged(ledger, came.events, in_close=not split_adjusted)
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 
+import polars as pl
+
 from historical_etl.clock import Clock
 from historical_etl.durable import storage_errors
 from historical_etl.errors import (
@@ -23,6 +25,7 @@ from historical_etl.etl.plan import requests_of
 from historical_etl.etl.planning import Window, ended_calendar, year_windows
 from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
+from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.tally import Tally, YearEvent
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
@@ -59,8 +62,11 @@ class PriceRuns(KeptVersions):
         tally.requests = -requests_of(self.source)
         gate = self.validator.gate
         names = self.names_of(self.manifest())
-        source = with_names(self.source, names)
+        source = with_names(self.source, names, self._stored_levels)
         return Run(self, source, gate, command, tally, names=names, rebuild=rebuild, heed_events=heed_events)
+
+    def _stored_levels(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+        return StoredLevels(self.layout, self.manifest()).between(symbols, start, end)
 
     def _wanted(self, named: Sequence[str] | None, window: Window) -> list[str]:
         """The symbols to fill a window with: those that are named, else those of its year; by today's names."""

@@ -37,6 +37,10 @@ class StoredLevels:
         frames = [self._nothing(), *(self._year(year, *span) for year, span in spans.items())]
         return pl.concat(frames).sort(ORDER)
 
+    def between(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+        """The rows of some symbols between two dates; sorted by (symbol, date)."""
+        return self.read({year: (start, end, [*symbols]) for year in range(start.year, end.year + 1)})
+
     def whole(self, symbol: str, columns: Sequence[str] = ()) -> pl.DataFrame:
         """All rows of a symbol, sorted by date; `columns` empty takes those of the reader."""
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from math import log, prod
 from typing import Final, Literal
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from historical_etl.quality.levels import (
     BEGINNINGS,
     LARGE,
+    LEVELS,
     NEAR_HUNDRED,
     TOLERANCE,
     factor_of,
@@ -19,10 +21,11 @@ from historical_etl.quality.levels import (
     on_shared_sessions,
     size_of,
 )
+from historical_etl.quality.parts import other_parts
 from historical_etl.quality.splits import read_move
-from historical_etl.quality.suspicion import Code, Suspicion
+from historical_etl.quality.suspicion import NEAR_SPLIT, Code, Suspicion
 
-__all__ = ["HistoryVerdict", "judge_history"]
+__all__ = ["HistoryVerdict", "judge_history", "nearer"]
 
 #: A smaller share of other closes is corrections.
 _FEW_CLOSES: Final = 0.1
@@ -74,16 +77,55 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         return HistoryVerdict("suspect", suspicion=Suspicion(code, words, ratio, session))
 
     if not off.join(shared.select(BEGINNINGS), how="cross").select(is_from_the_beginning().any()).item():
-        odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE) for name in ("ratio", "close_ratio")))
-        words = f"{evidence}; the earlier history is unchanged"
-        return HistoryVerdict("corrected") if odd.is_empty() else suspect("level_jump", words, first["date"])
-    doubt = _doubt(new, shared, lost, ratio, splits)
-    if doubt is None:
+        doubt = _no_correction(shared, off, splits)
+        if doubt is None:
+            return HistoryVerdict("corrected")
+    elif (doubt := _doubt(new, shared, lost, ratio, splits)) is None:
         return HistoryVerdict(
             "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
         )
     code, words, session = doubt
     return suspect(code, f"{evidence}; {words}", session)
+
+
+def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict[str, bool]:
+    """Of each symbol whether one history is nearer to what is stored than another; without what cannot be told.
+
+    Nearer is the one with the returns that are stored, and of equal ones that with the levels.
+
+    Args:
+        one: columns `LEVELS`, and perhaps others.
+        other: likewise, of the same symbols.
+        stored: likewise.
+    """
+    keys = ("symbol", "date")
+    common = stored.join(one, on=keys, how="semi").join(other, on=keys, how="semi").select(LEVELS)
+    first, second = (_distances(rows.select(LEVELS), common) for rows in (one, other))
+    return {symbol: distance < second[symbol] for symbol, distance in first.items() if symbol in second}
+
+
+def _distances(came: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[float, float]]:
+    """How far returns typically are from the stored ones, to a hundredth of a percent, and levels; by symbol."""
+    shared = (
+        on_shared_sessions(came.unique(("symbol", "date"), keep="first", maintain_order=True), stored)
+        .drop_nulls("ratio")
+        .sort("symbol", "date")
+    )
+    off = pl.col("ratio").log()
+    told = shared.group_by("symbol").agg(
+        off.diff().abs().median().fill_null(0.0).round(4).alias("returns"), off.abs().median().alias("levels")
+    )
+    return {symbol: (returns, levels) for symbol, returns, levels in told.iter_rows()}
+
+
+def _no_correction(
+    shared: pl.DataFrame, off: pl.DataFrame, splits: Mapping[date, float]
+) -> tuple[Code, str, date] | None:
+    """Why what differs later than in the first session is no correction."""
+    if (part := _other_part(shared, splits)) is not None:
+        return part
+    odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE) for name in ("ratio", "close_ratio")))
+    return None if odd.is_empty() else ("level_jump", "the earlier history is unchanged", off.item(0, "date"))
 
 
 def _doubt(
@@ -96,8 +138,8 @@ def _doubt(
     if bare.len():
         words = f"but adj_close did not come on {bare.len()} session(s) that have it stored, {bare[0]} to {bare[-1]}"
         return "incomplete_history", words, None
-    if (leap := _leap(shared)) is not None:
-        return "level_jump", f"and on {leap} it jumps to another level, which the stored one does not", leap
+    if (leap := _leap(shared) or _other_part(shared, splits)) is not None:
+        return leap
     if factor_of(ratio) == "100" and not _any_near(splits, ratio) and not _has_split(new, shared, ratio):
         return "level_jump", "no split explains a factor near 100", None
     if not _is_same_security(shared):
@@ -148,14 +190,24 @@ def _any_near(splits: Mapping[date, float], ratio: float) -> bool:
     return any(abs(max(split, 1 / split) / size - 1) <= NEAR_HUNDRED for split in splits.values() if split > 0)
 
 
-def _leap(shared: pl.DataFrame) -> date | None:
+def _leap(shared: pl.DataFrame) -> tuple[Code, str, date] | None:
     """The first session where the new history jumps, and the stored one does not."""
     new, old = _moves()
     moves = shared.select("date", pl.max_horizontal(new, 1 / new).alias("move"), (new / old).alias("step"))
-    steps = moves.filter(pl.col("move") > LARGE)
-    return next(
-        (day for day, _, step in steps.iter_rows() if step and (factor_of(step) or size_of(step) > LARGE)), None
-    )
+    for day, _, step in moves.filter(pl.col("move") > LARGE).iter_rows():
+        if step and (factor_of(step) or size_of(step) > LARGE):
+            return "level_jump", f"and on {day} it jumps to another level, which the stored one does not", day
+    return None
+
+
+def _other_part(shared: pl.DataFrame, splits: Mapping[date, float]) -> tuple[Code, str, date] | None:
+    """The first session from which on a part of the history is restated, and no split of that day explains it."""
+    for _, day, before, ratio, step in other_parts(shared).iter_rows():
+        explained = prod(split for on, split in splits.items() if before < on <= day and split > 0) * step
+        if abs(log(explained)) > log(1 + NEAR_SPLIT):
+            words = f"from {day} on it is {ratio:.6g} times the stored one and {ratio / step:.6g} times on {before}"
+            return "level_jump", f"{words}: a part of the history is restated, and no event of that day says why", day
+    return None
 
 
 def _moves() -> tuple[pl.Expr, pl.Expr]:

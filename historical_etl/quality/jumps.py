@@ -92,12 +92,12 @@ def jumps(
             continue
         near = [one for one in of_mine if one not in inside]
         suspicion = _of_named_split(rest, split, adjusted=adjusted) if rest is pair else None
+        suspicion = suspicion or _way_back(rest, found.get(pair.symbol, ()))
         suspicion = suspicion or _suspect(rest, long_gap, unpaired.setdefault(pair.symbol, []), near)
         if suspicion is not None:
-            is_plain = split == 1 and rest.size >= BOUND and half_applied(rest.day, rest.ratio, near) is None
-            found.setdefault(pair.symbol, []).append(
-                Jump(suspicion, words, is_plain and suspicion.code == "level_jump")
-            )
+            of_itself = suspicion.code == "level_jump" and suspicion.session == rest.day
+            is_plain = split == 1 and of_itself and half_applied(rest.day, rest.ratio, near) is None
+            found.setdefault(pair.symbol, []).append(Jump(suspicion, words, is_plain))
         else:
             moves += words
     suspects: dict[str, list[Suspicion]] = {}
@@ -164,7 +164,7 @@ def _of_named_split(pair: _Pair, split: float, *, adjusted: bool) -> Suspicion |
 def _suspect(
     pair: _Pair, long_gap: int, unpaired: list[Move], splits: Sequence[tuple[date, float]]
 ) -> Suspicion | None:
-    times = f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
+    times = _of_times(pair)
     if pair.apart > long_gap and pair.size > _BREAK:
         words = f"after {pair.apart} sessions without a bar {times}"
         return Suspicion("break_after_gap", words, pair.ratio, pair.day, pair.day_before)
@@ -186,6 +186,19 @@ def _suspect(
         if pair.is_new:
             unpaired.append(Move(pair.day, pair.ratio, bool(factor)))
     return None
+
+
+def _way_back(pair: _Pair, jumped: Sequence[Jump]) -> Suspicion | None:
+    """A move that is none of its own, and takes back the jump before it."""
+    plain = [one.suspicion for one in jumped[-1:] if one.is_plain]
+    away = [Move(one.session, one.ratio, near=False) for one in plain if one.session and one.ratio]
+    if not pair.was_new or taken_back(pair.day, pair.ratio, away, NEAR_SPLIT) is None:
+        return None
+    return Suspicion("level_jump", _of_times(pair), pair.ratio, pair.day, pair.day_before)
+
+
+def _of_times(pair: _Pair) -> str:
+    return f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
 
 
 def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:

@@ -50,7 +50,7 @@ BEGINNINGS: Final = (
 
 def on_shared_sessions(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of both on the sessions that both have, the stored values as `…_0`, with their ratios."""
-    both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0")
+    both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left")
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(ratio_of_levels().alias("ratio"), by_close, BOTH_ADJUSTED.alias("adjusted"))
 

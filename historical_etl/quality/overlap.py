@@ -18,6 +18,7 @@ from historical_etl.quality.levels import (
     on_shared_sessions,
     size_of,
 )
+from historical_etl.quality.parts import other_parts
 from historical_etl.quality.spikes import proposal
 from historical_etl.quality.suspicion import Suspicion
 
@@ -32,7 +33,7 @@ _SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 
 @dataclass(frozen=True)
 class Comparison:
-    """New against stored on shared sessions: symbols whose level is another from the earliest one on, and odd ones."""
+    """New against stored on shared sessions: symbols whose whole history is to be looked at, and odd ones."""
 
     moved: frozenset[str]
     suspects: Mapping[str, Suspicion]
@@ -42,8 +43,9 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     """Hold new rows against stored ones on the sessions that both have.
 
     A level that differs from the earliest shared session on has moved, and so have volumes that all differ by one
-    ratio: whether the history was restated shows only in the whole of it. A level that differs later is a correction,
-    unless by a factor that splits and units have.
+    ratio: whether the history was restated shows only in the whole of it. So has a level that differs later by one
+    ratio over several sessions. One that differs on single sessions is a correction, unless by a factor that splits
+    and units have.
 
     Args:
         came: columns `LEVELS`, keys unique.
@@ -72,7 +74,8 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
             suspects[symbol] = Suspicion(
                 "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
             )
-    return Comparison(moved | (scaled - suspects.keys()), suspects)
+    in_part = frozenset(other_parts(shared.filter(pl.col("symbol").is_in(symbols.implode()))).get_column("symbol"))
+    return Comparison(moved | ((scaled | in_part) - suspects.keys()), suspects)
 
 
 def _on_another_scale(shared: pl.DataFrame) -> frozenset[str]:

@@ -10,13 +10,15 @@ from datetime import date
 from math import log
 from typing import Final
 
-from historical_etl.quality.spikes import has_come_back, proposal
+from historical_etl.quality.spikes import BOUND, has_come_back, proposal
 from historical_etl.quality.suspicion import Suspicion
 
 __all__ = ["Days", "Jump", "with_runs"]
 
 #: No more bars than this are an error of their own; beyond, it is another basis.
 _LONGEST: Final = 20
+#: Likewise where they moved as a split would make them, by less than any market does: only beside stored bars.
+_LONGEST_SMALL: Final = 5
 #: As many bars stand before as after, or more, and so many times as many on both sides together. What is stored before
 #: is not counted: it is known.
 _TIMES_AS_MANY: Final = 5
@@ -24,7 +26,10 @@ _TIMES_AS_MANY: Final = 5
 
 @dataclass(frozen=True)
 class Jump:
-    """A suspicious jump, what is told of it once it is let pass, and whether nothing but its size is known of it."""
+    """A suspicious jump, what is told of it once it is let pass, and whether nothing but its size is known of it.
+
+    Of such a one that is below the bound the size is that of a split, or of the way back.
+    """
 
     suspicion: Suspicion
     words: Sequence[str]
@@ -81,9 +86,13 @@ def _run(jumps: Sequence[Jump], at: int, last: int, days: Days, before: Sequence
     until = _first(jumps[last + 1]) if last + 1 < len(jumps) else date.max
     after = [day for day in days.all if back <= day < until]
     known = bool(before) and before[-1] in days.stored
-    enough = known or (len(before) >= len(run) and len(before) + len(after) >= _TIMES_AS_MANY * len(run))
+    is_small = abs(log(jumps[at].suspicion.ratio or 1)) < log(BOUND)
+    enough = known or (
+        not is_small and len(before) >= len(run) and len(before) + len(after) >= _TIMES_AS_MANY * len(run)
+    )
     are_plain = jumps[at].is_plain and jumps[last].is_plain and days.stored.isdisjoint(run)
-    if not are_plain or not enough or len(run) > _LONGEST or len(after) < len(run):
+    longest = _LONGEST_SMALL if is_small else _LONGEST
+    if not are_plain or not enough or len(run) > longest or len(after) < len(run):
         return None
     one = len(run) == 1
     bars = f"the bar of {first} alone is" if one else f"the {len(run)} bars from {first} to {run[-1]} alone are"

@@ -62,6 +62,24 @@ def test_a_spin_off_is_told_and_its_value_is_no_dividend_near_the_price(root, va
     assert all(abs(ret) < 0.1 for ret in column(etl, "ret")[1:])
 
 
+@pytest.mark.parametrize(("split", "cash"), [(0.031, 0.0), (0.0317, 0.0), (1.4, 1.0)])
+def test_before_a_split_that_nobody_can_read_no_prices_are_comparable(root, caplog, split, cash):
+    event = (12, split, cash)
+    close = falling(walk(24), event)
+    etl, result = backfill(root, Series(close, adjusted(close, event)))
+    assert not result.held
+    (found,) = actions(etl)
+    assert found["unexplained"]
+    for column_name in ("close", "volume"):
+        got = column(etl, column_name, adjust="splits")
+        assert got[:12] == [None] * 12
+        assert None not in got[12:]
+    assert "ACME before" in caplog.text
+    assert column(etl, "close", adjust="none") == pytest.approx(close), "as traded is as stored"
+    assert column(etl, "close", adjust="total") == pytest.approx(adjusted(close, event))
+    assert column(etl, "volume", adjust="total")[:12] == [None] * 12
+
+
 def test_a_factor_that_falls_without_a_split_holds_adj_close_back(root):
     close = walk(40)
     adj = [price * (1.07 if at < 20 else 1.0) for at, price in enumerate(close)]

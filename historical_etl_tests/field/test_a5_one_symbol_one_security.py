@@ -54,6 +54,20 @@ MARKS = {
     "ISIN": ("ISIN", "DE0007164600", "US8030542042"),
     "CUSIP": ("cusip", "037833100", "594918104"),
     "PERMNO": ("PERMNO", "10107", "14593"),
+    "currency in French": ("Devise", "EUR", "USD"),
+    "in German": ("Währung", "EUR", "USD"),
+    "in Spanish": ("moneda", "EUR", "USD"),
+    "in Italian": ("Valuta", "EUR", "USD"),
+    "unit": ("Unit", "GBp", "GBP"),
+    "German unit": ("Einheit", "EUR", "Prozent"),
+    "baostock": ("adjustflag", "3", "2"),
+    "flag": ("adjust_flag", "RAW", "QFQ"),
+    "adjusted or not": ("is_adjusted", "FALSE", "TRUE"),
+    "type of price": ("Price Type", "ADJUSTED", "RAW"),
+    "NSE": ("SERIES", "EQ", "N1"),
+    "type of security": ("Security_Type", "COMMON STOCK", "WARRANT"),
+    "instrument": ("instrumentType", "EQUITY", "RIGHT"),
+    "class of shares": ("share_class", "A", "B"),
 }
 
 
@@ -83,6 +97,29 @@ def test_parquet_in_which_it_changes(good):
     path = good.folder / "all.parquet"
     frame.write_parquet(path)
     refused(good, "permno", f"{path}, row 1", f"{path}, row 9")
+
+
+def test_all_such_columns_count(good):
+    header = f"{HEADER},Currency,Exchange,adjustflag,SERIES"
+    text = bars(FIRST, 100, header, ",INR,NSE,3,EQ") + bars(SECOND, 101, header, ",INR,NSE,2,EQ").split("\n", 1)[1]
+    good.put("SAP.csv", text)
+    refused(good, "SAP is not of one basis of prices", "adjustflag")
+    taken(good, ignore=("adjustflag",))
+
+
+def test_a_truth_value_in_parquet(good):
+    adjusted = [False] * 8 + [True] * 8
+    frame = pl.DataFrame({"date": days(16), "close": 100.0, "volume": 1.0, "is_adjusted": adjusted})
+    frame.write_parquet(good.folder / "SAP.parquet")
+    refused(good, "is_adjusted", "row 9")
+
+
+@pytest.mark.parametrize(("one", "other"), [("raw", "Raw"), ("3", "3.0"), ("raw", "")])
+def test_one_basis_written_in_two_ways_is_one(good, one, other):
+    header = f"{HEADER},price_type"
+    rest = bars(SECOND, 100, header, f",{other}").split("\n", 1)[1]
+    good.put("SAP.csv", bars(FIRST, 100, header, f",{one}") + rest)
+    taken(good)
 
 
 @pytest.mark.parametrize("values", [("USD", "USD"), ("USD", ""), ("usd", "USD"), ("USD", "N/A"), ("", "")])

@@ -25,6 +25,7 @@ def test_the_rest_of_a_first_history_is_stored(root, factor, count, adj):
     source = Series(bad, {"good": GOOD, "with it": bad}.get(adj))
     etl, result = backfill(root, source)
     assert set(result.held) == {"ACME"}
+    assert not result.complete
     assert column(etl, "close") == without(25, count)
     if adj:
         assert column(etl, "adj_close") == without(25, count)
@@ -148,3 +149,81 @@ def test_a_run_over_the_end_of_a_year_lets_the_rest_in_with_the_next_update(root
     assert set(result.held) == {"ACME"}
     assert column(etl, "close") == without(at, 5, good)
     assert etl.holds()["through"].to_list() == [source.days[at + 4]]
+
+
+@pytest.mark.parametrize(
+    ("factor", "daily", "count"), [(5.0, 0.03, 1), (5.0, 0.005, 3), (1 / 7, 0.03, 3), (2.0, 0.005, 1), (0.5, 0.005, 1)]
+)
+@pytest.mark.parametrize("adj", ["with it", "good", None])
+def test_a_false_bar_by_the_ratio_of_a_split_is_kept_out_alone_evening_by_evening(root, factor, daily, count, adj):
+    """The bars after it are stored though the vendor never mends it, also where prices move while they come back."""
+    good = walk(COUNT, 800.0, daily=daily)
+    good[50 : 50 + count] = [good[49]] * count
+    bad = with_run(50, count, factor, good)
+    source = Series(bad, {"good": good, "with it": bad}.get(adj))
+    backfill(root, source, 49)
+    for at in (50, 51, 52, 53, 54, 57):
+        etl, result = update(root, source, at)
+    assert set(result.held) == {"ACME"}
+    assert column(etl, "close") == without(50, count, good)[: 58 - count]
+    (hold,) = etl.holds().to_dicts()
+    assert (hold["code"], hold["session"], hold["through"]) == ("level_jump", source.days[50], source.days[49 + count])
+    source.close, source.adj_close = good, good if adj else None
+    etl, result = update(root, source, 58)
+    assert not result.held
+    assert column(etl, "close") == good[:59]
+
+
+@pytest.mark.parametrize("factor", [5.0, 0.5])
+def test_a_split_that_nobody_names_and_that_stays_holds_the_symbol(root, factor):
+    bad = with_run(50, 10, factor)
+    source = Series(bad, bad)
+    backfill(root, source, 49)
+    for at in (50, 52, 57):
+        etl, result = update(root, source, at)
+    assert set(result.held) == {"ACME"}
+    assert etl.holds()["through"].to_list() == [None]
+    assert column(etl, "close") == GOOD[:50]
+
+
+def test_in_a_first_history_no_side_of_a_split_and_its_way_back_is_plain(root):
+    bad = with_run(25, 2, 5.0)
+    etl, result = backfill(root, Series(bad, bad))
+    assert set(result.held) == {"ACME"}
+    assert etl.holds()["through"].to_list() == [None]
+
+
+@pytest.mark.parametrize(("factor", "at"), [(5.0, 50), (5.0, 52), (100.0, 50)])
+def test_a_waived_session_keeps_its_bar_out_and_frees_the_symbol_whatever_the_hold(root, factor, at):
+    """Where nothing takes the level back by as much, so that no run is seen; or before the way back came."""
+    bad = with_run(50, 1, factor)
+    bad[51:] = [price * 1.5 for price in GOOD[51:]]
+    source = Series(bad, bad)
+    etl, result = backfill(root, source, 49)
+    for evening in range(50, at + 1):
+        etl, result = update(root, source, evening)
+    assert etl.holds()["through"].to_list() == [None]
+    assert etl.waive("ACME", source.days[50], reason="a false bar", by="anna") == 1
+    assert codes(etl) == []
+    for evening in (at + 1, at + 2, 57):
+        etl, result = update(root, source, evening)
+        assert not result.held
+        assert result.complete
+        assert column(etl, "close") == without(50, 1, bad)[:evening]
+    assert etl.verify().ok
+    assert etl.gaps(all=True).filter(symbol="ACME", status="waived")["first_session"].to_list() == [source.days[50]]
+    source.close = source.adj_close = [*bad[:50], bad[49], *bad[51:]]
+    etl.run_full_etl(["ACME"], source.days[0], source.days[57], rebuild=True)
+    assert column(etl, "close") == source.close[:58], "a rebuild takes what the source has"
+
+
+def test_beside_a_waived_session_the_next_false_bar_holds_the_symbol(root):
+    """One of two false bars is waived: the symbol is held for the other one, and says so."""
+    bad = with_run(50, 10, 5.0)
+    source = Series(bad, bad)
+    backfill(root, source, 49)
+    etl, _ = update(root, source, 51)
+    etl.waive("ACME", source.days[50], reason="a false bar", by="anna")
+    etl, result = update(root, source, 52)
+    assert set(result.held) == {"ACME"}
+    assert etl.holds()["session"].to_list() == [source.days[51]]

@@ -1,10 +1,11 @@
 """B7: what is wrong with a folder is told at once, by file and line, and the rest of it is stored."""
 
 import gzip
+from datetime import UTC, date, datetime
 
 import pytest
 
-from historical_etl import FetchRequest, FilesSettings, Outcome
+from historical_etl import FetchRequest, FilesSettings, HistoricalETL, Outcome
 from historical_etl.sources.files import FilesSource
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
 
@@ -105,6 +106,39 @@ def test_a_bad_line_is_set_aside_alone(desk, ending, line, why):
     assert answer.code == INCOMPLETE
     assert f"{path}: 1 row(s) cannot be read and are set aside: {why}" in answer.err
     assert desk.symbols() == {"AAPL": 9}
+    assert desk.query("SELECT count(*) AS n FROM rejected_rows") == [{"n": 1}]
+
+
+RANGES = {
+    "that ends before the file does": ("2024-01-01", "2024-03-05"),
+    "inside it": ("2024-03-05", "2024-03-06"),
+    "before it": ("2023-01-03", "2023-12-29"),
+    "all": ("2024-01-01", "2024-03-28"),
+}
+
+
+@pytest.mark.parametrize(("start", "end"), RANGES.values(), ids=list(RANGES))
+@pytest.mark.parametrize("garbage", ["garbage,1,1,1,1,1", "2024-03-04,1", "1024-03-04,1,1,1,1,1"])
+def test_rows_without_a_day_are_told_whatever_the_range(desk, tmp_path, start, end, garbage):
+    desk.put("AAPL.csv", f"{GOOD}{garbage}\n")
+    desk.put("MSFT.csv", lines(HEADER, ROW, days(40, date(2023, 6, 1)) + days()))
+    desk.cli.set(SOURCE="files", FILES_PATH=str(desk.folder))
+    etl = HistoricalETL.open(tmp_path / "other", clock=lambda: datetime(2024, 3, 28, 23, 30, tzinfo=UTC))
+    result = etl.run_full_etl(["AAPL", "MSFT"], date.fromisoformat(start), date.fromisoformat(end))
+    assert not result.complete
+    assert sum(result.rejected_by_reason.values()) == 1
+    assert any("AAPL.csv: 1 row(s) cannot be read" in told for told in result.notes)
+    assert etl.ledger("rejected_rows").height == 1
+
+
+def test_they_are_told_once_in_a_store_and_stop_no_evening(desk):
+    desk.put("AAPL.csv", f"{GOOD}garbage,1,1,1,1,1\n")
+    desk.cli.set(SOURCE="files", FILES_PATH=str(desk.folder))
+    for _ in range(2):
+        assert desk.backfill().code == INCOMPLETE
+        answer = desk.cli("update")
+        assert answer.code in (FINE, INCOMPLETE), answer.err
+    assert desk.symbols() == {"AAPL": 8}
     assert desk.query("SELECT count(*) AS n FROM rejected_rows") == [{"n": 1}]
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from historical_etl_tests.faults.stage import FIRST, PLAIN, SINCE, day, is_true
-from historical_etl_tests.field.series import Series, backfill, codes, column, update, walk
+from historical_etl_tests.field.series import Series, backfill, codes, column, days, update, walk
 from historical_etl_tests.scenario import KEYS
 from historical_etl_tests.simulation import SimListing, SimMarket
 from historical_etl_tests.simulation_faults import LostDays
@@ -86,3 +86,53 @@ def test_a_split_whose_bar_has_not_come_is_known_as_soon_as_the_history_is_on_it
     is_true(life)
     known = life.etl.ledger("actions").filter(pl.col("symbol") == "SPLT")
     assert known.select("date", "split").rows() == [(day(3), 2.0)]
+
+
+PARTS = [
+    (2 / 3, range(20, COUNT), 1.5, update),
+    (0.8, range(40, COUNT), 1.25, update),
+    (5 / 7, range(60, COUNT), 1.4, backfill),
+    (0.75, range(30, 60), None, backfill),
+    (1.1, range(70, COUNT), None, update),
+    (0.95, range(COUNT - 4, COUNT), None, update),
+]
+
+
+@pytest.mark.parametrize("adj", [True, False])
+@pytest.mark.parametrize(("ratio", "part", "split", "fetch"), PARTS)
+def test_a_part_on_another_basis_never_overwrites_what_is_stored(root, ratio, part, split, fetch, adj):
+    """A source that has restated some sessions only: nothing of it is a correction."""
+    good = walk(COUNT, 60.0)
+    source = Series(good, good if adj else None, [], split_adjusted=True)
+    backfill(root, source, COUNT - 2)
+    bad = [round(price * ratio, 4) if at in part else price for at, price in enumerate(good)]
+    source.close = bad
+    source.adj_close = bad if adj else None
+    source.events = [(COUNT - 1, split, 0.0)] if split else []
+    etl, result = fetch(root, source, COUNT - 1)
+    assert set(result.held) == {"ACME"}
+    assert codes(etl) == ["level_jump"]
+    assert etl.holds().item(0, "session") == days(COUNT)[part.start]
+    assert column(etl, "close") == good[: COUNT - 1]
+
+
+@pytest.mark.parametrize("ratio", [0.75, 1.5, 1.1])
+def test_a_stored_part_on_another_basis_is_mended(root, ratio):
+    good = walk(COUNT, 60.0)
+    source = Series([price * ratio if 40 <= at < 60 else price for at, price in enumerate(good)], None, [])
+    backfill(root, source, COUNT - 2)
+    source.close = good
+    etl, result = backfill(root, source, COUNT - 1)
+    assert not result.held
+    assert column(etl, "close")[: COUNT - 1] == good[: COUNT - 1]
+
+
+def test_single_corrected_bars_are_corrections(root):
+    good = walk(COUNT, 60.0)
+    source = Series(good, None, [], split_adjusted=True)
+    backfill(root, source, COUNT - 2)
+    mended = [price * {75: 1.03, 76: 0.98, 77: 1.05}.get(at, 1) for at, price in enumerate(good)]
+    source.close = mended
+    etl, result = update(root, source, COUNT - 1)
+    assert not result.held
+    assert column(etl, "close") == pytest.approx(mended)

@@ -361,6 +361,59 @@ def test_two_companies_exchange_their_tickers(root):
     is_sound(etl)
 
 
+EXCHANGE = {"CO1": [(date.min, "AAA"), (ON, "BBB")], "CO2": [(date.min, "BBB"), (ON, "AAA")]}
+
+
+def exchanged(root, etl):
+    table = root.parent / "renames.csv"
+    table.write_text("old,new,date\nAAA,BBB,2012-02-09\nBBB,AAA,2012-02-09\n")
+    assert etl.rename_from(table).changed
+
+
+def always_exchanged(root, until=LAST, start=FIRST):
+    always = TickerSource(TWO, {"CO1": [(date.min, "BBB")], "CO2": [(date.min, "AAA")]})
+    return filled(root, always, until, ("AAA", "BBB"), start=start)
+
+
+@pytest.mark.parametrize("gives", ["whole", "then"])
+@pytest.mark.parametrize("told", ["before the first update", "after it", "after weeks"])
+def test_after_an_exchange_of_tickers_either_kind_of_source_goes_on(root, gives, told):
+    vendor = TickerSource(TWO, EXCHANGE, gives=gives)
+    etl = filled(root / "a", vendor, date(2012, 2, 8), ("AAA", "BBB"))
+    evenings = [*sessions(ON, LAST)[:4], sessions(ON, LAST)[12], sessions(ON, LAST)[20], LAST]
+    tell_at = {"before the first update": 0, "after it": 1, "after weeks": 5}[told]
+    for at, evening in enumerate(evenings):
+        vendor.today = evening
+        etl = store(root / "a", vendor, evening)
+        if at == tell_at:
+            exchanged(root, etl)
+        result = etl.run_incremental_etl()
+        if at >= tell_at:
+            assert result.complete, result.details
+            assert not result.held
+    assert etl.holds().is_empty()
+    assert_frame_equal(rows_of(etl, "AAA"), rows_of(always_exchanged(root / "b"), "AAA"))
+    assert_frame_equal(rows_of(etl, "BBB"), rows_of(always_exchanged(root / "c"), "BBB"))
+    is_sound(etl)
+
+
+@pytest.mark.parametrize("gives", ["whole", "then"])
+def test_years_before_an_exchange_of_tickers_are_filled_from_either_kind_of_source(root, gives):
+    start = date(2012, 1, 10)
+    vendor = TickerSource(TWO, EXCHANGE, gives=gives)
+    etl = filled(root / "a", vendor, date(2012, 2, 8), ("AAA", "BBB"), start=start)
+    exchanged(root, etl)
+    vendor.today = LAST
+    etl = store(root / "a", vendor, LAST)
+    etl.run_incremental_etl()
+    etl.run_full_etl(["AAA", "BBB"], FIRST, date(2011, 12, 30))
+    assert etl.holds().is_empty()
+    always = always_exchanged(root / "b")
+    for name in ("AAA", "BBB"):
+        there = rows_of(always, name).filter(~pl.col("date").is_between(date(2011, 12, 31), start, closed="left"))
+        assert_frame_equal(rows_of(etl, name).drop("ret"), there.drop("ret"))
+
+
 def test_an_exchange_of_tickers_that_nobody_noticed_for_a_week_needs_no_force(root):
     """The two cost about the same: no jump told of it, and each name has bars of both companies."""
     alike = Market(TWO.listings[:2], TWO.first, TWO.last, seed=27)

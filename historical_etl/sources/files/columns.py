@@ -184,7 +184,7 @@ class _Match:
             if plain(name) in self._left_out or is_unnamed(name) or plain(name) == "name":
                 continue
             ours = looks_like(name, lacking)
-            if ours == "symbol" and is_named and place in marks:
+            if place in marks and (ours != "symbol" or is_named):
                 continue  # then it has to be the same in all rows
             if ours is not None:
                 alike.setdefault(ours, []).append(name)

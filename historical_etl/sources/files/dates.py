@@ -14,14 +14,13 @@ import polars as pl
 from historical_etl.errors import DataQualityError
 from historical_etl.sessions import SessionCalendar
 from historical_etl.settings import PREFIX
-from historical_etl.sources.files.moments import FRIDAY, Doubt, day_of, day_of_text, doubt_of
+from historical_etl.sources.files.moments import Doubt, day_of, day_of_text, doubt_of
+from historical_etl.sources.files.orders import FIRST_DAY, LAST_DAY, chosen, day_in, swapped
 from historical_etl.sources.files.spellings import NULLS
 
 __all__ = ["EXCEL", "FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
 
-#: A two-digit year read with %Y becomes year 20: outside these bounds a date is a misread one.
-FIRST_DAY, LAST_DAY = date(1700, 1, 1), date(2200, 12, 31)
-Order = Literal["%m", "%d"]
+Order = Literal["%m", "%d", "%y"]
 Clock = Literal["none", "midnight", "zoned", "trading"]
 _CLOCK: Final = re.compile(
     r"(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(AM|PM)?\s?(Z|UTC|[+-]\d{2}:?\d{2})?$", re.IGNORECASE
@@ -38,26 +37,31 @@ _OLD: Final = date(1990, 1, 1)
 #: What pandas writes behind whole numbers.
 _FRACTION: Final = r"^(\d+)\.0+$"
 _MIDNIGHT: Final = r"^0{1,2}:00(:00([.,]0+)?)?$"
-#: How a day may be written, and its format. {} stands where day or month may come first.
-_FORMS: Final[tuple[tuple[str, str], ...]] = (
-    (r"\d{4}-\d{1,2}-\d{1,2}", "%Y-%m-%d"),
-    (r"\d{4}/\d{1,2}/\d{1,2}", "%Y/%m/%d"),
-    (r"\d{4}\.\d{1,2}\.\d{1,2}", "%Y.%m.%d"),
-    (r"\d{8}", "%Y%m%d"),
-    (r"\d{1,2}\.\d{1,2}\.\d{4}", "%d.%m.%Y"),
-    (r"\d{1,2}/\d{1,2}/\d{4}", "{}/{}/%Y"),
-    (r"\d{1,2}-\d{1,2}-\d{4}", "{}-{}-%Y"),
-    (r"\d{1,2}/\d{1,2}/\d{2}", "{}/{}/%y"),
-    (r"[A-Za-z]{3,9}\.? \d{1,2}, ?\d{4}", "%b %d, %Y"),
-    (r"\d{1,2}-[A-Za-z]{3,9}-\d{4}", "%d-%b-%Y"),
-    (r"\d{1,2}-[A-Za-z]{3,9}-\d{2}", "%d-%b-%y"),
-    (r"\d{1,2} [A-Za-z]{3,9},? \d{4}", "%d %b %Y"),
-    (r"\d{1,2}[A-Za-z]{3}\d{4}", "%d%b%Y"),
+#: How a day may be written, and its readings.
+_FORMS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    (r"\d{4}-\d{1,2}-\d{1,2}", ("%Y-%m-%d",)),
+    (r"\d{4}/\d{1,2}/\d{1,2}", ("%Y/%m/%d",)),
+    (r"\d{4}\.\d{1,2}\.\d{1,2}", ("%Y.%m.%d",)),
+    (r"\d{8}", ("%Y%m%d",)),
+    (r"\d{1,2}\.\d{1,2}\.\d{4}", ("%d.%m.%Y", "%m.%d.%Y")),
+    (r"\d{1,2}/\d{1,2}/\d{4}", ("%m/%d/%Y", "%d/%m/%Y")),
+    (r"\d{1,2}-\d{1,2}-\d{4}", ("%m-%d-%Y", "%d-%m-%Y")),
+    (r"\d{1,2}\.\d{1,2}\.\d{2}", ("%d.%m.%y", "%m.%d.%y", "%y.%m.%d")),
+    (r"\d{1,2}/\d{1,2}/\d{2}", ("%m/%d/%y", "%d/%m/%y", "%y/%m/%d")),
+    (r"\d{1,2}-\d{1,2}-\d{2}", ("%m-%d-%y", "%d-%m-%y", "%y-%m-%d")),
+    (r"[A-Za-z]{3,9}\.? \d{1,2}, ?\d{4}", ("%b %d, %Y",)),
+    (r"\d{1,2}-[A-Za-z]{3,9}-\d{4}", ("%d-%b-%Y",)),
+    (r"\d{1,2}-[A-Za-z]{3,9}-\d{2}", ("%d-%b-%y", "%y-%b-%d")),
+    (r"\d{1,2} [A-Za-z]{3,9},? \d{4}", ("%d %b %Y",)),
+    (r"\d{1,2}[A-Za-z]{3}\d{4}", ("%d%b%Y",)),
 )
+#: Readings that are taken where nothing speaks against them: nobody in America writes full stops.
+_USUAL: Final = ("%d.%m.%Y", "%d-%b-%y")
 #: Digits of a moment since 1970 → how many of its units are a second.
 _EPOCHS: Final = {10: 1, 13: 1_000, 16: 1_000_000, 19: 1_000_000_000}
 _NANO: Final = 1_000_000_000
-_MONTHS: Final = 12
+#: From one row to the next: days that are a gap, and days that are none.
+_GAP, _NEXT = timedelta(days=20), timedelta(days=7)
 
 
 class AmbiguousDatesError(DataQualityError):
@@ -75,6 +79,7 @@ class DateRule:
         unit: of a moment since 1970, in a second.
         order: what comes first in dates that could be read in two ways; None in others.
         proven: whether the file itself shows the order.
+        others: forms of the same dates that another order would give.
         doubt: what becomes of moments that may be midnight of the next day elsewhere.
     """
 
@@ -84,6 +89,7 @@ class DateRule:
     unit: int = 0
     order: Order | None = None
     proven: bool = True
+    others: tuple[str, ...] = ()
     doubt: Doubt = "closes are days"
 
     @property
@@ -155,6 +161,26 @@ class DateRule:
         """A number of seconds in words."""
         return self.moment(text).dt.strftime(" (%Y-%m-%d %H:%M UTC)").fill_null("") if self.unit else pl.lit("")
 
+    def otherwise(self, text: pl.Expr) -> list[pl.Expr]:
+        """The days that a text is in other orders."""
+        bare = text.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars()
+        return [day_in(bare, form) for form in self.others]
+
+    def turns(self, text: pl.Expr, symbol: pl.Expr | None) -> pl.Expr | None:
+        """Whether a row is far from the one before it, and is not if one of them is read in another order.
+
+        None where day and month cannot be taken for each other. `symbol`: of the row; None if all have one.
+        """
+        if self.order is None:
+            return None
+        day, before = self._written_day(text), self._written_day(text).shift()
+        near = [
+            ((other - before).abs() <= _NEXT) | ((day - other.shift()).abs() <= _NEXT) for other in self.otherwise(text)
+        ]
+        turns = ((day - before).abs() > _GAP) & pl.any_horizontal(near)
+        same = pl.lit(value=True) if symbol is None else symbol == symbol.shift()
+        return (turns & same).fill_null(value=False)
+
     def _written_day(self, text: pl.Expr) -> pl.Expr:
         return text.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars().str.to_date(self.form, strict=False)
 
@@ -166,7 +192,7 @@ def _is_no_day(day: pl.Expr) -> pl.Expr:
 def are_days(texts: Sequence[str]) -> bool:
     """Whether all values of a column are days, and there are some."""
     known = [text for text in texts if text]
-    return bool(known) and all(_form_of(_CLOCK.sub("", text)) is not None for text in known)
+    return bool(known) and all(_readings_of(_CLOCK.sub("", text)) for text in known)
 
 
 def date_rule(
@@ -204,23 +230,39 @@ def date_rule(
         if excel:
             return DateRule(EXCEL, calendar)
         raise _counted(known[0], where)
-    forms = [form for text in known if (form := _form_of(_CLOCK.sub("", text).strip())) is not None]
-    if not forms:
+    found = [readings for text in known if (readings := _readings_of(_CLOCK.sub("", text).strip()))]
+    if not found:
         return DateRule("%Y-%m-%d", calendar)  # what is no date will be told row by row
-    form = max(set(forms), key=forms.count)
+    readings = [_by_letters(form, known) for form in max(set(found), key=found.count)]
     clock = _clock_of(known, where, alone=alone)
-    if "{}" not in form:
-        return _without_doubt(DateRule(_by_letters(form, known), calendar, clock), known, everything)
-    order, proven = _order(known, everything, form, hint)
-    if order is None:
-        month, day = form.format("%m", "%d"), form.format("%d", "%m")
+    if len(readings) == 1:
+        rule = DateRule(readings[0], calendar, clock, others=swapped(readings[0]))
+        return _without_doubt(rule, known, everything)
+
+    def bare(texts: pl.Series) -> pl.Series:
+        return texts.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars()
+
+    preferred = [form for form in readings if hint and form.startswith(hint)]
+    preferred += [form for form in readings if form.replace("%B", "%b") in _USUAL]
+    form, proven = chosen(bare(pl.Series(known)), lambda: bare(everything()), readings, calendar, preferred)
+    if form is None:
+        ways = {2: "two", 3: "three"}[len(readings)]
         raise AmbiguousDatesError(
-            f"Dates such as {known[0]!r} may be read in two ways, and nothing in the file tells which",
+            f"Dates such as {known[0]!r} may be read in {ways} ways, and nothing in the file tells which",
             where=where,
-            todo=f"is it the month that comes first? Then set {PREFIX}FILES_DATE_FORMAT={month}, else {day}",
+            todo=_choice(readings),
         )
-    rule = DateRule(form.format(order, "%d" if order == "%m" else "%m"), calendar, clock, order=order, proven=proven)
+    order: Order = "%m" if form.startswith("%m") else "%d" if form.startswith("%d") else "%y"
+    others = tuple(other for other in readings if other != form)
+    rule = DateRule(form, calendar, clock, order=order, proven=proven, others=others)
     return _without_doubt(rule, known, everything)
+
+
+def _choice(readings: Sequence[str]) -> str:
+    """What to do about dates that may be read in several ways."""
+    first = {"%m": "the month", "%d": "the day", "%y": "the year"}
+    ways = " or ".join(f"{PREFIX}FILES_DATE_FORMAT={form} if {first[form[:2]]} comes first" for form in readings)
+    return f"set {ways}"
 
 
 def _without_doubt(rule: DateRule, texts: Sequence[str], everything: Callable[[], pl.Series]) -> DateRule:
@@ -247,8 +289,8 @@ def _counted(text: str, where: str) -> DataQualityError:
     )
 
 
-def _form_of(text: str) -> str | None:
-    return next((form for pattern, form in _FORMS if re.fullmatch(pattern, text)), None)
+def _readings_of(text: str) -> tuple[str, ...]:
+    return next((readings for pattern, readings in _FORMS if re.fullmatch(pattern, text)), ())
 
 
 def _by_letters(form: str, texts: Sequence[str]) -> str:
@@ -284,41 +326,3 @@ def _clock_of(texts: Sequence[str], where: str, *, alone: bool) -> Clock:
             todo="export daily bars, or make them from these: the store takes one row a day",
         )
     return "zoned" if any(match.group(3) for match in found) else "trading"
-
-
-def _order(
-    texts: Sequence[str], everything: Callable[[], pl.Series], form: str, hint: Order | None
-) -> tuple[Order | None, bool]:
-    """What comes first, day or month: what only one of them can be proves it."""
-    pattern = r"^(\d{1,2})\D(\d{1,2})\D"
-    pairs = [(int(m.group(1)), int(m.group(2))) for text in texts if (m := re.match(pattern, text))]
-    first, second = max(a for a, _ in pairs), max(b for _, b in pairs)
-    if first <= _MONTHS and second <= _MONTHS:
-        all_texts = everything()
-        parts = pl.DataFrame(
-            {
-                "first": all_texts.str.extract(pattern, 1).cast(pl.Int32, strict=False),
-                "second": all_texts.str.extract(pattern, 2).cast(pl.Int32, strict=False),
-            }
-        )
-        first, second = (int(value or 0) for value in parts.select(pl.all().max()).row(0))
-        if first <= _MONTHS and second <= _MONTHS:
-            return (hint, False) if hint else (_by_weekdays(all_texts, form), True)
-    if first > _MONTHS:
-        return "%d", True
-    return "%m", True
-
-
-def _by_weekdays(texts: pl.Series, form: str) -> Order | None:
-    """The order in which no day is at a weekend, where the other order has some there."""
-    bare = texts.str.replace(_CLOCK_IN_POLARS, "").str.strip_chars()
-    weekends: dict[Order, int] = {}
-    orders: tuple[Order, Order] = ("%m", "%d")
-    for order, other in (orders, orders[::-1]):
-        days = bare.str.to_date(form.format(order, other), strict=False)
-        weekends[order] = int((days.dt.weekday() > FRIDAY).sum())
-    if weekends["%m"] == 0 < weekends["%d"]:
-        return "%m"
-    if weekends["%d"] == 0 < weekends["%m"]:
-        return "%d"
-    return None

@@ -26,7 +26,15 @@ __all__ = ["separated"]
 #: Symbols that are told with their files and lines; the others are only named.
 _TOLD: Final = 20
 #: What a mark tells apart, in words.
-_WORDS: Final[Mapping[str, str]] = {"currency": "currency", "market": "exchange", "security": "security"}
+_WORDS: Final[Mapping[str, str]] = {
+    "currency": "currency",
+    "unit": "unit",
+    "basis": "basis of prices",
+    "kind": "kind of security",
+    "class": "class of shares",
+    "market": "exchange",
+    "security": "security",
+}
 _SHARED: Final = pl.Schema(
     {"ours": pl.String(), "date": pl.Date(), "met": pl.List(pl.String()), "unequal": pl.Boolean()}
 )

@@ -18,6 +18,7 @@ from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.levels import levels_of_names
 from historical_etl.sources.files.moments import day_of, doubt_of
 from historical_etl.sources.files.names import COLUMN, Named
+from historical_etl.sources.files.orders import swapped
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
 from historical_etl.sources.files.spellings import is_unnamed
 from historical_etl.sources.files.values import dividend_of, in_capitals, split_of, symbol_of
@@ -94,6 +95,7 @@ def _plan(
     scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     date_type, order, words = dtypes[at["date"]], None, ""
     shown: pl.Expr | None = None
+    rule: DateRule | None = None
     if isinstance(date_type, pl.String) or date_type.is_numeric():
         first = values(matched.places["date"])
         rule = _written(scan, at["date"], first, settings, exchange, path, hint, alone="symbol" not in at)
@@ -137,6 +139,7 @@ def _plan(
         date_wanted=wanted,
         date_shown=shown,
         order=order,
+        days=rule,
         marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
         mark_names={mark: names[place] for mark, place in matched.marks.items()},
     )
@@ -178,7 +181,7 @@ def _written(
             raise unreadable(path, error) from None
 
     if settings.date_format not in {AUTO, EXCEL}:
-        return DateRule(settings.date_format, get_calendar(exchange))
+        return DateRule(settings.date_format, get_calendar(exchange), others=swapped(settings.date_format))
     excel = settings.date_format == EXCEL
     return date_rule(first, everything, str(path), get_calendar(exchange), hint, alone=alone, excel=excel)
 

@@ -3,7 +3,7 @@
 A plan sees one file, of CSV or Parquet; what the files hold together, and which rows are asked for, is the source's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -13,12 +13,12 @@ import polars as pl
 from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.files.columns import COLUMNS, NUMBERS
-from historical_etl.sources.files.dates import Order
+from historical_etl.sources.files.dates import DateRule, Order
 from historical_etl.sources.files.kinds import other_than_parquet
 from historical_etl.sources.files.layouts import FilesLayout
 from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
-from historical_etl.sources.files.spellings import MARKS, NULLS
+from historical_etl.sources.files.spellings import NULLS
 from historical_etl.symbols import SYMBOL_PATTERN
 
 __all__ = [
@@ -37,6 +37,8 @@ __all__ = [
 BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 SPLIT, DIVIDEND = "_split", "_dividend"
 _EVENTS: Final = (SPLIT, DIVIDEND)
+#: Marks in which capitals mean something: GBp.
+_WITH_CASE: Final = frozenset({"currency", "unit", "security"})
 NO_SYMBOL: Final = "unreadable_symbol"
 _FIELDS: Final = "unreadable_line"
 #: Why a row of a file is set aside, as the column `reasons` of refused rows names it.
@@ -89,6 +91,7 @@ class Plan:
         date_shown: what is told beside a date that is none.
         ragged: its rows with lines of another width cut or filled, for a scan that leaves them out.
         order: what its dates have first, if the file shows it and it could be either.
+        days: how its dates are read, where they are text.
     """
 
     path: Path
@@ -117,6 +120,7 @@ class Plan:
     date_shown: pl.Expr | None = None
     ragged: Callable[[], pl.LazyFrame] | None = None
     order: Order | None = None
+    days: DateRule | None = None
     marks: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
     mark_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -125,15 +129,20 @@ class Plan:
         """Whether it is CSV."""
         return self.csv is not None
 
-    def typed(self, *, marked: bool = False) -> pl.LazyFrame:
-        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`; and marks, if asked for."""
-        marks = [self._mark(mark).alias(mark) for mark in MARKS] if marked else []
+    @property
+    def has_short_years(self) -> bool:
+        """Whether the years of its dates have two digits, and no setting says so."""
+        return self.days is not None and self.days.order is not None and "%y" in self.days.form
+
+    def typed(self, *, marks: Collection[str] = ()) -> pl.LazyFrame:
+        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`, `_turns`; and marks."""
         rows = self._rows().select(
             *(expr.alias(name) for name, expr in self.values.items()),
             pl.any_horizontal(*self.faults.values()).alias("_fault"),
             self.short.alias("_short"),
             self.tidy.alias("_tidy"),
-            *marks,
+            self._turns().alias("_turns"),
+            *(self._mark(mark).alias(mark) for mark in marks),
         )
         return self.layout.bars(rows)
 
@@ -141,6 +150,29 @@ class Plan:
         """The first row of a symbol, from 0 behind the header, that has some value of a mark."""
         wanted = (self.values["symbol"] == symbol) & (self._mark(mark) == value)
         return int(self._rows(numbered=True).filter(wanted).select("_row").head(1).collect().item())
+
+    def in_two_orders(self) -> list[tuple[int, str]]:
+        """A row whose date is read, and one that has day and month in another order; empty if there is none.
+
+        Rows count from 0 behind the header.
+        """
+        others = self.days.otherwise(self._date_text()) if self.days else []
+        if not others:
+            return []
+        fault, otherwise = self.faults["date"], pl.coalesce(others)
+        rows = self._rows(numbered=True).select(
+            "_row",
+            self._date_text().alias("text"),
+            ((fault & otherwise.is_not_null()) | self._turns()).alias("other"),
+            fault.alias("fault"),
+            # A date that can be read in one order only shows more than others.
+            (~fault & otherwise.is_not_null()).alias("either"),
+        )
+        found = rows.filter(pl.col("other") | ~pl.col("fault")).sort("either", maintain_order=True).collect()
+        other, one = found.filter("other").head(1), found.filter(~pl.col("other")).head(1)
+        if other.is_empty() or one.is_empty():
+            return []
+        return [part.select("_row", "text").row(0) for part in (one, other)]
 
     def with_tidy_symbols(self) -> "Plan":
         """The plan for a file all of whose symbols are tidy."""
@@ -207,7 +239,8 @@ class Plan:
             .filter(pl.any_horizontal(*faults.values()))
             .select(
                 "_row",
-                *(self.values[name].alias(name) for name in SCHEMA if name != "ret"),
+                pl.when(~self.faults["date"]).then(self.values["date"]).alias("date"),
+                *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "ret"}),
                 pl.lit(None, pl.Float64).alias("ret"),
                 pl.concat_list(reasons).list.drop_nulls().alias("reasons"),
                 pl.coalesce(told).alias("_what"),
@@ -256,8 +289,16 @@ class Plan:
         if mark not in self.marks:
             return pl.lit(None, pl.String)
         text = self.marks[mark].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
-        in_small = text == text.str.to_lowercase()
+        in_small = text == text.str.to_lowercase() if mark in _WITH_CASE else pl.lit(value=True)
         return pl.when(text.is_in(NULLS)).then(None).when(in_small).then(text.str.to_uppercase()).otherwise(text)
+
+    def _date_text(self) -> pl.Expr:
+        return self.raw["date"].cast(pl.String).str.strip_chars()
+
+    def _turns(self) -> pl.Expr:
+        symbol = self.values["symbol"] if self.symbol is None else None
+        turns = self.days.turns(self._date_text(), symbol) if self.days else None
+        return pl.lit(value=False) if turns is None else turns
 
     def _rows(self, *, numbered: bool = False) -> pl.LazyFrame:
         rows = self.scan.with_row_index("_row") if numbered or self.bad else self.scan

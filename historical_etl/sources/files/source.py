@@ -136,7 +136,9 @@ class FilesSource:
         notes = list(loaded.notes)
         if _has_twins(frame):
             notes += contradictions(loaded.found, loaded.names, frame)
-        present, refused = set(frame.get_column("symbol").unique()), set(rejected.get_column("symbol"))
+        present = set(frame.get_column("symbol").unique())
+        dated = pl.col("date").is_not_null() | ~pl.col("symbol").is_in(list(loaded.spans))
+        refused = set(rejected.filter(dated).get_column("symbol"))
         outcomes: dict[str, Outcome] = {}
         details: dict[str, str] = {}
         for symbol in request.symbols:
@@ -293,7 +295,7 @@ class _Loaded:
                 pl.col("file").is_in([number for number in self.alive if found.plans[number].has_events])
             ).get_column("symbol")
         }
-        self._homed = _with_homes(unreadable, found, spans)
+        self._homed = _with_homes(unreadable, spans)
 
     def as_they_stand(self, symbols: tuple[str, ...]) -> list[str]:
         """Symbols as the files write them."""
@@ -308,10 +310,9 @@ class _Loaded:
         return not self._with_events.isdisjoint(symbols)
 
     def rejected(self, request: FetchRequest) -> pl.DataFrame:
-        """The unreadable rows of a request: each belongs to one symbol and day, its own or the nearest known."""
-        return self._homed.filter(
-            pl.col("_home").is_between(request.start, request.end), pl.col("_whose").is_in(request.symbols)
-        ).select(*SCHEMA, "reasons")
+        """The unreadable rows of a request: each of one symbol, its own or the first; without a day they are of any."""
+        asked = pl.col("_home").is_null() | pl.col("_home").is_between(request.start, request.end)
+        return self._homed.filter(asked, pl.col("_whose").is_in(request.symbols)).select(*SCHEMA, "reasons")
 
 
 def _known(found: Surveyed) -> pl.DataFrame:
@@ -319,16 +320,14 @@ def _known(found: Surveyed) -> pl.DataFrame:
     return found.index.filter(pl.col("first").is_not_null(), ~is_no_symbol(pl.col("symbol")))
 
 
-def _with_homes(unreadable: pl.DataFrame, found: Surveyed, spans: Mapping[str, tuple[date, date]]) -> pl.DataFrame:
-    """Rows with the symbol and the day for which they are told, which must be some that the source is asked for."""
+def _with_homes(unreadable: pl.DataFrame, spans: Mapping[str, tuple[date, date]]) -> pl.DataFrame:
+    """Rows with the symbol for which they are told, and the day, if they have one: what the source is asked for."""
     if unreadable.is_empty() or not spans:
         return unreadable.with_columns(_home=pl.col("date"), _whose=pl.col("symbol")).clear()
-    anyone = min(spans)
     first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
-    lasts = found.index.group_by("file").agg(pl.col("last").max().alias("_last"))
-    return unreadable.join(lasts, on="file", how="left").with_columns(
-        pl.coalesce("date", "_last", pl.lit(last)).clip(first, last).alias("_home"),
-        pl.when(pl.col("symbol").is_in(list(spans))).then("symbol").otherwise(pl.lit(anyone)).alias("_whose"),
+    return unreadable.with_columns(
+        pl.col("date").clip(first, last).alias("_home"),
+        pl.when(pl.col("symbol").is_in(list(spans))).then("symbol").otherwise(pl.lit(min(spans))).alias("_whose"),
     )
 
 

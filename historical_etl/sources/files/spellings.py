@@ -69,12 +69,31 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "gains": ("capitalgains", "capitalgain"),
 }
 #: What tells whether rows are of one series → its spellings; of the first that a file has, all rows of a symbol must
-#: have one value. The surest goes first: a security keeps its PERMNO when its CUSIP changes.
+#: have one value. The surest goes first: a security keeps its PERMNO when its CUSIP changes. Columns of the basis, as
+#: baostock's adjustflag, and of the kind of security, as NSE's SERIES, say as much as a currency does.
 MARKS: Final[Mapping[str, tuple[str, ...]]] = {
     "currency": (
         *("currency", "currencycode", "pricecurrency", "tradingcurrency", "tradecurrency", "quotecurrency"),
         *("listingcurrency", "ccy", "crncy", "curr", "currencyiso", "curcdd"),  # Bloomberg, Compustat
+        *("isocurrency", "currencysymbol", "curcode", "cur"),
+        *("devise", "monnaie", "währung", "waehrung", "wahrung", "moneda", "divisa", "valuta", "waluta", "moeda"),
     ),
+    "unit": (
+        *("unit", "units", "priceunit", "quoteunit", "quotationunit", "unitofmeasure", "pricescale"),
+        *("einheit", "unité", "unite", "unidad", "unità", "unita", "jednostka"),
+    ),
+    "basis": (
+        *("adjustflag", "adjflag", "adjustedflag", "adjustmentflag"),  # baostock
+        *("adjusttype", "adjtype", "adjustmenttype", "isadjusted", "isadj", "adjustmentmode", "adjustmethod"),
+        *("fq", "autype"),  # Futu
+        *("pricetype", "typeofprice", "pricekind", "pricebasis", "basis", "preistyp", "typeprix", "tipoprecio"),
+        *("pricingtype", "quotetype", "datatype", "whattoshow"),  # Interactive Brokers
+    ),
+    "kind": (
+        *("series", "sctysrs", "instrumenttype", "fininstrmtp", "securitytype", "sectype", "assettype"),  # NSE
+        *("assetclass", "typeofsecurity", "issuetype", "producttype", "instrumentclass", "wertpapierart", "tpmerc"),
+    ),
+    "class": ("shareclass", "classofshare", "classofshares", "stockclass", "securityclass", "aktiengattung", "shrcls"),
     "market": (
         *("mic", "exchangemic", "miccode", "exchange", "exchangecode", "exchcode", "exch", "primaryexchange"),
         *("listingexchange", "stockexchange", "exchangename", "venue", "ex"),  # EODHD writes Ex

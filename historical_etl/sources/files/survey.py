@@ -6,6 +6,7 @@ Whatever is wrong with a file or a row is found and kept apart here, all at once
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from historical_etl.sources.files.cadence import not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
+from historical_etl.sources.files.orders import latest_day
 from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
 from historical_etl.sources.files.spellings import MARKS
@@ -102,16 +104,17 @@ class _Survey:
         self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
-        self._marked = False
+        self._marks: tuple[str, ...] = ()
 
     def of(self, paths: Sequence[Path]) -> Surveyed:
         self._plan_all(paths)
-        self._marked = any(plan.marks for plan in self._plans)
+        self._marks = tuple(mark for mark in MARKS if any(mark in plan.marks for plan in self._plans))
         for kind in (True, False):
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
                 self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{start:06d}")
         self._second_look()
+        self._refuse_misread_days()
         self._refuse_hopeless()
         index = self._index()
         unreadable = self._unreadable(index)
@@ -191,13 +194,13 @@ class _Survey:
     def _sum_up(self, numbers: Sequence[int], folder: Path) -> None:
         rows = pl.concat(
             [
-                self._plans[number].typed(marked=self._marked).with_columns(pl.lit(number, pl.UInt32).alias("file"))
+                self._plans[number].typed(marks=self._marks).with_columns(pl.lit(number, pl.UInt32).alias("file"))
                 for number in numbers
             ]
         )
         if self._plans[numbers[0]].is_csv:
             rows = _copy_by_year(rows, folder)
-        table = _summary(rows, MARKS if self._marked else ()).collect(engine="streaming")
+        table = _summary(rows, self._marks).collect(engine="streaming")
         # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
         self._folders += [folder] if self._plans[numbers[0]].is_csv else []
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
@@ -228,6 +231,25 @@ class _Survey:
 
     def _drop(self, number: int) -> None:
         self._tables.pop(number, None)
+
+    def _refuse_misread_days(self) -> None:
+        """Set aside a file whose dates are in two orders, or have years of two digits that are to come."""
+        for number, table in list(self._tables.items()):
+            plan = self._plans[number]
+            error: DataQualityError | None = None
+            turns, faults = (int(table.get_column(name).sum()) for name in ("_turns", "_faults"))
+            if turns or faults:
+                error = _two_orders(plan, gaps=not faults)
+            last = table.get_column("last").max()
+            if plan.has_short_years and isinstance(last, date) and last > latest_day():
+                error = DataQualityError(
+                    f"Years of two digits are read as {last.year}, which is to come",
+                    where=plan.path,
+                    todo=f"write years in full, or say with {PREFIX}FILES_DATE_FORMAT how they are written",
+                )
+            if error is not None:
+                self._drop(number)
+                self._set_aside(plan.path, error, plan)
 
     def _refuse_hopeless(self) -> None:
         """Set aside a file most of whose rows cannot be read: the settings do not fit it."""
@@ -298,6 +320,7 @@ _NO_SUMMARY: Final = pl.DataFrame(
         "_faults": pl.UInt32(),
         "_short": pl.Boolean(),
         "_tidy": pl.Boolean(),
+        "_turns": pl.UInt32(),
     }
 )
 
@@ -311,8 +334,23 @@ def _summary(rows: pl.LazyFrame, marks: Iterable[str]) -> pl.LazyFrame:
         pl.col("_fault").sum().cast(pl.UInt32).alias("_faults"),
         pl.col("_short").any(),
         pl.col("_tidy").all(),
+        pl.col("_turns").sum().cast(pl.UInt32),
         *(pl.col(mark).min().alias(f"{mark}_low") for mark in marks),
         *(pl.col(mark).max().alias(f"{mark}_high") for mark in marks),
+    )
+
+
+def _two_orders(plan: Plan, *, gaps: bool) -> DataQualityError | None:
+    rows = plan.in_two_orders()
+    if not rows:
+        return None
+    (one, text), (other, other_text) = rows
+    places = plan.places([one, other])
+    gap = f", or set {PREFIX}FILES_DATE_FORMAT if it is a gap" if gaps else ""
+    return DataQualityError(
+        f"Its dates are written in two orders: {text!r} ({places[0]}) and {other_text!r} ({places[1]})",
+        where=plan.path,
+        todo=f"export it again with all dates in one order; if one date is a slip, correct it{gap}",
     )
 
 

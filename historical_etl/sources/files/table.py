@@ -18,6 +18,7 @@ from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
 from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.numbers import NumberRule, number_rule
+from historical_etl.sources.files.orders import swapped
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
 from historical_etl.sources.files.values import dividend_of, split_of, symbol_of
@@ -130,6 +131,7 @@ class _Reader:
             date_wanted=days.wanted() if days else f"a day written as {settings.date_format!r}",
             date_shown=days.shown(raw["date"]) if days else None,
             order=days.order if days and days.proven else None,
+            days=days or DateRule(settings.date_format, self._calendar, others=swapped(settings.date_format)),
             marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
             mark_names={mark: names[place].strip() for mark, place in matched.marks.items()},
         )
