@@ -185,9 +185,9 @@ def lost_for_long(vendor: SimVendor, sessions: int = 5) -> set[tuple[date, str]]
 
 
 def leaves_no_trace(life: Life, other: Path) -> bool:
-    """Whether every bar came in the end; if so, fail unless the files are those of one backfill, to the byte."""
+    """Whether every cell came in the end; if so, fail unless the files are those of one backfill, to the byte."""
     market, vendor = life.vendor.market, life.vendor
-    if life.etl.scan().select(pl.len()).collect().item() != market.table.height:
+    if life.etl.scan().select(pl.len()).collect().item() != market.table.height or _compared(life).withheld.height:
         return False
     lasting = tuple(fault for fault in vendor.faults if fault.until == date.max)
     clean = Life(other, SimVendor(market, lasting, vendor.style, vendor.names_actions), person=life.person)

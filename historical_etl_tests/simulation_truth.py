@@ -15,7 +15,7 @@ import polars as pl
 
 from historical_etl import ConfigurationError, HistoricalETL
 from historical_etl_tests.simulation import SimMarket
-from historical_etl_tests.simulation_bars import Frozen, WrongDividend
+from historical_etl_tests.simulation_bars import ColumnGone, Frozen, WrongDividend
 from historical_etl_tests.simulation_faults import LateCorrection, LateRestatement
 from historical_etl_tests.simulation_vendor import SimVendor
 
@@ -213,8 +213,20 @@ class Witness:
             elif self.vendor.style == "unadjusted":
                 continue
             found[name] = wrong
-        cells = both.select(*KEYS, **found).unpivot(index=KEYS, variable_name="column", value_name="wrong")
-        return cells.filter("wrong").drop("wrong").sort(KEYS)
+        first = pl.col("date").min().over("symbol").alias("first")
+        index = [*KEYS, "first"]
+        cells = both.select(*KEYS, first, **found).unpivot(index=index, variable_name="column", value_name="wrong")
+        return cells.filter(pl.col("wrong") & ~self._never_given()).drop("wrong", "first").sort(KEYS)
+
+    def _never_given(self) -> pl.Expr:
+        """Cells of symbols that are stored since a column is gone only: nobody can know that they have it."""
+        gone = [
+            (pl.col("column") == fault.column) & (pl.col("first") >= fault.start)
+            for fault in self.vendor.faults
+            if isinstance(fault, ColumnGone)
+            and fault.start <= self.vendor.today < _later(self.vendor.market, fault.until, _HEALING)
+        ]
+        return pl.any_horizontal(pl.lit(value=False), *gone)
 
     def _unnamed(self, etl: HistoricalETL, wrong: pl.DataFrame) -> pl.DataFrame:
         """Those of some wrong cells that neither the ledger of cells nor that of bars nor a hold names."""
