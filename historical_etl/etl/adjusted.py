@@ -5,7 +5,7 @@ events that it takes are not, as before one that is unexplained, the prices are 
 stored price in place of an adjusted one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import log
@@ -30,12 +30,14 @@ _PRICES: Final = ("open", "high", "low", "close")
 class Unknown:
     """Symbols of which prices are null, by why: all of their bars, those without an `adj_close`, or the first ones.
 
-    `before` has (symbol, day) of the last event that moves the close and is not explained: it may be a split.
+    `before` has (symbol, day) of the last event that moves the close and is not explained: it may be a split; `paid`
+    likewise of the last dividend that the price contradicts.
     """
 
     whole: tuple[str, ...]
     bare: tuple[str, ...]
     before: tuple[tuple[str, date], ...] = ()
+    paid: tuple[tuple[str, date], ...] = ()
 
     def why(self, rows: pl.LazyFrame, adjust: Adjust) -> Iterator[tuple[str, str]]:
         """Which symbols of some rows are null, and why; in words."""
@@ -51,6 +53,9 @@ class Unknown:
             what = "volumes, and prices without adj_close," if adjust == "total" else "bars"
             days = [f"{symbol} before {day}" for symbol, day in self.before]
             yield _some(days), f"{what} before an event that is unexplained in `actions`, since it may be a split"
+        if self.paid:
+            days = [f"{symbol} before {day}" for symbol, day in self.paid]
+            yield _some(days), "prices without adj_close before a dividend that is unexplained in `actions`"
 
 
 def _some(symbols: Sequence[str] | pl.Series) -> str:
@@ -84,7 +89,7 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
             is_known = is_known or is_adjusted or (adjust == "splits" and by_splits)
         whole += [] if is_known else [symbol]
         bare += [symbol] if adjust == "total" and is_adjusted and not throughout else []
-    return Unknown(tuple(whole), tuple(bare), _unexplained(rows, actions, adjust))
+    return Unknown(tuple(whole), tuple(bare), _unexplained(rows, actions, adjust), _unpaid(actions, adjust))
 
 
 def _unexplained(rows: pl.LazyFrame, actions: pl.DataFrame, adjust: Adjust) -> tuple[tuple[str, date], ...]:
@@ -115,6 +120,14 @@ def _unexplained(rows: pl.LazyFrame, actions: pl.DataFrame, adjust: Adjust) -> t
     return tuple(found.group_by("symbol").agg(pl.col("date").max()).sort("symbol").iter_rows())
 
 
+def _unpaid(actions: pl.DataFrame, adjust: Adjust) -> tuple[tuple[str, date], ...]:
+    """(symbol, day) of the last dividend of each symbol that is named and contradicted."""
+    if adjust != "total":
+        return ()
+    events = actions.filter(pl.col("unexplained").fill_null(value=False), pl.col("dividend") > 0)
+    return tuple(events.group_by("symbol").agg(pl.col("date").max()).sort("symbol").iter_rows())
+
+
 def adjusted(
     rows: pl.LazyFrame, actions: pl.DataFrame, history: pl.LazyFrame, adjust: Adjust, unknown: Unknown
 ) -> pl.LazyFrame:
@@ -131,21 +144,23 @@ def adjusted(
     explained = actions.filter(~pl.col("unexplained").fill_null(value=False))
     known = _on_basis(rows, explained, history, adjust, unknown)
     if unknown.before:
-        known = _without_unexplained(known, adjust, unknown)
+        bridged = pl.col("adj_close").is_not_null() if adjust == "total" else pl.lit(value=False)
+        known = _from(known, unknown.before, {**dict.fromkeys(_PRICES, bridged), "volume": pl.lit(value=False)})
+    if unknown.paid:
+        known = _from(known, unknown.paid, dict.fromkeys(_PRICES, pl.col("adj_close").is_not_null()))
     if not unknown.whole:
         return known
     guessed = pl.col("symbol").is_in(unknown.whole)
     return known.with_columns(pl.when(~guessed).then(name).alias(name) for name in (*_PRICES, "volume"))
 
 
-def _without_unexplained(known: pl.LazyFrame, adjust: Adjust, unknown: Unknown) -> pl.LazyFrame:
-    """Bars with nulls before an event that may be a split; `adj_close` bridges it, and says nothing of volume."""
-    since = pl.DataFrame(unknown.before, schema={"symbol": pl.String, "since": pl.Date}, orient="row").lazy()
+def _from(known: pl.LazyFrame, days: Sequence[tuple[str, date]], bridged: Mapping[str, pl.Expr]) -> pl.LazyFrame:
+    """Bars with nulls before a day of their symbol, in some columns and where nothing bridges it."""
+    since = pl.DataFrame(days, schema={"symbol": pl.String, "since": pl.Date}, orient="row").lazy()
     joined = known.join(since, on="symbol", how="left", maintain_order="left")
     is_known = (pl.col("date") >= pl.col("since")).fill_null(value=True)
-    bridged = is_known | (pl.col("adj_close").is_not_null() if adjust == "total" else False)
-    prices = [pl.when(bridged).then(price).alias(price) for price in _PRICES]
-    return joined.with_columns(*prices, pl.when(is_known).then("volume").alias("volume")).drop("since")
+    columns = [pl.when(is_known | anyhow).then(name).alias(name) for name, anyhow in bridged.items()]
+    return joined.with_columns(columns).drop("since")
 
 
 def _on_basis(

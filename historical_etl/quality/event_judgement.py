@@ -93,6 +93,31 @@ class Judgement:
                 )
                 self._contradict(symbol, second, words)
 
+    def bare(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Judge the dividends of a symbol without adj_close: only the price can contradict their names."""
+        sessions = [at for at in map(session_of, rows) if at.split == 1 and at.dividend > 0]
+        paid = [at.dividend for at in sessions] + [*self.paid_elsewhere.get(symbol, ())]
+        for at in (one for one in sessions if one.is_new):
+            if at.yields >= IMPOSSIBLE or is_not_seen(at):
+                words = (
+                    f"the dividend of {at.dividend:.6g} on {at.day} is {at.yields:.1%} of the price before, and the "
+                    f"price moved by {exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid)}"
+                )
+                self._note(symbol, at, 1.0, at.dividend, words, unexplained=True)
+            elif is_too_small(at, paid):
+                words = (
+                    f"the dividend of {at.dividend:.6g} on {at.day} is about a hundredth of the others, and the price "
+                    f"fell as by a hundred times as much; multiplied by 100 it would fit"
+                )
+                self._note(symbol, at, 1.0, at.dividend, words, unexplained=True)
+        for first, second in neighbours(sessions):
+            if (first.is_new or second.is_new) and are_one(first, second, sessions):
+                words = (
+                    f"the dividends of {first.dividend:.6g} on {first.day} and {second.dividend:.6g} on {second.day} "
+                    f"look like one that came twice"
+                )
+                self._note(symbol, second, 1.0, second.dividend, words, unexplained=True)
+
     def _named(self, symbol: str, at: EventSession, paid: Sequence[float]) -> None:
         expected = at.expected(at.dividend)
         off = min((abs(at.g - move) for move in expected), default=inf)

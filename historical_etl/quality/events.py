@@ -18,6 +18,7 @@ import polars as pl
 from historical_etl.quality.event_judgement import Contradiction, Judgement
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
+    IMPOSSIBLE,
     LARGE,
     MATTERS,
     SAME,
@@ -84,14 +85,19 @@ def judge_events(
         named: the events that the source names: symbol, date, split, dividend; None if it names none.
         answered: symbols for which `named` is complete over the rows in view.
     """
-    if rows.is_empty() or rows.get_column("adj_close").null_count() == rows.height:
+    bare = _bare(rows, named)
+    if rows.is_empty() or (rows.get_column("adj_close").null_count() == rows.height and not bare):
         return Findings()
-    pairs = _pairs(rows, judged)
+    is_bare = pl.col("symbol").is_in(bare)
+    line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
+    pairs = _pairs(line, judged)
     events = _with_names(pairs, named).filter(
         (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
     )
     if events.is_empty():
         return Findings()
+    if bare:
+        events = events.with_columns(pl.when(is_bare).then(_factor_of_name()).otherwise("log_g").alias("log_g"))
     symbols = events.get_column("symbol").unique()
     usual = _usual(pairs.filter(pl.col("symbol").is_in(symbols.implode())))
     events = events.join(usual, on="symbol", how="left", maintain_order="left")
@@ -101,10 +107,26 @@ def judge_events(
     found = Judgement(set(answered), _paid_elsewhere(table, named))
     for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
         if mine.get_column("is_new").any():
-            found.symbol(str(symbol), mine.to_dicts())
+            judge = found.bare if symbol in bare else found.symbol
+            judge(str(symbol), mine.to_dicts())
     told = pl.DataFrame(found.events, schema=EVENTS, orient="row").unique(list(ORDER), keep="last").sort(ORDER)
     contradicted = {symbol: sorted(why, key=lambda one: one.day) for symbol, why in found.contradicted.items()}
     return Findings(told, contradicted, tuple(found.warnings))
+
+
+def _bare(rows: pl.DataFrame, named: pl.DataFrame | None) -> list[str]:
+    """Symbols without any adj_close of which dividends are named: the price alone can contradict these."""
+    if named is None or (paid := named.filter(pl.col("dividend") > 0)).is_empty():
+        return []
+    mine = rows.filter(pl.col("symbol").is_in(paid.get_column("symbol").unique().implode()))
+    given = mine.group_by("symbol").agg(pl.col("adj_close").is_not_null().any().alias("given"))
+    return given.filter(~pl.col("given")).get_column("symbol").to_list()
+
+
+def _factor_of_name() -> pl.Expr:
+    """The move of the factor that a named dividend would make."""
+    share = (pl.col("dividend_n").fill_null(0.0) / pl.col("close_0")).clip(0.0, IMPOSSIBLE)
+    return pl.when(pl.col("split_n") == 1).then(-(1 - share).log()).otherwise(0.0)
 
 
 def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
