@@ -65,7 +65,9 @@ def _of_symbols(draw: Draw) -> Iterator[Fault]:
 
     def calm(symbol: str, begin: int, end: int) -> bool:
         del end
-        return abs(draw.market.moves(symbol).get(day(begin), 1.0)) < SMALL
+        # A store that does not know of a session yet sees the move over it and the next one.
+        unknown = day(begin) in draw.market.opened
+        return abs(draw.market.moves(symbol).get(day(begin), 1.0)) < SMALL and not unknown
 
     def lost(begin: int, end: int) -> tuple[date, ...]:
         return tuple(day(i) for i in range(begin, draw.rng.randint(begin, end - 1) + 1))

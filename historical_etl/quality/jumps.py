@@ -29,6 +29,8 @@ _ROWS_AT_ONCE: Final = 200_000
 #: from many by so many times the tenth that is largest, as logarithms.
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
+#: A move has the ratio of a split if what is left of it is no more than 2 %, or so many median moves up to a bound.
+_TIMES_NEAR, _NEAREST = 3.0, 0.05
 #: So many jumps of a symbol are told, and decided, at once.
 _MOST_HELD: Final = 10
 
@@ -121,7 +123,7 @@ class _Pair:
 
     `known` says that the symbol is stored, `unmet` that one row is stored and the other not, and that no stored row
     came again; `apart` counts the sessions between them. `is_new` and `was_new` say of the later and the earlier row
-    whether it is new.
+    whether it is new. `near` is how near to the ratio of a split a move is of one.
     """
 
     symbol: str
@@ -135,6 +137,7 @@ class _Pair:
     is_new: bool
     was_new: bool
     apart: int
+    near: float
 
     def without(self, split: float) -> "_Pair":
         """The same pair as if a split were adjusted for."""
@@ -171,7 +174,7 @@ def _suspect(
     if (half := half_applied(pair.day, pair.ratio, splits)) is not None:
         words = f"{times}, by the ratio of the split of {half[1]:g} on {half[0]}, which is applied in part"
         return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
-    factor = factor_of(pair.ratio)
+    factor = factor_of(pair.ratio, pair.near)
     if factor == "100" or (factor and pair.known) or pair.size >= BOUND:
         words = f"{times}; no event explains it{proposal(f'the bars from {pair.day} on', pair.ratio)}"
         return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
@@ -179,7 +182,7 @@ def _suspect(
         words = f"no stored session came again, and {times}"
         return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
     if pair.size > LARGE:  # real moves have any size up to the bound; one that is taken back is none
-        back = taken_back(pair.day, pair.ratio, unpaired, NEAR_SPLIT) if pair.was_new else None
+        back = taken_back(pair.day, pair.ratio, unpaired, pair.near) if pair.was_new else None
         if back is not None:
             words = f"the level of {back.day} is {back.ratio:.4g} times the one before, and {pair.day} takes it back"
             return Suspicion("level_jump", f"{words}; no event explains them", pair.ratio, back.day, pair.day)
@@ -192,7 +195,7 @@ def _way_back(pair: _Pair, jumped: Sequence[Jump]) -> Suspicion | None:
     """A move that is none of its own, and takes back the jump before it."""
     plain = [one.suspicion for one in jumped[-1:] if one.is_plain]
     away = [Move(one.session, one.ratio, near=False) for one in plain if one.session and one.ratio]
-    if not pair.was_new or taken_back(pair.day, pair.ratio, away, NEAR_SPLIT) is None:
+    if not pair.was_new or taken_back(pair.day, pair.ratio, away, pair.near) is None:
         return None
     return Suspicion("level_jump", _of_times(pair), pair.ratio, pair.day, pair.day_before)
 
@@ -274,8 +277,10 @@ def _large_moves(
         .filter(odd)
         .join(_usual_moves(sized, moved), on="symbol", how="left")
         .filter(pl.col("usual").is_null() | (size.log() > pl.col("usual")))
+        .with_columns(pl.col("near").fill_null(NEAR_SPLIT))
         .select(
-            "symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "is_new", "is_new_0", "apart"
+            *("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "is_new", "is_new_0", "apart"),
+            "near",
         )
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]
@@ -289,16 +294,20 @@ def _is_one_tick(unit: float) -> pl.Expr:
 
 
 def _usual_moves(sized: pl.LazyFrame, moved: pl.DataFrame) -> pl.DataFrame:
-    """The largest move that is not exceptional for a symbol, as a logarithm; for symbols of which a few are in view."""
+    """By symbol of which a few moves are in view: the largest `usual` one, as a logarithm, and what is `near`."""
     mine = pl.col("symbol").is_in(moved.get_column("symbol").unique().implode())
     move, seen = pl.col("size").log(), pl.len()
     of_many = pl.when(seen >= _MANY).then(_TIMES_LARGEST_TENTH * move.quantile(0.9)).otherwise(0.0)
     return (
         sized.filter(mine)
         .group_by("symbol")
-        .agg(pl.max_horizontal(_TIMES_MEDIAN * move.median(), of_many).alias("usual"), seen.alias("seen"))
+        .agg(
+            pl.max_horizontal(_TIMES_MEDIAN * move.median(), of_many).alias("usual"),
+            (_TIMES_NEAR * move.median()).clip(NEAR_SPLIT, _NEAREST).alias("near"),
+            seen.alias("seen"),
+        )
         .filter(pl.col("seen") >= _A_FEW)
-        .select("symbol", "usual")
+        .select("symbol", "usual", "near")
         .collect()
     )
 

@@ -75,13 +75,13 @@ def is_beyond(column: str, size: float) -> pl.Expr:
     return (pl.max_horizontal(pl.col(column), 1 / pl.col(column)) > size).fill_null(value=False)
 
 
-def factor_of(ratio: float) -> Literal["split", "100", ""]:
-    """Whether a ratio is near one that units (100) or splits (n:1) have."""
+def factor_of(ratio: float, near: float = NEAR_SPLIT) -> Literal["split", "100", ""]:
+    """Whether a ratio is near one that units (100) or splits (n:1) have; `near` says how near to one of a split."""
     size = max(ratio, 1 / ratio) if ratio > 0 else 0.0
     if abs(size / 100 - 1) <= NEAR_HUNDRED:
         return "100"
     shares = round(size)
-    return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= NEAR_SPLIT else ""
+    return "split" if 1 < shares <= _MOST_SHARES and abs(size / shares - 1) <= near else ""
 
 
 def size_of(ratio: float) -> float:

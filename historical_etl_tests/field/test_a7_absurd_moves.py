@@ -94,3 +94,25 @@ def test_a_person_may_accept_the_next_record(root):
     result = etl.accept("ACME", reason="it was in the news", by="anna")
     assert not result.held
     assert column(etl, "close") == close
+
+
+@pytest.mark.parametrize("split", [0.5, 2.0, 3.0])
+@pytest.mark.parametrize("beside", [1.035, 0.965])
+def test_a_wrong_split_on_a_lively_day_is_held(root, split, beside):
+    """The stock moves by 2 % on most days: what is left of the split is no more than it does anyhow."""
+    close = walk(31, daily=0.02)
+    close = [*close[:30], round(close[29] * beside * split, 4)]
+    source = Series(close, close)
+    backfill(root, source, 29)
+    _, result = update(root, source, 30)
+    assert set(result.held) == {"ACME"}
+
+
+def test_the_same_move_of_a_calm_stock_is_a_move(root):
+    close = walk(31, daily=0.004)
+    close = [*close[:30], round(close[29] * 1.035 * 0.5, 4)]
+    source = Series(close, close)
+    backfill(root, source, 29)
+    _, result = update(root, source, 30)
+    assert not result.held
+    assert result.warnings
