@@ -28,6 +28,7 @@ from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.files import UNREADABLE, FilesSource
 from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.symbols import normalize_symbols
 
@@ -116,7 +117,7 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
         clock: as in `HistoricalETL`.
         writer_id: likewise.
 
-    The price basis of year files that lie in a store is the one that its manifest tells, unless the settings say one.
+    The price basis of year files that lie in a store is the one that the store tells, unless the settings say one.
 
     Raises:
         ConfigurationError: a setting is wrong, the path has no files, lies in the store, or is a whole store.
@@ -136,24 +137,30 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
             todo=f"`historical-etl import` takes it into an empty store; or adopt {Layout(path).daily}, its year files",
         )
     changes: dict[str, object] = {"max_empty_share": 1.0}  # symbols that the files do not have in a year are no outage
-    if "adjustment" not in settings.files.model_fields_set and (basis := _basis_of_store(path)):
-        given = settings.files.model_dump(exclude_unset=True)
-        changes["files"] = given | {"adjustment": basis}
+    if told := _basis_of_store(path):
+        changes["files"] = told | settings.files.model_dump(exclude_unset=True)
     changed = settings.changed(changes)
     source = FilesSource(changed.files, exchange=changed.exchange)
     return HistoricalETL.open(changed.data_dir, source, settings=changed, clock=clock, writer_id=writer_id)
 
 
-def _basis_of_store(path: Path) -> str | None:
-    """The price basis of year files that lie in the `daily/` of a store, as its manifest tells it; None elsewhere."""
-    root = path.expanduser().absolute().parent.parent
-    if Layout(root).daily != path.expanduser().absolute():
-        return None
+def _basis_of_store(path: Path) -> dict[str, object]:
+    """What a store tells of the price basis of the year files in its `daily/`, as settings; nothing elsewhere."""
+    layout = Layout(path.parent.parent)
+    if layout.daily != path:
+        return {}
     try:
-        manifest = ManifestManager(Layout(root)).load_manifest()
+        manifest = ManifestManager(layout).load_manifest()
+        symbols = read_ledger(layout, manifest, "symbols")
     except HistoricalETLError:
-        return None
-    return manifest.adjustment or None if manifest else None
+        return {}
+    told: dict[str, object] = {}
+    if manifest and manifest.adjustment:
+        told["adjustment"] = manifest.adjustment
+    ways = symbols.get_column("split_adjusted").unique()
+    if len(ways) == 1 and ways[0] is not None:
+        told["split_adjusted"] = ways[0]
+    return told
 
 
 def adopt(

@@ -8,6 +8,7 @@ import pytest
 
 from historical_etl import ConfigurationError, DataQualityError, HistoricalETL, Settings
 from historical_etl.etl.adopt import RowAccount, adopt, opened_for
+from historical_etl_tests.field.series import Series, backfill, walk
 from historical_etl_tests.foreign import Foreign
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, at, sessions, standing, store, stored, tree
 
@@ -106,6 +107,14 @@ def test_year_files_of_another_store_come_with_its_price_basis(root, tmp_path):
     assert etl.source.info.adjustment == manifest.adjustment
     assert opened(root, other.layout.daily, adjustment="mine").source.info.adjustment == "mine"
     assert opened(root, other.layout.daily / "2012.parquet").source.info.adjustment == "unstated"
+
+
+@pytest.mark.parametrize("split_adjusted", [True, False])
+def test_they_come_with_what_it_knows_of_splits(root, tmp_path, split_adjusted):
+    other, _ = backfill(tmp_path / "other", Series(walk(20), split_adjusted=split_adjusted))
+    etl = opened(root, other.layout.daily, date(2023, 5, 1))
+    assert adopt(etl).complete
+    assert etl.ledger("symbols")["split_adjusted"].to_list() == [split_adjusted] * 2
 
 
 def test_a_whole_store_and_its_own_files_are_not_adopted(root, tmp_path):
