@@ -56,8 +56,8 @@ MATTERS: Final = 0.0075
 _DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
 #: A price that did not move may not have been traded; a dividend of this size would show all the same.
 SHOWS_ALWAYS: Final = 0.2
-#: A dividend of so many usual moves and this share of the price, while the price moved by no more than so many usual
-#: moves and showed no more of it than this.
+#: A dividend of so many usual moves and this share of the price, while the price showed no more of it than this. One
+#: is seen in a fall by so many usual moves.
 LARGE, SHOWS, _CALM, SHOWN = 6.0, 0.02, 3.0, 0.25
 #: A dividend is about a hundredth of the others between these; so many others tell.
 _ABOUT, _OTHERS = (0.5, 2.0), 2
@@ -210,10 +210,9 @@ def contained(at: EventSession) -> float:
 def is_not_seen(at: EventSession) -> bool:
     """Whether a dividend is so large against the usual moves that the price would have shown it, and did not."""
     size = at.g - log(at.split) if at.split != 1 and at.g > abs(log(at.split)) else at.g
-    calm = abs(at.p) <= _CALM * at.usual or at.p > 0
     enough = LARGE if at.moves >= _MANY else _DECISIVE_FEW
     trades = not at.at_rest or size > SHOWS_ALWAYS
-    return trades and calm and size > enough * at.usual and size > SHOWS and -at.p < SHOWN * size
+    return trades and size > enough * at.usual and size > SHOWS and -at.p < SHOWN * size
 
 
 def is_followed(at: EventSession) -> bool:

@@ -311,3 +311,23 @@ def test_an_event_that_the_source_takes_back_is_no_witness_any_more(root):
     assert result.restated_symbols == ("ACME",)
     assert column(etl, "adj_close") == source.adj_close[:111]
     assert [row["dividend"] for row in actions(etl)] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("times", [8, 25])
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_dividend_of_many_times_the_one_that_the_price_shows_is_none(root, times, is_named, first):
+    """The price fell by more than it usually moves: by the true dividend of 4 %, not by what is named."""
+    close = paying((AT, 1.0, 2.0))
+    wrong = (AT, 1.0, 2.0 * times if times * 2.0 < close[AT - 1] * 0.9 else close[AT - 1] * 0.8)
+    source = Series(close, close, [] if is_named else None)
+    if not first:
+        backfill(root, source, AT - 1)
+    source.adj_close = adjusted(close, wrong)
+    source.events = [wrong] if is_named else None
+    etl, result = backfill(root, source) if first else update(root, source, AT)
+    assert set(result.held) == {"ACME"}
+    if first:
+        is_held_back(etl, result, close)
+    else:
+        assert column(etl, "adj_close") == close[:AT]
