@@ -73,7 +73,7 @@ class Witness:
         if today < _later(market, self.calendar_since, _HEALING):
             never = never.filter(~pl.col("date").is_in(list(market.closed)))
         assert never.is_empty(), f"{where}: rows that never were: {never.rows()[:5]}"
-        both = self._beside_truth(known)
+        both = self._beside_truth(known).join(self._refused(etl), on=["date", "company"], how="anti")
         mixed = self._bases(both, "as stored", ("factor", "shares"))
         for adjust in _ADJUSTED if thorough else ():
             read = etl.scan(adjust=adjust).collect().select(*KEYS, close_a="close", volume_a="volume")
@@ -106,6 +106,11 @@ class Witness:
         """The newest ticker of the company that a stored symbol is."""
         newest = {old: new for old, (new, _) in self.vendor.market.former.items()}
         return pl.col("symbol").replace(newest | self.names)
+
+    def _refused(self, etl: HistoricalETL) -> pl.DataFrame:
+        """Bars that came again with another close and without some value: the stored ones stand, and it is told."""
+        cells = etl.ledger("withheld").filter(pl.col("column") == "close", pl.col("came").is_not_null())
+        return cells.select("date", company=self._company())
 
     def _beside_truth(self, known: pl.DataFrame) -> pl.DataFrame:
         """Stored rows with the raw ones beside them, but for what no store can know to be wrong.
