@@ -51,10 +51,17 @@ def compare(
     wrong = _wrong_cells(wanted, rows.filter(~pl.col("symbol").is_in(list(held))))
     withheld = wrong.clear()
     if wrong.height:
-        null, cell = wrong.filter(pl.col("is").is_null(), pl.col("column") != "ret"), [*KEYS, "column"]
-        then = null.with_columns(pl.col("symbol").alias("now"), pl.col("symbol").replace(dict(names or {})))
-        named = [then.join(etl.ledger("withheld"), on=cell, how="semi")]
-        named.append(then.join(etl.ledger("flagged_rows"), on=KEYS, how="semi"))
+        cell = [*KEYS, "column"]
+        then = wrong.with_columns(pl.col("symbol").alias("now"), pl.col("symbol").replace(dict(names or {})))
+        null = then.filter(pl.col("is").is_null(), pl.col("column") != "ret")
+        told = etl.ledger("withheld")
+        named = [null.join(told, on=cell, how="semi"), null.join(etl.ledger("flagged_rows"), on=KEYS, how="semi")]
+        # A bar that came again with another value, and without some: the stored one stands.
+        named.append(
+            then.join(
+                told.filter(pl.col("came").is_not_null()), left_on=[*cell, "is"], right_on=[*cell, "stored"], how="semi"
+            )
+        )
         withheld = pl.concat(named).with_columns(symbol="now").drop("now").unique(cell, maintain_order=True)
         wrong = wrong.join(withheld, on=[*KEYS, "column"], how="anti").filter(~_follows(withheld))
     assert wrong.is_empty(), f"cells that differ and are listed nowhere: {wrong.rows()[:5]}"
@@ -63,9 +70,9 @@ def compare(
 
 
 def _follows(withheld: pl.DataFrame) -> pl.Expr:
-    """Whether a `ret` is null because the adj_close of its session or of the one before did not come."""
+    """Whether a `ret` is off because the adj_close of its session or of the one before did not come."""
     bare = withheld.filter(pl.col("column") == "adj_close").get_column("symbol").unique()
-    return (pl.col("column") == "ret") & pl.col("is").is_null() & pl.col("symbol").is_in(bare.implode())
+    return (pl.col("column") == "ret") & pl.col("symbol").is_in(bare.implode())
 
 
 def _wrong_cells(wanted: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
