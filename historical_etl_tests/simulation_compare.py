@@ -56,12 +56,8 @@ def compare(
         null = then.filter(pl.col("is").is_null(), pl.col("column") != "ret")
         told = etl.ledger("withheld")
         named = [null.join(told, on=cell, how="semi"), null.join(etl.ledger("flagged_rows"), on=KEYS, how="semi")]
-        # A bar that came again with another value, and without some: the stored one stands.
-        named.append(
-            then.join(
-                told.filter(pl.col("came").is_not_null()), left_on=[*cell, "is"], right_on=[*cell, "stored"], how="semi"
-            )
-        )
+        # Of a bar that came again with other values and without some, the stored one stands.
+        named.append(then.join(told, left_on=[*cell, "is"], right_on=[*cell, "stored"], how="semi"))
         withheld = pl.concat(named).with_columns(symbol="now").drop("now").unique(cell, maintain_order=True)
         wrong = wrong.join(withheld, on=[*KEYS, "column"], how="anti").filter(~_follows(withheld))
     assert wrong.is_empty(), f"cells that differ and are listed nowhere: {wrong.rows()[:5]}"
