@@ -143,7 +143,7 @@ class Witness:
     def _read(self, read: pl.DataFrame, adjust: str, etl: HistoricalETL) -> list[str]:
         """Whether bars are comparable as `adjust` promises; what is null there must be unknown."""
         null = read.filter(pl.col("close_a").is_null())
-        if adjust == "total":
+        if adjust == "total" or (adjust == "splits" and not self.vendor.names_actions):
             null = null.filter(pl.col("adj_close").is_not_null())
         if null.height:
             null = null.filter(~pl.col("symbol").is_in(list(self._unknown(etl, adjust))))

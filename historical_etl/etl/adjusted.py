@@ -30,11 +30,13 @@ _PRICES: Final = ("open", "high", "low", "close")
 class Unknown:
     """Symbols of which prices are null, by why: all of their bars, those without an `adj_close`, or the first ones.
 
+    Of `unsplit` the bars without an `adj_close` are null, since it alone shows their splits; of `bare` they are, too.
     `before` has (symbol, day) of the last event that moves the close and is not explained: it may be a split; `paid`
     likewise of the last dividend that the price contradicts.
     """
 
     whole: tuple[str, ...]
+    unsplit: tuple[str, ...]
     bare: tuple[str, ...]
     before: tuple[tuple[str, date], ...] = ()
     paid: tuple[tuple[str, date], ...] = ()
@@ -44,8 +46,8 @@ class Unknown:
         if self.whole:
             missing = {"none": "splits", "splits": "splits", "total": "splits and dividends"}[adjust]
             yield _some(self.whole), f"the source names no {missing}, and there is no adj_close to tell them from"
-        if self.bare:
-            bare = rows.filter(pl.col("symbol").is_in(self.bare), pl.col("adj_close").is_null())
+        if self.bare or self.unsplit:
+            bare = rows.filter(pl.col("symbol").is_in([*self.bare, *self.unsplit]), pl.col("adj_close").is_null())
             symbols = bare.select(pl.col("symbol").unique().sort()).collect().get_column("symbol")
             if symbols.len():
                 yield _some(symbols), "their bars without adj_close, since the series has it elsewhere"
@@ -77,6 +79,7 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
     named = set(actions.filter(~pl.col("inferred")).get_column("symbol"))
     told = {symbol: (names, by_splits, basis) for symbol, names, by_splits, basis in symbols[list(_TOLD)].iter_rows()}
     whole: list[str] = []
+    unsplit: list[str] = []
     bare: list[str] = []
     for symbol, is_adjusted, throughout in counts.sort("symbol").iter_rows():
         names, by_splits, basis = told.get(symbol, (None, None, None))
@@ -86,10 +89,14 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
             is_lost = by_splits is None and basis == UNSTATED
             is_known = is_known or not (by_splits or is_lost)
         else:
+            if is_adjusted and not throughout:
+                unsplit += [] if is_known or by_splits else [symbol]
+                bare += [symbol] if adjust == "total" else []
             is_known = is_known or is_adjusted or (adjust == "splits" and by_splits)
         whole += [] if is_known else [symbol]
-        bare += [symbol] if adjust == "total" and is_adjusted and not throughout else []
-    return Unknown(tuple(whole), tuple(bare), _unexplained(rows, actions, adjust), _unpaid(actions, adjust))
+    return Unknown(
+        tuple(whole), tuple(unsplit), tuple(bare), _unexplained(rows, actions, adjust), _unpaid(actions, adjust)
+    )
 
 
 def _unexplained(rows: pl.LazyFrame, actions: pl.DataFrame, adjust: Adjust) -> tuple[tuple[str, date], ...]:
@@ -170,6 +177,9 @@ def _on_basis(
     if adjust == "none":
         return _scaled(rows, _later_splits(hidden), pl.col("later"), 1 / pl.col("later"))
     by_splits = _scaled(rows, _later_splits(visible), 1 / pl.col("later"), pl.col("later"))
+    if unknown.unsplit:
+        is_known = ~pl.col("symbol").is_in(unknown.unsplit) | pl.col("adj_close").is_not_null()
+        by_splits = by_splits.with_columns(pl.when(is_known).then(name).alias(name) for name in (*_PRICES, "volume"))
     if adjust == "splits":
         return by_splits
     by_actions = _scaled(by_splits, _later_dividends(actions, history), pl.col("later"), pl.lit(1.0))

@@ -298,6 +298,24 @@ def test_a1_a_read_says_which_symbols_it_gives_as_null(root, caplog):
     assert not caplog.text
 
 
+def test_a1_a_bar_without_adj_close_may_lie_on_either_side_of_a_split(root, monkeypatch):
+    """3:2, whose adj_close comes an evening late, from a source that names nothing."""
+    begin(root, bars(DAY_1))
+    halved = {day: round(close / 1.5, 4) for day, close in CLOSES.items() if day >= DAY_2}
+    monkeypatch.setitem(globals(), "CLOSES", CLOSES | halved)
+    etl, _ = update(
+        root, bars(DAY_2, {day: close / 3 if day < DAY_2 else None for day, close in CLOSES.items()}), DAY_2
+    )
+    splits = etl.scan(adjust="splits").collect()
+    assert splits.filter(pl.col("close").is_null()).get_column("date").to_list() == [DAY_2]
+    last = {day: close / 3 if day < DAY_2 else close / 2 for day, close in CLOSES.items()}
+    etl, result = update(root, bars(DAY_3, last), DAY_3)
+    assert not result.held
+    close = etl.scan(adjust="splits").collect()["close"]
+    assert close.null_count() == 0
+    assert (close / close.shift(1)).drop_nulls().is_between(0.9, 1.1).all()
+
+
 def test_a1_a_series_about_which_nothing_is_known_is_null_where_it_would_be_a_guess(root, caplog):
     begin(root, bars(DAY_1, None))
     etl = store(root, Delivery(bars(DAY_1)), DAY_1)
