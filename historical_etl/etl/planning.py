@@ -31,6 +31,8 @@ __all__ = [
 LEAD_IN_SESSIONS: Final = 10
 #: A confirmed gap is still asked for, at growing pauses, since some sources fill theirs late; but not for ever.
 LAST_ATTEMPT: Final = 8
+#: As long as no more sessions than this came without `adj_close`, what comes meets the last that had one.
+_SILENCE: Final = 20
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ def increment_requests(
 ) -> list[FetchRequest]:
     """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
-    A symbol is asked for from `overlap_sessions` stored sessions back, so that what came meets what is stored; from
-    before its earliest gap that is due; and not at all if it has ended and its pause is not over. Young symbols, which
-    need a lead-in, are asked for apart from the others.
+    A symbol is asked for from `overlap_sessions` stored sessions back, so that what came meets what is stored, with an
+    `adj_close` if the series has it; from before its earliest gap that is due; and not at all if it has ended and its
+    pause is not over. Young symbols, which need a lead-in, are asked for apart from the others.
 
     Args:
         symbols: what to bring up to `end`.
@@ -153,7 +155,7 @@ def increment_requests(
     known = {
         symbol: (last, asked)
         for symbol, last, asked in account.symbols.select(
-            "symbol", "last_session", (pl.col("status") != ENDED) | due
+            "symbol", _last_to_meet(calendar), (pl.col("status") != ENDED) | due
         ).iter_rows()
     }
     begins = _first_sessions(account)
@@ -176,6 +178,15 @@ def increment_requests(
         for (start, _), group in sorted(groups.items())
         for part in in_batches(sorted(group), batch)
     ]
+
+
+def _last_to_meet(calendar: SessionCalendar) -> pl.Expr:
+    """The last session to meet again: while no `adj_close` comes, the last that had one.
+
+    After a silence that is longer than the overlap, nothing in it tells what `adj_close` was adjusted for meanwhile.
+    """
+    silent = calendar.positions(pl.col("last_session")) - calendar.positions(pl.col("adjusted_through"))
+    return pl.when(silent.is_between(1, _SILENCE)).then("adjusted_through").otherwise("last_session").alias("last")
 
 
 def young_symbols(requests: Sequence[FetchRequest], account: Account) -> set[str]:

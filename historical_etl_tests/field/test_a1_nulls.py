@@ -234,6 +234,21 @@ def test_a1_a_null_in_the_overlap_hides_no_split(root):
     assert etl.holds().is_empty()
 
 
+@pytest.mark.parametrize("silent", [1, 4, 8])
+def test_a1_a_silence_hides_no_dividend_that_is_adjusted_for_late(root, silent):
+    """The evening of the ex-date has the old adj_close, then there is none, then the new one."""
+    begin(root, bars(DAY_1))
+    update(root, bars(DAY_2), DAY_2)
+    for day in DAYS[7 : 7 + silent]:
+        update(root, bars(day, dict.fromkeys(DAYS[2 : 8 + silent])), day)
+    last = DAYS[7 + silent]
+    etl, result = update(root, bars(last, {day: CLOSES[day] * 0.49 for day in DAYS[:6]}), last)
+    assert result.restated_symbols == ("AAA",)
+    rows = stored(etl)
+    factor = (rows["adj_close"] / rows["close"]).round(6).to_list()
+    assert factor == [0.49] * 6 + [0.5] * (2 + silent)
+
+
 def test_a1_a_restated_history_without_adj_close_keeps_no_old_one_beside_new_closes(root):
     """A source that adjusts its closes for a split, and gives no adj_close with them."""
     prices = ("open", "high", "low", "close")
