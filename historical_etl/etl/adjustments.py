@@ -6,6 +6,7 @@ a new event that explains itself worse is held. `quality.events` says what a con
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Final, Literal
 
 import polars as pl
@@ -13,6 +14,7 @@ import polars as pl
 from historical_etl.etl.reconciled import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
 from historical_etl.quality.levels import LEVELS
+from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
@@ -52,6 +54,7 @@ class Adjustments:
         calendar: the exchange's sessions.
         long_gap: over more sessions than this without a bar nothing is judged: there it may be another security.
         let_pass: whether a person has accepted a suspicion of a symbol.
+        split_adjusted: whether the source says that it takes splits out of its prices.
     """
 
     base: Base
@@ -66,6 +69,7 @@ class Adjustments:
     calendar: SessionCalendar
     long_gap: int
     let_pass: Callable[[str, Suspicion], bool]
+    split_adjusted: bool
 
     def findings(self) -> Findings:
         """What is to be said of the events in view: of new names, and of rows that are new or have other prices."""
@@ -83,7 +87,7 @@ class Adjustments:
         if judged is not None and self.newly_named.height:
             judged = judged.join(self._since(judged), on=keys, how="anti")
         answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
-        return judge_events(rows, judged, self.named, answered)
+        return judge_events(rows, judged, self.named, answered, split_adjusted=self.split_adjusted)
 
     def _since(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Of newly named events the bars that tell of them: an event may be dated on a day without one."""
@@ -167,13 +171,15 @@ class Adjustments:
         named = None if self.named is None else self.named.filter(pl.col("symbol") == symbol)
         if named is not None and self.newly_named.height:
             named = named.join(self.newly_named, on=list(ORDER), how="anti")
-        return {reason.day for reason in judge_events(stored, None, named).contradicted.get(symbol, ())}
+        found = judge_events(stored, None, named, split_adjusted=self.split_adjusted)
+        return {reason.day for reason in found.contradicted.get(symbol, ())}
 
     def _jumps_with_splits(self, symbol: str) -> bool:
-        """Whether the close itself jumps with a named split: without adj_close nothing would bridge it."""
+        """Whether the close itself jumps with a named split that is no mere stock dividend: `ret` would be far off."""
         if self.named is None:
             return False
-        splits = self.named.filter((pl.col("symbol") == symbol) & (pl.col("split") != 1) & (pl.col("split") > 0))
+        is_split = (pl.col("split") > 0) & (pl.col("split").log().abs() >= log(SMALLEST_SPLIT))
+        splits = self.named.filter((pl.col("symbol") == symbol) & is_split)
         if splits.is_empty():
             return False
         mine = self.seen.filter(pl.col("symbol") == symbol)

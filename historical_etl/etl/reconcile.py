@@ -234,6 +234,7 @@ class _Step:
             calendar=self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
             let_pass=self._let_pass,
+            split_adjusted=self._reconciler.info.split_adjusted,
         )
 
     def _without_spikes(self, symbols: Collection[str]) -> bool:

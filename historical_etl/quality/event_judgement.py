@@ -1,7 +1,7 @@
 """What is to be said of the events of a symbol: that they agree, that a named value is off, or that adj_close is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 from math import exp, inf, isfinite, log
@@ -15,7 +15,6 @@ from historical_etl.quality.event_sessions import (
     SAME_SHARE,
     SHOWS_ALWAYS,
     TINY,
-    UNITS,
     EventSession,
     all_too_small,
     are_one,
@@ -23,6 +22,8 @@ from historical_etl.quality.event_sessions import (
     for_shares_of_today,
     in_words,
     is_followed,
+    is_for_old_shares,
+    is_hardly_seen,
     is_not_seen,
     is_spike_of_close,
     is_too_small,
@@ -54,13 +55,15 @@ class Judgement:
 
     answered: set[str]
     paid_elsewhere: Mapping[str, Sequence[float]]
+    in_close: bool
     events: list[tuple[str, date, float, float, bool, str | None]] = field(default_factory=list)
     contradicted: dict[str, list[Contradiction]] = field(default_factory=dict[str, list[Contradiction]])
     warnings: list[str] = field(default_factory=list[str])
 
     def symbol(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
         """Judge all sessions of a symbol that have an event; only what is new is told."""
-        sessions = [session_of(row) for row in rows if row["log_g"] is not None and isfinite(row["log_g"])]
+        given = (row for row in rows if row["log_g"] is not None and isfinite(row["log_g"]))
+        sessions = [session_of(row, in_close=self.in_close) for row in given]
         sessions = for_shares_of_today(sessions)
         paid = [cash for at in sessions if (cash := contained(at)) > 0]
         paid += self.paid_elsewhere.get(symbol, ())
@@ -95,15 +98,24 @@ class Judgement:
 
     def bare(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
         """Judge the dividends of a symbol without adj_close: only the price can contradict their names."""
-        sessions = [at for at in map(session_of, rows) if at.split == 1 and at.dividend > 0]
+        named = [session_of(row, in_close=self.in_close) for row in rows]
+        for at in (one for one in named if one.is_new and is_for_old_shares(one)):
+            cash = round(at.dividend / at.split, 6)
+            words = (
+                f"named {in_words(at.split, at.dividend)} on {at.day}; the price shows {in_words(at.split, cash)}"
+                f"{unit_words(at.split, at.split)}"
+            )
+            self._note(symbol, at, at.split, cash, words, unexplained=False)
+        sessions = [at for at in named if at.split == 1 and at.dividend > 0]
         paid = [at.dividend for at in sessions] + [*self.paid_elsewhere.get(symbol, ())]
         for at in (one for one in sessions if one.is_new):
-            if at.yields >= IMPOSSIBLE or is_not_seen(at):
+            is_none = at.yields >= IMPOSSIBLE or is_not_seen(at)
+            if is_none or is_hardly_seen(at):
                 words = (
                     f"the dividend of {at.dividend:.6g} on {at.day} is {at.yields:.1%} of the price before, and the "
-                    f"price moved by {exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid)}"
+                    f"price moved by {exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid) if is_none else ''}"
                 )
-                self._note(symbol, at, 1.0, at.dividend, words, unexplained=True)
+                self._note(symbol, at, 1.0, at.dividend, words, unexplained=is_none)
             elif is_too_small(at, paid):
                 words = (
                     f"the dividend of {at.dividend:.6g} on {at.day} is about a hundredth of the others, and the price "
@@ -127,17 +139,21 @@ class Judgement:
             return
         split, cash, unexplained, _ = shown(at)
         unit = unit_between(at)
-        if unit is not None and not unexplained:
+        by_share = unit in (at.split, 1 / at.split)
+        if unit is not None and by_share:
+            split, cash, unexplained = at.split, round(at.dividend / unit, 6), False
+        elif unit is not None and not unexplained:
             split, cash = at.split if split == 1 else split, round(at.dividend / unit, 6)
         contained = f"contains {in_words(split, cash)}" if not unexplained else f"moves by a factor of {exp(at.g):.6g}"
         hint = "" if unit is None else unit_words(unit, at.split)
         seen = f"named {in_words(at.split, at.dividend)} on {at.day}; adj_close {contained}{hint}"
         by_factor = abs(at.p + at.g)
-        by_name = min((abs(at.p + move) for move in expected), default=inf) if at.yields < IMPOSSIBLE else inf
+        by_name = at.distance(at.dividend) if at.yields < IMPOSSIBLE else inf
         shows = not at.at_rest or off > SHOWS_ALWAYS
-        enough = at.usual if unit is not None and unit not in UNITS else at.decisive
-        if shows and not unexplained and by_name - by_factor > enough:
-            note = f"{seen}, and the price agrees with adj_close"
+        agrees = shows and not unexplained and by_name - by_factor > at.decisive
+        # That the split makes the difference is no chance: there the price need not tell.
+        if agrees or (by_share and by_factor - by_name <= at.decisive):
+            note = f"{seen}, and the price agrees with adj_close" if agrees else seen
             self._note(symbol, at, split, cash, note, unexplained=False)
         elif off < MATTERS:
             self._note(symbol, at, at.split, at.dividend, seen, unexplained=False)
@@ -154,9 +170,11 @@ class Judgement:
         """Name and adj_close say the same: the price may still contradict both."""
         if is_not_seen(at):
             share = f" is {at.yields:.1%} of the price before {at.day}" if at.dividend else f" is named on {at.day}"
+            moved = at.unsplit[1]
             words = (
-                f"{in_words(at.split, at.dividend)}{share}, adj_close contains it, and the price moved by "
-                f"{exp(at.p) - 1:+.1%} only{of_others(at.dividend, paid)}"
+                f"{in_words(at.split, at.dividend)}{share}, adj_close contains it, and "
+                f"{'beside the split ' if moved != at.p else ''}the price moved by {exp(moved) - 1:+.1%} only"
+                f"{of_others(at.dividend, paid)}"
             )
         elif is_too_small(at, paid):
             words = (
@@ -185,8 +203,7 @@ class Judgement:
                 self._contradict(symbol, at, f"on {at.day} {note}")
         elif unexplained:
             self._note(symbol, at, 1.0, 0.0, f"on {at.day} {note}", unexplained=True)
-        upwards = at if at.g > 0 else replace(at, g=-at.g, p=-at.p)
-        if (split != 1 or at.g > 0) and is_not_seen(upwards):
+        if (split != 1 or at.g > 0) and is_not_seen(at):
             what = f"a dividend of {exp(at.g) - 1:.1%} of the price" if split == 1 else in_words(split, cash)
             words = f"adj_close contains {what} on {at.day}, and the price moved by {exp(at.p) - 1:+.1%} only"
             self._note(symbol, at, 1.0, 0.0, words, unexplained=True, warn=False)

@@ -16,6 +16,7 @@ from historical_etl.quality.splits import SMALLEST_SPLIT, read_move
 
 __all__ = [
     "CONFIRMED_BY",
+    "DECISIVE",
     "IMPOSSIBLE",
     "LARGE",
     "MATTERS",
@@ -35,6 +36,8 @@ __all__ = [
     "implied_event",
     "in_words",
     "is_followed",
+    "is_for_old_shares",
+    "is_hardly_seen",
     "is_not_seen",
     "is_spike_of_close",
     "is_too_small",
@@ -53,7 +56,7 @@ SAME_SHARE, SAME = 0.1, 3e-4
 #: A disagreement smaller than this share of the price is told and holds nothing.
 MATTERS: Final = 0.0075
 #: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
-_DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
+DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
 #: A price that did not move may not have been traded; a dividend of this size would show all the same.
 SHOWS_ALWAYS: Final = 0.2
 #: A dividend of so many usual moves and this share of the price, while the price showed no more of it than this. One
@@ -74,8 +77,8 @@ _BACK_WITHIN: Final = timedelta(days=45)
 CONFIRMED_BY: Final = 3
 #: Two dividends of the same amount within so few sessions are one; of about the same only on neighbouring sessions.
 _TWICE_WITHIN, _SAME_AMOUNT, _ABOUT_SAME, _WEEKLY = 3, 1e-3, 0.1, timedelta(days=10)
-#: Of two on neighbouring sessions this share must show in the price, up to so many usual moves.
-_BOTH_SHOWN, _LACKING = 0.66, 3.0
+#: Of two on neighbouring sessions this share must show in the price, and of each, up to so many usual moves.
+_BOTH_SHOWN, _EACH_SHOWN, _LACKING = 0.66, 0.5, 3.0
 _DAYS_OFF: Final = timedelta(days=5)
 #: So many dividends below this share of the price, and how surely the price must have fallen by more.
 TINY, _SEVERAL, _DECISIVE_TOGETHER = 5e-4, 4, 3.0
@@ -102,11 +105,17 @@ class EventSession:
     dividend: float
     is_named: bool
     named_on: date | None
+    in_close: bool
 
     @property
     def decisive(self) -> float:
         """How much better an explanation must fit the price to be taken for the right one."""
-        return (_DECISIVE if self.moves >= _MANY else _DECISIVE_FEW) * self.usual
+        return (DECISIVE if self.moves >= _MANY else _DECISIVE_FEW) * self.usual
+
+    @property
+    def plain(self) -> float:
+        """How large a move must be for the price to show it, whatever else it does."""
+        return (LARGE if self.moves >= _MANY else _DECISIVE_FEW) * self.usual
 
     @property
     def at_rest(self) -> bool:
@@ -116,17 +125,45 @@ class EventSession:
     def expected(self, dividend: float) -> list[float]:
         """The moves of the factor that the named split and some dividend may make."""
         found: list[float] = []
-        for split in {1.0, self.split}:
-            # Cash for a new share or for an old one, against the price before or after.
-            bases = {self.close_0, self.close_0 / self.split}
-            found += [log(split) - log(1 - dividend / base) for base in bases if dividend < base]
+        for split in {self.split} if self.jumps else {1.0, self.split}:
+            base = self.close_0 / split  # of a new share
+            found += [log(split) - log(1 - dividend / base)] if dividend < base else []
             found.append(log(split) + log(1 + dividend / self.close))
         return found
+
+    def distance(self, dividend: float) -> float:
+        """How far the price is from the named split and some dividend."""
+        return min((abs(self.p + move) for move in self.expected(dividend)), default=inf)
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the close moves with the named split, so that adj_close has to bridge it.
+
+        Larger moves are judged in `quality.jumps`.
+        """
+        is_shown = abs(self.p + self.g + log(self.split)) < abs(self.p + self.g)
+        return self.in_close and abs(self.p) < log(SMALLEST_SPLIT) and is_shown
+
+    @property
+    def contains_split(self) -> bool:
+        """Whether the factor moves by the named split."""
+        return abs(self.g - log(self.split)) < abs(self.g)
+
+    @property
+    def rest(self) -> float:
+        """What the factor moves by beside the named split."""
+        return self.g - log(self.split) if self.contains_split else self.g
+
+    @property
+    def unsplit(self) -> tuple[float, float]:
+        """The moves of the factor and of the price, without the split where both show it."""
+        is_shown = self.contains_split and abs(self.p + log(self.split)) < abs(self.p)
+        return (self.rest, self.p + log(self.split)) if is_shown else (self.g, self.p)
 
     @property
     def yields(self) -> float:
         """The named dividend as a share of the price before."""
-        return self.dividend / self.close_0
+        return self.dividend / self.close_0 * (self.split if self.contains_split else 1.0)
 
 
 def implied_event(move: float, close: float, noise: float) -> tuple[float, float, bool, str | None]:
@@ -145,8 +182,8 @@ def implied_event(move: float, close: float, noise: float) -> tuple[float, float
     return split, round((rest - 1) * close, 6) if rest > 1 else 0.0, False, None
 
 
-def session_of(row: dict[str, Any]) -> EventSession:
-    """A session from a row of the table of events."""
+def session_of(row: dict[str, Any], *, in_close: bool) -> EventSession:
+    """A session from a row of the table of events; `in_close`: the source does not say that it takes splits out."""
     is_named = row["split_n"] is not None
     return EventSession(
         day=row["date"],
@@ -165,6 +202,7 @@ def session_of(row: dict[str, Any]) -> EventSession:
         dividend=max(row["dividend_n"] or 0.0, 0.0),
         is_named=is_named,
         named_on=row["named_on"],
+        in_close=in_close,
     )
 
 
@@ -172,11 +210,9 @@ def shown(at: EventSession) -> tuple[float, float, bool, str | None]:
     """The event that the factor alone shows."""
     if abs(at.g) <= at.noise:
         return 1.0, 0.0, False, None
-    if at.is_named and at.split != 1:
-        rest = at.g - log(at.split) if abs(at.g - log(at.split)) < abs(at.g) else at.g
-        split = at.split if rest != at.g else 1.0
-        if -at.noise <= rest < log(SMALLEST_SPLIT):
-            return split, round(max(exp(rest) - 1, 0.0) * at.close, 6), False, None
+    if at.is_named and at.split != 1 and -at.noise <= at.rest < log(SMALLEST_SPLIT):
+        split = at.split if at.contains_split else 1.0
+        return split, round(max(exp(at.rest) - 1, 0.0) * at.close, 6), False, None
     return implied_event(exp(at.g), at.close, at.noise)
 
 
@@ -208,11 +244,36 @@ def contained(at: EventSession) -> float:
 
 
 def is_not_seen(at: EventSession) -> bool:
-    """Whether a dividend is so large against the usual moves that the price would have shown it, and did not."""
-    size = at.g - log(at.split) if at.split != 1 and at.g > abs(log(at.split)) else at.g
-    enough = LARGE if at.moves >= _MANY else _DECISIVE_FEW
-    trades = not at.at_rest or size > SHOWS_ALWAYS
-    return trades and size > enough * at.usual and size > SHOWS and -at.p < SHOWN * size
+    """Whether an event is so large against the usual moves that the price would have shown it, and did not.
+
+    Against a split speaks also what the price moved the other way.
+    """
+    size, followed = _size_and_followed(at)
+    against = size - min(followed, 0.0) if at.split != 1 else size
+    return _would_show(at, size) and against > at.plain and followed < SHOWN * size
+
+
+def is_hardly_seen(at: EventSession) -> bool:
+    """Whether the price followed such an event by much less than it moves by."""
+    size, followed = _size_and_followed(at)
+    return _would_show(at, size) and size > at.plain and size - followed > at.decisive
+
+
+def _size_and_followed(at: EventSession) -> tuple[float, float]:
+    """By how much an event moves the factor, and how much of it the price shows."""
+    g, p = at.unsplit
+    return (g, -p) if g > 0 else (-g, p)
+
+
+def _would_show(at: EventSession, size: float) -> bool:
+    return size > SHOWS and (not at.at_rest or size > SHOWS_ALWAYS)
+
+
+def is_for_old_shares(at: EventSession) -> bool:
+    """Whether the price shows the dividend of a split day as one that is named for each share before the split."""
+    if at.split == 1 or at.dividend <= 0:
+        return False
+    return at.distance(at.dividend) - at.distance(at.dividend / at.split) > at.plain
 
 
 def is_followed(at: EventSession) -> bool:
@@ -294,6 +355,7 @@ def are_one(first: EventSession, second: EventSession, sessions: Sequence[EventS
     if len(pauses) > _PAUSES and pauses[len(pauses) // 2] <= _WEEKLY:  # it pays as often as that
         return False
     shown = -(first.p + second.p) > _BOTH_SHOWN * both and both > LARGE * first.usual
+    shown &= all(-at.p > _EACH_SHOWN * at.g for at in (first, second))
     if shown:
         return False
     if difference <= _SAME_AMOUNT and both > 2 * MATTERS:
@@ -309,12 +371,12 @@ def _weekend_between(first: date, apart: timedelta) -> bool:
 
 def unit_between(at: EventSession) -> float | None:
     """How many times a named dividend is what adj_close contains, where a unit or the split makes the difference."""
-    if at.dividend <= 0 or abs(at.g) <= at.noise:
+    if at.dividend <= 0 or abs(at.rest) <= at.noise:
         return None
     units = [*UNITS, *((at.split, 1 / at.split) if at.split != 1 else ())]
     off = {unit: min((abs(at.g - m) for m in at.expected(at.dividend / unit)), default=inf) for unit in units}
     unit = min(off, key=lambda one: off[one])
-    return unit if off[unit] <= at.noise + SAME_SHARE * abs(at.g) else None
+    return unit if off[unit] <= at.noise + SAME_SHARE * abs(at.rest) else None
 
 
 def unit_words(unit: float, split: float) -> str:

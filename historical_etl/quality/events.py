@@ -18,6 +18,7 @@ import polars as pl
 from historical_etl.quality.event_judgement import Contradiction, Judgement
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
+    DECISIVE,
     IMPOSSIBLE,
     LARGE,
     MATTERS,
@@ -75,7 +76,12 @@ def rounding() -> pl.Expr:
 
 
 def judge_events(
-    rows: pl.DataFrame, judged: pl.DataFrame | None, named: pl.DataFrame | None, answered: Collection[str] = ()
+    rows: pl.DataFrame,
+    judged: pl.DataFrame | None,
+    named: pl.DataFrame | None,
+    answered: Collection[str] = (),
+    *,
+    split_adjusted: bool,
 ) -> Findings:
     """Hold named events, adj_close and prices against each other.
 
@@ -84,6 +90,7 @@ def judge_events(
         judged: (symbol, date) of rows that were judged before with the same prices; None: none was.
         named: the events that the source names: symbol, date, split, dividend; None if it names none.
         answered: symbols for which `named` is complete over the rows in view.
+        split_adjusted: whether the source says that it takes splits out of its prices.
     """
     bare = _bare(rows, named)
     if rows.is_empty() or (rows.get_column("adj_close").null_count() == rows.height and not bare):
@@ -104,7 +111,7 @@ def judge_events(
     table = _with_anything_odd(
         events.join(_usual_dividend(events, named), on="symbol", how="left", maintain_order="left"), answered
     )
-    found = Judgement(set(answered), _paid_elsewhere(table, named))
+    found = Judgement(set(answered), _paid_elsewhere(table, named), in_close=not split_adjusted)
     for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
         if mine.get_column("is_new").any():
             judge = found.bare if symbol in bare else found.symbol
@@ -189,7 +196,8 @@ def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.Dat
     unnamed = g.is_between(0, log(SMALLEST_SPLIT), closed="none")
     if answered:
         unnamed &= (g <= MATTERS) | ~pl.col("symbol").is_in(list(answered))
-    seen = (g <= LARGE * pl.col("usual")) | (g <= SHOWS) | (-pl.col("log_p") >= SHOWN * g)
+    fell, usual = -pl.col("log_p"), pl.col("usual")
+    seen = (g <= LARGE * usual) | (g <= SHOWS) | ((fell >= SHOWN * g) & (g - fell <= DECISIVE * usual))
     near = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("date") - pl.col("date").shift(1) <= WEEK)
     plain = seen & pl.when(pl.col("split_n").is_null()).then(unnamed).otherwise(named)
     odd = table.filter(~plain.fill_null(value=False) | near.fill_null(value=False)).get_column("symbol").unique()

@@ -57,3 +57,35 @@ def test_one_dividend_that_is_named_twice_is_one(root):
     etl, result = backfill(root, source((AT, 2.0), (AT + 1, 2.0), paid=((AT, 2.0),)))
     assert any("came twice" in warning for warning in result.warnings)
     assert [event["unexplained"] for event in actions(etl)] == [False, True]
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 5])
+@pytest.mark.parametrize("apart", [1, 2])
+def test_however_the_price_moves_on_the_two_days(root, apart, seed):
+    """The second day may fall a little by chance; the first may fall by more than the dividend."""
+    close = falling(walk(60, seed=seed), (40, 1.0, 1.5))
+    etl, result = backfill(root, Series(close, None, [(40, 1.0, 1.5), (40 + apart, 1.0, 1.5)]), 50)
+    assert any("came twice" in warning for warning in result.warnings)
+    assert [event["unexplained"] for event in actions(etl)] == [False, True]
+
+
+@pytest.mark.parametrize("evenings", [True, False])
+def test_a_large_dividend_of_which_the_price_shows_too_little_is_told(root, evenings):
+    """Named at twice what was paid: the price does not say that there was none."""
+    prices = source((20, 0.4), (AT, 8.0), paid=((20, 0.4), (AT, 4.0)))
+    if evenings:
+        backfill(root, prices, AT - 1)
+        etl, result = update(root, prices, AT)
+    else:
+        etl, result = backfill(root, prices)
+    (told,) = (warning for warning in result.warnings if NAME in warning)
+    assert "the dividend of 8 on" in told
+    assert [event["unexplained"] for event in actions(etl)] == [False, False]
+    assert None not in column(etl, "close", adjust="total")
+
+
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_a_large_dividend_that_the_price_shows_is_told_of_nobody(root, seed):
+    close = falling(walk(60, seed=seed), (40, 1.0, 4.0))
+    _, result = backfill(root, Series(close, None, [(40, 1.0, 4.0)]), 50)
+    assert not result.warnings
