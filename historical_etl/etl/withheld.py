@@ -153,15 +153,16 @@ _NO_VALUE: Final = pl.lit(None, pl.Float64)
 
 def _holds(suffix: str = "", close: str = "close") -> pl.Expr:
     """Whether low to high hold open and close, as far as they are known."""
-    return _within(*(pl.col(f"{name}{suffix}") for name in _RANGE), pl.col(close))
+    return _within([pl.col(f"{name}{suffix}") for name in _RANGE], pl.col(close))
 
 
 def _holds_filled() -> pl.Expr:
     """Whether it is so with the stored values that did not come."""
-    return _within(*(pl.coalesce(name, f"{name}_s") for name in _RANGE), pl.col("close"))
+    return _within([pl.coalesce(name, f"{name}_s") for name in _RANGE], pl.col("close"))
 
 
-def _within(start: pl.Expr, high: pl.Expr, low: pl.Expr, close: pl.Expr) -> pl.Expr:
+def _within(prices: Sequence[pl.Expr], close: pl.Expr) -> pl.Expr:
+    start, high, low = prices
     below_high = high * (1 + TOLERANCE) >= pl.max_horizontal(start, close, low)
     above_low = low * (1 - TOLERANCE) <= pl.min_horizontal(start, close)
     return below_high.fill_null(value=True) & above_low.fill_null(value=True)

@@ -4,7 +4,6 @@ A correction leaves most bars as they were. Where it does not, returns tell what
 that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
 """
 
-from math import log
 from typing import Final
 
 import polars as pl
@@ -14,13 +13,13 @@ from historical_etl.quality.parts import beside, rounding
 
 __all__ = ["has_same_returns", "how_it_differs", "is_as_a_day_late", "rewritten"]
 
-#: Corrections are of fewer closes: of half of them; and where they are more than a month, of a tenth. Two are always few.
+#: Corrections are of two closes, or of half of them; in a long history of no more than a tenth and a month.
 _HALF, _TENTH, _MONTH, _TWO = 0.5, 0.1, 21, 2
-#: Returns agree up to so many typical moves of the symbol, levels up to a third of it; at most this, at least that.
+#: What is noise, in typical moves of the symbol: of a return, which two closes make, and of a level; and its bounds.
 _OF_A_RETURN, _OF_A_LEVEL, _AT_MOST, _AT_LEAST = 1.5, 0.5, 0.02, 0.001
 #: Two histories are of one security if this share of their returns agree, up to rounding; one may always differ.
 _AGREEING: Final = 0.9
-#: A price is rounded to a cent, or to what all stored closes are multiples of.
+#: A price is rounded to a cent, or to what all stored closes are multiples of; up to this they are whole ones.
 _CENT, _UNITS, _WHOLE = 0.011, (1.0, 0.1), 1e-6
 
 

@@ -1,6 +1,7 @@
 """A history that comes with most of its closes changed is no correction, though its first bar is the stored one."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,7 @@ def test_prices_that_come_with_more_digits_than_whole_numbers_are_taken(root: Pa
 
 def test_a_vendor_that_takes_the_close_of_another_venue_is_taken(root: Path) -> None:
     closes, noise = walk(60, seed=5), walk(60, 1.0, daily=0.001, seed=7)
-    steps = [1.0, *(after / before for before, after in zip(noise, noise[1:], strict=False))]
+    steps = [1.0, *(after / before for before, after in pairwise(noise))]
     came = [round(p * step, 4) for p, step in zip(closes, steps, strict=True)]
     etl, result = evening(root, closes, came)
     assert (codes(etl), result.complete) == ([], True)
