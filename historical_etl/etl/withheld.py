@@ -1,9 +1,10 @@
-"""What a source does not give again: the one rule for cells that are stored and come empty.
+"""What a source does not give again: the one rule for stored cells that come empty, or torn from their bar.
 
 A stored value is never replaced by a null. A bar that comes with a null where one is stored keeps the stored value, as
 long as both belong together: an `adj_close` stays only beside the close that it was given with, and a range only around
-the prices of its bar. Where they do not, nothing of what came is taken, and the stored bar stands as a whole. Either
-way it is told. The rule gives the same rows in whatever order they come: a value wins over a null.
+the prices of its bar. Open, high and low are one: where those that come contradict their close, or lack one of them and
+change another, the stored ones stay if they hold the close. Where nothing fits, nothing of what came is taken, and the
+stored bar stands as a whole. All of it is told. A value wins over a null, in whatever order they come.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +23,7 @@ __all__ = ["CELLS", "OPTIONAL", "keep_stored", "lacking", "told", "without_adj_c
 OPTIONAL: Final = tuple(name for name in COMPARED if name != "close")
 #: What is told of a cell; `stored` is null where a new bar lacks what its series has.
 CELLS: Final = pl.Schema({name: SCHEMAS["withheld"][name] for name in ("date", "symbol", "column", "stored", "came")})
-_SLACK: Final = 1e-6
+_RANGE: Final = ("open", "high", "low")
 _NAMED: Final = 10
 
 
@@ -39,27 +40,33 @@ def keep_stored(
     nothing = pl.DataFrame(schema=CELLS)
     if old is None or rows is None:
         return rows, nothing
+    mine = ~pl.col("symbol").is_in(list(as_came))
     empty = [
         name
         for name in OPTIONAL
         if rows.get_column(name).null_count() and old.get_column(name).null_count() < old.height
     ]
-    if not empty:
+    lacks = [pl.col(name).is_null() for name in empty]
+    odd = rows.filter(mine, pl.any_horizontal(~_holds(), *lacks))
+    if odd.is_empty():
         return rows, nothing
-    lacks = pl.any_horizontal(pl.col(name).is_null() for name in empty) & ~pl.col("symbol").is_in(list(as_came))
-    lost = pl.any_horizontal(pl.col(name).is_null() & pl.col(f"{name}_s").is_not_null() for name in empty)
-    both = rows.filter(lacks).join(old.select(*ORDER, pl.col(COMPARED).name.suffix("_s")), on=ORDER).filter(lost)
-    if both.is_empty():
+    judged = (
+        odd.join(old.select(*ORDER, pl.col(COMPARED).name.suffix("_s")), on=ORDER)
+        .with_columns(pl.any_horizontal(_is_lost(name) for name in OPTIONAL).alias("loses"), _stays().alias("stays"))
+        .filter(pl.col("loses") | pl.col("stays"))
+        .with_columns((pl.col("loses") & ~(_is_on_its_basis() & (_holds_filled() | pl.col("stays")))).alias("stands"))
+    )
+    if judged.is_empty():
         return rows, nothing
-    judged = both.with_columns(_fits().alias("fits"))
     cells = [
-        judged.filter(~pl.col("fits") | pl.col(name).is_null(), _differs(name)).select(
+        judged.filter(_is_kept(name) | pl.col(name).is_null(), _differs(name)).select(
             *ORDER, pl.lit(name).alias("column"), pl.col(f"{name}_s").alias("stored"), pl.col(name).alias("came")
         )
         for name in COMPARED
     ]
     kept = judged.with_columns(
-        pl.when("fits").then(pl.coalesce(name, f"{name}_s")).otherwise(f"{name}_s").alias(name) for name in COMPARED
+        pl.when(_is_kept(name)).then(f"{name}_s").otherwise(pl.coalesce(name, f"{name}_s")).alias(name)
+        for name in COMPARED
     ).select(rows.columns)
     others = rows.join(kept, on=ORDER, how="anti", maintain_order="left")
     return ordered(pl.concat([others, kept])), _as_cells(cells)
@@ -117,8 +124,15 @@ def told(cells: pl.DataFrame) -> list[str]:
     """A line for each column that was not given again, was not taken, or is lacking."""
     lines: list[str] = []
     refused = cells.filter(pl.col("came").is_not_null())
-    if refused.height:
-        bars = refused.select(ORDER).unique()
+    whole = refused.filter(~pl.col("column").is_in(_RANGE))
+    if (torn := refused.join(whole, on=ORDER, how="anti")).height:
+        bars = torn.select(ORDER).unique()
+        lines.append(
+            f"open, high or low of {bars.height} stored bar(s) came again and contradict the close, or one another; "
+            f"the stored ones stay: {_some(bars)}"
+        )
+    if whole.height:
+        bars = whole.select(ORDER).unique()
         lines.append(
             f"{bars.height} bar(s) came with other prices and without values that are stored; nothing of them was "
             f"taken, the stored bars stand: {_some(bars)}"
@@ -137,14 +151,42 @@ def told(cells: pl.DataFrame) -> list[str]:
 _NO_VALUE: Final = pl.lit(None, pl.Float64)
 
 
-def _fits() -> pl.Expr:
-    """Whether a bar and the stored values it lacks belong together."""
-    first, high, low = (pl.coalesce(name, f"{name}_s") for name in ("open", "high", "low"))
+def _holds(suffix: str = "", close: str = "close") -> pl.Expr:
+    """Whether low to high hold open and close, as far as they are known."""
+    return _within([pl.col(f"{name}{suffix}") for name in _RANGE], pl.col(close))
+
+
+def _holds_filled() -> pl.Expr:
+    """Whether it is so with the stored values that did not come."""
+    return _within([pl.coalesce(name, f"{name}_s") for name in _RANGE], pl.col("close"))
+
+
+def _within(prices: Sequence[pl.Expr], close: pl.Expr) -> pl.Expr:
+    start, high, low = prices
+    below_high = high * (1 + TOLERANCE) >= pl.max_horizontal(start, close, low)
+    above_low = low * (1 - TOLERANCE) <= pl.min_horizontal(start, close)
+    return below_high.fill_null(value=True) & above_low.fill_null(value=True)
+
+
+def _stays() -> pl.Expr:
+    """Whether the stored open, high and low are taken for those that came."""
+    changes = pl.any_horizontal(_differs(name) & pl.col(name).is_not_null() for name in _RANGE)
+    lost = pl.any_horizontal(_is_lost(name) for name in _RANGE)
+    return changes & (lost | ~_holds_filled()) & _holds("_s", "close_s") & _holds("_s")
+
+
+def _is_on_its_basis() -> pl.Expr:
+    """Whether a stored `adj_close` that did not come again has its close beside it."""
     same_close = (pl.col("close") / pl.col("close_s") - 1).abs() <= TOLERANCE
-    on_its_basis = pl.col("adj_close").is_not_null() | pl.col("adj_close_s").is_null() | same_close
-    below_high = high * (1 + _SLACK) >= pl.max_horizontal(first, pl.col("close"), low)
-    above_low = low * (1 - _SLACK) <= pl.min_horizontal(first, pl.col("close"))
-    return on_its_basis & below_high.fill_null(value=True) & above_low.fill_null(value=True)
+    return pl.col("adj_close").is_not_null() | pl.col("adj_close_s").is_null() | same_close
+
+
+def _is_kept(name: str) -> pl.Expr:
+    return pl.col("stands") | pl.col("stays") if name in _RANGE else pl.col("stands")
+
+
+def _is_lost(name: str) -> pl.Expr:
+    return pl.col(name).is_null() & pl.col(f"{name}_s").is_not_null()
 
 
 def _differs(name: str) -> pl.Expr:

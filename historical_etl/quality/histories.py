@@ -22,6 +22,7 @@ from historical_etl.quality.levels import (
     size_of,
 )
 from historical_etl.quality.parts import other_parts
+from historical_etl.quality.rewritten import has_same_returns, how_it_differs, is_as_a_day_late, rewritten
 from historical_etl.quality.splits import read_move
 from historical_etl.quality.suspicion import NEAR_SPLIT, Code, Suspicion
 
@@ -29,8 +30,8 @@ __all__ = ["HistoryVerdict", "judge_history", "nearer"]
 
 #: A smaller share of other closes is corrections.
 _FEW_CLOSES: Final = 0.1
-#: Two histories are of one security if this share of their daily returns agree, up to rounding; one may always differ.
-_AGREEING, _SAME_RETURN, _ROUNDING = 0.9, 0.02, 0.011
+#: A price that moved by less may be rounded to what it was.
+_CENT: Final = 0.011
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,21 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
         f"{first['date']} to {last['date']}"
     )
 
-    def suspect(code: Code, words: str, session: date | None = None) -> HistoryVerdict:
-        return HistoryVerdict("suspect", suspicion=Suspicion(code, words, ratio, session))
-
-    if not off.join(shared.select(BEGINNINGS), how="cross").select(is_from_the_beginning().any()).item():
-        doubt = _no_correction(shared, off, splits)
-        if doubt is None:
-            return HistoryVerdict("corrected")
-    elif (doubt := _doubt(new, shared, lost, ratio, splits)) is None:
-        return HistoryVerdict(
+    is_most = bool(rewritten(shared))
+    if _is_from_the_beginning(shared, off, is_most=is_most):
+        doubt = _doubt(new, shared, lost, ratio, splits)
+        kept = HistoryVerdict(
             "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
         )
+    else:
+        doubt = _no_correction(shared, off, splits, is_most=is_most)
+        kept = HistoryVerdict("corrected")
+    if doubt is None:
+        return kept
     code, words, session = doubt
-    return suspect(code, f"{evidence}; {words}", session)
+    if code == "other_history":
+        evidence = f"{off.height} of {shared.height} stored closes are others, {first['date']} to {last['date']}"
+    return HistoryVerdict("suspect", suspicion=Suspicion(code, f"{evidence}; {words}", ratio, session))
 
 
 def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict[str, bool]:
@@ -118,12 +121,29 @@ def _distances(came: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[floa
     return {symbol: (returns, levels) for symbol, returns, levels in told.iter_rows()}
 
 
+def _is_from_the_beginning(shared: pl.DataFrame, off: pl.DataFrame, *, is_most: bool) -> bool:
+    """Whether a history differs from its first session on; or where most of it does, from the first that can tell.
+
+    Of a price of a few cents a ratio near 1 makes the same price again.
+    """
+    if off.join(shared.select(BEGINNINGS), how="cross").select(is_from_the_beginning().any()).item():
+        return True
+    earlier = shared.filter(pl.col("date") < off.item(0, "date"))
+    ratio, close_ratio = off.select("ratio", "close_ratio").row(0)
+    change = [pl.col("close_0") * (close_ratio - 1), pl.coalesce("adj_close_0", "close_0") * (ratio - 1)]
+    return is_most and earlier.select((pl.max_horizontal(one.abs() for one in change) <= _CENT).all()).item()
+
+
 def _no_correction(
-    shared: pl.DataFrame, off: pl.DataFrame, splits: Mapping[date, float]
-) -> tuple[Code, str, date] | None:
+    shared: pl.DataFrame, off: pl.DataFrame, splits: Mapping[date, float], *, is_most: bool
+) -> tuple[Code, str, date | None] | None:
     """Why what differs later than in the first session is no correction."""
+    if is_as_a_day_late(shared) or (is_most and not has_same_returns(shared)):
+        return "other_history", how_it_differs(shared), None
     if (part := _other_part(shared, splits)) is not None:
         return part
+    if is_most:
+        return "other_history", how_it_differs(shared), None
     odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE) for name in ("ratio", "close_ratio")))
     return None if odd.is_empty() else ("level_jump", "the earlier history is unchanged", off.item(0, "date"))
 
@@ -138,12 +158,12 @@ def _doubt(
     if bare.len():
         words = f"but adj_close did not come on {bare.len()} session(s) that have it stored, {bare[0]} to {bare[-1]}"
         return "incomplete_history", words, None
+    if not has_same_returns(shared):
+        return "other_history", how_it_differs(shared), None
     if (leap := _leap(shared) or _other_part(shared, splits)) is not None:
         return leap
     if factor_of(ratio) == "100" and not _any_near(splits, ratio) and not _has_split(new, shared, ratio):
         return "level_jump", "no split explains a factor near 100", None
-    if not _is_same_security(shared):
-        return "other_history", "its daily returns are not the stored ones", None
     return None
 
 
@@ -217,11 +237,3 @@ def _moves() -> tuple[pl.Expr, pl.Expr]:
     close, close_0 = (pl.col(name) / pl.col(name).shift(1) for name in ("close", "close_0"))
     adjusted = new.is_not_null() & old.is_not_null()
     return pl.when(adjusted).then(new).otherwise(close), pl.when(adjusted).then(old).otherwise(close_0)
-
-
-def _is_same_security(shared: pl.DataFrame) -> bool:
-    new, old = _moves()
-    rounding = _ROUNDING / pl.min_horizontal(pl.coalesce("adj_close", "close"), pl.coalesce("adj_close_0", "close_0"))
-    agree = ((new / old - 1).abs() <= pl.max_horizontal(_SAME_RETURN, rounding)).drop_nulls()
-    told, agreeing = shared.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
-    return told - agreeing <= max(1, (1 - _AGREEING) * told)

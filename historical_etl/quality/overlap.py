@@ -19,6 +19,7 @@ from historical_etl.quality.levels import (
     size_of,
 )
 from historical_etl.quality.parts import other_parts
+from historical_etl.quality.rewritten import rewritten
 from historical_etl.quality.spikes import proposal
 from historical_etl.quality.suspicion import Suspicion
 
@@ -44,8 +45,8 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
 
     A level that differs from the earliest shared session on has moved, and so have volumes that all differ by one
     ratio: whether the history was restated shows only in the whole of it. So has a level that differs later by one
-    ratio over several sessions. One that differs on single sessions is a correction, unless by a factor that splits
-    and units have.
+    ratio over several sessions, or where most sessions differ. One that differs on single sessions is a correction,
+    unless by a factor that splits and units have.
 
     Args:
         came: columns `LEVELS`, keys unique.
@@ -74,8 +75,9 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
             suspects[symbol] = Suspicion(
                 "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
             )
-    in_part = frozenset(other_parts(shared.filter(pl.col("symbol").is_in(symbols.implode()))).get_column("symbol"))
-    return Comparison(moved | ((scaled | in_part) - suspects.keys()), suspects)
+    mine = shared.filter(pl.col("symbol").is_in(symbols.implode()))
+    others = frozenset(other_parts(mine).get_column("symbol")) | rewritten(mine, by_noise=True)
+    return Comparison(moved | ((scaled | others) - suspects.keys()), suspects)
 
 
 def _on_another_scale(shared: pl.DataFrame) -> frozenset[str]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.quality.levels import SEAM, TOLERANCE, is_beyond
 
-__all__ = ["other_parts"]
+__all__ = ["beside", "other_parts", "rounding"]
 
 #: Ratios nearer than this to each other are one, beside what rounding to cents makes of them.
 _ONE_RATIO, _CENT = 5 * TOLERANCE, 0.011
@@ -28,17 +28,16 @@ def other_parts(shared: pl.DataFrame) -> pl.DataFrame:
     Args:
         shared: columns of `on_shared_sessions`, sorted by (symbol, date).
     """
-    rounding = _ONE_RATIO + _CENT / pl.min_horizontal("close", "close_0")
     steps = shared.with_columns(
-        rounding.alias("rounding"),
-        *(_beside(name, 1).alias(f"{name}_b") for name in ("date", "close", "close_0", "adj_close", "adj_close_0")),
-        (pl.col("ratio") / _beside("ratio", 1)).alias("step"),
-        (pl.col("close_ratio") / _beside("close_ratio", 1)).alias("close_step"),
-        (pl.col("ratio") / _beside("ratio", 2)).alias("step_2"),
-        (_beside("ratio", 1) / _beside("ratio", 2) - 1).abs().alias("off_b"),
-        (_beside("ratio", -1) / pl.col("ratio") - 1).abs().alias("off_a"),
-        (_beside("ratio", 1) - 1).abs().alias("moved_b"),
-        _beside("close_0", -1).alias("close_0_a"),
+        rounding().alias("rounding"),
+        *(beside(name, 1).alias(f"{name}_b") for name in ("date", "close", "close_0", "adj_close", "adj_close_0")),
+        (pl.col("ratio") / beside("ratio", 1)).alias("step"),
+        (pl.col("close_ratio") / beside("close_ratio", 1)).alias("close_step"),
+        (pl.col("ratio") / beside("ratio", 2)).alias("step_2"),
+        (beside("ratio", 1) / beside("ratio", 2) - 1).abs().alias("off_b"),
+        (beside("ratio", -1) / pl.col("ratio") - 1).abs().alias("off_a"),
+        (beside("ratio", 1) - 1).abs().alias("moved_b"),
+        beside("close_0", -1).alias("close_0_a"),
     )
     lasts = pl.col("off_a") <= pl.col("rounding")
     is_step = _is_step("step") & _is_step("close_step") & _is_step("step_2").fill_null(value=True)
@@ -57,7 +56,12 @@ def other_parts(shared: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _beside(name: str, by: int) -> pl.Expr:
+def rounding() -> pl.Expr:
+    """How far two ratios may be from each other that are one."""
+    return _ONE_RATIO + _CENT / pl.min_horizontal("close", "close_0")
+
+
+def beside(name: str, by: int) -> pl.Expr:
     """The value of the session so many before, or after, of the same symbol."""
     return pl.when(pl.col("symbol") == pl.col("symbol").shift(by)).then(pl.col(name).shift(by))
 

@@ -1,0 +1,106 @@
+"""Rewritten histories: most closes are others, and no one ratio makes them of the stored ones.
+
+A correction leaves most bars as they were. Where it does not, returns tell what came: those that are stored, on a basis
+that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from historical_etl.quality.levels import TOLERANCE
+from historical_etl.quality.parts import beside, rounding
+
+__all__ = ["has_same_returns", "how_it_differs", "is_as_a_day_late", "rewritten"]
+
+#: Corrections are of two closes, or of half of them; in a long history of no more than a tenth and a month.
+_HALF, _TENTH, _MONTH, _TWO = 0.5, 0.1, 21, 2
+#: What is noise, in typical moves of the symbol: of a return, which two closes make, and of a level; and its bounds.
+_OF_A_RETURN, _OF_A_LEVEL, _AT_MOST, _AT_LEAST = 1.5, 0.5, 0.02, 0.001
+#: Two histories are of one security if this share of their returns agree, up to rounding; one may always differ.
+_AGREEING: Final = 0.9
+#: A price is rounded to a cent, or to what all stored closes are multiples of; up to this they are whole ones.
+_CENT, _UNITS, _WHOLE = 0.011, (1.0, 0.1), 1e-6
+
+
+def rewritten(shared: pl.DataFrame, *, by_noise: bool = False) -> frozenset[str]:
+    """The symbols of which more closes moved than corrections move.
+
+    A close that moves by less than noise counts if it does so by the ratio of the one before it. Stored closes that
+    repeat the one before do not count: a frozen feed is mended.
+
+    Args:
+        shared: columns of `on_shared_sessions`, sorted by (symbol, date).
+        by_noise: count all that rounding does not move. The few sessions of an overlap do not tell what noise is.
+    """
+    stored = (pl.col("close_0") / beside("close_0", 1)).log().abs()
+    moves = shared.with_columns(rounding().alias("rounding"), _typical(stored).over("symbol").alias("typical"))
+    noise = pl.lit(0.0) if by_noise else _noise(_OF_A_LEVEL, 0.5).over("symbol")
+    moves = moves.with_columns(noise.alias("noise"))
+    moved = pl.any_horizontal(_has_moved(name) for name in ("ratio", "close_ratio"))
+    counts = moves.group_by("symbol", maintain_order=True).agg(
+        (moved & (stored > 0).fill_null(value=True)).sum().alias("closes"), pl.len().alias("sessions")
+    )
+    most = pl.min_horizontal(_HALF * pl.col("sessions"), _MONTH + _TENTH * pl.col("sessions"))
+    return frozenset(counts.filter(pl.col("closes") > pl.max_horizontal(_TWO, most)).get_column("symbol"))
+
+
+def has_same_returns(shared: pl.DataFrame) -> bool:
+    """Whether the returns of one symbol are the stored ones."""
+    new, old = _returns()
+    moves = shared.with_columns(_typical(old.log().abs()).alias("typical"))
+    cent = _CENT / pl.min_horizontal(pl.coalesce("adj_close", "close"), pl.coalesce("adj_close_0", "close_0"))
+    noise = pl.max_horizontal(cent, _noise(_OF_A_RETURN, 1.0))
+    agree = ((new / old - 1).abs() <= noise).drop_nulls()
+    told, agreeing = moves.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
+    return told - agreeing <= max(1, (1 - _AGREEING) * told)
+
+
+def is_as_a_day_late(shared: pl.DataFrame, by: int = 1) -> bool:
+    """Whether the closes that differ, three or more, are those that are stored of the session before (-1: after)."""
+    differs = (pl.col("close_ratio") - 1).abs() > rounding()
+    late = (pl.col("close") / pl.col("close_0").shift(by) - 1).abs() <= TOLERANCE
+    told, agreeing = shared.select(differs.sum().alias("told"), (differs & late).sum().alias("agreeing")).row(0)
+    return agreeing > _TWO and agreeing >= _AGREEING * told
+
+
+def how_it_differs(shared: pl.DataFrame) -> str:
+    """What the closes of a rewritten history are, in words."""
+    for by, words in ((1, "before"), (-1, "after")):
+        if is_as_a_day_late(shared, by):
+            return f"its closes are those of the session {words}"
+    if not has_same_returns(shared):
+        return "its daily returns are not the stored ones"
+    name = "close_ratio" if shared.select((pl.col("ratio").log().abs() <= rounding()).all()).item() else "ratio"
+    first, last = (shared.row(at, named=True) for at in (0, -1))
+    return (
+        f"the ratio to the stored ones changes along the history, from {first[name]:.4g} on {first['date']} "
+        f"to {last[name]:.4g} on {last['date']}: prices on another basis"
+    )
+
+
+def _returns() -> tuple[pl.Expr, pl.Expr]:
+    """The new and the stored level to the one of the session before, both of adj_close or both of close."""
+    names = ("adj_close", "adj_close_0")
+    new, old = (pl.col(name) / pl.col(name).shift(1) for name in names)
+    close, close_0 = (pl.col(name) / pl.col(name).shift(1) for name in ("close", "close_0"))
+    adjusted = new.is_not_null() & old.is_not_null()
+    return pl.when(adjusted).then(new).otherwise(close), pl.when(adjusted).then(old).otherwise(close_0)
+
+
+def _typical(moves: pl.Expr) -> pl.Expr:
+    return moves.filter(moves > 0).median().fill_null(_AT_MOST)
+
+
+def _noise(of_typical: float, of_unit: float) -> pl.Expr:
+    """How far off a value may be that says the same."""
+    price = pl.col("close_0")
+    units = [pl.when(((price / unit - (price / unit).round()).abs() < _WHOLE).all()).then(unit) for unit in _UNITS]
+    unit = pl.coalesce(*units, pl.lit(_CENT))
+    return pl.max_horizontal(of_typical * pl.col("typical"), of_unit * unit / price).clip(_AT_LEAST, _AT_MOST)
+
+
+def _has_moved(name: str) -> pl.Expr:
+    off = pl.col(name).log()
+    far, as_before = off.abs() > pl.col("noise"), (off - beside(name, 1).log()).abs() <= pl.col("rounding")
+    return ((off.abs() > pl.col("rounding")) & (far | as_before)).fill_null(value=False)
