@@ -88,10 +88,12 @@ class SettledNames:
         kept = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
         if not kept:
             return named
-        self._say(kept)
         lost = pl.DataFrame([one[:4] for one in kept], schema=named.schema, orient="row")
-        together = pl.concat([named, lost]).group_by(ORDER, maintain_order=True)
-        return together.agg(pl.col("split").product(), pl.col("dividend").sum())
+        days = pl.concat([named, lost]).group_by(ORDER, maintain_order=True)
+        together = days.agg(pl.col("split").product(), pl.col("dividend").sum())
+        words = {one[:2]: one[4] for one in kept}
+        self._say([(*one, words[one[:2]]) for one in together.join(lost, on=ORDER, how="semi").iter_rows()])
+        return together
 
     def _line(self, symbol: str, rows: pl.DataFrame) -> Line:
         return line_of(self._bars(rows)(symbol).with_columns(close_0=pl.lit(None, pl.Float64)))

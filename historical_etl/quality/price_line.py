@@ -136,5 +136,5 @@ def line_of(rows: pl.DataFrame, history: pl.DataFrame | None = None) -> Line:
     sizes = (closes / closes.shift(1)).log().abs().drop_nulls().to_list()
     usual = max(1.25 * median(sizes), _SMALLEST_USUAL) if sizes else _SMALLEST_USUAL
     decisive = (_DECISIVE if len(sizes) >= MANY else _DECISIVE_FEW) * usual
-    days, *told_of = (told[name].to_list() for name in told.columns)
-    return Line(days, *told_of, decisive)
+    days, prices, moves, factors, noise, levels = (told[name].to_list() for name in told.columns)
+    return Line(days, prices, moves, factors, noise, levels, decisive)
