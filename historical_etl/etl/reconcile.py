@@ -197,13 +197,7 @@ class _Step:
         if found.contradicted and self._without_spikes(found.contradicted):
             judge = self._adjustments(is_increment=is_increment)
             found = judge.findings()
-        for split in self._names.not_shown:
-            known = self._suspects.get(split.symbol)
-            if self._suspect(split.symbol, split.why):
-                self._names.accept(split)
-            elif known is not None and known.code == split.why.code:
-                self._suspects[split.symbol] = known
-                self._beside.setdefault(split.symbol, []).append(split.why)
+        self._suspect_not_shown()
         self._events = pl.concat([self._names.events, found.events]).unique(list(ORDER), keep="last").sort(ORDER)
         self._moves = (*found.warnings, *self._names.warnings())
         for symbol, decision in judge.decide(found).items():
@@ -223,6 +217,16 @@ class _Step:
             self._as_came |= set(self._held_back)
             self._batch = self._batch.without_adj_close(self._held_back)
             self._see()
+
+    def _suspect_not_shown(self) -> None:
+        """Hold symbols with named splits that no price shows, each of them beside the first."""
+        for split in self._names.not_shown:
+            known = self._suspects.get(split.symbol)
+            if self._suspect(split.symbol, split.why):
+                self._names.accept(split)
+            elif known is not None and known.code == split.why.code:
+                self._suspects[split.symbol] = known
+                self._beside.setdefault(split.symbol, []).append(split.why)
 
     def _adjustments(self, *, is_increment: bool) -> Adjustments:
         return Adjustments(

@@ -1,4 +1,4 @@
-"""Named events beside the prices of their source: one a day, each on the day that shows it, and what is told of them."""
+"""Named events beside the prices of their source: one a day, each where it shows, and what is told of them."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace

@@ -128,7 +128,7 @@ def test_the_other_value_of_its_row_stands(root, row):
 
 @pytest.mark.parametrize("nothing", [(1.0, 0.0), (1.0, None), (None, None)])
 def test_rows_that_name_nothing_are_no_events(root, nothing):
-    source = prices((AT, 2, 0), named=[(at, *((2, 0) if at == AT else nothing)) for at in range(60)])  # pyright: ignore
+    source = prices((AT, 2, 0), named=[(at, *((2, 0) if at == AT else nothing)) for at in range(60)])  # pyright: ignore[reportArgumentType]
     for etl, result in lives(root, source):
         assert not result.warnings
         assert known(etl) == [(2.0, 0.0, False)]
