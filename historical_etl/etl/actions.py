@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import polars as pl
 
 from historical_etl.quality.events import EVENTS, implied_event, rounding
+from historical_etl.quality.named_no_more import NO_MORE
 from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
 
-__all__ = ["inferred", "outside", "with_implied", "with_judged", "with_named"]
+__all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named"]
 
 
 def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -73,8 +74,23 @@ def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -
         inferred=pl.lit(value=False), unexplained=pl.lit(value=False), note=pl.lit(None, pl.String)
     )
     told = stored.filter(pl.col("note").is_not_null())
-    still = pl.concat([told.filter("inferred"), told.join(events, on=ORDER, how="semi")]).unique(list(ORDER))
+    unnamed = told.filter("inferred").join(_named_now(told, events), on=ORDER, how="anti")
+    is_other = pl.col("inferred") | pl.col("note").str.contains(NO_MORE, literal=True)
+    still = pl.concat([unnamed, told.filter(~is_other).join(events, on=ORDER, how="semi")])
     return _together(_together(outside(stored, asked), events), still)
+
+
+def _named_now(told: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Of inferred events those that are named now: on their day, or likewise on one nearby."""
+    guessed = told.filter("inferred").select(*ORDER, "split", "dividend").sort("date")
+    new = events.select("symbol", "split", "dividend", on="date").sort("on")
+    if guessed.is_empty() or new.is_empty():
+        return guessed.select(ORDER).clear()
+    both = guessed.join_asof(
+        new, left_on="date", right_on="on", by="symbol", strategy="nearest", tolerance="10d", check_sortedness=False
+    )
+    alike = [(pl.col(f"{name}_right") - pl.col(name)).abs() <= 0.1 * pl.col(name) for name in ("split", "dividend")]
+    return both.filter((pl.col("on") == pl.col("date")) | pl.all_horizontal(alike)).select(ORDER)
 
 
 def with_judged(ledger: pl.DataFrame, judged: pl.DataFrame, *, in_close: bool) -> pl.DataFrame:
@@ -119,9 +135,12 @@ def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 def outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """The events outside some spans (symbol, low, high)."""
+    found = inside(actions, spans)
+    return actions.join(found, on=ORDER, how="anti") if found.height else actions
+
+
+def inside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """The events inside some spans (symbol, low, high), with the span of each."""
     low, high = spans.get_column("low").min(), spans.get_column("high").max()
     near = actions.filter(pl.col("date").is_between(pl.lit(low, pl.Date), pl.lit(high, pl.Date)))
-    if near.is_empty():
-        return actions
-    inside = near.join(spans, on="symbol").filter(pl.col("date").is_between("low", "high")).select(ORDER)
-    return actions.join(inside, on=ORDER, how="anti")
+    return near.join(spans, on="symbol").filter(pl.col("date").is_between("low", "high"))

@@ -49,7 +49,7 @@ class Adjustments:
         stored_of: all stored rows of a symbol.
         whole: symbols whose whole history came.
         restated: symbols of which it replaces the stored one.
-        newly_named: (symbol, date) of events that nothing was known of.
+        newly_named: (symbol, date) of events that were not named before.
         is_increment: whether what is stored is complete but for new sessions.
         calendar: the exchange's sessions.
         long_gap: over more sessions than this without a bar nothing is judged: there it may be another security.

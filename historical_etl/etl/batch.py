@@ -111,6 +111,11 @@ class Batch:
         """The batch without some bars, columns symbol and date."""
         return replace(self, **{name: rows.join(bars, on=ORDER, how="anti") for name, rows in self._frames().items()})
 
+    def spans(self) -> pl.DataFrame:
+        """What was asked for: columns symbol, low and high."""
+        spans = [(symbol, *span) for symbol, span in self.requested.items()]
+        return pl.DataFrame(spans, schema={"symbol": pl.String, "low": pl.Date, "high": pl.Date}, orient="row")
+
     def seen(self) -> pl.DataFrame:
         """All rows that are held against what is stored, columns `LEVELS`, sorted by (symbol, date)."""
         return ordered(pl.concat([rows[list(LEVELS)] for rows in (self.rows, self.context, self.anchors)]))

@@ -14,11 +14,11 @@ __all__ = ["all_named", "newly_named", "splits"]
 
 
 def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
-    """The events, columns symbol and date, that nothing was known of."""
+    """The events, columns symbol and date, that were not named before: an inferred one was not."""
     if batch.actions is None:
         return batch.rows.clear()[list(ORDER)]
     named = batch.actions.select(ORDER)
-    return named if base.actions is None else named.join(base.actions, on=ORDER, how="anti")
+    return named if base.actions is None else named.join(base.actions.filter(~pl.col("inferred")), on=ORDER, how="anti")
 
 
 def all_named(batch: Batch, base: Base) -> pl.DataFrame | None:
@@ -30,10 +30,8 @@ def all_named(batch: Batch, base: Base) -> pl.DataFrame | None:
         return named
     # What was judged otherwise than it was named is told there: the name itself is in the new answer, if anywhere.
     before = base.actions.filter(~pl.col("inferred"), pl.col("note").is_null()).select(list(ACTIONS))
-    # Where the source was asked, it has taken back what it does not name again.
-    spans = [(symbol, *span) for symbol, span in batch.requested.items()]
-    schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
-    known = outside(before, pl.DataFrame(spans, schema=schema, orient="row"))
+    # Where the source was asked, it has taken back what it does not name again, unless the prices show it.
+    known = outside(before, batch.spans())
     return pl.concat([named, known.join(named, on=ORDER, how="anti")])
 
 

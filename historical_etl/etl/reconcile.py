@@ -103,7 +103,8 @@ class _Step:
         self._lives = lives_of(base)
         self._rebuilt = {symbol for symbol in symbols_in(batch.rows) if symbol in self._lives and rebuild(symbol)}
         self._waived = base.account.gaps.filter(~pl.col("symbol").is_in(list(self._rebuilt)))
-        self._batch = without_waived(batch, self._waived)
+        self._names = SettledNames(base, reconciler.info.split_adjusted, self._levels.whole)
+        self._batch = self._names.enter(without_waived(batch, self._waived))
         self._moved: set[str] = set()
         self._suspects: dict[str, Suspicion] = {
             symbol: Suspicion("refused", why) for symbol, why in batch.refused.items()
@@ -121,7 +122,6 @@ class _Step:
         self._beside: dict[str, list[Suspicion]] = {}
         self._kept_out = self._batch.rows.select(ORDER).clear()
         self._events = pl.DataFrame(schema=EVENTS)
-        self._names = SettledNames(base)
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -149,9 +149,8 @@ class _Step:
         self._see()
 
     def settle_names(self) -> None:
-        """Put each named split on the day that shows it, and suspect symbols whose prices show it nowhere."""
-        if not self._reconciler.info.split_adjusted:
-            self._batch = self._names.settle(self._batch, self._without_suspects(self._seen), self._stored)
+        """Put each named split on the day that shows it, and keep events that are shown and named no more."""
+        self._batch = self._names.settle(self._batch, self._without_suspects(self._seen), self._stored)
 
     def compare(self, *, heed_events: bool) -> None:
         """Find the symbols whose level is not the stored one."""
@@ -172,7 +171,8 @@ class _Step:
             return
         requests = requests_of(self._moved, self._batch, self._lives)
         try:
-            histories = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
+            came_whole = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
+            histories = self._names.enter(came_whole)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
         first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))
@@ -197,9 +197,7 @@ class _Step:
         if found.contradicted and self._without_spikes(found.contradicted):
             judge = self._adjustments(is_increment=is_increment)
             found = judge.findings()
-        for split in self._names.not_shown:
-            if self._suspect(split.symbol, split.why):
-                self._names.accept(split)
+        self._suspect_not_shown()
         self._events = pl.concat([self._names.events, found.events]).unique(list(ORDER), keep="last").sort(ORDER)
         self._moves = (*found.warnings, *self._names.warnings())
         for symbol, decision in judge.decide(found).items():
@@ -219,6 +217,16 @@ class _Step:
             self._as_came |= set(self._held_back)
             self._batch = self._batch.without_adj_close(self._held_back)
             self._see()
+
+    def _suspect_not_shown(self) -> None:
+        """Hold symbols with named splits that no price shows, each of them beside the first."""
+        for split in self._names.not_shown:
+            known = self._suspects.get(split.symbol)
+            if self._suspect(split.symbol, split.why):
+                self._names.accept(split)
+            elif known is not None and known.code == split.why.code:
+                self._suspects[split.symbol] = known
+                self._beside.setdefault(split.symbol, []).append(split.why)
 
     def _adjustments(self, *, is_increment: bool) -> Adjustments:
         return Adjustments(

@@ -5,43 +5,40 @@ once is the same split. A name that is shown nowhere is contradicted, unless the
 and does not say so: then it shows none of them, or restates what was stored by their ratio. Moves are logarithms here.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from math import exp, log
-from statistics import median
+from itertools import pairwise
+from math import log
 from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.event_sessions import MATTERS
 from historical_etl.quality.events import EVENTS
+from historical_etl.quality.price_line import MANY, Line, line_of
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
 from historical_etl.schema import ORDER
 
-__all__ = ["NamedSplits", "NotShown", "judge_named_splits"]
+__all__ = ["DAYS_OFF", "IS_NAMED", "NamedSplits", "NotShown", "judge_named_splits"]
 
-_IS_NAMED: Final = "is named on"
+#: Words of the note of a split that is named on another day than its own.
+IS_NAMED: Final = "is named on"
 _KNOWN: Final = (*ORDER, "split", "in_close")
 _KEY: Final = {"symbol": pl.String(), "date": pl.Date()}
-#: So many sessions off a name may be dated, and so many days before the first bar in view it still counts.
-_OFF: Final = 5
-_DAYS_OFF: Final = timedelta(days=10)
-#: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
-_DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
-_SMALLEST_USUAL: Final = 0.004
+#: So many days before the first bar in view a name still counts.
+DAYS_OFF: Final = timedelta(days=10)
 #: So many different splits that no price shows, and none that one shows, are the source's way and no error of names.
 _A_WAY: Final = 2
-#: Of the size of a split a factor may be off by this share: a dividend may go with it.
-_BESIDE: Final = 0.1
+#: Two names of one ratio, or of its inverse, within so many days are one error.
+_ONE_ERROR: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class NotShown:
     """A named split that the price contradicts.
 
-    `is_new` unless it was judged before, `is_plain` where the price alone says so, `is_restated` if the stored bars
-    before it stand at its ratio to those that came.
+    `is_new` unless it was judged before; `margin` is how much better the price fits no split, where 1 decides;
+    `is_restated` if the stored bars before it stand at the ratio of the split to those that came.
     """
 
     symbol: str
@@ -49,7 +46,7 @@ class NotShown:
     split: float
     why: Suspicion
     is_new: bool
-    is_plain: bool
+    margin: float
     is_restated: bool
 
 
@@ -83,77 +80,12 @@ class NamedSplits:
     def events(self, names: pl.DataFrame) -> pl.DataFrame:
         """What is to be said of the moved ones, columns `EVENTS`; `names` are those from `names`."""
         words = [
-            (symbol, day, f"a split of {split:g} {_IS_NAMED} {named_on}, and the prices show it on {day}")
+            (symbol, day, f"a split of {split:g} {IS_NAMED} {named_on}, and the prices show it on {day}")
             for symbol, named_on, day, split, _ in self.moved
         ]
         notes = pl.DataFrame(words, schema={**_KEY, "note": pl.String()}, orient="row").unique(list(ORDER))
         told = notes.join(names, on=ORDER).with_columns(pl.lit(value=False).alias("unexplained"))
         return told.select(list(EVENTS)).sort(ORDER)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The sessions of a symbol, the moves of the price and of adj_close / close into each, and stored to new closes."""
-
-    days: Sequence[date]
-    moves: Sequence[float | None]
-    factors: Sequence[float | None]
-    noise: Sequence[float]
-    levels: Sequence[float | None]
-    decisive: float
-
-    def at(self, named_on: date) -> int | None:
-        """The session on which a named event takes effect; None if there is none in view, or none before it."""
-        at = next((at for at, day in enumerate(self.days) if day >= named_on), 0)
-        return at if at > 0 and self.moves[at] is not None else None
-
-    def around(self, at: int) -> list[int]:
-        """The sessions that an event may be named on by mistake, the nearest ones first."""
-        near = range(max(at - _OFF, 1), min(at + _OFF + 1, len(self.days)))
-        return sorted(near, key=lambda other: abs(other - at))
-
-    def shows(self, at: int, size: float) -> bool:
-        """Whether a session looks more like a split than like none, by the price or by the factor."""
-        move, factor = self.moves[at], self.factors[at]
-        by_factor = factor is not None and abs(factor - size) < abs(factor)
-        by_price = move is not None and abs(move + size) < abs(move)
-        return by_factor or (by_price and (factor is None or abs(size) > self.decisive))
-
-    def plainly_shows(self, at: int, size: float) -> bool:
-        """Whether a session looks like nothing but such a split."""
-        move, factor = self.moves[at], self.factors[at]
-        if move is None or abs(move + size) > max(NEAR_SPLIT, min(self.decisive, abs(size) / 2)):
-            return False
-        follows = factor is not None and abs(factor - size) <= NEAR_SPLIT * abs(size) + _BESIDE * abs(size)
-        return follows or abs(size) > self.decisive
-
-    def contradicts(self, at: int, size: float) -> bool:
-        """Whether the price says that there was no such split, or adj_close does where the price does not tell."""
-        move, factor = self.moves[at], self.factors[at]
-        if move is None or self.shows(at, size):
-            return False
-        by_factor = factor is not None and abs(factor) <= self.noise[at] and abs(size) > MATTERS
-        return by_factor or self.plainly_contradicts(at, size)
-
-    def plainly_contradicts(self, at: int, size: float) -> bool:
-        """Whether the price alone says that there was no such split."""
-        move = self.moves[at]
-        return move is not None and abs(move + size) - abs(move) > self.decisive
-
-    def is_restated(self, at: int, size: float) -> bool:
-        """Whether what is stored before a session stands at the ratio of a split to what came, and nothing jumps."""
-        level, move = self.levels[at - 1], self.moves[at]
-        if level is None or move is None or abs(move) > max(self.decisive, abs(size) / 2):
-            return False
-        return abs(level - size) <= NEAR_SPLIT
-
-    def suspicion(self, at: int, named_on: date, split: float) -> Suspicion:
-        """Why a symbol is held whose prices do not show a split that is named."""
-        moved = f"the price moved by {exp(self.moves[at] or 0.0) - 1:+.1%} on {self.days[at]}"
-        words = f"the source names a split of {split:g} on {named_on}, and {moved}"
-        factor = "" if self.factors[at] is None else ", and adj_close does not contain it"
-        way = "; a source that takes splits out of its prices has to say so with split_adjusted"
-        return Suspicion("level_jump", words + factor + way, split, self.days[at], self.days[at - 1])
 
 
 def judge_named_splits(
@@ -162,6 +94,7 @@ def judge_named_splits(
     stored: pl.DataFrame,
     ledger: pl.DataFrame,
     asked: Mapping[str, tuple[date, date]],
+    history: Callable[[str], pl.DataFrame],
 ) -> NamedSplits:
     """Hold the splits that a source of unadjusted prices names against its prices.
 
@@ -171,14 +104,15 @@ def judge_named_splits(
         stored: likewise as `rows`: what was judged before, if its name was.
         ledger: the events that were known before: symbol, date, split, note and whether it was `in_close`.
         asked: symbol → first and last date that the source was asked for.
+        history: all bars of a symbol that are stored or in view: a few do not tell how it usually moves.
     """
     found = NamedSplits()
     if rows.is_empty():
         return found
     low, high = rows.select(pl.col("date").min().alias("low"), pl.col("date").max().alias("high")).row(0)
-    is_split = (pl.col("split") != 1) & (pl.col("split") > 0) & pl.col("date").is_between(low - _DAYS_OFF, high)
+    is_split = (pl.col("split") != 1) & (pl.col("split") > 0) & pl.col("date").is_between(low - DAYS_OFF, high)
     splits = named.filter(is_split)
-    before = ledger.filter(is_split, pl.col("note").str.contains(_IS_NAMED, literal=True))
+    before = ledger.filter(is_split, pl.col("note").str.contains(IS_NAMED, literal=True))
     if splits.is_empty() and before.is_empty():
         return found
     symbols = pl.concat([splits.select("symbol"), before.select("symbol")]).unique().to_series()
@@ -191,18 +125,19 @@ def judge_named_splits(
     not_shown: list[NotShown] = []
     is_any_shown = False
     for (symbol,), part in mine.partition_by("symbol", as_dict=True, maintain_order=True).items():
-        line, told = _line(part), names.get(symbol, [])
+        name, told = str(symbol), names.get(symbol, [])
+        line = line_of(part, None if len(part) > MANY else history(name))
         new = {at for on, _ in told if (at := line.at(on)) and ((symbol, line.days[at]) not in judged)}
         new |= {at for on, _ in told if (at := line.at(on)) and (symbol, on) not in known}
-        shown, wrong = _judge(str(symbol), line, told, new, settled.get(symbol, ()), found)
+        shown, wrong = _judge(name, line, told, new, settled.get(symbol, ()), found)
         is_any_shown |= any(line.plainly_shows(at, log(split)) for at, split in shown.items())
         not_shown += wrong
         since, until = asked.get(symbol, (date.max, date.min))
-        there = {day for day, _ in told} | {day for name, _, day, _, _ in found.moved if name == symbol}
+        there = {day for day, _ in told} | {day for other, _, day, _, _ in found.moved if other == symbol}
         found.kept += [
             (symbol, day, split, 0.0)
             for day, split in settled.get(symbol, ())
-            if since <= day <= min(until, since + _DAYS_OFF) and day not in there
+            if since <= day <= min(until, since + DAYS_OFF) and day not in there
         ]
         visible = {line.days[at] for at in shown}
         found.taken_out |= {
@@ -222,13 +157,20 @@ def _tell_apart(
     """Splits that the source takes out of its prices, and those that did not happen."""
     here = {(one.symbol, one.named_on) for one in not_shown}
     others = [in_close for key, (split, in_close) in known.items() if split != 1 and key not in here]
-    different = {(one.symbol, round(abs(log(one.split)), 2)) for one in not_shown if one.is_plain}
-    is_way = not is_any_shown and not any(others) and (len(different) >= _A_WAY or bool(others))
+    clear = [one for one in not_shown if one.margin > 0]
+    is_way = not is_any_shown and not any(others) and (bool(others) or _are_several(clear))
     for one in not_shown:
-        if one.is_restated or (is_way and one.is_plain):
+        if one.is_restated or (is_way and one.margin > 0):
             found.taken_out.add((one.symbol, one.named_on))
         elif one.is_new and (one.symbol, one.named_on) not in found.taken_out:
             found.suspects.append(one)
+
+
+def _are_several(splits: Sequence[NotShown]) -> bool:
+    """Whether the price contradicts different splits together: no error of names."""
+    found = sorted((one.symbol, round(abs(log(one.split)), 2), one.named_on) for one in splits)
+    same = sum(one[:2] == next_[:2] and next_[2] - one[2] <= _ONE_ERROR for one, next_ in pairwise(found))
+    return len(found) - same >= _A_WAY and sum(one.margin for one in splits) > len(splits) ** 0.5
 
 
 def _by_symbol(splits: pl.DataFrame) -> dict[str, list[tuple[date, float]]]:
@@ -240,7 +182,7 @@ def _by_symbol(splits: pl.DataFrame) -> dict[str, list[tuple[date, float]]]:
 
 def _judge(
     symbol: str,
-    line: _Line,
+    line: Line,
     names: Sequence[tuple[date, float]],
     new: Collection[int],
     settled: Sequence[tuple[date, float]],
@@ -267,34 +209,18 @@ def _judge(
             taken.setdefault(shown, split)
         elif at not in taken and line.contradicts(at, size):
             why = line.suspicion(at, named_on, split)
-            is_plain, is_restated = line.plainly_contradicts(at, size), line.is_restated(at, size)
-            not_shown.append(NotShown(symbol, named_on, split, why, at in new, is_plain, is_restated))
+            margin, is_restated = line.margin(at, size), line.is_restated(at, size)
+            not_shown.append(NotShown(symbol, named_on, split, why, at in new, margin, is_restated))
     return taken, not_shown
 
 
 def _settled(named_on: date, split: float, settled: Sequence[tuple[date, float]]) -> date | None:
     """The other day that a name was moved to before."""
     near = (
-        day for day, other in settled if day != named_on and abs(day - named_on) <= _DAYS_OFF and _are_one(other, split)
+        day for day, other in settled if day != named_on and abs(day - named_on) <= DAYS_OFF and _are_one(other, split)
     )
     return next(near, None)
 
 
 def _are_one(one: float, other: float) -> bool:
     return abs(log(one / other)) <= NEAR_SPLIT
-
-
-def _line(rows: pl.DataFrame) -> _Line:
-    factor = (pl.col("adj_close") / pl.col("close")).log()
-    told = rows.select(
-        "date",
-        (pl.col("close") / pl.col("close").shift(1)).log().alias("move"),
-        (factor - factor.shift(1)).alias("factor"),
-        (2e-4 + 0.022 / pl.col("adj_close").abs()).fill_null(0.0).alias("noise"),
-        (pl.col("close_0") / pl.col("close")).log().alias("level"),
-    )
-    sizes = [abs(move) for move in told["move"] if move is not None]
-    usual = max(1.25 * median(sizes), _SMALLEST_USUAL) if sizes else _SMALLEST_USUAL
-    decisive = (_DECISIVE if len(sizes) >= _MANY else _DECISIVE_FEW) * usual
-    days, moves, factors, noise, levels = (told[name].to_list() for name in told.columns)
-    return _Line(days, moves, factors, noise, levels, decisive)

@@ -58,7 +58,8 @@ class FetchResult:
     """What came back: bars with the schema's columns, and one outcome for each requested symbol.
 
     `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
-    the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none.
+    the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none. A
+    symbol may have several rows on a day: they are put together, and equal ones count once.
     `rejected` are rows that the source itself could not read, in the schema as far as they go, with `reasons`; `notes`
     tell how it understood what it has; `set_aside` names what it could not read as a whole, such as a file.
     """
