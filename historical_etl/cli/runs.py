@@ -79,7 +79,8 @@ def tell_update(
     if sessions:
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else f"{sessions[0]}"
         terminal.out.print(Text(f"{len(sessions):,} new session(s), {span}"), soft_wrap=True)
-    counted = f"{added:,} row(s) added, {result.corrections:,} stored value(s) corrected"
+    rows = f"{added:,} row(s) added" if added >= 0 else f"{-added:,} row(s) fewer"
+    counted = f"{rows}, {result.corrections:,} stored value(s) corrected"
     if result.changed:
         terminal.out.print(Text(counted))
     elif ended.complete:

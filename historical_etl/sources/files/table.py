@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import SchemaDriftError
+from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
@@ -17,8 +17,8 @@ from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
 from historical_etl.sources.files.names import COLUMN, Named
-from historical_etl.sources.files.numbers import NumberRule, number_rule
-from historical_etl.sources.files.orders import swapped
+from historical_etl.sources.files.numbers import NumberRule, number_rule, question
+from historical_etl.sources.files.orders import swapped, to_come
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
 from historical_etl.sources.files.values import dividend_of, split_of, symbol_of
@@ -90,9 +90,12 @@ class _Reader:
         symbol = symbol_of(raw, settings, self._path, named, matched.ignored)
         days = self._days(matched.places["date"], lambda: self._all(scan, raw["date"]), alone="symbol" not in raw)
         day, fault = self._parsed(days, raw["date"])
+        if not (days and days.has_short_years):  # these are judged by the file
+            fault |= to_come(day)
         numbers = self._numbers(matched.places)
-        values, faults = self._values(numbers, raw)
-        faults = {"date": fault, **faults}
+        values, cells = self._values(numbers, raw)
+        needed = {"close", "split", "dividend", "gains"} & cells.keys()  # an event that is lost is lost for good
+        faults = {"date": fault, **{ours: cells.pop(ours) for ours in raw if ours in needed}}
         self._check_period(names)
         drops = self._drops_dividends(raw, scan)
         data = pl.all_horizontal(pl.col([f"c{place}" for place in own] or columns) == "")
@@ -112,6 +115,7 @@ class _Reader:
             },
             raw=raw,
             faults=faults,
+            cells=cells,
             short=pl.col(columns[-1]) == "",
             tidy=pl.lit(value=False),
             layout=self._layout,
@@ -223,6 +227,8 @@ class _Reader:
         ]
         volumes = header.values(places["volume"]) if "volume" in places else []
         rule = number_rule(prices, volumes, None if said == AUTO else said)
+        if said == AUTO and not rule.proven and (asked := question(prices, volumes)):
+            raise DataQualityError(asked[0], where=self._where, todo=asked[1])
         return replace(rule, plain=False) if self._rich else rule
 
     def _values(self, rule: NumberRule, raw: Mapping[str, pl.Expr]) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
