@@ -32,8 +32,8 @@ def open_matters(layout: Layout, manifest: SyncManifest | None) -> list[StoreFin
     for (code,), rows in holds.group_by("code", maintain_order=True):
         symbols = rows.get_column("symbol").unique(maintain_order=True).to_list()
         words = f"{len(symbols):,} symbol(s) are held as {code}; `historical-etl holds` shows why"
-        bars = waivable(rows.filter(symbol=symbols[0]), gaps).get_column("session")
-        todo = what_frees(str(code), symbols[0], read_sound(layout, manifest, "symbols"), bars.first())
+        bar = earliest(waivable(rows.filter(symbol=symbols[0]), gaps).get_column("session"))
+        todo = what_frees(str(code), symbols[0], read_sound(layout, manifest, "symbols"), bar)
         found.append(warning(HOLDS, words, todo, symbols))
     if (run := _last_failure(layout)) is not None:
         what, _, todo = run.message.partition(_NEXT)

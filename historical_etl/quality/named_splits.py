@@ -222,13 +222,24 @@ def _tell_apart(
     """Splits that the source takes out of its prices, and those that did not happen."""
     here = {(one.symbol, one.named_on) for one in not_shown}
     others = [in_close for key, (split, in_close) in known.items() if split != 1 and key not in here]
-    different = {(one.symbol, round(abs(log(one.split)), 2)) for one in not_shown if one.is_plain}
-    is_way = not is_any_shown and not any(others) and (len(different) >= _A_WAY or bool(others))
+    different = _different([one for one in not_shown if one.is_plain])
+    is_way = not is_any_shown and not any(others) and (different >= _A_WAY or bool(others))
     for one in not_shown:
         if one.is_restated or (is_way and one.is_plain):
             found.taken_out.add((one.symbol, one.named_on))
         elif one.is_new and (one.symbol, one.named_on) not in found.taken_out:
             found.suspects.append(one)
+
+
+def _different(splits: Sequence[NotShown]) -> int:
+    """How many splits are no second name of another: of another symbol or ratio, or another time."""
+    last: dict[tuple[str, float], date] = {}
+    count = 0
+    for one in sorted(splits, key=lambda one: one.named_on):
+        key = one.symbol, round(abs(log(one.split)), 2)
+        count += key not in last or one.named_on - last[key] > _DAYS_OFF
+        last[key] = one.named_on
+    return count
 
 
 def _by_symbol(splits: pl.DataFrame) -> dict[str, list[tuple[date, float]]]:

@@ -1,6 +1,6 @@
 """What a person is told to type is what helps: hints about files, holds, and words about what came of a command."""
 
-from datetime import date, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -109,7 +109,7 @@ def test_the_hint_of_holds_beside_a_stored_history_is_taken(desk):
 def test_a_rename_that_is_to_come_is_refused(desk):
     desk.put("AAA.csv", lines(HEADER, BAR, days()))
     desk.backfill()
-    answer = desk.cli("rename", "AAA", "BBB", "--on", str(date.today() + timedelta(days=9)))
+    answer = desk.cli("rename", "AAA", "BBB", "--on", str(datetime.now(UTC).date() + timedelta(days=9)))
     assert answer.code != FINE
     assert "is to come" in answer.err
     assert desk.symbols() == {"AAA": 8}

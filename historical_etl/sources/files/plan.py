@@ -133,7 +133,7 @@ class Plan:
         return self.csv is not None
 
     def typed(self, *, marks: Collection[str] = ()) -> pl.LazyFrame:
-        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_cell`, `_short`, `_tidy`, `_turns`; and marks."""
+        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_cell`, `_short`, `_tidy`, `_turns`, marks."""
         rows = self._rows().select(
             *(expr.alias(name) for name, expr in self.values.items()),
             self._is_faulty().alias("_fault"),

@@ -130,7 +130,7 @@ def _unreadable(found: Surveyed) -> list[str]:
 
 def _blank(found: Surveyed) -> list[str]:
     """Cells that are taken for none beside a good close: the first lines of each file."""
-    numbers = found.index.filter(pl.col("_cells") > 0).get_column("file").unique().sort().to_list()
+    numbers: list[int] = found.index.filter(pl.col("_cells") > 0).get_column("file").unique().sort().to_list()
     told: list[str] = []
     for plan in (found.plans[number] for number in numbers[:_LINES]):
         rows = plan.blank()
