@@ -5,6 +5,7 @@ A plan sees one file, of CSV or Parquet; what the files hold together, and which
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -74,6 +75,7 @@ class Plan:
         mark_names: what these are called there.
         faults: by column, true where a value cannot be read without which there is no bar.
         cells: likewise of the others: they are null then, and the bar stays.
+        lines: what is wrong with rows as a whole, in words → those rows.
         short: true for rows that may lack fields.
         tidy: true for rows whose symbol already stands in the file as we write it.
         layout: of the export it is from.
@@ -107,6 +109,7 @@ class Plan:
     tidy: pl.Expr
     layout: FilesLayout
     cells: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
+    lines: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
     symbol: str | None = None
     symbol_from: str = NAME
     shortened: bool = False
@@ -180,6 +183,12 @@ class Plan:
         # A filter on the bare column lets Polars skip row groups: 6 ms instead of 480 for 1 of 2,000 symbols.
         return replace(self, values={**self.values, "symbol": self.raw["symbol"]})
 
+    def without(self, symbol: str, first: date, last: date, words: str) -> "Plan":
+        """The plan that leaves out the rows of a symbol from one day to another; `words`: what they are."""
+        inside = (self.values["symbol"] == symbol) & self.values["date"].is_between(first, last)
+        told = f"the rows of {symbol} from {first} to {last} are {words}, not daily"
+        return replace(self, lines={**self.lines, told: inside.fill_null(value=False)})
+
     def without_bad_lines(self) -> "Plan":
         """The plan that leaves out lines with another number of fields than the header; itself if there are none.
 
@@ -222,17 +231,18 @@ class Plan:
         text of its close.
         """
         faults = {**self.faults, "symbol": is_no_symbol(self.values["symbol"])}
+        lines = [pl.when(rows).then(pl.lit(_FIELDS)) for rows in self.lines.values()]
         names = [f"unreadable_{name}" for name in faults]
         reasons = [pl.when(fault).then(pl.lit(name)) for name, fault in zip(names, faults.values(), strict=True)]
         rows = (
             self._rows(numbered=True)
-            .filter(pl.any_horizontal(*faults.values()))
+            .filter(pl.any_horizontal(*faults.values(), *self.lines.values()))
             .select(
                 "_row",
                 pl.when(~self.faults["date"]).then(self.values["date"]).alias("date"),
                 *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "ret"}),
                 pl.lit(None, pl.Float64).alias("ret"),
-                pl.concat_list(reasons).list.drop_nulls().alias("reasons"),
+                pl.concat_list(*reasons, *lines).list.drop_nulls().alias("reasons"),
                 self._told(faults).alias("_what"),
                 self._text("close").alias("_close"),
             )
@@ -281,7 +291,7 @@ class Plan:
         return ", not a number"
 
     def _is_faulty(self) -> pl.Expr:
-        return pl.any_horizontal(*self.faults.values())
+        return pl.any_horizontal(*self.faults.values(), *self.lines.values())
 
     def _text(self, name: str) -> pl.Expr:
         return self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None")
@@ -298,6 +308,7 @@ class Plan:
             told.append(
                 pl.when(fault).then(pl.concat_str(pl.lit(f"{name} is '"), self._text(name), pl.lit("'"), wants))
             )
+        told += [pl.when(rows).then(pl.lit(words)) for words, rows in self.lines.items()]
         return pl.coalesce(told)
 
     def _mark(self, mark: str) -> pl.Expr:

@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
 from historical_etl.schema import SCHEMA
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.cadence import not_daily
+from historical_etl.sources.files.cadence import not_daily, parts_not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
@@ -118,6 +118,10 @@ class _Survey:
         self._refuse_misread_days()
         self._refuse_hopeless()
         index = self._index()
+        if parts := parts_not_daily(self._plans, index, self._folders):
+            for number, plan in parts.items():
+                self._again(number, plan)
+            index = self._index()
         unreadable = self._unreadable(index)
         for number, symbol, error in not_daily(self._plans, index, self._folders):
             symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
@@ -226,9 +230,12 @@ class _Survey:
                 self._set_aside(plan.path, error, plan)
                 continue
             if better is not plan:
-                self._drop(number)
-                self._plans.append(better)
-                self._read([len(self._plans) - 1], f"again-{number}")
+                self._again(number, better)
+
+    def _again(self, number: int, plan: Plan) -> None:
+        self._drop(number)
+        self._plans.append(plan)
+        self._read([len(self._plans) - 1], f"again-{number}-{len(self._plans)}")
 
     def _drop(self, number: int) -> None:
         self._tables.pop(number, None)

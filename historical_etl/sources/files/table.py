@@ -13,6 +13,7 @@ from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
 from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.endings import cut_row
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
@@ -116,6 +117,7 @@ class _Reader:
             raw=raw,
             faults=faults,
             cells=cells,
+            lines=self._cut(matched.places, columns, raw),
             short=pl.col(columns[-1]) == "",
             tidy=pl.lit(value=False),
             layout=self._layout,
@@ -187,6 +189,14 @@ class _Reader:
             alone=alone,
             excel=self._settings.date_format == EXCEL,
         )
+
+    def _cut(self, places: Mapping[str, int], columns: Sequence[str], raw: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
+        """The last row, if the file was cut inside it and a column of ours is the last."""
+        row = cut_row(self._path, self._header.separator, self._file_width)
+        if row is None or f"c{self._file_width - 1}" not in {columns[place] for place in places.values()}:
+            return {}
+        told = "the file ends in it without a line end, and its last field is cut"
+        return {told: pl.all_horizontal(raw[ours] == row[int(columns[place][1:])] for ours, place in places.items())}
 
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""
