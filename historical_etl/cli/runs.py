@@ -110,7 +110,8 @@ def _range(etl: HistoricalETL, first: int | None, last: int | None) -> tuple[dat
     if first is None:
         first = (coverage.first if coverage else etl.settings.start).year
     if last is None:
-        ends = coverage.last if coverage and coverage.last else etl.last_closed_session()
+        closed = etl.last_closed_session()
+        ends = min(coverage.last, closed) if coverage and coverage.last else closed  # none has what is to come
         last = max(ends, etl.clock().date()).year if etl.calendar_has_ended() else ends.year
     if last < first:
         raise ConfigurationError(

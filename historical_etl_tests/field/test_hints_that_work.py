@@ -8,6 +8,7 @@ from historical_etl_tests.field.files_at_hand import FINE, INCOMPLETE, days, des
 
 __all__ = ["desk"]
 
+SPLITS = "Date,Open,High,Low,Close,Adj Close,Volume,Dividends,Stock Splits"
 HEADER = "date,open,high,low,close,volume"
 BAR = "{d},10.{n},11,9,10.5,100{n}"
 
@@ -113,3 +114,18 @@ def test_a_rename_that_is_to_come_is_refused(desk):
     assert answer.code != FINE
     assert "is to come" in answer.err
     assert desk.symbols() == {"AAA": 8}
+
+
+def test_fewer_rows_are_told_as_fewer(desk):
+    first, later = days(40), days(42)
+    for name in ("AAA", "BBB"):
+        desk.put(f"{name}.csv", lines(SPLITS, "{d},100,100,100,100,100,1000,0,0", first))
+    desk.backfill()
+    text = lines(SPLITS, "{d},50,50,50,50,50,1000,0,0", later[10:])
+    desk.put("AAA.csv", text.replace(f"{later[41]},50,50,50,50,50,1000,0,0", f"{later[41]},50,50,50,50,50,1000,0,2"))
+    desk.put("BBB.csv", lines(SPLITS, "{d},100,100,100,100,100,1000,0,0", later))
+    desk.cli("update")
+    assert [row["code"] for row in desk.query("SELECT code FROM holds")] == ["incomplete_history"]
+    answer = desk.cli("holds", "accept", "AAA", "--reason", "x")
+    assert "-" not in answer.out.partition(" row(s)")[0].rpartition("\n")[2]
+    assert "8 row(s) fewer" in answer.out
