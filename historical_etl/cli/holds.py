@@ -10,7 +10,7 @@ from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_o
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.account import WAIVED
-from historical_etl.etl.decisions import NOT_FOR_PEOPLE, OF_A_BAR, what_frees
+from historical_etl.etl.decisions import NOT_FOR_PEOPLE, waivable, what_frees
 from historical_etl.etl.identity_work import SPLITTABLE
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.names import SPLIT
@@ -98,7 +98,7 @@ def _explain(terminal: Terminal, held: list[Row], store: KeptVersions) -> None:
     if free:
         symbol = quote(cleaned(free[0]))
         terminal.say(f'next: {terminal.program} holds accept {symbol} --reason "...", or wait: each update asks again')
-        _explain_waive(terminal, held)
+        _explain_waive(terminal, waivable(store.holds(), store.gaps()).to_dicts())
     elif held:
         todo = what_frees(held[0]["code"], held[0]["symbol"], store.ledger("symbols"))
         terminal.say(f"next: {cleaned(todo)}")
@@ -108,11 +108,10 @@ def _explain(terminal: Terminal, held: list[Row], store: KeptVersions) -> None:
         terminal.say(f'or, if it is another security now: {terminal.program} holds split {symbol} --reason "..."')
 
 
-def _explain_waive(terminal: Terminal, held: list[Row]) -> None:
+def _explain_waive(terminal: Terminal, bars: list[Row]) -> None:
     """What keeps a wrong bar out for good, and lets the rest of its symbol in."""
-    of_a_bar = [hold for hold in held if hold["code"] in OF_A_BAR and hold["session"] not in (None, hold["against"])]
-    if of_a_bar:
-        hold = of_a_bar[0]
+    if bars:
+        hold = bars[0]
         days = f"--from {hold['session']}" + (f" --to {hold['through']}" if hold["through"] else "")
         waive = f"{terminal.program} gaps waive {quote(cleaned(hold['symbol']))} {days}"
         terminal.say(f'or, if only the bar(s) from that session are wrong: {waive} --reason "..." keeps them out')

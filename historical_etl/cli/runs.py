@@ -79,7 +79,8 @@ def tell_update(
     if sessions:
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else f"{sessions[0]}"
         terminal.out.print(Text(f"{len(sessions):,} new session(s), {span}"), soft_wrap=True)
-    counted = f"{added:,} row(s) added, {result.corrections:,} stored value(s) corrected"
+    rows = f"{added:,} row(s) added" if added >= 0 else f"{-added:,} row(s) fewer"
+    counted = f"{rows}, {result.corrections:,} stored value(s) corrected"
     if result.changed:
         terminal.out.print(Text(counted))
     elif ended.complete:
@@ -109,7 +110,8 @@ def _range(etl: HistoricalETL, first: int | None, last: int | None) -> tuple[dat
     if first is None:
         first = (coverage.first if coverage else etl.settings.start).year
     if last is None:
-        ends = coverage.last if coverage and coverage.last else etl.last_closed_session()
+        closed = etl.last_closed_session()
+        ends = min(coverage.last, closed) if coverage and coverage.last else closed  # none has what is to come
         last = max(ends, etl.clock().date()).year if etl.calendar_has_ended() else ends.year
     if last < first:
         raise ConfigurationError(

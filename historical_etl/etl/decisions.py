@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.account import WAIVED, Account
+from historical_etl.etl.account import CONFIRMED, WAIVED, Account
+from historical_etl.etl.account import OPEN as WAITED
 from historical_etl.etl.record import ACCEPTED, OPEN
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
@@ -15,7 +16,7 @@ from historical_etl.store.transaction import Provenance, Transaction
 if TYPE_CHECKING:
     from datetime import date
 
-__all__ = ["NOT_FOR_PEOPLE", "OF_A_BAR", "accept_hold", "decision", "require_reason", "waive_gaps", "what_frees"]
+__all__ = ["NOT_FOR_PEOPLE", "accept_hold", "decision", "require_reason", "waivable", "waive_gaps", "what_frees"]
 
 #: Rows that broke the rules, or of which any choice would be by chance: there is nothing to accept.
 NOT_FOR_PEOPLE = ("refused", "other_basis")
@@ -58,7 +59,10 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
 
 
 def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None, session: "date | None" = None) -> str:
-    """What a person does about a hold of this code; `symbols`, the ledger of that name, knows the first year."""
+    """What a person does about a hold of this code.
+
+    `symbols`, the ledger of that name, knows the first year; `session` is that of a hold from `waivable`.
+    """
     name = quote(symbol)
     if code == "other_basis":
         mine = None if symbols is None else symbols.filter(pl.col("symbol") == symbol)
@@ -71,10 +75,18 @@ def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None, sess
     if code in NOT_FOR_PEOPLE:
         return "nothing, if the source will be right again: each `historical-etl update` asks again"
     accept = f'`historical-etl holds accept {name} --reason "..."`'
-    if code in OF_A_BAR:
-        waive = f'`historical-etl gaps waive {name} --from {session or "SESSION"} --reason "..."`'
-        accept += f"; if the bar of {session or 'its session'} is wrong, {waive}, which keeps it out"
+    if session is not None:
+        waive = f'`historical-etl gaps waive {name} --from {session} --reason "..."`'
+        accept += f"; if the bar of {session} is wrong, {waive}, which keeps it out"
     return f"{accept}; or wait: each update asks again"
+
+
+def waivable(holds: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Those of some holds whose bar a person can keep out: its session is waited for. In a first history none is."""
+    of_a_bar = holds.filter(pl.col("code").is_in(OF_A_BAR), pl.col("session") != pl.col("against"))
+    waited = gaps.filter(pl.col("status").is_in([WAITED, CONFIRMED])).select("symbol", "first_session", "last_session")
+    inside = pl.col("session").is_between("first_session", "last_session")
+    return of_a_bar.join(waited, on="symbol", maintain_order="left").filter(inside).select(holds.columns)
 
 
 def waive_gaps(

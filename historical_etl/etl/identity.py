@@ -126,6 +126,12 @@ class SecurityIdentities(PriceRuns):
                     where="renames",
                     todo="correct the date",
                 )
+            if rename.on > self.calendar.back(self.last_closed_session(), -1):
+                raise ConfigurationError(
+                    f"{rename.on} is to come, and all that is stored would have another name at once",
+                    where="renames",
+                    todo=f"say so when {rename.old} has its new name",
+                )
         with self.lock() as token:
             work = IdentityWork(self, Transaction(self.manifests, token, self.retention))
             change = work.rename(renames, source, reason, by or self.writer_id, force=force, lenient=lenient)

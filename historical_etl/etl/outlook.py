@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.bases import on_another_basis
-from historical_etl.etl.decisions import what_frees
+from historical_etl.etl.decisions import waivable, what_frees
 from historical_etl.etl.record import OPEN
 from historical_etl.models import SyncManifest
 from historical_etl.schema import earliest
@@ -28,10 +28,12 @@ def open_matters(layout: Layout, manifest: SyncManifest | None) -> list[StoreFin
     """Open holds, and the last run if it failed. A damaged ledger tells of none: that is found as damage."""
     found: list[StoreFinding] = []
     holds = read_sound(layout, manifest, "open_holds").filter(pl.col("status") == OPEN).sort("symbol", "code")
+    gaps = read_sound(layout, manifest, "open_gaps")
     for (code,), rows in holds.group_by("code", maintain_order=True):
         symbols = rows.get_column("symbol").unique(maintain_order=True).to_list()
         words = f"{len(symbols):,} symbol(s) are held as {code}; `historical-etl holds` shows why"
-        todo = what_frees(str(code), symbols[0], read_sound(layout, manifest, "symbols"), rows.item(0, "session"))
+        bar = earliest(waivable(rows.filter(symbol=symbols[0]), gaps).get_column("session"))
+        todo = what_frees(str(code), symbols[0], read_sound(layout, manifest, "symbols"), bar)
         found.append(warning(HOLDS, words, todo, symbols))
     if (run := _last_failure(layout)) is not None:
         what, _, todo = run.message.partition(_NEXT)

@@ -1,5 +1,6 @@
 """A9: months, weeks and minutes are no days: such a file is set aside with the evidence."""
 
+import random
 from datetime import date, timedelta
 
 import polars as pl
@@ -104,3 +105,27 @@ def test_a_thin_market_is_none_of_it(desk):
     desk.put("NEWS.csv", lines(HEADER, ROW, [MONTHS[0], MONTHS[4], MONTHS[5]]))
     assert FilesSource(FilesSettings(path=str(desk.folder))).set_aside == ()
     assert desk.read()[0].height == 3 + len(thin)
+
+
+@pytest.mark.parametrize(("step", "count", "word"), [(5, 40, "weekly"), (5, 10, "weekly"), (21, 12, "monthly")])
+@pytest.mark.parametrize("daily", [30, 300])
+def test_rows_of_weeks_before_daily_ones_are_set_aside_and_told(desk, step, count, word, daily):
+    every = sessions_of(step * count + daily)
+    taken = [*every[: step * count : step], *every[step * count :]]
+    desk.put("AAA.csv", lines("Date,Open,High,Low,Close,Volume", "{d},10,11,9,10.5,100{n}", taken))
+    answer = desk.backfill()
+    assert answer.code == INCOMPLETE
+    assert f"are {word}, not daily" in answer.err
+    assert desk.symbols() == {"AAA": daily}
+
+
+def test_what_trades_seldom_at_first_is_daily(desk):
+    every = sessions_of(300)
+    draw = random.Random(4)
+    taken = sorted([*draw.sample(every[:250], 45), *every[250:]])
+    desk.put("AAA.csv", lines("Date,Open,High,Low,Close,Volume", "{d},10,11,9,10.5,100{n}", taken))
+    assert desk.read()[0].height == len(taken)
+
+
+def sessions_of(count: int) -> list[date]:
+    return days(count, date(2021, 1, 4))

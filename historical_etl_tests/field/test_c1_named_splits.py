@@ -185,3 +185,19 @@ def test_an_accepted_split_that_no_price_shows_scales_nothing(root):
         assert not result.held
         assert [event["unexplained"] for event in actions(etl)] == [True]
         assert column(etl, "close", adjust="splits") == traded(etl) == prices.close
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 2), (1.5, 1.5), (1.1, 1.1), (2, 3)])
+@pytest.mark.parametrize("seed", [3, 5])
+def test_two_splits_that_a_source_has_taken_out_are_its_way_equal_or_not(root, one, other, seed):
+    closes = walk(75, seed=seed)
+    etl, result = backfill(root, Series(closes, closes, [(10, one, 0), (36, other, 0)]), 42)
+    assert codes(etl) == []
+    assert [row["in_close"] for row in actions(etl)] == [False, False]
+    assert any("takes splits out" in warning or "split" in warning for warning in result.warnings)
+
+
+def test_one_split_named_twice_is_no_way(root):
+    closes = walk(75, seed=3)
+    etl, _ = backfill(root, Series(closes, closes, [(34, 2, 0), (37, 2, 0)]), 42)
+    assert codes(etl)

@@ -1,6 +1,8 @@
-"""Files whose rows are no days: months, weeks, or minutes. Told by how far apart their dates are, throughout."""
+"""Rows that are no days: months, weeks, or minutes. Told by how far apart their dates are, throughout or in a part."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +12,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.sources.files.plan import BROKEN, Plan
 from historical_etl.sources.files.table import not_daily as refusal
 
-__all__ = ["not_daily"]
+__all__ = ["not_daily", "parts_not_daily"]
 
 #: Calendar days from one row to the next → what such rows are.
 _PERIODS: Final = (
@@ -25,6 +27,12 @@ _SUSPECT_DAYS: Final = 3.0
 _FEW: Final = 4
 #: So many make a symbol of a file that has others.
 _MANY: Final = 7
+#: So many sessions lack in a file a part of which may be weekly.
+_LACKING: Final = 20
+_DAYS_APART: Final = 1.45
+_WEEK: Final = 7
+#: This share of the rows of weeks are seven days apart; what trades seldom has no such order.
+_WEEKS: Final = 0.75
 
 
 def not_daily(
@@ -42,6 +50,43 @@ def not_daily(
         return
     for (number,), found in _steps(plans, suspects, folders).partition_by("file", as_dict=True).items():
         yield from _judged(int(number), plans[int(number)], found, index)  # pyright: ignore[reportArgumentType]
+
+
+def parts_not_daily(plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]) -> dict[int, Plan]:
+    """Plans that leave out the rows of weeks or months of files that have daily bars as well, by their number."""
+    span = (pl.col("last") - pl.col("first")).dt.total_days()
+    lacking = span / _DAYS_APART - pl.col("rows") >= _LACKING
+    suspects = index.filter(lacking, pl.col("rows") > _MANY, pl.col("symbol").is_not_null())
+    if suspects.is_empty():
+        return {}
+    try:
+        rows = _dates(plans, suspects, folders).unique().sort("file", "symbol", "date").collect(engine="streaming")
+    except BROKEN:  # what reads these files for their bars names the one that is damaged
+        return {}
+    found: dict[int, Plan] = {}
+    for (file, symbol), part in rows.partition_by("file", "symbol", as_dict=True, maintain_order=True).items():
+        number = int(file)  # pyright: ignore[reportArgumentType]
+        for first, last, words in _sparse(part.get_column("date").to_list()):
+            plan = found.get(number, plans[number])
+            found[number] = plan.without(str(symbol), first, last, words)
+    return found
+
+
+def _sparse(days: Sequence[date]) -> Iterator[tuple[date, date, str]]:
+    """Runs of days that are a period apart, among others: first, last, what they are."""
+    steps = [(day - before).days for before, day in pairwise(days)]
+    for low, high, _, adjective in _PERIODS:
+        start = 0
+        for at in range(len(steps) + 1):
+            if at < len(steps) and low <= steps[at] <= high:
+                continue
+            run, begin, end = steps[start:at], start, at
+            # Beside daily bars, the outermost day is one of theirs.
+            begin, end = begin + (begin > 0 and steps[begin - 1] < low), end - (at < len(steps) and steps[at] < low)
+            even = low > _WEEK or run.count(_WEEK) >= _WEEKS * len(run)
+            if len(run) >= _MANY and even and len(run) < len(steps):
+                yield days[begin], days[end], adjective
+            start = at + 1
 
 
 def _judged(
@@ -73,18 +118,7 @@ def _judged(
 
 def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
     """For each suspected file and symbol: its dates, the least and furthest step between them, the most rows of one."""
-    numbers: list[int] = suspects.get_column("file").unique().sort().to_list()
-    parts = [
-        plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file"))
-        for number in numbers
-        if not plans[number].is_csv
-    ]
-    if any(plans[number].is_csv for number in numbers):
-        copies = sorted(file for folder in folders for file in folder.rglob("*.parquet"))
-        parts.append(pl.scan_parquet(copies, glob=False, hive_partitioning=False))
-    rows = [part.filter(~pl.col("_fault")).select("file", "symbol", "date") for part in parts]
-    keys = suspects.select("file", "symbol")
-    wanted = pl.concat(rows).join(keys.lazy(), on=["file", "symbol"], how="semi")
+    wanted = _dates(plans, suspects, folders)
     step = pl.col("date").diff().dt.total_days()
     try:
         return (
@@ -106,3 +140,19 @@ def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path
         return pl.DataFrame(
             schema={"file": pl.UInt32(), "symbol": pl.String(), "dates": pl.UInt32(), "most": pl.UInt32()}
         )
+
+
+def _dates(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.LazyFrame:
+    """The file, symbol and date of each readable row of some."""
+    numbers: list[int] = suspects.get_column("file").unique().sort().to_list()
+    parts = [
+        plans[number].typed().with_columns(pl.lit(number, pl.UInt32).alias("file"))
+        for number in numbers
+        if not plans[number].is_csv
+    ]
+    if any(plans[number].is_csv for number in numbers):
+        copies = sorted(file for folder in folders for file in folder.rglob("*.parquet"))
+        parts.append(pl.scan_parquet(copies, glob=False, hive_partitioning=False))
+    rows = [part.filter(~pl.col("_fault")).select("file", "symbol", "date") for part in parts]
+    keys = suspects.select("file", "symbol")
+    return pl.concat(rows).join(keys.lazy(), on=["file", "symbol"], how="semi")

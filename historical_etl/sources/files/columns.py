@@ -221,7 +221,7 @@ class _Match:
     def _refusal(self) -> SchemaDriftError:
         names, missing = self._names, self._missing
         first = missing[0].split()[0]
-        guess = re.search(r"is it '([^']*)'", missing[0])
+        guess = re.search(r"\(is it '([^']*)'\?\)", missing[0])  # of several, any would be by chance
         todo = f"map it, as in {PREFIX}FILES_COLUMNS={first}={guess.group(1) if guess else '<name in the file>'}"
         if guess:
             todo += f", or name it in {PREFIX}FILES_IGNORE if it is not"

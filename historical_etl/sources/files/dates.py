@@ -97,6 +97,11 @@ class DateRule:
         """Whether times are written that are not midnight."""
         return self.clock in {"trading", "zoned"} or bool(self.unit)
 
+    @property
+    def has_short_years(self) -> bool:
+        """Whether its years have two digits, and no setting says so."""
+        return self.order is not None and "%y" in self.form
+
     def words(self) -> str:
         """What is told of it; empty for what nobody would ask about."""
         if self.unit:

@@ -71,7 +71,7 @@ def read_header(path: Path, settings: FilesSettings) -> Header:
     """
     separators = settings.separator if settings.separator != AUTO else _SEPARATORS
     if settings.decimal == ",":
-        separators = separators.replace(",", "") or separators
+        separators = "".join(sorted(separators, key=",".__eq__))  # a comma parts fields where nothing else does
     head = read_head(path, separators)
     options = [(separator, head.records(separator)) for separator in separators]
     separator, records = max(options, key=lambda option: _score_of(option[1], settings))

@@ -131,6 +131,8 @@ _CLASS: Final = re.compile(r"[A-Za-z0-9]{1,6}_[A-Za-z]{1,2}")
 _STOOQ: Final = re.compile(r"^(\^?[a-z0-9.\-]+)(?:_([a-z]{2}))?_d$")
 _ALPHA: Final = re.compile(r"^daily_(?:adjusted_)?(?=[A-Z0-9.\-]+$)")
 _CODE: Final = re.compile(r"\d{4,6}")
+#: Longer words than this are names of vendors and companies.
+_SHORT: Final = 6
 _FOLDER: Final = re.compile(r"[A-Z][A-Z0-9]{0,5}([.\-][A-Z]{1,3})?")
 
 
@@ -216,6 +218,9 @@ def _is_no_symbol(text: str, exchange: str) -> bool:
 
 
 def _likely(text: str) -> str:
-    """The first word of a name that could be a symbol."""
-    first = re.split(r"[^A-Za-z0-9.\-^=]+", text)[0]
-    return first.upper() if first and writable(first) and not _is_word(first) else ""
+    """The word of a name that could be a symbol: one in capitals, first or last; else the first, if it is short."""
+    words = [word for word in re.split(r"[^A-Za-z0-9.\-^=]+", text) if word]
+    capitals = [word for word in words if _FOLDER.fullmatch(word) and not _is_word(word)]
+    first = words[0] if words and (words[0] in capitals or not capitals) else capitals[-1] if capitals else ""
+    short = first in capitals or len(first) <= _SHORT
+    return first.upper() if first and short and writable(first) and not _is_word(first) else ""

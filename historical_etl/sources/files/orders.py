@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.clock import system_clock
 from historical_etl.sessions import SessionCalendar
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "chosen", "day_in", "latest_day", "swapped"]
+__all__ = ["FIRST_DAY", "LAST_DAY", "chosen", "day_in", "latest_day", "swapped", "to_come"]
 
 #: A two-digit year read with %Y becomes year 20: outside these bounds a date is a misread one.
 FIRST_DAY, LAST_DAY = date(1700, 1, 1), date(2200, 12, 31)
@@ -64,6 +64,11 @@ def swapped(form: str) -> tuple[str, ...]:
 def latest_day() -> date:
     """The last day that a bar can have: it is tomorrow's already somewhere."""
     return system_clock().date() + timedelta(days=1)
+
+
+def to_come(day: pl.Expr) -> pl.Expr:
+    """Whether no bar can have a day yet."""
+    return (day > latest_day()).fill_null(value=False)
 
 
 def day_in(text: pl.Expr, form: str) -> pl.Expr:

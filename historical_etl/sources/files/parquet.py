@@ -18,7 +18,7 @@ from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.levels import levels_of_names
 from historical_etl.sources.files.moments import day_of, doubt_of
 from historical_etl.sources.files.names import COLUMN, Named
-from historical_etl.sources.files.orders import swapped
+from historical_etl.sources.files.orders import swapped, to_come
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
 from historical_etl.sources.files.spellings import is_unnamed
 from historical_etl.sources.files.values import dividend_of, in_capitals, split_of, symbol_of
@@ -123,7 +123,7 @@ def _plan(
             DIVIDEND: dividend_of(numbers),
         },
         raw=raw,
-        faults={"date": fault},
+        faults={"date": fault if rule and rule.has_short_years else fault | to_come(day)},
         short=pl.lit(value=False),
         tidy=pl.col(at["symbol"]) == in_capitals(raw["symbol"]) if is_text else pl.lit(value=False),
         layout=layout,

@@ -5,6 +5,7 @@ A plan sees one file, of CSV or Parquet; what the files hold together, and which
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +13,13 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA
-from historical_etl.sources.files.columns import COLUMNS, NUMBERS
+from historical_etl.sources.files.columns import NUMBERS
 from historical_etl.sources.files.dates import DateRule, Order
 from historical_etl.sources.files.kinds import other_than_parquet
 from historical_etl.sources.files.layouts import FilesLayout
 from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
+from historical_etl.sources.files.orders import to_come
 from historical_etl.sources.files.spellings import NULLS
 from historical_etl.symbols import SYMBOL_PATTERN
 
@@ -45,7 +47,7 @@ _FIELDS: Final = "unreadable_line"
 REASONS: Final = (
     NO_SYMBOL,
     _FIELDS,
-    *(f"unreadable_{name}" for name in (*COLUMNS, "split", "dividend", "gains") if name != "symbol"),
+    *(f"unreadable_{name}" for name in ("date", "close", "split", "dividend", "gains")),
 )
 
 
@@ -71,7 +73,9 @@ class Plan:
         raw: columns of ours, as they stand in the file.
         marks: columns that tell one series from another, as they stand in the file, by the name of the mark.
         mark_names: what these are called there.
-        faults: by column, true where a value cannot be read.
+        faults: by column, true where a value cannot be read without which there is no bar.
+        cells: likewise of the others: they are null then, and the bar stays.
+        lines: what is wrong with rows as a whole, in words → those rows.
         short: true for rows that may lack fields.
         tidy: true for rows whose symbol already stands in the file as we write it.
         layout: of the export it is from.
@@ -104,6 +108,8 @@ class Plan:
     short: pl.Expr
     tidy: pl.Expr
     layout: FilesLayout
+    cells: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
+    lines: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
     symbol: str | None = None
     symbol_from: str = NAME
     shortened: bool = False
@@ -129,16 +135,14 @@ class Plan:
         """Whether it is CSV."""
         return self.csv is not None
 
-    @property
-    def has_short_years(self) -> bool:
-        """Whether the years of its dates have two digits, and no setting says so."""
-        return self.days is not None and self.days.order is not None and "%y" in self.days.form
-
     def typed(self, *, marks: Collection[str] = ()) -> pl.LazyFrame:
-        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_short`, `_tidy`, `_turns`; and marks."""
+        """Rows with typed columns, and `_split`, `_dividend`, `_fault`, `_cell`, `_short`, `_tidy`, `_turns`, marks."""
         rows = self._rows().select(
             *(expr.alias(name) for name, expr in self.values.items()),
-            pl.any_horizontal(*self.faults.values()).alias("_fault"),
+            self._is_faulty().alias("_fault"),
+            (pl.any_horizontal(*self.cells.values()) & ~self._is_faulty() if self.cells else pl.lit(value=False)).alias(
+                "_cell"
+            ),
             self.short.alias("_short"),
             self.tidy.alias("_tidy"),
             self._turns().alias("_turns"),
@@ -159,7 +163,7 @@ class Plan:
         others = self.days.otherwise(self._date_text()) if self.days else []
         if not others:
             return []
-        fault, otherwise = self.faults["date"], pl.coalesce(others)
+        fault, otherwise = self.faults["date"], pl.coalesce(pl.when(~to_come(other)).then(other) for other in others)
         rows = self._rows(numbered=True).select(
             "_row",
             self._date_text().alias("text"),
@@ -178,6 +182,12 @@ class Plan:
         """The plan for a file all of whose symbols are tidy."""
         # A filter on the bare column lets Polars skip row groups: 6 ms instead of 480 for 1 of 2,000 symbols.
         return replace(self, values={**self.values, "symbol": self.raw["symbol"]})
+
+    def without(self, symbol: str, first: date, last: date, words: str) -> "Plan":
+        """The plan that leaves out the rows of a symbol from one day to another; `words`: what they are."""
+        inside = (self.values["symbol"] == symbol) & self.values["date"].is_between(first, last)
+        told = f"the rows of {symbol} from {first} to {last} are {words}, not daily"
+        return replace(self, lines={**self.lines, told: inside.fill_null(value=False)})
 
     def without_bad_lines(self) -> "Plan":
         """The plan that leaves out lines with another number of fields than the header; itself if there are none.
@@ -217,36 +227,32 @@ class Plan:
     def faulty(self) -> pl.DataFrame:
         """The rows that hold a fault or a symbol that is none: the schema's columns, `reasons`, `_row` and `_what`.
 
-        `_row` counts from 0 behind the header; `_what` says of the first thing what is wrong with it.
+        `_row` counts from 0 behind the header; `_what` says of the first thing what is wrong with it; `_close` is the
+        text of its close.
         """
         faults = {**self.faults, "symbol": is_no_symbol(self.values["symbol"])}
+        lines = [pl.when(rows).then(pl.lit(_FIELDS)) for rows in self.lines.values()]
         names = [f"unreadable_{name}" for name in faults]
         reasons = [pl.when(fault).then(pl.lit(name)) for name, fault in zip(names, faults.values(), strict=True)]
-        told = [
-            pl.when(fault).then(
-                pl.concat_str(
-                    pl.lit(f"{name} is '"),
-                    self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None"),
-                    pl.lit("'"),
-                    self.date_shown if name == "date" and self.date_shown is not None else pl.lit(""),
-                    pl.lit(self._wants(name)),
-                )
-            )
-            for name, fault in faults.items()
-        ]
         rows = (
             self._rows(numbered=True)
-            .filter(pl.any_horizontal(*faults.values()))
+            .filter(pl.any_horizontal(*faults.values(), *self.lines.values()))
             .select(
                 "_row",
                 pl.when(~self.faults["date"]).then(self.values["date"]).alias("date"),
                 *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "ret"}),
                 pl.lit(None, pl.Float64).alias("ret"),
-                pl.concat_list(reasons).list.drop_nulls().alias("reasons"),
-                pl.coalesce(told).alias("_what"),
+                pl.concat_list(*reasons, *lines).list.drop_nulls().alias("reasons"),
+                self._told(faults).alias("_what"),
+                self._text("close").alias("_close"),
             )
         )
         return rows.collect()
+
+    def blank(self) -> pl.DataFrame:
+        """The rows with a cell that cannot be read beside a good close: `_row` and `_what`, as `faulty` gives them."""
+        rows = self._rows(numbered=True).filter(pl.any_horizontal(*self.cells.values()), ~self._is_faulty())
+        return rows.select("_row", self._told(self.cells).alias("_what")).collect()
 
     def bad_rows(self) -> pl.DataFrame:
         """What is known of lines with another number of fields than the header, as `faulty` gives it."""
@@ -283,6 +289,27 @@ class Plan:
         if column == "date":
             return f", not {self.date_wanted}"
         return ", not a number"
+
+    def _is_faulty(self) -> pl.Expr:
+        return pl.any_horizontal(*self.faults.values(), *self.lines.values())
+
+    def _text(self, name: str) -> pl.Expr:
+        return self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None")
+
+    def _told(self, faults: Mapping[str, pl.Expr]) -> pl.Expr:
+        """What is wrong with the first of some columns that cannot be read."""
+        told: list[pl.Expr] = []
+        for name, fault in faults.items():
+            wants: pl.Expr = pl.lit(self._wants(name))
+            if name == "date":
+                shown = pl.lit("") if self.date_shown is None else self.date_shown
+                coming = to_come(self.values["date"])
+                wants = pl.when(coming).then(pl.lit(", which is to come")).otherwise(shown + wants)
+            told.append(
+                pl.when(fault).then(pl.concat_str(pl.lit(f"{name} is '"), self._text(name), pl.lit("'"), wants))
+            )
+        told += [pl.when(rows).then(pl.lit(words)) for words, rows in self.lines.items()]
+        return pl.coalesce(told)
 
     def _mark(self, mark: str) -> pl.Expr:
         """A mark as it is compared: without blanks, null for no value. GBp is another currency than GBP, usd is USD."""

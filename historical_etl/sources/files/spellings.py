@@ -131,7 +131,7 @@ NULLS: Final = tuple(
 _OTHERS: Final = re.compile(
     r"unadj|prev|^tickvol|chang|chg|52|week|year|month|time$|update|refresh|openint|interest|vwap|average|avg|turnover|value"
     r"|count|trades|transaction|asset|currency|name|company|sector|industry|exchange|type|flag|source|currency|market"
-    r"|return|yield|pct|percent|%|bid|ask|range|limit|target|dividend|split|factor|cap\b|marketcap|adj(usted)?(open|high"
+    r"|return|yield|pct|percent|%|bid|ask|range|limit|target|dividend|split|factor|cap\b|marketcap|adj(usted|ustment)?(open|high"
     r"|low|vol)|(open|high|low|volume)adj"
 )
 #: Parts of a name that point at a column of ours, where no other column of the file is it.

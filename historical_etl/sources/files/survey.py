@@ -15,10 +15,11 @@ import polars as pl
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
 from historical_etl.schema import SCHEMA
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.cadence import not_daily
+from historical_etl.sources.files.cadence import not_daily, parts_not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
+from historical_etl.sources.files.numbers import advice
 from historical_etl.sources.files.orders import latest_day
 from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
@@ -117,6 +118,10 @@ class _Survey:
         self._refuse_misread_days()
         self._refuse_hopeless()
         index = self._index()
+        if parts := parts_not_daily(self._plans, index, self._folders):
+            for number, plan in parts.items():
+                self._again(number, plan)
+            index = self._index()
         unreadable = self._unreadable(index)
         for number, symbol, error in not_daily(self._plans, index, self._folders):
             symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
@@ -211,7 +216,7 @@ class _Survey:
         for number in list(self._tables):
             table, plan = self._tables[number], self._plans[number]
             short = bool(table.get_column("_short").any()) and not plan.bad
-            faulty = bool(table.get_column("_faults").sum())
+            faulty = bool(table.get_column("_faults").sum() or table.get_column("_cells").sum())
             if plan.csv is None or not (short or faulty):
                 continue
             try:
@@ -225,9 +230,12 @@ class _Survey:
                 self._set_aside(plan.path, error, plan)
                 continue
             if better is not plan:
-                self._drop(number)
-                self._plans.append(better)
-                self._read([len(self._plans) - 1], f"again-{number}")
+                self._again(number, better)
+
+    def _again(self, number: int, plan: Plan) -> None:
+        self._drop(number)
+        self._plans.append(plan)
+        self._read([len(self._plans) - 1], f"again-{number}-{len(self._plans)}")
 
     def _drop(self, number: int) -> None:
         self._tables.pop(number, None)
@@ -241,7 +249,7 @@ class _Survey:
             if turns or faults:
                 error = _two_orders(plan, gaps=not faults)
             last = table.get_column("last").max()
-            if plan.has_short_years and isinstance(last, date) and last > latest_day():
+            if plan.days and plan.days.has_short_years and isinstance(last, date) and last > latest_day():
                 error = DataQualityError(
                     f"Years of two digits are read as {last.year}, which is to come",
                     where=plan.path,
@@ -259,16 +267,18 @@ class _Survey:
             if faults * 2 <= rows:
                 continue
             first = plan.faulty().filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
-            row, what = first.select("_row", "_what").row(0)
+            row, what, close = first.select("_row", "_what", "_close").row(0)
             where = f"{plan.path}, {plan.places([row])[0]}"
-            todo = f"set {PREFIX}FILES_DATE_FORMAT" if "date is" in what else f"set {PREFIX}FILES_DECIMAL"
+            todo = f"set {PREFIX}FILES_DATE_FORMAT to how the file writes it, or correct the file"
             if "midnight of the next day" in what:
                 todo = f"set {PREFIX}EXCHANGE to the exchange that these are of, write days without a time, or {todo}"
+            elif "date is" not in what:
+                todo = advice(close, plan.decimal)
             self._drop(number)
             error = DataQualityError(
                 f"{what}{f'; {faults:,} of {rows:,} rows cannot be read' if rows > 1 else ''}",
                 where=where,
-                todo=f"{todo} to how the file writes it, or correct the file",
+                todo=todo,
             )
             self._set_aside(plan.path, error, plan)
 
@@ -318,6 +328,7 @@ _NO_SUMMARY: Final = pl.DataFrame(
         "last": pl.Date(),
         "rows": pl.UInt32(),
         "_faults": pl.UInt32(),
+        "_cells": pl.UInt32(),
         "_short": pl.Boolean(),
         "_tidy": pl.Boolean(),
         "_turns": pl.UInt32(),
@@ -332,6 +343,7 @@ def _summary(rows: pl.LazyFrame, marks: Iterable[str]) -> pl.LazyFrame:
         good.max().alias("last"),
         pl.len().cast(pl.UInt32).alias("rows"),
         pl.col("_fault").sum().cast(pl.UInt32).alias("_faults"),
+        pl.col("_cell").sum().cast(pl.UInt32).alias("_cells"),
         pl.col("_short").any(),
         pl.col("_tidy").all(),
         pl.col("_turns").sum().cast(pl.UInt32),

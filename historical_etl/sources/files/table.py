@@ -8,17 +8,18 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import SchemaDriftError
+from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
 from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.endings import cut_row
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
 from historical_etl.sources.files.names import COLUMN, Named
-from historical_etl.sources.files.numbers import NumberRule, number_rule
-from historical_etl.sources.files.orders import swapped
+from historical_etl.sources.files.numbers import NumberRule, number_rule, question
+from historical_etl.sources.files.orders import swapped, to_come
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
 from historical_etl.sources.files.values import dividend_of, split_of, symbol_of
@@ -90,9 +91,12 @@ class _Reader:
         symbol = symbol_of(raw, settings, self._path, named, matched.ignored)
         days = self._days(matched.places["date"], lambda: self._all(scan, raw["date"]), alone="symbol" not in raw)
         day, fault = self._parsed(days, raw["date"])
+        if not (days and days.has_short_years):  # these are judged by the file
+            fault |= to_come(day)
         numbers = self._numbers(matched.places)
-        values, faults = self._values(numbers, raw)
-        faults = {"date": fault, **faults}
+        values, cells = self._values(numbers, raw)
+        needed = {"close", "split", "dividend", "gains"} & cells.keys()  # an event that is lost is lost for good
+        faults = {"date": fault, **{ours: cells.pop(ours) for ours in raw if ours in needed}}
         self._check_period(names)
         drops = self._drops_dividends(raw, scan)
         data = pl.all_horizontal(pl.col([f"c{place}" for place in own] or columns) == "")
@@ -112,6 +116,8 @@ class _Reader:
             },
             raw=raw,
             faults=faults,
+            cells=cells,
+            lines=self._cut(matched.places, columns, raw),
             short=pl.col(columns[-1]) == "",
             tidy=pl.lit(value=False),
             layout=self._layout,
@@ -184,6 +190,14 @@ class _Reader:
             excel=self._settings.date_format == EXCEL,
         )
 
+    def _cut(self, places: Mapping[str, int], columns: Sequence[str], raw: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
+        """The last row, if the file was cut inside it and a column of ours is the last."""
+        row = cut_row(self._path, self._header.separator, self._file_width)
+        if row is None or f"c{self._file_width - 1}" not in {columns[place] for place in places.values()}:
+            return {}
+        told = "the file ends in it without a line end, and its last field is cut"
+        return {told: pl.all_horizontal(raw[ours] == row[int(columns[place][1:])] for ours, place in places.items())}
+
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""
         by_day: dict[str, set[str]] = {}
@@ -223,6 +237,8 @@ class _Reader:
         ]
         volumes = header.values(places["volume"]) if "volume" in places else []
         rule = number_rule(prices, volumes, None if said == AUTO else said)
+        if said == AUTO and not rule.proven and (asked := question(prices, volumes)):
+            raise DataQualityError(asked[0], where=self._where, todo=asked[1])
         return replace(rule, plain=False) if self._rich else rule
 
     def _values(self, rule: NumberRule, raw: Mapping[str, pl.Expr]) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:

@@ -11,12 +11,14 @@ from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
 from historical_etl.sources.files.kinds import steps
-from historical_etl.sources.files.plan import NO_SYMBOL
+from historical_etl.sources.files.plan import NO_SYMBOL, Plan
 from historical_etl.sources.files.survey import Surveyed
 
 __all__ = ["contradictions", "everything_wrong", "notes_of", "reading_of"]
 
 _SAMPLE: Final = 5
+#: Relative difference of two values that say the same.
+_SAME: Final = 1e-6
 _LINES: Final = 20
 
 
@@ -45,7 +47,7 @@ def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str
         names = ", ".join(path.name for path in others[:_SAMPLE])
         listed = f"{names}{_more(others)} ({steps(others)})"
         notes.append(f"{len(others):,} file(s) are not read, since they are no CSV or Parquet: {listed}")
-    return (*notes, *_unreadable(found))
+    return (*notes, *_unreadable(found), *_blank(found))
 
 
 def reading_of(found: Surveyed) -> tuple[str, ...]:
@@ -60,8 +62,13 @@ def reading_of(found: Surveyed) -> tuple[str, ...]:
 def contradictions(found: Surveyed, names: Mapping[str, str], frame: pl.DataFrame) -> list[str]:
     """Symbols of which files say different things of one day, each with the files; `frame` has them as they came."""
     values = [name for name in SCHEMA if name not in {*PRIMARY_KEYS, "ret"}]
-    twins = frame.filter(pl.struct(PRIMARY_KEYS).is_duplicated()).unique([*PRIMARY_KEYS, *values])
-    unequal = twins.group_by(PRIMARY_KEYS).len().filter(pl.col("len") > 1).sort("symbol", "date")
+    # As the row rules have it: a row without a close is none, and a null is no other value.
+    bars = frame.filter(pl.col("close") > 0)
+    twins = bars.filter(pl.struct(PRIMARY_KEYS).is_duplicated())
+    ranges = twins.group_by(PRIMARY_KEYS).agg(
+        (pl.col(name).max() - pl.col(name).min()) / pl.col(name).max() for name in values
+    )
+    unequal = ranges.filter(pl.any_horizontal(pl.col(name) > _SAME for name in values)).sort("symbol", "date")
     told: list[str] = []
     for (symbol,), days in unequal.partition_by("symbol", as_dict=True, maintain_order=True).items():
         theirs = [name for name, ours in names.items() if ours == symbol] or [symbol]
@@ -115,14 +122,28 @@ def _unreadable(found: Surveyed) -> list[str]:
         .items()
     ):
         plan = found.plans[int(number)]  # pyright: ignore[reportArgumentType]
-        some = part.head(_SAMPLE)
-        places = plan.places(some.get_column("_row").to_list())
-        lines = "; ".join(f"{place}: {what}" for place, what in zip(places, some.get_column("_what"), strict=True))
-        more = f"; and {part.height - _SAMPLE:,} more" if part.height > _SAMPLE else ""
-        told.append(f"{plan.path}: {part.height:,} row(s) cannot be read and are set aside: {lines}{more}")
+        told.append(f"{plan.path}: {part.height:,} row(s) cannot be read and are set aside: {_lines(plan, part)}")
     if len(told) > _LINES:
         told = [*told[:_LINES], f"rows of {len(told) - _LINES:,} more files are set aside"]
     return told
+
+
+def _blank(found: Surveyed) -> list[str]:
+    """Cells that are taken for none beside a good close: the first lines of each file."""
+    numbers: list[int] = found.index.filter(pl.col("_cells") > 0).get_column("file").unique().sort().to_list()
+    told: list[str] = []
+    for plan in (found.plans[number] for number in numbers[:_LINES]):
+        rows = plan.blank()
+        told.append(f"{plan.path}: {rows.height:,} bar(s) have cells that cannot be read: {_lines(plan, rows)}")
+    return [*told, f"bars of {len(numbers) - _LINES:,} more files have such cells"] if len(numbers) > _LINES else told
+
+
+def _lines(plan: Plan, rows: pl.DataFrame) -> str:
+    """Where the first of some rows are, and what is wrong with each."""
+    some = rows.head(_SAMPLE)
+    places = plan.places(some.get_column("_row").to_list())
+    lines = "; ".join(f"{place}: {what}" for place, what in zip(places, some.get_column("_what"), strict=True))
+    return lines + (f"; and {rows.height - _SAMPLE:,} more" if rows.height > _SAMPLE else "")
 
 
 def _more(items: Sequence[object]) -> str:
