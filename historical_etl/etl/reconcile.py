@@ -85,7 +85,6 @@ class Reconciler:
         step.settle_names()
         step.compare(heed_events=heed_events)
         step.judge_histories()
-        step.settle_names()
         step.judge_events(is_increment=heed_events)
         step.judge_jumps()
         step.judge_standstill()
@@ -189,6 +188,7 @@ class _Step:
                 self._whole.add(symbol)
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
         self._see()
+        self.settle_names()
 
     def judge_events(self, *, is_increment: bool) -> None:
         """Hold named events, adj_close and prices against each other."""
@@ -220,7 +220,8 @@ class _Step:
 
     def _suspect_not_shown(self) -> None:
         """Hold symbols with named splits that no price shows, each of them beside the first."""
-        for split in self._names.not_shown:
+        earlier = set(self._suspects)
+        for split in (one for one in self._names.not_shown if one.symbol not in earlier):
             known = self._suspects.get(split.symbol)
             if self._suspect(split.symbol, split.why):
                 self._names.accept(split)

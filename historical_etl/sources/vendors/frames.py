@@ -157,7 +157,7 @@ def empty_actions() -> pl.DataFrame:
 
 
 def actions_frame(events: Sequence[tuple[str | None, object, object, object]], start: date, end: date) -> pl.DataFrame:
-    """Events as actions, one row for each symbol and day, sorted by (symbol, date), within `start` to `end`.
+    """Events as actions, a row for each as they came, sorted by (symbol, date), within `start` to `end`.
 
     Args:
         events: symbol, ex-date in ISO, new shares for each old one (None: no split), cash (None: no dividend).
@@ -179,17 +179,11 @@ def actions_frame(events: Sequence[tuple[str | None, object, object, object]], s
         },
         schema=ACTIONS,
     )
-    return (
-        frame.filter(
-            pl.col("symbol").is_not_null(),
-            pl.col("date").is_between(start, end),
-            (pl.col("split") != 1) | (pl.col("dividend") != 0),
-        )
-        .group_by("symbol", "date")
-        .agg(pl.col("split").product(), pl.col("dividend").sum())
-        .select(ACTIONS.names())
-        .sort(ORDER)
-    )
+    return frame.filter(
+        pl.col("symbol").is_not_null(),
+        pl.col("date").is_between(start, end),
+        (pl.col("split") != 1) | (pl.col("dividend") != 0),
+    ).sort(ORDER, maintain_order=True)
 
 
 def _numbers(values: list[object], name: str) -> pl.Series:
