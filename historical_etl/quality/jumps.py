@@ -30,7 +30,7 @@ _ROWS_AT_ONCE: Final = 200_000
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 #: A move has the ratio of a split if what is left of it is no more than 2 %, or so many median moves up to a bound.
-_TIMES_NEAR, _NEAREST = 3.0, 0.05
+_TIMES_NEAR, _NEAREST = 3.0, 0.035
 #: So many jumps of a symbol are told, and decided, at once.
 _MOST_HELD: Final = 10
 

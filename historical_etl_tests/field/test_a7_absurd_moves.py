@@ -97,7 +97,7 @@ def test_a_person_may_accept_the_next_record(root):
 
 
 @pytest.mark.parametrize("split", [0.5, 2.0, 3.0])
-@pytest.mark.parametrize("beside", [1.035, 0.965])
+@pytest.mark.parametrize("beside", [1.03, 0.97])
 def test_a_wrong_split_on_a_lively_day_is_held(root, split, beside):
     """The stock moves by 2 % on most days: what is left of the split is no more than it does anyhow."""
     close = walk(31, daily=0.02)
