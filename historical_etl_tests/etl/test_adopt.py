@@ -195,7 +195,8 @@ def test_nothing_to_adopt(root, tmp_path):
 def test_a_date_far_in_the_future_is_told_and_stops_nothing(root, tmp_path):
     csv(tmp_path / "files", "AAA", [*quiet(date(2012, 3, 1), date(2012, 6, 1)), (date(2099, 1, 2), 10, 1)])
     done = adopt(opened(root, tmp_path / "files"))
-    assert (done.account.not_closed, done.account.taken) == (1, done.account.read - 1)
+    assert (done.account.refused, done.account.taken) == (1, done.account.read - 1)
+    assert done.account.by_reason == {"unreadable_date": 1}
 
 
 def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tmp_path):
