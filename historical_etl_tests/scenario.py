@@ -304,11 +304,16 @@ def sessions(start: date, end: date) -> list[date]:
 # ── stores ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def plain_settings() -> Settings:
+    """Settings that no file changes."""
+    return Settings(_env_file=None)  # pyright: ignore[reportCallIssue] - an argument of pydantic-settings
+
+
 def store(root: Path, fetcher: object, today: date = LAST, **options) -> HistoricalETL:
     """A store on which nothing depends but its arguments: no environment, no `.env`, no wall clock."""
     options.setdefault("clock", at(today))
     if "settings" not in options:
-        options["settings"] = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
+        options["settings"] = plain_settings()
     return HistoricalETL.open(root, fetcher, **options)  # pyright: ignore[reportArgumentType]
 
 

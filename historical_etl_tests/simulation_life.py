@@ -10,7 +10,7 @@ from pathlib import Path
 
 from historical_etl import ETLResult, HistoricalETL, Settings
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, ProviderError
-from historical_etl_tests.scenario import store
+from historical_etl_tests.scenario import plain_settings, store
 from historical_etl_tests.simulation_bars import last_word
 from historical_etl_tests.simulation_shell import Shell, way_out
 from historical_etl_tests.simulation_truth import KEYS, Witness
@@ -80,8 +80,7 @@ class Life:
         file = self._corrections()
         if file not in self._settings:  # made once: it takes as long as an increment of a small market
             changes = {} if file is None else {"calendar_corrections": file}
-            settings = Settings(_env_file=None, **changes)  # pyright: ignore[reportCallIssue]
-            self._settings[file] = settings.changed(self._options)
+            self._settings[file] = plain_settings().changed(self._options | changes)
         return self._settings[file]
 
     def _corrections(self) -> Path | None:

@@ -19,6 +19,8 @@ FIRST = date(2023, 3, 1)
 NAME, COMPANY = "ACME", "PLAIN"
 #: (index of the session, new shares for each old one, cash).
 Event = tuple[int, float, float]
+#: Likewise as a source names it, where a value may be missing.
+Name = tuple[int, float | None, float | None]
 
 
 def days(count: int, first: date = FIRST) -> list[date]:
@@ -59,7 +61,7 @@ class Series:
 
     close: Sequence[float]
     adj_close: Sequence[float | None] | None = None
-    events: Sequence[Event] | None = None
+    events: Sequence[Name] | None = None
     split_adjusted: bool = False
     volume: float = 1000.0
     first: date = FIRST

@@ -1,6 +1,7 @@
 """C6: the events that a source names, as they come in: several rows of one day, and values that are no events."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from historical_etl import ETLResult, HistoricalETL
 from historical_etl_tests.field.series import (
     NAME,
     Event,
+    Name,
     Series,
     actions,
     adjusted,
@@ -24,7 +26,7 @@ AT, LAST = 40, 46
 CLOSES = walk(60, seed=5)
 
 
-def prices(*events: Event, named: list[Event], adj: bool = False) -> Series:
+def prices(*events: Event, named: Sequence[Name], adj: bool = False) -> Series:
     """A series to which some events happened, in one day's fall, with rows that name them."""
     close = CLOSES
     for event in events:
@@ -128,7 +130,8 @@ def test_the_other_value_of_its_row_stands(root, row):
 
 @pytest.mark.parametrize("nothing", [(1.0, 0.0), (1.0, None), (None, None)])
 def test_rows_that_name_nothing_are_no_events(root, nothing):
-    source = prices((AT, 2, 0), named=[(at, *((2, 0) if at == AT else nothing)) for at in range(60)])  # pyright: ignore[reportArgumentType]
+    split, cash = nothing
+    source = prices((AT, 2, 0), named=[(AT, 2, 0), *((at, split, cash) for at in range(60) if at != AT)])
     for etl, result in lives(root, source):
         assert not result.warnings
         assert known(etl) == [(2.0, 0.0, False)]

@@ -10,7 +10,7 @@ from historical_etl import FilesSettings, HistoricalETL, Settings
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl_tests.crash.commands import Tell
 from historical_etl_tests.property.store_model import CLOSED, OPENED, Truth, TruthSource
-from historical_etl_tests.scenario import Ticking
+from historical_etl_tests.scenario import Ticking, plain_settings
 
 __all__ = ["KEPT", "Moment", "Operation", "stands"]
 
@@ -20,12 +20,7 @@ KEPT = 3
 
 @cache
 def _settings(corrections: Path | None) -> Settings:
-    return Settings(
-        _env_file=None,  # pyright: ignore[reportCallIssue] - an argument of pydantic-settings
-        keep_versions=KEPT,
-        keep_days=0,
-        calendar_corrections=corrections,
-    )
+    return plain_settings().changed({"keep_versions": KEPT, "keep_days": 0, "calendar_corrections": corrections})
 
 
 @dataclass(frozen=True)
@@ -53,14 +48,8 @@ class Moment:
     def adopting(self, root: Path, files: Path) -> HistoricalETL:
         """The same with files as its source."""
         basis = TruthSource(self.truth).info.adjustment
-        settings = Settings(
-            _env_file=None,  # pyright: ignore[reportCallIssue] - likewise
-            data_dir=root,
-            calendar_corrections=self.corrections,
-            files=FilesSettings(path=str(files), adjustment=basis, split_adjusted=True),
-            keep_versions=KEPT,
-            keep_days=0,
-        )
+        theirs = FilesSettings(path=str(files), adjustment=basis, split_adjusted=True)
+        settings = _settings(self.corrections).changed({"data_dir": root, "files": theirs})
         return opened_for(settings, clock=Ticking(self.now))
 
 

@@ -48,8 +48,9 @@ def not_daily(
     )
     if suspects.is_empty():
         return
-    for (number,), found in _steps(plans, suspects, folders).partition_by("file", as_dict=True).items():
-        yield from _judged(int(number), plans[int(number)], found, index)  # pyright: ignore[reportArgumentType]
+    for found in _steps(plans, suspects, folders).partition_by("file"):
+        number: int = found.item(0, "file")
+        yield from _judged(number, plans[number], found, index)
 
 
 def parts_not_daily(plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]) -> dict[int, Plan]:
@@ -64,11 +65,12 @@ def parts_not_daily(plans: Sequence[Plan], index: pl.DataFrame, folders: Sequenc
     except BROKEN:  # what reads these files for their bars names the one that is damaged
         return {}
     found: dict[int, Plan] = {}
-    for (file, symbol), part in rows.partition_by("file", "symbol", as_dict=True, maintain_order=True).items():
-        number = int(file)  # pyright: ignore[reportArgumentType]
+    for part in rows.partition_by("file", "symbol", maintain_order=True):
+        number: int = part.item(0, "file")
+        symbol: str = part.item(0, "symbol")
         for first, last, words in _sparse(part.get_column("date").to_list()):
             plan = found.get(number, plans[number])
-            found[number] = plan.without(str(symbol), first, last, words)
+            found[number] = plan.without(symbol, first, last, words)
     return found
 
 
