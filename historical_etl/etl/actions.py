@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from historical_etl.quality.events import EVENTS, implied_event, rounding
+from historical_etl.quality.named_days import ALIKE, NEARBY
 from historical_etl.quality.named_no_more import NO_MORE
 from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
@@ -73,11 +74,14 @@ def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -
     events = named.filter((pl.col("split") != 1) | (pl.col("dividend") != 0)).with_columns(
         inferred=pl.lit(value=False), unexplained=pl.lit(value=False), note=pl.lit(None, pl.String)
     )
+    ledger = _together(outside(stored, asked), events)
     told = stored.filter(pl.col("note").is_not_null())
+    if told.is_empty():
+        return ledger
     unnamed = told.filter("inferred").join(_named_now(told, events), on=ORDER, how="anti")
     is_other = pl.col("inferred") | pl.col("note").str.contains(NO_MORE, literal=True)
     still = pl.concat([unnamed, told.filter(~is_other).join(events, on=ORDER, how="semi")])
-    return _together(_together(outside(stored, asked), events), still)
+    return _together(ledger, still)
 
 
 def _named_now(told: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -87,9 +91,9 @@ def _named_now(told: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     if guessed.is_empty() or new.is_empty():
         return guessed.select(ORDER).clear()
     both = guessed.join_asof(
-        new, left_on="date", right_on="on", by="symbol", strategy="nearest", tolerance="10d", check_sortedness=False
+        new, left_on="date", right_on="on", by="symbol", strategy="nearest", tolerance=NEARBY, check_sortedness=False
     )
-    alike = [(pl.col(f"{name}_right") - pl.col(name)).abs() <= 0.1 * pl.col(name) for name in ("split", "dividend")]
+    alike = [(pl.col(f"{name}_right") - pl.col(name)).abs() <= ALIKE * pl.col(name) for name in ("split", "dividend")]
     return both.filter((pl.col("on") == pl.col("date")) | pl.all_horizontal(alike)).select(ORDER)
 
 

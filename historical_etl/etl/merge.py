@@ -368,5 +368,5 @@ def _distinct_symbols(blocks: Sequence[Block]) -> int:
 
 
 def _new_symbols(old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.Series:
-    now = symbols_in(merged)
-    return now if old is None else now.filter(~now.is_in(symbols_in(old).implode()))
+    now, before = symbols_in(merged), set(symbols_in(old)) if old is not None else set[str]()
+    return pl.Series([symbol for symbol in now if symbol not in before], dtype=pl.String) if before else now

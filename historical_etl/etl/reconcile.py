@@ -198,7 +198,7 @@ class _Step:
             judge = self._adjustments(is_increment=is_increment)
             found = judge.findings()
         self._suspect_not_shown()
-        self._events = pl.concat([self._names.events, found.events]).unique(list(ORDER), keep="last").sort(ORDER)
+        self._events = self._names.with_judged(found.events)
         self._moves = (*found.warnings, *self._names.warnings())
         for symbol, decision in judge.decide(found).items():
             why = decision.suspicion

@@ -11,9 +11,9 @@ from historical_etl.etl.actions import inside
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.reconciled import Base
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.named_days import named_days
+from historical_etl.quality.named_days import NEARBY, named_days
 from historical_etl.quality.named_no_more import named_no_more
-from historical_etl.quality.named_splits import DAYS_OFF, IS_NAMED, NotShown, judge_named_splits
+from historical_etl.quality.named_splits import IS_NAMED, NotShown, judge_named_splits
 from historical_etl.quality.price_line import Line, line_of
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.store.ledgers import empty_ledger
@@ -74,16 +74,17 @@ class SettledNames:
             if found.moved:
                 self._add(found.events(self._named))
         # A whole history may have come since, and not show what a few bars did.
-        self.events = self.events.join(self._named, on=ORDER, how="semi")
+        if self.events.height:
+            self.events = self.events.join(self._named, on=ORDER, how="semi")
         return replace(batch, actions=self._named)
 
     def _with_lost(self, batch: Batch, named: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         """The named events, with those that are named no more and that the prices show."""
         before = inside(self._known().filter(~pl.col("inferred"), ~pl.col("unexplained")), batch.spans())
-        if before.is_empty():
+        if before.join(named, on=[*ORDER, "split", "dividend"], how="anti").is_empty():
             return named
         # The name of a split that was moved to a later day may lie before what was asked for.
-        is_near = (pl.col("date") <= pl.col("low") + DAYS_OFF) & pl.col("note").str.contains(IS_NAMED, literal=True)
+        is_near = (pl.col("date") <= pl.col("low") + NEARBY) & pl.col("note").str.contains(IS_NAMED, literal=True)
         before = before.filter(~is_near.fill_null(value=False), pl.col("symbol").is_in(symbols_in(rows).implode()))
         kept = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
         if not kept:
@@ -114,13 +115,20 @@ class SettledNames:
         told = self._named.filter(is_it).with_columns(unexplained=pl.lit(value=True), note=pl.lit(words))
         self._add(told.select(list(EVENTS)))
 
+    def with_judged(self, judged: pl.DataFrame) -> pl.DataFrame:
+        """What is to be said of single events: what was judged of them last goes before what was of their names."""
+        if self.events.is_empty():
+            return judged
+        return pl.concat([self.events, judged]).unique(list(ORDER), keep="last").sort(ORDER)
+
     def warnings(self) -> list[str]:
         """What is told of them, once."""
         known = self._known()
-        new = self.events.join(known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti")
-        told = [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
-        hidden = sorted(self.taken_out - set(known.filter(~pl.col("in_close")).select(ORDER).iter_rows()))
-        if hidden:
+        told: list[str] = []
+        if self.events.height:
+            new = self.events.join(known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti")
+            told += [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
+        if hidden := self._hidden_now(known):
             some = ", ".join(f"{symbol} on {day}" for symbol, day in hidden[:_MOST_TOLD])
             more = f" and {len(hidden) - _MOST_TOLD} more" if len(hidden) > _MOST_TOLD else ""
             way = "the source takes splits out of its prices, and has to say so with split_adjusted"
@@ -129,6 +137,12 @@ class SettledNames:
             some = "; ".join(list(self._set_aside.values())[:_MOST_TOLD])
             told.append(f"{len(self._set_aside)} named value(s) are no event, and were set aside: {some}")
         return told
+
+    def _hidden_now(self, known: pl.DataFrame) -> list[tuple[str, date]]:
+        """The splits that are found to be taken out for the first time."""
+        if not self.taken_out:
+            return []
+        return sorted(self.taken_out - set(known.filter(~pl.col("in_close")).select(ORDER).iter_rows()))
 
     def _known(self) -> pl.DataFrame:
         return empty_ledger("actions") if self.base.actions is None else self.base.actions
@@ -140,4 +154,4 @@ class SettledNames:
             self._add(pl.DataFrame(rows, schema=EVENTS, orient="row"))
 
     def _add(self, told: pl.DataFrame) -> None:
-        self.events = pl.concat([self.events, told]).unique(list(ORDER), keep="last").sort(ORDER)
+        self.events = self.with_judged(told)

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from historical_etl.quality.spikes import BOUND
 from historical_etl.quality.splits import SMALLEST_SPLIT, read_move
+from historical_etl.quality.usual import DECISIVE_FEW, MANY, decisive
 
 __all__ = [
     "CONFIRMED_BY",
-    "DECISIVE",
     "IMPOSSIBLE",
     "LARGE",
     "MATTERS",
@@ -55,8 +55,6 @@ __all__ = [
 SAME_SHARE, SAME = 0.1, 3e-4
 #: A disagreement smaller than this share of the price is told and holds nothing.
 MATTERS: Final = 0.0075
-#: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
-DECISIVE, _DECISIVE_FEW, _MANY = 4.0, 10.0, 20
 #: A price that did not move may not have been traded; a dividend of this size would show all the same.
 SHOWS_ALWAYS: Final = 0.2
 #: A dividend of so many usual moves and this share of the price, while the price showed no more of it than this. One
@@ -110,12 +108,12 @@ class EventSession:
     @property
     def decisive(self) -> float:
         """How much better an explanation must fit the price to be taken for the right one."""
-        return (DECISIVE if self.moves >= _MANY else _DECISIVE_FEW) * self.usual
+        return decisive(self.usual, self.moves)
 
     @property
     def plain(self) -> float:
         """How large a move must be for the price to show it, whatever else it does."""
-        return (LARGE if self.moves >= _MANY else _DECISIVE_FEW) * self.usual
+        return (LARGE if self.moves >= MANY else DECISIVE_FEW) * self.usual
 
     @property
     def at_rest(self) -> bool:

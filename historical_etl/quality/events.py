@@ -18,7 +18,6 @@ import polars as pl
 from historical_etl.quality.event_judgement import Contradiction, Judgement
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
-    DECISIVE,
     IMPOSSIBLE,
     LARGE,
     MATTERS,
@@ -32,6 +31,7 @@ from historical_etl.quality.event_sessions import (
     implied_event,
 )
 from historical_etl.quality.splits import SMALLEST_SPLIT
+from historical_etl.quality.usual import DECISIVE, usual_move
 from historical_etl.schema import ORDER
 
 __all__ = ["EVENTS", "Contradiction", "Findings", "implied_event", "judge_events", "rounding"]
@@ -48,8 +48,6 @@ EVENTS: Final = pl.Schema(
     }
 )
 _NOISE: Final = 1e-4
-#: No symbol's usual move counts as smaller.
-_SMALLEST_USUAL: Final = 0.004
 #: A dividend that is so many times smaller than the symbol's usual one is looked at.
 _OF_OTHERS: Final = 20.0
 
@@ -92,8 +90,9 @@ def judge_events(
         answered: symbols for which `named` is complete over the rows in view.
         split_adjusted: whether the source says that it takes splits out of its prices.
     """
-    bare = _bare(rows, named)
-    if rows.is_empty() or (rows.get_column("adj_close").null_count() == rows.height and not bare):
+    lacking = rows.get_column("adj_close").null_count()
+    bare = _bare(rows, named) if lacking else []
+    if rows.is_empty() or (lacking == rows.height and not bare):
         return Findings()
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
@@ -206,9 +205,8 @@ def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.Dat
 
 def _usual(pairs: pl.DataFrame) -> pl.DataFrame:
     """The usual move of each symbol's price, and of how many moves it was taken."""
-    size = pl.col("log_p").abs()
     return pairs.group_by("symbol").agg(
-        pl.max_horizontal(1.25 * size.median(), pl.lit(_SMALLEST_USUAL)).alias("usual"),
+        usual_move(pl.col("log_p")).alias("usual"),
         pl.len().alias("moves"),
         pl.col("date").tail(CONFIRMED_BY).alias("newest"),
     )

@@ -277,10 +277,9 @@ def _large_moves(
         .filter(odd)
         .join(_usual_moves(sized, moved), on="symbol", how="left")
         .filter(pl.col("usual").is_null() | (size.log() > pl.col("usual")))
-        .with_columns(pl.col("near").fill_null(NEAR_SPLIT))
         .select(
             *("symbol", "date", "date_0", "ratio", "size", "adjusted", "known", "unmet", "is_new", "is_new_0", "apart"),
-            "near",
+            pl.col("near").fill_null(NEAR_SPLIT),
         )
     )
     return [_Pair(*row) for row in large.sort("symbol", "date").iter_rows()]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache, partial
 from math import prod
 from typing import Final
@@ -13,8 +13,10 @@ from historical_etl.quality.event_sessions import in_words
 from historical_etl.quality.price_line import Line
 from historical_etl.schema import ORDER
 
-__all__ = ["NamedDays", "named_days"]
+__all__ = ["ALIKE", "NEARBY", "NamedDays", "named_days"]
 
+#: A name within so many days of another, and off by no more than this share of its value, may be the same one.
+NEARBY, ALIKE = timedelta(days=10), 0.1
 _NOTHING: Final = {"split": 1.0, "dividend": 0.0}
 #: Two values closer than this are one that is written in two ways.
 _SAME: Final = 1e-3
@@ -44,9 +46,12 @@ def named_days(named: pl.DataFrame, *, in_close: bool, line: Callable[[str], Lin
         line: gives the bars of a symbol.
     """
     split, dividend = pl.col("split"), pl.col("dividend")
-    fine = {"split": split.is_finite() & (split > 0), "dividend": dividend.is_finite() & (dividend >= 0)}
-    values = [pl.when(is_fine).then(name).otherwise(_NOTHING[name]).alias(name) for name, is_fine in fine.items()]
     is_event = (split != 1) | (dividend != 0)
+    fine = {"split": split.is_finite() & (split > 0), "dividend": dividend.is_finite() & (dividend >= 0)}
+    is_plain = pl.all_horizontal(*fine.values(), is_event, ~pl.struct(ORDER).is_duplicated()).fill_null(value=False)
+    if named.select(is_plain.all()).item():
+        return NamedDays(named, named.clear(), [])
+    values = [pl.when(is_fine).then(name).otherwise(_NOTHING[name]).alias(name) for name, is_fine in fine.items()]
     is_wrong = pl.any_horizontal(pl.col(name).is_not_nan() & ~is_fine for name, is_fine in fine.items())
     is_empty = pl.any_horizontal(pl.col(name).is_nan() for name in fine) & ~pl.any_horizontal(
         (pl.col(name) != nothing) & fine[name] for name, nothing in _NOTHING.items()

@@ -1,20 +1,19 @@
 """Events that were named and are no more: those that the price or adj_close shows happened all the same."""
 
 from collections.abc import Callable, Iterable
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 
 import polars as pl
 
 from historical_etl.quality.event_sessions import in_words
+from historical_etl.quality.named_days import ALIKE, NEARBY
 from historical_etl.quality.price_line import Line
 from historical_etl.schema import ORDER
 
 __all__ = ["NO_MORE", "named_no_more"]
 
 NO_MORE: Final = "the source names no more"
-_DAYS_OFF: Final = timedelta(days=10)
-_SIMILAR: Final = 0.1
 _VALUES: Final = ("split", "dividend")
 
 Kept = tuple[str, date, float, float, str]
@@ -58,7 +57,7 @@ def named_no_more(before: pl.DataFrame, named: pl.DataFrame, line: Callable[[str
 def _is_named(day: date, value: float, nothing: float, names: Iterable[tuple[date, float]]) -> bool:
     """Whether there is nothing to name, or something is named for it."""
     return value == nothing or any(
-        on == day or (abs(on - day) <= _DAYS_OFF and abs(other / value - 1) <= _SIMILAR)
+        on == day or (abs(on - day) <= NEARBY and abs(other / value - 1) <= ALIKE)
         for on, other in names
         if other != nothing
     )

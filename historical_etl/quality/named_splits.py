@@ -15,18 +15,18 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.price_line import MANY, Line, line_of
+from historical_etl.quality.named_days import NEARBY
+from historical_etl.quality.price_line import Line, line_of
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
+from historical_etl.quality.usual import MANY
 from historical_etl.schema import ORDER
 
-__all__ = ["DAYS_OFF", "IS_NAMED", "NamedSplits", "NotShown", "judge_named_splits"]
+__all__ = ["IS_NAMED", "NamedSplits", "NotShown", "judge_named_splits"]
 
 #: Words of the note of a split that is named on another day than its own.
 IS_NAMED: Final = "is named on"
 _KNOWN: Final = (*ORDER, "split", "in_close")
 _KEY: Final = {"symbol": pl.String(), "date": pl.Date()}
-#: So many days before the first bar in view a name still counts.
-DAYS_OFF: Final = timedelta(days=10)
 #: So many different splits that no price shows, and none that one shows, are the source's way and no error of names.
 _A_WAY: Final = 2
 #: Two names of one ratio, or of its inverse, within so many days are one error.
@@ -110,7 +110,7 @@ def judge_named_splits(
     if rows.is_empty():
         return found
     low, high = rows.select(pl.col("date").min().alias("low"), pl.col("date").max().alias("high")).row(0)
-    is_split = (pl.col("split") != 1) & (pl.col("split") > 0) & pl.col("date").is_between(low - DAYS_OFF, high)
+    is_split = (pl.col("split") != 1) & (pl.col("split") > 0) & pl.col("date").is_between(low - NEARBY, high)
     splits = named.filter(is_split)
     before = ledger.filter(is_split, pl.col("note").str.contains(IS_NAMED, literal=True))
     if splits.is_empty() and before.is_empty():
@@ -137,7 +137,7 @@ def judge_named_splits(
         found.kept += [
             (symbol, day, split, 0.0)
             for day, split in settled.get(symbol, ())
-            if since <= day <= min(until, since + DAYS_OFF) and day not in there
+            if since <= day <= min(until, since + NEARBY) and day not in there
         ]
         visible = {line.days[at] for at in shown}
         found.taken_out |= {
@@ -217,7 +217,7 @@ def _judge(
 def _settled(named_on: date, split: float, settled: Sequence[tuple[date, float]]) -> date | None:
     """The other day that a name was moved to before."""
     near = (
-        day for day, other in settled if day != named_on and abs(day - named_on) <= DAYS_OFF and _are_one(other, split)
+        day for day, other in settled if day != named_on and abs(day - named_on) <= NEARBY and _are_one(other, split)
     )
     return next(near, None)
 

@@ -75,8 +75,10 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
             suspects[symbol] = Suspicion(
                 "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
             )
-    mine = shared.filter(pl.col("symbol").is_in(symbols.implode()))
-    others = frozenset(other_parts(mine).get_column("symbol")) | rewritten(mine, by_noise=True)
+    others: frozenset[str] = frozenset()
+    if left := frozenset(symbols) - moved:
+        mine = shared.filter(pl.col("symbol").is_in(list(left)))
+        others = frozenset(other_parts(mine).get_column("symbol")) | rewritten(mine, by_noise=True)
     return Comparison(moved | ((scaled | others) - suspects.keys()), suspects)
 
 

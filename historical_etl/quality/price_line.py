@@ -7,21 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import exp, log
-from statistics import median
 from typing import Final
 
 import polars as pl
 
 from historical_etl.quality.event_sessions import MATTERS, SAME, SAME_SHARE
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
+from historical_etl.quality.usual import decisive, usual_move
 
-__all__ = ["MANY", "Line", "line_of"]
+__all__ = ["Line", "line_of"]
 
 #: So many sessions off a name may be dated.
 _OFF: Final = 5
-#: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
-_DECISIVE, _DECISIVE_FEW, MANY = 4.0, 10.0, 20
-_SMALLEST_USUAL: Final = 0.004
 #: Of the size of a split a factor may be off by this share: a dividend may go with it.
 _BESIDE: Final = 0.1
 
@@ -123,18 +120,16 @@ def line_of(rows: pl.DataFrame, history: pl.DataFrame | None = None) -> Line:
         rows: columns date, close, adj_close, sorted by date; `close_0` is what is stored for the session, if anything.
         history: more of its bars, to tell the usual move from.
     """
-    factor = (pl.col("adj_close") / pl.col("close")).log()
+    factor, move = (pl.col("adj_close") / pl.col("close")).log(), (pl.col("close") / pl.col("close").shift(1)).log()
     told = rows.select(
         "date",
         "close",
-        (pl.col("close") / pl.col("close").shift(1)).log().alias("move"),
+        move.alias("move"),
         (factor - factor.shift(1)).alias("factor"),
         (2e-4 + 0.022 / pl.col("adj_close").abs()).fill_null(0.0).alias("noise"),
         (pl.col("close_0") / pl.col("close")).log().alias("level"),
     )
-    closes = (rows if history is None else history).get_column("close")
-    sizes = (closes / closes.shift(1)).log().abs().drop_nulls().to_list()
-    usual = max(1.25 * median(sizes), _SMALLEST_USUAL) if sizes else _SMALLEST_USUAL
-    decisive = (_DECISIVE if len(sizes) >= MANY else _DECISIVE_FEW) * usual
-    days, prices, moves, factors, noise, levels = (told[name].to_list() for name in told.columns)
-    return Line(days, prices, moves, factors, noise, levels, decisive)
+    usual, moves = (rows if history is None else history).select(usual_move(move), move.count().alias("moves")).row(0)
+    days, prices, sizes, factors, noise, levels = told.get_columns()
+    columns = (sizes.to_list(), factors.to_list(), noise.to_list(), levels.to_list())
+    return Line(days.to_list(), prices.to_list(), *columns, decisive(usual, moves))
