@@ -2,6 +2,7 @@
 
     HistoricalETLError
     ├── ConfigurationError            a setting or an argument is wrong
+    │   └── AccessDeniedError         a source gives nothing to this account
     ├── DataQualityError              data was refused; what was stored stands
     │   ├── SchemaDriftError          columns or dtypes are not the schema's
     │   └── ChecksumMismatchError     bytes on disk are not the bytes that were committed
@@ -16,6 +17,7 @@
     │   ├── ProviderUnavailableError  it did not answer; asking again may help
     │   ├── ProviderNotSupportedError it cannot do what was asked
     │   ├── RateLimitedError          it asked us to slow down
+    │   ├── NotPublishedError         it does not have it yet
     │   └── CoverageError             the range lies outside what it covers
     └── CatalogError                  the DuckDB catalog cannot be built or queried
 
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
+    "AccessDeniedError",
     "CatalogError",
     "ChecksumMismatchError",
     "ConfigurationError",
@@ -39,6 +42,7 @@ __all__ = [
     "LockTimeoutError",
     "ManifestCorruptError",
     "ManifestTooNewError",
+    "NotPublishedError",
     "ProviderError",
     "ProviderNotSupportedError",
     "ProviderUnavailableError",
@@ -81,6 +85,10 @@ def _restore(kind: type[HistoricalETLError], what: str, where: str | None, todo:
 
 class ConfigurationError(HistoricalETLError):
     """A setting or an argument is wrong; the message names it and the allowed values."""
+
+
+class AccessDeniedError(ConfigurationError):
+    """A source refused what was asked: the key is wrong, or its plan does not give this."""
 
 
 class DataQualityError(HistoricalETLError):
@@ -143,6 +151,12 @@ class ProviderNotSupportedError(ProviderError):
 
 class RateLimitedError(ProviderError):
     """The source refused because too much was asked in too short a time."""
+
+    retryable = True
+
+
+class NotPublishedError(ProviderError):
+    """The source does not have it yet, and will later."""
 
     retryable = True
 

@@ -224,13 +224,16 @@ class Finding(BaseModel):
 class Outcome(StrEnum):
     """What became of one symbol in a fetch; only `OK` may move its cursor.
 
-    The first five come from a source. `REFUSED` is the verdict of the quality rules on what came, `HELD` that of
-    reconciling it with what is stored.
+    `REFUSED` is the verdict of the quality rules on what came, `HELD` that of reconciling it with what is stored; the
+    others come from a source. `NOT_COVERED`: it has the data, and does not give them to this account. `NOT_PUBLISHED`:
+    it will have them later.
     """
 
     OK = "ok"
     EMPTY = "empty"
     NOT_FOUND = "not_found"
+    NOT_COVERED = "not_covered"
+    NOT_PUBLISHED = "not_published"
     RATE_LIMITED = "rate_limited"
     ERROR = "error"
     REFUSED = "refused"

@@ -85,6 +85,7 @@ def test_only_what_may_pass_by_itself_is_retryable():
     assert {name for name, kind in CLASSES.items() if kind.retryable} == {
         "DiskSpaceError",
         "LockTimeoutError",
+        "NotPublishedError",
         "ProviderUnavailableError",
         "RateLimitedError",
     }

@@ -37,7 +37,7 @@ CATALOG_KEY: Final = dg.AssetKey("price_catalog")
 DATA_VERSION_TAG: Final = "dagster/data_version"
 DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
 #: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
-_TROUBLE: Final = (Outcome.RATE_LIMITED, Outcome.ERROR)
+_TROUBLE: Final = (Outcome.NOT_PUBLISHED, Outcome.RATE_LIMITED, Outcome.ERROR)
 #: What was said when a year itself was asked for; no later commit has a better word on it.
 _OF_THE_ASKING: Final = (
     "changed",

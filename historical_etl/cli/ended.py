@@ -25,11 +25,13 @@ _CELLS = 5
 _WHY = {
     Outcome.EMPTY: "no rows in this range",
     Outcome.NOT_FOUND: "unknown to the source",
+    Outcome.NOT_COVERED: "the source does not give them to this account",
+    Outcome.NOT_PUBLISHED: "not published yet; run the same command again later",
     Outcome.RATE_LIMITED: "the source asked to slow down; run the same command again later",
     Outcome.ERROR: "the source failed",
     Outcome.REFUSED: "the rows that came were refused",
 }
-_AGAIN = (Outcome.RATE_LIMITED, Outcome.ERROR)
+_AGAIN = (Outcome.NOT_PUBLISHED, Outcome.RATE_LIMITED, Outcome.ERROR)
 _FLAGGED = "`SELECT * FROM flagged_rows`"
 _REJECTED = '"SELECT * FROM rejected_rows"'
 #: Codes of what is told with the outcome `refused`.

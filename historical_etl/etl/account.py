@@ -31,6 +31,8 @@ _WHY: Final = {
     Outcome.OK.value: "the source has no bar",
     Outcome.EMPTY.value: "the source has no bar",
     Outcome.NOT_FOUND.value: "the source does not know the symbol",
+    Outcome.NOT_COVERED.value: "the source does not give it to this account",
+    Outcome.NOT_PUBLISHED.value: "the source has not published it yet",
     Outcome.RATE_LIMITED.value: "the source asked to slow down",
     Outcome.ERROR.value: "the source failed",
     Outcome.REFUSED.value: "the rows were refused",

@@ -46,6 +46,7 @@ class Batch:
         rejected: rows that were refused, with `reasons`.
         flagged: rows to store as they came, of which something beside the close is wrong (`cells.FLAGGED`).
         actions: events that the source names; None if it names none.
+        late: those that it names of days before what was asked for.
         kept_in: where the refused rows are kept.
     """
 
@@ -61,6 +62,7 @@ class Batch:
     rejected: pl.DataFrame
     flagged: pl.DataFrame
     actions: pl.DataFrame | None = None
+    late: pl.DataFrame | None = None
     kept_in: str = ""
 
     def without(self, symbols: Collection[str]) -> Self:
@@ -135,6 +137,7 @@ class Batch:
             rejected=self.rejected.clear(),
             flagged=self.flagged.clear(),
             actions=None,
+            late=None,
         )
 
 
@@ -218,6 +221,7 @@ class Judge:
         tally.add_verdict(verdict)
         tally.add_told(answer)
         requested = _asked(requests, start, end, {})
+        actions, late = _parted(answer.actions, requested)
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
         return Batch(
             source=self.source.info.name,
@@ -231,7 +235,8 @@ class Judge:
             refused=refused,
             rejected=verdict.rejected,
             flagged=verdict.flagged,
-            actions=answer.actions,
+            actions=actions,
+            late=late,
             kept_in=kept,
         )
 
@@ -357,6 +362,18 @@ def _asked(
                 known = spans.get(symbol, (start, end))
                 spans[symbol] = min(known[0], start), max(known[1], end)
     return spans
+
+
+def _parted(
+    actions: pl.DataFrame | None, requested: Mapping[str, tuple[date, date]]
+) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """The events of the range that was asked for, and those before it."""
+    if actions is None or actions.is_empty():
+        return actions, None
+    begins = {symbol: start for symbol, (start, _) in requested.items()}
+    is_late = pl.col("date") < pl.col("symbol").replace_strict(begins, default=date.min, return_dtype=pl.Date)
+    late = actions.filter(is_late)
+    return (actions.filter(~is_late), late) if late.height else (actions, None)
 
 
 def _without_open_session(frame: pl.DataFrame, open_session: date) -> pl.DataFrame:

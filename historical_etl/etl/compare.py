@@ -30,7 +30,7 @@ _RETURNS: Final = {"close_return": "close", "adj_close_return": "adj_close"}
 _COLUMNS: Final = ("close", "adj_close", "volume")
 _HERE, _THERE = "_here", "_there"
 #: Symbols with these outcomes did not come: whether a source has their bars is not known.
-_UNKNOWN: Final = frozenset({Outcome.ERROR, Outcome.RATE_LIMITED})
+_UNKNOWN: Final = frozenset({Outcome.ERROR, Outcome.RATE_LIMITED, Outcome.NOT_COVERED, Outcome.NOT_PUBLISHED})
 _AGREEMENT: Final = pl.Schema(
     {
         "measure": pl.String(),

@@ -9,8 +9,11 @@ from typing import cast
 import polars as pl
 
 from historical_etl.errors import (
+    AccessDeniedError,
     ConfigurationError,
+    CoverageError,
     HistoricalETLError,
+    NotPublishedError,
     ProviderUnavailableError,
     RateLimitedError,
     SchemaDriftError,
@@ -28,7 +31,7 @@ from historical_etl.sources.base import (
     outcomes_from_rows,
 )
 
-__all__ = ["Fetcher", "as_source", "fetch_all", "fetch_one", "in_batches"]
+__all__ = ["Fetcher", "as_source", "fetch_all", "fetch_one", "in_batches", "is_final", "outcome_of"]
 
 _log = logging.getLogger(__name__)
 #: What can fill a store: a full source, or anything with `get_daily_prices`.
@@ -90,12 +93,12 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
             continue
         try:
             answer = fetch_one(source, request)
-        except ConfigurationError:
-            raise
         except HistoricalETLError as error:
+            if is_final(error):
+                raise
             limited = isinstance(error, RateLimitedError)
             failures.append(error)
-            outcomes |= dict.fromkeys(request.symbols, Outcome.RATE_LIMITED if limited else Outcome.ERROR)
+            outcomes |= dict.fromkeys(request.symbols, outcome_of(error))
             details |= dict.fromkeys(request.symbols, error.what)
             _log.warning("%d symbols were not fetched: %s", len(request.symbols), error)
             continue
@@ -118,6 +121,24 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         tuple(dict.fromkeys(notes)),
         tuple(dict.fromkeys(set_aside)),
     )
+
+
+def outcome_of(error: HistoricalETLError) -> Outcome:
+    """What became of the symbols of a request that failed as a whole."""
+    match error:
+        case RateLimitedError():
+            return Outcome.RATE_LIMITED
+        case NotPublishedError():
+            return Outcome.NOT_PUBLISHED
+        case CoverageError() | AccessDeniedError():
+            return Outcome.NOT_COVERED
+        case _:
+            return Outcome.ERROR
+
+
+def is_final(error: HistoricalETLError) -> bool:
+    """Whether an error of one request is one of all others: another symbol may be one that the account has."""
+    return isinstance(error, ConfigurationError) and not isinstance(error, AccessDeniedError)
 
 
 def fetch_one(source: PriceSource, request: FetchRequest) -> FetchResult:

@@ -7,6 +7,7 @@ import polars as pl
 from historical_etl.etl.actions import outside
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.reconciled import Base
+from historical_etl.quality.named_days import ALIKE, NEARBY
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import ACTIONS
 
@@ -18,7 +19,28 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
     if batch.actions is None:
         return batch.rows.clear()[list(ORDER)]
     named = batch.actions.select(ORDER)
-    return named if base.actions is None else named.join(base.actions.filter(~pl.col("inferred")), on=ORDER, how="anti")
+    if base.actions is None:
+        return named if batch.late is None else pl.concat([named, batch.late.select(ORDER)])
+    known = base.actions.filter(~pl.col("inferred"))
+    new = named.join(known, on=ORDER, how="anti")
+    return new if batch.late is None else pl.concat([new, _new_late(batch.late, known)])
+
+
+def _new_late(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Of events of days that were not asked for, those of which nothing is known.
+
+    What was put on a day nearby is known: nothing came that could move it.
+    """
+    split, dividend = pl.col("split"), pl.col("dividend")
+    is_event = ((split != 1) & (split > 0) & split.is_finite()) | ((dividend > 0) & dividend.is_finite())
+    new = late.filter(is_event).join(known, on=ORDER, how="anti")
+    if new.is_empty():
+        return new.select(ORDER)
+    near = new.join(known, on="symbol", suffix="_0").filter(
+        (pl.col("date") - pl.col("date_0")).abs() <= NEARBY,
+        *((pl.col(name) - pl.col(f"{name}_0")).abs() <= ALIKE * pl.col(name) for name in ("split", "dividend")),
+    )
+    return new.join(near, on=ORDER, how="anti").select(ORDER)
 
 
 def all_named(batch: Batch, base: Base) -> pl.DataFrame | None:

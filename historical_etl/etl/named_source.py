@@ -14,8 +14,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import CoverageError, HistoricalETLError, RateLimitedError
-from historical_etl.etl.fetching import fetch_one
+from historical_etl.errors import CoverageError, HistoricalETLError
+from historical_etl.etl.fetching import fetch_one, outcome_of
 from historical_etl.etl.names import Names
 from historical_etl.etl.plan import StagedSource, requests_of
 from historical_etl.models import Outcome
@@ -135,8 +135,9 @@ class NamedSource:
         except CoverageError:
             return answer
         except HistoricalETLError as error:
-            outcome = Outcome.RATE_LIMITED if isinstance(error, RateLimitedError) else Outcome.ERROR
-            then = FetchResult(empty_frame(), dict.fromkeys(former, outcome), dict.fromkeys(former, error.what))
+            then = FetchResult(
+                empty_frame(), dict.fromkeys(former, outcome_of(error)), dict.fromkeys(former, error.what)
+            )
         own = self._under_today_s(given.frame, then.frame, former, start, end)
         former = {name: symbol for name, symbol in former.items() if symbol not in own}
         mine = pl.col("symbol").is_in(list(former)) & pl.col("date").is_between(start, end)

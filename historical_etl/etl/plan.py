@@ -15,8 +15,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import ConfigurationError, HistoricalETLError, RateLimitedError, StorageError
-from historical_etl.etl.fetching import fetch_one, in_batches
+from historical_etl.errors import HistoricalETLError, RateLimitedError, StorageError
+from historical_etl.etl.fetching import fetch_one, in_batches, is_final, outcome_of
 from historical_etl.etl.planning import Window
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.models import Outcome
@@ -102,11 +102,12 @@ class StagedSource:
             for symbols, future in _as_completed(pool, self._fetch, units, 2 * workers, lambda: bool(stops)):
                 try:
                     self._keep(future.result())
-                except (RateLimitedError, ConfigurationError, StorageError) as error:
-                    stops.append(error)  # what is under way is staged, nothing more is asked for
                 except HistoricalETLError as error:
+                    if isinstance(error, RateLimitedError | StorageError) or is_final(error):
+                        stops.append(error)  # what is under way is staged, nothing more is asked for
+                        continue
                     failures.append(error)
-                    self._failed |= dict.fromkeys(symbols, (Outcome.ERROR, error.what))
+                    self._failed |= dict.fromkeys(symbols, (outcome_of(error), error.what))
                 if progress:
                     progress(len(self._units), len(self.symbols))
         if stops:

@@ -103,10 +103,11 @@ class PriceRuns(KeptVersions):
                 years = self._progress.of_years(request, windows, completed | {year}, "running")
                 return self._progress.after(manifest, account, years)
 
-            parts = in_batches(symbols, self.settings.batch_symbols)
-            requests = [FetchRequest(part, window.lead_in, window.end) for part in parts]
             try:
-                run.take(requests, str(window.year), noted, (window.start, window.end), alone=len(windows) == 1)
+                asked = self._as_covered(window)
+                parts = in_batches(symbols, self.settings.batch_symbols)
+                requests = [FetchRequest(part, asked.lead_in, asked.end) for part in parts]
+                run.take(requests, str(window.year), noted, (asked.start, asked.end), alone=len(windows) == 1)
                 completed.add(window.year)
                 tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
             except HistoricalETLError as error:
@@ -155,6 +156,17 @@ class PriceRuns(KeptVersions):
         coverage = self.source.info.coverage
         closed = self.last_closed_session()
         return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
+
+    def _as_covered(self, window: Window) -> Window:
+        """The window, as far as the source is found to cover it since it was made.
+
+        Raises:
+            CoverageError: it does not.
+        """
+        coverage = self.source.info.coverage
+        if coverage is None or coverage.first <= window.start:
+            return window
+        return self._windows(window.start, window.end)[0]
 
     def _require_calendar(self, end: date) -> None:
         """Raises ConfigurationError if sessions up to `end` may be missing for want of a calendar that knows them."""

@@ -16,6 +16,7 @@ from historical_etl.schema import symbols_in
 
 __all__ = [
     "ACTIONS",
+    "FOREIGN",
     "Capabilities",
     "Coverage",
     "FetchRequest",
@@ -30,6 +31,12 @@ __all__ = [
 
 #: A corporate action: its ex-date, new shares for each old one (1.0: no split), cash for each share (0.0: none).
 ACTIONS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()})
+
+
+#: A dividend that is paid in another currency than that of the prices: cash for each share, in that currency.
+FOREIGN: Final = pl.Schema(
+    {"symbol": pl.String(), "date": pl.Date(), "dividend": pl.Float64(), "currency": pl.String()}
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,10 @@ class FetchResult:
 
     `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
     the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none. A
-    symbol may have several rows on a day: they are put together, and equal ones count once.
+    symbol may have several rows on a day: they are put together, and equal ones count once. Events before the range of
+    the request may be among them, of sources that name some late: a stored symbol that has a new one is fetched whole.
+    `foreign` are dividends in another currency than that of the prices, columns `FOREIGN`: they are kept, and adjust
+    nothing.
     `rejected` are rows that the source itself could not read, in the schema as far as they go, with `reasons`; `notes`
     tell how it understood what it has; `set_aside` names what it could not read as a whole, such as a file.
     """
@@ -71,6 +81,7 @@ class FetchResult:
     rejected: pl.DataFrame | None = None
     notes: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
+    foreign: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ class SourceInfo:
         point_in_time: whether `members` answers for the past without survivorship.
         split_adjusted: whether its open, high, low, close and volume are adjusted for splits already.
         capabilities: how it can be asked; None where the source does not say.
+        plan: what the account is found out not to be given, in words; `coverage` says the same of dates.
     """
 
     name: str
@@ -135,6 +147,7 @@ class SourceInfo:
     point_in_time: bool = False
     split_adjusted: bool = False
     capabilities: Capabilities | None = None
+    plan: str = ""
 
     def fingerprint(self) -> str:
         """A short hash that changes when data from this source may no longer be comparable."""

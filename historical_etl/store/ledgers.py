@@ -73,7 +73,9 @@ _HOLD: Final = {
     "kept_from": pl.Date(),
     "through": pl.Date(),
 }
-_COUNTS: Final = ("ok", "empty", "not_found", "rate_limited", "error", "refused", "held")
+_COUNTS: Final = (
+    *("ok", "empty", "not_found", "not_covered", "not_published", "rate_limited", "error", "refused", "held"),
+)
 
 #: Ledgers that only grow.
 LOGS: Final[Mapping[str, pl.Schema]] = {
@@ -221,6 +223,7 @@ ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "open_holds": ("against", "kept_from", "through"),
     "closed_holds": ("against", "kept_from", "through"),
     "replaced_rows": ("reason",),
+    "runs": ("not_covered", "not_published"),
     "symbols": ("asked_from", "adjusted_through", "names_events", "split_adjusted"),
 }
 #: Columns that make no version by themselves where the file of a state is too old to have them.

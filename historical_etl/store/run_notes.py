@@ -43,6 +43,8 @@ class RunRecord(BaseModel):
     ok: _Count = 0
     empty: _Count = 0
     not_found: _Count = 0
+    not_covered: _Count = 0
+    not_published: _Count = 0
     rate_limited: _Count = 0
     error: _Count = 0
     refused: _Count = 0

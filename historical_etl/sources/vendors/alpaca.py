@@ -70,7 +70,7 @@ class AlpacaSource(VendorSource):
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
         self._client: Any = _client(keys[0], keys[1], settings, self._check)
-        self.info = SourceInfo(
+        self._states = SourceInfo(
             name="alpaca",
             version=client_version("alpaca-py"),
             adjustment="raw open, high, low, close and volume; adj_close for splits, dividends and spin-offs,"

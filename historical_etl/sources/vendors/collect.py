@@ -7,18 +7,27 @@ symbols of its unit; where no symbol could be had at all, it becomes the error t
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import ProviderError, ProviderUnavailableError, RateLimitedError
+from historical_etl.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    CoverageError,
+    NotPublishedError,
+    ProviderError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
-from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
+from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage
 from historical_etl.sources.vendors.frames import FormError, empty_actions
+from historical_etl.sources.vendors.plans import PlanBook
 from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.vendor_settings import VendorSettings
@@ -26,16 +35,24 @@ from historical_etl.vendor_settings import VendorSettings
 __all__ = ["Part", "VendorSource"]
 
 _log = logging.getLogger(__name__)
-_FAILED: Final = (Outcome.ERROR, Outcome.RATE_LIMITED)
+#: Symbols that did not come, the outcome first that says most of a request of which all failed.
+_FAILED: Final = (Outcome.RATE_LIMITED, Outcome.NOT_PUBLISHED, Outcome.ERROR, Outcome.NOT_COVERED)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a unit brought. Symbols that are neither in `frame` nor in `refusals` have no data in the range."""
+    """What a unit brought. Symbols that are neither in `frame` nor in `refusals` have no data in the range.
+
+    `rejected` are rows that cannot be read, with `reasons`; `foreign` dividends in another currency than that of the
+    prices. `notes` tell, once for a fetch, what of it the account does not give, or what was passed over.
+    """
 
     frame: pl.DataFrame
     actions: pl.DataFrame | None = None
     refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])
+    notes: tuple[str, ...] = ()
+    rejected: pl.DataFrame | None = None
+    foreign: pl.DataFrame | None = None
 
 
 class VendorSource(ABC):
@@ -48,13 +65,25 @@ class VendorSource(ABC):
         state_folder: where to count requests, instead of the user's state folder.
     """
 
-    info: SourceInfo
+    _states: SourceInfo
 
     def __init__(
         self, settings: VendorSettings, reader: Reader, pace: Pace | None = None, state_folder: Path | None = None
     ) -> None:
         self._reader = reader
         self._gate = Gate(reader.vendor, settings, pace, state_folder)
+        self._plan = PlanBook(reader.vendor, settings, reader.account, self._gate.pace.clock, state_folder)
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the vendor states, as far as the account's plan is known to give it."""
+        states, plan = self._states, self._plan.known
+        if plan is None:
+            return states
+        first, covered = plan.first(self._plan.today), states.coverage
+        if first is not None:
+            covered = Coverage(max(first, covered.first), covered.last) if covered else Coverage(first)
+        return replace(states, coverage=covered, plan=plan.in_words(self._plan.today))
 
     @property
     def requests(self) -> int:
@@ -93,10 +122,14 @@ class VendorSource(ABC):
 
         Raises:
             ConfigurationError: the vendor does not accept the key.
+            AccessDeniedError: it gave nothing, be it for the key or for its plan.
+            CoverageError: nothing of this is in the account's plan.
+            NotPublishedError: nothing of this is published yet.
             RateLimitedError: nothing could be fetched, since too much was asked; says when to go on.
             ProviderUnavailableError: nothing could be fetched, and asking again may help.
             ProviderError: nothing could be fetched, and asking again will not help.
         """
+        request = self._within_plan(request)
         parts: list[Part] = []
         outcomes: dict[str, Outcome] = {}
         refusals: dict[str, Refusal] = {}
@@ -108,9 +141,19 @@ class VendorSource(ABC):
             outcomes |= {symbol: refusal.outcome for symbol, refusal in part.refusals.items()}
             refusals |= part.refusals
         if refusals and all(outcome in _FAILED for outcome in outcomes.values()):
-            raise self._error(next(iter(refusals.values())), request)
+            raise self._error(min(refusals.values(), key=_severity), request)
         details = {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
-        return FetchResult(_joined(part.frame for part in parts), outcomes, details, self._actions(parts))
+        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        frame, actions = _joined(part.frame for part in parts), self._actions(parts)
+        return FetchResult(
+            frame,
+            outcomes,
+            details,
+            actions,
+            _stacked(part.rejected for part in parts),
+            notes,
+            foreign=_stacked(part.foreign for part in parts),
+        )
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """None, but where a vendor knows what traded at the time: others would name today's survivors."""
@@ -127,6 +170,15 @@ class VendorSource(ABC):
         found = dict.fromkeys(symbols, refusal)
         _log.warning("%s: %d symbol(s) did not come: %s", self.info.name, len(found), refusal.what)
         return found
+
+    def _within_plan(self, request: FetchRequest) -> FetchRequest:
+        """The request without days that the plan is known not to give: the vendor would refuse it, or cut it."""
+        plan = self._plan.known
+        first = plan.first(self._plan.today) if plan else None
+        if first is None or request.start >= first:
+            return request
+        check_coverage(self.info, request)
+        return replace(request, start=first)
 
     def _part(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         try:
@@ -149,14 +201,31 @@ class VendorSource(ABC):
         moment = self._gate.pace.clock() + timedelta(seconds=refusal.wait + 1)
         return f"go on after {moment:%Y-%m-%d %H:%M:%S} UTC"
 
-    def _error(self, refusal: Refusal, request: FetchRequest) -> ProviderError:
+    def _error(self, refusal: Refusal, request: FetchRequest) -> ProviderError | ConfigurationError:
         what = refusal.what if len(request.symbols) == 1 else f"{refusal.what} ({len(request.symbols)} symbols asked)"
         name = self.info.name
         if refusal.outcome is Outcome.RATE_LIMITED:
             return RateLimitedError(what, where=name, todo=f"{self._when(refusal)}; what came is kept")
+        if refusal.outcome is Outcome.NOT_PUBLISHED:
+            return NotPublishedError(what, where=name, todo="ask again later")
+        if refusal.denied:
+            told, where, todo = self._reader.no_access(what)
+            return AccessDeniedError(told, where=where, todo=todo)
+        if refusal.outcome is Outcome.NOT_COVERED:
+            return CoverageError(what, where=name, todo="ask for what the plan gives, or use another source")
         if refusal.again or refusal.wait is not None:
             return ProviderUnavailableError(what, where=name, todo="run it again later; nothing of this was stored")
         return ProviderError(what, where=name, todo="see what the vendor says; nothing of this was stored")
+
+
+def _stacked(frames: Iterable[pl.DataFrame | None]) -> pl.DataFrame | None:
+    found = [frame for frame in frames if frame is not None and not frame.is_empty()]
+    return pl.concat(found) if found else None
+
+
+def _severity(refusal: Refusal) -> int:
+    """How little a refusal says of a request of which all symbols failed."""
+    return 2 * _FAILED.index(refusal.outcome) + refusal.denied
 
 
 def _joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:

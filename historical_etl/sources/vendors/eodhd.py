@@ -5,7 +5,7 @@ cheaper, so a backfill goes by symbol and a daily increment of many symbols by d
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, empty_actions, rows_of
 from historical_etl.sources.vendors.http import JsonClient
 from historical_etl.sources.vendors.politeness import Pace
-from historical_etl.sources.vendors.refusals import Reader
+from historical_etl.sources.vendors.refusals import Meaning, Reader
 from historical_etl.vendor_settings import EodhdSettings
 
 __all__ = ["EodhdSource"]
@@ -40,7 +40,9 @@ _BULK_NAMES: Final = {"symbol": "code", **_NAMES}
 _BULK_CALLS: Final = 100
 _SPLIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*[/:]\s*(\d+(?:\.\d+)?)\s*")
 #: Said with status 402 when the day's calls are spent.
-_LIMITED: Final = ("exceeded your daily", "exceeded the limit", "api limit")
+_SAYS: Final[Mapping[str, Meaning]] = dict.fromkeys(
+    ("exceeded your daily", "exceeded the limit", "api limit"), Meaning.LIMITED
+)
 
 
 class EodhdSource(VendorSource):
@@ -68,7 +70,7 @@ class EodhdSource(VendorSource):
     ) -> None:
         settings = settings or EodhdSettings()
         key = key_from(settings.api_key, "EODHD_API_KEY")
-        super().__init__(settings, Reader("eodhd", settings.variables, (key,), _LIMITED), pace, state_folder)
+        super().__init__(settings, Reader("eodhd", settings.variables, (key,), _SAYS), pace, state_folder)
         self._market = settings.market
         self._with_actions = settings.actions
         self._exchange, self._corrections = exchange, calendar_corrections
@@ -80,7 +82,7 @@ class EodhdSource(VendorSource):
             settings.timeout_seconds,
             params={"api_token": key},
         )
-        self.info = SourceInfo(
+        self._states = SourceInfo(
             name="eodhd",
             version=client_version("httpx"),
             adjustment="raw open, high, low and close; volume for splits; adj_close for splits and dividends,"

@@ -90,7 +90,7 @@ class MassiveSource(VendorSource):
             pagination=False,
             connection_pool_kw={"retries": _telling_retry(self._reader, self._gate)},
         )
-        self.info = SourceInfo(
+        self._states = SourceInfo(
             name="massive",
             version=client_version("massive"),
             adjustment="raw open, high, low, close and volume; no adj_close",

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
-
-from platformdirs import user_state_path
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError, StorageError
 from historical_etl.models import Outcome
+from historical_etl.sources.vendors.plans import state_file
 from historical_etl.sources.vendors.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -74,8 +72,7 @@ class Turnstile:
         self._vendor = vendor
         self._settings = settings
         self._pace = pace
-        address = sha256(settings.base_url.encode()).hexdigest()[:8] if settings.base_url else "default"
-        self._path = (folder or user_state_path("historical_etl", appauthor=False)) / f"{vendor}-{address}.sqlite"
+        self._path = state_file(vendor, settings.base_url, "sqlite", folder)
         self._lock = threading.Lock()
         self._bucket: SQLiteBucket | None = None
 

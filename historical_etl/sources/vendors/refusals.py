@@ -5,25 +5,63 @@ inside this package: `collect` turns it into outcomes, or into one of our errors
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from typing import Final
 from urllib.parse import quote
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.models import Outcome
 
-__all__ = ["Reader", "Refusal", "clock_offset", "retry_after"]
+__all__ = ["Meaning", "Reader", "Refusal", "clock_offset", "retry_after"]
 
 _SNIPPET: Final = 200
-_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 400, 401, 403, 404, 429
-_OK: Final = 200
+#: So much of an answer is looked at for what it means.
+_HEAD: Final = 1000
+_OK, _TOO_MANY = 200, 429
 #: No vendor means more seconds than a year has; a moment beyond the calendar could not be told.
 _LONGEST: Final = 365 * 86400.0
 _SERVER_ERROR: Final = 500
 #: Answers below 500 that may be another one next time: a timeout, and a request that came too early.
 _PASSING: Final = frozenset({408, 425})
+
+
+class Meaning(StrEnum):
+    """What a refusal means."""
+
+    KEY = "key"  # nothing can be asked with this key
+    DENIED = "denied"  # the key is wrong, or its plan does not give this: another request tells
+    NOT_COVERED = "not_covered"  # its plan does not give this
+    NOT_PUBLISHED = "not_published"
+    NOT_FOUND = "not_found"
+    LIMITED = "limited"
+
+
+#: What a status means where the vendor's words do not say more.
+_BY_STATUS: Final = {
+    401: Meaning.KEY,
+    402: Meaning.LIMITED,
+    403: Meaning.DENIED,
+    404: Meaning.NOT_FOUND,
+    423: Meaning.NOT_COVERED,
+    _TOO_MANY: Meaning.LIMITED,
+}
+_OUTCOMES: Final = {
+    Meaning.DENIED: Outcome.NOT_COVERED,
+    Meaning.NOT_COVERED: Outcome.NOT_COVERED,
+    Meaning.NOT_PUBLISHED: Outcome.NOT_PUBLISHED,
+    Meaning.NOT_FOUND: Outcome.NOT_FOUND,
+    Meaning.LIMITED: Outcome.RATE_LIMITED,
+}
+_WORDS: Final = {
+    Meaning.DENIED: "does not accept the key, or does not give this to it",
+    Meaning.NOT_COVERED: "does not give this to the plan of the account",
+    Meaning.NOT_PUBLISHED: "has not published this yet",
+    Meaning.NOT_FOUND: "does not know it",
+    Meaning.LIMITED: "says that too much was asked",
+}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leaves this package
@@ -36,6 +74,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leav
         wait: seconds that the vendor asks to wait before the next request.
         status: of the answer, where there was one.
         body: the text of the answer, without any secret.
+        denied: whether the key itself may be the reason.
     """
 
     def __init__(
@@ -47,6 +86,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leav
         wait: float | None = None,
         status: int | None = None,
         body: str = "",
+        denied: bool = False,
     ) -> None:
         self.outcome = outcome
         self.what = what
@@ -54,6 +94,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leav
         self.wait = wait
         self.status = status
         self.body = body
+        self.denied = denied
         super().__init__(what)
 
 
@@ -90,7 +131,9 @@ class Reader:
         vendor: its name, for messages.
         variables: the environment variables of its keys, for messages.
         secrets: the keys themselves: no message holds them.
-        limited: texts by which the vendor says, with any status, that too much was asked.
+        says: what the vendor's words mean, in small letters, whatever the status; with status 200 they can only mean
+            that too much was asked.
+        resets: how many seconds the vendor means where no Retry-After comes with it, by headers and text.
 
     Attributes:
         clock_offset: how far the vendor's clock is before ours, by the Date header of its last answer; None until one
@@ -98,13 +141,24 @@ class Reader:
     """
 
     def __init__(
-        self, vendor: str, variables: tuple[str, ...], secrets: tuple[str, ...], limited: tuple[str, ...] = ()
+        self,
+        vendor: str,
+        variables: tuple[str, ...],
+        secrets: tuple[str, ...],
+        says: Mapping[str, Meaning] | None = None,
+        resets: Callable[[Mapping[str, str], str, datetime], float | None] | None = None,
     ) -> None:
         self.vendor = vendor
         self._variables = variables
         self._secrets = tuple(secret for secret in secrets if secret)
-        self._limited = tuple(text.lower() for text in limited)
+        self._says = says or {}
+        self._resets = resets
         self.clock_offset: timedelta | None = None
+
+    @property
+    def account(self) -> str:
+        """What tells accounts apart: a secret."""
+        return " ".join(self._secrets)
 
     def clean(self, text: str) -> str:
         """`text` on one line, short, and without keys."""
@@ -144,37 +198,48 @@ class Reader:
         """The JSON has another shape than it should; asking again will not change that."""
         return self.broken(f"answered in another form than it should: {what}", again=False)
 
+    def no_access(self, what: str) -> tuple[str, str, str]:
+        """What to tell of a key that is not accepted: what happened, where, and what to do."""
+        if not self._variables:
+            return what, self.vendor, "the vendor refuses this machine; wait, or use another source"
+        names = " and ".join(self._variables)
+        return what, names, f"set {names} to a key that is valid, and whose plan covers what is asked"
+
     def _check_status(self, status: int, headers: Mapping[str, str], text: str, now: datetime) -> None:
         shown = self.clean(text)
-        said = f": {shown}" if shown else ""
-        wait = retry_after(next((value for name, value in headers.items() if name.lower() == "retry-after"), None), now)
-        if status == _TOO_MANY or any(marker in text[:1000].lower() for marker in self._limited):
+        said = f" (HTTP {status}){f': {shown}' if shown else ''}"
+        found = {name.lower(): value for name, value in headers.items()}
+        wait = retry_after(found.get("retry-after"), now)
+        meaning = self._meaning(status, text[:_HEAD].lower())
+        if meaning is Meaning.KEY:
+            what, where, todo = self.no_access(f"{self.vendor} does not accept the key{said}")
+            raise ConfigurationError(what, where=where, todo=todo)
+        if meaning is not None:
+            is_limit = meaning is Meaning.LIMITED
+            if is_limit and wait is None and self._resets is not None:
+                wait = self._resets(found, text, now)
             raise Refusal(
-                Outcome.RATE_LIMITED,
-                f"{self.vendor} says that too much was asked (HTTP {status}){said}",
-                again=status == _TOO_MANY,
+                _OUTCOMES[meaning],
+                f"{self.vendor} {_WORDS[meaning]}{said}",
+                again=is_limit and (status == _TOO_MANY or wait is not None),
                 wait=wait,
                 status=status,
                 body=shown,
+                denied=meaning is Meaning.DENIED,
             )
         if status == _OK:
             return
-        if status in (_UNAUTHORIZED, _FORBIDDEN):
-            names = " and ".join(self._variables) or "no key"
-            raise ConfigurationError(
-                f"{self.vendor} does not accept the key, or not for this data (HTTP {status}){said}",
-                where=names,
-                todo=f"set {names} to a key that is valid, and whose plan covers what is asked"
-                if self._variables
-                else "the vendor refuses this machine; wait, or use another source",
-            )
-        if status == _NOT_FOUND:
-            raise Refusal(Outcome.NOT_FOUND, f"{self.vendor} does not know it{said}", status=status, body=shown)
         raise Refusal(
             Outcome.ERROR,
-            f"{self.vendor} answered with HTTP {status}{said}",
+            f"{self.vendor} answered with HTTP {status}{f': {shown}' if shown else ''}",
             again=status >= _SERVER_ERROR or status in _PASSING,
             wait=wait,
             status=status,
             body=shown,
         )
+
+    def _meaning(self, status: int, text: str) -> Meaning | None:
+        said = next((meaning for words, meaning in self._says.items() if words in text), None)
+        if status == _OK:
+            return said if said is Meaning.LIMITED else None
+        return said or _BY_STATUS.get(status)

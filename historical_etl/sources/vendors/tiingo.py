@@ -12,7 +12,7 @@ from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import actions_frame, bars_frame, rows_of
 from historical_etl.sources.vendors.http import JsonClient
 from historical_etl.sources.vendors.politeness import Pace
-from historical_etl.sources.vendors.refusals import Reader
+from historical_etl.sources.vendors.refusals import Meaning, Reader
 from historical_etl.vendor_settings import TiingoSettings
 
 __all__ = ["TiingoSource"]
@@ -28,7 +28,7 @@ _NAMES: Final = {
     "adj_close": "adjClose",
 }
 #: Said in plain text with status 200, and in other words with 429 (hydrosquall/tiingo-python#45).
-_LIMITED: Final = ("you have run over your",)
+_SAYS: Final = {"you have run over your": Meaning.LIMITED}
 
 
 class TiingoSource(VendorSource):
@@ -48,7 +48,7 @@ class TiingoSource(VendorSource):
     ) -> None:
         settings = settings or TiingoSettings()
         key = key_from(settings.api_key, "TIINGO_API_KEY")
-        super().__init__(settings, Reader("tiingo", settings.variables, (key,), _LIMITED), pace, state_folder)
+        super().__init__(settings, Reader("tiingo", settings.variables, (key,), _SAYS), pace, state_folder)
         self._client = JsonClient(
             settings.base_url or _BASE_URL,
             "tiingo",
@@ -57,7 +57,7 @@ class TiingoSource(VendorSource):
             settings.timeout_seconds,
             headers={"Authorization": f"Token {key}"},
         )
-        self.info = SourceInfo(
+        self._states = SourceInfo(
             name="tiingo",
             version=client_version("httpx"),
             adjustment="raw open, high, low, close and volume; adj_close for splits and dividends, as of the fetch",

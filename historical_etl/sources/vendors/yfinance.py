@@ -157,7 +157,7 @@ class YfinanceSource(VendorSource):
         self._watch = Watch(self._reader, self._gate)
         self._session = (session or _browser)(self._watch)
         _prepare(os.getpid())
-        self.info = SourceInfo(
+        self._states = SourceInfo(
             name="yfinance",
             version=client_version("yfinance"),
             adjustment="open, high, low, close and dividends for splits, volume for splits;"

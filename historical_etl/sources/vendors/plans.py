@@ -1,0 +1,114 @@
+"""What the plan of an account gives, found out from the vendor's answers and kept: asking again would cost requests.
+
+A plan that reaches two years back does so from each day on, so its reach is kept in days. What is kept is forgotten
+after some days, since an account may get another plan.
+"""
+
+import logging
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from platformdirs import user_state_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from historical_etl.clock import Clock
+from historical_etl.durable import write_atomic
+
+if TYPE_CHECKING:
+    from historical_etl.vendor_settings import VendorSettings
+
+__all__ = ["Plan", "PlanBook", "state_file"]
+
+_log = logging.getLogger(__name__)
+_KEPT: Final = timedelta(days=7)
+
+
+class Plan(BaseModel):
+    """What is known of an account's plan.
+
+    Attributes:
+        learnt: when anything of it was found out last.
+        reach: how many days back from `learnt` the oldest day lies that it gives; None: as far as the vendor has them.
+        without: what it does not give, in words.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    learnt: date
+    reach: int | None = Field(default=None, ge=0)
+    without: frozenset[str] = frozenset()
+
+    def first(self, today: date) -> date | None:
+        """The oldest day that it gives on a day; None: as far as the vendor has them."""
+        return None if self.reach is None else today - timedelta(days=self.reach)
+
+    def in_words(self, today: date) -> str:
+        """What it gives, for people."""
+        since = self.first(today)
+        parts = [f"from {since} on"] if since else []
+        parts += [f"without {' and '.join(sorted(self.without))}"] if self.without else []
+        return f"the plan of this account gives bars {', '.join(parts)} (found out on {self.learnt})"
+
+
+class PlanBook:
+    """What is known of the plan of one account, in a file beside the count of its requests.
+
+    Args:
+        vendor: the vendor's name.
+        settings: whose base URL tells accounts of other places apart.
+        key: of the account; only a hash of it is in the file's name.
+        clock: of the run.
+        folder: instead of the user's state folder.
+    """
+
+    def __init__(
+        self, vendor: str, settings: "VendorSettings", key: str, clock: Clock, folder: Path | None = None
+    ) -> None:
+        account = sha256(key.encode()).hexdigest()[:8]
+        self._path = state_file(vendor, settings.base_url, f"{account}.plan.json", folder)
+        self._clock = clock
+        self._plan = self._read()
+
+    @property
+    def today(self) -> date:
+        """The day, in UTC."""
+        return self._clock().date()
+
+    @property
+    def known(self) -> Plan | None:
+        """What is known; None where nothing is."""
+        plan = self._plan
+        return plan if plan is not None and timedelta() <= self.today - plan.learnt <= _KEPT else None
+
+    def lacks(self, what: str) -> bool:
+        """Whether the plan is known not to give something."""
+        return self.known is not None and what in self.known.without
+
+    def learn(self, *, first: date | None = None, without: str = "") -> None:
+        """Note the oldest day that the plan gives today, or something that it does not give. Later words count.
+
+        What cannot be written is logged: the run goes on, and the next one finds it out again.
+        """
+        before = self.known or Plan(learnt=self.today)
+        reach = before.reach if first is None else max(0, (self.today - first).days)
+        lacks = before.without | ({without} if without else frozenset[str]())
+        self._plan = Plan(learnt=self.today, reach=reach, without=lacks)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, self._plan.model_dump_json().encode())
+        except OSError as error:
+            _log.warning("What the plan gives could not be kept in %s: %s", self._path, error.strerror)
+
+    def _read(self) -> Plan | None:
+        try:
+            return Plan.model_validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):  # none yet, or damaged: it is found out again
+            return None
+
+
+def state_file(vendor: str, base_url: str, name: str, folder: Path | None) -> Path:
+    """A file of a vendor in the user's state folder, or in another; one for each address that it is asked at."""
+    address = sha256(base_url.encode()).hexdigest()[:8] if base_url else "default"
+    return (folder or user_state_path("historical_etl", appauthor=False)) / f"{vendor}-{address}.{name}"
