@@ -47,6 +47,7 @@ class Batch:
         flagged: rows to store as they came, of which something beside the close is wrong (`cells.FLAGGED`).
         actions: events that the source names; None if it names none.
         late: those that it names of days before what was asked for.
+        foreign: dividends in another currency than that of the prices, columns `FOREIGN`; None where there are none.
         kept_in: where the refused rows are kept.
     """
 
@@ -63,6 +64,7 @@ class Batch:
     flagged: pl.DataFrame
     actions: pl.DataFrame | None = None
     late: pl.DataFrame | None = None
+    foreign: pl.DataFrame | None = None
     kept_in: str = ""
 
     def without(self, symbols: Collection[str]) -> Self:
@@ -138,6 +140,7 @@ class Batch:
             flagged=self.flagged.clear(),
             actions=None,
             late=None,
+            foreign=None,
         )
 
 
@@ -237,6 +240,7 @@ class Judge:
             flagged=verdict.flagged,
             actions=actions,
             late=late,
+            foreign=answer.foreign,
             kept_in=kept,
         )
 

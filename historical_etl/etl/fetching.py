@@ -81,6 +81,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
     frames: list[pl.DataFrame] = []
     actions: list[pl.DataFrame] = []
     rejected: list[pl.DataFrame] = []
+    foreign: list[pl.DataFrame] = []
     notes: list[str] = []
     set_aside: list[str] = []
     outcomes: dict[str, Outcome] = {}
@@ -105,6 +106,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         frames.append(answer.frame)
         actions += [answer.actions] if answer.actions is not None else []
         rejected += [answer.rejected] if answer.rejected is not None and answer.rejected.height else []
+        foreign += [answer.foreign] if answer.foreign is not None and answer.foreign.height else []
         notes += answer.notes
         set_aside += answer.set_aside
         outcomes |= answer.outcomes
@@ -120,6 +122,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         pl.concat(rejected) if rejected else None,
         tuple(dict.fromkeys(notes)),
         tuple(dict.fromkeys(set_aside)),
+        pl.concat(foreign) if foreign else None,
     )
 
 

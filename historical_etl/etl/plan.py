@@ -123,7 +123,10 @@ class StagedSource:
         mine = pl.col("symbol").is_in(request.symbols)
         rows = self.staging.rows(units, request.start, request.end)
         frame = rows.filter(mine).collect() if rows is not None else empty_frame()
-        named = self.staging.actions(units, request.start, request.end)
+        named, foreign, rejected = (
+            of_units(units, request.start, request.end)
+            for of_units in (self.staging.actions, self.staging.foreign, self.staging.rejected)
+        )
         present = set(frame.get_column("symbol").unique())
         outcomes, details = dict[str, Outcome](), dict[str, str]()
         for symbol in request.symbols:
@@ -133,7 +136,14 @@ class StagedSource:
             outcomes,
             {symbol: detail for symbol, detail in details.items() if detail},
             named.filter(mine).select(list(ACTIONS)).collect() if named is not None else None,
+            self._of_request(rejected.filter(mine).collect(), request) if rejected is not None else None,
+            tuple(dict.fromkeys(note for unit in units for note in unit.notes)),
+            foreign=foreign.filter(mine).collect() if foreign is not None else None,
         )
+
+    def _of_request(self, rejected: pl.DataFrame, request: FetchRequest) -> pl.DataFrame:
+        """Rows without a date may be of any year: they are told with the first one."""
+        return rejected if request.start == self.start else rejected.drop_nulls("date")
 
     def _outcome(self, symbol: str, *, came: bool) -> tuple[Outcome, str]:
         if symbol in self._failed:
@@ -158,8 +168,10 @@ class StagedSource:
         if not final:
             return
         mine = pl.col("symbol").is_in(list(final))
-        actions = answer.actions.filter(mine) if answer.actions is not None else None
-        unit = self.staging.put(answer.frame.filter(mine), final, answer.details, actions)
+        frames = {"rows": answer.frame, "actions": answer.actions}
+        frames |= {"foreign": answer.foreign, "rejected": answer.rejected}
+        parts = {name: frame.filter(mine) for name, frame in frames.items() if frame is not None}
+        unit = self.staging.put(parts, final, answer.details, answer.notes)
         self._units |= dict.fromkeys(unit.symbols, unit)
 
 

@@ -29,7 +29,7 @@ from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.jumps import Jumps, jumps
 from historical_etl.quality.levels import LEVELS
-from historical_etl.quality.overlap import compare, of_unknown_basis
+from historical_etl.quality.overlap import compare, of_unknown_basis, single_bars
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
@@ -159,6 +159,8 @@ class _Step:
         self._moved = self._rebuilt | found.moved | unknown
         for symbol, suspicion in found.suspects.items():
             self._suspect(symbol, suspicion)
+        for symbol, bars in found.single.items():
+            self._keep_out_single(symbol, bars)
         if heed_events:
             self._moved |= self._with_new_events()
         self._moved |= self._base.look_again & set(symbols_in(self._batch.rows)) & set(self._lives)
@@ -304,6 +306,13 @@ class _Step:
         self._kept_out = pl.concat([self._kept_out, bars])
         self._beside[symbol] = [*self._beside.get(symbol, ()), *runs]
 
+    def _keep_out_single(self, symbol: str, bars: Sequence[Suspicion]) -> list[Suspicion]:
+        """Leave out bars that contradict single stored ones, but for those that a person let pass."""
+        if odd := [why for why in bars if not self._let_pass(symbol, why)]:
+            self._keep_out(symbol, odd)
+            self._see()
+        return odd
+
     def judge_standstill(self) -> None:
         """Find symbols whose bar repeats from session to session."""
         found = self._reconciler.frozen.find(self._batch, self._base, self._suspects)
@@ -353,6 +362,9 @@ class _Step:
         rebuild = symbol in self._rebuilt
         stored = self._levels.whole(symbol)
         mine = {day: split for (name, day), split in splits(self._batch, self._base).items() if name == symbol}
+        if odd := self._keep_out_single(symbol, single_bars(history.select(LEVELS), stored)):
+            history = history.filter(~pl.col("date").is_in([why.session for why in odd]))
+            stored = stored.filter(~pl.col("date").is_in([why.session for why in odd]))
         verdict = judge_history(history.select(LEVELS), stored, mine)
         if verdict.kind == "corrected" and not rebuild:
             return

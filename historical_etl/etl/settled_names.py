@@ -9,6 +9,7 @@ import polars as pl
 
 from historical_etl.etl.actions import inside
 from historical_etl.etl.batch import Batch
+from historical_etl.etl.foreign_dividends import settled
 from historical_etl.etl.reconciled import Base
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.named_days import NEARBY, named_days
@@ -32,6 +33,7 @@ class SettledNames:
         split_adjusted: whether the source says that its close is adjusted for splits.
         stored_of: all stored rows of a symbol, columns `LEVELS`.
         events: what is to be said of single events, columns `EVENTS`.
+        foreign: likewise, of dividends in other currencies.
         not_shown: splits that did not happen.
         taken_out: (symbol, date) of splits that the source takes out of its prices without saying so.
     """
@@ -40,6 +42,7 @@ class SettledNames:
     split_adjusted: bool
     stored_of: Callable[[str], pl.DataFrame]
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    foreign: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
     not_shown: Sequence[NotShown] = ()
     taken_out: frozenset[tuple[str, date]] = frozenset()
     _named: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
@@ -47,6 +50,7 @@ class SettledNames:
 
     def enter(self, batch: Batch) -> Batch:
         """A batch as it came, with one event of each symbol and day; what is no event is set aside."""
+        batch = self._with_foreign(batch)
         if batch.actions is None or batch.actions.is_empty():
             return batch
         found = named_days(batch.actions, in_close=not self.split_adjusted, line=lambda s: self._line(s, batch.seen()))
@@ -54,6 +58,17 @@ class SettledNames:
             self._set_aside[symbol, day] = f"{symbol} on {day}: split {split}, dividend {dividend}"
         self._say(found.chosen)
         return replace(batch, actions=found.events)
+
+    def _with_foreign(self, batch: Batch) -> Batch:
+        """The batch with the dividends in other currencies that its adj_close contains; the others are only told."""
+        if batch.actions is None or batch.foreign is None:
+            return batch
+        rows = batch.seen()
+        found = settled(batch.foreign, lambda symbol: self._line(symbol, rows))
+        told = pl.DataFrame(found.told, schema=EVENTS, orient="row")
+        self.foreign = pl.concat([self.foreign, told]).unique(list(ORDER), keep="last")
+        shown = pl.DataFrame(found.shown, schema=batch.actions.schema, orient="row")
+        return replace(batch, actions=pl.concat([batch.actions, shown.join(batch.actions, on=ORDER, how="anti")]))
 
     def settle(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> Batch:
         """A batch with each named split on the day that shows it, and what is named no more but shown.
@@ -117,16 +132,18 @@ class SettledNames:
 
     def with_judged(self, judged: pl.DataFrame) -> pl.DataFrame:
         """What is to be said of single events: what was judged of them last goes before what was of their names."""
-        if self.events.is_empty():
+        if self.events.is_empty() and self.foreign.is_empty():
             return judged
-        return pl.concat([self.events, judged]).unique(list(ORDER), keep="last").sort(ORDER)
+        return pl.concat([self.foreign, self.events, judged]).unique(list(ORDER), keep="last").sort(ORDER)
 
     def warnings(self) -> list[str]:
         """What is told of them, once."""
         known = self._known()
         told: list[str] = []
-        if self.events.height:
-            new = self.events.join(known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti")
+        if self.events.height or self.foreign.height:
+            new = pl.concat([self.events, self.foreign]).join(
+                known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti"
+            )
             told += [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
         if hidden := self._hidden_now(known):
             some = ", ".join(f"{symbol} on {day}" for symbol, day in hidden[:_MOST_TOLD])
@@ -154,4 +171,4 @@ class SettledNames:
             self._add(pl.DataFrame(rows, schema=EVENTS, orient="row"))
 
     def _add(self, told: pl.DataFrame) -> None:
-        self.events = self.with_judged(told)
+        self.events = pl.concat([self.events, told]).unique(list(ORDER), keep="last").sort(ORDER)

@@ -1,6 +1,6 @@
 """The sessions that came again: does what came stand on the basis of what is stored?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import log
@@ -23,7 +23,7 @@ from historical_etl.quality.rewritten import rewritten
 from historical_etl.quality.spikes import proposal
 from historical_etl.quality.suspicion import Suspicion
 
-__all__ = ["Comparison", "compare", "of_unknown_basis"]
+__all__ = ["Comparison", "compare", "of_unknown_basis", "single_bars"]
 
 #: Ratios this near to each other are one, and ratios this near to 1 are none.
 _ONE_SCALE: Final = 1.02
@@ -34,10 +34,14 @@ _SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 
 @dataclass(frozen=True)
 class Comparison:
-    """New against stored on shared sessions: symbols whose whole history is to be looked at, and odd ones."""
+    """New against stored on shared sessions: symbols whose whole history is to be looked at, and odd ones.
+
+    Of those in `single` the new bars of some sessions are odd, and nothing else is.
+    """
 
     moved: frozenset[str]
     suspects: Mapping[str, Suspicion]
+    single: Mapping[str, Sequence[Suspicion]]
 
 
 def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
@@ -46,7 +50,7 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     A level that differs from the earliest shared session on has moved, and so have volumes that all differ by one
     ratio: whether the history was restated shows only in the whole of it. So has a level that differs later by one
     ratio over several sessions, or where most sessions differ. One that differs on single sessions is a correction,
-    unless by a factor that splits and units have.
+    unless by a factor that splits and units have: such a bar is odd.
 
     Args:
         came: columns `LEVELS`, keys unique.
@@ -56,30 +60,59 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     scaled = _on_another_scale(shared)
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
     if off.is_empty():
-        return Comparison(scaled, {})
+        return Comparison(scaled, {}, {})
     symbols = off.get_column("symbol").unique()
     earliest = shared.filter(pl.col("symbol").is_in(symbols.implode())).group_by("symbol").agg(BEGINNINGS)
     moved = frozenset(off.join(earliest, on="symbol").filter(is_from_the_beginning()).get_column("symbol"))
     suspects: dict[str, Suspicion] = {}
+    single: dict[str, list[Suspicion]] = {}
+    for symbol, day, ratio, is_between in _odd(off, came):
+        if symbol in moved:
+            continue
+        if is_between:
+            single.setdefault(symbol, []).append(_single(day, ratio))
+        elif symbol not in suspects:
+            words = f"{_odd_words(day, ratio)} the days before it agree{proposal(f'the bars from {day} on', ratio)}"
+            suspects[symbol] = Suspicion("level_jump", words, ratio, day, day)
+    others: frozenset[str] = frozenset()
+    if left := frozenset(symbols) - moved - single.keys():
+        mine = shared.filter(pl.col("symbol").is_in(list(left)))
+        others = frozenset(other_parts(mine).get_column("symbol")) | rewritten(mine, by_noise=True)
+    single = {symbol: found for symbol, found in single.items() if symbol not in suspects}
+    return Comparison(moved | ((scaled | others) - suspects.keys()), suspects, single)
+
+
+def single_bars(came: pl.DataFrame, stored: pl.DataFrame) -> list[Suspicion]:
+    """Of one symbol's whole history, the new bars that alone are odd. Arguments as `compare` has them."""
+    shared = _with_fit(on_shared_sessions(came, stored))
+    off = shared.filter(is_off("ratio") | is_off("close_ratio"))
+    return [_single(day, ratio) for _, day, ratio, is_between in _odd(off, came) if is_between]
+
+
+def _odd(off: pl.DataFrame, came: pl.DataFrame) -> Iterator[tuple[str, date, float, bool]]:
+    """Of sessions on another level those that no correction explains: the ratio, and whether both neighbours agree."""
     large = off.filter(pl.any_horizontal(is_beyond(name, SEAM) for name in ("ratio", "close_ratio")))
-    columns = ("symbol", "date", "ratio", "close_ratio", "worse")
     mended = _mended(large, came) if large.height else frozenset[tuple[str, date]]()
-    for symbol, day, ratio, close_ratio, worse in large.select(columns).iter_rows():
+    columns = ("symbol", "date", "ratio", "close_ratio", "worse", "between")
+    for symbol, day, ratio, close_ratio, worse, is_between in large.select(columns).iter_rows():
         if (symbol, day) in mended:
             continue
         odd = next(
             (r for r in (ratio, close_ratio) if r is not None and (factor_of(r) or (worse and size_of(r) > SEAM))), None
         )
-        if odd is not None and symbol not in moved and symbol not in suspects:
-            evidence = f"the new price of {day} is {odd:.6g} times the stored one, and the days before it agree"
-            suspects[symbol] = Suspicion(
-                "level_jump", evidence + proposal(f"the bars from {day} on", odd), odd, day, day
-            )
-    others: frozenset[str] = frozenset()
-    if left := frozenset(symbols) - moved:
-        mine = shared.filter(pl.col("symbol").is_in(list(left)))
-        others = frozenset(other_parts(mine).get_column("symbol")) | rewritten(mine, by_noise=True)
-    return Comparison(moved | ((scaled | others) - suspects.keys()), suspects)
+        if odd is not None:
+            yield symbol, day, odd, is_between
+
+
+def _single(day: date, ratio: float) -> Suspicion:
+    words = (
+        f"{_odd_words(day, ratio)} the days around it agree; the new bar alone is kept out, and the stored one stands"
+    )
+    return Suspicion("level_jump", words + proposal("it", ratio), ratio, day, day, through=day)
+
+
+def _odd_words(day: date, ratio: float) -> str:
+    return f"the new price of {day} is {ratio:.6g} times the stored one, and"
 
 
 def _on_another_scale(shared: pl.DataFrame) -> frozenset[str]:
@@ -159,10 +192,14 @@ def _fits_better(side: str) -> pl.Expr:
 def _with_fit(shared: pl.DataFrame) -> pl.DataFrame:
     """Of each session whether the new close is further from the stored one of the session before: `worse`.
 
-    And whether the stored close `repeats` that one.
+    And whether the stored close `repeats` that one; and whether it lies `between` two that are on the stored level.
     """
     before = pl.when(pl.col("symbol") == pl.col("symbol").shift(1)).then(pl.col("close_0").shift(1))
+    agrees = ~(is_off("ratio") | is_off("close_ratio"))
+    sides = [agrees.shift(step) & (pl.col("symbol") == pl.col("symbol").shift(step)) for step in (1, -1)]
     new, stored = (pl.col("close") / before).log().abs(), (pl.col("close_0") / before).log().abs()
     return shared.with_columns(
-        (new > stored).fill_null(value=False).alias("worse"), (stored == 0).fill_null(value=False).alias("repeats")
+        (new > stored).fill_null(value=False).alias("worse"),
+        (stored == 0).fill_null(value=False).alias("repeats"),
+        pl.all_horizontal(sides).fill_null(value=False).alias("between"),
     )

@@ -10,6 +10,7 @@ from datetime import date
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,10 +23,14 @@ from historical_etl.store.sealed import sealed, unsealed
 __all__ = ["StagedUnit", "Staging", "damaged_units"]
 
 
-class StagedUnit(BaseModel):
-    """The record of a unit: its symbols, what became of each, and the SHA-256 of its files.
+_ENDINGS: Final = {"rows": "parquet", "record": "json"}
 
-    `named` says whether the source names actions: then `actions` is the SHA-256 of their file.
+
+class StagedUnit(BaseModel):
+    """The record of a unit: its symbols, what became of each, what was told, and the SHA-256 of its files.
+
+    `rows` are its bars, `actions` and `foreign` what the source names, `rejected` rows that cannot be read; None where
+    it has none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,8 +38,17 @@ class StagedUnit(BaseModel):
     symbols: tuple[str, ...]
     outcomes: dict[str, Outcome]
     details: dict[str, str] = Field(default_factory=dict[str, str])
+    notes: tuple[str, ...] = ()
     rows: str
     actions: str | None = None
+    foreign: str | None = None
+    rejected: str | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of each of its files."""
+        found = {"rows": self.rows, "actions": self.actions, "foreign": self.foreign, "rejected": self.rejected}
+        return {kind: checksum for kind, checksum in found.items() if checksum is not None}
 
 
 def damaged_units(layout: Layout) -> list[Path]:
@@ -73,8 +87,7 @@ class Staging:
                 unit = unsealed(path.read_bytes(), StagedUnit)
                 if not set(unit.symbols) <= set(unit.outcomes):
                     continue
-                wanted = {"rows": unit.rows, "actions": unit.actions}
-                if all(checksum is None or self._sum(unit, kind) == checksum for kind, checksum in wanted.items()):
+                if all(self._sum(unit, kind) == checksum for kind, checksum in unit.files.items()):
                     found.append(unit)
             except (OSError, ValueError):
                 continue
@@ -82,24 +95,30 @@ class Staging:
 
     def put(
         self,
-        rows: pl.DataFrame,
+        frames: Mapping[str, pl.DataFrame | None],
         outcomes: Mapping[str, Outcome],
         details: Mapping[str, str],
-        actions: pl.DataFrame | None,
+        notes: tuple[str, ...] = (),
     ) -> StagedUnit:
-        """Stage a unit, durably; `outcomes` are of all its symbols.
+        """Stage a unit, durably.
+
+        Args:
+            frames: `rows`, and any of the others that a unit may have.
+            outcomes: of all its symbols.
+            details: why a symbol has another outcome than `ok`.
+            notes: what the source told.
 
         Raises:
             DiskSpaceError, StorageError: the unit does not count.
         """
-        contents = {"rows": _encoded(rows), **({"actions": _encoded(actions)} if actions is not None else {})}
+        contents = {name: _encoded(frame) for name, frame in frames.items() if frame is not None}
         sums = {name: sha256(content).hexdigest() for name, content in contents.items()}
         unit = StagedUnit(
             symbols=tuple(sorted(outcomes)),
             outcomes=dict(outcomes),
             details=dict(details),
-            rows=sums["rows"],
-            actions=sums.get("actions"),
+            notes=notes,
+            **sums,
         )
         with storage_errors("staging what was fetched", self.folder, "what was staged before stands"):
             for name, content in contents.items():
@@ -112,12 +131,22 @@ class Staging:
 
     def rows(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:
         """The rows of some units between two dates, both included; None if there is no unit."""
-        return self._between([self._file(unit, "rows") for unit in units], low, high)
+        return self._between(self._files(units, "rows"), low, high)
 
     def actions(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:
         """The splits and dividends of some units; None where the source names none."""
-        named = [self._file(unit, "actions") for unit in units if unit.actions is not None]
-        return self._between(named, low, high)
+        return self._between(self._files(units, "actions"), low, high)
+
+    def foreign(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:
+        """Their dividends in other currencies; None where there are none."""
+        return self._between(self._files(units, "foreign"), low, high)
+
+    def rejected(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:
+        """Their rows that cannot be read, with those without a date; None where there are none."""
+        paths = self._files(units, "rejected")
+        if not paths:
+            return None
+        return pl.scan_parquet(paths, glob=False).filter(pl.col("date").is_between(low, high).fill_null(value=True))
 
     def clear(self) -> None:
         """Remove the request's units."""
@@ -125,6 +154,9 @@ class Staging:
             with storage_errors("clearing staging", self.folder, "what was committed stands"):
                 shutil.rmtree(self.folder)
                 fsync_folder(self.folder.parent)
+
+    def _files(self, units: Iterable[StagedUnit], kind: str) -> list[Path]:
+        return [self._file(unit, kind) for unit in units if kind in unit.files]
 
     def _between(self, paths: list[Path], low: date, high: date) -> pl.LazyFrame | None:
         if not paths:
@@ -136,7 +168,7 @@ class Staging:
 
     def _file(self, unit: StagedUnit, kind: str) -> Path:
         name = sha256(",".join(unit.symbols).encode()).hexdigest()[:16]
-        return self.folder / {"rows": f"{name}.parquet", "actions": f"{name}.actions", "record": f"{name}.json"}[kind]
+        return self.folder / f"{name}.{_ENDINGS.get(kind, kind)}"
 
 
 def _encoded(frame: pl.DataFrame) -> bytes:

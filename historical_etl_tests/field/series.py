@@ -6,13 +6,14 @@ A second symbol, of which there is nothing to say, keeps it company, so that the
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from historical_etl import ETLResult, FetchRequest, FetchResult, HistoricalETL, Outcome, SourceInfo
+from historical_etl.sources.base import FOREIGN
 from historical_etl_tests.scenario import COLUMNS, sessions, store
 
 FIRST = date(2023, 3, 1)
@@ -57,11 +58,16 @@ def adjusted(closes: Sequence[float], *events: Event) -> list[float]:
 
 @dataclass
 class Series:
-    """A full source of one symbol; the test may change any of it between two evenings."""
+    """A full source of one symbol; the test may change any of it between two evenings.
+
+    It names events of so many days before each request as `late` says; `foreign` are dividends in other currencies.
+    """
 
     close: Sequence[float]
     adj_close: Sequence[float | None] | None = None
     events: Sequence[Name] | None = None
+    late: int = 0
+    foreign: Sequence[tuple[int, float, str]] = ()
     split_adjusted: bool = False
     volume: float = 1000.0
     first: date = FIRST
@@ -88,11 +94,15 @@ class Series:
         if self.events is not None:
             told = [(NAME, self.days[at], split, cash) for at, split, cash in self.events]
             schema = {"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()}
-            inside = pl.col("date").is_between(request.start, min(request.end, self.today))
+            since = request.start - timedelta(days=self.late)
+            inside = pl.col("date").is_between(since, min(request.end, self.today))
             named = pl.DataFrame(told, schema=schema, orient="row").filter(inside & (NAME in request.symbols))
         came = {row[1] for row in rows}
         outcomes = {symbol: Outcome.OK if symbol in came else Outcome.EMPTY for symbol in request.symbols}
-        return FetchResult(pl.DataFrame(rows, schema=COLUMNS, orient="row"), outcomes, {}, named)
+        paid = [(NAME, self.days[at], cash, currency) for at, cash, currency in self.foreign]
+        paid = [row for row in paid if low <= row[1] <= high and NAME in request.symbols]
+        foreign = pl.DataFrame(paid, schema=FOREIGN, orient="row") if paid else None
+        return FetchResult(pl.DataFrame(rows, schema=COLUMNS, orient="row"), outcomes, {}, named, foreign=foreign)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         return [NAME, COMPANY]

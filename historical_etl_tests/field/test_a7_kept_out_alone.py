@@ -227,3 +227,34 @@ def test_beside_a_waived_session_the_next_false_bar_holds_the_symbol(root):
     etl, result = update(root, source, 52)
     assert set(result.held) == {"ACME"}
     assert etl.holds()["session"].to_list() == [source.days[51]]
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01, 12.0])
+@pytest.mark.parametrize("adj", ["good", "with it", None])
+def test_a_stored_bar_that_comes_again_as_an_absurd_one_stands_and_the_rest_goes_on(root, factor, adj):
+    source = Series(list(GOOD), GOOD if adj else None)
+    backfill(root, source, 49)
+    bad = with_run(47, 1, factor)
+    source.close, source.adj_close = bad, {"good": GOOD, "with it": bad}.get(adj)
+    for at in range(50, 58):
+        etl, result = update(root, source, at)
+        assert column(etl, "close") == GOOD[: at + 1]
+        assert codes(etl) == ["level_jump"]
+        assert ("ACME" in result.held) is (at <= 52), "it is told while it comes"
+    source.close, source.adj_close = list(GOOD), GOOD if adj else None
+    etl, _ = update(root, source, 58)
+    assert codes(etl) == ["level_jump"], "that bar was not asked for again"
+    etl = backfill(root, source, 58)[0]
+    assert codes(etl) == []
+    assert column(etl, "close") == GOOD[:59]
+
+
+def test_a_person_may_let_the_new_bar_in(root):
+    source = Series(list(GOOD), None)
+    backfill(root, source, 49)
+    source.close = with_run(47, 1, 100.0)
+    etl, _ = update(root, source, 50)
+    etl.accept("ACME", reason="the vendor says so", by="anna")
+    etl, result = update(root, source, 51)
+    assert not result.held
+    assert column(etl, "close") == with_run(47, 1, 100.0)[:52]

@@ -191,9 +191,9 @@ def test_records_of_staged_units(content, tmp_path_factory):
     """A record that is not sound does not count; one that counts has an outcome for each of its symbols."""
     layout = Layout(tmp_path_factory.mktemp("store"))
     staging = Staging(layout, "request")
-    good = staging.put(SHORT.bars(["HALT"]), {"HALT": Outcome.OK}, {}, None)
+    good = staging.put({"rows": SHORT.bars(["HALT"])}, {"HALT": Outcome.OK}, {})
     rows = SHORT.bars(["BRK.B"])
-    other = staging.put(rows, {"A": Outcome.OK, "B": Outcome.EMPTY}, {}, None)
+    other = staging.put({"rows": rows}, {"A": Outcome.OK, "B": Outcome.EMPTY}, {})
     (record,) = [path for path in staging.folder.glob("*.json") if b'"A"' in path.read_bytes()]
     record.write_bytes(content.replace(b"ab" * 32, other.rows.encode()))
     units = staging.units()

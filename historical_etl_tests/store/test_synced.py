@@ -209,7 +209,7 @@ def test_a_file_from_another_volume_in_quarantine(manager, root):
 def test_staging_and_notes(manager, disk):
     frame = pl.DataFrame({"date": [START.date()], "symbol": ["AAA"]})
     staging = Staging(manager.layout, "0" * 64)
-    staging.put(frame, {"AAA": Outcome.OK}, {}, frame)
+    staging.put({"rows": frame, "actions": frame, "foreign": frame, "rejected": frame}, {"AAA": Outcome.OK}, {})
     assert disk.lost() == []
     staging.clear()
     assert disk.lost() == []

@@ -370,7 +370,7 @@ def _quarantine_edited(store: Store) -> None:
 
 
 def _staged_edited(store: Store) -> None:
-    Staging(store.layout, "a" * 16).put(store.etl.scan().collect(), {"AAPL": Outcome.OK}, {}, None)
+    Staging(store.layout, "a" * 16).put({"rows": store.etl.scan().collect()}, {"AAPL": Outcome.OK}, {})
     edit(next(store.layout.staging.glob("*/*.parquet")), flip)
 
 

@@ -151,8 +151,8 @@ def test_staged_units(manager):
     frame = pl.DataFrame({"date": [date(2019, 1, 4)], "symbol": ["AAA"]})
     assert told(staging_findings(layout, quick=False)) == []
     for request in ("1" * 64, "2" * 64):
-        Staging(layout, request).put(frame, {"AAA": Outcome.OK}, {}, frame)
-        Staging(layout, request).put(frame, {"BBB": Outcome.OK}, {}, None)
+        Staging(layout, request).put({"rows": frame, "actions": frame}, {"AAA": Outcome.OK}, {})
+        Staging(layout, request).put({"rows": frame}, {"BBB": Outcome.OK}, {})
     assert told(staging_findings(layout, quick=False)) == []
     spoil(next((layout.staging / ("1" * 16)).glob("*.parquet")))
     spoil(next((layout.staging / ("2" * 16)).glob("*.json")))

@@ -29,7 +29,7 @@ def rich(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     etl = opened(root, source())
     etl.repair()
     etl.manifests.quarantine.copy_bytes("rows.parquet", b"refused rows", "impossible", "historical_daily")
-    Staging(etl.layout, "b" * 16).put(etl.scan().collect(), {"BRK.B": Outcome.OK}, {}, None)
+    Staging(etl.layout, "b" * 16).put({"rows": etl.scan().collect()}, {"BRK.B": Outcome.OK}, {})
     etl.run_year(2013)  # progress has a backup
     etl.pin("paper")
     return root
