@@ -136,13 +136,14 @@ class VendorSource(ABC):
         for symbols in self.units(request):
             part = self._part(symbols, request.start, request.end)
             parts.append(part)
-            present = set(symbols_in(part.frame))
-            outcomes |= {symbol: Outcome.OK if symbol in present else Outcome.EMPTY for symbol in symbols}
+            outcomes |= _outcomes(part, symbols)
             outcomes |= {symbol: refusal.outcome for symbol, refusal in part.refusals.items()}
             refusals |= part.refusals
         if refusals and all(outcome in _FAILED for outcome in outcomes.values()):
             raise self._error(min(refusals.values(), key=_severity), request)
-        details = {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
+        unread = [symbol for symbol, outcome in outcomes.items() if outcome is Outcome.REFUSED]
+        details = dict.fromkeys(unread, f"none of the rows that {self.info.name} gave of it can be read")
+        details |= {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
         notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
         frame, actions = _joined(part.frame for part in parts), self._actions(parts)
         return FetchResult(
@@ -216,6 +217,13 @@ class VendorSource(ABC):
         if refusal.again or refusal.wait is not None:
             return ProviderUnavailableError(what, where=name, todo="run it again later; nothing of this was stored")
         return ProviderError(what, where=name, todo="see what the vendor says; nothing of this was stored")
+
+
+def _outcomes(part: Part, symbols: Iterable[str]) -> dict[str, Outcome]:
+    present = set(symbols_in(part.frame))
+    unread = set(symbols_in(part.rejected)) if part.rejected is not None else set[str]()
+    absent = {symbol: Outcome.REFUSED if symbol in unread else Outcome.EMPTY for symbol in symbols}
+    return absent | {symbol: Outcome.OK for symbol in symbols if symbol in present}
 
 
 def _stacked(frames: Iterable[pl.DataFrame | None]) -> pl.DataFrame | None:

@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-import polars as pl
-
-from historical_etl.schema import empty_frame
 from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import Capabilities, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from
-from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, empty_actions, rows_of
+from historical_etl.sources.vendors.frames import (
+    Bars,
+    Event,
+    Row,
+    actions_frame,
+    bars_frame,
+    empty_actions,
+    joined,
+    rows_of,
+)
 from historical_etl.sources.vendors.http import JsonClient
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.refusals import Meaning, Reader
@@ -110,13 +116,14 @@ class EodhdSource(VendorSource):
         symbol = next(iter(symbols))
         rows = self._symbol("eod", symbol, start, end)
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
-        if not self._with_actions or bars.is_empty():
-            return Part(bars, empty_actions())
+        if not self._with_actions or bars.frame.is_empty():
+            return Part(bars.frame, empty_actions(), rejected=bars.rejected)
         splits = self._symbol("splits", symbol, start, end)
         dividends = self._symbol("div", symbol, start, end)
-        events = [(symbol, row.get("date"), _ratio(row.get("split")), None) for row in splits]
-        events += [(symbol, row.get("date"), None, _cash(row, "value")) for row in dividends]
-        return Part(bars, actions_frame(events, start, end))
+        found: list[Event] = [(symbol, row.get("date"), _ratio(row.get("split")), None) for row in splits]
+        found += [(symbol, row.get("date"), None, _cash(row, "value")) for row in dividends]
+        events = actions_frame(found, start, end)
+        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
 
     def close(self) -> None:
         """Close connections and files."""
@@ -132,22 +139,22 @@ class EodhdSource(VendorSource):
 
     def _days(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         ours = {_code(symbol): symbol for symbol in symbols}
-        frames: list[pl.DataFrame] = []
-        events: list[tuple[str | None, object, object, object]] = []
+        days: list[Bars] = []
+        found: list[Event] = []
         for day in self._sessions(start, end):
             rows = self._bulk(day, "")
-            frames.append(bars_frame(rows, _BULK_NAMES, symbols=ours, start=day, end=day))
+            days.append(bars_frame(rows, _BULK_NAMES, symbols=ours, start=day, end=day))
             if self._with_actions:
-                events += [
+                found += [
                     (ours.get(str(row.get("code"))), row.get("date"), _ratio(row.get("split")), None)
                     for row in self._bulk(day, "splits")
                 ]
-                events += [
+                found += [
                     (ours.get(str(row.get("code"))), row.get("date"), None, _cash(row, "dividend"))
                     for row in self._bulk(day, "dividends")
                 ]
-        bars = pl.concat(frames).sort("symbol", "date") if frames else empty_frame()
-        return Part(bars, actions_frame(events, start, end))
+        bars, events = joined(days), actions_frame(found, start, end)
+        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
 
     def _bulk(self, day: date, kind: str) -> Sequence[Row]:
         query = {"date": day.isoformat(), "fmt": "json"} | ({"type": kind} if kind else {})
@@ -163,11 +170,9 @@ def _code(symbol: str) -> str:
 
 
 def _ratio(text: object) -> object:
-    """4.000000/1.000000 is four new shares for each old one."""
+    """4.000000/1.000000 is four new shares for each old one; what is written otherwise stays as it is."""
     found = _SPLIT.fullmatch(text) if isinstance(text, str) else None
-    if found is None or not float(found[2]):
-        raise FormError(f"a split is {text!r}, not as in 4.000000/1.000000")
-    return float(found[1]) / float(found[2])
+    return (float(found[1]), float(found[2])) if found else str(text)
 
 
 def _cash(row: Row, adjusted: str) -> object:
@@ -177,4 +182,4 @@ def _cash(row: Row, adjusted: str) -> object:
     try:
         return float(value) if isinstance(value, str) else value  # in bulk answers numbers are texts
     except ValueError:
-        raise FormError(f"a dividend is {value!r}, not a number") from None
+        return value
