@@ -120,7 +120,8 @@ def main(plans: Sequence[str] = PLANS) -> None:
             began, root = time.perf_counter(), Path(folder)
             found = filled(market, root / "data", root, backfilled=backfilled, plan=plan, late=0 if plan else 3)
             spent = time.perf_counter() - began
-            print(f"{plan or 'paid':12s} from {found.first}: {found.asked} + {found.increments} requests, held {found.held}, {spent:.0f} s")
+            asked = f"{found.asked} + {found.increments} requests"
+            print(f"{plan or 'paid':12s} from {found.first}: {asked}, held {found.held}, {spent:.0f} s")
             print(f"    {found.failed}", *found.notes, sep="\n    ", flush=True)
 
 

@@ -1,6 +1,7 @@
 """EODHD as it answers: a free plan's year, what it refuses, days and events that are not there, money, former names."""
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -14,10 +15,13 @@ from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
 from historical_etl.sources.vendors.eodhd import _first_given
+from historical_etl.store.layout import Layout
+from historical_etl.store.ledgers import read_ledger
 from historical_etl.vendor_settings import EodhdSettings
+from historical_etl_tests.scenario import standing, store
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import Truth, fixed_clock
-from historical_etl_tests.sources.vendors.wires.eodhd import WARNING
+from historical_etl_tests.sources.vendors.wires.eodhd import WARNING, eodhd_bar
 
 #: The same day a year ago is inside: this plan begins on 2012-12-03.
 NOW = datetime(2013, 12, 3, 12, tzinfo=UTC)
@@ -286,6 +290,17 @@ def test_a_split_is_new_shares_for_old_ones(split, ratio, serve, ask):
     assert ask(server, "eodhd", ("ODD",)).actions.rows() == [("ODD", DAY, pytest.approx(ratio), 0.0)]
 
 
+def test_what_a_backfill_of_several_years_cannot_read_is_told_in_the_store(serve, tmp_path, root, clock):
+    """It is staged with the rest, and comes to the ledger of its year."""
+    server = serve(answers=odd_bar("HALT", DAY))
+    source = server.source("eodhd", state_folder=tmp_path, pace=clock.pace)
+    result = store(root, source, END).run_full_etl(["HALT", "SPLT"], START, END)
+    source.close()
+    assert result.rejected_by_reason == {"unreadable_close": 1}
+    kept = read_ledger(Layout(root), standing(store(root, source, END)), "rejected_rows")
+    assert kept.select("symbol", "date", "reasons").rows() == [("HALT", DAY, ["unreadable_close"])]
+
+
 # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -352,7 +367,20 @@ def test_the_former_bearer_of_a_ticker_can_be_asked_for(symbol, code, many, serv
     assert many or any(f"/eod/{code}.US " in unit for unit in server.asked)
 
 
-def only(place: str, rows: list[dict[str, object]]):
+def odd_bar(symbol: str, day: date):
+    """The symbol's bars with a text for a close."""
+
+    def answer(request: Request) -> Response | None:
+        if f"/eod/{symbol}." not in request.path:
+            return None
+        bars = [eodhd_bar(row) for row in TRUTH.rows("eodhd", symbol) if START <= row["date"] <= END]
+        odd = [bar | ({"close": "?"} if bar["date"] == str(day) else {}) for bar in bars]
+        return Response(json.dumps(odd), content_type="application/json")
+
+    return answer
+
+
+def only(place: str, rows: Sequence[Mapping[str, object]]):
     """Rows in answer to requests whose address contains a text; the wire answers the others."""
 
     def answer(request: Request) -> Response | None:
