@@ -39,7 +39,7 @@ class Filled:
         notes: what runs told.
         asked: how many requests the backfill made.
         increments: how many requests the increments made.
-        held: symbols that an increment held, until their split was named.
+        held: symbols that an increment held for a time, and why.
         actions: the ledger of events.
         truth: what the server held in the end.
     """
@@ -49,7 +49,7 @@ class Filled:
     notes: tuple[str, ...]
     asked: int
     increments: int
-    held: set[str]
+    held: dict[str, str]
     actions: pl.DataFrame
     truth: Truth
 
@@ -91,7 +91,7 @@ def filled(
         ledger = read_ledger(etl.layout, standing(etl), "actions")
         source.close()
         increments = server.asked.total() - asked
-        waited = {symbol for found in held for symbol in found}
+        waited = {symbol: why for found in held for symbol, why in found.items()}
         return Filled(first, failed, tuple(dict.fromkeys(notes)), asked, increments, waited, ledger, server.truth)
 
 
