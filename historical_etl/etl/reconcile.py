@@ -55,6 +55,7 @@ class Reconciler:
         layout: where the stored files lie.
         calendar: the exchange's sessions.
         info: the source.
+        reach: tells the oldest day that the account's plan gives, as far as that is found out; None: all that there is.
         long_gap: sessions without a bar after which a price break is suspicious.
         overlap: how many stored sessions to compare with.
         frozen: looks for bars that repeat.
@@ -64,6 +65,7 @@ class Reconciler:
     layout: Layout
     calendar: SessionCalendar
     info: SourceInfo
+    reach: Callable[[], date | None]
     long_gap: int
     overlap: int
     frozen: FrozenFeed
@@ -201,13 +203,12 @@ class _Step:
 
     def _beyond_plan(self, histories: pl.DataFrame) -> pl.DataFrame:
         """Stored bars of days that the plan no longer gives, restated with what came of their symbols."""
-        info = self._reconciler.info
-        found = [histories.clear()]
-        if not info.plan or info.coverage is None:
+        found, reach = [histories.clear()], self._reconciler.reach()
+        if reach is None or histories.is_empty():
             return found[0]
         for history in histories.sort(ORDER).partition_by("symbol"):
             symbol = history.item(0, "symbol")
-            older = beyond_plan(history, self._levels.rows(symbol), info.coverage.first)
+            older = beyond_plan(history, self._levels.rows(symbol), reach)
             if older.height:
                 days = older.get_column("date")
                 self._told.append(

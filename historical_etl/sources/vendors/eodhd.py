@@ -5,6 +5,7 @@ cheaper, so a backfill goes by symbol and a daily increment of many symbols by d
 says so in a row of its own, and neither splits and dividends nor whole days: what it does not give is learnt.
 """
 
+import logging
 import re
 from calendar import isleap
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,7 @@ from historical_etl.vendor_settings import EodhdSettings
 
 __all__ = ["EodhdSource"]
 
+_log = logging.getLogger(__name__)
 _BASE_URL: Final = "https://eodhd.com/api"
 _NAMES: Final = {
     "date": "date",
@@ -187,11 +189,12 @@ class EodhdSource(VendorSource):
         """What is told where the vendor refuses splits and dividends to an account that it gave bars."""
         if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
-        self._plan.learn(without=EVENTS)
         told = (
             f"{refusal.what}: no splits and dividends are named. adj_close is adjusted for both all the same;"
             " splits are inferred from it, and dividends are in it only"
         )
+        self._plan.learn(without=EVENTS)
+        _log.warning("%s", told)  # notes of a run that fails are lost
         return Part(empty_frame(), notes=(told,))
 
     def _named(
@@ -227,10 +230,12 @@ class EodhdSource(VendorSource):
             return f"{self._reader.vendor} says: {self._reader.clean(warning)}"
         oldest = bars.get_column("date").min()
         first = min(first, oldest) if isinstance(oldest, date) else first
+        told = f"{self._reader.vendor} says: {self._reader.clean(warning)}; it gives bars from {first} on"
         known = self._plan.known
         if known is None or known.first(today) != first:
             self._plan.learn(first=first)
-        return f"{self._reader.vendor} says: {self._reader.clean(warning)}; it gives bars from {first} on"
+            _log.warning("%s", told)
+        return told
 
     def _of_symbol(self, kind: str, symbol: str, start: date, end: date) -> Sequence[Row]:
         query = {"from": start.isoformat(), "to": end.isoformat(), "fmt": "json"}
