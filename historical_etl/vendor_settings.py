@@ -107,8 +107,9 @@ class TiingoSettings(VendorSettings):
 class EodhdSettings(VendorSettings):
     """EODHD: `HISTORICAL_ETL_EODHD_…` and `EODHD_API_KEY`.
 
-    `market` is the exchange code behind the symbol, as in AAPL.US. `actions` asks for splits and dividends too: two
-    more requests for each symbol. `daily_budget` counts the vendor's API calls: a whole market costs 100.
+    `market` is the exchange code behind the symbol, as in AAPL.US. `currency` is that of its prices, GBX for pence;
+    empty: as the vendor lists the market. `actions` asks for splits and dividends too: two more requests for each
+    symbol. `daily_budget` counts the vendor's API calls: a whole market costs 100.
     """
 
     model_config = _config("eodhd")
@@ -118,6 +119,7 @@ class EodhdSettings(VendorSettings):
     rate: str = Field(default="1000/minute", pattern=_RATE)
     daily_budget: int | None = Field(default=100_000, ge=1)
     market: str = Field(default="US", pattern=r"^[A-Z0-9]+$")
+    currency: str = Field(default="", pattern=r"^([A-Za-z]{3})?$")
     actions: bool = True
 
 

@@ -23,7 +23,13 @@ from historical_etl.etl.settled_names import SettledNames
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.unseen_holds import as_held, spans_one, still_held
 from historical_etl.etl.waived import without_waived
-from historical_etl.etl.whole_histories import contradicted, lacks_sessions, lacks_values, requests_of
+from historical_etl.etl.whole_histories import (
+    beyond_plan,
+    contradicted,
+    lacks_sessions,
+    lacks_values,
+    requests_of,
+)
 from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
@@ -49,6 +55,7 @@ class Reconciler:
         layout: where the stored files lie.
         calendar: the exchange's sessions.
         info: the source.
+        reach: tells the oldest day that the account's plan gives, as far as that is found out; None: all that there is.
         long_gap: sessions without a bar after which a price break is suspicious.
         overlap: how many stored sessions to compare with.
         frozen: looks for bars that repeat.
@@ -58,6 +65,7 @@ class Reconciler:
     layout: Layout
     calendar: SessionCalendar
     info: SourceInfo
+    reach: Callable[[], date | None]
     long_gap: int
     overlap: int
     frozen: FrozenFeed
@@ -180,6 +188,7 @@ class _Step:
         disagree = contradicted(first, histories.rows)
         came = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
         alone = first.filter(pl.col("symbol").is_in(came)).join(histories.rows, on=ORDER, how="anti")
+        histories = histories.with_rows(self._beyond_plan(histories.rows))
         self._batch = self._batch.without(self._moved).joined(histories, self._moved).with_rows(alone)
         for symbol in sorted(self._moved):
             if symbol in disagree:
@@ -191,6 +200,24 @@ class _Step:
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
         self._see()
         self.settle_names()
+
+    def _beyond_plan(self, histories: pl.DataFrame) -> pl.DataFrame:
+        """Stored bars of days that the plan no longer gives, restated with what came of their symbols."""
+        found, reach = [histories.clear()], self._reconciler.reach()
+        if reach is None or histories.is_empty():
+            return found[0]
+        for history in histories.sort(ORDER).partition_by("symbol"):
+            symbol = history.item(0, "symbol")
+            older = beyond_plan(history, self._levels.rows(symbol), reach)
+            if older.height:
+                days = older.get_column("date")
+                self._told.append(
+                    f"{symbol}: {older.height} stored session(s), {days.min()} to {days.max()}, lie before what the"
+                    " plan of the account gives now; adj_close and volume are restated by the factor of the first that"
+                    " came"
+                )
+                found.append(older)
+        return pl.concat(found)
 
     def judge_events(self, *, is_increment: bool) -> None:
         """Hold named events, adj_close and prices against each other."""

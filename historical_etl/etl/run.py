@@ -225,11 +225,17 @@ class Run:
             layout=store.layout,
             calendar=store.calendar,
             info=self.source.info,
+            reach=self._reach,
             long_gap=store.settings.long_gap_sessions,
             overlap=store.settings.overlap_sessions,
             frozen=self._frozen_feed(),
             fetch=lambda requests, whole: judge.fetch(requests, name="history", tally=self.tally, young=whole),
         )
+
+    def _reach(self) -> date | None:
+        """The oldest day that the account's plan gives, which the run may find out as it goes on."""
+        info = self.source.info
+        return info.coverage.first if info.plan and info.coverage else None
 
     def _frozen_feed(self) -> FrozenFeed:
         store, coverage = self.store, self.source.info.coverage

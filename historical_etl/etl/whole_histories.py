@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import date
+from typing import Final
 
 import polars as pl
 
@@ -13,7 +14,10 @@ from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import FetchRequest
 
-__all__ = ["contradicted", "lacks_sessions", "lacks_values", "requests_of"]
+__all__ = ["beyond_plan", "contradicted", "lacks_sessions", "lacks_values", "requests_of"]
+
+#: A volume may be corrected on a session: its factor is that of the typical one of so many.
+_FIRST: Final = 5
 
 
 def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]) -> list[FetchRequest]:
@@ -30,6 +34,30 @@ def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tupl
         span = min(first, starts.get(symbol, first)), last
         groups.setdefault(span, []).append(symbol)
     return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
+
+
+def beyond_plan(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.DataFrame:
+    """Stored bars of a symbol that the plan of the account no longer gives, on the basis of a history that came.
+
+    What is adjusted for an event is so by one factor on all bars before it: that of the earliest session which came
+    holds for those before it too. None where the closes that came are others.
+
+    Args:
+        history: of one symbol, as it came, sorted by date.
+        stored: all that is stored of it.
+        first: the oldest day that the plan gives.
+    """
+    older = stored.filter(pl.col("date") < first).join(history, on=ORDER, how="anti")
+    both = history.join(stored, on=ORDER, suffix="_0").sort("date").head(_FIRST)
+    ratios = both.select((pl.col(name) / pl.col(f"{name}_0")).alias(name) for name in ("close", "adj_close", "volume"))
+    if older.is_empty() or both.is_empty() or ratios.select((pl.col("close") - 1).abs().max() > TOLERANCE).item():
+        return older.clear()
+    factor = ratios.get_column("adj_close")[0]
+    shares = ratios.get_column("volume").filter(both.get_column("volume_0") > 0).median()
+    return older.with_columns(
+        pl.col("adj_close") * (1.0 if factor is None else factor),
+        pl.col("volume") * (1.0 if shares is None else shares),
+    ).select(history.columns)
 
 
 def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:

@@ -5,25 +5,26 @@ its own pagination would make all of them without a turn, lose them all with the
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
-import polars as pl
-
 from historical_etl.models import Outcome
-from historical_etl.schema import SCHEMA, empty_frame
+from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
 from historical_etl.sources.vendors.frames import (
+    Bars,
+    Event,
+    Events,
     FormError,
     Row,
     actions_frame,
     bars_frame,
-    divided,
+    joined,
     local_days,
     rows_of,
     turn_page,
@@ -40,6 +41,7 @@ __all__ = ["AlpacaSource"]
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+_ADJUSTED_NAMES: Final = {"date": "t", "adj_close": "c"}
 _PAGE: Final = 10_000
 _ACTIONS_PAGE: Final = 1_000
 _ACTION_TYPES: Final = "forward_split,reverse_split,stock_dividend,cash_dividend"
@@ -106,16 +108,22 @@ class AlpacaSource(VendorSource):
                     raise
                 unknown = Refusal(Outcome.NOT_FOUND, f"alpaca does not know it: {refusal.body}")
                 refusals |= self.refused(unknown, sorted(invalid))
-        if raw.is_empty():
-            return Part(raw, None, refusals)
-        adjusted = self._bars(asked, start, end, "all").select("date", "symbol", pl.col("close").alias("adj_close"))
-        bars = raw.drop("adj_close").join(
-            adjusted.unique(["date", "symbol"]), on=["date", "symbol"], how="left", maintain_order="left"
+        if raw.frame.is_empty():
+            return Part(raw.frame, None, refusals, rejected=raw.rejected)
+        adjusted = self._bars(asked, start, end, "all")
+        bars = raw.frame.drop("adj_close").join(
+            adjusted.frame.select(*ORDER, "adj_close").unique(ORDER), on=ORDER, how="left", maintain_order="left"
         )
-        actions = self._actions_of(asked, start, end) if self._with_actions else None
-        return Part(bars.select(SCHEMA.names()), actions, refusals)
+        events = self._actions_of(asked, start, end) if self._with_actions else None
+        return Part(
+            bars.select(SCHEMA.names()),
+            events.frame if events else None,
+            refusals,
+            notes=events.notes if events else (),
+            rejected=joined([raw, adjusted]).rejected,
+        )
 
-    def _bars(self, symbols: list[str], start: date, end: date, adjustment: str) -> pl.DataFrame:
+    def _bars(self, symbols: list[str], start: date, end: date, adjustment: str) -> Bars:
         from alpaca.data.enums import Adjustment
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame
@@ -138,14 +146,14 @@ class AlpacaSource(VendorSource):
                     [bar for bar in cast("list[object]", bars) if bar is not None] if isinstance(bars, list) else bars
                 )
                 rows.setdefault(symbol, []).extend(rows_of(found or [], f"bars of {symbol}"))
-        frames = [
-            bars_frame(rows[symbol], _NAMES, symbols=symbol, start=start, end=end, days=_days)
+        names = _NAMES if adjustment == "raw" else _ADJUSTED_NAMES
+        return joined(
+            bars_frame(rows[symbol], names, symbols=symbol, start=start, end=end, days=_days)
             for symbol in symbols
             if symbol in rows
-        ]
-        return pl.concat(frames) if frames else empty_frame()
+        )
 
-    def _actions_of(self, symbols: list[str], start: date, end: date) -> pl.DataFrame:
+    def _actions_of(self, symbols: list[str], start: date, end: date) -> Events:
         query = {
             "symbols": ",".join(symbols),
             "types": _ACTION_TYPES,
@@ -154,23 +162,24 @@ class AlpacaSource(VendorSource):
             "limit": _ACTIONS_PAGE,
             "sort": "asc",
         }
-        events: list[tuple[str | None, object, object, object]] = []
+        events: list[Event] = []
+        known = set(symbols)
         for page in self._pages("/corporate-actions", query, "v1"):
             found = _object(page.get("corporate_actions") or {}, "corporate_actions")
             for kind in ("forward_splits", "reverse_splits"):
                 events += [
-                    (str(row.get("symbol")), row.get("ex_date"), _ratio(row), None)
+                    (_known(row, known), row.get("ex_date"), (row.get("new_rate"), row.get("old_rate")), None)
                     for row in rows_of(found.get(kind) or [], kind)
                 ]
             events += [
-                (str(row.get("symbol")), row.get("ex_date"), 1 + _number(row, "rate"), None)
+                (_known(row, known), row.get("ex_date"), _with_own(row.get("rate")), None)
                 for row in rows_of(found.get("stock_dividends") or [], "stock_dividends")
             ]
             events += [
-                (str(row.get("symbol")), row.get("ex_date"), None, _number(row, "rate"))
+                (_known(row, known), row.get("ex_date"), None, row.get("rate"))
                 for row in rows_of(found.get("cash_dividends") or [], "cash_dividends")
             ]
-        return actions_frame(events, start, end).filter(pl.col("symbol").is_in(symbols))
+        return actions_frame(events, start, end)
 
     def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
         token: object = None
@@ -238,15 +247,11 @@ def _invalid_symbols(refusal: Refusal) -> set[str]:
     return {symbol.strip() for symbol in found[1].split(",")} if found else set()
 
 
-def _number(row: Row, name: str) -> float:
-    value = row.get(name)
-    if not isinstance(value, int | float):
-        raise FormError(f"{name!r} is {value!r}, not a number")
-    return value
+def _known(row: Row, known: Collection[str]) -> str | None:
+    symbol = row.get("symbol")
+    return symbol if isinstance(symbol, str) and symbol in known else None
 
 
-def _ratio(row: Row) -> float:
-    old = _number(row, "old_rate")
-    if not old:
-        raise FormError("the old rate of a split is 0")
-    return divided(_number(row, "new_rate"), old)
+def _with_own(rate: object) -> object:
+    """New shares for each old one, the old one included; what is no number stays as it is."""
+    return 1 + rate if isinstance(rate, int | float) else rate

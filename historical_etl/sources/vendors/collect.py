@@ -27,12 +27,12 @@ from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage
 from historical_etl.sources.vendors.frames import FormError, empty_actions
-from historical_etl.sources.vendors.plans import PlanBook
+from historical_etl.sources.vendors.plans import EVENTS, PlanBook
 from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.vendor_settings import VendorSettings
 
-__all__ = ["Part", "VendorSource"]
+__all__ = ["Part", "VendorSource", "together"]
 
 _log = logging.getLogger(__name__)
 #: Symbols that did not come, the outcome first that says most of a request of which all failed.
@@ -83,7 +83,11 @@ class VendorSource(ABC):
         first, covered = plan.first(self._plan.today), states.coverage
         if first is not None:
             covered = Coverage(max(first, covered.first), covered.last) if covered else Coverage(first)
-        return replace(states, coverage=covered, plan=plan.in_words(self._plan.today))
+        able = states.capabilities
+        if able is not None and self._plan.lacks(EVENTS):
+            able = replace(able, actions=False)
+        words = plan.in_words(self._plan.today)
+        return replace(states, coverage=covered, plan=words, capabilities=able)
 
     @property
     def requests(self) -> int:
@@ -136,13 +140,14 @@ class VendorSource(ABC):
         for symbols in self.units(request):
             part = self._part(symbols, request.start, request.end)
             parts.append(part)
-            present = set(symbols_in(part.frame))
-            outcomes |= {symbol: Outcome.OK if symbol in present else Outcome.EMPTY for symbol in symbols}
+            outcomes |= _outcomes(part, symbols)
             outcomes |= {symbol: refusal.outcome for symbol, refusal in part.refusals.items()}
             refusals |= part.refusals
         if refusals and all(outcome in _FAILED for outcome in outcomes.values()):
             raise self._error(min(refusals.values(), key=_severity), request)
-        details = {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
+        unread = [symbol for symbol, outcome in outcomes.items() if outcome is Outcome.REFUSED]
+        details = dict.fromkeys(unread, f"none of the rows that {self.info.name} gave of it can be read")
+        details |= {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
         notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
         frame, actions = _joined(part.frame for part in parts), self._actions(parts)
         return FetchResult(
@@ -216,6 +221,27 @@ class VendorSource(ABC):
         if refusal.again or refusal.wait is not None:
             return ProviderUnavailableError(what, where=name, todo="run it again later; nothing of this was stored")
         return ProviderError(what, where=name, todo="see what the vendor says; nothing of this was stored")
+
+
+def together(parts: Iterable[Part]) -> Part:
+    """Parts of one unit that were asked for one after the other."""
+    found = list(parts)
+    actions = [part.actions for part in found if part.actions is not None]
+    return Part(
+        _joined(part.frame for part in found),
+        pl.concat(actions).sort("symbol", "date", maintain_order=True) if actions else None,
+        {symbol: refusal for part in found for symbol, refusal in part.refusals.items()},
+        tuple(dict.fromkeys(note for part in found for note in part.notes)),
+        _stacked(part.rejected for part in found),
+        _stacked(part.foreign for part in found),
+    )
+
+
+def _outcomes(part: Part, symbols: Iterable[str]) -> dict[str, Outcome]:
+    present = set(symbols_in(part.frame))
+    unread = set(symbols_in(part.rejected)) if part.rejected is not None else set[str]()
+    absent = {symbol: Outcome.REFUSED if symbol in unread else Outcome.EMPTY for symbol in symbols}
+    return absent | {symbol: Outcome.OK for symbol in symbols if symbol in present}
 
 
 def _stacked(frames: Iterable[pl.DataFrame | None]) -> pl.DataFrame | None:

@@ -1,9 +1,13 @@
-"""From a vendor's rows to frames in the schema. Nothing is judged here: bad rows go to the quality rules as they came.
+"""From a vendor's rows to frames in the schema. Values are not judged here: they go to the quality rules as they came.
 
 A null stays a null and a NaN becomes one, a volume too: it is not 0. Rows that are equal in all columns become one.
+Rows of symbols that nobody asked for are left out first. Of the others, one that cannot be read is told and left out,
+and the rest is taken; where none can be read, the vendor's form has changed.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Final, cast
 
@@ -13,22 +17,47 @@ from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.sources.base import ACTIONS
 
 __all__ = [
+    "Bars",
+    "Event",
+    "Events",
     "FormError",
     "Row",
     "actions_frame",
     "bars_frame",
     "day_of",
-    "divided",
     "empty_actions",
+    "joined",
     "local_days",
     "rows_of",
     "turn_page",
 ]
 
 Row = Mapping[str, object]
+#: Symbol (None: of nobody who was asked for), ex-date in ISO, new shares for each old one, cash for each share; None
+#: where there is no split or no dividend. A split may also be a pair of numbers: new shares, and old ones.
+Event = tuple[str | None, object, object, object]
 #: Of 50 tickers or more each.
 _MOST_PAGES: Final = 100_000
 _NUMBERS: Final = ("open", "high", "low", "close", "volume", "adj_close")
+_REJECTED: Final = pl.Schema({**SCHEMA, "reasons": pl.List(pl.String())})
+#: So many events that cannot be read are named; the others are counted.
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars in the schema, and `rejected`: rows that cannot be read, as far as they go, with `reasons`."""
+
+    frame: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events as actions; `notes` name those that cannot be read."""
+
+    frame: pl.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 class FormError(ValueError):
@@ -86,7 +115,7 @@ def bars_frame(
     start: date,
     end: date,
     days: Callable[[pl.Series], pl.Series] = day_of,
-) -> pl.DataFrame:
+) -> Bars:
     """Rows as bars in the schema, sorted by (symbol, date), within `start` to `end`.
 
     Args:
@@ -98,43 +127,38 @@ def bars_frame(
         days: reads the vendor's dates.
 
     Raises:
-        FormError: a column is missing in all rows, or a value has another type.
+        FormError: a column is missing in all rows, or no row can be read.
     """
-    if not rows:
-        return empty_frame()
-    for theirs in names.values():
+    for theirs in names.values() if rows else ():
         if not any(theirs in row for row in rows):
             raise FormError(f"no row has {theirs!r}")
-    columns = {
-        ours: _numbers([row.get(theirs) for row in rows], theirs) for ours, theirs in names.items() if ours in _NUMBERS
-    }
-    columns["date"] = days(_plain([row.get(names["date"]) for row in rows], names["date"]))
-    if columns["date"].null_count():
-        raise FormError(f"a row has no {names['date']!r}")
-    if isinstance(symbols, str):
-        columns["symbol"] = pl.repeat(symbols, len(rows), dtype=pl.String, eager=True)
-    else:
-        theirs = names["symbol"]
-        columns["symbol"] = pl.Series([symbols.get(str(row.get(theirs))) for row in rows], dtype=pl.String)
-    missing = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns]
-    frame = pl.DataFrame(columns).with_columns(missing).select(SCHEMA.names())
-    return (
-        frame.filter(pl.col("symbol").is_not_null(), pl.col("date").is_between(start, end))
-        .unique(maintain_order=True)
-        .sort(ORDER, maintain_order=True)
+    owners = [symbols] * len(rows) if isinstance(symbols, str) else [_ours(row, names, symbols) for row in rows]
+    mine = [(owner, row) for owner, row in zip(owners, rows, strict=True) if owner is not None]
+    if not mine:
+        return joined(())
+    try:
+        frame, rejected = _read(mine, names, days), pl.DataFrame(schema=_REJECTED)
+    except FormError:
+        judged = [_judged(owner, row, names, days) for owner, row in mine]
+        others = (row for owner, row in zip(owners, rows, strict=True) if owner is None)
+        if all(reasons for _, reasons in judged) and all(_judged("", row, names, days)[1] for row in others):
+            raise
+        frame = pl.DataFrame([bar for bar, reasons in judged if not reasons], schema=SCHEMA)
+        rejected = pl.DataFrame([{**bar, "reasons": why} for bar, why in judged if why], schema=_REJECTED)
+    inside = pl.col("date").is_between(start, end)
+    return Bars(
+        frame.filter(inside).unique(maintain_order=True).sort(ORDER, maintain_order=True),
+        rejected.filter(inside | pl.col("date").is_null()),
     )
 
 
-def divided(new: float, old: float) -> float:
-    """New shares for each old one, from the two numbers of a split.
-
-    Raises:
-        FormError: no number can hold it.
-    """
-    try:
-        return new / old
-    except ArithmeticError:
-        raise FormError("a split is of numbers that cannot be divided") from None
+def joined(parts: Iterable[Bars]) -> Bars:
+    """Bars of several answers as one, sorted by (symbol, date)."""
+    found = list(parts)
+    return Bars(
+        pl.concat([empty_frame(), *(bars.frame for bars in found)]).sort(ORDER, maintain_order=True),
+        pl.concat([pl.DataFrame(schema=_REJECTED), *(bars.rejected for bars in found)]),
+    )
 
 
 def turn_page(following: object, seen: Collection[str]) -> str:
@@ -156,39 +180,84 @@ def empty_actions() -> pl.DataFrame:
     return pl.DataFrame(schema=ACTIONS)
 
 
-def actions_frame(events: Sequence[tuple[str | None, object, object, object]], start: date, end: date) -> pl.DataFrame:
+def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
     """Events as actions, a row for each as they came, sorted by (symbol, date), within `start` to `end`.
 
     Args:
-        events: symbol, ex-date in ISO, new shares for each old one (None: no split), cash (None: no dividend).
+        events: as the vendor tells them. One with neither a split nor a dividend cannot be read.
         start: the first date.
         end: the last date.
 
     Raises:
-        FormError: a value has another type.
+        FormError: there are several, and none can be read.
     """
-    if not events:
-        return empty_actions()
-    symbols, days, splits, dividends = zip(*events, strict=True)
-    frame = pl.DataFrame(
-        {
-            "symbol": _series("symbol", symbols, pl.String()),
-            "date": day_of(_plain(list(days), "date")),
-            "split": _numbers(list(splits), "split").fill_null(1.0),
-            "dividend": _numbers(list(dividends), "dividend").fill_null(0.0),
-        },
-        schema=ACTIONS,
-    )
-    return frame.filter(
-        pl.col("symbol").is_not_null(),
-        pl.col("date").is_between(start, end),
-        (pl.col("split") != 1) | (pl.col("dividend") != 0),
-    ).sort(ORDER, maintain_order=True)
+    found: list[tuple[str, date, float, float]] = []
+    odd: list[str] = []
+    readable, unreadable = 0, list[FormError]()
+    for symbol, day, split, dividend in events:
+        try:
+            on = _day(day)
+            event = _event(split, dividend) if start <= on <= end else (1.0, 0.0)
+        except FormError as error:
+            unreadable.append(error)
+            odd += [f"{symbol} on {day!s:.20} ({error})"] if symbol is not None else []
+            continue
+        readable += 1
+        if symbol is not None and event != (1.0, 0.0):
+            found.append((symbol, on, *event))
+    if len(unreadable) > 1 and not readable:  # of a single one nothing tells whether all are like it
+        raise unreadable[0]
+    frame = pl.DataFrame(found, schema=ACTIONS, orient="row").sort(ORDER, maintain_order=True)
+    more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+    told = f"Splits or dividends that cannot be read are left out: {', '.join(odd[:_NAMED])}{more}"
+    return Events(frame, (told,) if odd else ())
+
+
+def _ours(row: Row, names: Mapping[str, str], symbols: Mapping[str, str]) -> str | None:
+    theirs = row.get(names["symbol"])
+    return symbols.get(theirs) if isinstance(theirs, str) else None
+
+
+def _read(
+    mine: Sequence[tuple[str, Row]], names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
+) -> pl.DataFrame:
+    """All rows at once."""
+    rows = [row for _, row in mine]
+    columns = {
+        ours: _numbers([row.get(theirs) for row in rows], theirs) for ours, theirs in names.items() if ours in _NUMBERS
+    }
+    columns["date"] = days(_plain([row.get(names["date"]) for row in rows], names["date"]))
+    if columns["date"].null_count():
+        raise FormError(f"a row has no {names['date']!r}")
+    columns["symbol"] = pl.Series([owner for owner, _ in mine], dtype=pl.String)
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns]
+    return pl.DataFrame(columns).with_columns(missing).select(SCHEMA.names())
+
+
+def _judged(
+    owner: str, row: Row, names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
+) -> tuple[dict[str, object], list[str]]:
+    """One row as far as it can be read, and what of it cannot."""
+    bar: dict[str, object] = {**dict.fromkeys(SCHEMA), "symbol": owner}
+    reasons: list[str] = []
+    for ours, theirs in names.items():
+        if ours == "symbol":
+            continue
+        value = [row.get(theirs)]
+        try:
+            bar[ours] = (_numbers(value, theirs) if ours in _NUMBERS else days(_plain(value, theirs))).item()
+            is_read = ours != "date" or bar[ours] is not None
+        except FormError:
+            is_read = False
+        reasons += [] if is_read else [f"unreadable_{ours}"]
+    return bar, reasons
 
 
 def _numbers(values: list[object], name: str) -> pl.Series:
     try:
-        series = pl.Series(name, values, dtype=pl.Float64, strict=True)
+        # A column of numbers would take true for 1.
+        column = [str(value) for value in values] if bool in map(type, values) else values
+        series = pl.Series(name, column, dtype=pl.Float64, strict=True)
     except (TypeError, OverflowError, UnicodeError, pl.exceptions.PolarsError):
         raise FormError(f"{name!r} is not always a number") from None
     return series.fill_nan(None)
@@ -206,3 +275,43 @@ def _series(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Serie
         return pl.Series(name, values, dtype=dtype)
     except (UnicodeError, OverflowError, TypeError, pl.exceptions.PolarsError):  # half a character, too large a number
         raise FormError(f"{name!r} holds what no column can") from None
+
+
+def _day(value: object) -> date:
+    text = value[:10] if isinstance(value, str) else ""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise FormError("no date") from None
+    if day.isoformat() != text:  # 20130102 and 2013-W01-3 are dates too, and not as this vendor writes them
+        raise FormError("no date")
+    return day
+
+
+def _event(split: object, dividend: object) -> tuple[float, float]:
+    if split is None and dividend is None:
+        raise FormError("neither a split nor a dividend")
+    return _ratio(split), 0.0 if dividend is None else _amount(dividend, "a dividend")
+
+
+def _ratio(split: object) -> float:
+    if split is None:
+        return 1.0
+    if not isinstance(split, tuple):
+        return _amount(split, "a split")
+    new, old = cast("tuple[object, object]", split)
+    shares = _amount(new, "the new shares of a split"), _amount(old, "the old shares of a split")
+    try:
+        return _amount(shares[0] / shares[1], "the ratio of a split")
+    except ArithmeticError:
+        raise FormError(f"a split from {old!r} to {new!r}") from None
+
+
+def _amount(value: object, what: str) -> float:
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise FormError(f"{what} is {f'{value!r}'[:40]}")
+    return number

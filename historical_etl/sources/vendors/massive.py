@@ -7,12 +7,11 @@ exceptions do not tell, is read where urllib3 asks whether to try again.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlsplit
-
-import polars as pl
 
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import get_calendar
@@ -20,11 +19,13 @@ from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, So
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
 from historical_etl.sources.vendors.frames import (
+    Bars,
+    Event,
     FormError,
     Row,
     actions_frame,
     bars_frame,
-    divided,
+    joined,
     local_days,
     rows_of,
     turn_page,
@@ -116,18 +117,18 @@ class MassiveSource(VendorSource):
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """Some symbols, one by one, or day by day."""
         if self._by_day(symbols, start, end):
-            frames = [self._day(symbols, day) for day in self._sessions(start, end)]
-            bars = pl.concat(frames).sort("symbol", "date") if frames else empty_frame()
-            return Part(bars, self._actions_of(None, symbols, start, end))
-        frames, refusals = list[pl.DataFrame](), dict[str, Refusal]()
+            bars = joined(self._day(symbols, day) for day in self._sessions(start, end))
+            return self._with_actions_of(bars, None, symbols, start, end)
+        found, refusals = list[Bars](), dict[str, Refusal]()
         for symbol in symbols:
             try:
-                frames.append(self._symbol(symbol, start, end))
+                found.append(self._symbol(symbol, start, end))
             except (FormError, Refusal) as error:
                 refusals |= self.refused(error, [symbol])
         came = tuple(symbol for symbol in symbols if symbol not in refusals)
-        actions = self._actions_of(",".join(came), came, start, end) if came else None
-        return Part(pl.concat(frames) if frames else empty_frame(), actions, refusals)
+        if not came:
+            return Part(empty_frame(), None, refusals)
+        return replace(self._with_actions_of(joined(found), ",".join(came), came, start, end), refusals=refusals)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Tickers of the configured types that traded on any day from `start` to `end`, delisted ones included.
@@ -177,7 +178,7 @@ class MassiveSource(VendorSource):
     def _sessions(self, start: date, end: date) -> Sequence[date]:
         return get_calendar(self._exchange, self._corrections).between(start, end).to_list()
 
-    def _symbol(self, symbol: str, start: date, end: date) -> pl.DataFrame:
+    def _symbol(self, symbol: str, start: date, end: date) -> Bars:
         first, last = start.isoformat(), end.isoformat()
         ticker = quote(symbol, safe="")  # the client puts it into a path as it is
 
@@ -190,7 +191,7 @@ class MassiveSource(VendorSource):
 
         return bars_frame(list(self._pages(page)), _NAMES, symbols=symbol, start=start, end=end, days=_days)
 
-    def _day(self, symbols: Sequence[str], day: date) -> pl.DataFrame:
+    def _day(self, symbols: Sequence[str], day: date) -> Bars:
         def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
             del params, place  # a day is one page
             return self._client.get_grouped_daily_aggs(day.isoformat(), adjusted=False, include_otc=False, raw=True)
@@ -198,9 +199,9 @@ class MassiveSource(VendorSource):
         ours = {symbol: symbol for symbol in symbols}
         return bars_frame(list(self._pages(page)), _DAY_NAMES, symbols=ours, start=day, end=day, days=_days)
 
-    def _actions_of(self, tickers: str | None, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame | None:
+    def _with_actions_of(self, bars: Bars, tickers: str | None, symbols: Sequence[str], start: date, end: date) -> Part:
         if not self._with_actions:
-            return None
+            return Part(bars.frame, rejected=bars.rejected)
         first, last, known = start.isoformat(), end.isoformat(), set(symbols)
 
         def splits(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
@@ -229,14 +230,16 @@ class MassiveSource(VendorSource):
                 raw=True,
             )
 
-        events: list[tuple[str | None, object, object, object]] = [
-            (_known(row, known), row.get("execution_date"), _ratio(row), None) for row in self._pages(splits)
+        found: list[Event] = [
+            (_known(row, known), row.get("execution_date"), (row.get("split_to"), row.get("split_from")), None)
+            for row in self._pages(splits)
         ]
-        events += [
+        found += [
             (_known(row, known), row.get("ex_dividend_date"), None, row.get("cash_amount"))
             for row in self._pages(dividends)
         ]
-        return actions_frame(events, start, end)
+        events = actions_frame(found, start, end)
+        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
 
     def _pages(self, page: Callable[[Mapping[str, str] | None, Sequence[str]], object]) -> Iterator[Row]:
         params: Mapping[str, str] | None = None
@@ -284,13 +287,6 @@ def _day_of(moment: str) -> date:
 def _known(row: Row, known: set[str]) -> str | None:
     ticker = row.get("ticker")
     return ticker if isinstance(ticker, str) and ticker in known else None
-
-
-def _ratio(row: Row) -> float:
-    new, old = row.get("split_to"), row.get("split_from")
-    if not isinstance(new, int | float) or not isinstance(old, int | float) or not old:
-        raise FormError(f"a split is from {old!r} to {new!r}")
-    return divided(new, old)
 
 
 def _telling_retry(reader: Reader, gate: Gate) -> "Retry":

@@ -19,10 +19,12 @@ from historical_etl.durable import write_atomic
 if TYPE_CHECKING:
     from historical_etl.vendor_settings import VendorSettings
 
-__all__ = ["Plan", "PlanBook", "state_file"]
+__all__ = ["EVENTS", "Plan", "PlanBook", "state_file"]
 
 _log = logging.getLogger(__name__)
 _KEPT: Final = timedelta(days=7)
+#: What a plan is without that names no events: its source then names none.
+EVENTS: Final = "splits and dividends"
 
 
 class Plan(BaseModel):

@@ -133,7 +133,8 @@ class Reader:
         secrets: the keys themselves: no message holds them.
         says: what the vendor's words mean, in small letters, whatever the status; with status 200 they can only mean
             that too much was asked.
-        resets: how many seconds the vendor means where no Retry-After comes with it, by headers and text.
+        resets: how many seconds the vendor means where no Retry-After comes with it, by headers and text; the status
+            is the header `:status`, as HTTP/2 has it.
 
     Attributes:
         clock_offset: how far the vendor's clock is before ours, by the Date header of its last answer; None until one
@@ -208,7 +209,7 @@ class Reader:
     def _check_status(self, status: int, headers: Mapping[str, str], text: str, now: datetime) -> None:
         shown = self.clean(text)
         said = f" (HTTP {status}){f': {shown}' if shown else ''}"
-        found = {name.lower(): value for name, value in headers.items()}
+        found = {name.lower(): value for name, value in headers.items()} | {":status": str(status)}
         wait = retry_after(found.get("retry-after"), now)
         meaning = self._meaning(status, text[:_HEAD].lower())
         if meaning is Meaning.KEY:

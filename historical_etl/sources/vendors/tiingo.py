@@ -81,8 +81,9 @@ class TiingoSource(VendorSource):
         )
         rows = rows_of(answer, "the answer")
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
-        events = [(symbol, row.get("date"), row.get("splitFactor"), row.get("divCash")) for row in rows]
-        return Part(bars, actions_frame(events, start, end))
+        found = [(symbol, row.get("date"), row.get("splitFactor"), row.get("divCash")) for row in rows]
+        events = actions_frame((event for event in found if event[2:] != (None, None)), start, end)
+        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
 
     def close(self) -> None:
         """Close connections and files."""

@@ -191,8 +191,9 @@ class YfinanceSource(VendorSource):
         # The client adds a row for an action on a day without a bar.
         with_bars = [row for row in rows if volumes is None or row["date"] in volumes]
         bars = bars_frame(with_bars, _NAMES, symbols=symbol, start=start, end=end)
-        events = [(symbol, row["date"], row.get("Stock Splits") or None, row.get("Dividends") or None) for row in rows]
-        return Part(bars, actions_frame(events, start, end))
+        found = [(symbol, row["date"], _told(row, "Stock Splits"), _told(row, "Dividends")) for row in rows]
+        events = actions_frame((event for event in found if event[2:] != (None, None)), start, end)
+        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
 
     def _history(self, symbol: str, start: date, end: date) -> "tuple[pd.DataFrame, Volumes | None]":
         yf = self._yf
@@ -248,6 +249,11 @@ def _rows(history: "pd.DataFrame", volumes: Volumes | None) -> list[Row]:
         if volumes is not None:
             row["Volume"] = volumes.get(str(row["date"]))
     return list(rows)
+
+
+def _told(row: Row, name: str) -> object:
+    value = row.get(name)
+    return None if value in (None, 0) or value != value else value  # noqa: PLR0124 - the client's NaN is nothing
 
 
 def _volumes(answer: object) -> Volumes | None:

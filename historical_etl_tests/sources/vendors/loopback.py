@@ -132,6 +132,11 @@ class Loopback:
         faults: which requests fail.
         page: the most rows a page, where a vendor has pages; None: the vendor's own.
         slow: how long a slow answer takes, in seconds.
+        now: when it answers; None: long after all that it holds.
+        plan: of the account, where a vendor gives less to it; empty: the one that gives all.
+        facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
+        answers: answers in the wire's place, where it gives something.
+        none_is_404: whether an answer without rows is a 404, where sources differ on it.
         asked: requests by unit.
         served: of these, the ones that got their data.
 
@@ -147,6 +152,11 @@ class Loopback:
         page: int | None = None,
         slow: float = 1.0,
         retry_after: str = "7",
+        now: datetime | None = None,
+        plan: str = "",
+        facts: Mapping[str, Mapping[str, Any]] | None = None,
+        answers: Callable[[Request], Response | None] | None = None,
+        none_is_404: bool = False,
         http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
@@ -156,6 +166,11 @@ class Loopback:
         self.page = page
         self.slow = slow
         self.retry_after = retry_after
+        self.now = now
+        self.plan = plan
+        self.facts = facts or {}
+        self.answers = answers
+        self.none_is_404 = none_is_404
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -240,7 +255,7 @@ class Loopback:
                 time.sleep(self.slow)
             elif fault is not None and (spoilt := self._spoilt(fault, wire, request)) is not None:
                 return spoilt
-            answer = wire(self, request)
+            answer = (self.answers(request) if self.answers else None) or wire(self, request)
             if not isinstance(answer, Response):
                 answer = as_json(answer)
             if answer.status_code == 200 and fault is None:

@@ -12,14 +12,14 @@ from polars.testing import assert_frame_equal
 from historical_etl import FetchRequest, Outcome, ProviderError, RateLimitedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS, Unit
-from historical_etl.sources.vendors.eodhd import _ratio
-from historical_etl.sources.vendors.frames import FormError
 from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
 from historical_etl_tests.sources.vendors.conftest import SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import Fault, Faults, Loopback, Truth, always, fixed_clock, scripted
+from historical_etl_tests.sources.vendors.wires import eodhd as wire
+from historical_etl_tests.sources.vendors.wires.eodhd import eodhd_bar
 
 DAY = date(2013, 1, 2)  # SPLT's split
 BAR = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0, "adj_close": 10.5}
@@ -224,12 +224,16 @@ def test_another_form_is_an_error_and_is_not_asked_for_again(vendor, body, told,
     assert len(httpserver.log) == 1
 
 
-@pytest.mark.parametrize("split", ["2", "0/0", "2:0", None, 2.0])
-def test_a_split_that_is_no_ratio_is_an_error(split):
-    with pytest.raises(FormError):
-        _ratio(split)
-    assert _ratio("1.000000/20.000000") == 0.05
-    assert _ratio("3:2") == 1.5
+def test_a_row_that_cannot_be_read_is_all_that_a_market_day_loses(serve, ask, monkeypatch):
+    """A row of a symbol that nobody asked for is not even told."""
+    odd = {symbol: {"close": "?"} for symbol in ("HALT", "IPOX")}
+    monkeypatch.setattr(wire, "eodhd_bar", lambda row: eodhd_bar(row) | odd.get(row["symbol"], {}))
+    many = (*SYMBOLS, *(f"X{number}" for number in range(100)))
+    result = ask(serve(), "eodhd", many, DAY, DAY)
+    told = {symbol: result.outcomes[symbol] for symbol in SYMBOLS}
+    assert told == {"BRK.B": Outcome.OK, "GONE": Outcome.EMPTY, "HALT": Outcome.REFUSED, "SPLT": Outcome.OK}
+    assert result.rejected.select("symbol", "date", "reasons").rows() == [("HALT", DAY, ["unreadable_close"])]
+    assert result.details == {"HALT": "none of the rows that eodhd gave of it can be read"}
 
 
 # ── several threads ────────────────────────────────────────────────────────────────────────────────────────────────

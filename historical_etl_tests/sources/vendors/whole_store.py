@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 from polars.testing import assert_frame_equal
 
+from historical_etl.sources.vendors.politeness import Pace
 from historical_etl_tests.scenario import KEYS, sessions, store, stored
 from historical_etl_tests.simulation import BAR_COLUMNS, SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import VENDORS, Faults, Loopback, Truth
@@ -60,7 +61,8 @@ def filled(market: SimMarket, vendor: str, root: Path, state: Path, *, backfille
     """Backfill up to a day and update on each one after it; fails unless the store ends as the truth."""
     whole = truth_of(market)
     with Loopback(whole.until(backfilled), faults=Faults(share), retry_after="0") as server:
-        source = server.source(vendor, state_folder=state, attempts=6)
+        # Nobody waits for the minute that a vendor means with a 429.
+        source = server.source(vendor, state_folder=state, attempts=6, pace=Pace(sleep=lambda _: None))
         etl = store(root, source, backfilled)
         names = server.truth.symbols
         result = etl.run_full_etl(names, market.first, backfilled)

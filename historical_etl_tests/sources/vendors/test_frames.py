@@ -1,0 +1,123 @@
+"""Odd rows: each is told by itself, and the rest is taken; those of symbols that nobody asked for are left out."""
+
+from datetime import date
+
+import pytest
+
+from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, joined, local_days
+
+DAY, NEXT = date(2013, 1, 2), date(2013, 1, 3)
+NAMES = {"symbol": "T", "date": "d", "close": "c", "volume": "v"}
+ROW: dict[str, object] = {"T": "ODD", "d": "2013-01-02", "c": 10.5, "v": 100}
+ODD = {
+    "a text for a number": ({"c": "10.5"}, "unreadable_close"),
+    "a number too large": ({"v": 10**400}, "unreadable_volume"),
+    "true for a number": ({"c": True}, "unreadable_close"),
+    "a list for a number": ({"c": [1.0]}, "unreadable_close"),
+    "no date": ({"d": None}, "unreadable_date"),
+    "another date": ({"d": "02.01.2013"}, "unreadable_date"),
+    "a day that is none": ({"d": "2013-02-30"}, "unreadable_date"),
+    "a number for a date": ({"d": 20130102}, "unreadable_date"),
+}
+
+
+def read(*rows, symbols=None):
+    return bars_frame(rows, NAMES, symbols=symbols or {"ODD": "ODD", "EVEN": "EVEN"}, start=DAY, end=NEXT)
+
+
+@pytest.mark.parametrize(("change", "reason"), ODD.values(), ids=ODD)
+def test_an_odd_row_is_rejected_with_its_reason_and_the_rest_is_taken(change, reason):
+    bars = read({**ROW, **change}, {**ROW, "T": "EVEN"}, {**ROW, "d": "2013-01-03"})
+    assert bars.frame.select("symbol", "date", "close").rows() == [("EVEN", DAY, 10.5), ("ODD", NEXT, 10.5)]
+    assert bars.rejected.select("symbol", "reasons").rows() == [("ODD", [reason])]
+    kept = bars.rejected.row(0, named=True)
+    readable = {"date": DAY, "close": 10.5, "volume": 100.0}
+    assert {name: kept[name] for name in readable} == readable | {reason.removeprefix("unreadable_"): None}
+
+
+@pytest.mark.parametrize(("change", "reason"), ODD.values(), ids=ODD)
+def test_an_odd_row_of_a_symbol_that_nobody_asked_for_is_nobodys_trouble(change, reason):
+    bars = read({**ROW, **change}, {**ROW, "T": "EVEN"}, symbols={"EVEN": "EVEN"})
+    assert (bars.frame["symbol"].to_list(), bars.rejected.height) == (["EVEN"], 0), reason
+
+
+def test_the_one_row_of_ours_may_be_odd_among_others_that_are_not():
+    bars = read({**ROW, "c": "10.5"}, {**ROW, "T": "EVEN"}, symbols={"ODD": "ODD"})
+    assert bars.frame.is_empty()
+    assert bars.rejected["reasons"].to_list() == [["unreadable_close"]]
+
+
+@pytest.mark.parametrize(("change", "reason"), ODD.values(), ids=ODD)
+def test_rows_of_which_none_can_be_read_have_another_form(change, reason):
+    with pytest.raises(FormError):
+        read({**ROW, **change}, {**ROW, **change, "T": "OTHER"})
+
+
+def test_all_that_is_wrong_with_a_row_is_said_and_a_day_outside_is_not_counted():
+    bars = read({**ROW, "c": "x", "v": "y"}, {**ROW, "c": "x", "d": "2013-01-09"}, {**ROW, "T": "EVEN"})
+    assert bars.rejected["reasons"].to_list() == [["unreadable_close", "unreadable_volume"]]
+
+
+def test_moments_are_judged_one_by_one_too():
+    rows = [{**ROW, "d": at} for at in (1357102800000, "2013-01-03T05:00:00Z", "yesterday", 10**20)]
+    bars = bars_frame(rows, NAMES, symbols="ODD", start=DAY, end=NEXT, days=local_days("America/New_York"))
+    assert bars.frame["date"].to_list() == [DAY, NEXT]
+    assert bars.rejected["reasons"].to_list() == [["unreadable_date"]] * 2
+
+
+def test_bars_of_several_days_are_put_together():
+    days = [read({**ROW, "d": str(day)}, {**ROW, "T": "EVEN", "d": str(day)}) for day in (NEXT, DAY)]
+    both = joined(days)
+    assert both.frame.select("symbol", "date").rows() == [("EVEN", DAY), ("EVEN", NEXT), ("ODD", DAY), ("ODD", NEXT)]
+    assert joined(()).frame.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("split", "dividend", "why"),
+    [
+        ("", None, "a split is ''"),
+        ("4-for-1", None, "a split is '4-for-1'"),
+        ((2, 0), None, "a split from 0 to 2"),
+        ((2, None), None, "the old shares of a split is None"),
+        (("2", 1), None, "the new shares of a split is '2'"),
+        ((1e300, 1e-300), None, "the ratio of a split is inf"),
+        (None, "0.5", "a dividend is '0.5'"),
+        (None, float("inf"), "a dividend is inf"),
+        (None, 10**400, "a dividend is 1000"),
+        (None, True, "a dividend is True"),
+        (None, None, "neither a split nor a dividend"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_named_and_the_rest_is_taken(split, dividend, why):
+    told = [("ODD", "2013-01-02", split, dividend), ("ODD", "2013-01-03", None, 0.25), (None, "2013-01-02", "", None)]
+    events = actions_frame(told, DAY, NEXT)
+    assert events.frame.rows() == [("ODD", NEXT, 1.0, 0.25)]
+    (note,) = events.notes
+    assert note.startswith("Splits or dividends that cannot be read are left out: ODD on 2013-01-02 (")
+    assert why in note
+
+
+@pytest.mark.parametrize("day", [None, "", "20130102", "2013-W01-3", "2013-02-30", 1357102800000])
+def test_an_event_without_a_date_is_named(day):
+    events = actions_frame([("ODD", day, 2.0, None), ("EVEN", "2013-01-02T00:00:00Z", (3, 2), None)], DAY, NEXT)
+    assert events.frame.rows() == [("EVEN", DAY, 1.5, 0.0)]
+    assert "(no date)" in events.notes[0]
+
+
+def test_odd_events_of_others_and_of_other_days_are_not_told():
+    told = [("ODD", "2012-06-01", "", None), (None, "2013-01-02", "", None), ("ODD", "2013-01-02", 2.0, None)]
+    assert actions_frame(told, DAY, NEXT).notes == ()
+
+
+def test_a_single_odd_event_says_nothing_of_the_form_but_several_do():
+    assert actions_frame([("ODD", "2013-01-02", "", None)], DAY, NEXT).frame.is_empty()
+    ours = [("ODD", "2013-01-02", "", None), ("EVEN", "2013-01-02", "", None)]
+    with pytest.raises(FormError, match="a split is ''"):
+        actions_frame(ours, DAY, NEXT)
+    assert len(actions_frame([*ours, (None, "2013-01-02", 2.0, None)], DAY, NEXT).notes) == 1
+
+
+def test_many_odd_events_are_counted():
+    told = [(f"ODD{number}", "2013-01-02", "", None) for number in range(9)]
+    (note,) = actions_frame([*told, ("EVEN", "2013-01-02", 2.0, None)], DAY, NEXT).notes
+    assert note.endswith("ODD4 on 2013-01-02 (a split is '') and 4 more")
