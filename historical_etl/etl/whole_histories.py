@@ -16,8 +16,10 @@ from historical_etl.sources.base import FetchRequest
 
 __all__ = ["beyond_plan", "contradicted", "lacks_sessions", "lacks_values", "requests_of"]
 
-#: A volume may be corrected on a session: its factor is that of the typical one of so many.
+#: A volume may be corrected on a session: its factor is what so many of them have in common.
 _FIRST: Final = 5
+#: Small volumes are rounded.
+_ROUNDED: Final = 0.01
 
 
 def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]) -> list[FetchRequest]:
@@ -53,11 +55,17 @@ def beyond_plan(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.
     if older.is_empty() or both.is_empty() or ratios.select((pl.col("close") - 1).abs().max() > TOLERANCE).item():
         return older.clear()
     factor = ratios.get_column("adj_close")[0]
-    shares = ratios.get_column("volume").filter(both.get_column("volume_0") > 0).median()
     return older.with_columns(
         pl.col("adj_close") * (1.0 if factor is None else factor),
-        pl.col("volume") * (1.0 if shares is None else shares),
+        pl.col("volume") * _of_all(ratios.filter(both.get_column("volume_0") > 0).get_column("volume")),
     ).select(history.columns)
+
+
+def _of_all(ratios: pl.Series) -> float:
+    """The one factor of all sessions; 1 where they have none in common: those are corrections."""
+    known = ratios.drop_nulls().sort()
+    is_one = known.len() > 0 and known[-1] <= known[0] * (1 + _ROUNDED)
+    return known[known.len() // 2] if is_one else 1.0
 
 
 def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
