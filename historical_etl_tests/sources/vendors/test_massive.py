@@ -129,7 +129,7 @@ def test_a_range_that_is_older_than_the_plan_is_not_covered_and_asked_for_once(b
 
 
 def test_whole_days_are_left_out_where_the_plan_does_not_give_them(basic):
-    server, source = basic(actions=False)
+    _, source = basic(actions=False)
     many = ("OLD", "OLDER", "YOUNG", *(f"X{number}" for number in range(20)))
     one = source()
     result = one.fetch(FetchRequest(many, date(2022, 5, 25), date(2022, 6, 10)))
@@ -146,7 +146,7 @@ def test_what_is_known_of_a_plan_moves_on_with_the_days_and_is_put_right(basic):
     source().fetch(FetchRequest(("OLD",), FIRST, LAST))
     server, later = basic("basic strict", actions=False, now=NOON + timedelta(days=4))
     one = later()
-    one._plan.learn(first=date(2022, 6, 6))  # noqa: SLF001 - a session too early
+    one._plan.learn(first=date(2022, 6, 6))  # a session too early
     server.asked.clear()
     result = one.fetch(FetchRequest(("OLD",), FIRST, LAST))
     assert result.frame["date"].min() == date(2022, 6, 7)

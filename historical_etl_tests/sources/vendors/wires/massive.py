@@ -189,8 +189,13 @@ def massive_tickers(server: Loopback, request: Request) -> Any:
     active = args.get("active", "true") == "true"
     found = [
         {
-            **{"ticker": theirs(row["symbol"]), "name": row["symbol"], "market": "stocks", "locale": "us"},
-            **{"type": args["type"], "active": active, "currency_name": "usd"},
+            "ticker": theirs(row["symbol"]),
+            "name": row["symbol"],
+            "market": "stocks",
+            "locale": "us",
+            "type": args["type"],
+            "active": active,
+            "currency_name": "usd",
             **({} if active else {"delisted_utc": f"{row['last']}T00:00:00Z"}),
         }
         for row in listed
