@@ -53,9 +53,8 @@ class Reach:
             gives: tells of a day whether it is given.
         """
         with self._lock:
-            known = self.edge
             surely = self._book.today - timedelta(days=_SURELY)
-            if start >= min(self._given, known or date.max, surely):
+            if self.edge is not None or start >= min(self._given, surely):
                 return
             days = self._sessions(start, came or self._book.today - timedelta(days=1))
             if len(days) > 1:

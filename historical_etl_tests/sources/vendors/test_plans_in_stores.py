@@ -20,6 +20,7 @@ from historical_etl_tests.orchestration.harness import Project, facts, failure_t
 from historical_etl_tests.scenario import KEYS, at, store, stored
 from historical_etl_tests.simulation import SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, Loopback, fixed_clock
+from historical_etl_tests.sources.vendors.massive_store import market_of, planned
 from historical_etl_tests.sources.vendors.test_massive import EDGE, FIRST, LAST, NOON, PLANNED
 from historical_etl_tests.sources.vendors.whole_store import truth_of
 
@@ -255,3 +256,19 @@ def test_the_doctor_does_not_blame_the_key_for_a_session_that_is_not_over(serve,
     vendor = examine(load_settings(), clock=at(LAST)).check("vendor")
     assert (vendor.verdict, "will come later" in vendor.what) == (Verdict.OK, True)
     assert "key" not in vendor.todo
+
+
+# ── whole stores ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("plan", ["basic", "basic strict"])
+def test_a_store_of_the_free_plan_ends_as_the_truth_of_its_two_years(plan, root, tmp_path):
+    """`python -m historical_etl_tests.sources.vendors.massive_store` runs it at full size."""
+    market = market_of(6, date(2021, 11, 1), date(2024, 5, 31), 32)
+    found = planned(market, plan, root, tmp_path, evenings=32)
+    assert found.repeated == {}
+    assert "Years that failed: 2021" in found.years_withheld
+    # Bars, splits and dividends of each symbol; and what it takes to find the edge.
+    assert found.backfill_asked <= 3 * 6 + 4 + 4
+    # Six sessions, the running day, splits and dividends; and the histories of those with a new event.
+    assert max(found.updates_asked) <= 9 + 3 + 2 + 1

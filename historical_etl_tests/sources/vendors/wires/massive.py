@@ -157,8 +157,8 @@ def massive_actions(server: Loopback, request: Request) -> Any:
 
 
 def is_entered(server: Loopback, row: Mapping[str, Any]) -> bool:
-    """Events are known before their day, but for those that are entered late."""
-    late = server.delays(row["symbol"], row["date"]) if server.delays else 0
+    """Events are known before their day, but for dividends that are entered late."""
+    late = server.delays(row["symbol"], row["date"]) if server.delays and row["dividend"] else 0
     return late <= 0 or row["date"] + timedelta(days=late) <= today_of(server)
 
 
