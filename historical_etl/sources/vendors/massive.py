@@ -31,6 +31,7 @@ from historical_etl.sources.vendors.frames import (
     local_days,
 )
 from historical_etl.sources.vendors.massive_client import MassiveClient
+from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.reach import Reach
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _DAY_NAMES: Final = {"symbol": "T", **_NAMES}
 _CHUNK: Final = 100
+_FIRST: Final = date(2003, 9, 10)
 #: Three messages with status 403, which alone tell what it means; and that of a limit that is always of a minute.
 _TOO_OLD: Final = "include this data timeframe"
 _SAYS: Final = {
@@ -58,7 +60,8 @@ _NOT_YET: Final = timedelta(minutes=5)
 _RECENT: Final = timedelta(days=4)
 #: Events may be entered late: they are asked for from so long before the range.
 _LATE: Final = timedelta(days=42)
-_EVENTS: Final = "splits and dividends"
+#: What an account may be found not to be given, beside old years and events.
+_MARKET_DAYS, _RUNNING_DAY = "whole market days", "the running day"
 _CURRENCY, _SPLITS = "USD", "splits"
 #: Preferred shares: `BACpL` is our `BAC.PRL`, since symbols have no small letters.
 _THEIR_PREFERRED, _OUR_PREFERRED = re.compile(r"([A-Z0-9]+)p([A-Z]?)"), re.compile(r"([A-Z0-9]+)\.PR([A-Z]?)")
@@ -124,7 +127,7 @@ class MassiveSource(VendorSource):
             name="massive",
             version=client_version("massive"),
             adjustment="raw open, high, low, close and volume; no adj_close",
-            coverage=Coverage(date(2003, 9, 10)),
+            coverage=Coverage(_FIRST),
             point_in_time=bool(self._types),
             capabilities=Capabilities(
                 units=(Unit.SYMBOL, Unit.DAY),
@@ -148,7 +151,12 @@ class MassiveSource(VendorSource):
         # A day to come would be refused as one that is too old is.
         unit = _Unit(symbols, start, max(start, min(end, self._today)))
         if self._by_day(symbols, start, end):
-            return self._with_events(self._market(unit), unit)
+            try:
+                return self._with_events(self._market(unit), unit)
+            except Refusal as refusal:
+                if refusal.outcome is not Outcome.NOT_COVERED or refusal.denied or _is_too_old(refusal):
+                    raise
+                self._plan.learn(without=_MARKET_DAYS)
         found, refusals = list[Bars](), dict[str, Refusal]()
         for symbol in symbols:
             try:
@@ -201,7 +209,7 @@ class MassiveSource(VendorSource):
         return self._gate.pace.clock().astimezone(ZoneInfo(_NEW_YORK)).date()
 
     def _by_day(self, symbols: Sequence[str], start: date, end: date) -> bool:
-        return len(self._sessions(start, end)) < len(symbols)
+        return len(self._sessions(start, end)) < len(symbols) and not self._plan.lacks(_MARKET_DAYS)
 
     def _sessions(self, start: date, end: date) -> Sequence[date]:
         return get_calendar(self._exchange, self._corrections).between(start, end).to_list()
@@ -232,7 +240,7 @@ class MassiveSource(VendorSource):
                     raise
             else:
                 days = pl.concat([bars.frame.get_column("date"), bars.rejected.get_column("date")])
-                self._reach.look_before(cast("date | None", days.min()), start, gives)
+                self._reach.look_before(cast("date | None", days.min()), max(start, _FIRST), gives)
                 return bars
 
     def _leave_out_unpublished(self, unit: _Unit) -> None:
@@ -253,6 +261,8 @@ class MassiveSource(VendorSource):
         if before < unit.start:
             raise refusal
         unit.end = before
+        if not self._plan.lacks(_RUNNING_DAY):
+            self._plan.learn(without=_RUNNING_DAY)
         unit.notes.append(f"massive has not published {day} yet: it gives a day to this account once that is over")
 
     def _range(self, symbol: str, start: date, end: date) -> Bars:
@@ -289,14 +299,6 @@ class MassiveSource(VendorSource):
 
     # ── splits and dividends ───────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the vendor states, as far as the account's plan is known to give it."""
-        info = super().info
-        if info.capabilities is None or not self._plan.lacks(_EVENTS):
-            return info
-        return replace(info, capabilities=replace(info.capabilities, actions=False))
-
     def _with_events(self, bars: Bars, unit: _Unit) -> Part:
         """Bars with the splits and dividends that were entered by now, late ones included."""
         part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected)
@@ -304,7 +306,7 @@ class MassiveSource(VendorSource):
             return part
         events = self._events(unit)
         if events is None:
-            told = f"massive gives no {_EVENTS} to this account: none are stored, and a split shows as a jump"
+            told = f"massive gives no {EVENTS} to this account: none are stored, and a split shows as a jump"
             return replace(part, notes=(*part.notes, told))
         return replace(part, actions=events.actions, foreign=events.foreign, notes=(*part.notes, *events.notes))
 
@@ -312,7 +314,7 @@ class MassiveSource(VendorSource):
         """Events of a unit and of the weeks before it; None where the plan does not give them."""
         edge = self.info.coverage or Coverage(date.min)
         for start in (max(unit.start - _LATE, edge.first), max(unit.start, edge.first)):
-            if self._plan.lacks(_EVENTS):
+            if self._plan.lacks(EVENTS):
                 return None
             try:
                 return self._read_events(unit, start)
@@ -320,7 +322,7 @@ class MassiveSource(VendorSource):
                 if refusal.outcome is not Outcome.NOT_COVERED:
                     raise
                 if not _is_too_old(refusal) or start >= unit.start:
-                    self._plan.learn(without=_EVENTS)
+                    self._plan.learn(without=EVENTS)
         return None
 
     def _read_events(self, unit: _Unit, start: date) -> _Events:

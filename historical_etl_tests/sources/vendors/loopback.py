@@ -280,7 +280,7 @@ class Loopback:
         whole = {
             Fault.ERROR: Response("internal error", 500, content_type="text/plain"),
             Fault.BUSY: Response("busy", 503, headers=after),
-            Fault.LIMITED: as_json({"message": "too many requests"}, 429, self.limited),
+            Fault.LIMITED: as_json({"message": "too many requests"}, 429),
             Fault.LIMITED_FOR: as_json({"message": "too many requests"}, 429, after),
             Fault.DENIED: as_json({"message": f"forbidden for {KEY}"}, 401),
             Fault.HTML: Response("<html><body>Will be right back</body></html>", content_type="text/html"),
