@@ -61,7 +61,9 @@ def test_years_that_are_not_given_fail_and_the_others_are_committed(plan, held, 
     assert stored_years(etl) == [2022, 2023, 2024]
     assert_frame_equal(stored(etl), given())
     assert etl.gaps().is_empty()
-    assert etl.progress().years_remaining == []
+    progress = etl.progress()
+    assert progress is not None
+    assert (progress.status, progress.years_remaining) == ("completed", [])
     assert not any(etl.layout.staging.glob("*/*"))
     server.asked.clear()
     with pytest.raises(CoverageError, match="2020-2021"):
@@ -222,9 +224,10 @@ def test_the_sensor_waits_for_a_session_that_is_not_over_and_gets_it(held, scene
     server, source = held(now=EVENING)
     filled(root, source, date(2024, 5, 29))
     project = scene(source, EVENING)
-    tick_, cursor = tick(project)
-    assert [request.run_key for request in tick_.run_requests or ()] == ["2024-05-31:1"]
-    assert project.update(tags=dict(tick_.run_requests[0].tags)).success
+    asked, cursor = tick(project)
+    (request,) = asked.run_requests or ()
+    assert request.run_key == "2024-05-31:1"
+    assert project.update(tags=dict(request.tags)).success
     assert project.etl.manifest().end_date == BEFORE
     waiting, _ = tick(project, json.dumps(cursor))
     assert "left the store at 2024-05-30" in why(waiting)

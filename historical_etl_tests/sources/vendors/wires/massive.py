@@ -130,9 +130,12 @@ def massive_day(server: Loopback, request: Request) -> Any:
         return refused
     assert request.args["adjusted"] == "false"
     bars = server.truth.basis("massive").bars.filter(pl.col("date") == day).sort("symbol").to_dicts()
-    found = [{"T": theirs(row["symbol"]), **massive_bar(row)} for row in bars]
     # The close of the session, not its beginning.
-    found = [bar | {"t": bar["t"] + 16 * 3_600_000} for bar in found]
+    found = [
+        {**bar, "t": bar["t"] + 16 * 3_600_000, "T": theirs(row["symbol"])}
+        for row in bars
+        for bar in [massive_bar(row)]
+    ]
     found += [dict(row) for row in server.strange.get("day", ())]
     answer = {"queryCount": len(found), "resultsCount": len(found), "adjusted": False, "status": "OK"}
     return answer | ({"results": found} if found else {})
