@@ -225,7 +225,7 @@ def test_the_sensor_waits_for_a_session_that_is_not_over_and_gets_it(held, scene
     filled(root, source, date(2024, 5, 29))
     project = scene(source, EVENING)
     asked, cursor = tick(project)
-    (request,) = asked.run_requests or ()
+    (request,) = list(asked.run_requests or ())
     assert request.run_key == "2024-05-31:1"
     assert project.update(tags=dict(request.tags)).success
     assert project.etl.manifest().end_date == BEFORE
