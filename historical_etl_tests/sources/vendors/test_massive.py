@@ -174,6 +174,17 @@ def test_events_that_are_not_in_the_plan_cost_no_bars_and_are_asked_for_once(bas
 START_OF_24 = date(2024, 1, 2)
 
 
+def test_symbols_are_asked_for_one_by_one_where_the_plan_has_no_whole_days(basic):
+    server, source = basic("dayless", actions=False)
+    many = ("OLD", "OLDER", *(f"X{number}" for number in range(8)))
+    one = source()
+    for _ in range(2):
+        result = one.fetch(FetchRequest(many, date(2024, 5, 28), LAST))
+        assert result.frame.equals(PLANNED.expected("massive", many, date(2024, 5, 28), LAST))
+    assert sum("/grouped/" in unit for unit in bar_units(server)) == 1
+    assert "without whole market days" in one.info.plan
+
+
 # ── a day that is not over ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,8 +195,10 @@ def test_the_running_day_costs_no_older_ones(plan, many, basic):
     evening = datetime(2024, 5, 31, 23, tzinfo=UTC)
     server, source = basic(plan, now=evening)
     wanted = ("OLD", "OLDER", *(f"X{number}" for number in range(20 if many else 1)))
-    result = source().fetch(FetchRequest(wanted, date(2024, 5, 24), LAST))
+    one = source()
+    result = one.fetch(FetchRequest(wanted, date(2024, 5, 24), LAST))
     assert_frame_equal(result.frame, PLANNED.expected("massive", wanted, date(2024, 5, 24), date(2024, 5, 30)))
+    assert ("without the running day" in one.info.plan) == bool(many or plan == "basic")
     told = [note for note in result.notes if "has not published 2024-05-31 yet" in note]
     assert len(told) == (0 if plan == "basic lenient" and not many else 1)
     assert sum(unit.endswith("2024-05-31") for unit in bar_units(server)) == (1 if plan == "basic" or many else 3)

@@ -2,7 +2,8 @@
 
 `Loopback.plan` is "" for a paid plan that gives all, or "basic" for the free one: two years, cut without a word, and
 never the running day. No public source tells of a range across an edge what becomes of it, so words are added:
-"strict" refuses a range that begins before the two years, "lenient" leaves the running day out of a range.
+"strict" refuses a range that begins before the two years, "lenient" leaves the running day out of a range. "eventless"
+and "dayless" are plans without splits and dividends, and without whole market days.
 """
 
 from base64 import b64decode, b64encode
@@ -125,6 +126,8 @@ def massive_bar(row: Mapping[str, Any], factor: float = 1.0) -> dict[str, Any]:
 def massive_day(server: Loopback, request: Request) -> Any:
     if denied := massive_denied(request):
         return denied
+    if "dayless" in server.plan:
+        return massive_forbids(NOT_ENTITLED)
     day = day_of(request.path.rsplit("/", 1)[1])
     if refused := withheld(server, day, day):
         return refused
