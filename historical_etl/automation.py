@@ -23,10 +23,10 @@ from historical_etl.assets.reporting import (
     reports_of,
     unfetched,
 )
-from historical_etl.errors import ConfigurationError, HistoricalETLError
+from historical_etl.errors import ConfigurationError, HistoricalETLError, NotPublishedError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.planning import ended_calendar
-from historical_etl.models import ETLResult, SyncManifest
+from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 from historical_etl.settings import Settings
 
@@ -86,7 +86,9 @@ def update_prices(
             for report in reports_of(etl, result.years_written, changes):
                 context.log_event(report.materialization())
             context.log.info(_told(result, changes))
-            missing |= {symbol: outcome.value for symbol, outcome in unfetched(result).items()}
+            missing |= {symbol: outcome.value for symbol, outcome in _lacking(etl, result).items()}
+    except NotPublishedError as error:  # no failure: the sensor asks again, with growing pauses
+        context.log.info("Nothing new yet: %s", error)
     except HistoricalETLError as error:
         raise as_failure(error) from error
     return missing
@@ -274,6 +276,13 @@ def _updates(etl: HistoricalETL, symbols: list[str] | None, *, replaying: bool) 
     # Past the end of the calendar the run still publishes what is known; the check on it fails, and the sensor's tick.
     result = etl.run_incremental_etl(symbols, publish=False, beyond_calendar=True)
     yield result, manifest.version if manifest else 0
+
+
+def _lacking(etl: HistoricalETL, result: ETLResult) -> dict[str, Outcome]:
+    """The symbols for which a run is to fail. Where nobody has the session yet, the sensor waits for it anyway."""
+    manifest = etl.manifest()
+    waits = manifest is None or not manifest.reaches(etl.available_through())
+    return {s: o for s, o in unfetched(result).items() if not (waits and o is Outcome.NOT_PUBLISHED)}
 
 
 def _history(etl: HistoricalETL) -> ETLResult:

@@ -17,6 +17,8 @@ SYMBOL_PATTERN: Final = (
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN[:-1] + r"\Z")
 _SHOWN: Final = 60  # characters of a symbol that is refused
 _NAMED: Final = 10  # symbols that an error names
+#: Preferred shares as some exchanges write them. In capitals it would be another symbol.
+_PREFERRED: Final = re.compile(r"([A-Z]+)p([A-Z]?)")
 _RULE: Final = "write symbols as 1 to 32 of A-Z 0-9 . - ^ = & _ and one /, beginning with a letter or digit, or with ^"
 
 
@@ -54,6 +56,7 @@ def resembling(text: str) -> str:
     """A text that is no symbol, in quotes, with the symbols that it may stand for."""
     parts = text.upper().split() if text.isascii() else []
     likely = [name for name in (".".join(parts), "-".join(parts)) if len(parts) > 1 and is_symbol(name)]
+    likely += [_PREFERRED.sub(r"\1.PR\2", text)] if _PREFERRED.fullmatch(text) else []
     return f"{text[:_SHOWN]!r}" + (f" (is it {' or '.join(likely)}?)" if likely else "")
 
 
@@ -62,4 +65,4 @@ def _written(symbol: object) -> str:
         return f"({symbol!r})"  # never a symbol, whatever it is: 1.5 and None would be some
     text = symbol.strip()
     # Elsewhere some small letters have capitals that are ours: ß is SS, and a long s an S.
-    return text.upper() if text.isascii() else text
+    return text.upper() if text.isascii() and not _PREFERRED.fullmatch(text) else text

@@ -83,6 +83,13 @@ class VendorSettings(BaseSettings):
         return value.rstrip("/")
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """The keys that are set, in the order of `variables`."""
+        names = {field.validation_alias: name for name, field in type(self).model_fields.items()}
+        held: list[SecretStr | None] = [getattr(self, names[variable]) for variable in self.variables]
+        return tuple(key for secret in held if secret and (key := secret.get_secret_value().strip()))
+
+    @property
     def requests(self) -> int:
         """How many requests `rate` allows in its period."""
         return int(self.rate.partition("/")[0])

@@ -21,11 +21,13 @@ from historical_etl.assets.reporting import (
     as_failure,
     named,
     outcome_table,
+    plan_facts,
     reports_of,
     unfetched,
 )
 from historical_etl.errors import (
     ConfigurationError,
+    CoverageError,
     DataQualityError,
     HistoricalETLError,
     LockNotHeldError,
@@ -124,7 +126,8 @@ class _Years:
                 if isinstance(error, _ENDS_THE_RUN):
                     self._untried = self._keys[position:]
                     break
-        if self._failed:
+        # What the source turned out not to cover will not come with the next run either: nothing is kept for that.
+        if not all(isinstance(error, CoverageError) for error in self._failed.values()):
             raise _YearsFailedError
 
     def finish(self) -> Materialized:
@@ -195,6 +198,7 @@ class _Years:
             "years_failed": dg.MetadataValue.json([*self._failed, *self._untried]),
             "years_incomplete": dg.MetadataValue.json(list(incomplete)),
             "years_committed": dg.MetadataValue.json(list(self._committed)),
+            **plan_facts(self._etl),
         }
         for key in incomplete:
             result = self._committed[key].result

@@ -26,6 +26,7 @@ __all__ = [
     "as_failure",
     "named",
     "outcome_table",
+    "plan_facts",
     "report_unseen_years",
     "reports_of",
     "unfetched",
@@ -187,8 +188,14 @@ def outcome_table(result: ETLResult, outcomes: Mapping[str, Outcome]) -> dg.Tabl
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
+def plan_facts(etl: HistoricalETL) -> dict[str, dg.MetadataValue]:
+    """What the account is found out not to be given; nothing where nothing is."""
+    plan = etl.source.info.plan
+    return {"plan": dg.MetadataValue.text(plan)} if plan else {}
+
+
 def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, changes: Changes | None) -> YearReport:
-    facts = _stored_facts(etl, manifest, partition)
+    facts = _stored_facts(etl, manifest, partition) | plan_facts(etl)
     if changes is None:
         return YearReport(partition, facts, _summary(partition, manifest.version, None))
     result = changes.result

@@ -102,6 +102,7 @@ def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
         facts += [
             ("version", f"{found.version}, committed {found.committed_at:%Y-%m-%d %H:%M:%S} UTC{by}", ""),
             ("source", " ".join(filter(None, [found.source, f"({found.source_version})"])), ""),
+            *((("plan", found.plan, ""),) if found.plan else ()),
             ("prices", *_prices(found)),
             ("rows", f"{found.rows:,} rows in {len(found.years)} year(s), {size_text(found.size_bytes)}", ""),
             ("current", *_current(found, now)),

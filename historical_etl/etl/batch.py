@@ -226,6 +226,8 @@ class Judge:
         requested = _asked(requests, start, end, {})
         actions, late = _parted(answer.actions, requested)
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
+        covered = self.source.info.coverage  # as it is found out by now: of days before it nothing was asked
+        since_covered = max(first, covered.first) if covered else first
         return Batch(
             source=self.source.info.name,
             rows=verdict.accepted.select(list(SCHEMA)),
@@ -233,7 +235,7 @@ class Judge:
             anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
             details={**answer.details, **_why_set_aside(verdict.rejected, set_aside), **refused},
-            asked=_asked(requests, first, last, since),
+            asked=_asked(requests, since_covered, last, since),
             requested=requested,
             refused=refused,
             rejected=verdict.rejected,

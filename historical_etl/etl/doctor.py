@@ -17,7 +17,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from historical_etl.clock import Clock, system_clock
-from historical_etl.errors import HistoricalETLError, ProviderError, RateLimitedError
+from historical_etl.errors import HistoricalETLError, NotPublishedError, ProviderError, RateLimitedError
 from historical_etl.etl import doctor_calendar
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
@@ -94,6 +94,7 @@ def examine(
         "source": doctor.source,
         "keys": doctor.keys,
         "vendor": doctor.vendor,
+        "plan": doctor.plan,
         "limits": doctor.limits,
         "clock": doctor.clock,
         "time zone": lambda: machine.time_zone(settings, clock),
@@ -236,6 +237,9 @@ class _Doctor:
         except RateLimitedError as error:
             yield Check("vendor", Verdict.WARNING, error.what, error.todo)
             return
+        except NotPublishedError as error:
+            yield Check("vendor", Verdict.OK, f"{fetcher.info.name} answered; {day} will come later: {error.what}")
+            return
         except ProviderError as error:
             yield Check("vendor", Verdict.PROBLEM, error.what, _LOOK if error.retryable else error.todo or _LOOK)
             return
@@ -245,6 +249,13 @@ class _Doctor:
             yield Check("vendor", Verdict.PROBLEM, what, _LOOK)
             return
         yield _answered(fetcher.info.name, answer, day, time.monotonic() - began)
+
+    def plan(self) -> Iterator[Check]:
+        """What the account is found out not to be given."""
+        info = self.source_info
+        if info is not None and info.plan:
+            first = info.coverage.first if info.coverage else None
+            yield Check("plan", Verdict.OK, info.plan, facts={"plan": info.plan, "first": first})
 
     def limits(self) -> Iterator[Check]:
         """How much of the vendor's limits is used, by all processes of this user."""

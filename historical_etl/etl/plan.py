@@ -15,7 +15,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.errors import HistoricalETLError, RateLimitedError, StorageError
+from historical_etl.errors import CoverageError, HistoricalETLError, RateLimitedError, StorageError
 from historical_etl.etl.fetching import fetch_one, in_batches, is_final, outcome_of
 from historical_etl.etl.planning import Window
 from historical_etl.etl.reading import StoredPrices
@@ -205,7 +205,12 @@ def staged(
     staging = Staging(store.layout, name)
     planned = StagedSource(source, staging, tuple(sorted(symbols)), windows[0].lead_in, windows[-1].end)
     planned.stage(store.settings.fetch_workers, progress)
-    yield planned
+    try:
+        yield planned
+    except CoverageError:  # years that the source turned out not to cover: another run will not get them either
+        if planned.complete:
+            staging.clear()
+        raise
     if planned.complete:
         staging.clear()
 

@@ -23,6 +23,7 @@ from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
+from historical_etl.vendor_settings import VENDOR_GROUPS
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -84,7 +85,8 @@ class StoreStatus(BaseModel):
     to the current version. `sessions_missing` is filled by whoever asked the calendar and the source, up to
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
-    price basis than `adjustment`. `calendar_notes` tell that its data end soon, or that it has changed since
+    price basis than `adjustment`. `plan` tells what the account of the configured source is found out not to be given.
+    `calendar_notes` tell that its data end soon, or that it has changed since
     the version was committed.
     """
 
@@ -97,6 +99,7 @@ class StoreStatus(BaseModel):
     source: str = ""
     source_version: str = ""
     adjustment: str = ""
+    plan: str = ""
     calendar: str = ""
     calendar_notes: tuple[str, ...] = ()
     current_through: date | None = None
@@ -155,6 +158,7 @@ def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None
             "catalog_version": pointer.version if pointer and layout.catalog.is_file() else None,
             "writer": live_holder(layout.lock_file()),
             "calendar_notes": calendar,
+            "plan": _plan(settings, clock) if settings is not None else "",
             "problems": [text for text in (problem, unread, unknown) if text],
         }
     )
@@ -177,6 +181,15 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
         "size_bytes": sum(partition.size_bytes for partition in manifest.partitions),
         "years": manifest.partitions,
     }
+
+
+def _plan(settings: "Settings", clock: Clock) -> str:
+    name = settings.source.strip().lower()
+    if name not in VENDOR_GROUPS:
+        return ""
+    from historical_etl.sources.vendors.plans import plan_in_words
+
+    return plan_in_words(name, getattr(settings, name), clock)
 
 
 def _calendar(

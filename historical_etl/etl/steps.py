@@ -12,6 +12,7 @@ from historical_etl.clock import Clock
 from historical_etl.durable import storage_errors
 from historical_etl.errors import (
     ConfigurationError,
+    CoverageError,
     DataQualityError,
     HistoricalETLError,
     ProviderError,
@@ -122,10 +123,11 @@ class PriceRuns(KeptVersions):
                 tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
             )
         if tally.rows:
+            # Years that the source does not cover are not left to do: the same request would fail again.
+            due = [window for window in windows if not isinstance(failures.get(window.year), CoverageError)]
+            status = "failed" if len(due) > len(completed) else "completed"
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(
-                    tally, publish=publish, years=self._progress.of_years(request, windows, completed, "failed")
-                )
+                self._close(tally, publish=publish, years=self._progress.of_years(request, due, completed, status))
         raise _first_of(failures, completed)
 
     def _close(self, tally: Tally, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:

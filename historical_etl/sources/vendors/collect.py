@@ -133,7 +133,7 @@ class VendorSource(ABC):
             ProviderUnavailableError: nothing could be fetched, and asking again may help.
             ProviderError: nothing could be fetched, and asking again will not help.
         """
-        request = self._within_plan(request)
+        asked, request = request, self._within_plan(request)
         parts: list[Part] = []
         outcomes: dict[str, Outcome] = {}
         refusals: dict[str, Refusal] = {}
@@ -148,7 +148,7 @@ class VendorSource(ABC):
         unread = [symbol for symbol, outcome in outcomes.items() if outcome is Outcome.REFUSED]
         details = dict.fromkeys(unread, f"none of the rows that {self.info.name} gave of it can be read")
         details |= {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
-        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        notes = tuple(dict.fromkeys(note for part in parts for note in (*part.notes, *self._withheld(asked))))
         frame, actions = _joined(part.frame for part in parts), self._actions(parts)
         return FetchResult(
             frame,
@@ -184,6 +184,11 @@ class VendorSource(ABC):
             return request
         check_coverage(self.info, request)
         return replace(request, start=first)
+
+    def _withheld(self, request: FetchRequest) -> list[str]:
+        """What is to be told of a request that begins before the plan does."""
+        covered = self.info.coverage
+        return [self.info.plan] if self.info.plan and covered and request.start < covered.first else []
 
     def _part(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         try:

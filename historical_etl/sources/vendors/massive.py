@@ -1,23 +1,25 @@
 """The `massive` source (was Polygon): raw prices, one symbol's range or the whole market's day in one request.
 
-The official client builds the requests and carries the key. It is asked for raw answers: by itself it makes an empty
-list of JSON that is cut off, which would look as if there were no data. And the status of a refusal, which its
-exceptions do not tell, is read where urllib3 asks whether to try again.
+A plan may give less than it is asked for: years that are too old are refused, or cut without a word (`reach`); the
+running day is refused, and then asked for without it.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import parse_qsl, quote, urlsplit
+from typing import Final, cast
+from zoneinfo import ZoneInfo
 
-from historical_etl.schema import empty_frame
+import polars as pl
+
+from historical_etl.models import Outcome
 from historical_etl.sessions import get_calendar
-from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.base import FOREIGN, Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
-from historical_etl.sources.vendors.extras import client_version, key_from, require
+from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import (
     Bars,
     Event,
@@ -27,30 +29,65 @@ from historical_etl.sources.vendors.frames import (
     bars_frame,
     joined,
     local_days,
-    rows_of,
-    turn_page,
 )
-from historical_etl.sources.vendors.politeness import Gate, Pace
-from historical_etl.sources.vendors.refusals import Reader, Refusal
-from historical_etl.symbols import SYMBOL_PATTERN
+from historical_etl.sources.vendors.massive_client import MassiveClient
+from historical_etl.sources.vendors.plans import EVENTS
+from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.reach import Reach
+from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
+from historical_etl.symbols import is_symbol
 from historical_etl.vendor_settings import MassiveSettings
-
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, Retry
 
 __all__ = ["MassiveSource"]
 
-_BASE_URL: Final = "https://api.massive.com"
+_log = logging.getLogger(__name__)
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _DAY_NAMES: Final = {"symbol": "T", **_NAMES}
-_BARS_LIMIT: Final = 50_000
-_ACTIONS_LIMIT: Final = 5_000
-_TICKERS_LIMIT: Final = 1_000
 _CHUNK: Final = 100
+_FIRST: Final = date(2003, 9, 10)
+#: Three messages with status 403, which alone tell what it means; and that of a limit that is always of a minute.
+_TOO_OLD: Final = "include this data timeframe"
+_SAYS: Final = {
+    "unknown api key": Meaning.KEY,
+    "before end of day": Meaning.NOT_PUBLISHED,
+    _TOO_OLD: Meaning.NOT_COVERED,
+    "not entitled to this data": Meaning.NOT_COVERED,
+    "exceeded the maximum requests": Meaning.LIMITED,
+}
+#: So long it is remembered that a day is not published yet: no other symbol is asked for it meanwhile.
+_NOT_YET: Final = timedelta(minutes=5)
+#: No day that lies longer ago is still not over.
+_RECENT: Final = timedelta(days=4)
+#: Events may be entered late: they are asked for from so long before the range.
+_LATE: Final = timedelta(days=42)
+#: What an account may be found not to be given, beside old years and events.
+_MARKET_DAYS, _RUNNING_DAY = "whole market days", "the running day"
+_CURRENCY, _SPLITS = "USD", "splits"
+#: Preferred shares: `BACpL` is our `BAC.PRL`, since symbols have no small letters.
+_THEIR_PREFERRED, _OUR_PREFERRED = re.compile(r"([A-Z0-9]+)p([A-Z]?)"), re.compile(r"([A-Z0-9]+)\.PR([A-Z]?)")
 #: For the message of an error that concerns no symbol.
 _NO_REQUEST: Final = FetchRequest(("ANY",), date.min, date.min)
-_OK: Final = 200
-_days = local_days("America/New_York")
+_NEW_YORK: Final = "America/New_York"
+_days = local_days(_NEW_YORK)
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Splits and dividends, dividends in other currencies, and what of them is to be told."""
+
+    actions: pl.DataFrame
+    foreign: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Unit:
+    """Symbols and days that are asked for together, and what is to be told of them."""
+
+    symbols: tuple[str, ...]
+    start: date
+    end: date
+    notes: list[str] = field(default_factory=list[str])
 
 
 class MassiveSource(VendorSource):
@@ -78,24 +115,19 @@ class MassiveSource(VendorSource):
     ) -> None:
         settings = settings or MassiveSettings()
         key = key_from(settings.api_key, "MASSIVE_API_KEY")
-        super().__init__(settings, Reader("massive", settings.variables, (key,)), pace, state_folder)
+        reader = Reader("massive", settings.variables, (key,), _SAYS, _a_minute)
+        super().__init__(settings, reader, pace, state_folder)
         self._exchange, self._corrections = exchange, calendar_corrections
         self._with_actions = settings.actions
         self._types = tuple(settings.universe.split(",")) if settings.universe else ()
-        self._client: Any = require("massive", "massive").RESTClient(
-            api_key=key,
-            base=settings.base_url or _BASE_URL,
-            connect_timeout=settings.timeout_seconds,
-            read_timeout=settings.timeout_seconds,
-            retries=0,
-            pagination=False,
-            connection_pool_kw={"retries": _telling_retry(self._reader, self._gate)},
-        )
+        self._reach = Reach(self._plan, self._sessions)
+        self._unpublished: tuple[date, datetime, Refusal] | None = None
+        self._client = MassiveClient(key, settings.base_url, settings.timeout_seconds, reader, self._gate)
         self._states = SourceInfo(
             name="massive",
             version=client_version("massive"),
             adjustment="raw open, high, low, close and volume; no adj_close",
-            coverage=Coverage(date(2003, 9, 10)),
+            coverage=Coverage(_FIRST),
             point_in_time=bool(self._types),
             capabilities=Capabilities(
                 units=(Unit.SYMBOL, Unit.DAY),
@@ -116,19 +148,23 @@ class MassiveSource(VendorSource):
 
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """Some symbols, one by one, or day by day."""
+        # A day to come would be refused as one that is too old is.
+        unit = _Unit(symbols, start, max(start, min(end, self._today)))
         if self._by_day(symbols, start, end):
-            bars = joined(self._day(symbols, day) for day in self._sessions(start, end))
-            return self._with_actions_of(bars, None, symbols, start, end)
+            try:
+                return self._with_events(self._market(unit), unit)
+            except Refusal as refusal:
+                if refusal.outcome is not Outcome.NOT_COVERED or refusal.denied or _is_too_old(refusal):
+                    raise
+                self._plan.learn(without=_MARKET_DAYS)
         found, refusals = list[Bars](), dict[str, Refusal]()
         for symbol in symbols:
             try:
-                found.append(self._symbol(symbol, start, end))
+                found.append(self._symbol(symbol, unit))
             except (FormError, Refusal) as error:
                 refusals |= self.refused(error, [symbol])
-        came = tuple(symbol for symbol in symbols if symbol not in refusals)
-        if not came:
-            return Part(empty_frame(), None, refusals)
-        return replace(self._with_actions_of(joined(found), ",".join(came), came, start, end), refusals=refusals)
+        unit.symbols = tuple(symbol for symbol in symbols if symbol not in refusals)
+        return replace(self._with_events(joined(found), unit), refusals=refusals)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Tickers of the configured types that traded on any day from `start` to `end`, delisted ones included.
@@ -153,128 +189,202 @@ class MassiveSource(VendorSource):
 
     def _tickers(self, kind: str, day: date | None, *, active: bool) -> Iterator[tuple[str, date | None]]:
         """Tickers as of a day, each with the last day that it traded, where it no longer does."""
-
-        def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
-            del place
-            if params is not None:
-                return self._client.list_tickers(params=dict(params), raw=True)
-            # The current list is the one without a day; a day to come has none.
-            when = day.isoformat() if day and day < self._gate.pace.clock().date() else None
-            return self._client.list_tickers(
-                type=kind, market="stocks", date=when, active=active, limit=_TICKERS_LIMIT, sort="ticker", raw=True
-            )
-
-        for row in self._pages(page):
+        # The current list is the one without a day; a day to come has none.
+        when = day if day and day < self._gate.pace.clock().date() else None
+        unwritable = 0
+        for row in self._client.tickers(kind, when, active=active):
             ticker, gone = row.get("ticker"), row.get("delisted_utc")
             if not isinstance(ticker, str) or not isinstance(gone, str | None):
                 raise FormError(f"a ticker is {ticker!r}, delisted {gone!r}")
-            # What symbols cannot be, such as the preferred shares that a small letter marks, cannot be asked for.
-            if re.fullmatch(SYMBOL_PATTERN, ticker):
-                yield ticker, _day_of(gone) if gone else None
+            symbol = _ours(ticker)
+            if symbol is None:
+                unwritable += 1
+            else:
+                yield symbol, _day_of(gone) if gone else None
+        if unwritable:
+            _log.warning("%d ticker(s) of type %s cannot be written as symbols, and are left out", unwritable, kind)
+
+    @property
+    def _today(self) -> date:
+        return self._gate.pace.clock().astimezone(ZoneInfo(_NEW_YORK)).date()
 
     def _by_day(self, symbols: Sequence[str], start: date, end: date) -> bool:
-        return len(self._sessions(start, end)) < len(symbols)
+        return len(self._sessions(start, end)) < len(symbols) and not self._plan.lacks(_MARKET_DAYS)
 
     def _sessions(self, start: date, end: date) -> Sequence[date]:
         return get_calendar(self._exchange, self._corrections).between(start, end).to_list()
 
-    def _symbol(self, symbol: str, start: date, end: date) -> Bars:
-        first, last = start.isoformat(), end.isoformat()
-        ticker = quote(symbol, safe="")  # the client puts it into a path as it is
+    # ── bars of symbols ────────────────────────────────────────────────────────────────────────────────────────────
 
-        def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
-            if params is not None:  # the next page: its range is in the path of its address
-                return self._client.list_aggs(ticker, 1, "day", *place[-2:], params=dict(params), raw=True)
-            return self._client.list_aggs(
-                ticker, 1, "day", first, last, adjusted=False, sort="asc", limit=_BARS_LIMIT, raw=True
-            )
+    def _symbol(self, symbol: str, unit: _Unit) -> Bars:
+        """The bars of a symbol, as far as the plan gives them and they are published."""
 
-        return bars_frame(list(self._pages(page)), _NAMES, symbols=symbol, start=start, end=end, days=_days)
+        def gives(day: date) -> bool:
+            return _is_given(lambda: self._range(symbol, day, day))
+
+        edge = self._reach.edge or unit.start
+        if edge > unit.end:
+            raise Refusal(Outcome.NOT_COVERED, f"massive gives bars from {edge} on to this account")
+        start = max(unit.start, edge)
+        self._leave_out_unpublished(unit)
+        while True:
+            try:
+                bars = self._range(symbol, start, unit.end)
+            except Refusal as refusal:
+                if refusal.outcome is Outcome.NOT_PUBLISHED and self._today - unit.end <= _RECENT:
+                    self._unpublished = (unit.end, self._gate.pace.clock(), refusal)
+                    self._leave_out_unpublished(unit)
+                elif _is_too_old(refusal) and (first := self._reach.after(start, gives)) and first <= unit.end:
+                    start = first
+                else:
+                    raise
+            else:
+                days = pl.concat([bars.frame.get_column("date"), bars.rejected.get_column("date")])
+                self._reach.look_before(cast("date | None", days.min()), max(start, _FIRST), gives)
+                return bars
+
+    def _leave_out_unpublished(self, unit: _Unit) -> None:
+        """End a unit before the day that was refused a moment ago since it is not over.
+
+        Raises:
+            Refusal: it has no day before that.
+        """
+        if self._unpublished is None:
+            return
+        day, moment, refusal = self._unpublished
+        if day > unit.end or self._gate.pace.clock() - moment > _NOT_YET:
+            return
+        self._end_before(day, unit, refusal)
+
+    def _end_before(self, day: date, unit: _Unit, refusal: Refusal) -> None:
+        before = get_calendar(self._exchange, self._corrections).back(day, 1)
+        if before < unit.start:
+            raise refusal
+        unit.end = before
+        if not self._plan.lacks(_RUNNING_DAY):
+            self._plan.learn(without=_RUNNING_DAY)
+        unit.notes.append(f"massive has not published {day} yet: it gives a day to this account once that is over")
+
+    def _range(self, symbol: str, start: date, end: date) -> Bars:
+        rows = self._client.bars(_theirs(symbol), start, end)
+        return bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end, days=_days)
+
+    # ── bars of whole days ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _market(self, unit: _Unit) -> Bars:
+        """The bars of some symbols on each day that the plan gives and that is published."""
+        found, first = list[Bars](), unit.start
+        for day in self._sessions(unit.start, unit.end):
+            if day < first:
+                continue
+            try:
+                found.append(self._day(unit.symbols, day))
+            except Refusal as refusal:
+                if refusal.outcome is Outcome.NOT_PUBLISHED and found:
+                    self._end_before(day, unit, refusal)
+                    break
+                edge = self._reach.after(day, self._gives_day) if _is_too_old(refusal) else None
+                if edge is None or edge > unit.end:
+                    raise
+                first = edge
+        return joined(found)
+
+    def _gives_day(self, day: date) -> bool:
+        return _is_given(lambda: self._day((), day))
 
     def _day(self, symbols: Sequence[str], day: date) -> Bars:
-        def page(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
-            del params, place  # a day is one page
-            return self._client.get_grouped_daily_aggs(day.isoformat(), adjusted=False, include_otc=False, raw=True)
+        ours = {_theirs(symbol): symbol for symbol in symbols}
+        rows = self._client.market(day)
+        return bars_frame(rows, _DAY_NAMES, symbols=ours, start=day, end=day, days=_days)
 
-        ours = {symbol: symbol for symbol in symbols}
-        return bars_frame(list(self._pages(page)), _DAY_NAMES, symbols=ours, start=day, end=day, days=_days)
+    # ── splits and dividends ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _with_actions_of(self, bars: Bars, tickers: str | None, symbols: Sequence[str], start: date, end: date) -> Part:
-        if not self._with_actions:
-            return Part(bars.frame, rejected=bars.rejected)
-        first, last, known = start.isoformat(), end.isoformat(), set(symbols)
+    def _with_events(self, bars: Bars, unit: _Unit) -> Part:
+        """Bars with the splits and dividends that were entered by now, late ones included."""
+        part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected)
+        if not self._with_actions or not unit.symbols:
+            return part
+        events = self._events(unit)
+        if events is None:
+            told = f"massive gives no {EVENTS} to this account: none are stored, and a split shows as a jump"
+            return replace(part, notes=(*part.notes, told))
+        return replace(part, actions=events.actions, foreign=events.foreign, notes=(*part.notes, *events.notes))
 
-        def splits(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
-            del place
-            if params is not None:
-                return self._client.list_stocks_splits(params=dict(params), raw=True)
-            return self._client.list_stocks_splits(
-                ticker_any_of=tickers,
-                execution_date_gte=first,
-                execution_date_lte=last,
-                limit=_ACTIONS_LIMIT,
-                sort="execution_date.asc",
-                raw=True,
-            )
-
-        def dividends(params: Mapping[str, str] | None, place: Sequence[str]) -> object:
-            del place
-            if params is not None:
-                return self._client.list_stocks_dividends(params=dict(params), raw=True)
-            return self._client.list_stocks_dividends(
-                ticker_any_of=tickers,
-                ex_dividend_date_gte=first,
-                ex_dividend_date_lte=last,
-                limit=_ACTIONS_LIMIT,
-                sort="ex_dividend_date.asc",
-                raw=True,
-            )
-
-        found: list[Event] = [
-            (_known(row, known), row.get("execution_date"), (row.get("split_to"), row.get("split_from")), None)
-            for row in self._pages(splits)
-        ]
-        found += [
-            (_known(row, known), row.get("ex_dividend_date"), None, row.get("cash_amount"))
-            for row in self._pages(dividends)
-        ]
-        events = actions_frame(found, start, end)
-        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
-
-    def _pages(self, page: Callable[[Mapping[str, str] | None, Sequence[str]], object]) -> Iterator[Row]:
-        params: Mapping[str, str] | None = None
-        place: Sequence[str] = ()
-        seen = set[str]()
-        while True:
-            answer = self._gate.ask(lambda params=params, place=place: self._read(lambda: page(params, place)))
-            yield from rows_of(answer.get("results") or [], "results")
-            following = answer.get("next_url")
-            if not following:
-                return
-            address = turn_page(following, seen)
-            seen.add(address)
+    def _events(self, unit: _Unit) -> _Events | None:
+        """Events of a unit and of the weeks before it; None where the plan does not give them."""
+        edge = self.info.coverage or Coverage(date.min)
+        for start in (max(unit.start - _LATE, edge.first), max(unit.start, edge.first)):
+            if self._plan.lacks(EVENTS):
+                return None
             try:
-                parts = urlsplit(address)
-                params, place = dict(parse_qsl(parts.query)), ["", *parts.path.split("/")]
-            except ValueError:
-                raise FormError(f"the next page is at {address!r}") from None
+                return self._read_events(unit, start)
+            except Refusal as refusal:
+                if refusal.outcome is not Outcome.NOT_COVERED:
+                    raise
+                if not _is_too_old(refusal) or start >= unit.start:
+                    self._plan.learn(without=EVENTS)
+        return None
 
-    def _read(self, ask: Callable[[], object]) -> dict[str, object]:
-        from urllib3.exceptions import HTTPError
+    def _read_events(self, unit: _Unit, start: date) -> _Events:
+        ours = {_theirs(symbol): symbol for symbol in unit.symbols}
+        tickers = list(ours) if len(ours) <= _CHUNK else None
+        splits: list[Event] = []
+        paid: dict[str, list[Event]] = {_CURRENCY: []}
+        for row in self._client.splits(tickers, start, unit.end):
+            ratio = (row.get("split_to"), row.get("split_from"))
+            splits.append((_owner(row, ours), row.get("execution_date"), ratio, None))
+        for row in self._client.dividends(tickers, start, unit.end):
+            owner = _owner(row, ours)
+            currency = str(row.get("currency") or _CURRENCY).upper() if owner else _CURRENCY
+            event = (owner, row.get("ex_dividend_date"), None, row.get("cash_amount"))
+            paid.setdefault(currency, []).append(event)
+        read = {name: actions_frame(events, start, unit.end) for name, events in {**paid, _SPLITS: splits}.items()}
+        own = [read.pop(_SPLITS), read.pop(_CURRENCY)]
+        foreign = [
+            events.frame.select("symbol", "date", "dividend", pl.lit(currency).alias("currency"))
+            for currency, events in read.items()
+        ]
+        return _Events(
+            pl.concat(events.frame for events in own).sort("symbol", "date", maintain_order=True),
+            pl.concat([pl.DataFrame(schema=FOREIGN), *foreign]),
+            tuple(note for events in (*own, *read.values()) for note in events.notes),
+        )
 
-        try:
-            raw = cast("BaseHTTPResponse", ask())
-            text = raw.data.decode("utf-8", errors="replace")
-        except HTTPError as error:  # what no retry policy is asked about, such as a body that is badly packed
-            raise self._reader.broken(f"did not answer in full ({type(error).__name__})", str(error)) from None
-        found = self._reader.parse(raw.status, raw.headers, text, self._gate.pace.clock())
-        if not isinstance(found, dict):
-            raise FormError("the answer is no object")
-        content = cast("dict[str, object]", found)
-        # OK, or DELAYED with a plan that sees a day late. Every other word is a failure with status 200.
-        if content.get("status") not in ("OK", "DELAYED"):
-            raise self._reader.broken(f"answered with status {content.get('status')!r}", str(content.get("error", "")))
-        return content
+
+def _a_minute(*_: object) -> float:
+    """How long to wait where a limit tells nothing: the only ones that the vendor has are of a minute."""
+    return 60.0
+
+
+def _is_given(ask: Callable[[], object]) -> bool:
+    """Whether the plan gives what is asked for."""
+    try:
+        ask()
+    except Refusal as refusal:
+        if _is_too_old(refusal):
+            return False
+        raise
+    return True
+
+
+def _is_too_old(refusal: Refusal) -> bool:
+    return refusal.outcome is Outcome.NOT_COVERED and _TOO_OLD in refusal.body.lower()
+
+
+def _theirs(symbol: str) -> str:
+    return _OUR_PREFERRED.sub(r"\1p\2", symbol) if _OUR_PREFERRED.fullmatch(symbol) else symbol
+
+
+def _ours(ticker: str) -> str | None:
+    """A ticker as our symbol; None if it cannot be one, as with other small letters."""
+    symbol = _THEIR_PREFERRED.sub(r"\1.PR\2", ticker) if _THEIR_PREFERRED.fullmatch(ticker) else ticker
+    return symbol if is_symbol(symbol) else None
+
+
+def _owner(row: Row, ours: Mapping[str, str]) -> str | None:
+    """Whose an event is; None: of nobody who was asked for."""
+    ticker = row.get("ticker")
+    return ours.get(ticker) if isinstance(ticker, str) else None
 
 
 def _day_of(moment: str) -> date:
@@ -282,35 +392,3 @@ def _day_of(moment: str) -> date:
         return date.fromisoformat(moment[:10])
     except ValueError:
         raise FormError(f"a ticker was delisted on {moment!r}") from None
-
-
-def _known(row: Row, known: set[str]) -> str | None:
-    ticker = row.get("ticker")
-    return ticker if isinstance(ticker, str) and ticker in known else None
-
-
-def _telling_retry(reader: Reader, gate: Gate) -> "Retry":
-    """A retry policy for urllib3 that never retries, and says instead what the answer was."""
-    from urllib3 import Retry
-
-    class Telling(Retry):
-        def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: FBT001, FBT002
-            del method, has_retry_after
-            return status_code != _OK
-
-        def increment(
-            self,
-            method: str | None = None,
-            url: str | None = None,
-            response: "BaseHTTPResponse | None" = None,
-            error: Exception | None = None,
-            _pool: object = None,
-            _stacktrace: object = None,
-        ) -> "Retry":
-            del method, url
-            if response is not None:
-                text = response.data.decode("utf-8", errors="replace")
-                reader.check(response.status, response.headers, text, gate.pace.clock())
-            raise reader.broken(f"did not answer in full ({type(error).__name__})", str(error or "")) from None
-
-    return Telling(total=0)

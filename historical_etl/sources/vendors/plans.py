@@ -19,7 +19,7 @@ from historical_etl.durable import write_atomic
 if TYPE_CHECKING:
     from historical_etl.vendor_settings import VendorSettings
 
-__all__ = ["EVENTS", "Plan", "PlanBook", "state_file"]
+__all__ = ["EVENTS", "Plan", "PlanBook", "plan_in_words", "state_file"]
 
 _log = logging.getLogger(__name__)
 _KEPT: Final = timedelta(days=7)
@@ -108,6 +108,12 @@ class PlanBook:
             return Plan.model_validate_json(self._path.read_bytes())
         except (OSError, ValidationError):  # none yet, or damaged: it is found out again
             return None
+
+
+def plan_in_words(vendor: str, settings: "VendorSettings", clock: Clock) -> str:
+    """What is known of the plan of the account that some settings name, without making the source; empty: nothing."""
+    book = PlanBook(vendor, settings, " ".join(settings.secrets), clock)
+    return book.known.in_words(book.today) if book.known else ""
 
 
 def state_file(vendor: str, base_url: str, name: str, folder: Path | None) -> Path:

@@ -10,13 +10,14 @@
 `Truth.expected`. `Faults` says which requests fail and how. The counters are by unit: a request without its key.
 """
 
+import gzip
 import random
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -137,6 +138,8 @@ class Loopback:
         facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
         answers: answers in the wire's place, where it gives something.
         none_is_404: whether an answer without rows is a 404, where sources differ on it.
+        delays: days from the ex-date of a dividend to its processing, by symbol and ex-date; None: the vendor's own.
+        strange: rows that a vendor gives besides, in its own form, by the kind of answer.
         asked: requests by unit.
         served: of these, the ones that got their data.
 
@@ -157,6 +160,8 @@ class Loopback:
         facts: Mapping[str, Mapping[str, Any]] | None = None,
         answers: Callable[[Request], Response | None] | None = None,
         none_is_404: bool = False,
+        delays: Callable[[str, date], int] | None = None,
+        strange: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
@@ -171,6 +176,8 @@ class Loopback:
         self.facts = facts or {}
         self.answers = answers
         self.none_is_404 = none_is_404
+        self.delays = delays
+        self.strange = dict(strange or {})
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -258,6 +265,9 @@ class Loopback:
             answer = (self.answers(request) if self.answers else None) or wire(self, request)
             if not isinstance(answer, Response):
                 answer = as_json(answer)
+            if request.headers.get("Accept-Encoding") == "gzip":
+                answer.set_data(gzip.compress(answer.get_data(), 1))
+                answer.headers["Content-Encoding"] = "gzip"
             if answer.status_code == 200 and fault is None:
                 with self._lock:
                     self.served[unit] += 1

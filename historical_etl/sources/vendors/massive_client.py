@@ -1,0 +1,172 @@
+"""Massive's official client, asked for raw answers: rows of JSON, page by page.
+
+By itself the client makes an empty list of JSON that is cut off, which would look as if there were no data. And the
+status of a refusal, which its exceptions do not tell, is read where urllib3 asks whether to try again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from historical_etl.sources.vendors.extras import require
+from historical_etl.sources.vendors.frames import FormError, Row, rows_of, turn_page
+from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.refusals import Reader
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, Retry
+
+__all__ = ["MassiveClient"]
+
+_BASE_URL: Final = "https://api.massive.com"
+#: What the vendor gives at most in a page. It goes along with each cursor: by itself the client sends one of 10.
+_BARS, _EVENTS, _TICKERS = 50_000, 5_000, 1_000
+_OK: Final = 200
+
+#: Asks for the first page where it is given None, else for the next one: its query, and the parts of its path.
+_Page = Callable[[Mapping[str, str] | None, Sequence[str]], object]
+
+
+class MassiveClient:
+    """Rows of five endpoints. All of them raise `Refusal`, `FormError` or `ConfigurationError`.
+
+    Args:
+        key: of the account.
+        base_url: empty: the vendor's.
+        timeout: seconds for one request.
+        reader: reads the answers.
+        gate: lets requests through.
+    """
+
+    def __init__(self, key: str, base_url: str, timeout: float, reader: Reader, gate: Gate) -> None:
+        self._reader = reader
+        self._gate = gate
+        self._client: Any = require("massive", "massive").RESTClient(
+            api_key=key,
+            base=base_url or _BASE_URL,
+            connect_timeout=timeout,
+            read_timeout=timeout,
+            retries=0,
+            pagination=False,
+            connection_pool_kw={"retries": _telling_retry(reader, gate)},
+        )
+
+    def bars(self, ticker: str, start: date, end: date) -> list[Row]:
+        """Raw daily bars of a ticker, oldest first."""
+        first = (start.isoformat(), end.isoformat())
+        name = quote(ticker, safe="")  # the client puts it into a path as it is
+
+        def page(query: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            # The range of the next page is in the path of its address; that its prices are raw is nowhere.
+            asked = {"sort": "asc", "limit": _BARS} if query is None else {"params": dict(query)}
+            span = first if query is None else place[-2:]
+            return self._client.list_aggs(name, 1, "day", *span, adjusted=False, **asked, raw=True)
+
+        return list(self._pages(page))
+
+    def market(self, day: date) -> list[Row]:
+        """Raw bars of all tickers on a day."""
+
+        def page(query: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del query, place  # a day is one page
+            return self._client.get_grouped_daily_aggs(day.isoformat(), adjusted=False, include_otc=False, raw=True)
+
+        return list(self._pages(page))
+
+    def splits(self, tickers: Sequence[str] | None, start: date, end: date) -> list[Row]:
+        """Splits of some tickers, or of all, by ex-date."""
+        return self._events(self._client.list_stocks_splits, "execution_date", tickers, start, end)
+
+    def dividends(self, tickers: Sequence[str] | None, start: date, end: date) -> list[Row]:
+        """Dividends of some tickers, or of all, by ex-date."""
+        return self._events(self._client.list_stocks_dividends, "ex_dividend_date", tickers, start, end)
+
+    def tickers(self, kind: str, day: date | None, *, active: bool) -> Iterator[Row]:
+        """Tickers of a type as of a day; None: as of now."""
+        asked = {"type": kind, "market": "stocks", "date": day and day.isoformat(), "active": active}
+
+        def page(query: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del place
+            what = asked if query is None else {"params": dict(query)}
+            return self._client.list_tickers(**what, limit=_TICKERS, sort="ticker", raw=True)
+
+        return self._pages(page)
+
+    def _events(
+        self, ask: Callable[..., object], name: str, tickers: Sequence[str] | None, start: date, end: date
+    ) -> list[Row]:
+        asked = {f"{name}_gte": start.isoformat(), f"{name}_lte": end.isoformat(), "sort": f"{name}.asc"}
+        asked |= {"ticker_any_of": ",".join(tickers)} if tickers is not None else {}
+
+        def page(query: Mapping[str, str] | None, place: Sequence[str]) -> object:
+            del place
+            what = asked if query is None else {"params": dict(query)}
+            return ask(**what, limit=_EVENTS, raw=True)
+
+        return list(self._pages(page))
+
+    def _pages(self, page: _Page) -> Iterator[Row]:
+        query: Mapping[str, str] | None = None
+        place: Sequence[str] = ()
+        seen, bases = set[str](), set[object]()
+        while True:
+            answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
+            bases.add(answer.get("adjusted"))
+            if {True, False} <= bases:
+                raise FormError("some of its pages are adjusted for splits, others are not")
+            yield from rows_of(answer.get("results") or [], "results")
+            following = answer.get("next_url")
+            if not following:
+                return
+            address = turn_page(following, seen)
+            seen.add(address)
+            try:
+                parts = urlsplit(address)
+                query, place = dict(parse_qsl(parts.query)), ["", *parts.path.split("/")]
+            except ValueError:
+                raise FormError(f"the next page is at {address!r}") from None
+
+    def _read(self, ask: Callable[[], object]) -> dict[str, object]:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            raw = cast("BaseHTTPResponse", ask())
+            text = raw.data.decode("utf-8", errors="replace")
+        except HTTPError as error:  # what no retry policy is asked about, such as a body that is badly packed
+            raise self._reader.broken(f"did not answer in full ({type(error).__name__})", str(error)) from None
+        found = self._reader.parse(raw.status, raw.headers, text, self._gate.pace.clock())
+        if not isinstance(found, dict):
+            raise FormError("the answer is no object")
+        content = cast("dict[str, object]", found)
+        # OK, or DELAYED with a plan that sees a day late. Every other word is a failure with status 200.
+        if content.get("status") not in ("OK", "DELAYED"):
+            raise self._reader.broken(f"answered with status {content.get('status')!r}", str(content.get("error", "")))
+        return content
+
+
+def _telling_retry(reader: Reader, gate: Gate) -> "Retry":
+    """A retry policy for urllib3 that never retries, and says instead what the answer was."""
+    from urllib3 import Retry
+
+    class Telling(Retry):
+        def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: FBT001, FBT002
+            del method, has_retry_after
+            return status_code != _OK
+
+        def increment(
+            self,
+            method: str | None = None,
+            url: str | None = None,
+            response: "BaseHTTPResponse | None" = None,
+            error: Exception | None = None,
+            _pool: object = None,
+            _stacktrace: object = None,
+        ) -> "Retry":
+            del method, url
+            if response is not None:
+                text = response.data.decode("utf-8", errors="replace")
+                reader.check(response.status, response.headers, text, gate.pace.clock())
+            raise reader.broken(f"did not answer in full ({type(error).__name__})", str(error or "")) from None
+
+    return Telling(total=0)
