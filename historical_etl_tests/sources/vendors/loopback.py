@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -137,6 +137,9 @@ class Loopback:
         facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
         answers: answers in the wire's place, where it gives something.
         none_is_404: whether an answer without rows is a 404, where sources differ on it.
+        delays: days from the ex-date of a dividend to its processing, by symbol and ex-date; None: the vendor's own.
+        announces: whether events are told before they are processed.
+        limited: headers of a 429 that bears no Retry-After.
         asked: requests by unit.
         served: of these, the ones that got their data.
 
@@ -157,6 +160,9 @@ class Loopback:
         facts: Mapping[str, Mapping[str, Any]] | None = None,
         answers: Callable[[Request], Response | None] | None = None,
         none_is_404: bool = False,
+        delays: Callable[[str, date], int] | None = None,
+        announces: bool = False,
+        limited: Mapping[str, str] | None = None,
         http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
@@ -171,6 +177,9 @@ class Loopback:
         self.facts = facts or {}
         self.answers = answers
         self.none_is_404 = none_is_404
+        self.delays = delays
+        self.announces = announces
+        self.limited = dict(limited or {})
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -270,7 +279,7 @@ class Loopback:
         whole = {
             Fault.ERROR: Response("internal error", 500, content_type="text/plain"),
             Fault.BUSY: Response("busy", 503, headers=after),
-            Fault.LIMITED: as_json({"message": "too many requests"}, 429),
+            Fault.LIMITED: as_json({"message": "too many requests"}, 429, self.limited),
             Fault.LIMITED_FOR: as_json({"message": "too many requests"}, 429, after),
             Fault.DENIED: as_json({"message": f"forbidden for {KEY}"}, 401),
             Fault.HTML: Response("<html><body>Will be right back</body></html>", content_type="text/html"),
