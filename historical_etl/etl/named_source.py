@@ -113,7 +113,7 @@ class NamedSource:
     def _lacking(
         self, request: FetchRequest, symbols: Sequence[str], came: pl.DataFrame
     ) -> dict[tuple[date, date], dict[str, str]]:
-        """Ranges of which today's name brought nothing up to their end: the former names of then, and whose they were."""
+        """Ranges up to whose end today's name brought nothing: the former names of then, and whose they were."""
         found: dict[tuple[date, date], dict[str, str]] = {}
         for symbol in symbols:
             days = came.filter(pl.col("symbol") == symbol).get_column("date")

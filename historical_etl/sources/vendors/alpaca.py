@@ -28,7 +28,7 @@ from historical_etl.sources.vendors.frames import (
     turn_page,
 )
 from historical_etl.sources.vendors.politeness import Pace
-from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal, clock_offset
+from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
 from historical_etl.vendor_settings import AlpacaSettings
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["AlpacaSource"]
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
+#: Long before all bars; before the first day of the calendar there is none to ask from.
+_EARLIEST: Final = date(1970, 1, 1)
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _PAGE: Final = 10_000
 _BAD_REQUEST: Final = 400
@@ -102,6 +104,10 @@ class AlpacaSource(VendorSource):
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """Some symbols: raw bars, adjusted bars, actions. Symbols that Alpaca calls invalid are left out."""
         refusals: dict[str, Refusal] = {}
+        latest = self._gate.pace.clock() - _RECENT
+        start, end = max(start, _EARLIEST), min(end, latest.astimezone(_NEW_YORK).date())
+        if end < start:
+            return Part(empty_frame())
         first = start - alpaca_actions.LEAD if self._with_actions else start
         while True:
             asked = [symbol for symbol in symbols if symbol not in refusals]
@@ -140,16 +146,11 @@ class AlpacaSource(VendorSource):
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame
 
-        # A daily bar bears the midnight that its day begins with; both ends are included.
-        begins, ends = (datetime(day.year, day.month, day.day, tzinfo=_NEW_YORK) for day in (start, end))
-        ends = min(ends, self._gate.pace.clock() - _RECENT)
-        if ends < begins:
-            return empty_frame()
         wanted = StockBarsRequest(
             symbol_or_symbols=symbols,
             timeframe=cast("TimeFrame", TimeFrame.Day),
-            start=begins,
-            end=ends,
+            start=_midnight(start),
+            end=_midnight(end),
             adjustment=Adjustment(adjustment),
             asof=_BY_THE_NAMES_OF_THEN,
         )
@@ -160,10 +161,10 @@ class AlpacaSource(VendorSource):
             found = _object(page.get("bars") or {}, "bars")
             for symbol in rows.keys() & found.keys():
                 bars = found[symbol]
-                # A bar may be null: it is a bar of nothing.
-                given = [bar for bar in cast("list[object]", bars) if bar is not None] if isinstance(bars, list) else bars
+                if isinstance(bars, list):  # a bar may be null: it is a bar of nothing
+                    bars = [bar for bar in cast("list[object]", bars) if bar is not None]
                 try:
-                    rows[symbol].extend(rows_of(given or [], f"bars of {symbol}"))
+                    rows[symbol].extend(rows_of(bars or [], f"bars of {symbol}"))
                 except FormError as error:
                     odd[symbol] = error
         frames = [empty_frame()]
@@ -231,6 +232,11 @@ def _client(
     return Client()
 
 
+def _midnight(day: date) -> datetime:
+    """The moment that the bar of a day bears; a range includes the bars of both its ends."""
+    return datetime(day.year, day.month, day.day, tzinfo=_NEW_YORK)
+
+
 def _object(value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise FormError(f"{what} is no object")
@@ -243,11 +249,10 @@ def _invalid_symbols(refusal: Refusal) -> set[str]:
 
 
 def _until_reset(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
-    """Seconds to the moment that X-RateLimit-Reset names, which is of the vendor's clock."""
+    """Seconds to the moment that X-RateLimit-Reset names, in seconds since 1970."""
     del text
     reset = headers.get("x-ratelimit-reset", "").strip()
     if not re.fullmatch(r"[0-9]{1,12}", reset):
         return None
-    theirs = now + (clock_offset(headers, now) or timedelta())
-    wait = max(0.0, int(reset) - theirs.timestamp())
+    wait = max(0.0, int(reset) - now.timestamp())
     return wait if wait <= _LONGEST_RESET else None

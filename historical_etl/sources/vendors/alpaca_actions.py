@@ -30,6 +30,8 @@ _ENTERED_WITHIN, _PAID_WITHIN = timedelta(days=90), timedelta(days=366)
 LEAD: Final = timedelta(days=10)
 #: So long after the ex-date a company of the United States pays at the latest.
 PAID_USUALLY: Final = timedelta(days=60)
+#: The share of what an event makes adj_close move by that tells that it contains it, whatever rounding does.
+_CONTAINED: Final = 0.5
 _PAGE: Final = 1_000
 _SPLITS: Final = ("forward_splits", "reverse_splits")
 _KINDS: Final = (*_SPLITS, "stock_dividends", "cash_dividends")
@@ -157,14 +159,14 @@ def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
     else:
         rate = _amount(row, "rate")
         split, cash = (1 + rate, 0.0) if kind == "stock_dividends" else (1.0, rate)
-        processed = _day(row, "process_date") if row.get("process_date") else date.min
+        processed = _processed(row)
     if kind == "cash_dividends":
         currency = str(row.get("currency") or _CURRENCY).upper()
     return None if (split, cash) == (1.0, 0.0) else _Event(symbol, day, split, cash, currency, processed)
 
 
 def _is_contained(event: _Event, events: Sequence[_Event], bars: pl.DataFrame) -> bool:
-    """Whether adj_close moves against close by at least half of what the event makes it move."""
+    """Whether adj_close moves against close as the event makes it move."""
     mine = bars.filter(pl.col("symbol") == event.symbol)
     now, before = (mine.filter(is_side) for is_side in (pl.col("date") >= event.day, pl.col("date") < event.day))
     if now.is_empty() or before.is_empty():
@@ -182,7 +184,15 @@ def _is_contained(event: _Event, events: Sequence[_Event], bars: pl.DataFrame) -
         return True  # the rules for events have the word
     moved = math.log(adj_close / close * close_0 / adj_close_0 / beside)
     makes = math.log(event.split) - math.log(1 - share)
-    return moved / makes >= 0.5
+    return moved / makes >= _CONTAINED
+
+
+def _processed(row: Row) -> date:
+    """The day of its processing; where it cannot be read, long ago: the event itself can."""
+    try:
+        return _day(row, "process_date")
+    except FormError:
+        return date.min
 
 
 def _day(row: Row, name: str) -> date:

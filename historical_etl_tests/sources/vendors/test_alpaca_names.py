@@ -1,4 +1,4 @@
-"""Alpaca and tickers that change hands: each bar under the ticker of its day, and one history of a company in a store."""
+"""Alpaca and tickers that change hands: each bar under the ticker of its day, one history of a company in a store."""
 
 from datetime import UTC, date, datetime
 from typing import Any

@@ -73,7 +73,7 @@ def alpaca_bar(row: Mapping[str, Any], close: str, share: float) -> dict[str, An
 
 
 def named_rows(server: Loopback, symbol: str, asof: str) -> list[dict[str, Any]]:
-    """The bars of a name: with `-` those that bore it; else of the company that bore it on a day, under all its names."""
+    """The bars of a name: with `-` those that bore it, else all of the company that bore it on a day."""
     bore = [(symbol, date.min, date.max)]
     if asof != "-":
         day = date.fromisoformat(asof) if asof else today(server)
@@ -151,7 +151,7 @@ def alpaca_events(server: Loopback, row: Mapping[str, Any]) -> list[tuple[str, d
 
 
 def processed(server: Loopback, symbol: str, ex_date: date) -> date:
-    """The day on which a dividend is processed: that of its payment, 5 to 25 days after its ex-date if nobody says else."""
+    """The day on which a dividend is processed: that of its payment, usually 5 to 25 days after its ex-date."""
     delay = server.delays(symbol, ex_date) if server.delays else 5 + crc32(f"{symbol} {ex_date}".encode()) % 21
     return ex_date + timedelta(days=delay)
 
