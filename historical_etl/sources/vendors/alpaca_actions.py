@@ -132,12 +132,12 @@ def read(
 
 def _rows(pages: Iterable[Mapping[str, object]], odd: list[str]) -> Iterator[tuple[str, Row]]:
     for page in pages:
-        found = page.get("corporate_actions") or {}
+        found: object = page.get("corporate_actions") or {}
         if not isinstance(found, dict):
             raise FormError("corporate_actions is no object")
         kinds = cast("Mapping[str, object]", found)
         for kind in _KINDS:
-            rows = kinds.get(kind) or []
+            rows: object = kinds.get(kind) or []
             if not isinstance(rows, list):
                 raise FormError(f"{kind} is no array but {type(rows).__name__}")
             for row in cast("list[object]", rows):

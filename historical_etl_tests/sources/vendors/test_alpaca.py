@@ -93,10 +93,26 @@ def test_all_kinds_of_splits_are_read(serve, ask):
 
 # ── odd rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PAID = {"id": "1", "symbol": "ODD", "cusip": "000000001", "rate": 0.25, "special": False, "foreign": False}
-PAID |= {"ex_date": "2013-01-03", "process_date": "2013-01-20", "payable_date": "2013-01-20"}
-SPLIT = {"id": "2", "symbol": "ODD", "cusip": "000000001", "new_rate": 2, "old_rate": 1}
-SPLIT |= {"ex_date": "2013-01-04", "process_date": "2013-01-04"}
+PAID: dict[str, Any] = {
+    "id": "1",
+    "symbol": "ODD",
+    "cusip": "000000001",
+    "rate": 0.25,
+    "special": False,
+    "foreign": False,
+    "ex_date": "2013-01-03",
+    "process_date": "2013-01-20",
+    "payable_date": "2013-01-20",
+}
+SPLIT: dict[str, Any] = {
+    "id": "2",
+    "symbol": "ODD",
+    "cusip": "000000001",
+    "new_rate": 2,
+    "old_rate": 1,
+    "ex_date": "2013-01-04",
+    "process_date": "2013-01-04",
+}
 
 
 def bar(day: int, **facts: Any) -> dict[str, Any]:
