@@ -193,7 +193,7 @@ def test_a_second_dividend_of_a_day_that_is_named_weeks_later_is_taken_and_asked
     source.fetch = lambda request: asked.append(request) or fetch(request)  # pyright: ignore[reportAttributeAccessIssue]
     etl, result = update(root, source, AT + 14)
     assert (result.held, len(asked)) == ({}, 2)
-    assert sum(event["dividend"] for event in actions(etl)) == pytest.approx(1.6)  # pyright: ignore[reportArgumentType]
+    assert etl.ledger("actions")["dividend"].sum() == pytest.approx(1.6)
     assert column(etl, "adj_close")[:AT] == source.adj_close[:AT]
     source.events = [special, (on, 1, 0.6001)]
     for at in (AT + 15, AT + 16):

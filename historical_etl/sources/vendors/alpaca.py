@@ -6,6 +6,7 @@ its own pagination would make all of them without a turn, lose them all with the
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,19 +15,22 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from historical_etl.models import Outcome
-from historical_etl.schema import SCHEMA, empty_frame
+from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors import alpaca_actions
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
 from historical_etl.sources.vendors.frames import (
+    Bars,
     FormError,
     Row,
     bars_frame,
+    joined,
     local_days,
     rows_of,
     turn_page,
 )
+from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
 from historical_etl.vendor_settings import AlpacaSettings
@@ -41,6 +45,7 @@ _NEW_YORK: Final = ZoneInfo("America/New_York")
 #: Long before all bars; before the first day of the calendar there is none to ask from.
 _EARLIEST: Final = date(1970, 1, 1)
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+_ADJUSTED_NAMES: Final = {"date": "t", "adj_close": "c"}
 _PAGE: Final = 10_000
 _BAD_REQUEST: Final = 400
 #: {"message":"invalid symbol: FOO"}, or several with commas: one of them refuses the whole page.
@@ -122,26 +127,31 @@ class AlpacaSource(VendorSource):
                     raise
                 unknown = Refusal(Outcome.NOT_FOUND, f"alpaca does not know it: {refusal.body}")
                 refusals |= self.refused(unknown, sorted(invalid))
-        if raw.filter(pl.col("date") >= start).is_empty():
-            return Part(empty_frame(), None, refusals)
+        inside = pl.col("date") >= start
+        rejected = raw.rejected.filter(inside | pl.col("date").is_null())
+        if raw.frame.filter(inside).is_empty():
+            return Part(empty_frame(), None, refusals, rejected=rejected)
         adjusted = self._bars(asked, first, end, "all", refusals)
-        adjusted = adjusted.select("date", "symbol", pl.col("close").alias("adj_close"))
-        both = raw.drop("adj_close").join(
-            adjusted.unique(["date", "symbol"]), on=["date", "symbol"], how="left", maintain_order="left"
+        both = raw.frame.drop("adj_close").join(
+            adjusted.frame.select(*ORDER, "adj_close").unique(ORDER), on=ORDER, how="left", maintain_order="left"
         )
         both = both.filter(~pl.col("symbol").is_in(list(refusals))).select(SCHEMA.names())
-        bars = both.filter(pl.col("date") >= start)
-        if not self._with_actions:
-            return Part(bars, None, refusals)
+        came = Part(both.filter(inside), None, refusals, rejected=rejected)
+        if not self._with_actions or self._plan.lacks(EVENTS):
+            return came
         pages = self._pages("/corporate-actions", alpaca_actions.query(asked, start, end), "v1")
-        events = alpaca_actions.read(
-            pages, asked, start, end, bars=both, today=self._gate.pace.clock().astimezone(_NEW_YORK).date()
-        )
-        return Part(bars, events.actions, refusals, events.notes, foreign=events.foreign)
+        today = self._gate.pace.clock().astimezone(_NEW_YORK).date()
+        try:
+            events = alpaca_actions.read(pages, asked, start, end, bars=both, today=today)
+        except Refusal as refusal:
+            if refusal.outcome is not Outcome.NOT_COVERED:
+                raise
+            self._plan.learn(without=EVENTS)
+            return replace(came, notes=(f"{refusal.what}: it names no {EVENTS}",))
+        return replace(came, actions=events.actions, notes=events.notes, foreign=events.foreign)
 
-    def _bars(
-        self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]
-    ) -> pl.DataFrame:
+    def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:
+        """Bars of some symbols. One whose bars cannot be read is put among the refusals."""
         from alpaca.data.enums import Adjustment
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame
@@ -167,15 +177,16 @@ class AlpacaSource(VendorSource):
                     rows[symbol].extend(rows_of(bars or [], f"bars of {symbol}"))
                 except FormError as error:
                     odd[symbol] = error
-        frames = [empty_frame()]
+        names = _NAMES if adjustment == "raw" else _ADJUSTED_NAMES
+        parts: list[Bars] = []
         for symbol in symbols:
             try:
-                frames.append(bars_frame(rows[symbol], _NAMES, symbols=symbol, start=start, end=end, days=_days))
+                parts.append(bars_frame(rows[symbol], names, symbols=symbol, start=start, end=end, days=_days))
             except FormError as error:
                 odd[symbol] = error
         for symbol, error in odd.items():
             refusals |= self.refused(error, [symbol])
-        return pl.concat(frames)
+        return joined(parts)
 
     def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
         token: object = None

@@ -20,7 +20,7 @@ import polars as pl
 
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import ACTIONS, FOREIGN
-from historical_etl.sources.vendors.frames import FormError, Row, divided
+from historical_etl.sources.vendors.frames import FormError, Row, amount_of, event_day
 
 __all__ = ["LEAD", "PAID_USUALLY", "Events", "query", "read"]
 
@@ -104,14 +104,14 @@ def read(
         if not isinstance(symbol, str) or symbol not in symbols:
             continue
         try:
-            day = _day(row, "ex_date")
+            day = event_day(row.get("ex_date"))
         except FormError as error:
-            odd.append(f"{symbol} ({kind}: {error})")
+            odd.append(f"{symbol} on {row.get('ex_date')!r:.20} ({kind}: {error})")
             continue
         try:
             event = _event(kind, symbol, day, row) if start - _PAID_WITHIN <= day <= end else None
         except FormError as error:
-            odd += [f"{symbol} of {day} ({kind}: {error})"] if day >= start else []
+            odd += [f"{symbol} on {day} ({kind}: {error})"] if day >= start else []
             continue
         events += [event] if event is not None else []
     waiting = [event for event in events if event.processed >= today and not _is_contained(event, events, bars)]
@@ -155,9 +155,9 @@ def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
     """
     split, cash, currency, processed = 1.0, 0.0, _CURRENCY, date.min
     if kind in _SPLITS:
-        split = divided(_amount(row, "new_rate"), _amount(row, "old_rate"))
+        split = amount_of(_rate(row, "new_rate") / _rate(row, "old_rate"), "the ratio of a split")
     else:
-        rate = _amount(row, "rate")
+        rate = _rate(row, "rate")
         split, cash = (1 + rate, 0.0) if kind == "stock_dividends" else (1.0, rate)
         processed = _processed(row)
     if kind == "cash_dividends":
@@ -190,25 +190,13 @@ def _is_contained(event: _Event, events: Sequence[_Event], bars: pl.DataFrame) -
 def _processed(row: Row) -> date:
     """The day of its processing; where it cannot be read, long ago: the event itself can."""
     try:
-        return _day(row, "process_date")
+        return event_day(row.get("process_date"))
     except FormError:
         return date.min
 
 
-def _day(row: Row, name: str) -> date:
-    value = row.get(name)
-    try:
-        return date.fromisoformat(value[:10] if isinstance(value, str) else "")
-    except ValueError:
-        raise FormError(f"{name} is {f'{value!r}'[:40]}") from None
-
-
-def _amount(row: Row, name: str) -> float:
-    value = row.get(name)
-    try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.nan
-    if not math.isfinite(number) or not number:
-        raise FormError(f"{name} is {f'{value!r}'[:40]}")
-    return number
+def _rate(row: Row, name: str) -> float:
+    rate = amount_of(row.get(name), name)
+    if not rate:
+        raise FormError(f"{name} is 0")
+    return rate

@@ -156,6 +156,8 @@ BOTH = [("ODD", date(2013, 1, 3), 1.0, 0.25), ("ODD", date(2013, 1, 4), 2.0, 0.0
         ("cash_dividends", PAID | {"rate": 10**400}),
         ("cash_dividends", PAID | {"ex_date": None}),
         ("cash_dividends", PAID | {"ex_date": 20130103}),
+        ("cash_dividends", PAID | {"ex_date": "20130103"}),
+        ("forward_splits", SPLIT | {"old_rate": 1e-320, "new_rate": 1e10}),
         ("forward_splits", SPLIT | {"old_rate": 0}),
         ("forward_splits", SPLIT | {"new_rate": None}),
         ("reverse_splits", {"symbol": "ODD", "ex_date": "2013-01-03"}),
@@ -210,6 +212,31 @@ def test_a_dividend_in_another_currency_is_kept_apart_from_the_prices(currency, 
         assert_frame_equal(result.foreign, foreign)
     else:
         assert result.foreign is None
+
+
+def test_one_odd_bar_is_rejected_and_the_others_come(answer):
+    result = answer({"ODD": [*BARS[:3], bar(7, c="ten")], "FINE": BARS}, {}, ("FINE", "ODD"))
+    assert dict(result.outcomes) == {"FINE": Outcome.OK, "ODD": Outcome.OK}
+    assert result.frame.height == 7
+    assert result.rejected.select("symbol", "date").unique().rows() == [("ODD", date(2013, 1, 7))]
+
+
+def test_an_account_without_events_gets_its_bars_and_is_asked_for_them_once(httpserver, tmp_path, clock):
+    page = json.dumps({"bars": {"ODD": BARS}, "next_page_token": None})
+    httpserver.expect_request("/v2/stocks/bars").respond_with_data(page, content_type="application/json")
+    refusal = json.dumps({"message": "subscription does not permit corporate actions"})
+    httpserver.expect_request("/v1/corporate-actions").respond_with_data(refusal, 403, content_type="application/json")
+    server = Loopback.__new__(Loopback)
+    server._server = httpserver
+    source = server.source("alpaca", state_folder=tmp_path, pace=clock.pace)
+    first, second = (source.fetch(FetchRequest(("ODD",), DAY, date(2013, 1, 7))) for _ in range(2))
+    assert (first.frame.height, second.frame.height) == (4, 4)
+    assert "names no splits and dividends" in first.notes[0]
+    assert first.actions is second.actions is None
+    assert source.info.capabilities is not None
+    assert not source.info.capabilities.actions
+    source.close()
+    assert len(httpserver.log) == 5
 
 
 @pytest.mark.parametrize("odd", ["no list", [1], [bar(2, c="10.5")], [bar(2, t="yesterday")], [{"t": BARS[0]["t"]}]])

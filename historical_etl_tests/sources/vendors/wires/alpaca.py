@@ -173,10 +173,7 @@ def turned(
 ) -> tuple[Sequence[Sorted], str | None]:
     """A page, and the token of the next one. A page that is full has one, also where nothing follows."""
     size = min(int(args.get("limit", usual)), most, page or most)
-    first = 0
-    if token := args.get("page_token"):
-        at = b64decode(token).decode().rpartition("|")[2]
-        first = int(at)
+    first = int(b64decode(args.get("page_token", "")).decode().rpartition("|")[2] or 0)
     found = flat[first : first + size]
     if len(found) < size:
         return found, None
