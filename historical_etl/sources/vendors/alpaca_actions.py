@@ -11,6 +11,7 @@ may also be entered late.
 
 import logging
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -161,7 +162,7 @@ def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
         split, cash = (1 + rate, 0.0) if kind == "stock_dividends" else (1.0, rate)
         processed = _processed(row)
     if kind == "cash_dividends":
-        currency = str(row.get("currency") or _CURRENCY).upper()
+        currency = _currency(row)
     return None if (split, cash) == (1.0, 0.0) else _Event(symbol, day, split, cash, currency, processed)
 
 
@@ -193,6 +194,13 @@ def _processed(row: Row) -> date:
         return event_day(row.get("process_date"))
     except FormError:
         return date.min
+
+
+def _currency(row: Row) -> str:
+    currency = row.get("currency") or _CURRENCY
+    if not (isinstance(currency, str) and re.fullmatch("[A-Za-z]{3}", currency)):
+        raise FormError(f"currency is {f'{currency!a}'[:40]}")
+    return currency.upper()
 
 
 def _rate(row: Row, name: str) -> float:

@@ -154,6 +154,8 @@ BOTH = [("ODD", date(2013, 1, 3), 1.0, 0.25), ("ODD", date(2013, 1, 4), 2.0, 0.0
         ("cash_dividends", PAID | {"rate": "0.25 USD"}),
         ("cash_dividends", PAID | {"rate": True}),
         ("cash_dividends", PAID | {"rate": 10**400}),
+        ("cash_dividends", PAID | {"currency": 7}),
+        ("cash_dividends", PAID | {"currency": "\ud800"}),
         ("cash_dividends", PAID | {"ex_date": None}),
         ("cash_dividends", PAID | {"ex_date": 20130103}),
         ("cash_dividends", PAID | {"ex_date": "20130103"}),
