@@ -6,6 +6,7 @@ a new event that explains itself worse is held. `quality.events` says what a con
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from math import log
 from typing import Final, Literal
 
@@ -55,6 +56,7 @@ class Adjustments:
         long_gap: over more sessions than this without a bar nothing is judged: there it may be another security.
         let_pass: whether a person has accepted a suspicion of a symbol.
         split_adjusted: whether the source says that it takes splits out of its prices.
+        complete_until: events after this day may be named yet.
     """
 
     base: Base
@@ -70,6 +72,7 @@ class Adjustments:
     long_gap: int
     let_pass: Callable[[str, Suspicion], bool]
     split_adjusted: bool
+    complete_until: date
 
     def findings(self) -> Findings:
         """What is to be said of the events in view: of new names, and of rows that are new or have other prices."""
@@ -87,7 +90,14 @@ class Adjustments:
         if judged is not None and self.newly_named.height:
             judged = judged.join(self._since(judged), on=keys, how="anti")
         answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
-        return judge_events(rows, judged, self.named, answered, split_adjusted=self.split_adjusted)
+        return judge_events(
+            rows,
+            judged,
+            self.named,
+            answered,
+            split_adjusted=self.split_adjusted,
+            complete_until=self.complete_until,
+        )
 
     def _since(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Of newly named events the bars that tell of them: an event may be dated on a day without one."""

@@ -1,6 +1,7 @@
 """The splits and dividends that a source names, with those that it named before."""
 
 from datetime import date
+from typing import Final
 
 import polars as pl
 
@@ -12,6 +13,9 @@ from historical_etl.schema import ORDER
 from historical_etl.sources.base import ACTIONS
 
 __all__ = ["all_named", "newly_named", "splits"]
+
+#: Amounts closer than this are one that is written in two ways.
+_SAME: Final = 1e-3
 
 
 def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
@@ -27,20 +31,33 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
 
 
 def _new_late(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Of events of days that were not asked for, those of which nothing is known.
+    """Of events of days that were not asked for, those of which nothing is known, or less than is named now.
 
     What was put on a day nearby is known: nothing came that could move it.
     """
     split, dividend = pl.col("split"), pl.col("dividend")
     is_event = ((split != 1) & (split > 0) & split.is_finite()) | ((dividend > 0) & dividend.is_finite())
-    new = late.filter(is_event).join(known, on=ORDER, how="anti")
+    events = late.filter(is_event)
+    new = events.join(known, on=ORDER, how="anti")
     if new.is_empty():
-        return new.select(ORDER)
+        return _with_more(events, known)
     near = new.join(known, on="symbol", suffix="_0").filter(
         (pl.col("date") - pl.col("date_0")).abs() <= NEARBY,
         *((pl.col(name) - pl.col(f"{name}_0")).abs() <= ALIKE * pl.col(name) for name in ("split", "dividend")),
     )
-    return new.join(near, on=ORDER, how="anti").select(ORDER)
+    return pl.concat([new.join(near, on=ORDER, how="anti").select(ORDER), _with_more(events, known)])
+
+
+def _with_more(events: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Days of which more cash is named than is known, as of a special dividend that is paid after the regular one.
+
+    Less is named where one of the two is named no more. What was judged of an event stands, however it is named.
+    """
+    before = pl.col("dividend").shift(1).over(ORDER)
+    others = events.sort(*ORDER, "dividend").filter((pl.col("dividend") > before * (1 + _SAME)).fill_null(value=True))
+    paid = others.group_by(ORDER).agg(pl.col("dividend").sum().alias("all"))
+    both = paid.join(known.filter(pl.col("note").is_null()), on=ORDER)
+    return both.filter(pl.col("all") > pl.col("dividend") * (1 + _SAME)).select(ORDER)
 
 
 def all_named(batch: Batch, base: Base) -> pl.DataFrame | None:

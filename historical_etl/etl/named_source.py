@@ -113,13 +113,15 @@ class NamedSource:
     def _lacking(
         self, request: FetchRequest, symbols: Sequence[str], came: pl.DataFrame
     ) -> dict[tuple[date, date], dict[str, str]]:
-        """Ranges of which today's name brought nothing: the former names of those times, and whose they were."""
+        """Ranges up to whose end today's name brought nothing: the former names of then, and whose they were."""
         found: dict[tuple[date, date], dict[str, str]] = {}
         for symbol in symbols:
             days = came.filter(pl.col("symbol") == symbol).get_column("date")
             for alias in self.names.former(symbol):
                 part = alias.within(request.start, request.end)
-                if part is not None and alias.by_day and alias.alias != symbol and not days.is_between(*part).any():
+                if part is None or not alias.by_day or alias.alias == symbol:
+                    continue
+                if not days.is_between(max(part[0], part[1] - _BEFORE_CHANGE), part[1]).any():
                     found.setdefault(part, {})[alias.alias] = symbol
         return found
 
@@ -143,8 +145,15 @@ class NamedSource:
         mine = pl.col("symbol").is_in(list(former)) & pl.col("date").is_between(start, end)
         named = pl.col("symbol").replace_strict(former, default=pl.col("symbol"), return_dtype=pl.String)
         frame = then.frame.filter(mine).with_columns(named)
-        actions = [then.actions.filter(mine).with_columns(named)] if then.actions is not None else []
-        actions = [*([answer.actions] if answer.actions is not None else []), *actions]
+        others = pl.col("symbol").is_in(frame.get_column("symbol").unique().implode())
+        others &= pl.col("date").is_between(start, end)  # of who bore today's name then
+
+        def both(ours: pl.DataFrame | None, theirs: pl.DataFrame | None) -> pl.DataFrame | None:
+            return _together(
+                ours if ours is None else ours.filter(~others.fill_null(value=False)),
+                theirs if theirs is None else theirs.filter(mine | pl.col("date").is_null()).with_columns(named),
+            )
+
         outcomes, details = dict(answer.outcomes), dict(answer.details)
         for name, symbol in former.items():
             before, now = outcomes.get(symbol), then.outcomes.get(name, Outcome.EMPTY)
@@ -155,7 +164,17 @@ class NamedSource:
                 details[symbol] = f"as {name}: {then.details[name]}"
         if frame.height:
             _log.info("%s came under former names: %s", ", ".join(former.values()), ", ".join(former))
-        return FetchResult(pl.concat([answer.frame, frame]), outcomes, details, pl.concat(actions) if actions else None)
+        return replace(
+            answer,
+            frame=pl.concat([answer.frame.filter(~others), frame]),
+            outcomes=outcomes,
+            details=details,
+            actions=both(answer.actions, then.actions),
+            rejected=both(answer.rejected, then.rejected),
+            foreign=both(answer.foreign, then.foreign),
+            notes=tuple(dict.fromkeys((*answer.notes, *then.notes))),
+            set_aside=tuple(dict.fromkeys((*answer.set_aside, *then.set_aside))),
+        )
 
     def _under_today_s(
         self, given: pl.DataFrame, then: pl.DataFrame, former: dict[str, str], start: date, end: date
@@ -207,14 +226,17 @@ def _with_all(answer: FetchResult, given: FetchResult, symbols: Collection[str],
     rows = given.frame.filter(mine)
     if rows.is_empty():
         return answer
-    actions = [given.actions.filter(mine)] if given.actions is not None else []
-    actions = [*([answer.actions] if answer.actions is not None else []), *actions]
     return replace(
         answer,
         frame=pl.concat([answer.frame, rows]),
         outcomes={**answer.outcomes, **dict.fromkeys(rows.get_column("symbol").unique(), Outcome.OK)},
-        actions=pl.concat(actions) if actions else None,
+        actions=_together(answer.actions, None if given.actions is None else given.actions.filter(mine)),
     )
+
+
+def _together(ours: pl.DataFrame | None, theirs: pl.DataFrame | None) -> pl.DataFrame | None:
+    found = [frame for frame in (ours, theirs) if frame is not None]
+    return pl.concat(found) if found else None
 
 
 def _empty() -> FetchResult:

@@ -7,7 +7,7 @@ stored and the reason is recorded. What makes a level suspicious is said in `qua
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -273,6 +273,7 @@ class _Step:
             long_gap=self._reconciler.long_gap,
             let_pass=self._let_pass,
             split_adjusted=self._reconciler.info.split_adjusted,
+            complete_until=self._reconciler.frozen.latest - timedelta(days=self._reconciler.info.events_late),
         )
 
     def _without_spikes(self, symbols: Collection[str]) -> bool:

@@ -56,6 +56,7 @@ class Judgement:
     answered: set[str]
     paid_elsewhere: Mapping[str, Sequence[float]]
     in_close: bool
+    complete_until: date = date.max
     events: list[tuple[str, date, float, float, bool, str | None]] = field(default_factory=list)
     contradicted: dict[str, list[Contradiction]] = field(default_factory=dict[str, list[Contradiction]])
     warnings: list[str] = field(default_factory=list[str])
@@ -209,8 +210,10 @@ class Judgement:
             self._note(symbol, at, 1.0, 0.0, words, unexplained=True, warn=False)
             self._contradict(symbol, at, words)
         elif symbol in self.answered and not unexplained and abs(at.g) > MATTERS:
-            note = f"adj_close contains {in_words(split, cash)} on {at.day}, which the source does not name"
-            self._note(symbol, at, split, cash, note, unexplained=False)
+            is_due = at.day <= self.complete_until
+            verb = "does not name" if is_due else "has not named yet"
+            note = f"adj_close contains {in_words(split, cash)} on {at.day}, which the source {verb}"
+            self._note(symbol, at, split, cash, note, unexplained=False, warn=is_due)
 
     def _note(
         self,

@@ -9,6 +9,7 @@ Moves are logarithms here. A dividend d makes g = 1 / (1 - d / close before), or
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from math import log
 from typing import Final
@@ -80,6 +81,7 @@ def judge_events(
     answered: Collection[str] = (),
     *,
     split_adjusted: bool,
+    complete_until: date = date.max,
 ) -> Findings:
     """Hold named events, adj_close and prices against each other.
 
@@ -89,6 +91,7 @@ def judge_events(
         named: the events that the source names: symbol, date, split, dividend; None if it names none.
         answered: symbols for which `named` is complete over the rows in view.
         split_adjusted: whether the source says that it takes splits out of its prices.
+        complete_until: later events may be named yet.
     """
     lacking = rows.get_column("adj_close").null_count()
     bare = _bare(rows, named) if lacking else []
@@ -110,7 +113,9 @@ def judge_events(
     table = _with_anything_odd(
         events.join(_usual_dividend(events, named), on="symbol", how="left", maintain_order="left"), answered
     )
-    found = Judgement(set(answered), _paid_elsewhere(table, named), in_close=not split_adjusted)
+    found = Judgement(
+        set(answered), _paid_elsewhere(table, named), in_close=not split_adjusted, complete_until=complete_until
+    )
     for (symbol,), mine in table.partition_by("symbol", as_dict=True, maintain_order=True).items():
         if mine.get_column("is_new").any():
             judge = found.bare if symbol in bare else found.symbol

@@ -138,6 +138,8 @@ class SourceInfo:
         split_adjusted: whether its open, high, low, close and volume are adjusted for splits already.
         capabilities: how it can be asked; None where the source does not say.
         plan: what the account is found out not to be given, in words; `coverage` says the same of dates.
+        events_late: so many days after its ex-date an event is usually named for the first time, at the latest: until
+            then one that `adj_close` alone shows is nothing to warn of.
     """
 
     name: str
@@ -148,6 +150,7 @@ class SourceInfo:
     split_adjusted: bool = False
     capabilities: Capabilities | None = None
     plan: str = ""
+    events_late: int = 0
 
     def fingerprint(self) -> str:
         """A short hash that changes when data from this source may no longer be comparable."""

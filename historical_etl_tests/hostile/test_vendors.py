@@ -185,7 +185,7 @@ def test_pages_without_an_end(vendor, tmp_path):
         source = server.source(vendor, state_folder=tmp_path, pace=fixed_clock().pace, attempts=1)
         source.fetch(WHOLE)
         page = json.loads(server.bodies[1 if vendor == "massive" else 0])
-        again = {"alpaca": {"next_page_token": "0"}, "massive": {"next_url": f"{server.url}/v2/aggs/x?cursor=0"}}
+        again = {"alpaca": {"next_page_token": "MA=="}, "massive": {"next_url": f"{server.url}/v2/aggs/x?cursor=0"}}
         endless = Response(json.dumps(page | again[vendor]), content_type=JSON)
         server.start(dict.fromkeys(range(100), endless))
         with suppress(ProviderError):

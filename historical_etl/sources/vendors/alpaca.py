@@ -5,32 +5,34 @@ its own pagination would make all of them without a turn, lose them all with the
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
+import polars as pl
+
 from historical_etl.models import Outcome
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.vendors import alpaca_actions
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
 from historical_etl.sources.vendors.frames import (
     Bars,
-    Event,
-    Events,
     FormError,
     Row,
-    actions_frame,
     bars_frame,
     joined,
     local_days,
     rows_of,
     turn_page,
 )
+from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
-from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
 from historical_etl.vendor_settings import AlpacaSettings
 
 if TYPE_CHECKING:
@@ -40,14 +42,24 @@ if TYPE_CHECKING:
 __all__ = ["AlpacaSource"]
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
+#: Long before all bars; before the first day of the calendar there is none to ask from.
+_EARLIEST: Final = date(1970, 1, 1)
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _ADJUSTED_NAMES: Final = {"date": "t", "adj_close": "c"}
 _PAGE: Final = 10_000
-_ACTIONS_PAGE: Final = 1_000
-_ACTION_TYPES: Final = "forward_split,reverse_split,stock_dividend,cash_dividend"
 _BAD_REQUEST: Final = 400
 #: {"message":"invalid symbol: FOO"}, or several with commas: one of them refuses the whole page.
 _INVALID: Final = re.compile(r"invalid symbols?: *([^\"}]+)", re.IGNORECASE)
+#: Both may come with 403; any other one is of the key or of its plan.
+_SAYS: Final = {"forbidden.": Meaning.KEY, "subscription does not permit": Meaning.NOT_COVERED}
+#: A free plan gets no trades of the last 15 minutes: asked for them, it answers with those of IEX alone, for the whole
+#: range and without a word. The rest is for clocks that differ.
+_RECENT: Final = timedelta(minutes=20)
+#: A ticker is whose it was on the day, as in universes of the time; our own renames join what one company was called.
+#: By the names of today, META and FB both bear the bars of Facebook, and those of Sprint, once S, cannot be had at all.
+_BY_THE_NAMES_OF_THEN: Final = "-"
+#: Limits are of a minute; a moment that is further away is none that we understand.
+_LONGEST_RESET: Final = 3600.0
 _days = local_days("America/New_York")
 
 
@@ -68,7 +80,8 @@ class AlpacaSource(VendorSource):
     ) -> None:
         settings = settings or AlpacaSettings()
         keys = (key_from(settings.key_id, "APCA_API_KEY_ID"), key_from(settings.secret_key, "APCA_API_SECRET_KEY"))
-        super().__init__(settings, Reader("alpaca", settings.variables, keys), pace, state_folder)
+        reader = Reader("alpaca", settings.variables, keys, _SAYS, _until_reset)
+        super().__init__(settings, reader, pace, state_folder)
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
         self._client: Any = _client(keys[0], keys[1], settings, self._check)
@@ -85,6 +98,7 @@ class AlpacaSource(VendorSource):
                 limit=settings.rate,
                 variables=settings.variables,
             ),
+            events_late=alpaca_actions.PAID_USUALLY.days,
         )
 
     def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:
@@ -95,12 +109,17 @@ class AlpacaSource(VendorSource):
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """Some symbols: raw bars, adjusted bars, actions. Symbols that Alpaca calls invalid are left out."""
         refusals: dict[str, Refusal] = {}
+        latest = self._gate.pace.clock() - _RECENT
+        start, end = max(start, _EARLIEST), min(end, latest.astimezone(_NEW_YORK).date())
+        if end < start:
+            return Part(empty_frame())
+        first = start - alpaca_actions.LEAD if self._with_actions else start
         while True:
             asked = [symbol for symbol in symbols if symbol not in refusals]
             if not asked:
                 return Part(empty_frame(), None, refusals)
             try:
-                raw = self._bars(asked, start, end, "raw")
+                raw = self._bars(asked, first, end, "raw", refusals)
                 break
             except Refusal as refusal:
                 invalid = _invalid_symbols(refusal) & set(asked)
@@ -108,22 +127,31 @@ class AlpacaSource(VendorSource):
                     raise
                 unknown = Refusal(Outcome.NOT_FOUND, f"alpaca does not know it: {refusal.body}")
                 refusals |= self.refused(unknown, sorted(invalid))
-        if raw.frame.is_empty():
-            return Part(raw.frame, None, refusals, rejected=raw.rejected)
-        adjusted = self._bars(asked, start, end, "all")
-        bars = raw.frame.drop("adj_close").join(
+        inside = pl.col("date") >= start
+        rejected = raw.rejected.filter(inside | pl.col("date").is_null())
+        if raw.frame.filter(inside).is_empty():
+            return Part(empty_frame(), None, refusals, rejected=rejected)
+        adjusted = self._bars(asked, first, end, "all", refusals)
+        both = raw.frame.drop("adj_close").join(
             adjusted.frame.select(*ORDER, "adj_close").unique(ORDER), on=ORDER, how="left", maintain_order="left"
         )
-        events = self._actions_of(asked, start, end) if self._with_actions else None
-        return Part(
-            bars.select(SCHEMA.names()),
-            events.frame if events else None,
-            refusals,
-            notes=events.notes if events else (),
-            rejected=joined([raw, adjusted]).rejected,
-        )
+        both = both.filter(~pl.col("symbol").is_in(list(refusals))).select(SCHEMA.names())
+        came = Part(both.filter(inside), None, refusals, rejected=rejected)
+        if not self._with_actions or self._plan.lacks(EVENTS):
+            return came
+        pages = self._pages("/corporate-actions", alpaca_actions.query(asked, start, end), "v1")
+        today = self._gate.pace.clock().astimezone(_NEW_YORK).date()
+        try:
+            events = alpaca_actions.read(pages, asked, start, end, bars=both, today=today)
+        except Refusal as refusal:
+            if refusal.outcome is not Outcome.NOT_COVERED:
+                raise
+            self._plan.learn(without=EVENTS)
+            return replace(came, notes=(f"{refusal.what}: it names no {EVENTS}",))
+        return replace(came, actions=events.actions, notes=events.notes, foreign=events.foreign)
 
-    def _bars(self, symbols: list[str], start: date, end: date, adjustment: str) -> Bars:
+    def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:
+        """Bars of some symbols. One whose bars cannot be read is put among the refusals."""
         from alpaca.data.enums import Adjustment
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame
@@ -131,55 +159,34 @@ class AlpacaSource(VendorSource):
         wanted = StockBarsRequest(
             symbol_or_symbols=symbols,
             timeframe=cast("TimeFrame", TimeFrame.Day),
-            # A daily bar bears the midnight that its day begins with; both ends are included. Without a later
-            # moment, the last 15 minutes, which free plans are refused, are never asked for.
-            start=datetime(start.year, start.month, start.day, tzinfo=_NEW_YORK),
-            end=datetime(end.year, end.month, end.day, tzinfo=_NEW_YORK),
+            start=_midnight(start),
+            end=_midnight(end),
             adjustment=Adjustment(adjustment),
+            asof=_BY_THE_NAMES_OF_THEN,
         )
         query = cast("Any", wanted).to_request_fields()
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
+        odd: dict[str, FormError] = {}
         for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2"):
-            for symbol, bars in _object(page.get("bars") or {}, "bars").items():
-                # A bar may be null: it is a bar of nothing.
-                found = (
-                    [bar for bar in cast("list[object]", bars) if bar is not None] if isinstance(bars, list) else bars
-                )
-                rows.setdefault(symbol, []).extend(rows_of(found or [], f"bars of {symbol}"))
+            found = _object(page.get("bars") or {}, "bars")
+            for symbol in rows.keys() & found.keys():
+                bars = found[symbol]
+                if isinstance(bars, list):  # a bar may be null: it is a bar of nothing
+                    bars = [bar for bar in cast("list[object]", bars) if bar is not None]
+                try:
+                    rows[symbol].extend(rows_of(bars or [], f"bars of {symbol}"))
+                except FormError as error:
+                    odd[symbol] = error
         names = _NAMES if adjustment == "raw" else _ADJUSTED_NAMES
-        return joined(
-            bars_frame(rows[symbol], names, symbols=symbol, start=start, end=end, days=_days)
-            for symbol in symbols
-            if symbol in rows
-        )
-
-    def _actions_of(self, symbols: list[str], start: date, end: date) -> Events:
-        query = {
-            "symbols": ",".join(symbols),
-            "types": _ACTION_TYPES,
-            "start": start.isoformat(),
-            "end": end.isoformat(),
-            "limit": _ACTIONS_PAGE,
-            "sort": "asc",
-        }
-        events: list[Event] = []
-        known = set(symbols)
-        for page in self._pages("/corporate-actions", query, "v1"):
-            found = _object(page.get("corporate_actions") or {}, "corporate_actions")
-            for kind in ("forward_splits", "reverse_splits"):
-                events += [
-                    (_known(row, known), row.get("ex_date"), (row.get("new_rate"), row.get("old_rate")), None)
-                    for row in rows_of(found.get(kind) or [], kind)
-                ]
-            events += [
-                (_known(row, known), row.get("ex_date"), _with_own(row.get("rate")), None)
-                for row in rows_of(found.get("stock_dividends") or [], "stock_dividends")
-            ]
-            events += [
-                (_known(row, known), row.get("ex_date"), None, row.get("rate"))
-                for row in rows_of(found.get("cash_dividends") or [], "cash_dividends")
-            ]
-        return actions_frame(events, start, end)
+        parts: list[Bars] = []
+        for symbol in symbols:
+            try:
+                parts.append(bars_frame(rows[symbol], names, symbols=symbol, start=start, end=end, days=_days))
+            except FormError as error:
+                odd[symbol] = error
+        for symbol, error in odd.items():
+            refusals |= self.refused(error, [symbol])
+        return joined(parts)
 
     def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
         token: object = None
@@ -236,6 +243,11 @@ def _client(
     return Client()
 
 
+def _midnight(day: date) -> datetime:
+    """The moment that the bar of a day bears; a range includes the bars of both its ends."""
+    return datetime(day.year, day.month, day.day, tzinfo=_NEW_YORK)
+
+
 def _object(value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise FormError(f"{what} is no object")
@@ -247,11 +259,11 @@ def _invalid_symbols(refusal: Refusal) -> set[str]:
     return {symbol.strip() for symbol in found[1].split(",")} if found else set()
 
 
-def _known(row: Row, known: Collection[str]) -> str | None:
-    symbol = row.get("symbol")
-    return symbol if isinstance(symbol, str) and symbol in known else None
-
-
-def _with_own(rate: object) -> object:
-    """New shares for each old one, the old one included; what is no number stays as it is."""
-    return 1 + rate if isinstance(rate, int | float) else rate
+def _until_reset(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
+    """Seconds to the moment that X-RateLimit-Reset names, in seconds since 1970."""
+    del text
+    reset = headers.get("x-ratelimit-reset", "").strip()
+    if not re.fullmatch(r"[0-9]{1,12}", reset):
+        return None
+    wait = max(0.0, int(reset) - now.timestamp())
+    return wait if wait <= _LONGEST_RESET else None

@@ -23,9 +23,11 @@ __all__ = [
     "FormError",
     "Row",
     "actions_frame",
+    "amount_of",
     "bars_frame",
     "day_of",
     "empty_actions",
+    "event_day",
     "joined",
     "local_days",
     "rows_of",
@@ -196,7 +198,7 @@ def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
     readable, unreadable = 0, list[FormError]()
     for symbol, day, split, dividend in events:
         try:
-            on = _day(day)
+            on = event_day(day)
             event = _event(split, dividend) if start <= on <= end else (1.0, 0.0)
         except FormError as error:
             unreadable.append(error)
@@ -211,6 +213,37 @@ def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
     more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
     told = f"Splits or dividends that cannot be read are left out: {', '.join(odd[:_NAMED])}{more}"
     return Events(frame, (told,) if odd else ())
+
+
+def event_day(value: object) -> date:
+    """The date that an ISO text begins with.
+
+    Raises:
+        FormError: it is none.
+    """
+    text = value[:10] if isinstance(value, str) else ""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise FormError("no date") from None
+    if day.isoformat() != text:  # 20130102 and 2013-W01-3 are dates too, and not as this vendor writes them
+        raise FormError("no date")
+    return day
+
+
+def amount_of(value: object, what: str) -> float:
+    """A finite number; `what` it is, for the error.
+
+    Raises:
+        FormError: it is none.
+    """
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise FormError(f"{what} is {f'{value!r}'[:40]}")
+    return number
 
 
 def _ours(row: Row, names: Mapping[str, str], symbols: Mapping[str, str]) -> str | None:
@@ -277,41 +310,20 @@ def _series(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Serie
         raise FormError(f"{name!r} holds what no column can") from None
 
 
-def _day(value: object) -> date:
-    text = value[:10] if isinstance(value, str) else ""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise FormError("no date") from None
-    if day.isoformat() != text:  # 20130102 and 2013-W01-3 are dates too, and not as this vendor writes them
-        raise FormError("no date")
-    return day
-
-
 def _event(split: object, dividend: object) -> tuple[float, float]:
     if split is None and dividend is None:
         raise FormError("neither a split nor a dividend")
-    return _ratio(split), 0.0 if dividend is None else _amount(dividend, "a dividend")
+    return _ratio(split), 0.0 if dividend is None else amount_of(dividend, "a dividend")
 
 
 def _ratio(split: object) -> float:
     if split is None:
         return 1.0
     if not isinstance(split, tuple):
-        return _amount(split, "a split")
+        return amount_of(split, "a split")
     new, old = cast("tuple[object, object]", split)
-    shares = _amount(new, "the new shares of a split"), _amount(old, "the old shares of a split")
+    shares = amount_of(new, "the new shares of a split"), amount_of(old, "the old shares of a split")
     try:
-        return _amount(shares[0] / shares[1], "the ratio of a split")
+        return amount_of(shares[0] / shares[1], "the ratio of a split")
     except ArithmeticError:
         raise FormError(f"a split from {old!r} to {new!r}") from None
-
-
-def _amount(value: object, what: str) -> float:
-    try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise FormError(f"{what} is {f'{value!r}'[:40]}")
-    return number

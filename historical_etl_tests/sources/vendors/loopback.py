@@ -140,6 +140,8 @@ class Loopback:
         none_is_404: whether an answer without rows is a 404, where sources differ on it.
         delays: days from the ex-date of a dividend to its processing, by symbol and ex-date; None: the vendor's own.
         strange: rows that a vendor gives besides, in its own form, by the kind of answer.
+        announces: whether events are told before they are processed.
+        limited: headers of a 429 that bears no Retry-After.
         asked: requests by unit.
         served: of these, the ones that got their data.
 
@@ -162,6 +164,8 @@ class Loopback:
         none_is_404: bool = False,
         delays: Callable[[str, date], int] | None = None,
         strange: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+        announces: bool = False,
+        limited: Mapping[str, str] | None = None,
         http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
@@ -178,6 +182,8 @@ class Loopback:
         self.none_is_404 = none_is_404
         self.delays = delays
         self.strange = dict(strange or {})
+        self.announces = announces
+        self.limited = dict(limited or {})
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -280,7 +286,7 @@ class Loopback:
         whole = {
             Fault.ERROR: Response("internal error", 500, content_type="text/plain"),
             Fault.BUSY: Response("busy", 503, headers=after),
-            Fault.LIMITED: as_json({"message": "too many requests"}, 429),
+            Fault.LIMITED: as_json({"message": "too many requests"}, 429, self.limited),
             Fault.LIMITED_FOR: as_json({"message": "too many requests"}, 429, after),
             Fault.DENIED: as_json({"message": f"forbidden for {KEY}"}, 401),
             Fault.HTML: Response("<html><body>Will be right back</body></html>", content_type="text/html"),

@@ -18,11 +18,25 @@ def no_actions() -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
+class Spell:
+    """Who bore a ticker from when to when."""
+
+    ticker: str
+    company: str
+    first: date = date.min
+    last: date = date.max
+
+
+@dataclass(frozen=True)
 class Truth:
-    """What happened: raw bars with the schema's columns (`ret` is left out), and splits and dividends."""
+    """What happened: raw bars with the schema's columns (`ret` is left out), and splits and dividends.
+
+    Bars and actions bear the ticker of their day; `spells` tell whose it was, for vendors that follow renames.
+    """
 
     bars: pl.DataFrame
     actions: pl.DataFrame = field(default_factory=no_actions)
+    spells: tuple[Spell, ...] = ()
     _told: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)  # worked out once
 
     @property
