@@ -134,6 +134,7 @@ class Loopback:
         slow: how long a slow answer takes, in seconds.
         asked: requests by unit.
         served: of these, the ones that got their data.
+        facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
 
     Args:
         http: a server to use and leave running, instead of one of its own.
@@ -147,6 +148,7 @@ class Loopback:
         page: int | None = None,
         slow: float = 1.0,
         retry_after: str = "7",
+        facts: Mapping[str, Mapping[str, Any]] | None = None,
         http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
@@ -156,6 +158,7 @@ class Loopback:
         self.page = page
         self.slow = slow
         self.retry_after = retry_after
+        self.facts = facts or {}
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -255,7 +258,7 @@ class Loopback:
         whole = {
             Fault.ERROR: Response("internal error", 500, content_type="text/plain"),
             Fault.BUSY: Response("busy", 503, headers=after),
-            Fault.LIMITED: as_json({"message": "too many requests"}, 429),
+            Fault.LIMITED: _limited(request),
             Fault.LIMITED_FOR: as_json({"message": "too many requests"}, 429, after),
             Fault.DENIED: as_json({"message": f"forbidden for {KEY}"}, 401),
             Fault.HTML: Response("<html><body>Will be right back</body></html>", content_type="text/html"),
@@ -274,6 +277,12 @@ class Loopback:
         response.automatically_set_content_length = False
         response.headers["Content-Length"] = str(len(body))  # the server closes after the half
         return response
+
+
+def _limited(request: Request) -> Response:
+    if request.path.startswith("/yahoo/"):
+        return Response("Edge: Too Many Requests", 429, content_type="text/plain")
+    return as_json({"message": "too many requests"}, 429)
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
