@@ -275,7 +275,7 @@ class Gate:
         try:
             answer = retrying(self._once, request, weight if turns else 0)
         except Refusal as refusal:
-            if refusal.outcome in (Outcome.ERROR, Outcome.RATE_LIMITED):
+            if refusal.outcome in (Outcome.ERROR, Outcome.RATE_LIMITED) and not refusal.alone:
                 self._breaker.failed(refusal)
             else:
                 self._breaker.answered()

@@ -135,6 +135,7 @@ class Loopback:
         asked: requests by unit.
         served: of these, the ones that got their data.
         facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
+        answers: answers in the wire's place, where it gives something.
 
     Args:
         http: a server to use and leave running, instead of one of its own.
@@ -149,6 +150,7 @@ class Loopback:
         slow: float = 1.0,
         retry_after: str = "7",
         facts: Mapping[str, Mapping[str, Any]] | None = None,
+        answers: Callable[[Request], Response | None] | None = None,
         http: HTTPServer | None = None,
     ) -> None:
         from historical_etl_tests.sources.vendors import wires
@@ -159,6 +161,7 @@ class Loopback:
         self.slow = slow
         self.retry_after = retry_after
         self.facts = facts or {}
+        self.answers = answers
         self.asked: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -243,7 +246,7 @@ class Loopback:
                 time.sleep(self.slow)
             elif fault is not None and (spoilt := self._spoilt(fault, wire, request)) is not None:
                 return spoilt
-            answer = wire(self, request)
+            answer = (self.answers(request) if self.answers else None) or wire(self, request)
             if not isinstance(answer, Response):
                 answer = as_json(answer)
             if answer.status_code == 200 and fault is None:
