@@ -41,8 +41,8 @@ _LATE: Final = timedelta(days=30)
 _FIRST, _LAST = date(1900, 1, 1), date(2999, 12, 31)
 #: Said of a symbol that exists, about a range in which it does not.
 _NO_DATA: Final = ("exist for startdate", "no data found for this date range")
-#: Seconds to wait after a 429: Yahoo does not say how many. Its client would ask again at once.
-_PAUSE: Final = 60.0
+#: So long nothing is asked after a 429 that does not say how long: asking on at once makes it last.
+_PAUSE: Final = timedelta(seconds=20)
 #: The client goes on without a crumb, and tries another cookie: these it may see.
 _CLIENTS_OWN: Final = (401, 403)
 #: The client's session, cookie and cache are one for the whole process.
@@ -62,9 +62,13 @@ class Watch:
         self.denied = 0
         self._reader = reader
         self._gate = gate
+        self._rests_until = datetime.min.replace(tzinfo=UTC)
 
     def before(self) -> None:
-        """Wait for a turn."""
+        """Wait for a turn, and longer where Yahoo was asked too much."""
+        rest = (self._rests_until - self._gate.pace.clock()).total_seconds()
+        if rest > 0:
+            self._gate.pace.sleep(rest)
         self._gate.turn()
 
     def after(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
@@ -82,6 +86,8 @@ class Watch:
         try:
             self.answer = self._reader.parse(status, headers, text, self._gate.pace.clock())
         except Refusal as refusal:
+            if refusal.outcome is Outcome.RATE_LIMITED and refusal.wait is None:
+                self._rests_until = self._gate.pace.clock() + _PAUSE
             if refusal.status is not None and any(words in text.lower() for words in _NO_DATA):
                 raise Refusal(Outcome.EMPTY, refusal.what, status=refusal.status, body=refusal.body) from None
             raise
@@ -145,7 +151,7 @@ class YfinanceSource(VendorSource):
     ) -> None:
         settings = settings or YfinanceSettings()
         self._yf = require("yfinance", "yahoo")
-        super().__init__(settings, Reader("Yahoo", (), (), resets=lambda *_: _PAUSE), pace, state_folder)
+        super().__init__(settings, Reader("Yahoo", (), ()), pace, state_folder)
         self._american = exchange in {"XNYS", "XNAS", "XASE", "NYSE", "NASDAQ", "AMEX"}
         self._timeout = settings.timeout_seconds
         self._watch = Watch(self._reader, self._gate)
