@@ -26,6 +26,9 @@ from historical_etl_tests.sources.vendors.loopback import VENDORS, Faults, Loopb
 __all__ = ["Counts", "filled", "halted_on_events", "market_of", "truth_of"]
 
 
+LAST = date(2025, 12, 31)
+
+
 @dataclass(frozen=True)
 class Counts:
     """What a vendor was asked: `units` is what the backfill needs at least, one for each symbol and kind of data."""
@@ -117,17 +120,24 @@ def check_events(etl: HistoricalETL, truth: Truth, vendor: str) -> None:
 
 
 def main() -> None:
-    """Every vendor at full size."""
-    market = market_of(30, date(2016, 1, 4), date(2025, 12, 31))
-    backfilled = market.sessions[-6]
+    """Every vendor at full size, then those that are asked by symbol with halts."""
     print("vendor     backfill: asked, units served, repeated   five increments: asked   seconds")
+    decade, three_years = market_of(30, date(2016, 1, 4), LAST), market_of(30, date(2023, 1, 3), LAST)
     for vendor in VENDORS:
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            counts = filled(market, vendor, Path(folder) / "data", Path(folder), backfilled=backfilled, share=0.2)
-            spent = time.perf_counter() - began
-            facts = f"{counts.backfill_asked:5d} {counts.backfill_served:5d} {len(counts.repeated):3d}"
-            print(f"{vendor:10s} {facts} {counts.increments_asked:24d} {spent:20.1f}", flush=True)
+        show(decade, vendor)
+    print("symbols that are halted when something happens to them")
+    for vendor in ("tiingo", "yfinance"):
+        show(three_years, vendor, change=halted_on_events)
+
+
+def show(market: SimMarket, vendor: str, **options: Callable[[Truth], Truth]) -> None:
+    """Fill a store, and print what was asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        root, state, began = Path(folder) / "data", Path(folder), time.perf_counter()
+        counts = filled(market, vendor, root, state, backfilled=market.sessions[-6], share=0.2, **options)
+        spent = time.perf_counter() - began
+        facts = f"{counts.backfill_asked:5d} {counts.backfill_served:5d} {len(counts.repeated):3d}"
+        print(f"{vendor:10s} {facts} {counts.increments_asked:24d} {spent:20.1f}", flush=True)
 
 
 if __name__ == "__main__":
