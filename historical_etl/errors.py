@@ -159,9 +159,7 @@ class RateLimitedError(ProviderError):
 
     retryable = True
 
-    def __init__(
-        self, what: str, *, where: str | Path | None = None, todo: str = "", alone: bool = False
-    ) -> None:
+    def __init__(self, what: str, *, where: str | Path | None = None, todo: str = "", alone: bool = False) -> None:
         self.alone = alone
         super().__init__(what, where=where, todo=todo)
 

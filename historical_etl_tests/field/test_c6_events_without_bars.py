@@ -1,4 +1,4 @@
-"""C6: events on sessions without a bar of the symbol, which was halted: on their own dates, judged by the prices around."""
+"""C6: events of sessions without a bar, as of a symbol that was halted: on their dates, judged by the prices around."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace

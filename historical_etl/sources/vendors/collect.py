@@ -205,9 +205,9 @@ class VendorSource(ABC):
         what = refusal.what if len(request.symbols) == 1 else f"{refusal.what} ({len(request.symbols)} symbols asked)"
         name = self.info.name
         if refusal.outcome is Outcome.RATE_LIMITED:
-            if refusal.alone:
-                return RateLimitedError(self._told(refusal), where=name, todo="leave it out until then", alone=True)
-            return RateLimitedError(what, where=name, todo=f"{self._when(refusal)}; what came is kept")
+            told = self._told(refusal) if refusal.alone else what
+            todo = "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what came is kept"
+            return RateLimitedError(told, where=name, todo=todo, alone=refusal.alone)
         if refusal.outcome is Outcome.NOT_PUBLISHED:
             return NotPublishedError(what, where=name, todo="ask again later")
         if refusal.denied:

@@ -1,5 +1,6 @@
 """The `tiingo` source: raw and adjusted prices, dividends and splits of one symbol's whole range in one request."""
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -30,8 +31,8 @@ _NAMES: Final = {
     "volume": "volume",
     "adj_close": "adjClose",
 }
-#: Said with 429 or with 200, in plain text or as JSON (hydrosquall/tiingo-python#45). A wrong key is 403, and so is what
-#: the plan does not give: the words tell.
+#: Said with 429 or with 200, in plain text or as JSON (hydrosquall/tiingo-python#45). A wrong key is 403, and so is
+#: what the plan does not give: the words tell.
 _SAYS: Final = {
     "symbol look": Meaning.NO_FURTHER,
     "you have run over your": Meaning.LIMITED,
@@ -100,8 +101,8 @@ class TiingoSource(VendorSource):
             if refusal.alone:
                 self._quota.refuse(symbol)
             raise
-        if isinstance(answer, dict) and "detail" in answer:
-            raise FormError(f"the answer is no array but dict: {answer['detail']!r}")
+        if isinstance(answer, dict):
+            raise FormError(f"the answer is no array but dict: {json.dumps(answer)}")
         rows = rows_of(answer, "the answer")
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
         events = [(symbol, row.get("date"), row.get("splitFactor"), row.get("divCash")) for row in rows]

@@ -203,8 +203,9 @@ def _number(value: object) -> object:
 
 def _entries(result: Mapping[str, object], kind: str) -> list[Row]:
     """The events of a kind. The keys of their map may be other days than theirs."""
-    found = _object(result.get("events") or {}, "events").get(kind) or {}
-    values = list(_object(found, kind).values())
+    events = result.get("events")
+    found = _object(events, "events").get(kind) if events else None
+    values = list(_object(found, kind).values()) if found else []
     if not all(isinstance(value, dict) for value in values):
         raise FormError(f"{kind!r} holds something else than events")
     return cast("list[Row]", values)

@@ -45,6 +45,8 @@ _NO_DATA: Final = ("exist for startdate", "no data found for this date range")
 _PAUSE: Final = timedelta(seconds=20)
 #: The client goes on without a crumb, and tries another cookie: these it may see.
 _CLIENTS_OWN: Final = (401, 403)
+#: Names of the exchanges whose classes of shares Yahoo writes with a dash.
+_AMERICAN: Final = frozenset({"XNYS", "XNAS", "XASE", "ARCX", "BATS", "OOTC", "NYSE", "NASDAQ", "AMEX"})
 #: The client's session, cookie and cache are one for the whole process.
 _process: Final = threading.RLock()
 
@@ -152,7 +154,7 @@ class YfinanceSource(VendorSource):
         settings = settings or YfinanceSettings()
         self._yf = require("yfinance", "yahoo")
         super().__init__(settings, Reader("Yahoo", (), ()), pace, state_folder)
-        self._american = exchange in {"XNYS", "XNAS", "XASE", "NYSE", "NASDAQ", "AMEX"}
+        self._american = exchange in _AMERICAN
         self._timeout = settings.timeout_seconds
         self._watch = Watch(self._reader, self._gate)
         self._session = (session or _browser)(self._watch)

@@ -40,9 +40,7 @@ def test_a_store_equals_what_the_server_holds(root, tmp_path, vendor):
 @pytest.mark.parametrize("vendor", ["tiingo", "yfinance"])
 def test_events_of_symbols_that_were_halted_then_are_as_they_happened(root, tmp_path, vendor):
     """Yahoo names them on their days; Tiingo has no row to name them in, and its adjusted close shows them."""
-    counts = filled(
-        MARKET, vendor, root, tmp_path, backfilled=BACKFILLED, share=0.2, change=halted_on_events
-    )
+    counts = filled(MARKET, vendor, root, tmp_path, backfilled=BACKFILLED, share=0.2, change=halted_on_events)
     assert counts.repeated == {}
 
 

@@ -162,7 +162,7 @@ def test_a_dividend_without_a_currency_is_in_that_of_the_prices(paid_in, fetch):
 # ── days ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SUMMER = [date(2023, 6, 29), date(2023, 6, 30), date(2023, 7, 3)]
-MARKETS = {
+MARKETS: dict[str, dict[str, Any]] = {
     "US": {"zone": "America/New_York", "opens": time(9, 30)},
     "London": {"zone": "Europe/London", "opens": time(8)},
     "Tokyo": {"zone": "Asia/Tokyo", "opens": time(9)},
@@ -203,13 +203,11 @@ def test_the_newest_bar_may_be_told_by_the_moment_of_the_last_trade(market, hour
 
 
 def test_a_bar_that_begins_an_hour_before_its_day_is_of_that_day():
-    """As in Brazil, where a summer time that was given up moves midnight (ranaroussi/yfinance's `fix_Yahoo_dst_issue`)."""
+    """As in Brazil, where a summer time that was given up moves midnight (yfinance's `fix_Yahoo_dst_issue`)."""
     at = [int(datetime(2022, 1, day, 23, tzinfo=UTC).timestamp()) for day in (3, 4)]
     paid = {"1": {"amount": 0.5, "date": at[1]}}
-    chart = read_chart(
-        chart_of({"timestamp": at, "events": {"dividends": paid}}, exchangeTimezoneName="UTC", regularMarketTime=at[1] + 9),
-        "ODD",
-    )
+    parts = {"timestamp": at, "events": {"dividends": paid}}
+    chart = read_chart(chart_of(parts, exchangeTimezoneName="UTC", regularMarketTime=at[1] + 9), "ODD")
     assert [bar["date"] for bar in chart.bars] == ["2022-01-04", "2022-01-05"]
     assert chart.events == [("ODD", "2022-01-05", None, 0.5)]
 
@@ -291,7 +289,7 @@ def answered(httpserver, serve, tmp_path, clock):
         finally:
             source.close()
 
-    run.asked = lambda: sum("/chart/" in request.path for request, _ in httpserver.log)  # pyright: ignore
+    run.asked = lambda: sum("/chart/" in request.path for request, _ in httpserver.log)
     return run
 
 
