@@ -1,11 +1,15 @@
 """What only Yahoo does: events without bars, units and currencies, moments of all kinds of markets, its refusals."""
 
 import json
+import re
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from pytest_httpserver import HTTPServer
 
 from historical_etl import FetchRequest, Outcome, ProviderError, RateLimitedError
 from historical_etl.schema import SCHEMA
@@ -14,7 +18,7 @@ from historical_etl.sources.vendors.frames import FormError
 from historical_etl.sources.vendors.yahoo_chart import read_chart, result_of
 from historical_etl.sources.vendors.yfinance import YfinanceSource
 from historical_etl.vendor_settings import YfinanceSettings
-from historical_etl_tests.sources.vendors.loopback import Fault, Truth, always
+from historical_etl_tests.sources.vendors.loopback import Clockwork, Fault, Loopback, Truth, always
 
 BAR = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0, "ret": None, "adj_close": 10.5}
 START, END = date(2013, 1, 2), date(2013, 1, 31)
@@ -194,8 +198,6 @@ def test_a_bar_and_an_event_are_of_the_exchanges_day(market, days, fetch):
 
 @pytest.mark.parametrize(("market", "hour"), [(market, hour) for market, hours in ODD_HOURS.items() for hour in hours])
 def test_the_newest_bar_may_be_told_by_the_moment_of_the_last_trade(market, hour, fetch):
-    from zoneinfo import ZoneInfo
-
     moment = datetime.combine(SUMMER[-1], time.fromisoformat(hour), ZoneInfo(MARKETS[market]["zone"]))
     result = fetch(truth(SUMMER), MARKETS[market] | {"last_trade": moment}, SUMMER[0], SUMMER[-1])
     assert result.frame["date"].to_list() == SUMMER
@@ -213,8 +215,6 @@ def test_a_bar_that_begins_an_hour_before_its_day_is_of_that_day():
 
 
 def test_a_price_that_is_appended_behind_the_range_is_not_taken(fetch):
-    from zoneinfo import ZoneInfo
-
     at = int(datetime(2023, 7, 3, 9, 30, tzinfo=ZoneInfo("America/New_York")).timestamp())
     result = fetch(truth(SUMMER), {"appended": at}, SUMMER[0], SUMMER[0])
     assert result.frame["date"].to_list() == SUMMER[:1]
@@ -270,27 +270,31 @@ def test_what_is_no_chart_is_told(body):
         result_of(body)
 
 
-@pytest.fixture
-def answered(httpserver, serve, tmp_path, clock):
-    """Fetch from a server with one answer about prices; returns what came and how often it was asked for them."""
-    import re
+class Answering:
+    """Fetches from a server that gives one answer to everything about prices, and counts how often it was asked."""
 
-    def run(body: object, status: int = 200, kind: str = "application/json", attempts: int = 2):
-        text = body if isinstance(body, str) else json.dumps(body)
-        httpserver.expect_request(re.compile(r".*/chart/.*")).respond_with_data(text, status, content_type=kind)
-        httpserver.expect_request(re.compile(".*")).respond_with_data("crumb", 200, content_type="text/plain")
-        from historical_etl_tests.sources.vendors.loopback import Loopback
+    def __init__(self, http: HTTPServer, folder: Path, clock: Clockwork) -> None:
+        self._http, self._folder, self._clock = http, folder, clock
 
+    def __call__(self, body: object, status: int = 200) -> Outcome:
+        chart = self._http.expect_request(re.compile(r".*/chart/.*"))
+        chart.respond_with_data(json.dumps(body), status, content_type="application/json")
+        self._http.expect_request(re.compile(".*")).respond_with_data("crumb", 200, content_type="text/plain")
         server = Loopback.__new__(Loopback)
-        server._server = httpserver
-        source = server.source("yfinance", state_folder=tmp_path, pace=clock.pace, attempts=attempts)
+        server._server = self._http
+        source = server.source("yfinance", state_folder=self._folder, pace=self._clock.pace, attempts=2)
         try:
             return source.fetch(FetchRequest(("ODD",), START, END)).outcomes["ODD"]
         finally:
             source.close()
 
-    run.asked = lambda: sum("/chart/" in request.path for request, _ in httpserver.log)
-    return run
+    def asked(self) -> int:
+        return sum("/chart/" in request.path for request, _ in self._http.log)
+
+
+@pytest.fixture
+def answered(httpserver, tmp_path, clock) -> Answering:
+    return Answering(httpserver, tmp_path, clock)
 
 
 @pytest.mark.parametrize("key", ["chart", "finance"])
