@@ -189,3 +189,12 @@ def test_events_of_the_weeks_before_come_with_the_same_request(serve, ask):
     assert result.actions.rows() == [("HALT", date(2012, 12, 20), 1.0, 0.5)]
     assert result.frame["date"].min() == date(2013, 1, 2)
     assert server.asked.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"), [("BRK.B", "BRK-B"), ("BRK/B", "BRK-B"), ("SPG-P-J", "SPG-P-J"), ("SPG.P.J", "SPG-P-J")]
+)
+def test_a_dot_or_a_slash_is_a_dash(written, asked, serve, ask):
+    server = serve()
+    ask(server, "tiingo", (written,))
+    assert [unit.split("/")[3] for unit in server.asked] == [asked]
