@@ -150,9 +150,18 @@ class ProviderNotSupportedError(ProviderError):
 
 
 class RateLimitedError(ProviderError):
-    """The source refused because too much was asked in too short a time."""
+    """The source refused because too much was asked in too short a time.
+
+    Args:
+        what, where, todo: as of every error.
+        alone: whether other symbols go on coming, so that a run goes on with them.
+    """
 
     retryable = True
+
+    def __init__(self, what: str, *, where: str | Path | None = None, todo: str = "", alone: bool = False) -> None:
+        self.alone = alone
+        super().__init__(what, where=where, todo=todo)
 
 
 class NotPublishedError(ProviderError):

@@ -46,7 +46,7 @@ class Batch:
         rejected: rows that were refused, with `reasons`.
         flagged: rows to store as they came, of which something beside the close is wrong (`cells.FLAGGED`).
         actions: events that the source names; None if it names none.
-        late: those that it names of days before what was asked for.
+        late: those that it names of days before what was asked for, in whatever currency.
         foreign: dividends in another currency than that of the prices, columns `FOREIGN`; None where there are none.
         kept_in: where the refused rows are kept.
     """
@@ -225,6 +225,10 @@ class Judge:
         tally.add_told(answer)
         requested = _asked(requests, start, end, {})
         actions, late = _parted(answer.actions, requested)
+        foreign, late_foreign = _parted(answer.foreign, requested)
+        if late_foreign is not None:
+            others = late_foreign.select(*ORDER, pl.lit(1.0).alias("split"), "dividend")
+            late = others if late is None else pl.concat([late, others])
         kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
         covered = self.source.info.coverage  # as it is found out by now: of days before it nothing was asked
         since_covered = max(first, covered.first) if covered else first
@@ -242,7 +246,7 @@ class Judge:
             flagged=verdict.flagged,
             actions=actions,
             late=late,
-            foreign=answer.foreign,
+            foreign=foreign,
             kept_in=kept,
         )
 

@@ -97,7 +97,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         except HistoricalETLError as error:
             if is_final(error):
                 raise
-            limited = isinstance(error, RateLimitedError)
+            limited = isinstance(error, RateLimitedError) and not error.alone
             failures.append(error)
             outcomes |= dict.fromkeys(request.symbols, outcome_of(error))
             details |= dict.fromkeys(request.symbols, error.what)

@@ -19,15 +19,27 @@ _SAME: Final = 1e-3
 
 
 def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
-    """The events, columns symbol and date, that were not named before: an inferred one was not."""
+    """The events, columns symbol and date, that were not named before: an inferred one was not.
+
+    Nor was one that was named when no bar of its day or after it had come: now there is something to judge it by.
+    """
     if batch.actions is None:
         return batch.rows.clear()[list(ORDER)]
     named = batch.actions.select(ORDER)
     if base.actions is None:
         return named if batch.late is None else pl.concat([named, batch.late.select(ORDER)])
-    known = base.actions.filter(~pl.col("inferred"))
+    known = _judged(base.actions.filter(~pl.col("inferred")), batch, base)
     new = named.join(known, on=ORDER, how="anti")
     return new if batch.late is None else pl.concat([new, _new_late(batch.late, known)])
+
+
+def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
+    """Of known events those that a stored bar tells of, or that none tells of yet."""
+    stored = base.account.symbols.select("symbol", last="last_session")
+    came = batch.rows.group_by("symbol").agg(pl.col("date").max().alias("newest"))
+    ends = known.select("symbol").unique().join(stored, on="symbol", how="left").join(came, on="symbol", how="left")
+    is_waiting = (pl.col("date") > pl.col("last")) & (pl.col("date") <= pl.col("newest"))
+    return known.join(ends, on="symbol", how="left").filter(~is_waiting.fill_null(value=False)).select(known.columns)
 
 
 def _new_late(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:

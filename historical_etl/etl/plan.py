@@ -103,7 +103,8 @@ class StagedSource:
                 try:
                     self._keep(future.result())
                 except HistoricalETLError as error:
-                    if isinstance(error, RateLimitedError | StorageError) or is_final(error):
+                    limited = isinstance(error, RateLimitedError) and not error.alone
+                    if limited or isinstance(error, StorageError) or is_final(error):
                         stops.append(error)  # what is under way is staged, nothing more is asked for
                         continue
                     failures.append(error)

@@ -147,7 +147,7 @@ class Judgement:
             split, cash = at.split if split == 1 else split, round(at.dividend / unit, 6)
         contained = f"contains {in_words(split, cash)}" if not unexplained else f"moves by a factor of {exp(at.g):.6g}"
         hint = "" if unit is None else unit_words(unit, at.split)
-        seen = f"named {in_words(at.split, at.dividend)} on {at.day}; adj_close {contained}{hint}"
+        seen = f"named {in_words(at.split, at.dividend)} on {at.named_on}; adj_close {contained}{hint}"
         by_factor = abs(at.p + at.g)
         by_name = at.distance(at.dividend) if at.yields < IMPOSSIBLE else inf
         shows = not at.at_rest or off > SHOWS_ALWAYS
@@ -227,6 +227,8 @@ class Judgement:
         warn: bool = True,
     ) -> None:
         self.events.append((symbol, at.named_on or at.day, split, cash, unexplained, note))
+        for day in at.named_before:  # what is told stands for all of them
+            self.events.append((symbol, day, 1.0, 0.0, False, f"counted on {at.named_on}: {note}"))
         if warn:
             self.warnings.append(f"{symbol}: {note}")
 

@@ -103,6 +103,7 @@ class EventSession:
     dividend: float
     is_named: bool
     named_on: date | None
+    named_before: tuple[date, ...]
     in_close: bool
 
     @property
@@ -200,6 +201,7 @@ def session_of(row: dict[str, Any], *, in_close: bool) -> EventSession:
         dividend=max(row["dividend_n"] or 0.0, 0.0),
         is_named=is_named,
         named_on=row["named_on"],
+        named_before=tuple(row["named_before"] or ()),
         in_close=in_close,
     )
 

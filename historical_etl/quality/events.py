@@ -100,7 +100,7 @@ def judge_events(
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
     pairs = _pairs(line, judged)
-    events = _with_names(pairs, named).filter(
+    events = _with_names(pairs, named, split_adjusted=split_adjusted).filter(
         (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
     )
     if events.is_empty():
@@ -161,12 +161,18 @@ def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
     )
 
 
-def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame:
-    """The pairs with what is named on their session, or since the one before: `split_n`, `dividend_n`, `named_on`."""
+def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None, *, split_adjusted: bool) -> pl.DataFrame:
+    """The pairs with what is named on their session, or since the one before: `split_n`, `dividend_n`, `named_on`.
+
+    Of several days without a bar `named_on` is the last, and `named_before` are the others. A dividend that was paid
+    before a split is for old shares, unless the source takes splits out of what it says.
+    """
     nothing = (pl.lit(None, pl.Float64).alias("split_n"), pl.lit(None, pl.Float64).alias("dividend_n"))
     if named is None or named.is_empty() or pairs.is_empty():
-        return pairs.with_columns(*nothing, pl.lit(None, pl.Date).alias("named_on"))
+        days = (pl.lit(None, pl.Date).alias("named_on"), pl.lit(None, pl.List(pl.Date)).alias("named_before"))
+        return pairs.with_columns(*nothing, *days)
     sessions = pairs.select("symbol", session="date", since="date_0").sort("session")
+    later = pl.lit(1.0) if split_adjusted else pl.col("split").cum_prod(reverse=True) / pl.col("split")
     on_session = (
         named.filter((pl.col("split") > 0) & ((pl.col("split") != 1) | (pl.col("dividend") != 0)))
         .sort("date")
@@ -174,11 +180,13 @@ def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame
             sessions, left_on="date", right_on="session", by="symbol", strategy="forward", check_sortedness=False
         )
         .filter(pl.col("date") > pl.col("since"))
+        .sort("date")
         .group_by("symbol", "session")
         .agg(
             pl.col("split").product().alias("split_n"),
-            pl.col("dividend").sum().alias("dividend_n"),
-            pl.col("date").max().alias("named_on"),
+            (pl.col("dividend") / later).sum().alias("dividend_n"),
+            pl.col("date").last().alias("named_on"),
+            pl.col("date").slice(0, pl.len() - 1).alias("named_before"),
         )
     )
     return pairs.join(

@@ -215,7 +215,9 @@ class VendorSource(ABC):
         what = refusal.what if len(request.symbols) == 1 else f"{refusal.what} ({len(request.symbols)} symbols asked)"
         name = self.info.name
         if refusal.outcome is Outcome.RATE_LIMITED:
-            return RateLimitedError(what, where=name, todo=f"{self._when(refusal)}; what came is kept")
+            told = self._told(refusal) if refusal.alone else what
+            todo = "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what came is kept"
+            return RateLimitedError(told, where=name, todo=todo, alone=refusal.alone)
         if refusal.outcome is Outcome.NOT_PUBLISHED:
             return NotPublishedError(what, where=name, todo="ask again later")
         if refusal.denied:
@@ -256,7 +258,7 @@ def _stacked(frames: Iterable[pl.DataFrame | None]) -> pl.DataFrame | None:
 
 def _severity(refusal: Refusal) -> int:
     """How little a refusal says of a request of which all symbols failed."""
-    return 2 * _FAILED.index(refusal.outcome) + refusal.denied
+    return 2 * _FAILED.index(refusal.outcome) + (refusal.denied or refusal.alone)
 
 
 def _joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:

@@ -30,6 +30,7 @@ __all__ = [
     "event_day",
     "joined",
     "local_days",
+    "ratio_of",
     "rows_of",
     "turn_page",
 ]
@@ -313,10 +314,15 @@ def _series(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Serie
 def _event(split: object, dividend: object) -> tuple[float, float]:
     if split is None and dividend is None:
         raise FormError("neither a split nor a dividend")
-    return _ratio(split), 0.0 if dividend is None else amount_of(dividend, "a dividend")
+    return ratio_of(split), 0.0 if dividend is None else amount_of(dividend, "a dividend")
 
 
-def _ratio(split: object) -> float:
+def ratio_of(split: object) -> float:
+    """New shares for each old one, from a number or from both; 1 where there is no split.
+
+    Raises:
+        FormError: it is none.
+    """
     if split is None:
         return 1.0
     if not isinstance(split, tuple):

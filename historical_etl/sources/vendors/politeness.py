@@ -224,6 +224,7 @@ class Breaker:
             if limited or self._failures >= self._settings.breaker_failures:
                 pause = max(refusal.wait or 0.0, 0.0 if limited and refusal.wait else self._settings.breaker_seconds)
                 self._open_until = self._clock() + timedelta(seconds=pause)
+                refusal.wait = pause if limited else refusal.wait  # so that it is told
                 self._reason = refusal
 
 
@@ -275,7 +276,7 @@ class Gate:
         try:
             answer = retrying(self._once, request, weight if turns else 0)
         except Refusal as refusal:
-            if refusal.outcome in (Outcome.ERROR, Outcome.RATE_LIMITED):
+            if refusal.outcome in (Outcome.ERROR, Outcome.RATE_LIMITED) and not refusal.alone:
                 self._breaker.failed(refusal)
             else:
                 self._breaker.answered()

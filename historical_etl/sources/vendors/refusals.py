@@ -37,6 +37,7 @@ class Meaning(StrEnum):
     NOT_PUBLISHED = "not_published"
     NOT_FOUND = "not_found"
     LIMITED = "limited"
+    NO_FURTHER = "no_further"  # too many different symbols: those that were asked for before go on coming
 
 
 #: What a status means where the vendor's words do not say more.
@@ -48,12 +49,14 @@ _BY_STATUS: Final = {
     423: Meaning.NOT_COVERED,
     _TOO_MANY: Meaning.LIMITED,
 }
+_LIMITS: Final = (Meaning.LIMITED, Meaning.NO_FURTHER)
 _OUTCOMES: Final = {
     Meaning.DENIED: Outcome.NOT_COVERED,
     Meaning.NOT_COVERED: Outcome.NOT_COVERED,
     Meaning.NOT_PUBLISHED: Outcome.NOT_PUBLISHED,
     Meaning.NOT_FOUND: Outcome.NOT_FOUND,
     Meaning.LIMITED: Outcome.RATE_LIMITED,
+    Meaning.NO_FURTHER: Outcome.RATE_LIMITED,
 }
 _WORDS: Final = {
     Meaning.DENIED: "does not accept the key, or does not give this to it",
@@ -61,6 +64,7 @@ _WORDS: Final = {
     Meaning.NOT_PUBLISHED: "has not published this yet",
     Meaning.NOT_FOUND: "does not know it",
     Meaning.LIMITED: "says that too much was asked",
+    Meaning.NO_FURTHER: "gives no further symbols",
 }
 
 
@@ -75,6 +79,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leav
         status: of the answer, where there was one.
         body: the text of the answer, without any secret.
         denied: whether the key itself may be the reason.
+        alone: whether it says nothing of other symbols, though it is a limit.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leav
         status: int | None = None,
         body: str = "",
         denied: bool = False,
+        alone: bool = False,
     ) -> None:
         self.outcome = outcome
         self.what = what
@@ -95,6 +101,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error: it never leav
         self.status = status
         self.body = body
         self.denied = denied
+        self.alone = alone
         super().__init__(what)
 
 
@@ -132,7 +139,7 @@ class Reader:
         variables: the environment variables of its keys, for messages.
         secrets: the keys themselves: no message holds them.
         says: what the vendor's words mean, in small letters, whatever the status; with status 200 they can only mean
-            that too much was asked.
+            that too much was asked, or too many symbols.
         resets: how many seconds the vendor means where no Retry-After comes with it, by headers and text; the status
             is the header `:status`, as HTTP/2 has it.
 
@@ -217,7 +224,7 @@ class Reader:
             raise ConfigurationError(what, where=where, todo=todo)
         if meaning is not None:
             is_limit = meaning is Meaning.LIMITED
-            if is_limit and wait is None and self._resets is not None:
+            if meaning in _LIMITS and wait is None and self._resets is not None:
                 wait = self._resets(found, text, now)
             raise Refusal(
                 _OUTCOMES[meaning],
@@ -227,6 +234,7 @@ class Reader:
                 status=status,
                 body=shown,
                 denied=meaning is Meaning.DENIED,
+                alone=meaning is Meaning.NO_FURTHER,
             )
         if status == _OK:
             return
@@ -242,5 +250,5 @@ class Reader:
     def _meaning(self, status: int, text: str) -> Meaning | None:
         said = next((meaning for words, meaning in self._says.items() if words in text), None)
         if status == _OK:
-            return said if said is Meaning.LIMITED else None
+            return said if said in _LIMITS else None
         return said or _BY_STATUS.get(status)

@@ -1,23 +1,27 @@
 """The `tiingo` source: raw and adjusted prices, dividends and splits of one symbol's whole range in one request."""
 
-from collections.abc import Iterable
-from datetime import date
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from
-from historical_etl.sources.vendors.frames import actions_frame, bars_frame, rows_of
+from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, rows_of
 from historical_etl.sources.vendors.http import JsonClient
 from historical_etl.sources.vendors.politeness import Pace
-from historical_etl.sources.vendors.refusals import Meaning, Reader
+from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
+from historical_etl.sources.vendors.symbol_quota import SymbolQuota
 from historical_etl.vendor_settings import TiingoSettings
 
 __all__ = ["TiingoSource"]
 
 _BASE_URL: Final = "https://api.tiingo.com"
+_FIRST: Final = date(1962, 1, 2)
 _NAMES: Final = {
     "date": "date",
     "open": "open",
@@ -27,8 +31,18 @@ _NAMES: Final = {
     "volume": "volume",
     "adj_close": "adjClose",
 }
-#: Said in plain text with status 200, and in other words with 429 (hydrosquall/tiingo-python#45).
-_SAYS: Final = {"you have run over your": Meaning.LIMITED}
+#: Said with 429 or with 200, in plain text or as JSON (hydrosquall/tiingo-python#45). A wrong key is 403, and so is
+#: what the plan does not give: the words tell.
+_SAYS: Final = {
+    "symbol look": Meaning.NO_FURTHER,
+    "you have run over your": Meaning.LIMITED,
+    "invalid token": Meaning.KEY,
+    "please supply a token": Meaning.KEY,
+    "you do not have permission": Meaning.NOT_COVERED,
+}
+_NEW_YORK: Final = ZoneInfo("America/New_York")
+#: Events are added up to some days late; the same request brings the rows of so many days before its range.
+_LATE: Final = timedelta(days=30)
 
 
 class TiingoSource(VendorSource):
@@ -48,7 +62,8 @@ class TiingoSource(VendorSource):
     ) -> None:
         settings = settings or TiingoSettings()
         key = key_from(settings.api_key, "TIINGO_API_KEY")
-        super().__init__(settings, Reader("tiingo", settings.variables, (key,), _SAYS), pace, state_folder)
+        super().__init__(settings, Reader("tiingo", settings.variables, (key,), _SAYS, _resets), pace, state_folder)
+        self._quota = SymbolQuota("tiingo", settings, key, self._gate.pace.clock, _next_month, state_folder)
         self._client = JsonClient(
             settings.base_url or _BASE_URL,
             "tiingo",
@@ -61,7 +76,7 @@ class TiingoSource(VendorSource):
             name="tiingo",
             version=client_version("httpx"),
             adjustment="raw open, high, low, close and volume; adj_close for splits and dividends, as of the fetch",
-            coverage=Coverage(date(1962, 1, 2)),
+            coverage=Coverage(_FIRST),
             capabilities=Capabilities(
                 units=(Unit.SYMBOL,), actions=True, limit=settings.rate, variables=settings.variables
             ),
@@ -75,17 +90,50 @@ class TiingoSource(VendorSource):
         """One symbol's range, in one request."""
         (symbol,) = symbols
         ticker = quote(symbol.replace(".", "-").replace("/", "-"), safe="")  # BRK.B is BRK-B here
-        answer = self._client.get(
-            f"/tiingo/daily/{ticker}/prices",
-            {"startDate": start.isoformat(), "endDate": end.isoformat(), "format": "json", "resampleFreq": "daily"},
-        )
+        since = max(start, _FIRST) - _LATE
+        self._quota.guard(symbol)
+        try:
+            answer = self._client.get(
+                f"/tiingo/daily/{ticker}/prices",
+                {"startDate": since.isoformat(), "endDate": end.isoformat(), "format": "json", "resampleFreq": "daily"},
+            )
+        except Refusal as refusal:
+            if refusal.alone:
+                self._quota.refuse(symbol)
+            raise
+        if isinstance(answer, dict):
+            raise FormError(f"the answer is no array but dict: {json.dumps(answer)}")
         rows = rows_of(answer, "the answer")
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
         found = [(symbol, row.get("date"), row.get("splitFactor"), row.get("divCash")) for row in rows]
-        events = actions_frame((event for event in found if event[2:] != (None, None)), start, end)
+        events = actions_frame((event for event in found if event[2:] != (None, None)), since, end)
         return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
 
     def close(self) -> None:
         """Close connections and files."""
         self._client.close()
         super().close()
+
+
+def _resets(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
+    """Seconds until the limit that a refusal names begins anew: on the hour, or at midnight of New York."""
+    del headers
+    said = text.lower()
+    if "hourly" in said:
+        moment = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    elif "daily" in said:
+        moment = _midnight(now.astimezone(_NEW_YORK).date() + timedelta(days=1))
+    elif "month" in said:
+        moment = _next_month(now)
+    else:
+        return None
+    return (moment - now).total_seconds()
+
+
+def _next_month(now: datetime) -> datetime:
+    today = now.astimezone(_NEW_YORK).date()
+    return _midnight((today.replace(day=1) + timedelta(days=32)).replace(day=1))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), _NEW_YORK)

@@ -1,7 +1,7 @@
 """The `yfinance` source: Yahoo, by its only maintained client, one symbol at a time with every failure visible.
 
-The client goes through a session of ours: it waits its turn for each request, checks the answers about prices before
-the client and its cache see them, and keeps what the client drops, such as that a volume is null and not 0.
+The client makes the requests, with its cookie and crumb, through a session of ours: it waits its turn for each of them,
+and checks the answers about prices before the client sees them. What they hold is read by `yahoo_chart`.
 """
 
 import atexit
@@ -9,14 +9,12 @@ import os
 import shutil
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
-from zoneinfo import ZoneInfo
+from typing import Any, Final, cast
+from urllib.parse import quote, urlsplit
 
 from historical_etl.errors import HistoricalETLError
 from historical_etl.models import Outcome
@@ -24,50 +22,55 @@ from historical_etl.schema import empty_frame
 from historical_etl.sources.base import Capabilities, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, require
-from historical_etl.sources.vendors.frames import FormError, Row, actions_frame, bars_frame, empty_actions
+from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, empty_actions
 from historical_etl.sources.vendors.politeness import Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.yahoo_chart import Chart, read_chart, result_of
 from historical_etl.vendor_settings import YfinanceSettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["SessionFactory", "YfinanceSource", "polite"]
 
-#: What the last answer about prices said of each day's volume, by the day in ISO.
-Volumes = Mapping[str, float | None]
 #: Makes the session that the client shall use, from the class mix-in that makes any session polite.
 SessionFactory = Callable[["Watch"], Any]
-_NAMES: Final = {
-    "date": "date",
-    "open": "Open",
-    "high": "High",
-    "low": "Low",
-    "close": "Close",
-    "volume": "Volume",
-    "adj_close": "Adj Close",
-}
+_NAMES: Final = {name: name for name in ("date", "open", "high", "low", "close", "volume", "adj_close")}
+_BASE_URL: Final = "https://query2.finance.yahoo.com"
 _CHART: Final = "/v8/finance/chart/"
+#: Events come up to some days late; the same request brings those of so many days before its range.
+_LATE: Final = timedelta(days=30)
+#: Nothing is older, and nobody asks for later.
+_FIRST, _LAST = date(1900, 1, 1), date(2999, 12, 31)
 #: Said of a symbol that exists, about a range in which it does not.
-_NO_DATA: Final = ("data doesn't exist", "no data found for this date range")
+_NO_DATA: Final = ("exist for startdate", "no data found for this date range")
+#: So long nothing is asked after a 429 that does not say how long: asking on at once makes it last.
+_PAUSE: Final = timedelta(seconds=20)
 #: The client goes on without a crumb, and tries another cookie: these it may see.
 _CLIENTS_OWN: Final = (401, 403)
-_BAD_REQUESTS: Final = (400, 422)
+#: Names of the exchanges whose classes of shares Yahoo writes with a dash.
+_AMERICAN: Final = frozenset({"XNYS", "XNAS", "XASE", "ARCX", "BATS", "OOTC", "NYSE", "NASDAQ", "AMEX"})
 #: The client's session, cookie and cache are one for the whole process.
 _process: Final = threading.RLock()
 
 
 class Watch:
-    """What a session of ours does before and after each request of the client."""
+    """What a session of ours does before and after each request of the client.
+
+    Attributes:
+        answer: the last answer about prices, as JSON.
+        denied: the status with which the last one was refused, else 0.
+    """
 
     def __init__(self, reader: Reader, gate: Gate) -> None:
-        self.volumes: Volumes | None = None
+        self.answer: object = None
         self.denied = 0
         self._reader = reader
         self._gate = gate
+        self._rests_until = datetime.min.replace(tzinfo=UTC)
 
     def before(self) -> None:
-        """Wait for a turn."""
+        """Wait for a turn, and longer where Yahoo was asked too much."""
+        rest = (self._rests_until - self._gate.pace.clock()).total_seconds()
+        if rest > 0:
+            self._gate.pace.sleep(rest)
         self._gate.turn()
 
     def after(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
@@ -76,19 +79,20 @@ class Watch:
         Raises:
             Refusal: it is about prices, and holds none.
         """
-        if _CHART not in url:
+        # After a redirect it is another page's, such as the one that asks for consent: the client answers that.
+        if _CHART not in urlsplit(url).path:
             return
         self.denied = status if status in _CLIENTS_OWN else 0
         if self.denied:
             return
         try:
-            found = self._reader.parse(status, headers, text, self._gate.pace.clock())
+            self.answer = self._reader.parse(status, headers, text, self._gate.pace.clock())
         except Refusal as refusal:
-            if refusal.status in _BAD_REQUESTS and any(words in refusal.body.lower() for words in _NO_DATA):
-                self.volumes = None
+            if refusal.outcome is Outcome.RATE_LIMITED and refusal.wait is None:
+                self._rests_until = self._gate.pace.clock() + _PAUSE
+            if refusal.status is not None and any(words in text.lower() for words in _NO_DATA):
                 raise Refusal(Outcome.EMPTY, refusal.what, status=refusal.status, body=refusal.body) from None
             raise
-        self.volumes = _volumes(found)
 
 
 def polite(session: type[Any], watch: Watch) -> type[Any]:
@@ -98,7 +102,7 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
         def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as both have it
             watch.before()
             response = cast("Any", super().request(method, url, *args, **kwargs))  # pyright: ignore[reportUnknownMemberType]
-            watch.after(url, response.status_code, response.headers, response.text)
+            watch.after(str(response.url), response.status_code, response.headers, response.text)
             return response
 
     return Polite
@@ -115,8 +119,6 @@ def _prepare(process: int) -> None:
     folder = tempfile.mkdtemp(prefix=f"historical-etl-yfinance-{process}-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)
-    # On pandas 3 it warns three times a symbol, about a matter of its own, by a filter that it sets itself.
-    warnings.filterwarnings("ignore", "The inplace keyword in DataFrame", DeprecationWarning, module="yfinance")
 
 
 def _browser(watch: Watch) -> Any:  # noqa: ANN401 - a session
@@ -152,7 +154,7 @@ class YfinanceSource(VendorSource):
         settings = settings or YfinanceSettings()
         self._yf = require("yfinance", "yahoo")
         super().__init__(settings, Reader("Yahoo", (), ()), pace, state_folder)
-        self._american = exchange in {"XNYS", "XNAS", "XASE", "NYSE", "NASDAQ", "AMEX"}
+        self._american = exchange in _AMERICAN
         self._timeout = settings.timeout_seconds
         self._watch = Watch(self._reader, self._gate)
         self._session = (session or _browser)(self._watch)
@@ -173,108 +175,62 @@ class YfinanceSource(VendorSource):
 
     def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:
         """One symbol each."""
-        with _process:
-            # What the client remembers may be older than a split (ranaroussi/yfinance#1274).
-            self._yf.data.YfData.cache_get.cache_clear()
         return ((symbol,) for symbol in request.symbols)
 
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
-        """One symbol's range: its time zone, then its bars and actions."""
+        """One symbol's range, bars and events, in one request."""
         (symbol,) = symbols
+        since = max(start, _FIRST) - _LATE
         try:
-            history, volumes = self._gate.ask(lambda: self._history(symbol, start, end), turns=False)
+            chart = self._gate.ask(lambda: self._chart(symbol, since, end), turns=False)
         except Refusal as refusal:
             if refusal.outcome is Outcome.EMPTY:
                 return Part(empty_frame(), empty_actions())
             raise
-        rows = _rows(history, volumes)
-        # The client adds a row for an action on a day without a bar.
-        with_bars = [row for row in rows if volumes is None or row["date"] in volumes]
-        bars = bars_frame(with_bars, _NAMES, symbols=symbol, start=start, end=end)
-        found = [(symbol, row["date"], _told(row, "Stock Splits"), _told(row, "Dividends")) for row in rows]
-        events = actions_frame((event for event in found if event[2:] != (None, None)), start, end)
-        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected)
+        bars = bars_frame(chart.bars, _NAMES, symbols=symbol, start=start, end=end)
+        events = actions_frame(chart.events, since, end)
+        foreign = chart.foreign.filter(chart.foreign["date"].is_between(since, end))
+        notes = (*chart.notes, *events.notes)
+        return Part(bars.frame, events.frame, notes=notes, rejected=bars.rejected, foreign=foreign)
 
-    def _history(self, symbol: str, start: date, end: date) -> "tuple[pd.DataFrame, Volumes | None]":
-        yf = self._yf
+    def _chart(self, symbol: str, start: date, end: date) -> Chart:
+        result = result_of(self._answer(symbol, start, end))
+        if result is None:
+            raise self._reader.broken("answered with neither a chart nor a reason")
+        if not isinstance(result, str):
+            return read_chart(result, symbol)
+        what = f"Yahoo says {self._reader.clean(result)}"
+        if any(words in result.lower() for words in _NO_DATA):
+            raise Refusal(Outcome.EMPTY, what)
+        raise Refusal(Outcome.NOT_FOUND if result.lower().startswith("not found") else Outcome.ERROR, what)
+
+    def _answer(self, symbol: str, start: date, end: date) -> object:
+        """What the client's own session, with its cookie and crumb, is answered; nothing of it is remembered."""
         ticker = symbol.replace(".", "-").replace("/", "-") if self._american else symbol
-        ticker = quote(ticker, safe="^=&")  # the client puts it into a path as it is
+        # A day more on both sides: the days of exchanges are before and after those of UTC.
+        first, last = (datetime.combine(day, time(), UTC) for day in (start, min(end, _LAST)))
+        params = {
+            "period1": int((first - timedelta(days=1)).timestamp()),
+            "period2": int((last + timedelta(days=2)).timestamp()),
+            "interval": "1d",
+            "includePrePost": False,
+            "events": "div,splits,capitalGains",
+        }
+        watch = self._watch
         with _process:
-            yf.config.debug.hide_exceptions = False
-            self._watch.volumes, self._watch.denied = None, 0
+            watch.answer, watch.denied = None, 0
             try:
-                history = yf.Ticker(ticker, session=self._session).history(
-                    interval="1d",
-                    start=start.isoformat(),
-                    end=(end + timedelta(days=1)).isoformat(),  # it leaves the last day out
-                    prepost=False,
-                    actions=True,
-                    auto_adjust=False,
-                    back_adjust=False,
-                    repair=False,
-                    keepna=True,
-                    rounding=False,
-                    timeout=self._timeout,
-                )
+                client = self._yf.data.YfData(session=self._session)
+                client.get(f"{_BASE_URL}{_CHART}{quote(ticker, safe='^=&')}", params, self._timeout)
             except (HistoricalETLError, Refusal, FormError):
                 raise
             except Exception as error:
-                if self._watch.denied:
-                    what = f"Yahoo refuses this machine (HTTP {self._watch.denied})"
-                    raise Refusal(Outcome.ERROR, what, status=self._watch.denied) from error
-                raise self._refusal(error) from error
-            return history, self._watch.volumes
-
-    def _refusal(self, error: Exception) -> Refusal:
-        kind, exceptions = type(error).__name__, self._yf.exceptions
-        what = self._reader.clean(str(error))
-        if isinstance(error, exceptions.YFRateLimitError):
-            return Refusal(Outcome.RATE_LIMITED, f"Yahoo says that too much was asked: {what}", again=True)
-        if isinstance(error, exceptions.YFPricesMissingError):
-            return Refusal(Outcome.EMPTY, what)
-        if isinstance(error, exceptions.YFTzMissingError):
-            return Refusal(Outcome.NOT_FOUND, f"Yahoo does not know it: {what}")
-        # Errors of requests and of curl are OSErrors. What else a client stumbles over, it will stumble over again.
-        return self._reader.broken(f"did not answer in full ({kind})", what, again=isinstance(error, OSError))
-
-
-def _rows(history: "pd.DataFrame", volumes: Volumes | None) -> list[Row]:
-    """The client's table as rows, with volumes as they came: it takes a null for 0, and cuts fractions off."""
-    if history.empty:
-        return []
-    table = cast("Any", history).reset_index()
-    table["date"] = table["Date"].dt.strftime("%Y-%m-%d")
-    rows = cast("list[dict[str, object]]", table.drop(columns="Date").to_dict("records"))
-    for row in rows:
-        if volumes is not None:
-            row["Volume"] = volumes.get(str(row["date"]))
-    return list(rows)
-
-
-def _told(row: Row, name: str) -> object:
-    value = row.get(name)
-    return None if value in (None, 0) or value != value else value  # noqa: PLR0124 - the client's NaN is nothing
-
-
-def _volumes(answer: object) -> Volumes | None:
-    """The volumes of an answer about prices, by the days as the client counts them.
-
-    Raises:
-        FormError: the answer is none about prices.
-    """
-    try:
-        results = cast("Any", answer)["chart"]["result"]
-        if not results:
-            return None
-        result = results[0]
-        zone = ZoneInfo(result["meta"]["exchangeTimezoneName"])
-        moments: list[float] = result.get("timestamp") or []
-        volumes: list[float | None] = result["indicators"]["quote"][0].get("volume") or [None] * len(moments)
-        # Some bars begin an hour or two before their day (the client's fix_Yahoo_dst_issue).
-        days = [(datetime.fromtimestamp(at, UTC).astimezone(zone) + timedelta(hours=2)).date() for at in moments]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise FormError(f"the answer holds no chart ({type(error).__name__} at {error})") from None
-    if len(days) != len(volumes):
-        raise FormError("the answer has more or fewer volumes than days")
-    # Of a day that comes twice the client takes the last.
-    return {day.isoformat(): volume for day, volume in zip(days, volumes, strict=True)}
+                # Errors of requests and of curl are OSErrors. What else the client stumbles over, it will again.
+                kind, again = type(error).__name__, isinstance(error, OSError)
+                raise self._reader.broken(f"did not answer in full ({kind})", str(error), again=again) from error
+            if watch.denied:
+                what = f"Yahoo refuses this machine (HTTP {watch.denied})"
+                raise Refusal(Outcome.ERROR, what, status=watch.denied)
+            if watch.answer is None:
+                raise self._reader.broken("answered with another page than the one about prices", again=False)
+            return watch.answer

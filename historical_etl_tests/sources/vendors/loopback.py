@@ -144,6 +144,8 @@ class Loopback:
         limited: headers of a 429 that bears no Retry-After.
         asked: requests by unit.
         served: of these, the ones that got their data.
+        facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
+        answers: answers in the wire's place, where it gives something.
 
     Args:
         http: a server to use and leave running, instead of one of its own.
@@ -286,7 +288,7 @@ class Loopback:
         whole = {
             Fault.ERROR: Response("internal error", 500, content_type="text/plain"),
             Fault.BUSY: Response("busy", 503, headers=after),
-            Fault.LIMITED: as_json({"message": "too many requests"}, 429, self.limited),
+            Fault.LIMITED: _limited(request, self.limited),
             Fault.LIMITED_FOR: as_json({"message": "too many requests"}, 429, after),
             Fault.DENIED: as_json({"message": f"forbidden for {KEY}"}, 401),
             Fault.HTML: Response("<html><body>Will be right back</body></html>", content_type="text/html"),
@@ -305,6 +307,12 @@ class Loopback:
         response.automatically_set_content_length = False
         response.headers["Content-Length"] = str(len(body))  # the server closes after the half
         return response
+
+
+def _limited(request: Request, headers: Mapping[str, str]) -> Response:
+    if request.path.startswith("/yahoo/"):
+        return Response("Edge: Too Many Requests", 429, content_type="text/plain")
+    return as_json({"message": "too many requests"}, 429, headers)
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

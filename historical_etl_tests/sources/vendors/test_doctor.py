@@ -81,7 +81,7 @@ def test_the_bar_of_the_last_closed_session_is_asked_for(facing):
     assert (vendor.verdict, vendor.facts["symbol"], vendor.facts["session"]) == (Verdict.OK, "SPLT", LAST)
     assert "with the bar of SPLT on 2013-02-05" in vendor.what
     assert list(server.asked) == [
-        "/tiingo/daily/SPLT/prices endDate=2013-02-05 format=json resampleFreq=daily startDate=2013-02-05"
+        "/tiingo/daily/SPLT/prices endDate=2013-02-05 format=json resampleFreq=daily startDate=2013-01-06"
     ]
     cli.set(SYMBOLS="NEVER")
     unknown = examine(load_settings(), clock=at(LAST)).check("vendor")

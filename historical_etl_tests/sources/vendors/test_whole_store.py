@@ -24,7 +24,7 @@ from historical_etl.store.staging import Staging
 from historical_etl_tests.scenario import KEYS, daily_bytes, sessions, store, stored, tree
 from historical_etl_tests.simulation import with_returns
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, KEY, SECRET, VENDORS, Faults, Loopback, Truth
-from historical_etl_tests.sources.vendors.whole_store import filled, market_of, truth_of
+from historical_etl_tests.sources.vendors.whole_store import filled, halted_on_events, market_of, truth_of
 
 FIRST, BACKFILLED, LAST = date(2016, 6, 1), date(2017, 12, 21), date(2017, 12, 29)
 MARKET = market_of(symbols=6, first=FIRST, last=LAST)
@@ -35,6 +35,13 @@ def test_a_store_equals_what_the_server_holds(root, tmp_path, vendor):
     counts = filled(MARKET, vendor, root, tmp_path, backfilled=BACKFILLED, share=0.2)
     assert counts.repeated == {}, "no unit of the backfill is asked for again once it was served"
     assert counts.backfill_served <= counts.units, "one unit for each symbol, however many years"
+
+
+@pytest.mark.parametrize("vendor", ["tiingo", "yfinance"])
+def test_events_of_symbols_that_were_halted_then_are_as_they_happened(root, tmp_path, vendor):
+    """Yahoo names them on their days; Tiingo has no row to name them in, and its adjusted close shows them."""
+    counts = filled(MARKET, vendor, root, tmp_path, backfilled=BACKFILLED, share=0.2, change=halted_on_events)
+    assert counts.repeated == {}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

@@ -65,18 +65,23 @@ class Truth:
         return self._told[name]
 
     def adjusted(self) -> Self:
-        """The same with `adj_close` worked out from the actions, for splits and dividends, as of the last bar."""
+        """The same with `adj_close` worked out from the actions, for splits and dividends, as of the last bar.
+
+        What happens on a day without a bar is in the prices of the next one.
+        """
         rows = []
         for symbol in self.symbols:
             mine = self.bars.filter(pl.col("symbol") == symbol).sort("date")
-            events = {row["date"]: row for row in self.actions.filter(pl.col("symbol") == symbol).to_dicts()}
+            events = self.actions.filter(pl.col("symbol") == symbol).sort("date").to_dicts()
             factor, factors = 1.0, []
             days, closes = mine["date"].to_list(), mine["close"].to_list()
             for at in reversed(range(len(days))):
                 factors.append(factor)
-                event = events.get(days[at])
-                if event and at:
-                    factor *= (1 - event["dividend"] / closes[at - 1]) / event["split"]
+                level = closes[at - 1] if at else None
+                for event in events if at else ():
+                    if days[at - 1] < event["date"] <= days[at]:
+                        factor *= (1 - event["dividend"] / level) / event["split"]
+                        level = (level - event["dividend"]) / event["split"]
             rows.append(mine.with_columns((pl.col("close") * pl.Series(factors[::-1])).alias("adj_close")))
         return replace(self, bars=pl.concat(rows))
 

@@ -9,11 +9,14 @@ from historical_etl_tests.sources.vendors.wires.common import Wire, day_of, even
 
 
 def tiingo(server: Loopback, request: Request) -> Any:
-    if request.headers.get("Authorization") != f"Token {KEY}":
-        return as_json({"detail": "Invalid token."}, 401)
-    symbol = request.path.split("/")[3].replace("-", ".")
+    if "Authorization" not in request.headers:
+        return as_json({"detail": "Please supply a token"}, 403)
+    if request.headers["Authorization"] != f"Token {KEY}":
+        return as_json({"detail": "Invalid token."}, 403)
+    ticker = request.path.split("/")[3]
+    symbol = ticker if known(server, ticker) else ticker.replace("-", ".")
     if not known(server, symbol):
-        return as_json({"detail": "Not found."}, 404)
+        return as_json({"detail": f"Error: Ticker '{ticker}' not found"}, 404)
     start, end = day_of(request.args["startDate"]), day_of(request.args["endDate"])
     acted = {row["date"]: row for row in events(server, start, end, [symbol])}
     return [
