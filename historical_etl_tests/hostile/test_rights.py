@@ -25,7 +25,7 @@ etl.run_full_etl(["BRK.B", "HALT"], date(2012, 12, 3), date(2013, 1, 15))
 etl.layout.progress_file().write_bytes(b"{")
 later = store(etl.layout.root, ScriptedFetcher(SHORT), date(2013, 1, 31))
 later.run_incremental_etl()
-Staging(etl.layout, "request").put(SHORT.bars(["HALT"]), {"HALT": Outcome.OK}, {}, None)
+Staging(etl.layout, "request").put({"rows": SHORT.bars(["HALT"])}, {"HALT": Outcome.OK}, {})
 try:
     nothing = ScriptedFetcher(SHORT, alter=lambda bars: bars.clear())
     store(etl.layout.root, nothing, date(2013, 2, 5)).run_incremental_etl()

@@ -57,7 +57,8 @@ class Spoiling(Loopback):
         def handle(request: Request) -> Response:
             answer = inner(request)
             number = len(self.bodies)
-            self.bodies.append(answer.get_data())
+            body = answer.get_data()
+            self.bodies.append(gzip.decompress(body) if answer.headers.get("Content-Encoding") == "gzip" else body)
             return self._instead.get(number, answer)
 
         return handle

@@ -28,11 +28,13 @@ def collected(frame: pl.LazyFrame | None) -> list[date]:
 def test_units_come_back_with_their_rows_and_actions(staging, root):
     assert staging.units() == []
     assert staging.rows([], LOW, HIGH) is None
-    one = staging.put(ROWS, {"BBB": Outcome.OK, "AAA": Outcome.EMPTY}, {"AAA": "nothing"}, ROWS.head(3))
+    one = staging.put(
+        {"rows": ROWS, "actions": ROWS.head(3)}, {"BBB": Outcome.OK, "AAA": Outcome.EMPTY}, {"AAA": "nothing"}
+    )
     assert one.symbols == ("AAA", "BBB")
     assert (one.outcomes["AAA"], one.details) == (Outcome.EMPTY, {"AAA": "nothing"})
     assert staging.units() == [one]
-    other = staging.put(ROWS.tail(2), {"CCC": Outcome.OK}, {}, None)
+    other = staging.put({"rows": ROWS.tail(2)}, {"CCC": Outcome.OK}, {})
     assert sorted(staging.units(), key=lambda unit: unit.symbols) == [one, other]
     assert collected(staging.rows([one], LOW, HIGH)) == [date(2019, 1, day) for day in (2, 3, 4)]
     assert collected(staging.actions([one, other], LOW, HIGH)) == [date(2019, 1, day) for day in (2, 3)]
@@ -42,15 +44,15 @@ def test_units_come_back_with_their_rows_and_actions(staging, root):
 
 
 def test_a_unit_staged_again_replaces_the_one_before(staging):
-    staging.put(ROWS, {"AAA": Outcome.ERROR}, {}, None)
-    again = staging.put(ROWS.head(1), {"AAA": Outcome.OK}, {}, None)
+    staging.put({"rows": ROWS}, {"AAA": Outcome.ERROR}, {})
+    again = staging.put({"rows": ROWS.head(1)}, {"AAA": Outcome.OK}, {})
     assert staging.units() == [again]
 
 
 @pytest.mark.parametrize("kind", ["json", "parquet", "actions"])
 def test_a_damaged_unit_does_not_count_and_the_others_do(staging, root, kind):
-    whole = staging.put(ROWS, {"AAA": Outcome.OK}, {}, ROWS.head(3))
-    staging.put(ROWS, {"BBB": Outcome.OK}, {}, ROWS.head(3))
+    whole = staging.put({"rows": ROWS, "actions": ROWS.head(3)}, {"AAA": Outcome.OK}, {})
+    staging.put({"rows": ROWS, "actions": ROWS.head(3)}, {"BBB": Outcome.OK}, {})
     bad = next(
         p for p in sorted(staging.folder.glob(f"*.{kind}")) if not p.samefile(staging._file(whole, _NAMES[kind]))
     )
@@ -63,7 +65,7 @@ def test_a_damaged_unit_does_not_count_and_the_others_do(staging, root, kind):
 
 
 def test_rows_are_proven_also_where_the_actions_are_the_same_bytes(staging):
-    staging.put(ROWS, {"AAA": Outcome.OK}, {}, ROWS)
+    staging.put({"rows": ROWS, "actions": ROWS}, {"AAA": Outcome.OK}, {})
     spoil(next(staging.folder.glob("*.parquet")))
     assert staging.units() == []
 
@@ -72,7 +74,7 @@ _NAMES = {"json": "record", "parquet": "rows", "actions": "actions"}
 
 
 def test_a_unit_that_leaves_a_symbol_without_an_outcome_does_not_count(staging):
-    unit = staging.put(ROWS, {"AAA": Outcome.OK}, {}, None)
+    unit = staging.put({"rows": ROWS}, {"AAA": Outcome.OK}, {})
     (record,) = staging.folder.glob("*.json")
     body = unit.model_copy(update={"outcomes": {"BBB": Outcome.OK}})
     record.write_text(body.model_dump_json())
@@ -81,7 +83,7 @@ def test_a_unit_that_leaves_a_symbol_without_an_outcome_does_not_count(staging):
 
 def test_units_are_cleared(staging):
     staging.clear()
-    staging.put(ROWS, {"AAA": Outcome.OK}, {}, None)
+    staging.put({"rows": ROWS}, {"AAA": Outcome.OK}, {})
     staging.clear()
     assert not staging.folder.exists()
     assert staging.folder.parent.is_dir()
@@ -91,4 +93,4 @@ def test_a_refusal_of_the_file_system_is_told_in_our_words(staging):
     staging.folder.parent.mkdir(parents=True)
     staging.folder.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(StorageError, match="what was staged before stands"):
-        staging.put(ROWS, {"AAA": Outcome.OK}, {}, None)
+        staging.put({"rows": ROWS}, {"AAA": Outcome.OK}, {})

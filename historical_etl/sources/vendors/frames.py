@@ -281,7 +281,7 @@ def _judged(
         try:
             bar[ours] = (_numbers(value, theirs) if ours in _NUMBERS else days(_plain(value, theirs))).item()
             is_read = ours != "date" or bar[ours] is not None
-        except FormError:
+        except ValueError:  # a FormError is one, and so is a day in the year 10000
             is_read = False
         reasons += [] if is_read else [f"unreadable_{ours}"]
     return bar, reasons

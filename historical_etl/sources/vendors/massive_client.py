@@ -109,11 +109,12 @@ class MassiveClient:
     def _pages(self, page: _Page) -> Iterator[Row]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
-        seen, bases = set[str](), set[object]()
+        seen, bases = set[str](), set[bool]()
         while True:
             answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
-            bases.add(answer.get("adjusted"))
-            if {True, False} <= bases:
+            basis = answer.get("adjusted")
+            bases |= {basis} if isinstance(basis, bool) else set[bool]()
+            if len(bases) > 1:
                 raise FormError("some of its pages are adjusted for splits, others are not")
             yield from rows_of(answer.get("results") or [], "results")
             following = answer.get("next_url")
