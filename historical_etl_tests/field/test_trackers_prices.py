@@ -229,7 +229,7 @@ def test_a_stored_bar_after_a_raw_split_that_comes_on_the_old_basis_mends_nothin
     source.close = [price * 4 if i == AT else price for i, price in enumerate(close)]
     etl, result = update(root, source, AT + 3)
     assert set(result.held) == {"ACME"}
-    assert column(etl, "close") == close[: AT + 3]
+    assert column(etl, "close") == close[: AT + 4], "the stored bar stands, and the new session is let in"
 
 
 def test_closes_that_become_adjusted_ones_are_told(root):
