@@ -381,6 +381,8 @@ def _parted(
     if actions is None or actions.is_empty():
         return actions, None
     begins = {symbol: start for symbol, (start, _) in requested.items()}
+    if (actions.get_column("date") >= max(begins.values())).all():
+        return actions, None
     is_late = pl.col("date") < pl.col("symbol").replace_strict(begins, default=date.min, return_dtype=pl.Date)
     late = actions.filter(is_late)
     return (actions.filter(~is_late), late) if late.height else (actions, None)

@@ -28,6 +28,8 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
     named = batch.actions.select(ORDER)
     if base.actions is None:
         return named if batch.late is None else pl.concat([named, batch.late.select(ORDER)])
+    if named.is_empty() and batch.late is None:
+        return named
     known = _judged(base.actions.filter(~pl.col("inferred")), batch, base)
     new = named.join(known, on=ORDER, how="anti")
     return new if batch.late is None else pl.concat([new, _new_late(batch.late, known)])
@@ -35,11 +37,15 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
 
 def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
     """Of known events those that a stored bar tells of, or that none tells of yet."""
+    # A waiting event lies after the last stored session, and so in what was asked for.
+    recent = known.filter(pl.col("date") >= min(start for start, _ in batch.requested.values()))
+    if recent.is_empty():
+        return known
     stored = base.account.symbols.select("symbol", last="last_session")
     came = batch.rows.group_by("symbol").agg(pl.col("date").max().alias("newest"))
-    ends = known.select("symbol").unique().join(stored, on="symbol", how="left").join(came, on="symbol", how="left")
-    is_waiting = (pl.col("date") > pl.col("last")) & (pl.col("date") <= pl.col("newest"))
-    return known.join(ends, on="symbol", how="left").filter(~is_waiting.fill_null(value=False)).select(known.columns)
+    ends = recent.join(stored, on="symbol").join(came, on="symbol")
+    waiting = ends.filter(pl.col("date") > pl.col("last"), pl.col("date") <= pl.col("newest"))
+    return known.join(waiting, on=ORDER, how="anti") if waiting.height else known
 
 
 def _new_late(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
