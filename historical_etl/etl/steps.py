@@ -165,9 +165,16 @@ class PriceRuns(KeptVersions):
         Raises:
             CoverageError: it does not.
         """
-        coverage = self.source.info.coverage
-        if coverage is None or coverage.first <= window.start:
+        info = self.source.info
+        if info.coverage is None or info.coverage.first <= window.start:
             return window
+        if info.coverage.first > window.end:
+            covered = info.plan or f"it covers {info.coverage.first} and later"
+            raise CoverageError(
+                f"{info.name} does not give {window.year}: {covered}",
+                where=str(window.year),
+                todo=f"ask from {info.coverage.first.year} on, or have a plan that gives more",
+            )
         return self._windows(window.start, window.end)[0]
 
     def _require_calendar(self, end: date) -> None:
