@@ -121,7 +121,8 @@ def test_the_command_line_says_what_is_not_given_and_does_not_end_well(serve, cl
     ran = cli("backfill", "--from", str(edge.year - 1), "--to", str(edge.year))
     assert ran.code == 1
     assert f"{edge.year - 1} was not committed" in ran.err
-    assert f"the source covers {edge.year}" in ran.err
+    assert f"massive does not give {edge.year - 1}: the plan of this account gives bars from {edge.year}" in ran.err
+    assert f"ask from {edge.year} on" in ran.err
     assert cli("status", "--json").document["plan"].startswith("the plan of this account gives bars from ")
     assert "the plan of this account gives bars from" in " ".join(cli("status").out.split())
     found = next(check for check in cli("doctor", "--json").document["checks"] if check["check"] == "plan")
