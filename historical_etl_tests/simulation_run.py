@@ -149,15 +149,17 @@ def last_truth(life: Life) -> pl.DataFrame:
     """What a store must hold in the end: what the vendor never puts right is as it came, if its ledgers name it."""
     vendor, etl = life.vendor, life.etl
     truth = vendor.market.truth(style=vendor.style)
+    taken = etl.ledger("holds").filter(pl.col("status") != "released")
     told = pl.concat([etl.ledger(name).select(KEYS) for name in ("flagged_rows", "withheld")])
     for (day, symbol), fault in last_word(vendor.faults).items():
         if truth.filter(pl.col("symbol") == symbol, pl.col("date") == day).is_empty():
             continue  # it was halted
         mine = (pl.col("symbol") == symbol) & (pl.col("date") == day)
-        if not isinstance(fault, Spike):
+        if isinstance(fault, Spike):
+            assert symbol in taken["symbol"], f"{symbol}: an absurd bar was let in"
+        else:
             assert told.filter(mine).height or symbol in etl.holds()["symbol"], f"{symbol} {day}: told by nobody"
     lasting = [f for f in vendor.faults if isinstance(f, (OutsideRange, ZeroOpen, Spike)) and f.until == date.max]
-    lasting = [fault for fault in lasting if fault not in never_kept_out(life)]
     asked = FetchRequest(tuple(vendor.market.names), vendor.market.first, vendor.market.last)
     for fault in lasting:
         truth = fault.alter(truth, View(vendor.market, asked, vendor.today, 0))
@@ -167,13 +169,6 @@ def last_truth(life: Life) -> pl.DataFrame:
         before = (pl.col("symbol") == symbol) & (pl.col("date") < since)
         truth = truth.with_columns(pl.when(before).then(pl.lit(name)).otherwise("symbol").alias("symbol"))
     return truth.sort(KEYS)
-
-
-def never_kept_out(life: Life) -> list[Spike]:
-    """Absurd bars that last, of symbols that are not held: the right bar must be stored, as another answer had it."""
-    taken = set(life.etl.ledger("holds").filter(pl.col("status") != "released").get_column("symbol"))
-    spikes = [fault for fault in life.vendor.faults if isinstance(fault, Spike) and fault.until == date.max]
-    return [spike for spike in spikes if spike.symbol not in taken]
 
 
 def lost_for_long(vendor: SimVendor, sessions: int = 5) -> set[tuple[date, str]]:
@@ -193,8 +188,6 @@ def leaves_no_trace(life: Life, other: Path) -> bool:
     """Whether every cell came in the end; if so, fail unless the files are those of one backfill, to the byte."""
     market, vendor = life.vendor.market, life.vendor
     if life.etl.scan().select(pl.len()).collect().item() != market.table.height or _compared(life).withheld.height:
-        return False
-    if never_kept_out(life):
         return False
     lasting = tuple(fault for fault in vendor.faults if fault.until == date.max)
     clean = Life(other, SimVendor(market, lasting, vendor.style, vendor.names_actions), person=life.person)

@@ -8,7 +8,7 @@ import polars as pl
 
 from historical_etl import FetchRequest, FetchResult, Outcome, SourceInfo
 from historical_etl_tests.simulation import BAR_COLUMNS, SimMarket, Style
-from historical_etl_tests.simulation_faults import Fault, View
+from historical_etl_tests.simulation_faults import Fault, Garbage, View
 
 _NOBODY = Outcome.NOT_FOUND
 _ADJUSTMENT = {
@@ -66,7 +66,7 @@ class SimVendor:
         lag = {symbol: day for fault in faults for symbol, day in fault.lag(view).items()}
         known = self.known(request.symbols)
         bars = self.market.bars(known, request.start, request.end, self.today, self.style, lag)
-        for fault in faults:
+        for fault in sorted(faults, key=lambda fault: isinstance(fault, Garbage)):  # what is wrong, then how it is told
             bars = fault.alter(bars, view)
         outcomes = self._outcomes(bars, request, known)
         for fault in faults:
