@@ -68,7 +68,7 @@ def paying_market(symbols: int, first: date, last: date) -> SimMarket:
         )
         for number in range(symbols)
     ]
-    return SimMarket(seed=5, symbols=tuple(listings), first=first, last=last)  # pyright: ignore[reportArgumentType]
+    return SimMarket(seed=5, symbols=tuple(listings), first=first, last=last)
 
 
 def known(server: Loopback, whole: Truth, day: date, way: Way) -> Truth:

@@ -37,7 +37,7 @@ def test_a_store_that_is_updated_daily_ends_in_the_truth_however_late_dividends_
         SimListing("PAYB", dividends=((after, 0.001),), splits=((days[-16], 2.0),)),
         SimListing("PAYC", dividends=((days[12], 0.03), (last, 0.03))),
     )
-    market = SimMarket(seed=5, symbols=listings, first=days[0], last=days[-1])  # pyright: ignore[reportArgumentType]
+    market = SimMarket(seed=5, symbols=listings, first=days[0], last=days[-1])
     life = lived(market, way, tmp_path, backfilled=days[-22], delays=lambda symbol, _: 5 + 4 * (symbol == "PAYA"))
     assert life.held == []
     assert life.warnings == []

@@ -39,7 +39,7 @@ def companies() -> Truth:
         )
         for company in sorted({spell.company for spell in SPELLS})
     )
-    bars = truth_of(SimMarket(seed=11, symbols=listings, first=FIRST, last=LAST)).adjusted().bars  # pyright: ignore[reportArgumentType]
+    bars = truth_of(SimMarket(seed=11, symbols=listings, first=FIRST, last=LAST)).adjusted().bars
     scale = pl.col("symbol").replace_strict({"FUND": 0.1, "SENTINEL": 6.0}, default=1.0)
     return Truth(bars.with_columns(pl.col("open", "high", "low", "close", "adj_close") * scale))
 

@@ -53,7 +53,7 @@ def market_of(symbols: int, first: date, last: date) -> SimMarket:
         )
         for number in range(symbols)
     )
-    return SimMarket(seed=3, symbols=listings, first=first, last=last)  # pyright: ignore[reportArgumentType]
+    return SimMarket(seed=3, symbols=listings, first=first, last=last)
 
 
 def truth_of(market: SimMarket) -> Truth:
