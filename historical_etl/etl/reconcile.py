@@ -188,7 +188,9 @@ class _Step:
         disagree = contradicted(first, histories.rows)
         came = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
         alone = first.filter(pl.col("symbol").is_in(came)).join(histories.rows, on=ORDER, how="anti")
-        histories = histories.with_rows(self._beyond_plan(histories.rows))
+        if (reach := self._reconciler.reach()) is not None and not histories.rows.is_empty():
+            older, told = beyond_plan(histories.rows, self._levels.rows, reach)
+            histories, self._told = histories.with_rows(older), [*self._told, *told]
         self._batch = self._batch.without(self._moved).joined(histories, self._moved).with_rows(alone)
         for symbol in sorted(self._moved):
             if symbol in disagree:
@@ -200,24 +202,6 @@ class _Step:
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
         self._see()
         self.settle_names()
-
-    def _beyond_plan(self, histories: pl.DataFrame) -> pl.DataFrame:
-        """Stored bars of days that the plan no longer gives, restated with what came of their symbols."""
-        found, reach = [histories.clear()], self._reconciler.reach()
-        if reach is None or histories.is_empty():
-            return found[0]
-        for history in histories.sort(ORDER).partition_by("symbol"):
-            symbol = history.item(0, "symbol")
-            older = beyond_plan(history, self._levels.rows(symbol), reach)
-            if older.height:
-                days = older.get_column("date")
-                self._told.append(
-                    f"{symbol}: {older.height} stored session(s), {days.min()} to {days.max()}, lie before what the"
-                    " plan of the account gives now; adj_close and volume are restated by the factor of the first that"
-                    " came"
-                )
-                found.append(older)
-        return pl.concat(found)
 
     def judge_events(self, *, is_increment: bool) -> None:
         """Hold named events, adj_close and prices against each other."""

@@ -1,6 +1,6 @@
 """Whole histories, fetched where the level of a symbol moved: what to ask for, and what they lack."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
 from typing import Final
 
@@ -38,16 +38,35 @@ def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tupl
     return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
 
 
-def beyond_plan(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.DataFrame:
-    """Stored bars of a symbol that the plan of the account no longer gives, on the basis of a history that came.
+def beyond_plan(
+    histories: pl.DataFrame, stored_of: Callable[[str], pl.DataFrame], first: date
+) -> tuple[pl.DataFrame, list[str]]:
+    """Stored bars that the plan of the account no longer gives, on the basis of the histories that came; and in words.
+
+    Args:
+        histories: as they came.
+        stored_of: all stored rows of a symbol.
+        first: the oldest day that the plan gives.
+    """
+    found, told = [histories.clear()], list[str]()
+    for history in histories.sort(ORDER).partition_by("symbol"):
+        symbol: str = history.item(0, "symbol")
+        older = _on_basis_of(history, stored_of(symbol), first)
+        if older.height:
+            found.append(older)
+            days = older.get_column("date")
+            told.append(
+                f"{symbol}: {older.height} stored session(s), {days.min()} to {days.max()}, lie before what the plan of"
+                " the account gives now; adj_close and volume are restated by the factor of the first that came"
+            )
+    return pl.concat(found), told
+
+
+def _on_basis_of(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.DataFrame:
+    """The stored bars of a symbol before a day, on the basis of its history.
 
     What is adjusted for an event is so by one factor on all bars before it: that of the earliest session which came
     holds for those before it too. None where the closes that came are others.
-
-    Args:
-        history: of one symbol, as it came, sorted by date.
-        stored: all that is stored of it.
-        first: the oldest day that the plan gives.
     """
     older = stored.filter(pl.col("date") < first).join(history, on=ORDER, how="anti")
     both = history.join(stored, on=ORDER, suffix="_0").sort("date").head(_FIRST)

@@ -5,7 +5,7 @@ A second symbol, of which there is nothing to say, keeps it company, so that the
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ def adjusted(closes: Sequence[float], *events: Event) -> list[float]:
 class Series:
     """A full source of one symbol; the test may change any of it between two evenings.
 
-    It names events of so many days before each request as `late` says; `foreign` are dividends in other currencies.
+    It names events of so many days before each request as `late` says; `foreign` are dividends in other
+    currencies, and `asked` is what it was asked for.
     """
 
     close: Sequence[float]
@@ -72,6 +73,7 @@ class Series:
     volume: float = 1000.0
     first: date = FIRST
     today: date = date.max
+    asked: list[FetchRequest] = field(default_factory=list[FetchRequest])
 
     @property
     def info(self) -> SourceInfo:
@@ -82,6 +84,7 @@ class Series:
         return days(len(self.close), self.first)
 
     def fetch(self, request: FetchRequest) -> FetchResult:
+        self.asked.append(request)
         adj = self.adj_close if self.adj_close is not None else [None] * len(self.close)
         rows = [
             (day, NAME, close, close, close, close, self.volume, None, adj_close)

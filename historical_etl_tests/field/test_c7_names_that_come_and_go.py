@@ -1,12 +1,10 @@
 """C7: an event is named late, named no more, or named on a day that only later bars show to be wrong."""
 
-from dataclasses import replace
-from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
-from historical_etl import FetchRequest, FetchResult, HistoricalETL
+from historical_etl import HistoricalETL
 from historical_etl_tests.field.series import (
     NAME,
     Event,
@@ -170,36 +168,26 @@ def test_so_does_that_of_a_dividend(root, cash, off):
     assert known(once) == known(etl)
 
 
-class NamedLately(Series):
-    """It names the events of some weeks before what is asked for as well, once more each time."""
-
-    def fetch(self, request: FetchRequest) -> FetchResult:
-        earlier = replace(request, start=request.start - timedelta(days=60))
-        return replace(super().fetch(request), actions=super().fetch(earlier).actions)
-
-
 @pytest.mark.parametrize("on", [AT, AT - 4])
 def test_a_second_dividend_of_a_day_that_is_named_weeks_later_is_taken_and_asked_for_once(root, on):
     """A special one beside the regular one, which is paid later; the first of the two is named no more by then."""
     regular, special = (AT, 1, 1.0), (on, 1, 0.6)
     close = falling(CLOSES, regular, special) if on < AT else falling(CLOSES, (AT, 1, 1.6))
-    source = NamedLately(close, adjusted(close, regular), [regular])
+    source = Series(close, adjusted(close, regular), [regular], late=60)
     backfill(root, source, AT + 2)
     update(root, source, AT + 12)
     source.adj_close = adjusted(close, *([special, regular] if on < AT else [(AT, 1, 1.6)]))
     source.events = [special, regular]
-    asked: list[FetchRequest] = []
-    fetch = source.fetch
-    source.fetch = lambda request: asked.append(request) or fetch(request)  # pyright: ignore[reportAttributeAccessIssue]
+    source.asked.clear()
     etl, result = update(root, source, AT + 14)
-    assert (result.held, len(asked)) == ({}, 2)
+    assert (result.held, len(source.asked)) == ({}, 2)
     assert etl.ledger("actions")["dividend"].sum() == pytest.approx(1.6)
     assert column(etl, "adj_close")[:AT] == source.adj_close[:AT]
     source.events = [special, (on, 1, 0.6001)]
     for at in (AT + 15, AT + 16):
-        asked.clear()
+        source.asked.clear()
         update(root, source, at)
-        assert len(asked) == 1
+        assert len(source.asked) == 1
 
 
 # ── named on a wrong day, and judged again while it is asked for ───────────────────────────────────────────────────

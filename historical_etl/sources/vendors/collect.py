@@ -26,8 +26,9 @@ from historical_etl.errors import (
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage
+from historical_etl.sources.vendors.account_file import AccountFile
 from historical_etl.sources.vendors.frames import FormError, empty_actions
-from historical_etl.sources.vendors.plans import EVENTS, PlanBook
+from historical_etl.sources.vendors.plans import EVENTS, PLAN_FILE, PlanBook
 from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.vendor_settings import VendorSettings
@@ -72,7 +73,8 @@ class VendorSource(ABC):
     ) -> None:
         self._reader = reader
         self._gate = Gate(reader.vendor, settings, pace, state_folder)
-        self._plan = PlanBook(reader.vendor, settings, reader.account, self._gate.pace.clock, state_folder)
+        file = AccountFile(reader.vendor, settings, reader.account, PLAN_FILE, state_folder)
+        self._plan = PlanBook(file, self._gate.pace.clock)
 
     @property
     def info(self) -> SourceInfo:

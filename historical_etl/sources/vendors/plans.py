@@ -4,25 +4,22 @@ A plan that reaches two years back does so from each day on, so its reach is kep
 after some days, since an account may get another plan.
 """
 
-import logging
 from datetime import date, timedelta
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.durable import write_atomic
+from historical_etl.sources.vendors.account_file import AccountFile
 
 if TYPE_CHECKING:
     from historical_etl.vendor_settings import VendorSettings
 
-__all__ = ["EVENTS", "Plan", "PlanBook", "plan_in_words", "state_file"]
+__all__ = ["EVENTS", "PLAN_FILE", "Plan", "PlanBook", "plan_in_words"]
 
-_log = logging.getLogger(__name__)
 _KEPT: Final = timedelta(days=7)
+#: The end of the name of a plan's file.
+PLAN_FILE: Final = "plan.json"
 #: What a plan is without that names no events: its source then names none.
 EVENTS: Final = "splits and dividends"
 
@@ -55,21 +52,15 @@ class Plan(BaseModel):
 
 
 class PlanBook:
-    """What is known of the plan of one account, in a file beside the count of its requests.
+    """What is known of the plan of one account.
 
     Args:
-        vendor: the vendor's name.
-        settings: whose base URL tells accounts of other places apart.
-        key: of the account; only a hash of it is in the file's name.
+        file: where it is kept.
         clock: of the run.
-        folder: instead of the user's state folder.
     """
 
-    def __init__(
-        self, vendor: str, settings: "VendorSettings", key: str, clock: Clock, folder: Path | None = None
-    ) -> None:
-        account = sha256(key.encode()).hexdigest()[:8]
-        self._path = state_file(vendor, settings.base_url, f"{account}.plan.json", folder)
+    def __init__(self, file: AccountFile, clock: Clock) -> None:
+        self._file = file
         self._clock = clock
         self._plan = self._read()
 
@@ -89,34 +80,21 @@ class PlanBook:
         return self.known is not None and what in self.known.without
 
     def learn(self, *, first: date | None = None, without: str = "") -> None:
-        """Note the oldest day that the plan gives today, or something that it does not give. Later words count.
-
-        What cannot be written is logged: the run goes on, and the next one finds it out again.
-        """
+        """Note the oldest day that the plan gives today, or something that it does not give. Later words count."""
         before = self.known or Plan(learnt=self.today)
         reach = before.reach if first is None else max(0, (self.today - first).days)
         lacks = before.without | ({without} if without else frozenset[str]())
         self._plan = Plan(learnt=self.today, reach=reach, without=lacks)
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, self._plan.model_dump_json().encode())
-        except OSError as error:
-            _log.warning("What the plan gives could not be kept in %s: %s", self._path, error.strerror)
+        self._file.write(self._plan.model_dump_json().encode())
 
     def _read(self) -> Plan | None:
         try:
-            return Plan.model_validate_json(self._path.read_bytes())
-        except (OSError, ValidationError):  # none yet, or damaged: it is found out again
+            return Plan.model_validate_json(self._file.read())
+        except ValidationError:  # none yet, or damaged: it is found out again
             return None
 
 
 def plan_in_words(vendor: str, settings: "VendorSettings", clock: Clock) -> str:
     """What is known of the plan of the account that some settings name, without making the source; empty: nothing."""
-    book = PlanBook(vendor, settings, " ".join(settings.secrets), clock)
+    book = PlanBook(AccountFile(vendor, settings, " ".join(settings.secrets), PLAN_FILE), clock)
     return book.known.in_words(book.today) if book.known else ""
-
-
-def state_file(vendor: str, base_url: str, name: str, folder: Path | None) -> Path:
-    """A file of a vendor in the user's state folder, or in another; one for each address that it is asked at."""
-    address = sha256(base_url.encode()).hexdigest()[:8] if base_url else "default"
-    return (folder or user_state_path("historical_etl", appauthor=False)) / f"{vendor}-{address}.{name}"

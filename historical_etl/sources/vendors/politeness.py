@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError, StorageError
 from historical_etl.models import Outcome
-from historical_etl.sources.vendors.plans import state_file
+from historical_etl.sources.vendors.account_file import state_file
 from historical_etl.sources.vendors.refusals import Refusal
 
 if TYPE_CHECKING:

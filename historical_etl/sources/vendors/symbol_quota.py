@@ -4,57 +4,38 @@ Some vendors give so many different symbols a month: those that were asked for b
 refused. A store's own symbols are asked for as ever; a new one once a day.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from historical_etl.clock import Clock
-from historical_etl.durable import write_atomic
 from historical_etl.models import Outcome
-from historical_etl.sources.vendors.plans import state_file
+from historical_etl.sources.vendors.account_file import AccountFile
 from historical_etl.sources.vendors.refusals import Refusal
-
-if TYPE_CHECKING:
-    from historical_etl.vendor_settings import VendorSettings
 
 __all__ = ["SymbolQuota"]
 
-_log = logging.getLogger(__name__)
 _REFUSED: Final = TypeAdapter(dict[str, AwareDatetime])
 #: An account may be given more meanwhile.
 _ASKED_AGAIN: Final = timedelta(days=1)
 
 
 class SymbolQuota:
-    """What was refused to one account, in a file beside the count of its requests. For several threads.
+    """What was refused to one account. For several threads.
 
     Args:
         vendor: the vendor's name.
-        settings: whose base URL tells accounts of other places apart.
-        key: of the account; only a hash of it is in the file's name.
+        file: where it is kept.
         clock: of the run.
         anew: when a quota that was used up at some moment begins anew.
-        folder: instead of the user's state folder.
     """
 
-    def __init__(
-        self,
-        vendor: str,
-        settings: "VendorSettings",
-        key: str,
-        clock: Clock,
-        anew: Callable[[datetime], datetime],
-        folder: Path | None = None,
-    ) -> None:
-        account = sha256(key.encode()).hexdigest()[:8]
+    def __init__(self, vendor: str, file: AccountFile, clock: Clock, anew: Callable[[datetime], datetime]) -> None:
         self._vendor = vendor
-        self._path = state_file(vendor, settings.base_url, f"{account}.symbols.json", folder)
+        self._file = file
         self._clock = clock
         self._anew = anew
         self._lock = threading.Lock()
@@ -69,19 +50,15 @@ class SymbolQuota:
         raise Refusal(Outcome.RATE_LIMITED, what, wait=(self._anew(at) - now).total_seconds(), alone=True)
 
     def refuse(self, symbol: str) -> None:
-        """Note that a symbol was refused. What cannot be written is logged: the next run is refused once more."""
+        """Note that a symbol was refused."""
         with self._lock:
             now = self._clock()
             still = {name: at for name, at in self._refused.items() if now < self._anew(at)}
             self._refused = still | {symbol: now}
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(self._path, _REFUSED.dump_json(self._refused))
-            except OSError as error:
-                _log.warning("What %s refused could not be kept in %s: %s", self._vendor, self._path, error.strerror)
+            self._file.write(_REFUSED.dump_json(self._refused))
 
     def _read(self) -> dict[str, datetime]:
         try:
-            return _REFUSED.validate_json(self._path.read_bytes())
-        except (OSError, ValidationError):  # none yet, or damaged: it is found out again
+            return _REFUSED.validate_json(self._file.read())
+        except ValidationError:  # none yet, or damaged: it is found out again
             return {}

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.vendors.account_file import AccountFile
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, rows_of
@@ -63,7 +64,12 @@ class TiingoSource(VendorSource):
         settings = settings or TiingoSettings()
         key = key_from(settings.api_key, "TIINGO_API_KEY")
         super().__init__(settings, Reader("tiingo", settings.variables, (key,), _SAYS, _resets), pace, state_folder)
-        self._quota = SymbolQuota("tiingo", settings, key, self._gate.pace.clock, _next_month, state_folder)
+        self._quota = SymbolQuota(
+            "tiingo",
+            AccountFile("tiingo", settings, key, "symbols.json", state_folder),
+            self._gate.pace.clock,
+            _next_month,
+        )
         self._client = JsonClient(
             settings.base_url or _BASE_URL,
             "tiingo",

@@ -60,9 +60,9 @@ STORED = bars((OLD, 10.0, 9.0, 100.0), (EDGE, 10.0, 10.0, 0.0), (NEXT, 10.0, 10.
 
 def test_bars_before_a_plan_are_restated_by_the_factor_of_the_first_that_came():
     came = bars((EDGE, 10.0, 5.0, 0.0), (NEXT, 10.0, 5.0, 400.0))
-    assert beyond_plan(came, STORED, EDGE).select("date", "close", "adj_close", "volume").rows() == [
-        (OLD, 10.0, 4.5, 200.0)
-    ]
+    older, told = beyond_plan(came, lambda _: STORED, EDGE)
+    assert len(told) == 1
+    assert older.select("date", "close", "adj_close", "volume").rows() == [(OLD, 10.0, 4.5, 200.0)]
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,5 @@ def test_bars_before_a_plan_are_restated_by_the_factor_of_the_first_that_came():
     ],
 )
 def test_bars_before_a_plan_are_not_restated_by_what_cannot_tell(came, first):
-    assert beyond_plan(came, STORED, first).is_empty()
+    older, told = beyond_plan(came, lambda _: STORED, first)
+    assert (older.height, told) == (0, [])

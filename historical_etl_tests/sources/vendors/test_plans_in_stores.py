@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import CoverageError, Outcome, Settings, load_settings
+from historical_etl import CoverageError, Outcome, load_settings
 from historical_etl.errors import NotPublishedError
 from historical_etl.etl.doctor import Verdict, examine
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.orchestration.harness import Project, facts, failure_text, stored_years, tick, why
-from historical_etl_tests.scenario import KEYS, at, store, stored
+from historical_etl_tests.scenario import KEYS, at, plain_settings, store, stored
 from historical_etl_tests.simulation import SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, Loopback, fixed_clock
 from historical_etl_tests.sources.vendors.massive_store import market_of, planned
@@ -77,7 +77,7 @@ def test_no_gap_is_made_of_sessions_that_are_not_given(held, root, tmp_path):
     table = tmp_path / "index.csv"
     table.write_text("ticker,start_date,end_date\nOLD,2010-01-04,\nOLDER,2010-01-04,\n")
     _, source = held()
-    settings = Settings(_env_file=None).changed({"universe": str(table)})  # pyright: ignore[reportCallIssue]
+    settings = plain_settings().changed({"universe": str(table)})
     etl = store(root, Universal(source), LAST, settings=settings)
     result = etl.run_year(2022, ["OLD", "OLDER"])
     assert result.outcomes == {"OLD": Outcome.OK, "OLDER": Outcome.OK}
