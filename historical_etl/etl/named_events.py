@@ -32,7 +32,7 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
         return named
     known = _judged(base.actions.filter(~pl.col("inferred")), batch, base)
     new = named.join(known, on=ORDER, how="anti")
-    return new if batch.late is None else pl.concat([new, _new_late(batch.late, known)])
+    return new if batch.late is None else pl.concat([new, _new_late(batch.late, known, named)])
 
 
 def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
@@ -48,10 +48,11 @@ def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
     return known.join(waiting, on=ORDER, how="anti") if waiting.height else known
 
 
-def _new_late(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def _new_late(late: pl.DataFrame, known: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
     """Of events of days that were not asked for, those of which nothing is known, or less than is named now.
 
-    What was put on a day nearby is known: nothing came that could move it.
+    What was put on a day nearby is known: nothing came that could move it. What the source names there itself is
+    another event, as of one who pays every week.
     """
     split, dividend = pl.col("split"), pl.col("dividend")
     is_event = ((split != 1) & (split > 0) & split.is_finite()) | ((dividend > 0) & dividend.is_finite())
@@ -59,7 +60,8 @@ def _new_late(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     new = events.join(known, on=ORDER, how="anti")
     if new.is_empty():
         return _with_more(events, known)
-    near = new.join(known, on="symbol", suffix="_0").filter(
+    moved = known.join(pl.concat([late.select(ORDER), named]), on=ORDER, how="anti")
+    near = new.join(moved, on="symbol", suffix="_0").filter(
         (pl.col("date") - pl.col("date_0")).abs() <= NEARBY,
         *((pl.col(name) - pl.col(f"{name}_0")).abs() <= ALIKE * pl.col(name) for name in ("split", "dividend")),
     )

@@ -79,3 +79,17 @@ def test_a_late_name_that_is_no_event_fetches_nothing(root):
     source.events = []
     _, second = update(root, source, 52)
     assert first.rows_fetched == second.rows_fetched
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_one_of_several_like_dividends_is_named_late(root, missing):
+    """As of a fund that pays every week: the one before and the one after are no names of it."""
+    weekly = [(AT + 5 * week, 1.0, 0.5) for week in range(3)]
+    source = Series(falling(CLOSES, *weekly), None, events=[e for e in weekly if e != weekly[missing]], late=60)
+    backfill(root, source, 38)
+    for at in range(39, NAMED):
+        update(root, source, at)
+    source.events = weekly
+    etl, result = update(root, source, NAMED)
+    assert not result.held
+    assert [event["date"] for event in actions(etl)] == [source.days[at] for at, _, _ in weekly]
