@@ -5,7 +5,7 @@ staging, so that memory holds a year and not thirty, and an interrupted run asks
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +50,7 @@ class StagedSource:
     end: date
     _units: dict[str, StagedUnit] = field(default_factory=dict[str, StagedUnit])
     _failed: dict[str, tuple[Outcome, str]] = field(default_factory=dict[str, tuple[Outcome, str]])
+    _unstaged: list[FetchResult] = field(default_factory=list[FetchResult])
 
     @property
     def info(self) -> SourceInfo:
@@ -124,10 +125,10 @@ class StagedSource:
         mine = pl.col("symbol").is_in(request.symbols)
         rows = self.staging.rows(units, request.start, request.end)
         frame = rows.filter(mine).collect() if rows is not None else empty_frame()
-        named, foreign, rejected = (
-            of_units(units, request.start, request.end)
-            for of_units in (self.staging.actions, self.staging.foreign, self.staging.rejected)
+        named, foreign = (
+            of_units(units, request.start, request.end) for of_units in (self.staging.actions, self.staging.foreign)
         )
+        told = [unit.notes for unit in units] + [answer.notes for answer in self._unstaged]
         present = set(frame.get_column("symbol").unique())
         outcomes, details = dict[str, Outcome](), dict[str, str]()
         for symbol in request.symbols:
@@ -137,13 +138,20 @@ class StagedSource:
             outcomes,
             {symbol: detail for symbol, detail in details.items() if detail},
             named.filter(mine).select(list(ACTIONS)).collect() if named is not None else None,
-            self._of_request(rejected.filter(mine).collect(), request) if rejected is not None else None,
-            tuple(dict.fromkeys(note for unit in units for note in unit.notes)),
+            self._rejected(request, units),
+            tuple(dict.fromkeys(note for notes in told for note in notes)),
             foreign=foreign.filter(mine).collect() if foreign is not None else None,
         )
 
-    def _of_request(self, rejected: pl.DataFrame, request: FetchRequest) -> pl.DataFrame:
-        """Rows without a date may be of any year: they are told with the first one."""
+    def _rejected(self, request: FetchRequest, units: Iterable[StagedUnit]) -> pl.DataFrame | None:
+        """Rows that cannot be read. Those without a date may be of any year: they are told with the first one."""
+        staged = self.staging.rejected(units, request.start, request.end)
+        within = pl.col("date").is_between(request.start, request.end).fill_null(value=True)
+        found = [staged.collect()] if staged is not None else []
+        found += [answer.rejected.filter(within) for answer in self._unstaged if answer.rejected is not None]
+        if not found:
+            return None
+        rejected = pl.concat(found).filter(pl.col("symbol").is_in(request.symbols))
         return rejected if request.start == self.start else rejected.drop_nulls("date")
 
     def _outcome(self, symbol: str, *, came: bool) -> tuple[Outcome, str]:
@@ -166,9 +174,12 @@ class StagedSource:
             for symbol, outcome in answer.outcomes.items()
             if symbol not in final
         }
+        mine = pl.col("symbol").is_in(list(final))
+        if len(final) < len(answer.outcomes):
+            rest = answer.rejected.filter(~mine) if answer.rejected is not None else None
+            self._unstaged.append(FetchResult(empty_frame(), {}, rejected=rest, notes=answer.notes))
         if not final:
             return
-        mine = pl.col("symbol").is_in(list(final))
         frames = {"rows": answer.frame, "actions": answer.actions}
         frames |= {"foreign": answer.foreign, "rejected": answer.rejected}
         parts = {name: frame.filter(mine) for name, frame in frames.items() if frame is not None}

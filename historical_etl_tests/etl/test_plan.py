@@ -1,14 +1,20 @@
 """The fetch plan: each symbol's whole range once, staged, however many years it spans."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
+from types import MappingProxyType
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import FetchRequest, Outcome, RateLimitedError
+from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import Capabilities
-from historical_etl_tests.scenario import FIRST, INFO, LAST, SYMBOLS, ScriptedSource, daily_bytes, store, stored
+from historical_etl.store.ledgers import read_ledger
+from historical_etl_tests.scenario import FIRST, INFO, LAST, SYMBOLS, ScriptedSource, daily_bytes, standing, store, stored
 
 BY_SYMBOL = replace(INFO, capabilities=Capabilities())
 
@@ -17,11 +23,18 @@ class Counting(ScriptedSource):
     """One that stops at a limit after some requests, and counts what it was asked."""
 
     stops_after = 10_000
+    unreadable: Mapping[str, date] = MappingProxyType({})
 
     def fetch(self, request: FetchRequest):
         if len(self.asked) >= self.stops_after:
             raise RateLimitedError("50 requests an hour are used up", todo="go on at 15:00")
-        return super().fetch(request)
+        answer = super().fetch(request)
+        odd = [(s, day) for s, day in self.unreadable.items() if s in request.symbols]
+        if not odd:
+            return answer
+        rows = [{"symbol": s, "date": day, "reasons": ["unreadable_close"]} for s, day in odd]
+        rejected = pl.DataFrame(rows, schema={**SCHEMA, "reasons": pl.List(pl.String)})
+        return replace(answer, rejected=rejected, notes=tuple(f"{s} was refused" for s, _ in odd))
 
     @property
     def requests(self) -> int:
@@ -73,6 +86,17 @@ def test_a_symbol_that_failed_stays_out_and_is_asked_for_again(root, market, sou
     etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert source.by_symbol() == dict.fromkeys(SYMBOLS, 1) | {"HALT": 2}
     assert_frame_equal(stored(etl), market.expected(), check_exact=True)
+
+
+def test_what_came_of_a_symbol_that_failed_is_kept_aside(root, market, source):
+    source.outcomes = {"HALT": Outcome.ERROR}
+    source.unreadable = {"HALT": LAST}
+    etl = store(root, source)
+    result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
+    assert result.rejected_by_reason == {"unreadable_close": 1}
+    kept = read_ledger(etl.layout, standing(etl), "rejected_rows")
+    assert kept.select("symbol", "date", "reasons").rows() == [("HALT", LAST, ["unreadable_close"])]
+    assert result.notes == ("HALT was refused",)
 
 
 def test_a_staged_file_that_was_changed_is_fetched_again(root, market, source):
