@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from historical_etl.quality.event_sessions import DAYS_OFF
 from historical_etl.quality.events import EVENTS, implied_event, rounding
-from historical_etl.quality.named_days import ALIKE, NEARBY
+from historical_etl.quality.named_days import ALIKE
 from historical_etl.quality.named_no_more import NO_MORE
 from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
@@ -91,7 +92,7 @@ def _named_now(told: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     if guessed.is_empty() or new.is_empty():
         return guessed.select(ORDER).clear()
     both = guessed.join_asof(
-        new, left_on="date", right_on="on", by="symbol", strategy="nearest", tolerance=NEARBY, check_sortedness=False
+        new, left_on="date", right_on="on", by="symbol", strategy="nearest", tolerance=DAYS_OFF, check_sortedness=False
     )
     alike = [(pl.col(f"{name}_right") - pl.col(name)).abs() <= ALIKE * pl.col(name) for name in ("split", "dividend")]
     return both.filter((pl.col("on") == pl.col("date")) | pl.all_horizontal(alike)).select(ORDER)

@@ -17,6 +17,7 @@ from historical_etl.quality.usual import DECISIVE_FEW, MANY, decisive
 
 __all__ = [
     "CONFIRMED_BY",
+    "DAYS_OFF",
     "IMPOSSIBLE",
     "LARGE",
     "MATTERS",
@@ -77,7 +78,8 @@ CONFIRMED_BY: Final = 3
 _TWICE_WITHIN, _SAME_AMOUNT, _ABOUT_SAME, _WEEKLY = 3, 1e-3, 0.1, timedelta(days=10)
 #: Of two on neighbouring sessions this share must show in the price, and of each, up to so many usual moves.
 _BOTH_SHOWN, _EACH_SHOWN, _LACKING = 0.66, 0.5, 3.0
-_DAYS_OFF: Final = timedelta(days=5)
+#: A dividend that is named so many days off may be the one that adj_close contains.
+DAYS_OFF: Final = timedelta(days=5)
 #: So many dividends below this share of the price, and how surely the price must have fallen by more.
 TINY, _SEVERAL, _DECISIVE_TOGETHER = 5e-4, 4, 3.0
 UNITS: Final = (100.0, 0.01)
@@ -328,7 +330,7 @@ def named_on_another_day(sessions: Sequence[EventSession]) -> set[date]:
         if not at.is_named or at.dividend <= 0 or abs(at.g) > at.noise + SAME:
             continue
         for other in sessions:
-            if other.is_named or other.day in taken or abs(other.day - at.day) > _DAYS_OFF:
+            if other.is_named or other.day in taken or abs(other.day - at.day) > DAYS_OFF:
                 continue
             if min(abs(other.g - move) for move in at.expected(at.dividend)) <= other.noise + SAME_SHARE * other.g:
                 taken |= {at.day, other.day}

@@ -14,7 +14,17 @@ from historical_etl import FetchRequest, Outcome, RateLimitedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import Capabilities
 from historical_etl.store.ledgers import read_ledger
-from historical_etl_tests.scenario import FIRST, INFO, LAST, SYMBOLS, ScriptedSource, daily_bytes, standing, store, stored
+from historical_etl_tests.scenario import (
+    FIRST,
+    INFO,
+    LAST,
+    SYMBOLS,
+    ScriptedSource,
+    daily_bytes,
+    standing,
+    store,
+    stored,
+)
 
 BY_SYMBOL = replace(INFO, capabilities=Capabilities())
 

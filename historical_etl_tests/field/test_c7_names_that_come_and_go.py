@@ -168,6 +168,19 @@ def test_so_does_that_of_a_dividend(root, cash, off):
     assert known(once) == known(etl)
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_dividend_that_is_not_named_stays_beside_like_ones_that_are(root, missing):
+    """As of a fund that pays every week: the name of the next one is not that of the one before."""
+    weekly = [(AT + 5 * week, 1, 0.5) for week in range(3)]
+    source = happened(*weekly, adj=True)
+    backfill(root, source, AT - 1)
+    named = [event for event in weekly if event != weekly[missing]]
+    etl, _ = evenings(root, source, lambda at: [event for event in named if event[0] <= at], *range(AT, AT + 14))
+    assert [row["inferred"] for row in actions(etl)] == [week == missing for week in range(3)]
+    once, _ = backfill(root / "once", source, AT + 13)
+    assert actions(once) == actions(etl)
+
+
 @pytest.mark.parametrize("on", [AT, AT - 4])
 def test_a_second_dividend_of_a_day_that_is_named_weeks_later_is_taken_and_asked_for_once(root, on):
     """A special one beside the regular one, which is paid later; the first of the two is named no more by then."""
