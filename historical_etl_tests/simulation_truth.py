@@ -73,7 +73,7 @@ class Witness:
         if today < _later(market, self.calendar_since, _HEALING):
             never = never.filter(~pl.col("date").is_in(list(market.closed)))
         assert never.is_empty(), f"{where}: rows that never were: {never.rows()[:5]}"
-        both = self._beside_truth(known).join(self._refused(etl), on=["date", "company"], how="anti")
+        both = self._beside_truth(known, etl).join(self._refused(etl), on=["date", "company"], how="anti")
         mixed = self._bases(both, "as stored", ("factor", "shares"))
         for adjust in _ADJUSTED if thorough else ():
             read = etl.scan(adjust=adjust).collect().select(*KEYS, close_a="close", volume_a="volume")
@@ -112,16 +112,18 @@ class Witness:
         cells = etl.ledger("withheld").filter(pl.col("column") == "close", pl.col("came").is_not_null())
         return cells.select("date", company=self._company())
 
-    def _beside_truth(self, known: pl.DataFrame) -> pl.DataFrame:
+    def _beside_truth(self, known: pl.DataFrame, etl: HistoricalETL) -> pl.DataFrame:
         """Stored rows with the raw ones beside them, but for what no store can know to be wrong.
 
         That is a cell that will be corrected, a history that the vendor itself has adjusted in part, a bar that came
         again instead of a new one, and an event that the vendor adjusts for before there is a bar to hold it against.
+        While a symbol is held nothing is corrected.
         """
         market, today = self.vendor.market, self.vendor.today
         truth = market.table.rename({"symbol": "company"})
         both = known.join(truth, on=("date", "company"), suffix="_raw")
         off: list[pl.Expr] = []
+        is_held = pl.col("symbol").is_in(etl.ledger("holds").filter(pl.col("status") != "released")["symbol"].implode())
         if self.taken:
             taken = pl.DataFrame(sorted(self.taken), schema={"date": pl.Date, "company": pl.String}, orient="row")
             both = both.join(taken, on=("date", "company"), how="anti")
@@ -129,15 +131,17 @@ class Witness:
             company = pl.col("company") == (getattr(fault, "symbol", None) or "")
             if isinstance(fault, LateCorrection):
                 off.append(company & (pl.col("date") == fault.session))
-            if not fault.start <= today < _later(market, fault.until, _HEALING):
+            heals = today < _later(market, fault.until, _HEALING)
+            if isinstance(fault, Frozen) and fault.start <= today:
+                frozen = pl.col("date").is_between(fault.start, fault.until)
+                frozen = frozen if fault.symbol is None else frozen & company
+                off.append(frozen if heals else frozen & is_held)
+            if not heals or fault.start > today:
                 continue
             if isinstance(fault, LateRestatement):
                 off.append(company)
             if isinstance(fault, WrongDividend):
                 off.append(company & (pl.col("date").max().over("company") < fault.day))
-            if isinstance(fault, Frozen):
-                frozen = pl.col("date").is_between(fault.start, fault.until)
-                off.append(frozen if fault.symbol is None else frozen & company)
         return both.filter(~pl.any_horizontal(off)) if off else both
 
     def _read(self, read: pl.DataFrame, adjust: str, etl: HistoricalETL) -> list[str]:

@@ -217,7 +217,8 @@ class Judge:
         rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
         set_aside = {s for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
         outcomes |= dict.fromkeys(set_aside, Outcome.REFUSED)
-        only_led_in = set(since) - set(main.get_column("symbol")) if since else set[str]()
+        led_in = {*since, *symbols_in(context)}
+        only_led_in = led_in.difference(symbols_in(main)) if led_in else led_in
         outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
         verdict = _with_unreadable(verdict, answer)
         tally.rows_fetched += main.height + early.height

@@ -42,6 +42,7 @@ from historical_etl_tests.scenario import (
     evening,
     in_turn,
     losing,
+    sessions,
     standing,
     store,
     stored,
@@ -151,6 +152,18 @@ def test_lead_in_rows_serve_the_first_ret_and_are_not_stored(root, market):
     rows = stored(etl)
     assert rows["date"].min() == date(2012, 1, 3)
     assert rows["ret"][0] == market.expected(["BRK.B"], date(2012, 1, 3))["ret"][0]
+
+
+def test_a_symbol_with_lead_in_rows_only_is_empty(root, market):
+    """It ended before the range, and what was fetched before it says so."""
+    day, next_day = sessions(date(2012, 6, 1), date(2012, 7, 1))[:2]
+    fetcher = ScriptedFetcher(market, alter=lambda bars: bars.filter((pl.col("symbol") != "HALT") | is_before(day)))
+    result = store(root, fetcher).run_full_etl(["BRK.B", "HALT"], next_day, next_day)
+    assert dict(result.outcomes) == {"BRK.B": Outcome.OK, "HALT": Outcome.EMPTY}
+
+
+def is_before(day: date) -> pl.Expr:
+    return pl.col("date") < day
 
 
 def halved(bars: pl.DataFrame) -> pl.DataFrame:

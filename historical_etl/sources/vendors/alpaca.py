@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from historical_etl.models import Outcome
-from historical_etl.schema import ORDER, SCHEMA, empty_frame
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors import alpaca_actions
 from historical_etl.sources.vendors.collect import Part, VendorSource
@@ -136,7 +136,10 @@ class AlpacaSource(VendorSource):
             adjusted.frame.select(*ORDER, "adj_close").unique(ORDER), on=ORDER, how="left", maintain_order="left"
         )
         both = both.filter(~pl.col("symbol").is_in(list(refusals))).select(SCHEMA.names())
-        came = Part(both.filter(inside), None, refusals, rejected=rejected)
+        bars = both.filter(inside)
+        unadjusted = sorted(set(symbols_in(bars)).difference(symbols_in(adjusted.frame)))
+        notes = (f"alpaca gives no adjusted bars of {', '.join(unadjusted)}: adj_close is empty",) if unadjusted else ()
+        came = Part(bars, None, refusals, rejected=rejected, notes=notes)
         if not self._with_actions or self._plan.lacks(EVENTS):
             return came
         pages = self._pages("/corporate-actions", alpaca_actions.query(asked, start, end), "v1")
@@ -147,8 +150,8 @@ class AlpacaSource(VendorSource):
             if refusal.outcome is not Outcome.NOT_COVERED:
                 raise
             self._plan.learn(without=EVENTS)
-            return replace(came, notes=(f"{refusal.what}: it names no {EVENTS}",))
-        return replace(came, actions=events.actions, notes=events.notes, foreign=events.foreign)
+            return replace(came, notes=(*notes, f"{refusal.what}: it names no {EVENTS}"))
+        return replace(came, actions=events.actions, notes=(*notes, *events.notes), foreign=events.foreign)
 
     def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:
         """Bars of some symbols. One whose bars cannot be read is put among the refusals."""

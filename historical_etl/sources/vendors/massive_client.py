@@ -109,13 +109,11 @@ class MassiveClient:
     def _pages(self, page: _Page) -> Iterator[Row]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
-        seen, bases = set[str](), set[bool]()
+        seen = set[str]()
         while True:
             answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
-            basis = answer.get("adjusted")
-            bases |= {basis} if isinstance(basis, bool) else set[bool]()
-            if len(bases) > 1:
-                raise FormError("some of its pages are adjusted for splits, others are not")
+            if answer.get("adjusted") is True:  # only bars have a basis, and raw ones were asked for
+                raise FormError("its prices are adjusted for splits, and raw ones were asked for")
             yield from rows_of(answer.get("results") or [], "results")
             following = answer.get("next_url")
             if not following:

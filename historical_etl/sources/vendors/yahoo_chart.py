@@ -26,6 +26,8 @@ _PRICES: Final = ("open", "high", "low", "close")
 _HUNDREDTHS: Final = {"GBp": "GBP", "ZAc": "ZAR", "ILA": "ILS"}
 #: Some bars begin an hour or two before their day: their offset is that of another season.
 _BEFORE_MIDNIGHT: Final = 22
+#: From this hour on trade in futures is of the next day.
+_FUTURES_BEGIN: Final = 18
 #: Numbers that JSON cannot hold otherwise.
 _WORDS: Final = {"Infinity": inf, "-Infinity": -inf, "NaN": nan}
 _SHOWN: Final = 100
@@ -82,11 +84,14 @@ def read_chart(result: Mapping[str, object], symbol: str) -> Chart:
         zone = ZoneInfo(str(meta.get("exchangeTimezoneName")))
     except (ValueError, OSError, LookupError):
         raise FormError(f"there is no time zone {meta.get('exchangeTimezoneName')!r}") from None
+    if meta.get("dataGranularity") not in (None, "1d"):
+        raise FormError(f"the bars are not of days but of {meta['dataGranularity']!r}")
     # The newest bar may be told by the moment of the last trade, which is of its own day at any hour.
     live = meta.get("regularMarketTime")
+    evening = _FUTURES_BEGIN if meta.get("instrumentType") == "FUTURE" else None
 
     def day_of(moment: object) -> date:
-        return _day(moment, zone, is_live=moment == live)
+        return _day(moment, zone, evening if moment == live else _BEFORE_MIDNIGHT, is_live=moment == live)
 
     notes: list[str] = []
     events = [*_splits(result, symbol, day_of, notes)]
@@ -169,10 +174,11 @@ def _times(paid_in: str, currency: object) -> Decimal | None:
     return (Decimal(100) if currency in _HUNDREDTHS else Decimal(1)) / (100 if paid_in in _HUNDREDTHS else 1)
 
 
-def _day(moment: object, zone: ZoneInfo, *, is_live: bool) -> date:
+def _day(moment: object, zone: ZoneInfo, evening: int | None, *, is_live: bool) -> date:
+    """The day of a moment; from the hour `evening` on it is of the next one: a bar at the full hour only."""
     try:
         local = datetime.fromtimestamp(cast("int", moment), zone)
-        is_early = not is_live and local.hour >= _BEFORE_MIDNIGHT and not (local.minute or local.second)
+        is_early = evening is not None and local.hour >= evening and (is_live or not (local.minute or local.second))
         return local.date() + timedelta(days=is_early)
     except (OverflowError, ValueError, OSError):
         raise FormError(f"no day has the moment {moment}") from None

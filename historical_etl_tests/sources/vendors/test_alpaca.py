@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from werkzeug import Request, Response
 
 from historical_etl import ConfigurationError, CoverageError, FetchRequest, Outcome, RateLimitedError
 from historical_etl.sources.base import ACTIONS, FOREIGN
@@ -221,6 +222,18 @@ def test_one_odd_bar_is_rejected_and_the_others_come(answer):
     assert dict(result.outcomes) == {"FINE": Outcome.OK, "ODD": Outcome.OK}
     assert result.frame.height == 7
     assert result.rejected.select("symbol", "date").unique().rows() == [("ODD", date(2013, 1, 7))]
+
+
+def test_a_symbol_without_adjusted_bars_is_told(serve, ask):
+    def answer(request: Request) -> Response | None:
+        if request.args.get("adjustment") != "all":
+            return None
+        page = {"bars": {"HALT": [bar(2, c=1)]}, "next_page_token": None}
+        return Response(json.dumps(page), content_type="application/json")
+
+    result = ask(serve(answers=answer), "alpaca", ("HALT", "SPLT"))
+    assert result.notes == ("alpaca gives no adjusted bars of SPLT: adj_close is empty",)
+    assert dict(result.outcomes) == {"HALT": Outcome.OK, "SPLT": Outcome.OK}
 
 
 def test_an_account_without_events_gets_its_bars_and_is_asked_for_them_once(httpserver, tmp_path, clock):

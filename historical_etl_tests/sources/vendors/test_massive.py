@@ -1,12 +1,22 @@
 """Massive as its plans really answer: years that are not given, a day that is not over, pages, names, odd events."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from werkzeug import Response
 
-from historical_etl import ConfigurationError, CoverageError, FetchRequest, Outcome, RateLimitedError, normalize_symbols
+from historical_etl import (
+    ConfigurationError,
+    CoverageError,
+    FetchRequest,
+    Outcome,
+    ProviderError,
+    RateLimitedError,
+    normalize_symbols,
+)
 from historical_etl.errors import NotPublishedError
 from historical_etl.schema import SCHEMA
 from historical_etl_tests.simulation import SimListing, SimMarket
@@ -364,6 +374,19 @@ def test_an_odd_bar_of_somebody_else_spoils_no_market_day(serve, ask):
     result = ask(serve(strange={"day": odd}), "massive", SYMBOLS, date(2013, 1, 2), date(2013, 1, 2))
     assert_frame_equal(result.frame, TRUTH.expected("massive", SYMBOLS, date(2013, 1, 2), date(2013, 1, 2)))
     assert result.rejected is None
+
+
+def test_prices_that_are_adjusted_in_spite_of_the_question_are_not_taken(serve, ask):
+    """Of a split after the range nothing in them would tell."""
+    bar = {"o": 10, "h": 11, "l": 9, "c": 10, "v": 100, "t": 1357102800000}
+    page = {"ticker": "HALT", "adjusted": True, "resultsCount": 1, "results": [bar], "status": "OK"}
+    server = serve(answers=lambda request: jsonify(page) if "/aggs/" in request.path else None)
+    with pytest.raises(ProviderError, match="raw ones were asked for"):
+        ask(server, "massive", ("HALT",))
+
+
+def jsonify(page: object) -> Response:
+    return Response(json.dumps(page), content_type="application/json")
 
 
 def test_an_odd_bar_of_ours_is_rejected_and_the_others_are_taken(serve, ask):

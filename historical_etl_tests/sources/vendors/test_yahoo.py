@@ -204,6 +204,15 @@ def test_the_newest_bar_may_be_told_by_the_moment_of_the_last_trade(market, hour
     assert result.frame["volume"].to_list() == [100.0] * 3
 
 
+@pytest.mark.parametrize(("hour", "is_of"), [("16:59:59", 30), ("17:00:00", 30), ("18:00:00", 31), ("20:34:10", 31)])
+def test_the_evening_of_a_future_is_trade_of_its_next_day(hour, is_of):
+    """As Yahoo gives ES=F: the newest bar holds what was traded since 18:00 in New York, and not the day before."""
+    live = datetime.combine(date(2023, 5, 30), time.fromisoformat(hour), ZoneInfo("America/New_York")).timestamp()
+    days = [int(datetime(2023, 5, 26, tzinfo=ZoneInfo("America/New_York")).timestamp()), int(live)]
+    chart = read_chart(chart_of({"timestamp": days}, instrumentType="FUTURE", regularMarketTime=int(live)), "ES=F")
+    assert [bar["date"] for bar in chart.bars] == ["2023-05-26", f"2023-05-{is_of}"]
+
+
 def test_a_bar_that_begins_an_hour_before_its_day_is_of_that_day():
     """As in Brazil, where a summer time that was given up moves midnight (yfinance's `fix_Yahoo_dst_issue`)."""
     at = [int(datetime(2022, 1, day, 23, tzinfo=UTC).timestamp()) for day in (3, 4)]
@@ -249,6 +258,8 @@ def test_an_adjusted_close_that_nobody_gave_stays_null(fetch):
         ({"indicators": {"quote": [{}]}}, "no 'close'"),
         ({"indicators": {}}, "'quote' is no object"),
         ({"meta": {"exchangeTimezoneName": "Mars/Olympus"}}, "no time zone"),
+        ({"meta": {"exchangeTimezoneName": "UTC", "dataGranularity": "1h"}}, "not of days but of '1h'"),
+        ({"meta": {"exchangeTimezoneName": "UTC", "dataGranularity": "3mo"}}, "not of days but of '3mo'"),
         ({"meta": {}}, "no time zone"),
         ({"events": []}, None),
         ({"events": [1]}, "'events' is no object"),
