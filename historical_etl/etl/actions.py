@@ -16,7 +16,7 @@ from historical_etl.quality.named_no_more import NO_MORE
 from historical_etl.quality.splits import SMALLEST_SPLIT
 from historical_etl.schema import ORDER
 
-__all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named"]
+__all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named", "without_outdated"]
 
 
 def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -112,6 +112,23 @@ def with_judged(ledger: pl.DataFrame, judged: pl.DataFrame, *, in_close: bool) -
         pl.col("in_close").fill_null(in_close), pl.col("inferred").fill_null(value=True)
     )
     return _together(ledger, known)
+
+
+def without_outdated(stored: pl.DataFrame, outdated: pl.DataFrame) -> pl.DataFrame:
+    """The ledger `actions` without what was told of some events (symbol, date): inferred ones are none any more.
+
+    So it is once the sessions are stored over which an event was inferred, and once its `adj_close` is another.
+    """
+    if outdated.is_empty():
+        return stored
+    inferred_ones = stored.filter("inferred").join(outdated, on=ORDER, how="semi")
+    known = stored.join(inferred_ones, on=ORDER, how="anti").join(
+        outdated.with_columns(is_outdated=True), on=ORDER, how="left", maintain_order="left"
+    )
+    is_outdated = pl.col("is_outdated").fill_null(value=False)
+    return known.with_columns(
+        pl.col("unexplained") & ~is_outdated, pl.when(~is_outdated).then("note").alias("note")
+    ).drop("is_outdated")
 
 
 def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import polars as pl
 
+from historical_etl.etl.foreign_dividends import ABROAD
 from historical_etl.etl.reconciled import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
 from historical_etl.quality.levels import LEVELS
@@ -26,6 +27,8 @@ __all__ = ["Adjustments", "Decision"]
 #: stored rows, too; or fill it in again.
 Kind = Literal["hold", "hold_back", "withdraw", "release"]
 _MOST_TOLD: Final = 3
+#: What is told of an event by its adj_close names it.
+_BY_ADJ_CLOSE: Final = "adj_close"
 #: Holds after whose acceptance two histories stand side by side in one series.
 _BREAKS: Final = ("break_after_gap", "level_jump", "no_overlap", "other_history")
 
@@ -45,7 +48,7 @@ class Adjustments:
     Attributes:
         base: the version that it is held against.
         seen: what came, columns `LEVELS`, sorted by (symbol, date).
-        stored: the stored rows around it, likewise.
+        stored: the stored rows on its dates and next to it, likewise.
         named: the events that the source names, and those that it named before; None: it names none.
         stored_of: all stored rows of a symbol.
         whole: symbols whose whole history came.
@@ -97,7 +100,15 @@ class Adjustments:
             answered,
             split_adjusted=self.split_adjusted,
             complete_until=self.complete_until,
+            told=self._told(),
         )
+
+    def _told(self) -> pl.DataFrame | None:
+        """The events of which something was told that adj_close says."""
+        if self.base.actions is None:
+            return None
+        says, abroad = (pl.col("note").str.contains(words, literal=True) for words in (_BY_ADJ_CLOSE, ABROAD))
+        return self.base.actions.filter(says & ~abroad).select(ORDER)
 
     def _since(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Of newly named events the bars that tell of them: an event may be dated on a day without one."""

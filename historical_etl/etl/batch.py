@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, Self
 
@@ -47,6 +47,7 @@ class Batch:
         flagged: rows to store as they came, of which something beside the close is wrong (`cells.FLAGGED`).
         actions: events that the source names; None if it names none.
         late: those that it names of days before what was asked for, in whatever currency.
+        named_since: symbol → from which of those days on it names all.
         foreign: dividends in another currency than that of the prices, columns `FOREIGN`; None where there are none.
         kept_in: where the refused rows are kept.
     """
@@ -64,6 +65,7 @@ class Batch:
     flagged: pl.DataFrame
     actions: pl.DataFrame | None = None
     late: pl.DataFrame | None = None
+    named_since: Mapping[str, date] = field(default_factory=dict[str, date])
     foreign: pl.DataFrame | None = None
     kept_in: str = ""
 
@@ -140,6 +142,7 @@ class Batch:
             flagged=self.flagged.clear(),
             actions=None,
             late=None,
+            named_since={},
             foreign=None,
         )
 
@@ -247,6 +250,7 @@ class Judge:
             flagged=verdict.flagged,
             actions=actions,
             late=late,
+            named_since=answer.named_since,
             foreign=foreign,
             kept_in=kept,
         )

@@ -86,6 +86,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
     set_aside: list[str] = []
     outcomes: dict[str, Outcome] = {}
     details: dict[str, str] = {}
+    named_since: dict[str, date] = {}
     failures: list[HistoricalETLError] = []
     limited = False
     for request in requests:
@@ -111,6 +112,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         set_aside += answer.set_aside
         outcomes |= answer.outcomes
         details |= answer.details
+        named_since |= answer.named_since
     if failures and not frames:
         raise failures[0]
     rows = pl.concat(frames) if frames else empty_frame()
@@ -123,6 +125,7 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         tuple(dict.fromkeys(notes)),
         tuple(dict.fromkeys(set_aside)),
         pl.concat(foreign) if foreign else None,
+        named_since,
     )
 
 

@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from math import exp, isfinite
+from typing import Final
 
 import polars as pl
 
 from historical_etl.quality.event_sessions import implied_event
 from historical_etl.quality.price_line import Line
 
-__all__ = ["Foreign", "settled"]
+__all__ = ["ABROAD", "Foreign", "settled"]
+
+#: What is told of one that adj_close contains.
+ABROAD: Final = "in the currency of the prices"
 
 _Told = tuple[str, date, float, float, bool, str]
 
@@ -45,7 +49,7 @@ def settled(foreign: pl.DataFrame, line: Callable[[str], Line]) -> Foreign:
             words = f"{paid} was paid on {day}, which is not the currency of the prices: it adjusts nothing"
             found.told.append((symbol, day, 1.0, dividend, True, words))
         else:
-            words = f"{paid} was paid on {day}; {cash:g} in the currency of the prices, as adj_close has it"
+            words = f"{paid} was paid on {day}; {cash:g} {ABROAD}, as adj_close has it"
             found.shown.append((symbol, day, 1.0, cash))
             found.told.append((symbol, day, 1.0, cash, False, words))
     return found

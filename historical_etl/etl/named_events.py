@@ -16,23 +16,27 @@ __all__ = ["all_named", "newly_named", "splits"]
 
 #: Amounts closer than this are one that is written in two ways.
 _SAME: Final = 1e-3
+_VALUES: Final = ("split", "dividend")
+_SINCE: Final = pl.Schema({"symbol": pl.String(), "since": pl.Date(), "start": pl.Date()})
 
 
 def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
     """The events, columns symbol and date, that were not named before: an inferred one was not.
 
-    Nor was one that was named when no bar of its day or after it had come: now there is something to judge it by.
+    Nor was one that was named when no bar of its day or after it had come: now there is something to judge it by. Of
+    days before what was asked for those count, too, that are named otherwise now, or no more.
     """
     if batch.actions is None:
         return batch.rows.clear()[list(ORDER)]
     named = batch.actions.select(ORDER)
     if base.actions is None:
         return named if batch.late is None else pl.concat([named, batch.late.select(ORDER)])
-    if named.is_empty() and batch.late is None:
+    if named.is_empty() and batch.late is None and not batch.named_since:
         return named
     known = _judged(base.actions.filter(~pl.col("inferred")), batch, base)
-    new = named.join(known, on=ORDER, how="anti")
-    return new if batch.late is None else pl.concat([new, _new_late(batch.late, known, named)])
+    late = batch.actions.clear() if batch.late is None else batch.late
+    new = [named.join(known, on=ORDER, how="anti"), _new_late(late, known, named), _otherwise(late, known)]
+    return pl.concat([*new, _no_more(late, known, batch)])
 
 
 def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
@@ -49,35 +53,59 @@ def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
 
 
 def _new_late(late: pl.DataFrame, known: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Of events of days that were not asked for, those of which nothing is known, or less than is named now.
+    """Of events of days that were not asked for, those of which nothing is known.
 
     What was put on a day nearby is known: nothing came that could move it. What the source names there itself is
     another event, as of one who pays every week.
     """
     split, dividend = pl.col("split"), pl.col("dividend")
     is_event = ((split != 1) & (split > 0) & split.is_finite()) | ((dividend > 0) & dividend.is_finite())
-    events = late.filter(is_event)
-    new = events.join(known, on=ORDER, how="anti")
+    new = late.filter(is_event).join(known, on=ORDER, how="anti")
     if new.is_empty():
-        return _with_more(events, known)
+        return new.select(ORDER)
     moved = known.join(pl.concat([late.select(ORDER), named]), on=ORDER, how="anti")
     near = new.join(moved, on="symbol", suffix="_0").filter(
         (pl.col("date") - pl.col("date_0")).abs() <= NEARBY,
-        *((pl.col(name) - pl.col(f"{name}_0")).abs() <= ALIKE * pl.col(name) for name in ("split", "dividend")),
+        *((pl.col(name) - pl.col(f"{name}_0")).abs() <= ALIKE * pl.col(name) for name in _VALUES),
     )
-    return pl.concat([new.join(near, on=ORDER, how="anti").select(ORDER), _with_more(events, known)])
+    return new.join(near, on=ORDER, how="anti").select(ORDER)
 
 
-def _with_more(events: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Days of which more cash is named than is known, as of a special dividend that is paid after the regular one.
+def _otherwise(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Days that are named with other values now, as of a dividend that is corrected, or paid beside another one.
 
-    Less is named where one of the two is named no more. What was judged of an event stands, however it is named.
+    Of several rows of a day one, or all of them together, may be what is known. What was judged of an event stands,
+    however it is named.
     """
-    before = pl.col("dividend").shift(1).over(ORDER)
-    others = events.sort(*ORDER, "dividend").filter((pl.col("dividend") > before * (1 + _SAME)).fill_null(value=True))
-    paid = others.group_by(ORDER).agg(pl.col("dividend").sum().alias("all"))
-    both = paid.join(known.filter(pl.col("note").is_null()), on=ORDER)
-    return both.filter(pl.col("all") > pl.col("dividend") * (1 + _SAME)).select(ORDER)
+    both = late.unique().join(known.filter(pl.col("note").is_null()), on=ORDER, suffix="_0")
+    if both.is_empty():
+        return both.select(ORDER)
+
+    def is_near(value: pl.Expr, name: str) -> pl.Expr:
+        return (value - pl.col(f"{name}_0").first()).abs() <= _SAME * value
+
+    split, paid = pl.col("split"), pl.col("dividend")
+    all_paid = paid.filter((paid > paid.shift(1).over(ORDER) * (1 + _SAME)).fill_null(value=True)).sum()
+    days = (
+        both.sort(*ORDER, "dividend")
+        .group_by(ORDER)
+        .agg(
+            (is_near(split, "split").any() | is_near(split.product(), "split")).alias("split"),
+            is_near(all_paid, "dividend").alias("dividend"),
+        )
+    )
+    return days.filter(~(pl.col("split") & pl.col("dividend"))).select(ORDER)
+
+
+def _no_more(late: pl.DataFrame, known: pl.DataFrame, batch: Batch) -> pl.DataFrame:
+    """Days before what was asked for whose event the source has taken back."""
+    since = {s: (day, batch.requested[s][0]) for s, day in batch.named_since.items() if s in batch.requested}
+    if not since:
+        return known.clear().select(ORDER)
+    begins = pl.DataFrame([(s, *span) for s, span in since.items()], schema=_SINCE, orient="row")
+    before = known.filter(pl.col("note").is_null(), pl.col("date") >= begins.get_column("since").min())
+    inside = before.join(begins, on="symbol").filter(pl.col("date").is_between("since", "start", closed="left"))
+    return inside.join(late, on=ORDER, how="anti").select(ORDER)
 
 
 def all_named(batch: Batch, base: Base) -> pl.DataFrame | None:

@@ -129,6 +129,7 @@ class _Step:
         self._beside: dict[str, list[Suspicion]] = {}
         self._kept_out = self._batch.rows.select(ORDER).clear()
         self._events = pl.DataFrame(schema=EVENTS)
+        self._outdated = self._events.select(ORDER)
         self._see()
 
     def refuse_other_bases(self) -> None:
@@ -211,7 +212,7 @@ class _Step:
             judge = self._adjustments(is_increment=is_increment)
             found = judge.findings()
         self._suspect_not_shown()
-        self._events = self._names.with_judged(found.events)
+        self._events, self._outdated = self._names.with_judged(found.events), found.outdated
         self._moves = (*found.warnings, *self._names.warnings())
         for symbol, decision in judge.decide(found).items():
             why = decision.suspicion
@@ -246,7 +247,7 @@ class _Step:
         return Adjustments(
             base=self._base,
             seen=self._without_suspects(self._seen),
-            stored=self._stored,
+            stored=self._around.beside(self._seen, self._stored, self._around.silences()),
             named=all_named(self._batch, self._base),
             stored_of=self._levels.whole,
             whole=self._whole,
@@ -352,6 +353,7 @@ class _Step:
             warnings=(*self._told, *self._moves),
             held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
             events=_others(self._events, self._suspects),
+            outdated=_others(self._outdated, self._suspects),
             beside=self._beside,
             kept_out=self._kept_out,
             taken_out=self._names.taken_out,

@@ -48,6 +48,7 @@ class Reconciled:
         warnings: what was let pass and is worth a look.
         held_back: symbols whose rows are stored without `adj_close`, and why.
         events: what was judged of single events, columns `quality.events.EVENTS`.
+        outdated: (symbol, date) of events of which nothing of what was told is to be said any more.
         taken_out: (symbol, date) of named splits that the source takes out of its prices, though it does not say so.
     """
 
@@ -63,6 +64,7 @@ class Reconciled:
     warnings: tuple[str, ...]
     held_back: Mapping[str, Suspicion] = field(default_factory=dict[str, Suspicion])
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    outdated: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
     beside: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     kept_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
     taken_out: frozenset[tuple[str, date]] = frozenset()

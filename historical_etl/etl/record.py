@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.actions import with_implied, with_judged, with_named
+from historical_etl.etl.actions import with_implied, with_judged, with_named, without_outdated
 from historical_etl.etl.differences import COMPARED
 from historical_etl.etl.merge import MergedYear
 from historical_etl.etl.reconciled import Reconciled
@@ -190,6 +190,7 @@ def actions(
 ) -> pl.DataFrame:
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
     given = came.batch.actions
+    stored = without_outdated(stored, came.outdated)
     if given is None:
         ledger = with_implied(stored, [found for year in years for found in year.differences.implied])
         return with_judged(ledger, came.events, in_close=True)

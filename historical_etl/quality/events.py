@@ -48,6 +48,7 @@ EVENTS: Final = pl.Schema(
         "note": pl.String(),
     }
 )
+_KEYS: Final = pl.Schema({name: EVENTS[name] for name in ORDER})
 _NOISE: Final = 1e-4
 #: A dividend that is so many times smaller than the symbol's usual one is looked at.
 _OF_OTHERS: Final = 20.0
@@ -61,11 +62,13 @@ class Findings:
         events: columns `EVENTS`: the events of which more is to be said than their source says.
         contradicted: by symbol, sessions where adj_close contradicts the other witnesses, earliest first.
         warnings: what is told and holds nothing.
+        outdated: (symbol, date) of events that were told of before, and of which there is nothing to say now.
     """
 
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
     contradicted: Mapping[str, Sequence[Contradiction]] = field(default_factory=dict[str, Sequence[Contradiction]])
     warnings: tuple[str, ...] = ()
+    outdated: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
 
 
 @cache
@@ -82,6 +85,7 @@ def judge_events(
     *,
     split_adjusted: bool,
     complete_until: date = date.max,
+    told: pl.DataFrame | None = None,
 ) -> Findings:
     """Hold named events, adj_close and prices against each other.
 
@@ -92,6 +96,7 @@ def judge_events(
         answered: symbols for which `named` is complete over the rows in view.
         split_adjusted: whether the source says that it takes splits out of its prices.
         complete_until: later events may be named yet.
+        told: (symbol, date) of events that were told of before.
     """
     lacking = rows.get_column("adj_close").null_count()
     bare = _bare(rows, named) if lacking else []
@@ -100,11 +105,12 @@ def judge_events(
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
     pairs = _pairs(line, judged)
+    looked_at = _looked_at(pairs, told)
     events = _with_names(pairs, named, split_adjusted=split_adjusted).filter(
         (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
     )
     if events.is_empty():
-        return Findings()
+        return Findings(outdated=looked_at)
     if bare:
         events = events.with_columns(pl.when(is_bare).then(_factor_of_name()).otherwise("log_g").alias("log_g"))
     symbols = events.get_column("symbol").unique()
@@ -120,9 +126,16 @@ def judge_events(
         if mine.get_column("is_new").any():
             judge = found.bare if symbol in bare else found.symbol
             judge(str(symbol), mine.to_dicts())
-    told = pl.DataFrame(found.events, schema=EVENTS, orient="row").unique(list(ORDER), keep="last").sort(ORDER)
+    news = pl.DataFrame(found.events, schema=EVENTS, orient="row").unique(list(ORDER), keep="last").sort(ORDER)
     contradicted = {symbol: sorted(why, key=lambda one: one.day) for symbol, why in found.contradicted.items()}
-    return Findings(told, contradicted, tuple(found.warnings))
+    return Findings(news, contradicted, tuple(found.warnings), looked_at.join(news, on=ORDER, how="anti"))
+
+
+def _looked_at(pairs: pl.DataFrame, told: pl.DataFrame | None) -> pl.DataFrame:
+    """Of events that were told of those that are looked at anew: their bar, or the one before it, is another."""
+    if told is None or told.is_empty():
+        return pl.DataFrame(schema=_KEYS)
+    return pairs.filter("is_new", pl.col("log_g").is_not_null()).join(told, on=ORDER, how="semi").select(ORDER)
 
 
 def _bare(rows: pl.DataFrame, named: pl.DataFrame | None) -> list[str]:

@@ -68,6 +68,8 @@ class FetchResult:
     the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none. A
     symbol may have several rows on a day: they are put together, and equal ones count once. Events before the range of
     the request may be among them, of sources that name some late: a stored symbol that has a new one is fetched whole.
+    `named_since` tells, of symbols, from which day before the request on all events are among them: one that was named
+    there, and is named no more or otherwise, was taken back or corrected.
     `foreign` are dividends in another currency than that of the prices, columns `FOREIGN`: they are kept, and adjust
     nothing.
     `rejected` are rows that the source itself could not read, in the schema as far as they go, with `reasons`; `notes`
@@ -82,6 +84,7 @@ class FetchResult:
     notes: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
     foreign: pl.DataFrame | None = None
+    named_since: Mapping[str, date] = field(default_factory=dict[str, date])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A second symbol, of which there is nothing to say, keeps it company, so that the
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -61,7 +61,7 @@ class Series:
     """A full source of one symbol; the test may change any of it between two evenings.
 
     It names events of so many days before each request as `late` says; `foreign` are dividends in other
-    currencies, and `asked` is what it was asked for.
+    currencies, `missing` sessions without a bar, and `asked` is what it was asked for.
     """
 
     close: Sequence[float]
@@ -69,6 +69,7 @@ class Series:
     events: Sequence[Name] | None = None
     late: int = 0
     foreign: Sequence[tuple[int, float, str]] = ()
+    missing: Collection[int] = ()
     split_adjusted: bool = False
     volume: float = 1000.0
     first: date = FIRST
@@ -88,16 +89,18 @@ class Series:
         adj = self.adj_close if self.adj_close is not None else [None] * len(self.close)
         rows = [
             (day, NAME, close, close, close, close, self.volume, None, adj_close)
-            for day, close, adj_close in zip(self.days, self.close, adj, strict=True)
+            for at, (day, close, adj_close) in enumerate(zip(self.days, self.close, adj, strict=True))
+            if at not in self.missing
         ]
         rows += [(day, COMPANY, 20.0, 20.0, 20.0, 20.0, 500.0 + at, None, 20.0) for at, day in enumerate(self.days)]
         low, high = request.start, min(request.end, self.today)
         rows = [row for row in rows if low <= row[0] <= high and row[1] in request.symbols]
-        named = None
+        named, named_since = None, {}
         if self.events is not None:
             told = [(NAME, self.days[at], split, cash) for at, split, cash in self.events]
             schema = {"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()}
             since = request.start - timedelta(days=self.late)
+            named_since = {NAME: since} if self.late and NAME in request.symbols else {}
             inside = pl.col("date").is_between(since, min(request.end, self.today))
             named = pl.DataFrame(told, schema=schema, orient="row").filter(inside & (NAME in request.symbols))
         came = {row[1] for row in rows}
@@ -105,7 +108,8 @@ class Series:
         paid = [(NAME, self.days[at], cash, currency) for at, cash, currency in self.foreign]
         paid = [row for row in paid if low <= row[1] <= high and NAME in request.symbols]
         foreign = pl.DataFrame(paid, schema=FOREIGN, orient="row") if paid else None
-        return FetchResult(pl.DataFrame(rows, schema=COLUMNS, orient="row"), outcomes, {}, named, foreign=foreign)
+        frame = pl.DataFrame(rows, schema=COLUMNS, orient="row")
+        return FetchResult(frame, outcomes, {}, named, foreign=foreign, named_since=named_since)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         return [NAME, COMPANY]

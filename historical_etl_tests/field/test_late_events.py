@@ -93,3 +93,25 @@ def test_one_of_several_like_dividends_is_named_late(root, missing):
     etl, result = update(root, source, NAMED)
     assert not result.held
     assert [event["date"] for event in actions(etl)] == [source.days[at] for at, _, _ in weekly]
+
+
+@pytest.mark.parametrize("kind", ["raw", "at once"])
+@pytest.mark.parametrize("named", [[(AT, 1.0, 0.4)], []], ids=["lowered", "taken back"])
+def test_a_dividend_that_is_corrected_weeks_later_is_corrected_in_the_history(root, kind, named):
+    source = paid(kind)
+    source.events = [(AT, 1.0, 0.5)]
+    backfill(root, source, 38)
+    for at in range(39, NAMED):
+        update(root, source, at)
+    source.events = named
+    if source.adj_close is not None:
+        source.adj_close = adjusted(source.close, *named)
+    etl, result = update(root, source, NAMED)
+    assert not result.held
+    assert [(row["date"], row["dividend"]) for row in actions(etl)] == [
+        (source.days[at], cash) for at, _, cash in named
+    ]
+    if source.adj_close is not None:
+        assert column(etl, "adj_close") == pytest.approx(source.adj_close[: NAMED + 1])
+    _, again = update(root, source, NAMED + 1)
+    assert again.rows_fetched < result.rows_fetched, "it is known now, and the history is not fetched again"

@@ -45,7 +45,8 @@ class Part:
     """What a unit brought. Symbols that are neither in `frame` nor in `refusals` have no data in the range.
 
     `rejected` are rows that cannot be read, with `reasons`; `foreign` dividends in another currency than that of the
-    prices. `notes` tell, once for a fetch, what of it the account does not give, or what was passed over.
+    prices. All events from `named_since` on are among `actions`, if that is before the request. `notes` tell, once for
+    a fetch, what of it the account does not give, or what was passed over.
     """
 
     frame: pl.DataFrame
@@ -54,6 +55,7 @@ class Part:
     notes: tuple[str, ...] = ()
     rejected: pl.DataFrame | None = None
     foreign: pl.DataFrame | None = None
+    named_since: date | None = None
 
 
 class VendorSource(ABC):
@@ -139,12 +141,15 @@ class VendorSource(ABC):
         parts: list[Part] = []
         outcomes: dict[str, Outcome] = {}
         refusals: dict[str, Refusal] = {}
+        named_since: dict[str, date] = {}
         for symbols in self.units(request):
             part = self._part(symbols, request.start, request.end)
             parts.append(part)
             outcomes |= _outcomes(part, symbols)
             outcomes |= {symbol: refusal.outcome for symbol, refusal in part.refusals.items()}
             refusals |= part.refusals
+            if part.named_since is not None:
+                named_since |= dict.fromkeys(set(symbols).difference(part.refusals), part.named_since)
         if refusals and all(outcome in _FAILED for outcome in outcomes.values()):
             raise self._error(min(refusals.values(), key=_severity), request)
         unread = [symbol for symbol, outcome in outcomes.items() if outcome is Outcome.REFUSED]
@@ -160,6 +165,7 @@ class VendorSource(ABC):
             _stacked(part.rejected for part in parts),
             notes,
             foreign=_stacked(part.foreign for part in parts),
+            named_since=named_since,
         )
 
     def members(self, start: date | None, end: date | None) -> list[str]:
@@ -243,6 +249,7 @@ def together(parts: Iterable[Part]) -> Part:
         tuple(dict.fromkeys(note for part in found for note in part.notes)),
         _stacked(part.rejected for part in found),
         _stacked(part.foreign for part in found),
+        next((part.named_since for part in found if part.named_since), None),
     )
 
 
