@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from math import exp, inf, isfinite, log
-from typing import Any
+from typing import Any, Final
 
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
@@ -39,6 +39,9 @@ from historical_etl.quality.event_sessions import (
 from historical_etl.quality.spikes import proposal
 
 __all__ = ["Contradiction", "Judgement"]
+
+#: Between bars that are so far apart others are lacking, but for the closings of a war.
+_HOLE: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,10 @@ class Judgement:
         elif symbol in self.answered and not unexplained and abs(at.g) > MATTERS:
             is_due = at.day <= self.complete_until
             verb = "does not name" if is_due else "has not named yet"
-            note = f"adj_close contains {in_words(split, cash)} on {at.day}, which the source {verb}"
+            when = f"on {at.day}, which the source {verb}"
+            if at.day - at.before > _HOLE:
+                when = f"between {at.before} and {at.day}, and nothing between them is stored"
+            note = f"adj_close contains {in_words(split, cash)} {when}"
             self._note(symbol, at, split, cash, note, unexplained=False, warn=is_due)
 
     def _note(

@@ -48,7 +48,9 @@ def test_while_the_hole_stands_the_event_is_told_on_the_bar_behind_it(root):
     series = source()
     etl = opened(root, series, series.days[-1])
     for part in ("new", "old"):
-        etl.run_full_etl([NAME, COMPANY], *(series.days[at] for at in PARTS[part]))
+        result = etl.run_full_etl([NAME, COMPANY], *(series.days[at] for at in PARTS[part]))
+    (words,) = result.warnings
+    assert f"between {series.days[29]} and {series.days[60]}, and nothing between them is stored" in words
     (event,) = [event for event in actions(etl) if event["inferred"]]
     assert (event["date"], event["split"]) == (series.days[60], pytest.approx(0.4))
     close = column(etl, "close", adjust="splits")
