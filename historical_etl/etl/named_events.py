@@ -34,9 +34,11 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
     if named.is_empty() and batch.late is None and not batch.named_since:
         return named
     known = _judged(base.actions.filter(~pl.col("inferred")), batch, base)
+    new = named.join(known, on=ORDER, how="anti")
+    if batch.late is None and not batch.named_since:
+        return new
     late = batch.actions.clear() if batch.late is None else batch.late
-    new = [named.join(known, on=ORDER, how="anti"), _new_late(late, known, named), _otherwise(late, known)]
-    return pl.concat([*new, _no_more(late, known, batch)])
+    return pl.concat([new, _new_late(late, known, named), _otherwise(late, known), _no_more(late, known, batch)])
 
 
 def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:

@@ -247,7 +247,7 @@ class _Step:
         return Adjustments(
             base=self._base,
             seen=self._without_suspects(self._seen),
-            stored=self._around.beside(self._seen, self._stored, self._around.silences()),
+            stored=self._neighbours()[0],
             named=all_named(self._batch, self._base),
             stored_of=self._levels.whole,
             whole=self._whole,
@@ -276,9 +276,7 @@ class _Step:
 
     def judge_jumps(self) -> None:
         """Find moves that only an error or another security makes, in all that is left."""
-        silences = self._around.silences()
-        stored = self._around.beside(self._seen, self._stored, silences)
-        after = first_after(silences, stored)
+        stored, after = self._neighbours()
         seen = (
             pl.concat([self._seen, after.join(self._seen, on=ORDER, how="anti")]).sort(ORDER)
             if after.height
@@ -430,6 +428,15 @@ class _Step:
         """Everything of the batch that is judged, and the stored rows on its dates."""
         self._seen = self._batch.seen()
         self._stored = self._around.on_dates_of(self._seen)
+        self._beside_seen: tuple[pl.DataFrame, pl.DataFrame] | None = None
+
+    def _neighbours(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The stored rows on the dates of what is judged and next to it, and those of them that follow on silences."""
+        if self._beside_seen is None:
+            silences = self._around.silences()
+            stored = self._around.beside(self._seen, self._stored, silences)
+            self._beside_seen = stored, first_after(silences, stored)
+        return self._beside_seen
 
     def _unmet(self) -> list[str]:
         """Stored symbols that came without any stored session."""

@@ -3,8 +3,9 @@
 A stored value is never replaced by a null. A bar that comes with a null where one is stored keeps the stored value, as
 long as both belong together: an `adj_close` stays only beside the close that it was given with, and a range only around
 the prices of its bar. Open, high and low are one: where those that come contradict their close, or lack one of them and
-change another, the stored ones stay if they hold the close. Where nothing fits, nothing of what came is taken, and the
-stored bar stands as a whole. All of it is told. A value wins over a null, in whatever order they come.
+change another, the stored ones stay if they hold the close, unless what came is another bar, with another close and
+volume. Where nothing fits, nothing of what came is taken, and the stored bar stands as a whole. All of it is told. A
+value wins over a null, in whatever order they come.
 """
 
 from collections.abc import Collection, Sequence
@@ -172,7 +173,13 @@ def _stays() -> pl.Expr:
     """Whether the stored open, high and low are taken for those that came."""
     changes = pl.any_horizontal(_differs(name) & pl.col(name).is_not_null() for name in _RANGE)
     lost = pl.any_horizontal(_is_lost(name) for name in _RANGE)
-    return changes & (lost | ~_holds_filled()) & _holds("_s", "close_s") & _holds("_s")
+    return changes & (lost | ~_holds_filled()) & _holds("_s", "close_s") & _holds("_s") & ~_is_another_bar()
+
+
+def _is_another_bar() -> pl.Expr:
+    """Whether what came is no correction of the stored bar, as where that was the bar of the day before once more."""
+    differs = (pl.col("volume") != pl.col("volume_s")).fill_null(value=False)
+    return differs & ((pl.col("close") / pl.col("close_s") - 1).abs() > TOLERANCE)
 
 
 def _is_on_its_basis() -> pl.Expr:

@@ -66,6 +66,17 @@ def test_the_close_that_comes_with_it_is_taken_if_what_is_stored_holds_it(root: 
     assert told(etl) == set(RANGE)
 
 
+def test_what_comes_in_place_of_the_bar_of_the_day_before_is_taken_as_it_is(root: Path) -> None:
+    """Of the bar that came again nothing stays beside the close and volume of another one."""
+    (before,) = [row for row in ROWS if row["date"] == DAYS[-4]]
+    again = {name: before[name] for name in (*RANGE, "close", "adj_close")} | {"volume": STORED["volume"] + 50}
+    came = {"high": CLOSE * 0.996, **of_times(1.0, "open", "low", "close", "adj_close", "volume")}
+    etl, result = evening(root, came, again)
+    assert bar(etl) == {name: came[name] for name in bar(etl)}
+    assert told(etl) == set()
+    assert result.flagged_by_reason == {"range": 1}
+
+
 def test_it_is_so_where_one_of_them_does_not_come(root: Path) -> None:
     etl, _ = evening(root, {**of_times(3.0, "open", "high"), "low": None})
     assert bar(etl) == {name: STORED[name] for name in bar(etl)}
