@@ -154,6 +154,8 @@ class Witness:
         if null.height:
             return [f"{adjust}: null for no reason: {null.select(KEYS).rows()[:5]}"]
         some = read.filter(pl.col("close_a").is_not_null()).with_columns(close="close_a", volume="volume_a")
+        if adjust == "none" and self.vendor.style == "split_adjusted":
+            some = some.filter(pl.col("symbol").is_in(self._asked_late(etl).implode()))
         names = {
             "none": ("traded", "traded_volume"),
             "splits": ("shares_a", "volume_a"),
@@ -174,6 +176,11 @@ class Witness:
         if "unexplained" in actions.columns:
             told |= set(actions.filter(pl.col("unexplained").fill_null(value=False))["symbol"])
         return told
+
+    def _asked_late(self, etl: HistoricalETL) -> pl.Series:
+        """Symbols that were asked for up to now: of the others later splits, which prices lack, are not known."""
+        days = [day for day in self.vendor.market.sessions if day <= self.vendor.today]
+        return etl.ledger("symbols").filter(pl.col("asked_through") >= days[-_HEALING:][0])["symbol"]
 
     def _bases(self, both: pl.DataFrame, reading: str, names: Iterable[str]) -> list[str]:
         """Companies whose rows do not all stand on the basis of one evening up to today's."""
