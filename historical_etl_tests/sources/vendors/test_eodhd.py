@@ -14,7 +14,7 @@ from historical_etl.errors import NotPublishedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
-from historical_etl.sources.vendors.eodhd import _first_given
+from historical_etl.sources.vendors.eodhd_rows import first_given
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.vendor_settings import EodhdSettings
@@ -129,7 +129,7 @@ def test_a_warning_that_is_no_limit_is_told_and_nothing_is_learnt(serve, ask, tm
     ],
 )
 def test_the_reach_of_a_plan_is_what_its_words_say(words, first):
-    assert _first_given(words, date(2024, 2, 29)) == first
+    assert first_given(words, date(2024, 2, 29)) == first
 
 
 # ── what a plan refuses ────────────────────────────────────────────────────────────────────────────────────────────
