@@ -47,6 +47,7 @@ def code_of(symbol: str) -> str:
 
 
 def ours_of(row: Row, ours: Mapping[str, str]) -> str | None:
+    """The symbol of ours that a row of a whole day is of; None: of nobody who was asked for."""
     code = row.get("code")
     return ours.get(code) if isinstance(code, str) else None
 
@@ -58,6 +59,7 @@ def _ratio(text: object) -> object:
 
 
 def split_of(symbol: str | None, row: Row) -> Event:
+    """A row of splits as an event."""
     return symbol, row.get("date"), _ratio(row.get("split")), None
 
 
