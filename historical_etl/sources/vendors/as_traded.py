@@ -7,7 +7,7 @@ heeds: `adj_close`, which it adjusts in the same way, tells which of them are in
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
-from math import log, prod
+from math import prod
 from typing import Final
 
 import polars as pl
@@ -15,12 +15,14 @@ import polars as pl
 from historical_etl.schema import ORDER
 from historical_etl.sources.vendors.frames import Event, FormError, event_day, ratio_of
 
-__all__ = ["heeded", "shares_after", "splits_of", "volumes_as_traded"]
+__all__ = ["NEAR", "heeded", "shares_after", "splits_of", "volumes_as_traded"]
 
 #: A split: its ex-date, new shares for each old one.
 _SPLITS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64()})
+#: A level or a split, as a logarithm, on its day.
+_Log = tuple[date, float]
 #: With no session after the range but such as lie so near, the newest bar is on the level of the fetch.
-_NEAR: Final = timedelta(days=7)
+NEAR: Final = timedelta(days=7)
 #: Vendors give `adj_close` with four decimals: a smaller one is too coarse to tell a split by.
 _TELLS: Final = 0.01
 #: So much of a split, by logarithm, at least is in a level that contains it.
@@ -51,14 +53,16 @@ def heeded(splits: pl.DataFrame, bars: pl.DataFrame, end: date, today: date) -> 
     listed = splits.filter(pl.col("split") > 0, pl.col("split") != 1).unique()
     listed = listed.group_by(ORDER).agg(pl.col("split").product()).filter(pl.col("split") != 1).sort(ORDER)
     levels = bars.join(listed, on="symbol", how="semi").filter(pl.col("adj_close") >= _TELLS, pl.col("close") > 0)
-    levels = levels.select(*ORDER, level=pl.col("adj_close") / pl.col("close")).sort(ORDER)
+    levels = levels.select(*ORDER, level=(pl.col("adj_close") / pl.col("close")).log()).sort(ORDER)
     of = {symbol: part.select("date", "level").rows() for (symbol,), part in levels.group_by("symbol")}
-    newest = 1.0 if today - end <= _NEAR else None
-    counts = [
-        day < today if (move := _move(of.get(symbol, []), day, newest)) is None else move / log(split) >= _CONTAINED
-        for symbol, day, split in listed.select(_SPLITS.names()).iter_rows()
-    ]
-    return listed.filter(pl.Series(counts, dtype=pl.Boolean))
+    newest = (today, 0.0) if today - end <= NEAR else None
+    found = [listed.clear()]
+    for part in listed.partition_by("symbol"):
+        mine, days = of.get(part.item(0, "symbol"), []), part.select("date", pl.col("split").log()).rows()
+        contained = [_contains(mine, day, days, newest) for day, _ in days]
+        counts = [day < today if told is None else told for (day, _), told in zip(days, contained, strict=True)]
+        found.append(part.filter(pl.Series(counts, dtype=pl.Boolean)))
+    return pl.concat(found)
 
 
 def shares_after(splits: pl.DataFrame, symbol: str | None, day: object) -> float:
@@ -89,8 +93,11 @@ def volumes_as_traded(bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _move(levels: Sequence[tuple[date, float]], day: date, newest: float | None) -> float | None:
-    """By what the level moves over an ex-date, as a logarithm; None where the bars do not tell."""
-    before = next((level for on, level in reversed(levels) if on < day), None)
-    after = next((level for on, level in levels if on >= day), newest)
-    return None if before is None or after is None else log(after / before)
+def _contains(levels: Sequence[_Log], day: date, splits: Sequence[_Log], newest: _Log | None) -> bool | None:
+    """Whether the level moves over an ex-date by the splits that lie between its bars; None where they do not tell."""
+    before = next((level for level in reversed(levels) if level[0] < day), None)
+    after = next((level for level in levels if level[0] >= day), newest)
+    if before is None or after is None:
+        return None
+    between = sum(split for on, split in splits if before[0] < on <= after[0])
+    return (after[1] - before[1]) / between >= _CONTAINED if between else None

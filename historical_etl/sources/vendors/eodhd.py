@@ -17,10 +17,10 @@ from urllib.parse import quote
 import polars as pl
 
 from historical_etl.models import Outcome
-from historical_etl.schema import empty_frame, symbols_in
+from historical_etl.schema import empty_frame
 from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import FOREIGN, Capabilities, FetchRequest, SourceInfo, Unit
-from historical_etl.sources.vendors.as_traded import heeded, shares_after, splits_of, volumes_as_traded
+from historical_etl.sources.vendors.as_traded import NEAR, heeded, shares_after, splits_of, volumes_as_traded
 from historical_etl.sources.vendors.collect import Part, VendorSource, together
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
 from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
@@ -248,14 +248,17 @@ class EodhdSource(VendorSource):
     def _counted(self, splits: pl.DataFrame, bars: pl.DataFrame, end: date) -> pl.DataFrame:
         """The splits that the vendor's data are adjusted for.
 
-        Of one of these days nothing tells whether they are, where the bars end long before: some more bars do.
+        Of one of these days bars that end long before do not tell: the newest ones do.
         """
-        today, levels = self._plan.today, bars
-        doubtful = splits.filter(pl.col("date") >= today - _FRESH, pl.col("date") > end + _LATE)
-        for symbol in symbols_in(doubtful):
-            rows, _ = parted(self._of_symbol("eod", symbol, today - _LATE, today))
-            levels = pl.concat([levels, bars_frame(rows, _NAMES, symbols=symbol, start=today - _LATE, end=today).frame])
-        return heeded(splits, levels, today if levels is not bars else end, today)
+        today = self._plan.today
+        doubtful = (pl.col("date") >= today - _FRESH) & pl.lit(today - end > NEAR)
+        found = [heeded(splits.filter(~doubtful), bars, end, today)]
+        for fresh in splits.filter(doubtful).partition_by("symbol"):
+            symbol, since = fresh.item(0, "symbol"), today - 2 * NEAR
+            rows, _ = parted(self._some("eod", symbol, since, today))
+            newest = bars_frame(rows, _NAMES, symbols=symbol, start=since, end=today).frame
+            found.append(heeded(fresh, newest, today, today))
+        return pl.concat(found)
 
     def _heed(self, warning: str, bars: pl.DataFrame) -> str:
         """What to tell of a warning among bars, once the reach of the plan is learnt from it.

@@ -1,7 +1,7 @@
 """EODHD adjusts volumes, and some dividends, for splits up to the fetch: what is stored is as traded and as paid."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -49,7 +49,7 @@ VOLUMES = dict(TRUTH.bars.filter(pl.col("symbol") == "ODD").select("date", "volu
 
 
 @pytest.fixture
-def fetch(serve, tmp_path) -> Callable[..., Any]:
+def fetch(serve, tmp_path) -> Iterator[Callable[..., Any]]:
     """What comes of a range at some moment; `change` makes other rows of an answer that has some."""
     opened = []
 
@@ -216,6 +216,13 @@ def test_a_listed_split_counts_if_adj_close_has_it(levels, day, end, counts):
     assert found["split"].to_list() == ([2.0] if counts else [])
 
 
+def test_of_splits_between_two_bars_their_product_tells():
+    """A symbol that did not trade for a while: what moved its level is both of them."""
+    rows = [BAR | {"date": DAYS[at], "adj_close": level, "volume": 1.0} for at, level in ((0, 5.0), (5, 1.0))]
+    splits = pl.DataFrame({"symbol": ["ODD"] * 2, "date": [DAYS[1], DAYS[3]], "split": [2.0, 0.1]})
+    assert heeded(splits, pl.DataFrame(rows, schema=SCHEMA), DAYS[5], DAYS[5]).height == 2
+
+
 def test_a_split_of_an_increment_leaves_one_basis_of_volumes_in_the_store(serve, tmp_path, root):
     split = DAYS[DAYS.index(REVERSE) - 5]
     clock = fixed_clock(datetime(split.year, split.month, split.day, 23, tzinfo=UTC))
@@ -267,7 +274,7 @@ def test_a_dividend_of_a_whole_day_is_told_as_it_was_paid(unadjusted, fetch):
     assert [(*row[:3], pytest.approx(row[3])) for row in result.actions.rows()] == [PAID[1]]
 
 
-def rows_at(place: str, rows: list[dict[str, object]]) -> Callable[[Request], Response | None]:
+def rows_at(place: str, rows: Sequence[Mapping[str, object]]) -> Callable[[Request], Response | None]:
     def answer(request: Request) -> Response | None:
         return Response(json.dumps(rows), content_type="application/json") if place in request.url else None
 

@@ -147,6 +147,8 @@ def test_the_command_line_names_the_plan_and_how_to_ask_anew(recent, cli):
     rebuilt = cli("backfill", "--rebuild", "--from", str(edge.year - 1))
     assert rebuilt.code == 0, rebuilt.err
     assert cli("status", "--json").document["plan"] == ""
+    judged = {check["check"]: check["verdict"] for check in cli("doctor", "--json").document["checks"]}
+    assert judged["store"] == "ok", "the basis is that of the source as it is set"
     assert "what the source has" in cli("update").out
 
 
