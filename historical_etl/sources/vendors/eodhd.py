@@ -7,7 +7,7 @@ says so in a row of its own, and neither splits and dividends nor whole days: wh
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -316,19 +316,31 @@ class EodhdSource(VendorSource):
             for day in days:
                 splits += [split_of(ours_of(row, ours), row) for row in self._bulk(day, "splits")]
                 paid += [(ours_of(row, ours), row, *cash_of(row, "dividend")) for row in self._bulk(day, "dividends")]
-            splits += self._later_splits(bars, end)
+            later, refused = self._later_splits(bars, end)
         except Refusal as refusal:
             return self._without_events(refusal, bars)
-        return self._named(bars, splits, paid, start, end)
+        whole = bars.filter(~pl.col("symbol").is_in(list(refused)))
+        found = [split for split in (*splits, *later) if split[0] not in refused]
+        told = self._named(whole, found, [each for each in paid if each[0] not in refused], start, end)
+        return replace(told, refusals=refused)
 
-    def _later_splits(self, bars: pl.DataFrame, end: date) -> Iterator[Event]:
-        """Splits after the last of some days, of symbols whose `adj_close` shows that something came after it."""
-        today = self._plan.today
+    def _later_splits(self, bars: pl.DataFrame, end: date) -> tuple[list[Event], dict[str, Refusal]]:
+        """Splits after the last of some days, of symbols whose `adj_close` shows that something came after it.
+
+        And the symbols of which they could not be had: without them their volume is not known.
+        """
+        found, refused, today = list[Event](), dict[str, Refusal](), self._plan.today
         newest = bars.sort("date").group_by("symbol", maintain_order=True).last()
         moved = newest.filter((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED)
         for symbol in moved.get_column("symbol") if end < today else ():
-            rows, _ = parted(self._some("splits", symbol, end + timedelta(days=1), today))
-            yield from (split_of(symbol, row) for row in rows)
+            try:
+                rows, _ = parted(self._some("splits", symbol, end + timedelta(days=1), today))
+                found += [split_of(symbol, row) for row in rows]
+            except (FormError, Refusal) as error:
+                if isinstance(error, Refusal) and error.outcome is Outcome.NOT_COVERED:
+                    raise
+                refused |= self.refused(error, [symbol])
+        return found, refused
 
     def _bulk(self, day: date, kind: str) -> Sequence[Row]:
         """A whole day; not found means that there is nothing of it."""

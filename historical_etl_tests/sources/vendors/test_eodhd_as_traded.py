@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from werkzeug import Request, Response
 
-from historical_etl import FetchRequest
+from historical_etl import FetchRequest, Outcome
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.as_traded import heeded, volumes_as_traded
@@ -126,6 +126,13 @@ def test_volumes_of_whole_days_long_past_are_as_traded(fetch):
     assert volumes(result) == between(day, day)
     assert kinds(server) == ["eod-bulk-last-day"] * 3 + ["splits"]
     assert result.actions.is_empty()
+
+
+def test_a_symbol_whose_later_splits_fail_is_alone_left_out_of_a_whole_day(fetch):
+    day = date(2024, 2, 1)
+    result, _ = fetch(day, day, symbols=MANY, answers=broken_at("/splits/"), attempts=1)
+    assert (result.outcomes["ODD"], result.outcomes["PLAIN"]) == (Outcome.ERROR, Outcome.OK)
+    assert result.frame["symbol"].to_list() == ["PLAIN"]
 
 
 @pytest.mark.parametrize("symbols", [("ODD",), MANY])
@@ -272,6 +279,10 @@ def test_a_dividend_of_a_whole_day_is_told_as_it_was_paid(unadjusted, fetch):
     row = {"code": "ODD", "exchange": "US", "date": str(day), "dividend": "1.50000", "unadjustedValue": unadjusted}
     result, _ = fetch(day, day, symbols=MANY, answers=rows_at("type=dividends", [row]))
     assert [(*row[:3], pytest.approx(row[3])) for row in result.actions.rows()] == [PAID[1]]
+
+
+def broken_at(place: str) -> Callable[[Request], Response | None]:
+    return lambda request: Response("internal error", 500) if place in request.url else None
 
 
 def rows_at(place: str, rows: Sequence[Mapping[str, object]]) -> Callable[[Request], Response | None]:
