@@ -16,6 +16,7 @@ from historical_etl.clock import as_date
 from historical_etl.etl.account import ENDED, FILLED
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.schema import SCHEMA
+from historical_etl.sources.vendors.plans import book_of
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["explain"]
@@ -126,9 +127,18 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
         yield f"Not stored: {symbol} is held since v{held[0]['version']}, {held[0]['code']}: {held[0]['evidence']}"
         yield "next: historical-etl holds"
     elif day < life["first_session"]:
-        yield f"The first bar of {symbol} is of {life['first_session']}; earlier ones: backfill from an earlier year"
+        first = f"The first bar of {symbol} is of {life['first_session']}"
+        yield f"{first}; {_beyond_plan(store, day) or 'earlier ones: backfill from an earlier year'}"
     elif day > life["last_session"] and gaps.is_empty():
         yield _after_last(store, life, day)
+
+
+def _beyond_plan(store: StoredPrices, day: date) -> str:
+    """The account's plan in words, if it does not reach back to a day; else nothing."""
+    book = book_of(store.settings, store.clock)
+    plan = book.known if book else None
+    first = plan.first(book.today) if book and plan else None
+    return f"{day} is not to be had: {plan.in_words(book.today)}" if book and plan and first and day < first else ""
 
 
 def _never_stored(store: StoredPrices, symbol: str) -> Iterator[str]:

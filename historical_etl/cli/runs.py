@@ -13,6 +13,7 @@ from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl import steps
 from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.plan import forget_plan
 from historical_etl.etl.tally import YearEvent
 from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
@@ -30,6 +31,8 @@ def backfill(
     with terminal.busy("Planning"):
         etl = opened(terminal, "backfill")
         before = etl.manifest()
+        if rebuild:
+            forget_plan(etl.source)  # it bounds the years, too
         start, end = _range(etl, first, last)
         wanted = _named(symbols) if symbols is not None else _universe(etl, start, end)
     years: list[YearEvent] = []
@@ -84,7 +87,8 @@ def tell_update(
     if result.changed:
         terminal.out.print(Text(counted))
     elif ended.complete:
-        terminal.out.print(Text("Nothing new: what is stored is what the source has"))
+        given = "gives to the plan of this account" if etl.source.info.plan else "has"
+        terminal.out.print(Text(f"Nothing new: what is stored is what the source {given}"))
     else:
         terminal.out.print(Text("Nothing new could be stored"))
     ended.tell(terminal)

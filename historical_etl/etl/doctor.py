@@ -138,12 +138,12 @@ class _Doctor:
         self._name = settings.source.strip().lower()
         self._fetcher: UnifiedDataFetcher | None = None
         self._hangs = False
+        self._adjustment = ""  # of the source as it is set, where another one is asked
 
     def close(self) -> None:
         """Close the source, unless it still works."""
-        close: object = getattr(self._fetcher.source, "close", None) if self._fetcher else None
-        if callable(close) and not self._hangs:
-            close()
+        if self._fetcher and not self._hangs:
+            self._fetcher.close()
 
     @property
     def available_through(self) -> date:
@@ -156,7 +156,8 @@ class _Doctor:
     @property
     def source_info(self) -> SourceInfo | None:
         """What the source says of itself; None if it cannot be made."""
-        return self._fetcher.info if self._fetcher else None
+        info = self._fetcher.info if self._fetcher else None
+        return replace(info, adjustment=self._adjustment or info.adjustment) if info else None
 
     def settings_given(self) -> Iterator[Check]:
         """Which settings are set, and where; secrets are not shown."""
@@ -185,9 +186,12 @@ class _Doctor:
                 "max_wait_seconds": min(REQUEST_SECONDS, group.max_wait_seconds),
             }
             brief |= {"actions": False} if "actions" in type(group).model_fields else {}
+            whole = UnifiedDataFetcher(settings, clock=self._source_clock())
+            self._adjustment = whole.info.adjustment
+            whole.close()
             settings = settings.model_copy(update={self._name: group.model_copy(update=brief)})
         self._fetcher = UnifiedDataFetcher(settings, clock=self._source_clock())
-        info = self._fetcher.info
+        info = replace(self._fetcher.info, adjustment=self._adjustment or self._fetcher.info.adjustment)
         facts = {"name": info.name, "version": info.version, "adjustment": info.adjustment}
         lenient = "" if self._settings.is_production else f", environment {self._settings.environment}"
         yield Check("source", Verdict.OK, f"{info.name} ({info.version}){lenient}: {info.adjustment}", facts=facts)

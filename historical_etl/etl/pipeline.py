@@ -25,7 +25,7 @@ from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetching import Fetcher, as_source
 from historical_etl.etl.identity import SecurityIdentities
 from historical_etl.etl.named_source import with_names
-from historical_etl.etl.plan import staged
+from historical_etl.etl.plan import forget_plan, staged
 from historical_etl.etl.planning import Window, increment_requests, request_hash, young_symbols
 from historical_etl.etl.repair import RepairReport, repair
 from historical_etl.etl.rollback import roll_back
@@ -156,7 +156,7 @@ class HistoricalETL(SecurityIdentities):
             resume: if this very request (symbols, range, source) was interrupted, leave out the years that it
                 had committed.
             rebuild: replace the whole stored history of each symbol that comes, in one commit; the way to another
-                price basis.
+                price basis. What was found out of the account's plan is forgotten first.
             progress: told of each year as it is started, committed, failed, or left out by `resume`.
             command: what the ledger `runs` calls it.
 
@@ -171,10 +171,13 @@ class HistoricalETL(SecurityIdentities):
         """
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
         request = FetchRequest(tuple(self._meant(normalize_symbols(symbols), start, end)), start, end)
+        if rebuild:
+            forget_plan(self.source)
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
         done = self._progress.years_done(name) if resume and not rebuild else set[int]()
-        run = self._run("rebuild" if rebuild else command, Tally(windows[0].start, windows[-1].end), rebuild=rebuild)
+        tally = Tally(windows[0].start, windows[-1].end, notes=self._clipped(start))
+        run = self._run("rebuild" if rebuild else command, tally, rebuild=rebuild)
         with noting(run):
             try:
                 first = windows[0].year
@@ -231,7 +234,8 @@ class HistoricalETL(SecurityIdentities):
             raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
         windows = self._windows(date(year, 1, 1), date(year, 12, 31))
         wanted = self._wanted(normalize_symbols(symbols) if symbols is not None else None, windows[0])
-        run = self._run("year", Tally(windows[0].start, windows[-1].end))
+        clipped = self._clipped(date(year, 1, 1))
+        run = self._run("year", Tally(windows[0].start, windows[-1].end, notes=clipped))
         with noting(run):
             return self._run_windows(run, tuple(wanted), windows, publish=publish)
 
@@ -282,6 +286,7 @@ class HistoricalETL(SecurityIdentities):
         )
         run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
         run.tally.sessions_missing = account.missing()
+        run.tally.notes += self._clipped(self.settings.start) if set(wanted) - known else []
         with noting(run):
             if requests:  # else every symbol has ended, and none is due
                 young = young_symbols(requests, account)

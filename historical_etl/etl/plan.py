@@ -24,7 +24,7 @@ from historical_etl.schema import empty_frame
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.store.staging import StagedUnit, Staging
 
-__all__ = ["StagedSource", "requests_of", "staged"]
+__all__ = ["StagedSource", "forget_plan", "requests_of", "staged"]
 
 _log = logging.getLogger(__name__)
 #: What a source says of a symbol for good; after anything else it is asked again.
@@ -230,6 +230,11 @@ def staged(
 def requests_of(source: PriceSource) -> int:
     """How many requests a source has made so far; 0 for one that does not count."""
     return int(getattr(source, "requests", 0))
+
+
+def forget_plan(source: PriceSource) -> None:
+    """Have a source find out anew what the account's plan gives; nothing where it knows of no plans."""
+    getattr(source, "forget_plan", lambda: None)()
 
 
 def _as_completed(

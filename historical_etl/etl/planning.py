@@ -52,9 +52,11 @@ def lead_in(start: date, calendar: SessionCalendar, coverage: Coverage | None) -
 
 
 def year_windows(
-    start: date, end: date, *, coverage: Coverage | None, last_closed: date, calendar: SessionCalendar
+    start: date, end: date, *, coverage: Coverage | None, last_closed: date, calendar: SessionCalendar, plan: str = ""
 ) -> list[Window]:
     """Cut a range into years, each no wider than what the source covers and the exchange has closed.
+
+    `plan` tells in words what bounds the coverage, if that is the account's plan.
 
     Raises:
         CoverageError: a year of the range has sessions, but none that the source covers and that has closed.
@@ -76,7 +78,7 @@ def year_windows(
     if outside:
         raise CoverageError(
             f"No session to fetch in {_ranges(outside)} between {start} and {end}: the source covers "
-            f"{earliest if coverage else 'any date'} to {latest}",
+            f"{earliest if coverage else 'any date'} to {latest}{f'; {plan}' if plan else ''}",
             where=_ranges(outside),
             todo="ask for years inside it; nothing was fetched or stored",
         )

@@ -23,7 +23,6 @@ from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
-from historical_etl.vendor_settings import VENDOR_GROUPS
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -184,12 +183,10 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
 
 
 def _plan(settings: "Settings", clock: Clock) -> str:
-    name = settings.source.strip().lower()
-    if name not in VENDOR_GROUPS:
-        return ""
-    from historical_etl.sources.vendors.plans import plan_in_words
+    from historical_etl.sources.vendors.plans import book_of
 
-    return plan_in_words(name, getattr(settings, name), clock)
+    book = book_of(settings, clock)
+    return book.known.in_words(book.today) if book and book.known else ""
 
 
 def _calendar(

@@ -155,9 +155,15 @@ class PriceRuns(KeptVersions):
                 tally.catalog_error = str(error)
 
     def _windows(self, start: date, end: date) -> list[Window]:
-        coverage = self.source.info.coverage
-        closed = self.last_closed_session()
-        return year_windows(start, end, coverage=coverage, last_closed=closed, calendar=self.calendar)
+        info, closed = self.source.info, self.last_closed_session()
+        return year_windows(
+            start, end, coverage=info.coverage, last_closed=closed, calendar=self.calendar, plan=info.plan
+        )
+
+    def _clipped(self, start: date) -> list[str]:
+        """What is to be told of a run that asks from a day on which the account's plan does not give."""
+        info = self.source.info
+        return [info.plan] if info.plan and info.coverage is not None and start < info.coverage.first else []
 
     def _as_covered(self, window: Window) -> Window:
         """The window, as far as the source is found to cover it since it was made.

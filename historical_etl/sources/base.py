@@ -203,7 +203,7 @@ def check_coverage(info: SourceInfo, request: FetchRequest) -> None:
         return
     raise CoverageError(
         f"{request.start} to {request.end} lies outside what {info.name!r} covers: "
-        f"{covered.first} to {covered.last or 'the last closed session'}",
+        f"{covered.first} to {covered.last or 'the last closed session'}{f'; {info.plan}' if info.plan else ''}",
         where=info.name,
         todo="ask for a range inside it, or choose another source with HISTORICAL_ETL_SOURCE",
     )

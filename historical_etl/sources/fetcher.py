@@ -118,6 +118,14 @@ class UnifiedDataFetcher:
         """How many requests the source has made so far, retries included; 0 where it does not count."""
         return int(getattr(self._source, "requests", 0))
 
+    def close(self) -> None:
+        """Close what the source holds open; it is not used again."""
+        getattr(self._source, "close", lambda: None)()
+
+    def forget_plan(self) -> None:
+        """Have the source find out anew what the account's plan gives; nothing where it knows of no plans."""
+        getattr(self._source, "forget_plan", lambda: None)()
+
     def get_daily_prices(
         self, symbols: Iterable[str] | str, start_date: date | datetime | str, end_date: date | datetime | str
     ) -> pl.DataFrame:

@@ -41,6 +41,13 @@ class AccountFile:
         except OSError:
             return b""
 
+    def remove(self) -> None:
+        """Keep nothing any more; where it cannot be removed, that is logged."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("What was found out of an account stays in %s: %s", self._path, error.strerror)
+
     def write(self, content: bytes) -> None:
         """Replace what is in it. Where that cannot be done, it is logged: the next run finds it out again."""
         try:

@@ -103,6 +103,10 @@ class VendorSource(ABC):
         """How far the vendor's clock is before ours, as of its last answer; None if it never told."""
         return self._reader.clock_offset
 
+    def forget_plan(self) -> None:
+        """Believe nothing of what was found out of the account's plan: it may have got another one."""
+        self._plan.forget()
+
     def allowances(self) -> list[Allowance]:
         """What is used of each of the vendor's limits.
 
@@ -194,9 +198,10 @@ class VendorSource(ABC):
         return replace(request, start=first)
 
     def _withheld(self, request: FetchRequest) -> list[str]:
-        """What is to be told of a request that begins before the plan does."""
-        covered = self.info.coverage
-        return [self.info.plan] if self.info.plan and covered and request.start < covered.first else []
+        """What is to be told of a request that begins before the plan does, or for whose events nobody was asked."""
+        info = self.info
+        is_clipped = info.coverage is not None and request.start < info.coverage.first
+        return [info.plan] if info.plan and (is_clipped or self._plan.lacks(EVENTS)) else []
 
     def _part(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         try:

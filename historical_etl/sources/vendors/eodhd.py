@@ -6,9 +6,9 @@ says so in a row of its own, and neither splits and dividends nor whole days: wh
 """
 
 import logging
-import re
-from calendar import isleap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,10 @@ from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import FOREIGN, Capabilities, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.vendors.as_traded import NEAR, heeded, shares_after, splits_of, volumes_as_traded
 from historical_etl.sources.vendors.collect import Part, VendorSource, together
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
+from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
 from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import (
     Event,
@@ -53,14 +55,21 @@ _NAMES: Final = {
 }
 _BULK_NAMES: Final = {"symbol": "code", **_NAMES}
 _BULK_CALLS: Final = 100
-_SPLIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*[/:]\s*(\d+(?:\.\d+)?)\s*")
 _DAYS: Final = "whole market days"
 #: Events are asked for from so long before the range: the vendor has them from announcements, some late.
 _LATE: Final = timedelta(days=45)
 #: A session of which nothing came is not published yet as long as it is not older than this.
 _FRESH: Final = timedelta(days=1)
-_FORMER: Final = re.compile(r"_OLD(?=\d*$)")
 _MINUTE: Final = 60.0
+#: From so much on, `adj_close` beside `close` shows that there is an event after the bar.
+_MOVED: Final = 0.001
+_AS_GIVEN: Final = (
+    "eodhd gives volumes adjusted for splits up to the fetch; they are stored as they came, since it does not give the"
+    " splits that would tell them as traded"
+)
+_RESTATED: Final = (
+    "its dividends are given adjusted for splits; {} of them are told as they were paid, times the splits after them"
+)
 _SAYS: Final[Mapping[str, Meaning]] = {
     "exceeded your daily": Meaning.LIMITED,
     "exceeded the limit": Meaning.LIMITED,
@@ -68,8 +77,6 @@ _SAYS: Final[Mapping[str, Meaning]] = {
     "only eod data allowed": Meaning.NOT_COVERED,
     "prohibited for free users": Meaning.NOT_COVERED,
 }
-_COUNTS: Final = {word: at + 1 for at, word in enumerate(("one", "two", "three", "four", "five"))}
-_REACH: Final = re.compile(rf"limited\b.*?\b(\d{{1,4}}|{'|'.join(_COUNTS)})[ -](day|month|year)", re.IGNORECASE)
 
 
 class EodhdSource(VendorSource):
@@ -113,14 +120,16 @@ class EodhdSource(VendorSource):
             settings.timeout_seconds,
             params={"api_token": key},
         )
+        adjusted = "" if settings.actions else "volume for splits"  # to give it back as traded takes the splits
         self._states = SourceInfo(
             name="eodhd",
             version=client_version("httpx"),
-            adjustment="raw open, high, low and close; volume for splits; adj_close for splits and dividends,"
-            " both as of the fetch",
+            adjustment="raw open, high, low, close and volume; adj_close for splits and dividends, as of the fetch"
+            if settings.actions
+            else f"raw open, high, low and close; {adjusted}; adj_close for splits and dividends, both as of the fetch",
             capabilities=Capabilities(
                 units=(Unit.SYMBOL, Unit.DAY),
-                adjusted="volume for splits",
+                adjusted=adjusted,
                 actions=settings.actions,
                 limit=settings.rate,
                 variables=settings.variables,
@@ -161,31 +170,34 @@ class EodhdSource(VendorSource):
 
     def _range(self, symbol: str, start: date, end: date) -> Part:
         answer = self._of_symbol("eod", symbol, start, end)
-        rows, warnings = _parted(answer)
+        rows, warnings = parted(answer)
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
         notes = tuple(self._heed(warning, bars.frame) for warning in warnings)
         if notes and not rows:
             raise Refusal(Outcome.NOT_COVERED, notes[0])
-        told = Part(bars.frame, None, notes=notes, rejected=bars.rejected)
+        told = Part(empty_frame(), None, notes=notes, rejected=bars.rejected)
         if bars.frame.is_empty():
             return together([told, Part(empty_frame(), empty_actions())])
-        return together([told, self._events(symbol, start, end)])
+        return together([told, self._with_events(symbol, bars.frame, start, end)])
 
-    def _events(self, symbol: str, start: date, end: date) -> Part:
-        """The splits and dividends of a symbol whose bars came; where the plan has none, that is learnt."""
+    def _with_events(self, symbol: str, bars: pl.DataFrame, start: date, end: date) -> Part:
+        """A symbol's bars as traded, its splits and dividends; where the plan has none, that is learnt.
+
+        Splits are asked for up to the present: the volume is adjusted for those after the range, too.
+        """
         if not self._with_actions or self._plan.lacks(EVENTS):
-            return Part(empty_frame())
+            return self._as_given(bars)
         plan = self._plan.known
         since = max(start - _LATE, (plan.first(self._plan.today) if plan else None) or date.min)
         try:
-            splits, _ = _parted(self._some("splits", symbol, since, end))
-            dividends, _ = _parted(self._some("div", symbol, since, end))
+            splits, _ = parted(self._some("splits", symbol, since, max(end, self._plan.today)))
+            dividends, _ = parted(self._some("div", symbol, since, end))
         except Refusal as refusal:
-            return self._without_events(refusal)
-        found: list[Event] = [(symbol, row.get("date"), _ratio(row.get("split")), None) for row in splits]
-        return self._named(found, [(symbol, row, _cash(row, "value")) for row in dividends], since, end)
+            return self._without_events(refusal, bars)
+        listed = [split_of(symbol, row) for row in splits]
+        return self._named(bars, listed, [(symbol, row, *cash_of(row, "value")) for row in dividends], since, end)
 
-    def _without_events(self, refusal: Refusal) -> Part:
+    def _without_events(self, refusal: Refusal, bars: pl.DataFrame) -> Part:
         """What is told where the vendor refuses splits and dividends to an account that it gave bars."""
         if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
@@ -195,37 +207,65 @@ class EodhdSource(VendorSource):
         )
         self._plan.learn(without=EVENTS)
         _log.warning("%s", told)  # notes of a run that fails are lost
-        return Part(empty_frame(), notes=(told,))
+        return together([Part(empty_frame(), notes=(told,)), self._as_given(bars)])
 
-    def _named(
-        self, found: Iterable[Event], paid: Iterable[tuple[str | None, Row, object]], start: date, end: date
-    ) -> Part:
-        """Splits, and dividends in the unit of the prices; those in another currency are told apart."""
-        events, abroad = list(found), dict[str, list[Event]]()
-        for symbol, row, amount in paid:
+    def _as_given(self, bars: pl.DataFrame) -> Part:
+        """Bars whose splits are not known: their volume stays adjusted, which the basis says where it is a setting."""
+        return Part(bars, notes=(_AS_GIVEN,) if self._with_actions and not bars.is_empty() else ())
+
+    def _named(self, bars: pl.DataFrame, splits: Sequence[Event], paid: Iterable[Paid], start: date, end: date) -> Part:
+        """Bars as traded, splits, and dividends in the unit of the prices; those in another currency are told apart."""
+        counted = self._counted(splits_of(splits), bars, end)
+        events, abroad, restated = list(splits), dict[str, list[Event]](), Counter[str]()
+        for symbol, row, given, is_adjusted in paid:
+            day, amount = row.get("date"), given
+            shares = shares_after(counted, symbol, day) if is_adjusted else 1.0
+            if shares != 1 and symbol is not None and isinstance(amount, float | int):
+                amount *= shares
+                restated[symbol] += 1
             currency = row.get("currency")
-            given = currency.strip() if isinstance(currency, str) else ""
-            units = in_units_of(given, self._currency) if given and self._currency else 1.0
+            unit = currency.strip() if isinstance(currency, str) else ""
+            units = in_units_of(unit, self._currency) if unit and self._currency else 1.0
             if units is None:
-                abroad.setdefault(given, []).append((symbol, row.get("date"), None, amount))
+                abroad.setdefault(unit, []).append((symbol, day, None, amount))
             else:
                 whole = amount * units if isinstance(amount, float | int) and units != 1 else amount
-                events.append((symbol, row.get("date"), None, whole))
-        ours = actions_frame(events, start, end)
+                events.append((symbol, day, None, whole))
+        ours = actions_frame(events, start, max(end, self._plan.today))
         others = {currency: actions_frame(paid, start, end) for currency, paid in abroad.items()}
         foreign = [
             read.frame.with_columns(currency=pl.lit(currency)).select(FOREIGN.names())
             for currency, read in others.items()
         ]
-        notes = [note for read in (ours, *others.values()) for note in read.notes]
-        return Part(empty_frame(), ours.frame, notes=tuple(notes), foreign=pl.concat(foreign) if foreign else None)
+        notes = [f"{symbol}: {_RESTATED.format(count)}" for symbol, count in restated.items()]
+        return Part(
+            volumes_as_traded(bars, counted),
+            ours.frame.filter(pl.col("date") <= end),
+            notes=(*notes, *(note for read in (ours, *others.values()) for note in read.notes)),
+            foreign=pl.concat(foreign) if foreign else None,
+        )
+
+    def _counted(self, splits: pl.DataFrame, bars: pl.DataFrame, end: date) -> pl.DataFrame:
+        """The splits that the vendor's data are adjusted for.
+
+        Of one of these days bars that end long before do not tell: the newest ones do.
+        """
+        today = self._plan.today
+        doubtful = (pl.col("date") >= today - _FRESH) & pl.lit(today - end > NEAR)
+        found = [heeded(splits.filter(~doubtful), bars, end, today)]
+        for fresh in splits.filter(doubtful).partition_by("symbol"):
+            symbol, since = fresh.item(0, "symbol"), today - 2 * NEAR
+            rows, _ = parted(self._some("eod", symbol, since, today))
+            newest = bars_frame(rows, _NAMES, symbols=symbol, start=since, end=today).frame
+            found.append(heeded(fresh, newest, today, today))
+        return pl.concat(found)
 
     def _heed(self, warning: str, bars: pl.DataFrame) -> str:
         """What to tell of a warning among bars, once the reach of the plan is learnt from it.
 
         The reach is what its words say. The first bar alone may be that of a symbol which began to trade later.
         """
-        first, today = _first_given(warning, self._plan.today), self._plan.today
+        first, today = first_given(warning, self._plan.today), self._plan.today
         if first is None:
             return f"{self._reader.vendor} says: {self._reader.clean(warning)}"
         oldest = bars.get_column("date").min()
@@ -241,7 +281,7 @@ class EodhdSource(VendorSource):
         query = {"from": start.isoformat(), "to": end.isoformat(), "fmt": "json"}
         if kind == "eod":
             query |= {"period": "d", "order": "a"}
-        code = quote(f"{_code(symbol)}.{self._market}", safe="")
+        code = quote(f"{code_of(symbol)}.{self._market}", safe="")
         return rows_of(self._client.get(f"/{kind}/{code}", query), f"the answer to {kind}")
 
     def _some(self, kind: str, symbol: str, start: date, end: date) -> Sequence[Row]:
@@ -252,30 +292,55 @@ class EodhdSource(VendorSource):
             return _none_if_not_found(refusal)
 
     def _days(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
-        ours = {_code(symbol): symbol for symbol in symbols}
+        ours = {code_of(symbol): symbol for symbol in symbols}
         sessions = self._sessions(start, end)
-        parts: list[Part] = []
-        published = False
+        parts, given = list[Part](), list[date]()
         for day in sessions:
             rows = self._bulk(day, "")
             bars = bars_frame(rows, _BULK_NAMES, symbols=ours, start=day, end=day)
             parts.append(Part(bars.frame, None, rejected=bars.rejected))
-            is_there = any(row.get("date") == day.isoformat() for row in rows)
-            published |= is_there
-            if is_there and self._with_actions and not self._plan.lacks(EVENTS):
-                parts.append(self._events_of_day(ours, day))
-        if sessions and not published and self._plan.today - sessions[-1] <= _FRESH:
+            given += [day] if any(row.get("date") == day.isoformat() for row in rows) else []
+        if sessions and not given and self._plan.today - sessions[-1] <= _FRESH:
             raise Refusal(Outcome.NOT_PUBLISHED, f"eodhd has published nothing of {sessions[-1]} yet")
-        return together(parts)
+        told = together(parts)
+        return together([replace(told, frame=empty_frame()), self._with_events_of(given, told.frame, ours, start, end)])
 
-    def _events_of_day(self, ours: Mapping[str, str], day: date) -> Part:
+    def _with_events_of(
+        self, days: Sequence[date], bars: pl.DataFrame, ours: Mapping[str, str], start: date, end: date
+    ) -> Part:
+        """As `_with_events`, by whole days."""
+        if not days or not self._with_actions or self._plan.lacks(EVENTS):
+            return self._as_given(bars)
+        splits, paid = list[Event](), list[Paid]()
         try:
-            splits, dividends = self._bulk(day, "splits"), self._bulk(day, "dividends")
+            for day in days:
+                splits += [split_of(ours_of(row, ours), row) for row in self._bulk(day, "splits")]
+                paid += [(ours_of(row, ours), row, *cash_of(row, "dividend")) for row in self._bulk(day, "dividends")]
+            later, refused = self._later_splits(bars, end)
         except Refusal as refusal:
-            return self._without_events(refusal)
-        found: list[Event] = [(_ours(row, ours), row.get("date"), _ratio(row.get("split")), None) for row in splits]
-        paid = [(_ours(row, ours), row, _cash(row, "dividend")) for row in dividends]
-        return self._named(found, paid, day, day)
+            return self._without_events(refusal, bars)
+        whole = bars.filter(~pl.col("symbol").is_in(list(refused)))
+        found = [split for split in (*splits, *later) if split[0] not in refused]
+        told = self._named(whole, found, [each for each in paid if each[0] not in refused], start, end)
+        return replace(told, refusals=refused)
+
+    def _later_splits(self, bars: pl.DataFrame, end: date) -> tuple[list[Event], dict[str, Refusal]]:
+        """Splits after the last of some days, of symbols whose `adj_close` shows that something came after it.
+
+        And the symbols of which they could not be had: without them their volume is not known.
+        """
+        found, refused, today = list[Event](), dict[str, Refusal](), self._plan.today
+        newest = bars.sort("date").group_by("symbol", maintain_order=True).last()
+        moved = newest.filter((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED)
+        for symbol in moved.get_column("symbol") if end < today else ():
+            try:
+                rows, _ = parted(self._some("splits", symbol, end + timedelta(days=1), today))
+                found += [split_of(symbol, row) for row in rows]
+            except (FormError, Refusal) as error:
+                if isinstance(error, Refusal) and error.outcome is Outcome.NOT_COVERED:
+                    raise
+                refused |= self.refused(error, [symbol])
+        return found, refused
 
     def _bulk(self, day: date, kind: str) -> Sequence[Row]:
         """A whole day; not found means that there is nothing of it."""
@@ -298,56 +363,7 @@ def _resets(headers: Mapping[str, str], text: str, now: datetime) -> float:
     return (midnight - now).total_seconds()
 
 
-def _parted(answer: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows of an answer, and the warnings in it: on the last row itself, or in one that holds nothing else."""
-    warnings = [str(row["warning"]) for row in answer if row.get("warning")]
-    return [row for row in answer if set(row) != {"warning"}], list(dict.fromkeys(warnings))
-
-
-def _first_given(warning: str, today: date) -> date | None:
-    """The oldest day that a plan gives by its words, as in "limited by one year"; None where they do not say."""
-    found = _REACH.search(warning)
-    if found is None:
-        return None
-    count = _COUNTS.get(found[1].lower()) or int(found[1])
-    match found[2].lower():
-        case "year":
-            year = today.year - count
-            leap = (today.month, today.day) == (2, 29) and not isleap(year)
-            return today.replace(year=year, day=28 if leap else today.day) if year > 0 else date.min
-        case "month":
-            return today - timedelta(days=31 * count)  # rather too far: the vendor cuts what is beyond
-        case _:
-            return today - timedelta(days=count)
-
-
 def _none_if_not_found(refusal: Refusal) -> Sequence[Row]:
     if refusal.outcome is not Outcome.NOT_FOUND:
         raise refusal
     return []
-
-
-def _code(symbol: str) -> str:
-    """BRK.B is BRK-B here, and the company that had a ticker before is told by a suffix in small letters."""
-    return _FORMER.sub("_old", symbol.replace(".", "-").replace("/", "-"))
-
-
-def _ours(row: Row, ours: Mapping[str, str]) -> str | None:
-    code = row.get("code")
-    return ours.get(code) if isinstance(code, str) else None
-
-
-def _ratio(text: object) -> object:
-    """4.000000/1.000000 is four new shares for each old one; what is written otherwise stays as it is."""
-    found = _SPLIT.fullmatch(text) if isinstance(text, str) else None
-    return (float(found[1]), float(found[2])) if found else str(text)
-
-
-def _cash(row: Row, adjusted: str) -> object:
-    """What was paid for a share of that day; `value` and `dividend` are adjusted for later splits."""
-    paid = row.get("unadjustedValue")
-    value = row.get(adjusted) if paid in (None, "") else paid
-    try:
-        return float(value) if isinstance(value, str) else value  # in bulk answers numbers are texts
-    except ValueError:
-        return value

@@ -1,7 +1,7 @@
 """What the plan of an account gives, found out from the vendor's answers and kept: asking again would cost requests.
 
 A plan that reaches two years back does so from each day on, so its reach is kept in days. What is kept is forgotten
-after some days, since an account may get another plan.
+after some days, since an account may get another plan, and by a rebuild, which asks for everything anew.
 """
 
 from datetime import date, timedelta
@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from historical_etl.clock import Clock
 from historical_etl.sources.vendors.account_file import AccountFile
+from historical_etl.vendor_settings import VENDOR_GROUPS
 
 if TYPE_CHECKING:
-    from historical_etl.vendor_settings import VendorSettings
+    from historical_etl.settings import Settings
 
-__all__ = ["EVENTS", "PLAN_FILE", "Plan", "PlanBook", "plan_in_words"]
+__all__ = ["EVENTS", "PLAN_FILE", "Plan", "PlanBook", "book_of"]
 
 _KEPT: Final = timedelta(days=7)
 #: The end of the name of a plan's file.
@@ -44,11 +45,15 @@ class Plan(BaseModel):
         return None if self.reach is None else today - timedelta(days=self.reach)
 
     def in_words(self, today: date) -> str:
-        """What it gives, for people."""
+        """What it gives, for people; since when that is known, until when it is believed, and how to ask anew."""
         since = self.first(today)
         parts = [f"from {since} on"] if since else []
         parts += [f"without {' and '.join(sorted(self.without))}"] if self.without else []
-        return f"the plan of this account gives bars {', '.join(parts)} (found out on {self.learnt})"
+        return (
+            f"the plan of this account gives bars {', '.join(parts)} (found out on {self.learnt}, believed until"
+            f" {self.learnt + _KEPT}; if the account has got another plan since, `historical-etl backfill --rebuild`"
+            " asks anew)"
+        )
 
 
 class PlanBook:
@@ -87,6 +92,11 @@ class PlanBook:
         self._plan = Plan(learnt=self.today, reach=reach, without=lacks)
         self._file.write(self._plan.model_dump_json().encode())
 
+    def forget(self) -> None:
+        """Believe nothing of the plan: what is asked for next finds it out anew."""
+        self._plan = None
+        self._file.remove()
+
     def _read(self) -> Plan | None:
         try:
             return Plan.model_validate_json(self._file.read())
@@ -94,7 +104,10 @@ class PlanBook:
             return None
 
 
-def plan_in_words(vendor: str, settings: "VendorSettings", clock: Clock) -> str:
-    """What is known of the plan of the account that some settings name, without making the source; empty: nothing."""
-    book = PlanBook(AccountFile(vendor, settings, " ".join(settings.secrets), PLAN_FILE), clock)
-    return book.known.in_words(book.today) if book.known else ""
+def book_of(settings: "Settings", clock: Clock) -> PlanBook | None:
+    """What is known of the plan of the configured account, without making the source; None: it is no vendor."""
+    vendor = settings.source.strip().lower()
+    if vendor not in VENDOR_GROUPS:
+        return None
+    group = getattr(settings, vendor)
+    return PlanBook(AccountFile(vendor, group, " ".join(group.secrets), PLAN_FILE), clock)

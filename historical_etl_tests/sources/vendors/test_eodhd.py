@@ -14,7 +14,7 @@ from historical_etl.errors import NotPublishedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
-from historical_etl.sources.vendors.eodhd import _first_given
+from historical_etl.sources.vendors.eodhd_rows import first_given
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.vendor_settings import EodhdSettings
@@ -72,7 +72,8 @@ def bars_of(*symbols: str) -> pl.DataFrame:
 def test_the_bars_of_a_free_plan_come_and_its_sentence_is_told_once(plan, free):
     source, _ = free(plan)
     result = source.fetch(FetchRequest(SYMBOLS, START, END))
-    assert_frame_equal(result.frame, TRUTH.expected("eodhd", SYMBOLS, EDGE, END), check_exact=True)
+    expected = TRUTH.expected("eodhd", SYMBOLS, EDGE, END, as_told="events" not in plan)
+    assert_frame_equal(result.frame, expected, check_exact=True)
     assert [note for note in result.notes if WARNING in note] == [
         f"eodhd says: {WARNING}; it gives bars from 2012-12-03 on"
     ]
@@ -129,7 +130,7 @@ def test_a_warning_that_is_no_limit_is_told_and_nothing_is_learnt(serve, ask, tm
     ],
 )
 def test_the_reach_of_a_plan_is_what_its_words_say(words, first):
-    assert _first_given(words, date(2024, 2, 29)) == first
+    assert first_given(words, date(2024, 2, 29)) == first
 
 
 # ── what a plan refuses ────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +148,10 @@ def test_a_plan_without_events_gives_bars_and_names_no_events(free):
     assert not source.info.capabilities.actions
     assert "without splits and dividends" in source.info.plan
     again = source.fetch(FetchRequest(symbols, EDGE, END))
-    assert (again.actions, again.notes) == (None, ())
+    assert again.actions is None
+    volumes, plan = again.notes
+    assert "without splits and dividends" in plan, "each run says what it does not give"
+    assert "volumes adjusted for splits" in volumes
 
 
 def test_a_plan_with_a_year_of_events_names_them(free):

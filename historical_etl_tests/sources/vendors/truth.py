@@ -129,11 +129,21 @@ class Truth:
         return replace(self, bars=bars.drop("factor"), actions=actions.select(ACTIONS.names()))
 
     def expected(
-        self, vendor: str, symbols: Iterable[str] | None = None, start: date = date.min, end: date = date.max
+        self,
+        vendor: str,
+        symbols: Iterable[str] | None = None,
+        start: date = date.min,
+        end: date = date.max,
+        *,
+        as_told: bool = False,
     ) -> pl.DataFrame:
-        """The frame that a fetch from this vendor must bring, sorted by (symbol, date), `ret` null."""
+        """The frame that a fetch from this vendor must bring, sorted by (symbol, date), `ret` null.
+
+        EODHD's volumes are brought as traded, but `as_told` where its splits are not known.
+        """
         wanted = self.symbols if symbols is None else list(symbols)
-        bars = self.basis(vendor).bars.with_columns(pl.lit(None, pl.Float64).alias("ret"))
+        brought = self if vendor == "eodhd" and not as_told else self.basis(vendor)
+        bars = brought.bars.with_columns(pl.lit(None, pl.Float64).alias("ret"))
         kept = bars.filter(pl.col("symbol").is_in(wanted), pl.col("date").is_between(start, end))
         floats = [name for name, dtype in SCHEMA.items() if dtype == pl.Float64]
         return kept.select(SCHEMA.names()).with_columns(pl.col(floats).fill_nan(None)).sort("symbol", "date")
