@@ -47,8 +47,8 @@ def test_while_the_hole_stands_the_event_is_told_on_the_bar_behind_it(root):
     """Else the bars on both sides of it could not be compared."""
     series = source()
     etl = opened(root, series, series.days[-1])
-    for part in ("new", "old"):
-        result = etl.run_full_etl([NAME, COMPANY], *(series.days[at] for at in PARTS[part]))
+    for first, last in (PARTS["new"], PARTS["old"]):
+        result = etl.run_full_etl([NAME, COMPANY], series.days[first], series.days[last])
     (words,) = result.warnings
     assert f"between {series.days[29]} and {series.days[60]}, and nothing between them is stored" in words
     (event,) = [event for event in actions(etl) if event["inferred"]]

@@ -195,7 +195,8 @@ class EodhdSource(VendorSource):
         except Refusal as refusal:
             return self._without_events(refusal, bars)
         listed = [split_of(symbol, row) for row in splits]
-        return self._named(bars, listed, [(symbol, row, *cash_of(row, "value")) for row in dividends], since, end)
+        paid = [(symbol, row, *cash_of(row, "value")) for row in dividends]
+        return replace(self._named(bars, listed, paid, since, end), named_since=since)
 
     def _without_events(self, refusal: Refusal, bars: pl.DataFrame) -> Part:
         """What is told where the vendor refuses splits and dividends to an account that it gave bars."""
