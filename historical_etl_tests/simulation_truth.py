@@ -154,7 +154,7 @@ class Witness:
         if null.height:
             return [f"{adjust}: null for no reason: {null.select(KEYS).rows()[:5]}"]
         some = read.filter(pl.col("close_a").is_not_null()).with_columns(close="close_a", volume="volume_a")
-        if adjust == "none" and self.vendor.style == "split_adjusted":
+        if adjust != "splits" and self.vendor.style == "split_adjusted":
             some = some.filter(pl.col("symbol").is_in(self._asked_late(etl).implode()))
         names = {
             "none": ("traded", "traded_volume"),
@@ -178,7 +178,10 @@ class Witness:
         return told
 
     def _asked_late(self, etl: HistoricalETL) -> pl.Series:
-        """Symbols that were asked for up to now: of the others later splits, which prices lack, are not known."""
+        """Symbols that were asked for up to now: of the others later splits, which prices lack, are not known.
+
+        Nor is a dividend that is named for the shares of its day.
+        """
         days = [day for day in self.vendor.market.sessions if day <= self.vendor.today]
         return etl.ledger("symbols").filter(pl.col("asked_through") >= days[-_HEALING:][0])["symbol"]
 
