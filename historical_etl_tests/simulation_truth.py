@@ -182,8 +182,8 @@ class Witness:
 
         Nor is a dividend that is named for the shares of its day.
         """
-        days = [day for day in self.vendor.market.sessions if day <= self.vendor.today]
-        return etl.ledger("symbols").filter(pl.col("asked_through") >= days[-_HEALING:][0])["symbol"]
+        last = max(day for day in self.vendor.market.sessions if day <= self.vendor.today)
+        return etl.ledger("symbols").filter(pl.col("asked_through") >= last)["symbol"]
 
     def _bases(self, both: pl.DataFrame, reading: str, names: Iterable[str]) -> list[str]:
         """Companies whose rows do not all stand on the basis of one evening up to today's."""
