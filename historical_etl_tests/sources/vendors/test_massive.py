@@ -305,6 +305,16 @@ def test_a_small_letter_is_refused_with_the_symbol_that_it_is_ours():
     assert normalize_symbols(["bacpl", "Bacpl"]) == ["BACPL"]
 
 
+def test_an_otc_symbol_comes_by_the_day_as_it_does_by_itself(serve, ask):
+    """Left out of whole days unless they are asked for with it, it would seem to have ended."""
+    server = serve(facts={"SPLT": {"otc": True}})
+    day = date(2013, 1, 2)
+    by_day = ask(server, "massive", SYMBOLS, day, day)
+    assert any("/grouped/" in unit for unit in server.asked)
+    assert_frame_equal(by_day.frame.filter(symbol="SPLT"), ask(server, "massive", ("SPLT",), day, day).frame)
+    assert by_day.outcomes["SPLT"] is Outcome.OK
+
+
 # ── events ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
