@@ -24,6 +24,7 @@ from historical_etl.sources.vendors.frames import (
     Bars,
     Event,
     FormError,
+    Mark,
     Row,
     actions_frame,
     bars_frame,
@@ -332,11 +333,12 @@ class MassiveSource(VendorSource):
         paid: dict[str, list[Event]] = {_CURRENCY: []}
         for row in self._client.splits(tickers, start, unit.end):
             ratio = (row.get("split_to"), row.get("split_from"))
-            splits.append((_owner(row, ours), row.get("execution_date"), ratio, None))
+            splits.append((_owner(row, ours), row.get("execution_date"), ratio, None, _mark(row, "adjustment_type")))
         for row in self._client.dividends(tickers, start, unit.end):
             owner = _owner(row, ours)
             currency = str(row.get("currency") or _CURRENCY).upper() if owner else _CURRENCY
-            event = (owner, row.get("ex_dividend_date"), None, row.get("cash_amount"))
+            mark = _mark(row, "distribution_type")
+            event = (owner, row.get("ex_dividend_date"), None, row.get("cash_amount"), mark)
             paid.setdefault(currency, []).append(event)
         read = {name: actions_frame(events, start, unit.end) for name, events in {**paid, _SPLITS: splits}.items()}
         own = [read.pop(_SPLITS), read.pop(_CURRENCY)]
@@ -385,6 +387,12 @@ def _owner(row: Row, ours: Mapping[str, str]) -> str | None:
     """Whose an event is; None: of nobody who was asked for."""
     ticker = row.get("ticker")
     return ours.get(ticker) if isinstance(ticker, str) else None
+
+
+def _mark(row: Row, kind: str) -> Mark:
+    """What tells an event from others of its day; a kind that the vendor does not know is none."""
+    told = str(row.get(kind) or "")
+    return Mark("" if told == "unknown" else told, str(row.get("id") or ""))
 
 
 def _day_of(moment: str) -> date:

@@ -368,11 +368,21 @@ def test_a_dividend_in_another_currency_is_kept_apart(serve, ask):
     assert result.notes == ()
 
 
-def test_one_for_one_is_no_split_and_equal_rows_are_handed_on(serve, ask):
-    rows = {"splits": [odd_split(split_from=3, split_to=3)], "dividends": [odd_dividend(), odd_dividend(id="F")]}
+def test_one_for_one_is_no_split(serve, ask):
+    result = ask(serve(strange={"splits": [odd_split(split_from=3, split_to=3)]}), "massive", ("HALT",))
+    assert (result.actions.height, result.notes) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "cash", "told"),
+    [("supplemental", 0.5, False), ("special", 0.5, False), ("recurring", 0.25, True), ("unknown", 0.25, True)],
+)
+def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(kind, cash, told, serve, ask):
+    """Ford, 2025-02-18: regular and supplemental. Entries of one kind are one (polygon-io/issues#311 and #324)."""
+    rows = {"dividends": [odd_dividend(), odd_dividend(id="F", distribution_type=kind)]}
     result = ask(serve(strange=rows), "massive", ("HALT",))
-    assert result.actions.rows() == [("HALT", date(2012, 12, 3), 1.0, 0.25)] * 2
-    assert result.notes == ()
+    assert result.actions.rows() == [("HALT", date(2012, 12, 3), 1.0, cash)]
+    assert any("entered several times count once: HALT on 2012-12-03" in note for note in result.notes) is told
 
 
 def test_an_odd_bar_of_somebody_else_spoils_no_market_day(serve, ask):
