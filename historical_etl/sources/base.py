@@ -43,6 +43,9 @@ FOREIGN: Final = pl.Schema(
 class FetchRequest:
     """Symbols (normalised) and a range of dates, both ends included.
 
+    `among` are symbols that will be asked for in turn with the same range: a source may ask for what it gets of many
+    symbols at once, as splits and dividends, for these too. They are no part of the answer.
+
     Raises:
         ConfigurationError: no symbols, or the range is reversed.
     """
@@ -50,6 +53,7 @@ class FetchRequest:
     symbols: tuple[str, ...]
     start: date
     end: date
+    among: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.symbols:

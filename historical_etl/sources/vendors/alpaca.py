@@ -147,10 +147,7 @@ class AlpacaSource(VendorSource):
         try:
             events = alpaca_actions.read(pages, asked, start, end, bars=both, today=today)
         except Refusal as refusal:
-            if refusal.outcome is not Outcome.NOT_COVERED:
-                raise
-            self._plan.learn(without=EVENTS)
-            return replace(came, notes=(*notes, f"{refusal.what}: it names no {EVENTS}"))
+            return replace(came, notes=(*notes, self.without_events(refusal)))
         return replace(came, actions=events.actions, notes=(*notes, *events.notes), foreign=events.foreign)
 
     def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:

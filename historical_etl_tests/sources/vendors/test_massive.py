@@ -112,6 +112,20 @@ def test_a_paid_plan_that_gives_all_learns_nothing_and_costs_one_request_at_most
     assert len(bar_units(server)) == 2
 
 
+def test_a_plan_that_lapses_is_found_out_by_a_process_that_lives_on(serve, tmp_path):
+    """What it was seen to give holds for a day: later the same cut would be taken for a symbol that is young."""
+    clock = fixed_clock(NOON)
+    server = serve(PLANNED, now=NOON)
+    source = server.source("massive", state_folder=tmp_path, pace=clock.pace, actions=False)
+    source.fetch(FetchRequest(("OLD",), FIRST, LAST))
+    assert source.info.plan == ""
+    server.plan, server.now = "basic", NOON + timedelta(days=1)
+    clock.moment = server.now
+    source.fetch(FetchRequest(("OLDER",), FIRST, LAST))
+    source.close()
+    assert source.info.coverage.first == date(2022, 6, 6)
+
+
 def test_an_increment_asks_for_nothing_further(basic):
     server, source = basic("", actions=False, truth=PLANNED.until(date(2024, 5, 28)))
     source().fetch(FetchRequest(("OLD", "NEVER"), date(2024, 5, 29), LAST))
@@ -240,6 +254,29 @@ def test_a_limit_is_of_a_minute(serve, ask, clock):
         ask(server, "massive", ("HALT",), attempts=3)
     assert [seconds >= 60 for seconds in clock.slept] == [True, True]
     assert f"go on after {clock.moment + timedelta(seconds=61):%Y-%m-%d %H:%M:%S} UTC" in caught.value.todo
+
+
+def test_what_came_before_a_limit_is_whole_and_is_kept(serve, ask):
+    """Events are asked for with the first bars, so that a limit at the third symbol leaves two with theirs."""
+    server = serve(faults=always(Fault.LIMITED_FOR, "/ticker/HALT/"), retry_after="3600")
+    result = ask(server, "massive", ("BRK.B", "GONE", "HALT", "SPLT"))
+    assert [result.outcomes[symbol] for symbol in SYMBOLS] == [
+        Outcome.OK,
+        Outcome.OK,
+        Outcome.RATE_LIMITED,
+        Outcome.RATE_LIMITED,
+    ]
+    kept = ("BRK.B", "GONE")
+    assert_frame_equal(result.frame, TRUTH.expected("massive", kept, START, END))
+    assert_frame_equal(result.actions, TRUTH.expected_actions("massive", kept, START, END))
+
+
+def test_where_events_fail_no_further_bars_are_asked_for_and_nothing_is_said_to_be_kept(serve, ask):
+    server = serve(faults=always(Fault.ERROR, "/stocks/v1/"))
+    with pytest.raises(ProviderError) as caught:
+        ask(server, "massive", attempts=2)
+    assert "nothing of this was stored" in caught.value.todo
+    assert len(bar_units(server)) == 1
 
 
 def test_an_unknown_key_is_the_key(serve, ask):

@@ -18,7 +18,7 @@ from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
-from historical_etl_tests.sources.vendors.conftest import SYMBOLS, TRUTH
+from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import (
     Fault,
     Faults,
@@ -204,6 +204,20 @@ def test_alpaca_names_no_feed_and_no_moment_after_midnight(serve, ask):
     server = serve()
     ask(server, "alpaca", ("HALT",), DAY, DAY, actions=False)
     assert all("end=2013-01-02T05:00:00+00:00" in unit for unit in server.asked)
+
+
+@pytest.mark.parametrize("vendor", ["alpaca", "massive"])
+@pytest.mark.parametrize("symbols", [("SPLT",), SYMBOLS])
+def test_an_address_of_events_that_is_not_found_costs_no_bars(vendor, symbols, serve, ask):
+    """An endpoint is retired: that says nothing of the symbols, and not that they had no events."""
+    gone = as_json({"message": "endpoint not found."}, 404)
+    events = ("/stocks/v1/", "/corporate-actions")
+    server = serve(answers=lambda request: gone if any(path in request.path for path in events) else None)
+    result = ask(server, vendor, symbols)
+    assert_frame_equal(result.frame, TRUTH.expected(vendor, symbols, START, END))
+    assert set(result.outcomes.values()) == {Outcome.OK}
+    assert result.actions is None
+    assert [note for note in result.notes if "names no splits and dividends" in note]
 
 
 # ── another form than it should be ─────────────────────────────────────────────────────────────────────────────────
