@@ -70,7 +70,8 @@ class FetchResult:
 
     `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
     the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none. A
-    symbol may have several rows on a day: they are put together, and equal ones count once. Events before the range of
+    symbol may have several rows on a day: they are put together, and equal ones count once: equal payments that the
+    source tells apart it adds up itself. Events before the range of
     the request may be among them, of sources that name some late: a stored symbol that has a new one is fetched whole.
     `named_since` tells, of symbols, from which day before the request on all events are among them: one that was named
     there, and is named no more or otherwise, was taken back or corrected.

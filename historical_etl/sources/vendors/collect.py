@@ -196,10 +196,11 @@ class VendorSource(ABC):
         Raises:
             Refusal: it means something else.
         """
-        if refusal.outcome is Outcome.NOT_COVERED:
-            self._plan.learn(without=EVENTS)
-        elif refusal.outcome is not Outcome.NOT_FOUND:
+        if refusal.outcome is Outcome.NOT_FOUND:
+            return f"{self.info.name} has nothing at the address of its {EVENTS} now: it names no {EVENTS}"
+        if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
+        self._plan.learn(without=EVENTS)
         return f"{refusal.what}: it names no {EVENTS}"
 
     def _within_plan(self, request: FetchRequest) -> FetchRequest:
