@@ -189,15 +189,10 @@ class Pages:
         self._barren = 0
 
     def turn(self, following: object, *, brought: bool) -> str:
-        """Where the next page is.
-
-        Args:
-            following: what the vendor says of it: a token or an address.
-            brought: whether the page before it had any row.
+        """Where the next page is, by its token or address; the one before it `brought` some row, or not.
 
         Raises:
-            FormError: it was there before, there are more pages than any answer has, too many in a row bring nothing,
-                or it is no token or address.
+            FormError: it was there before, the pages are too many, too many bring nothing, or it is no address.
         """
         address = str(following)
         if not (address.isascii() and address.isprintable()):
