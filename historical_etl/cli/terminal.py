@@ -28,6 +28,8 @@ PROGRAM = "historical-etl"
 
 #: Wide enough that a table in a pipe or a file is never cut.
 _PIPE_WIDTH = 10_000
+#: The logger of waits that a person should know of.
+_PROGRESS = "historical_etl.progress"
 _AGAIN = "run the same command again later: what was committed stands"
 
 
@@ -162,7 +164,7 @@ class Terminal:
 
     @contextmanager
     def listening(self) -> Generator[None, None, None]:
-        """Show what the library logs, on stderr: warnings, with --verbose everything."""
+        """Show what the library logs, on stderr: warnings and long waits, with --verbose everything."""
         logger = logging.getLogger("historical_etl")
         level, propagate = logger.level, logger.propagate
         handler = _Handler(self)
@@ -185,7 +187,8 @@ class _Handler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < (logging.DEBUG if self._terminal.verbose else logging.WARNING):
+        is_progress = record.name == _PROGRESS and not self._terminal.quiet
+        if record.levelno < (logging.DEBUG if self._terminal.verbose or is_progress else logging.WARNING):
             return
         if record.levelno >= logging.ERROR and record.name in self._terminal.shown_elsewhere:
             return

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -100,7 +101,8 @@ class StagedSource:
         stops: list[HistoricalETLError] = []
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fetch") as pool:
             units = in_batches(missing, size)
-            for symbols, future in _as_completed(pool, self._fetch, units, 2 * workers, lambda: bool(stops)):
+            fetch = partial(self._fetch, among=tuple(missing))
+            for symbols, future in _as_completed(pool, fetch, units, 2 * workers, lambda: bool(stops)):
                 try:
                     self._keep(future.result())
                 except HistoricalETLError as error:
@@ -163,8 +165,8 @@ class StagedSource:
             return outcome, unit.details.get(symbol, "")
         return (Outcome.OK if came else Outcome.EMPTY), ""
 
-    def _fetch(self, symbols: tuple[str, ...]) -> FetchResult:
-        return fetch_one(self.source, FetchRequest(symbols, self.start, self.end))
+    def _fetch(self, symbols: tuple[str, ...], among: tuple[str, ...]) -> FetchResult:
+        return fetch_one(self.source, FetchRequest(symbols, self.start, self.end, among))
 
     def _keep(self, answer: FetchResult) -> None:
         """Stage what is final of a unit; the rest is asked for again by the next run."""

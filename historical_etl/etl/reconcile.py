@@ -171,7 +171,7 @@ class _Step:
         for symbol, bars in found.single.items():
             self._keep_out_single(symbol, bars)
         if heed_events:
-            self._moved |= self._with_new_events()
+            self._moved |= self._with_new_events() | self._never_named()
         self._moved |= self._base.look_again & set(symbols_in(self._batch.rows)) & set(self._lives)
         self._moved -= set(self._suspects)
 
@@ -418,6 +418,20 @@ class _Step:
             return set()
         events = new.join(self._symbols, on="symbol").filter(pl.col("date") > pl.col("first_session"))
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
+
+    def _never_named(self) -> set[str]:
+        """Symbols that came while the source named no events, as its plan gave none, and of which it names them now."""
+        able = self._reconciler.info.capabilities
+        if self._batch.actions is None or able is None or not able.actions:
+            return set()
+        lacking = set(self._symbols.filter(~pl.col("names_events")).get_column("symbol"))
+        lacking &= set(symbols_in(self._batch.rows))
+        if lacking:
+            name = self._reconciler.info.name
+            told = f"{name} names splits and dividends now: {len(lacking)} stored symbol(s) are asked for whole"
+            _log.info("%s", told)
+            self._told.append(told)
+        return lacking
 
     @property
     def _around(self) -> Around:

@@ -43,6 +43,9 @@ FOREIGN: Final = pl.Schema(
 class FetchRequest:
     """Symbols (normalised) and a range of dates, both ends included.
 
+    `among` are symbols that will be asked for in turn with the same range: a source may ask for what it gets of many
+    symbols at once, as splits and dividends, for these too. They are no part of the answer.
+
     Raises:
         ConfigurationError: no symbols, or the range is reversed.
     """
@@ -50,6 +53,7 @@ class FetchRequest:
     symbols: tuple[str, ...]
     start: date
     end: date
+    among: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.symbols:
@@ -66,7 +70,8 @@ class FetchResult:
 
     `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
     the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none. A
-    symbol may have several rows on a day: they are put together, and equal ones count once. Events before the range of
+    symbol may have several rows on a day: they are put together, and equal ones count once: equal payments that the
+    source tells apart it adds up itself. Events before the range of
     the request may be among them, of sources that name some late: a stored symbol that has a new one is fetched whole.
     `named_since` tells, of symbols, from which day before the request on all events are among them: one that was named
     there, and is named no more or otherwise, was taken back or corrected.

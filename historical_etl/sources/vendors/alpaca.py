@@ -23,12 +23,12 @@ from historical_etl.sources.vendors.extras import client_version, key_from, requ
 from historical_etl.sources.vendors.frames import (
     Bars,
     FormError,
+    Pages,
     Row,
     bars_frame,
     joined,
     local_days,
     rows_of,
-    turn_page,
 )
 from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
@@ -147,10 +147,7 @@ class AlpacaSource(VendorSource):
         try:
             events = alpaca_actions.read(pages, asked, start, end, bars=both, today=today)
         except Refusal as refusal:
-            if refusal.outcome is not Outcome.NOT_COVERED:
-                raise
-            self._plan.learn(without=EVENTS)
-            return replace(came, notes=(*notes, f"{refusal.what}: it names no {EVENTS}"))
+            return replace(came, notes=(*notes, self.without_events(refusal)))
         return replace(came, actions=events.actions, notes=(*notes, *events.notes), foreign=events.foreign)
 
     def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:
@@ -193,7 +190,7 @@ class AlpacaSource(VendorSource):
 
     def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
         token: object = None
-        seen = set[str]()
+        pages = Pages()
         while True:
             params = dict(query) | ({"page_token": token} if token else {})
             page = _object(self._gate.ask(lambda params=params: self._get(path, params, version)), "the answer")
@@ -201,7 +198,8 @@ class AlpacaSource(VendorSource):
             token = page.get("next_page_token")
             if not token:
                 return
-            seen.add(turn_page(token, seen))
+            kinds = [cast("Mapping[str, object]", found) for found in page.values() if isinstance(found, dict)]
+            pages.turn(token, brought=any(rows for found in kinds for rows in found.values()))
 
     def _get(self, path: str, params: dict[str, object], version: str) -> object:
         from requests import RequestException

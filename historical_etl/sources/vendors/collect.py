@@ -188,6 +188,21 @@ class VendorSource(ABC):
         _log.warning("%s: %d symbol(s) did not come: %s", self.info.name, len(found), refusal.what)
         return found
 
+    def without_events(self, refusal: Refusal) -> str:
+        """What to tell where a vendor gives bars, and their splits and dividends not; what the plan lacks is learnt.
+
+        An address that is not found, as of an endpoint that is retired, is no word on the symbols: they had bars.
+
+        Raises:
+            Refusal: it means something else.
+        """
+        if refusal.outcome is Outcome.NOT_FOUND:
+            return f"{self.info.name} has nothing at the address of its {EVENTS} now: it names no {EVENTS}"
+        if refusal.outcome is not Outcome.NOT_COVERED:
+            raise refusal
+        self._plan.learn(without=EVENTS)
+        return f"{refusal.what}: it names no {EVENTS}"
+
     def _within_plan(self, request: FetchRequest) -> FetchRequest:
         """The request without days that the plan is known not to give: the vendor would refuse it, or cut it."""
         plan = self._plan.known
@@ -212,7 +227,10 @@ class VendorSource(ABC):
     def _actions(self, parts: Sequence[Part]) -> pl.DataFrame | None:
         if self.info.capabilities is None or not self.info.capabilities.actions:
             return None
-        found = [part.actions for part in parts if part.actions is not None and not part.actions.is_empty()]
+        told = [part.actions for part in parts if part.actions is not None]
+        if not told and any(part.frame.height for part in parts):
+            return None
+        found = [actions for actions in told if not actions.is_empty()]
         return pl.concat(found).sort("symbol", "date") if found else empty_actions()
 
     def _told(self, refusal: Refusal) -> str:
@@ -229,7 +247,7 @@ class VendorSource(ABC):
         name = self.info.name
         if refusal.outcome is Outcome.RATE_LIMITED:
             told = self._told(refusal) if refusal.alone else what
-            todo = "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what came is kept"
+            todo = "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what came whole is kept"
             return RateLimitedError(told, where=name, todo=todo, alone=refusal.alone)
         if refusal.outcome is Outcome.NOT_PUBLISHED:
             return NotPublishedError(what, where=name, todo="ask again later")

@@ -6,10 +6,10 @@ and the rest is taken; where none can be read, the vendor's form has changed.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import polars as pl
 
@@ -21,10 +21,13 @@ __all__ = [
     "Event",
     "Events",
     "FormError",
+    "Mark",
+    "Pages",
     "Row",
     "actions_frame",
     "amount_of",
     "bars_frame",
+    "counted",
     "day_of",
     "empty_actions",
     "event_day",
@@ -32,19 +35,33 @@ __all__ = [
     "local_days",
     "ratio_of",
     "rows_of",
-    "turn_page",
 ]
 
 Row = Mapping[str, object]
+
+
+class Mark(NamedTuple):
+    """What tells events of one symbol, day and value apart; both empty where the vendor does not say."""
+
+    kind: str = ""
+    id: str = ""
+
+
 #: Symbol (None: of nobody who was asked for), ex-date in ISO, new shares for each old one, cash for each share; None
 #: where there is no split or no dividend. A split may also be a pair of numbers: new shares, and old ones.
-Event = tuple[str | None, object, object, object]
+Event = tuple[str | None, object, object, object] | tuple[str | None, object, object, object, Mark]
 #: Of 50 tickers or more each.
 _MOST_PAGES: Final = 100_000
+#: In a row without any row.
+_MOST_BARREN: Final = 5
 _NUMBERS: Final = ("open", "high", "low", "close", "volume", "adj_close")
 _REJECTED: Final = pl.Schema({**SCHEMA, "reasons": pl.List(pl.String())})
-#: So many events that cannot be read are named; the others are counted.
+#: Parts of an event that bears a mark.
+_MARKED: Final = 5
+#: So many events are named in a note; the others are counted.
 _NAMED: Final = 5
+#: Amounts closer than this are one that is written in two ways.
+_SAME: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Events:
-    """Events as actions; `notes` name those that cannot be read."""
+    """Events as actions; `notes` name those that cannot be read, and those that are entered several times."""
 
     frame: pl.DataFrame
     notes: tuple[str, ...] = ()
@@ -164,18 +181,29 @@ def joined(parts: Iterable[Bars]) -> Bars:
     )
 
 
-def turn_page(following: object, seen: Collection[str]) -> str:
-    """Where the next page is; asking for the same one again would never end.
+class Pages:
+    """The pages of one answer. Asking for the same one again would never end, nor would pages that bring nothing."""
 
-    Raises:
-        FormError: it was there before, there are more pages than any answer has, or it is no token or address.
-    """
-    address = str(following)
-    if not (address.isascii() and address.isprintable()):
-        raise FormError(f"the next page is at {address[:80]!a}")
-    if address in seen or len(seen) >= _MOST_PAGES:
-        raise FormError(f"the pages do not end: {address[:80]!r} comes after {len(seen)} others")
-    return address
+    def __init__(self) -> None:
+        self._seen = set[str]()
+        self._barren = 0
+
+    def turn(self, following: object, *, brought: bool) -> str:
+        """Where the next page is, by its token or address; the one before it `brought` some row, or not.
+
+        Raises:
+            FormError: it was there before, the pages are too many, too many bring nothing, or it is no address.
+        """
+        address = str(following)
+        if not (address.isascii() and address.isprintable()):
+            raise FormError(f"the next page is at {address[:80]!a}")
+        if address in self._seen or len(self._seen) >= _MOST_PAGES:
+            raise FormError(f"the pages do not end: {address[:80]!r} comes after {len(self._seen)} others")
+        self._barren = 0 if brought else self._barren + 1
+        if self._barren >= _MOST_BARREN:
+            raise FormError(f"the pages do not end: {self._barren} in a row bring nothing, and tell of a next one")
+        self._seen.add(address)
+        return address
 
 
 def empty_actions() -> pl.DataFrame:
@@ -184,7 +212,7 @@ def empty_actions() -> pl.DataFrame:
 
 
 def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
-    """Events as actions, a row for each as they came, sorted by (symbol, date), within `start` to `end`.
+    """Events as actions, as `counted` has them, within `start` to `end`.
 
     Args:
         events: as the vendor tells them. One with neither a split nor a dividend cannot be read.
@@ -194,10 +222,11 @@ def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
     Raises:
         FormError: there are several, and none can be read.
     """
-    found: list[tuple[str, date, float, float]] = []
+    found: list[tuple[str, date, float, float, Mark]] = []
     odd: list[str] = []
     readable, unreadable = 0, list[FormError]()
-    for symbol, day, split, dividend in events:
+    for told in events:
+        symbol, day, split, dividend, mark = told if len(told) == _MARKED else (*told, Mark())
         try:
             on = event_day(day)
             event = _event(split, dividend) if start <= on <= end else (1.0, 0.0)
@@ -207,13 +236,48 @@ def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
             continue
         readable += 1
         if symbol is not None and event != (1.0, 0.0):
-            found.append((symbol, on, *event))
+            found.append((symbol, on, *event, mark))
     if len(unreadable) > 1 and not readable:  # of a single one nothing tells whether all are like it
         raise unreadable[0]
+    read = counted(found)
+    return Events(read.frame, (*_noted("Splits or dividends that cannot be read are left out", odd), *read.notes))
+
+
+def counted(events: Iterable[tuple[str, date, float, float, Mark]]) -> Events:
+    """Events as actions, sorted by (symbol, date), of which each counts as often as it happened.
+
+    Dividends of one symbol, day and amount that are of different kinds are so many payments: they add up in one row,
+    since equal rows count once. Those of one kind, or of a kind that is not told, are one that is entered several
+    times; so are equal splits of any kind. If their ids differ, `notes` tell.
+
+    Args:
+        events: symbol, ex-date, new shares for each old one, cash for each share, and what tells them apart.
+    """
+    alike: dict[tuple[str, date, float], list[list[tuple[float, Mark]]]] = {}
+    for symbol, day, split, cash, mark in events:
+        groups = alike.setdefault((symbol, day, split), [])
+        group = next((group for group in groups if abs(group[0][0] - cash) <= _SAME * abs(cash)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append((cash, mark))
+    found: list[tuple[str, date, float, float]] = []
+    twice: list[str] = []
+    for (symbol, day, split), groups in alike.items():
+        for group in groups:
+            paid = {mark.kind: cash for cash, mark in reversed(group)}
+            known = [cash for kind, cash in paid.items() if kind] if split == 1 else []
+            found.append((symbol, day, split, sum(known) if len(known) > 1 else group[0][0]))
+            entries, payments = len({mark.id for _, mark in group}), max(1, len(known))
+            if entries > payments:
+                what = f"a split of {split:g}" if split != 1 else f"a dividend of {group[0][0]:g}"
+                twice.append(f"{symbol} on {day} ({what}: {entries} entries, {payments} counted)")
     frame = pl.DataFrame(found, schema=ACTIONS, orient="row").sort(ORDER, maintain_order=True)
-    more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
-    told = f"Splits or dividends that cannot be read are left out: {', '.join(odd[:_NAMED])}{more}"
-    return Events(frame, (told,) if odd else ())
+    return Events(frame, _noted("Splits or dividends that are entered several times count once", twice))
+
+
+def _noted(what: str, events: Sequence[str]) -> tuple[str, ...]:
+    more = f" and {len(events) - _NAMED} more" if len(events) > _NAMED else ""
+    return (f"{what}: {', '.join(events[:_NAMED])}{more}",) if events else ()
 
 
 def event_day(value: object) -> date:

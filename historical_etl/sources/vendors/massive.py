@@ -6,7 +6,7 @@ running day is refused, and then asked for without it.
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,20 +17,12 @@ import polars as pl
 
 from historical_etl.models import Outcome
 from historical_etl.sessions import get_calendar
-from historical_etl.sources.base import FOREIGN, Capabilities, Coverage, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, FetchResult, SourceInfo, Unit
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from
-from historical_etl.sources.vendors.frames import (
-    Bars,
-    Event,
-    FormError,
-    Row,
-    actions_frame,
-    bars_frame,
-    joined,
-    local_days,
-)
+from historical_etl.sources.vendors.frames import Bars, FormError, bars_frame, joined, local_days
 from historical_etl.sources.vendors.massive_client import MassiveClient
+from historical_etl.sources.vendors.massive_events import MOST_TICKERS, MassiveEvents, NamedEvents
 from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.reach import Reach
@@ -43,7 +35,6 @@ __all__ = ["MassiveSource"]
 _log = logging.getLogger(__name__)
 _NAMES: Final = {"date": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _DAY_NAMES: Final = {"symbol": "T", **_NAMES}
-_CHUNK: Final = 100
 _FIRST: Final = date(2003, 9, 10)
 #: Three messages with status 403, which alone tell what it means; and that of a limit that is always of a minute.
 _TOO_OLD: Final = "include this data timeframe"
@@ -62,22 +53,12 @@ _RECENT: Final = timedelta(days=4)
 _LATE: Final = timedelta(days=42)
 #: What an account may be found not to be given, beside old years and events.
 _MARKET_DAYS, _RUNNING_DAY = "whole market days", "the running day"
-_CURRENCY, _SPLITS = "USD", "splits"
 #: Preferred shares: `BACpL` is our `BAC.PRL`, since symbols have no small letters.
 _THEIR_PREFERRED, _OUR_PREFERRED = re.compile(r"([A-Z0-9]+)p([A-Z]?)"), re.compile(r"([A-Z0-9]+)\.PR([A-Z]?)")
 #: For the message of an error that concerns no symbol.
 _NO_REQUEST: Final = FetchRequest(("ANY",), date.min, date.min)
 _NEW_YORK: Final = "America/New_York"
 _days = local_days(_NEW_YORK)
-
-
-@dataclass(frozen=True)
-class _Events:
-    """Splits and dividends, dividends in other currencies, and what of them is to be told."""
-
-    actions: pl.DataFrame
-    foreign: pl.DataFrame
-    notes: tuple[str, ...]
 
 
 @dataclass
@@ -123,6 +104,8 @@ class MassiveSource(VendorSource):
         self._reach = Reach(self._plan, self._sessions)
         self._unpublished: tuple[date, datetime, Refusal] | None = None
         self._client = MassiveClient(key, settings.base_url, settings.timeout_seconds, reader, self._gate)
+        self._named = MassiveEvents(self._client, self._gate.pace.clock)
+        self._among: Sequence[str] = ()
         self._states = SourceInfo(
             name="massive",
             version=client_version("massive"),
@@ -139,12 +122,17 @@ class MassiveSource(VendorSource):
             ),
         )
 
+    def fetch(self, request: FetchRequest) -> FetchResult:
+        """As every vendor's; raises the same."""
+        self._among = request.among
+        return super().fetch(request)
+
     def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:
         """All symbols at once where whole days are fewer requests, else by the hundred, each asked for by itself."""
         if self._by_day(request.symbols, request.start, request.end):
             return [request.symbols]
         symbols = request.symbols
-        return (symbols[first : first + _CHUNK] for first in range(0, len(symbols), _CHUNK))
+        return (symbols[first : first + MOST_TICKERS] for first in range(0, len(symbols), MOST_TICKERS))
 
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """Some symbols, one by one, or day by day."""
@@ -152,19 +140,24 @@ class MassiveSource(VendorSource):
         unit = _Unit(symbols, start, max(start, min(end, self._today)))
         if self._by_day(symbols, start, end):
             try:
-                return self._with_events(self._market(unit), unit)
+                bars = self._market(unit)
+                return self._with_events(bars, self._events(unit), unit)
             except Refusal as refusal:
                 if refusal.outcome is not Outcome.NOT_COVERED or refusal.denied or _is_too_old(refusal):
                     raise
                 self._plan.learn(without=_MARKET_DAYS)
-        found, refusals = list[Bars](), dict[str, Refusal]()
+        found, refusals, events = list[Bars](), dict[str, Refusal](), None
         for symbol in symbols:
             try:
-                found.append(self._symbol(symbol, unit))
+                bars = self._symbol(symbol, unit)
             except (FormError, Refusal) as error:
                 refusals |= self.refused(error, [symbol])
+                continue
+            # Of all symbols, before the other bars: what comes until a limit is reached is whole then.
+            events = self._events(unit) if not found else events
+            found.append(bars)
         unit.symbols = tuple(symbol for symbol in symbols if symbol not in refusals)
-        return replace(self._with_events(joined(found), unit), refusals=refusals)
+        return replace(self._with_events(joined(found), events, unit), refusals=refusals)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Tickers of the configured types that traded on any day from `start` to `end`, delisted ones included.
@@ -299,56 +292,42 @@ class MassiveSource(VendorSource):
 
     # ── splits and dividends ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _with_events(self, bars: Bars, unit: _Unit) -> Part:
-        """Bars with the splits and dividends that were entered by now, late ones included."""
+    def _with_events(self, bars: Bars, events: NamedEvents | None, unit: _Unit) -> Part:
+        """Bars of some symbols with their splits and dividends, as far as the bars go."""
         part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected)
-        if not self._with_actions or not unit.symbols:
-            return part
-        events = self._events(unit)
         if events is None:
-            told = f"massive gives no {EVENTS} to this account: none are stored, and a split shows as a jump"
-            return replace(part, notes=(*part.notes, told))
-        return replace(part, actions=events.actions, foreign=events.foreign, notes=(*part.notes, *events.notes))
+            return part
+        ours = pl.col("symbol").is_in(unit.symbols) & (pl.col("date") <= unit.end)
+        notes = tuple(dict.fromkeys((*part.notes, *events.notes)))
+        return replace(part, actions=events.actions.filter(ours), foreign=events.foreign.filter(ours), notes=notes)
 
-    def _events(self, unit: _Unit) -> _Events | None:
-        """Events of a unit and of the weeks before it; None where the plan does not give them."""
+    def _events(self, unit: _Unit) -> NamedEvents | None:
+        """Events of a unit, and those of the weeks before it that were entered late; None where none are given."""
+        if not self._with_actions:
+            return None
         edge = self.info.coverage or Coverage(date.min)
+        ours = {_theirs(symbol): symbol for symbol in unit.symbols}
+        group = [_theirs(symbol) for symbol in self._group(unit.symbols)]
         for start in (max(unit.start - _LATE, edge.first), max(unit.start, edge.first)):
             if self._plan.lacks(EVENTS):
-                return None
+                break
             try:
-                return self._read_events(unit, start)
+                return self._named.of(ours, group, start, unit.end)
             except Refusal as refusal:
-                if refusal.outcome is not Outcome.NOT_COVERED:
-                    raise
-                if not _is_too_old(refusal) or start >= unit.start:
-                    self._plan.learn(without=EVENTS)
+                if _is_too_old(refusal) and start < unit.start:
+                    continue
+                unit.notes.append(self.without_events(refusal))
+                return None
+        unit.notes.append(f"massive gives no {EVENTS} to this account: none are stored, and a split shows as a jump")
         return None
 
-    def _read_events(self, unit: _Unit, start: date) -> _Events:
-        ours = {_theirs(symbol): symbol for symbol in unit.symbols}
-        tickers = list(ours) if len(ours) <= _CHUNK else None
-        splits: list[Event] = []
-        paid: dict[str, list[Event]] = {_CURRENCY: []}
-        for row in self._client.splits(tickers, start, unit.end):
-            ratio = (row.get("split_to"), row.get("split_from"))
-            splits.append((_owner(row, ours), row.get("execution_date"), ratio, None))
-        for row in self._client.dividends(tickers, start, unit.end):
-            owner = _owner(row, ours)
-            currency = str(row.get("currency") or _CURRENCY).upper() if owner else _CURRENCY
-            event = (owner, row.get("ex_dividend_date"), None, row.get("cash_amount"))
-            paid.setdefault(currency, []).append(event)
-        read = {name: actions_frame(events, start, unit.end) for name, events in {**paid, _SPLITS: splits}.items()}
-        own = [read.pop(_SPLITS), read.pop(_CURRENCY)]
-        foreign = [
-            events.frame.select("symbol", "date", "dividend", pl.lit(currency).alias("currency"))
-            for currency, events in read.items()
-        ]
-        return _Events(
-            pl.concat(events.frame for events in own).sort("symbol", "date", maintain_order=True),
-            pl.concat([pl.DataFrame(schema=FOREIGN), *foreign]),
-            tuple(note for events in (*own, *read.values()) for note in events.notes),
-        )
+    def _group(self, symbols: Sequence[str]) -> Sequence[str]:
+        """The symbols with which the events of some are asked for: a single one comes with its neighbours."""
+        among = self._among
+        if len(symbols) > 1 or symbols[0] not in among:
+            return symbols
+        first = among.index(symbols[0]) // MOST_TICKERS * MOST_TICKERS
+        return among[first : first + MOST_TICKERS]
 
 
 def _a_minute(*_: object) -> float:
@@ -379,12 +358,6 @@ def _ours(ticker: str) -> str | None:
     """A ticker as our symbol; None if it cannot be one, as with other small letters."""
     symbol = _THEIR_PREFERRED.sub(r"\1.PR\2", ticker) if _THEIR_PREFERRED.fullmatch(ticker) else ticker
     return symbol if is_symbol(symbol) else None
-
-
-def _owner(row: Row, ours: Mapping[str, str]) -> str | None:
-    """Whose an event is; None: of nobody who was asked for."""
-    ticker = row.get("ticker")
-    return ours.get(ticker) if isinstance(ticker, str) else None
 
 
 def _day_of(moment: str) -> date:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from historical_etl.sources.vendors.extras import require
-from historical_etl.sources.vendors.frames import FormError, Row, rows_of, turn_page
+from historical_etl.sources.vendors.frames import FormError, Pages, Row, rows_of
 from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.refusals import Reader
 
@@ -70,7 +70,7 @@ class MassiveClient:
 
         def page(query: Mapping[str, str] | None, place: Sequence[str]) -> object:
             del query, place  # a day is one page
-            return self._client.get_grouped_daily_aggs(day.isoformat(), adjusted=False, include_otc=False, raw=True)
+            return self._client.get_grouped_daily_aggs(day.isoformat(), adjusted=False, include_otc=True, raw=True)
 
         return list(self._pages(page))
 
@@ -109,17 +109,17 @@ class MassiveClient:
     def _pages(self, page: _Page) -> Iterator[Row]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
-        seen = set[str]()
+        pages = Pages()
         while True:
             answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
             if answer.get("adjusted") is True:  # only bars have a basis, and raw ones were asked for
                 raise FormError("its prices are adjusted for splits, and raw ones were asked for")
-            yield from rows_of(answer.get("results") or [], "results")
+            rows = rows_of(answer.get("results") or [], "results")
+            yield from rows
             following = answer.get("next_url")
             if not following:
                 return
-            address = turn_page(following, seen)
-            seen.add(address)
+            address = pages.turn(following, brought=bool(rows))
             try:
                 parts = urlsplit(address)
                 query, place = dict(parse_qsl(parts.query)), ["", *parts.path.split("/")]

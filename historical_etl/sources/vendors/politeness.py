@@ -4,6 +4,7 @@ Here are the limiter that all processes of a user share, the retries and the cir
 A `Gate` stands before every single request of a vendor, whichever client makes it.
 """
 
+import logging
 import random
 import sqlite3
 import threading
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Allowance", "Breaker", "Gate", "Pace", "Turnstile"]
 
+#: What a person waits for; the command line shows it.
+_progress = logging.getLogger("historical_etl.progress")
 _T = TypeVar("_T")
 _DAY_SECONDS: Final = 86400
 #: The first wait before a retry is drawn from 0 to this, each later one from twice the range before it.
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 60.0
+#: Waits of so many seconds are told, one a minute at most.
+_LONG: Final = 5.0
+_A_MINUTE: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Turnstile:
         self._path = state_file(vendor, settings.base_url, "sqlite", folder)
         self._lock = threading.Lock()
         self._bucket: SQLiteBucket | None = None
+        self._passed = 0
+        self._told: datetime | None = None
 
     def pass_through(self, weight: int = 1) -> None:
         """Wait for a turn and take it.
@@ -107,6 +115,8 @@ class Turnstile:
                     ) from error
             failing = decision.failing_rate
             if failing is None:
+                with self._lock:
+                    self._passed += 1
                 return
             if decision.retry_after_ms is None:
                 raise ConfigurationError(
@@ -121,7 +131,18 @@ class Turnstile:
                 raise Refusal(
                     Outcome.RATE_LIMITED, f"The limit of {limit} requests to {self._vendor} is used up", wait=wait
                 )
-            self._pace.sleep(wait)
+            self.wait(wait, f"the limit of {self._settings.rate} is waited for")
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Sleep, and tell of a long wait, at most once a minute."""
+        now = self._pace.clock()
+        with self._lock:
+            is_told = seconds >= _LONG and (self._told is None or now - self._told >= _A_MINUTE)
+            self._told = now if is_told else self._told
+        if is_told:
+            made = f"{self._passed} request{'s' if self._passed != 1 else ''} made"
+            _progress.info("%s: %s so far; %s: %.0f s", self._vendor, made, why, seconds)
+        self._pace.sleep(seconds)
 
     def allowances(self) -> list[Allowance]:
         """What is used of each limit, by all processes of this user. Nothing is made or taken.
@@ -267,7 +288,7 @@ class Gate:
 
         self._breaker.guard()
         retrying = Retrying(
-            sleep=self.pace.sleep,
+            sleep=lambda seconds: self._turnstile.wait(seconds, "the last one is tried again later"),
             stop=stop_after_attempt(self._settings.attempts),
             wait=self._wait,
             retry=retry_if_exception(self._may_help),

@@ -36,7 +36,7 @@ class Reach:
         self._book = book
         self._sessions = sessions
         self._lock = threading.Lock()
-        self._given = date.max
+        self._seen = (date.max, date.min)  # a day that the plan gave, and when it did
 
     @property
     def edge(self) -> date | None:
@@ -65,7 +65,7 @@ class Reach:
             else:
                 begins = came is not None
             if begins:
-                self._given = start
+                self._seen = start, self._book.today
 
     def after(self, refused: date, gives: Gives) -> date | None:
         """The first session that the plan gives, where it refused one; None where it gives none up to yesterday.
@@ -85,6 +85,12 @@ class Reach:
                 return None
             return self.edge
 
+    @property
+    def _given(self) -> date:
+        """The oldest day that the plan was seen to give today: tomorrow it may be another plan."""
+        day, when = self._seen
+        return day if when == self._book.today else date.max
+
     def _find(self, days: Sequence[date], guesses: Iterable[int], gives: Gives, *, surely: bool = True) -> bool:
         """Find the first of some sessions that is given, and note it; `surely` the last one is."""
         refused, given = -1, len(days) - 1 if surely else len(days)
@@ -97,7 +103,7 @@ class Reach:
                 refused = at
         if given == len(days):
             return False
-        self._given = days[given]
+        self._seen = days[given], self._book.today
         if refused >= 0 or not surely:
             self._book.learn(first=days[given])
         return True

@@ -4,7 +4,15 @@ from datetime import date
 
 import pytest
 
-from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, joined, local_days
+from historical_etl.sources.vendors.frames import (
+    FormError,
+    Mark,
+    actions_frame,
+    bars_frame,
+    counted,
+    joined,
+    local_days,
+)
 
 DAY, NEXT = date(2013, 1, 2), date(2013, 1, 3)
 NAMES = {"symbol": "T", "date": "d", "close": "c", "volume": "v"}
@@ -121,3 +129,50 @@ def test_many_odd_events_are_counted():
     told = [(f"ODD{number}", "2013-01-02", "", None) for number in range(9)]
     (note,) = actions_frame([*told, ("EVEN", "2013-01-02", 2.0, None)], DAY, NEXT).notes
     assert note.endswith("ODD4 on 2013-01-02 (a split is '') and 4 more")
+
+
+# ── several entries of one day ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def paid(*entries, cash=0.15):
+    return counted([("F", DAY, 1.0, cash, Mark(*entry)) for entry in entries])
+
+
+@pytest.mark.parametrize(
+    ("entries", "cash", "told"),
+    [
+        ([("recurring", "E1"), ("supplemental", "E2")], 0.3, ""),
+        ([("recurring", "E1"), ("supplemental", "E2"), ("special", "E3")], 0.45, ""),
+        ([("recurring", ""), ("supplemental", "")], 0.3, ""),
+        ([("recurring", "E1"), ("recurring", "E2")], 0.15, "a dividend of 0.15: 2 entries, 1 counted"),
+        ([("recurring", "E1"), ("", "E2")], 0.15, "a dividend of 0.15: 2 entries, 1 counted"),
+        ([("", "E1"), ("", "E2")], 0.15, "a dividend of 0.15: 2 entries, 1 counted"),
+        ([("recurring", "E1"), ("special", "E2"), ("special", "E3")], 0.3, "a dividend of 0.15: 3 entries, 2 counted"),
+        ([("recurring", "E1"), ("recurring", "E1")], 0.15, ""),
+        ([("", ""), ("", "")], 0.15, ""),
+    ],
+)
+def test_equal_dividends_of_one_day_are_as_many_as_their_kinds(entries, cash, told):
+    """Ford, 2025-02-18: a regular and a supplemental one of 0.15 each."""
+    events = paid(*entries)
+    assert events.frame.rows() == [("F", DAY, 1.0, pytest.approx(cash))]
+    assert told in "".join(events.notes)
+    assert len(events.notes) == bool(told)
+
+
+def test_an_amount_that_is_written_in_two_ways_is_one_amount():
+    events = counted([("F", DAY, 1.0, 0.15, Mark("recurring", "E1")), ("F", DAY, 1.0, 0.15001, Mark("special", "E2"))])
+    assert events.frame["dividend"].to_list() == [pytest.approx(0.30001)]
+
+
+def test_different_amounts_of_one_day_stay_rows_of_their_own():
+    events = counted([("F", DAY, 1.0, cash, Mark("recurring", str(cash))) for cash in (0.15, 0.5)])
+    assert (events.frame["dividend"].to_list(), events.notes) == ([0.15, 0.5], ())
+
+
+def test_a_split_that_is_entered_several_times_counts_once_whatever_its_kinds():
+    """Known of Massive's predecessor: polygon-io/issues#311 and #324."""
+    kinds = ("forward_split", "stock_dividend")
+    events = counted([("F", DAY, 2.0, 0.0, Mark(kind, kind)) for kind in kinds])
+    assert events.frame.rows() == [("F", DAY, 2.0, 0.0)]
+    assert "F on 2013-01-02 (a split of 2: 2 entries, 1 counted)" in events.notes[0]

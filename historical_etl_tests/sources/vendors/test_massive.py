@@ -112,6 +112,20 @@ def test_a_paid_plan_that_gives_all_learns_nothing_and_costs_one_request_at_most
     assert len(bar_units(server)) == 2
 
 
+def test_a_plan_that_lapses_is_found_out_by_a_process_that_lives_on(serve, tmp_path):
+    """What it was seen to give holds for a day: later the same cut would be taken for a symbol that is young."""
+    clock = fixed_clock(NOON)
+    server = serve(PLANNED, now=NOON)
+    source = server.source("massive", state_folder=tmp_path, pace=clock.pace, actions=False)
+    source.fetch(FetchRequest(("OLD",), FIRST, LAST))
+    assert source.info.plan == ""
+    server.plan, server.now = "basic", NOON + timedelta(days=1)
+    clock.moment = server.now
+    source.fetch(FetchRequest(("OLDER",), FIRST, LAST))
+    source.close()
+    assert source.info.coverage.first == date(2022, 6, 6)
+
+
 def test_an_increment_asks_for_nothing_further(basic):
     server, source = basic("", actions=False, truth=PLANNED.until(date(2024, 5, 28)))
     source().fetch(FetchRequest(("OLD", "NEVER"), date(2024, 5, 29), LAST))
@@ -242,6 +256,29 @@ def test_a_limit_is_of_a_minute(serve, ask, clock):
     assert f"go on after {clock.moment + timedelta(seconds=61):%Y-%m-%d %H:%M:%S} UTC" in caught.value.todo
 
 
+def test_what_came_before_a_limit_is_whole_and_is_kept(serve, ask):
+    """Events are asked for with the first bars, so that a limit at the third symbol leaves two with theirs."""
+    server = serve(faults=always(Fault.LIMITED_FOR, "/ticker/HALT/"), retry_after="3600")
+    result = ask(server, "massive", ("BRK.B", "GONE", "HALT", "SPLT"))
+    assert [result.outcomes[symbol] for symbol in SYMBOLS] == [
+        Outcome.OK,
+        Outcome.OK,
+        Outcome.RATE_LIMITED,
+        Outcome.RATE_LIMITED,
+    ]
+    kept = ("BRK.B", "GONE")
+    assert_frame_equal(result.frame, TRUTH.expected("massive", kept, START, END))
+    assert_frame_equal(result.actions, TRUTH.expected_actions("massive", kept, START, END))
+
+
+def test_where_events_fail_no_further_bars_are_asked_for_and_nothing_is_said_to_be_kept(serve, ask):
+    server = serve(faults=always(Fault.ERROR, "/stocks/v1/"))
+    with pytest.raises(ProviderError) as caught:
+        ask(server, "massive", attempts=2)
+    assert "nothing of this was stored" in caught.value.todo
+    assert len(bar_units(server)) == 1
+
+
 def test_an_unknown_key_is_the_key(serve, ask):
     with pytest.raises(ConfigurationError, match="does not accept the key"):
         ask(serve(), "massive", ("HALT",), key="another")
@@ -305,6 +342,16 @@ def test_a_small_letter_is_refused_with_the_symbol_that_it_is_ours():
     assert normalize_symbols(["bacpl", "Bacpl"]) == ["BACPL"]
 
 
+def test_an_otc_symbol_comes_by_the_day_as_it_does_by_itself(serve, ask):
+    """Left out of whole days unless they are asked for with it, it would seem to have ended."""
+    server = serve(facts={"SPLT": {"otc": True}})
+    day = date(2013, 1, 2)
+    by_day = ask(server, "massive", SYMBOLS, day, day)
+    assert any("/grouped/" in unit for unit in server.asked)
+    assert_frame_equal(by_day.frame.filter(symbol="SPLT"), ask(server, "massive", ("SPLT",), day, day).frame)
+    assert by_day.outcomes["SPLT"] is Outcome.OK
+
+
 # ── events ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -358,11 +405,21 @@ def test_a_dividend_in_another_currency_is_kept_apart(serve, ask):
     assert result.notes == ()
 
 
-def test_one_for_one_is_no_split_and_equal_rows_are_handed_on(serve, ask):
-    rows = {"splits": [odd_split(split_from=3, split_to=3)], "dividends": [odd_dividend(), odd_dividend(id="F")]}
+def test_one_for_one_is_no_split(serve, ask):
+    result = ask(serve(strange={"splits": [odd_split(split_from=3, split_to=3)]}), "massive", ("HALT",))
+    assert (result.actions.height, result.notes) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "cash", "told"),
+    [("supplemental", 0.5, False), ("special", 0.5, False), ("recurring", 0.25, True), ("unknown", 0.25, True)],
+)
+def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(kind, cash, told, serve, ask):
+    """Ford, 2025-02-18: regular and supplemental. Entries of one kind are one (polygon-io/issues#311 and #324)."""
+    rows = {"dividends": [odd_dividend(), odd_dividend(id="F", distribution_type=kind)]}
     result = ask(serve(strange=rows), "massive", ("HALT",))
-    assert result.actions.rows() == [("HALT", date(2012, 12, 3), 1.0, 0.25)] * 2
-    assert result.notes == ()
+    assert result.actions.rows() == [("HALT", date(2012, 12, 3), 1.0, cash)]
+    assert any("entered several times count once: HALT on 2012-12-03" in note for note in result.notes) is told
 
 
 def test_an_odd_bar_of_somebody_else_spoils_no_market_day(serve, ask):

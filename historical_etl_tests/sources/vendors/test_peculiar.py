@@ -4,10 +4,12 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import count
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from werkzeug import Request, Response
 
 from historical_etl import FetchRequest, Outcome, ProviderError, RateLimitedError
 from historical_etl.schema import SCHEMA
@@ -16,9 +18,19 @@ from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
-from historical_etl_tests.sources.vendors.conftest import SYMBOLS, TRUTH
-from historical_etl_tests.sources.vendors.loopback import Fault, Faults, Loopback, Truth, always, fixed_clock, scripted
+from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
+from historical_etl_tests.sources.vendors.loopback import (
+    Fault,
+    Faults,
+    Loopback,
+    Truth,
+    always,
+    as_json,
+    fixed_clock,
+    scripted,
+)
 from historical_etl_tests.sources.vendors.wires import eodhd as wire
+from historical_etl_tests.sources.vendors.wires.common import midnight
 from historical_etl_tests.sources.vendors.wires.eodhd import eodhd_bar
 
 DAY = date(2013, 1, 2)  # SPLT's split
@@ -194,6 +206,20 @@ def test_alpaca_names_no_feed_and_no_moment_after_midnight(serve, ask):
     assert all("end=2013-01-02T05:00:00+00:00" in unit for unit in server.asked)
 
 
+@pytest.mark.parametrize("vendor", ["alpaca", "massive"])
+@pytest.mark.parametrize("symbols", [("SPLT",), SYMBOLS])
+def test_an_address_of_events_that_is_not_found_costs_no_bars(vendor, symbols, serve, ask):
+    """An endpoint is retired: that says nothing of the symbols, and not that they had no events."""
+    gone = as_json({"message": "endpoint not found."}, 404)
+    events = ("/stocks/v1/", "/corporate-actions")
+    server = serve(answers=lambda request: gone if any(path in request.path for path in events) else None)
+    result = ask(server, vendor, symbols)
+    assert_frame_equal(result.frame, TRUTH.expected(vendor, symbols, START, END))
+    assert set(result.outcomes.values()) == {Outcome.OK}
+    assert result.actions is None
+    assert [note for note in result.notes if "names no splits and dividends" in note]
+
+
 # ── another form than it should be ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -235,6 +261,41 @@ def test_a_row_that_cannot_be_read_is_all_that_a_market_day_loses(serve, ask, mo
     assert told == {"BRK.B": Outcome.OK, "GONE": Outcome.EMPTY, "HALT": Outcome.REFUSED, "SPLT": Outcome.OK}
     assert result.rejected.select("symbol", "date", "reasons").rows() == [("HALT", DAY, ["unreadable_close"])]
     assert result.details == {"HALT": "none of the rows that eodhd gave of it can be read"}
+
+
+@pytest.mark.parametrize("vendor", ["alpaca", "massive"])
+def test_pages_that_bring_nothing_are_not_turned_for_ever(vendor, serve, ask):
+    """Each with a token that was not there before."""
+    turned = count()
+
+    def empty(request: Request) -> Response:
+        token = f"page{next(turned)}"
+        pages = {"bars": {}, "next_page_token": token, "next_url": f"{request.base_url}?cursor={token}"}
+        return as_json({"status": "OK", "results": [], **pages})
+
+    server = serve(answers=empty)
+    with pytest.raises(ProviderError, match="5 in a row bring nothing"):
+        ask(server, vendor, ("HALT",), actions=False)
+    assert server.asked.total() == 5
+
+
+@pytest.mark.parametrize("vendor", ["alpaca", "massive"])
+def test_an_empty_page_between_others_loses_nothing(vendor, serve, ask):
+    bar = {"o": 10, "h": 11, "l": 9, "c": 10, "v": 100}
+    days = {0: date(2013, 1, 2), 4: date(2013, 1, 3), 8: date(2013, 1, 4)}
+    turned: dict[str, int] = {}
+
+    def sparse(request: Request) -> Response:
+        what = request.args.get("adjustment", "")
+        at = turned[what] = turned.get(what, -1) + 1
+        when = days.get(at) and midnight(days[at])
+        stamp = when and (when.isoformat() if vendor == "alpaca" else int(when.timestamp() * 1000))
+        rows = [{**bar, "t": stamp}] if when else []
+        following = {"next_page_token": f"p{at}", "next_url": f"{request.base_url}?cursor=p{at}"} if at < 8 else {}
+        return as_json({"status": "OK", "results": rows, "bars": {"HALT": rows}, **following})
+
+    result = ask(serve(answers=sparse), vendor, ("HALT",), actions=False)
+    assert result.frame["date"].to_list() == list(days.values())
 
 
 # ── several threads ────────────────────────────────────────────────────────────────────────────────────────────────

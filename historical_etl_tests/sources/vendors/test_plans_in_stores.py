@@ -247,6 +247,30 @@ def test_a_run_that_gets_nothing_but_the_running_session_is_no_failure(held, sce
     assert project.etl.manifest().end_date == BEFORE
 
 
+# ── splits and dividends that the account gets later ───────────────────────────────────────────────────────────────
+
+
+def test_events_that_the_account_gets_later_are_asked_for_of_all_that_is_stored(held, root, tmp_path):
+    """Neither symbol has a new event: nothing else would bring those of the past."""
+    server, source = held("eventless", now=datetime(2024, 5, 24, 16, tzinfo=UTC))
+    until = date(2024, 5, 23)
+    store(root, source, until).run_full_etl(NAMES, EDGE, until)
+    server.plan, server.now = "", NOON  # what was found out of the plan is forgotten by then
+    later = server.source("massive", state_folder=tmp_path / "turns", pace=fixed_clock(NOON).pace)
+    result = store(root, later, LAST).run_incremental_etl()
+    etl = store(root, later, LAST)
+    assert etl.ledger("actions").sort("date").select("symbol", "date", "inferred").rows() == [
+        ("OLD", date(2022, 9, 1), False),
+        ("OLDER", date(2023, 6, 1), False),
+    ]
+    assert "massive names splits and dividends now: 3 stored symbol(s) are asked for whole" in result.warnings
+    assert_frame_equal(stored(etl), given())
+    server.asked.clear()
+    again = store(root, later, LAST).run_incremental_etl()
+    later.close()
+    assert (again.warnings, [unit for unit in server.asked if str(EDGE) in unit]) == ((), [])
+
+
 class Refusing(Universal):
     """A source that has nothing yet, and says so."""
 

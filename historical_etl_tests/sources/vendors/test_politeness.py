@@ -8,11 +8,13 @@ from datetime import timedelta
 import pytest
 
 from historical_etl import ConfigurationError, Outcome, RateLimitedError, StorageError
+from historical_etl.sources.vendors import politeness
 from historical_etl.sources.vendors.politeness import Breaker, Gate, Turnstile
 from historical_etl.sources.vendors.refusals import Refusal, clock_offset, retry_after
 from historical_etl.vendor_settings import TiingoSettings
+from historical_etl_tests.cli.conftest import command_line
 from historical_etl_tests.sources.vendors.conftest import SYMBOLS
-from historical_etl_tests.sources.vendors.loopback import Fault, always, fixed_clock
+from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, Fault, always, fixed_clock
 
 
 def limits(**values) -> TiingoSettings:
@@ -41,6 +43,38 @@ def test_no_more_than_the_rate_pass_in_any_period(turnstile, clock):
     for first, fourth in zip(passed, passed[3:], strict=False):
         assert fourth - first >= timedelta(minutes=1)
     assert passed[2] - passed[0] == timedelta(seconds=10)  # and none waits without need
+
+
+def test_long_waits_are_told_about_once_a_minute(turnstile, clock, caplog):
+    """At 5 requests a minute a backfill would say nothing for hours."""
+    caplog.set_level("INFO", "historical_etl.progress")
+    gate, began = turnstile(rate="5/minute"), clock.moment
+    for _ in range(20):
+        gate.pass_through()
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "tiingo: 5 requests made so far; the limit of 5/minute is waited for: 60 s"
+    assert len(told) == 3 == (clock.moment - began) // timedelta(minutes=1)
+
+
+def test_short_waits_are_not_told(turnstile, caplog):
+    caplog.set_level("INFO", "historical_etl.progress")
+    gate = turnstile(rate="2/second")
+    for _ in range(9):
+        gate.pass_through()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("options", "shown"), [((), True), (("--quiet",), False)])
+def test_the_command_line_tells_of_waits_where_nobody_sees_a_spinner(
+    options, shown, serve, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(politeness, "_LONG", 0.0)
+    line = command_line(tmp_path, capsys, monkeypatch)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    line.set(SOURCE="massive", SYMBOLS="HALT,SPLT", MASSIVE_BASE_URL=serve().url, MASSIVE_RATE="2/second")
+    ran = line(*options, "backfill", "--from", "2013", "--to", "2013")
+    assert ("2 requests made so far; the limit of 2/second is waited for" in ran.err) is shown
 
 
 def test_a_spent_daily_budget_stops_and_says_when_to_go_on(turnstile, clock):

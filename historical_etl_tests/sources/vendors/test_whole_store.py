@@ -23,8 +23,17 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.staging import Staging
 from historical_etl_tests.scenario import KEYS, daily_bytes, sessions, store, stored, tree
 from historical_etl_tests.simulation import with_returns
-from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, KEY, SECRET, VENDORS, Faults, Loopback, Truth
-from historical_etl_tests.sources.vendors.whole_store import filled, halted_on_events, market_of, truth_of
+from historical_etl_tests.sources.vendors.loopback import (
+    ENVIRONMENT,
+    KEY,
+    SECRET,
+    VENDORS,
+    Fault,
+    Faults,
+    Loopback,
+    Truth,
+)
+from historical_etl_tests.sources.vendors.whole_store import check_events, filled, halted_on_events, market_of, truth_of
 
 FIRST, BACKFILLED, LAST = date(2016, 6, 1), date(2017, 12, 21), date(2017, 12, 29)
 MARKET = market_of(symbols=6, first=FIRST, last=LAST)
@@ -35,6 +44,26 @@ def test_a_store_equals_what_the_server_holds(root, tmp_path, vendor):
     counts = filled(MARKET, vendor, root, tmp_path, backfilled=BACKFILLED, share=0.2)
     assert counts.repeated == {}, "no unit of the backfill is asked for again once it was served"
     assert counts.backfill_served <= counts.units, "one unit for each symbol, however many years"
+
+
+def test_a_backfill_by_symbol_asks_for_the_events_of_all_at_once(root, tmp_path):
+    """Massive's: the bars of each symbol, two requests for events, and one that tells an edge from a first bar."""
+    counts = filled(MARKET, "massive", root, tmp_path, backfilled=BACKFILLED, share=0.0)
+    assert counts.backfill_asked == len(MARKET.names) + 2 + 1
+
+
+def test_a_symbol_that_failed_is_asked_for_again_with_its_events(root, tmp_path):
+    truth = truth_of(MARKET).until(BACKFILLED)
+    late = next(symbol for symbol in reversed(truth.symbols) if symbol in set(truth.actions["symbol"]))
+    with Loopback(truth, faults=lambda unit: Fault.ERROR if f"/ticker/{late}/" in unit else None) as server:
+        etl = store(root, server.source("massive", state_folder=tmp_path, attempts=1), BACKFILLED)
+        assert etl.run_full_etl(truth.symbols, FIRST, BACKFILLED).outcomes[late] == "error"
+        server.faults = Faults()
+        server.asked.clear()
+        assert etl.run_full_etl(truth.symbols, FIRST, BACKFILLED).complete
+        kinds = [unit.split(" ")[0].rsplit("/", 1)[1] for unit in server.asked]
+        assert kinds == [str(BACKFILLED), "splits", "dividends"]
+        check_events(etl, truth, "massive")
 
 
 @pytest.mark.parametrize("vendor", ["tiingo", "yfinance"])

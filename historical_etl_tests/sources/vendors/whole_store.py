@@ -103,8 +103,8 @@ def filled(
         expected = server.truth.expected(vendor).drop("ret")
         assert_frame_equal(stored(etl), with_returns(expected).sort(KEYS), check_exact=False, rel_tol=1e-12)
         check_events(etl, server.truth, vendor)
-        kinds = {"eodhd": 3, "yfinance": 3, "massive": 3, "alpaca": 1}.get(vendor, 1)
-        return Counts(kinds * len(names) + 2, asked, served, server.asked.total() - asked, repeated)
+        kinds = {"eodhd": 3, "yfinance": 3, "alpaca": 1}.get(vendor, 1)
+        return Counts(kinds * len(names) + 3, asked, served, server.asked.total() - asked, repeated)
 
 
 def check_events(etl: HistoricalETL, truth: Truth, vendor: str) -> None:

@@ -133,6 +133,8 @@ def massive_day(server: Loopback, request: Request) -> Any:
         return refused
     assert request.args["adjusted"] == "false"
     bars = server.truth.basis("massive").bars.filter(pl.col("date") == day).sort("symbol").to_dicts()
+    if request.args.get("include_otc") != "true":
+        bars = [row for row in bars if not server.facts.get(row["symbol"], {}).get("otc")]
     # The close of the session, not its beginning.
     found = [
         {**bar, "t": bar["t"] + 16 * 3_600_000, "T": theirs(row["symbol"])}
