@@ -299,7 +299,8 @@ class MassiveSource(VendorSource):
             return part
         ours = pl.col("symbol").is_in(unit.symbols) & (pl.col("date") <= unit.end)
         notes = tuple(dict.fromkeys((*part.notes, *events.notes)))
-        return replace(part, actions=events.actions.filter(ours), foreign=events.foreign.filter(ours), notes=notes)
+        actions, foreign = events.actions.filter(ours), events.foreign.filter(ours)
+        return replace(part, actions=actions, foreign=foreign, notes=notes, named_since=events.since)
 
     def _events(self, unit: _Unit) -> NamedEvents | None:
         """Events of a unit, and those of the weeks before it that were entered late; None where none are given."""

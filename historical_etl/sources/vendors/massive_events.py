@@ -26,11 +26,12 @@ _KEPT: Final = 2
 
 @dataclass(frozen=True)
 class NamedEvents:
-    """Splits and dividends, dividends in other currencies, and what of them is to be told."""
+    """Splits and dividends, dividends in other currencies, what of them is to be told, and the first day asked for."""
 
     actions: pl.DataFrame
     foreign: pl.DataFrame
     notes: tuple[str, ...]
+    since: date
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def _read(answer: _Answer, ours: Mapping[str, str], start: date, end: date) -> N
         pl.concat(events.frame for events in own).sort("symbol", "date", maintain_order=True),
         pl.concat([pl.DataFrame(schema=FOREIGN), *foreign]),
         tuple(note for events in (*own, *read.values()) for note in events.notes),
+        start,
     )
 
 
