@@ -132,14 +132,15 @@ class AlpacaSource(VendorSource):
         if raw.frame.filter(inside).is_empty():
             return Part(empty_frame(), None, refusals, rejected=rejected)
         adjusted = self._bars(asked, first, end, "all", refusals)
-        both = raw.frame.drop("adj_close").join(
-            adjusted.frame.select(*ORDER, "adj_close").unique(ORDER), on=ORDER, how="left", maintain_order="left"
-        )
-        both = both.filter(~pl.col("symbol").is_in(list(refusals))).select(SCHEMA.names())
+        levels = adjusted.frame.select(*ORDER, "adj_close").drop_nulls().unique(ORDER)
+        both = raw.frame.drop("adj_close").join(levels, on=ORDER, how="left", maintain_order="left")
+        came_for = ~pl.col("symbol").is_in(list(refusals))
+        both = both.filter(came_for).select(SCHEMA.names())
         bars = both.filter(inside)
-        unadjusted = sorted(set(symbols_in(bars)).difference(symbols_in(adjusted.frame)))
+        cells = pl.concat([raw.cells, adjusted.cells]).filter(inside, came_for)
+        unadjusted = sorted(set(symbols_in(bars)).difference(symbols_in(levels)))
         notes = (f"alpaca gives no adjusted bars of {', '.join(unadjusted)}: adj_close is empty",) if unadjusted else ()
-        came = Part(bars, None, refusals, rejected=rejected, notes=notes)
+        came = Part(bars, None, refusals, rejected=rejected, notes=notes, cells=cells)
         if not self._with_actions or self._plan.lacks(EVENTS):
             return came
         pages = self._pages("/corporate-actions", alpaca_actions.query(asked, start, end), "v1")

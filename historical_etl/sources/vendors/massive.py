@@ -301,7 +301,7 @@ class MassiveSource(VendorSource):
 
     def _with_events(self, bars: Bars, unit: _Unit) -> Part:
         """Bars with the splits and dividends that were entered by now, late ones included."""
-        part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected)
+        part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected, cells=bars.cells)
         if not self._with_actions or not unit.symbols:
             return part
         events = self._events(unit)

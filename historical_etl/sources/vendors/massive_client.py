@@ -63,7 +63,7 @@ class MassiveClient:
             span = first if query is None else place[-2:]
             return self._client.list_aggs(name, 1, "day", *span, adjusted=False, **asked, raw=True)
 
-        return list(self._pages(page))
+        return list(self._pages(page, ticker))
 
     def market(self, day: date) -> list[Row]:
         """Raw bars of all tickers on a day."""
@@ -106,7 +106,7 @@ class MassiveClient:
 
         return list(self._pages(page))
 
-    def _pages(self, page: _Page) -> Iterator[Row]:
+    def _pages(self, page: _Page, ticker: str | None = None) -> Iterator[Row]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
         seen = set[str]()
@@ -114,6 +114,8 @@ class MassiveClient:
             answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
             if answer.get("adjusted") is True:  # only bars have a basis, and raw ones were asked for
                 raise FormError("its prices are adjusted for splits, and raw ones were asked for")
+            if ticker is not None and answer.get("ticker") not in (None, ticker):
+                raise FormError(f"it is of {answer['ticker']!r}, and {ticker} was asked for")
             yield from rows_of(answer.get("results") or [], "results")
             following = answer.get("next_url")
             if not following:

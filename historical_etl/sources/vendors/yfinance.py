@@ -191,7 +191,15 @@ class YfinanceSource(VendorSource):
         events = actions_frame(chart.events, since, end)
         foreign = chart.foreign.filter(chart.foreign["date"].is_between(since, end))
         notes = (*chart.notes, *events.notes)
-        return Part(bars.frame, events.frame, notes=notes, rejected=bars.rejected, foreign=foreign, named_since=since)
+        return Part(
+            bars.frame,
+            events.frame,
+            notes=notes,
+            rejected=bars.rejected,
+            foreign=foreign,
+            cells=bars.cells,
+            named_since=since,
+        )
 
     def _chart(self, symbol: str, start: date, end: date) -> Chart:
         result = result_of(self._answer(symbol, start, end))
