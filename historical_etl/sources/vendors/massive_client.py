@@ -9,6 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.frames import FormError, Row, rows_of, turn_page
 from historical_etl.sources.vendors.politeness import Gate
@@ -34,7 +35,7 @@ class MassiveClient:
     Args:
         key: of the account.
         base_url: empty: the vendor's.
-        timeout: seconds for one request.
+        timeout: seconds for one request, from connecting to its last byte.
         reader: reads the answers.
         gate: lets requests through.
     """
@@ -51,6 +52,8 @@ class MassiveClient:
             pagination=False,
             connection_pool_kw={"retries": _telling_retry(reader, gate)},
         )
+        self._bounds = Bounds(reader.vendor, timeout)
+        bounded_urllib3(self._client.client)
 
     def bars(self, ticker: str, start: date, end: date) -> list[Row]:
         """Raw daily bars of a ticker, oldest first."""
@@ -132,7 +135,8 @@ class MassiveClient:
         from urllib3.exceptions import HTTPError
 
         try:
-            raw = cast("BaseHTTPResponse", ask())
+            with self._bounds.request():
+                raw = cast("BaseHTTPResponse", ask())
             text = raw.data.decode("utf-8", errors="replace")
         except HTTPError as error:  # what no retry policy is asked about, such as a body that is badly packed
             raise self._reader.broken(f"did not answer in full ({type(error).__name__})", str(error)) from None
