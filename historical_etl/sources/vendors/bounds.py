@@ -60,8 +60,8 @@ class Bounds:
         except HistoricalETLError:
             raise
         except Exception as error:
-            is_answer = isinstance(error, Refusal) and error.status is not None
-            if is_answer or not limit.is_over:
+            is_known = isinstance(error, Refusal) and (error.status is not None or not error.again)
+            if is_known or not limit.is_over:
                 raise
             raise self.too_slow() from None
         finally:

@@ -207,9 +207,13 @@ def test_a_connection_serves_all_requests(vendor, packed, fetch):
 
 
 def test_an_answer_stands_though_it_came_at_the_last_moment():
-    with pytest.raises(Refusal, match="gone") as caught, Bounds("v", 1e-9).request():
-        raise Refusal(Outcome.NOT_FOUND, "gone", status=404)
-    assert caught.value.status == 404
+    with pytest.raises(Refusal, match="busy"), Bounds("v", 1e-9).request():
+        raise Refusal(Outcome.ERROR, "busy", status=503, again=True)
+
+
+def test_an_answer_that_is_too_large_is_no_slow_one():
+    with pytest.raises(Refusal, match="more than 1 bytes"), Bounds("v", 1e-9, 1).request() as limit:
+        limit.body([b"ab"])
 
 
 def test_what_fails_in_time_is_told_as_it_is():
