@@ -332,7 +332,8 @@ class EodhdSource(VendorSource):
         """
         found, refused, today = list[Event](), dict[str, Refusal](), self._plan.today
         newest = bars.sort("date").group_by("symbol", maintain_order=True).last()
-        moved = newest.filter((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED)
+        # Without an adj_close nothing shows that none came.
+        moved = newest.filter(((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED).fill_null(value=True))
         for symbol in moved.get_column("symbol") if end < today else ():
             try:
                 rows, _ = parted(self._some("splits", symbol, end + timedelta(days=1), today))

@@ -67,3 +67,15 @@ def test_a_market_day_with_an_adjusted_close_that_cannot_be_read_loses_no_symbol
     assert result.notes == (
         "Values that cannot be read beside a close are null: adj_close of HALT on 2013-01-02 ('NA')",
     )
+
+
+def test_a_volume_beside_an_adjusted_close_that_cannot_be_read_is_of_its_day_all_the_same(serve, ask, monkeypatch):
+    """Before a split the volume is in the shares after it; only `adj_close` tells that there was one."""
+    before, many = date(2012, 12, 31), (*SYMBOLS, *(f"X{number}" for number in range(100)))
+    expected = ask(serve(), "eodhd", many, before, before).frame
+    monkeypatch.setattr(
+        wire, "eodhd_bar", lambda row: eodhd_bar(row) | ({"adjusted_close": "NA"} if row["symbol"] == "SPLT" else {})
+    )
+    result = ask(serve(), "eodhd", many, before, before)
+    of_split = pl.col("symbol") == "SPLT"
+    assert_frame_equal(result.frame, expected.with_columns(adj_close=pl.when(~of_split).then("adj_close")))
