@@ -18,6 +18,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors import alpaca_actions
+from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
 from historical_etl.sources.vendors.frames import (
@@ -84,7 +85,8 @@ class AlpacaSource(VendorSource):
         super().__init__(settings, reader, pace, state_folder)
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
-        self._client: Any = _client(keys[0], keys[1], settings, self._check)
+        bounds = Bounds("alpaca", settings.timeout_seconds)
+        self._client: Any = _client(keys[0], keys[1], settings.base_url, bounds, self._check)
         self._states = SourceInfo(
             name="alpaca",
             version=client_version("alpaca-py"),
@@ -132,14 +134,15 @@ class AlpacaSource(VendorSource):
         if raw.frame.filter(inside).is_empty():
             return Part(empty_frame(), None, refusals, rejected=rejected)
         adjusted = self._bars(asked, first, end, "all", refusals)
-        both = raw.frame.drop("adj_close").join(
-            adjusted.frame.select(*ORDER, "adj_close").unique(ORDER), on=ORDER, how="left", maintain_order="left"
-        )
-        both = both.filter(~pl.col("symbol").is_in(list(refusals))).select(SCHEMA.names())
+        levels = adjusted.frame.select(*ORDER, "adj_close").drop_nulls().unique(ORDER)
+        both = raw.frame.drop("adj_close").join(levels, on=ORDER, how="left", maintain_order="left")
+        came_for = ~pl.col("symbol").is_in(list(refusals))
+        both = both.filter(came_for).select(SCHEMA.names())
         bars = both.filter(inside)
-        unadjusted = sorted(set(symbols_in(bars)).difference(symbols_in(adjusted.frame)))
+        cells = pl.concat([raw.cells, adjusted.cells]).filter(inside, came_for)
+        unadjusted = sorted(set(symbols_in(bars)).difference(symbols_in(levels)))
         notes = (f"alpaca gives no adjusted bars of {', '.join(unadjusted)}: adj_close is empty",) if unadjusted else ()
-        came = Part(bars, None, refusals, rejected=rejected, notes=notes)
+        came = Part(bars, None, refusals, rejected=rejected, notes=notes, cells=cells)
         if not self._with_actions or self._plan.lacks(EVENTS):
             return came
         pages = self._pages("/corporate-actions", alpaca_actions.query(asked, start, end), "v1")
@@ -203,10 +206,15 @@ class AlpacaSource(VendorSource):
 
     def _get(self, path: str, params: dict[str, object], version: str) -> object:
         from requests import RequestException
+        from urllib3.exceptions import HTTPError
 
         try:
             answer: object = self._client.get(path, params, api_version=version)
-        except (RequestException, RecursionError) as error:  # JSON that is cut off is one of these too; nested is not
+        except (
+            RequestException,
+            HTTPError,
+            RecursionError,
+        ) as error:  # JSON that is cut off is one of these too; nested is not
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
         if answer is None:  # what the client makes of an empty body
@@ -218,7 +226,7 @@ class AlpacaSource(VendorSource):
 
 
 def _client(
-    key_id: str, secret_key: str, settings: AlpacaSettings, check: "Callable[[requests.Response], None]"
+    key_id: str, secret_key: str, base_url: str, bounds: Bounds, check: "Callable[[requests.Response], None]"
 ) -> "RESTClient":
     require("alpaca.data.historical.stock", "alpaca")
     from alpaca.data.historical.stock import StockHistoricalDataClient
@@ -226,10 +234,18 @@ def _client(
     from requests.adapters import HTTPAdapter
 
     class Checked(HTTPAdapter):
-        """Gives each request a time limit, and looks at the answer before the client does."""
+        """Bounds each request, and looks at the answer before the client does."""
 
-        def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - as requests
-            response = super().send(request, *args, **(kwargs | {"timeout": settings.timeout_seconds}))
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as requests has it
+            super().init_poolmanager(*args, **kwargs)
+            bounded_urllib3(self.poolmanager)
+
+        def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - likewise
+            return bounded_urllib3(super().proxy_manager_for(*args, **kwargs))
+
+        def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - likewise
+            with bounds.request():
+                response = super().send(request, *args, **(kwargs | {"timeout": bounds.seconds}))
             check(response)
             return response
 
@@ -237,7 +253,7 @@ def _client(
         """The client with a transport of ours: its own waits for ever, and retries 429 after 3 s, whatever it says."""
 
         def __init__(self) -> None:
-            super().__init__(key_id, secret_key, raw_data=True, url_override=settings.base_url or None)
+            super().__init__(key_id, secret_key, raw_data=True, url_override=base_url or None)
             for scheme in ("http://", "https://"):
                 self._session.mount(scheme, Checked())
 

@@ -27,7 +27,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage
 from historical_etl.sources.vendors.account_file import AccountFile
-from historical_etl.sources.vendors.frames import FormError, empty_actions
+from historical_etl.sources.vendors.frames import FormError, cells_told, empty_actions
 from historical_etl.sources.vendors.plans import EVENTS, PLAN_FILE, PlanBook
 from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal
@@ -44,9 +44,10 @@ _FAILED: Final = (Outcome.RATE_LIMITED, Outcome.NOT_PUBLISHED, Outcome.ERROR, Ou
 class Part:
     """What a unit brought. Symbols that are neither in `frame` nor in `refusals` have no data in the range.
 
-    `rejected` are rows that cannot be read, with `reasons`; `foreign` dividends in another currency than that of the
-    prices. All events from `named_since` on are among `actions`, if that is before the request. `notes` tell, once for
-    a fetch, what of it the account does not give, or what was passed over.
+    `rejected` are rows that cannot be read, with `reasons`; `cells` values that cannot be, beside a close that can;
+    `foreign` dividends in another currency than that of the prices. All events from `named_since` on are among
+    `actions`, if that is before the request. `notes` tell, once for a fetch, what of it the account does not give, or
+    what was passed over.
     """
 
     frame: pl.DataFrame
@@ -56,6 +57,7 @@ class Part:
     rejected: pl.DataFrame | None = None
     foreign: pl.DataFrame | None = None
     named_since: date | None = None
+    cells: pl.DataFrame | None = None
 
 
 class VendorSource(ABC):
@@ -159,7 +161,10 @@ class VendorSource(ABC):
         unread = [symbol for symbol, outcome in outcomes.items() if outcome is Outcome.REFUSED]
         details = dict.fromkeys(unread, f"none of the rows that {self.info.name} gave of it can be read")
         details |= {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
-        notes = tuple(dict.fromkeys(note for part in parts for note in (*part.notes, *self._withheld(asked))))
+        notes = dict.fromkeys(note for part in parts for note in (*part.notes, *self._withheld(asked)))
+        cells = _stacked(part.cells for part in parts)
+        if cells is not None:
+            notes[cells_told(cells, self._reader.clean)] = None
         frame, actions = _joined(part.frame for part in parts), self._actions(parts)
         return FetchResult(
             frame,
@@ -167,7 +172,7 @@ class VendorSource(ABC):
             details,
             actions,
             _stacked(part.rejected for part in parts),
-            notes,
+            tuple(notes),
             foreign=_stacked(part.foreign for part in parts),
             named_since=named_since,
         )
@@ -273,6 +278,7 @@ def together(parts: Iterable[Part]) -> Part:
         _stacked(part.rejected for part in found),
         _stacked(part.foreign for part in found),
         next((part.named_since for part in found if part.named_since), None),
+        _stacked(part.cells for part in found),
     )
 
 

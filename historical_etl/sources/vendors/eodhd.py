@@ -175,7 +175,7 @@ class EodhdSource(VendorSource):
         notes = tuple(self._heed(warning, bars.frame) for warning in warnings)
         if notes and not rows:
             raise Refusal(Outcome.NOT_COVERED, notes[0])
-        told = Part(empty_frame(), None, notes=notes, rejected=bars.rejected)
+        told = Part(empty_frame(), None, notes=notes, rejected=bars.rejected, cells=bars.cells)
         if bars.frame.is_empty():
             return together([told, Part(empty_frame(), empty_actions())])
         return together([told, self._with_events(symbol, bars.frame, start, end)])
@@ -299,7 +299,7 @@ class EodhdSource(VendorSource):
         for day in sessions:
             rows = self._bulk(day, "")
             bars = bars_frame(rows, _BULK_NAMES, symbols=ours, start=day, end=day)
-            parts.append(Part(bars.frame, None, rejected=bars.rejected))
+            parts.append(Part(bars.frame, None, rejected=bars.rejected, cells=bars.cells))
             given += [day] if any(row.get("date") == day.isoformat() for row in rows) else []
         if sessions and not given and self._plan.today - sessions[-1] <= _FRESH:
             raise Refusal(Outcome.NOT_PUBLISHED, f"eodhd has published nothing of {sessions[-1]} yet")
@@ -332,7 +332,8 @@ class EodhdSource(VendorSource):
         """
         found, refused, today = list[Event](), dict[str, Refusal](), self._plan.today
         newest = bars.sort("date").group_by("symbol", maintain_order=True).last()
-        moved = newest.filter((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED)
+        # Without an adj_close nothing shows that none came.
+        moved = newest.filter(((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED).fill_null(value=True))
         for symbol in moved.get_column("symbol") if end < today else ():
             try:
                 rows, _ = parted(self._some("splits", symbol, end + timedelta(days=1), today))

@@ -1,8 +1,9 @@
 """From a vendor's rows to frames in the schema. Values are not judged here: they go to the quality rules as they came.
 
 A null stays a null and a NaN becomes one, a volume too: it is not 0. Rows that are equal in all columns become one.
-Rows of symbols that nobody asked for are left out first. Of the others, one that cannot be read is told and left out,
-and the rest is taken; where none can be read, the vendor's form has changed.
+Rows of symbols that nobody asked for are left out first. Of the others, one whose date or close cannot be read is told
+and left out, and the rest is taken; where none can be read, the vendor's form has changed. Another cell that cannot be
+read is null, and told.
 """
 
 import math
@@ -27,6 +28,7 @@ __all__ = [
     "actions_frame",
     "amount_of",
     "bars_frame",
+    "cells_told",
     "counted",
     "day_of",
     "empty_actions",
@@ -55,21 +57,34 @@ _MOST_PAGES: Final = 100_000
 #: In a row without any row.
 _MOST_BARREN: Final = 5
 _NUMBERS: Final = ("open", "high", "low", "close", "volume", "adj_close")
+#: What a bar is judged by: a row without one of them, as it came, is no bar.
+_NEEDED: Final = frozenset({"date", "close"})
 _REJECTED: Final = pl.Schema({**SCHEMA, "reasons": pl.List(pl.String())})
 #: Parts of an event that bears a mark.
 _MARKED: Final = 5
-#: So many events are named in a note; the others are counted.
-_NAMED: Final = 5
 #: Amounts closer than this are one that is written in two ways.
 _SAME: Final = 1e-3
+_CELLS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "column": pl.String(), "text": pl.String()})
+#: So much of a cell is kept.
+_KEPT: Final = 1000
+#: So many events or cells that cannot be read are named; the others are counted.
+_NAMED: Final = 5
+_SHOWN: Final = 40
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars in the schema, and `rejected`: rows that cannot be read, as far as they go, with `reasons`."""
+    """Bars in the schema, and what of the rows cannot be read.
+
+    Attributes:
+        frame: the bars.
+        rejected: rows without a date or a close that can be read, as far as they go, with `reasons`.
+        cells: the other cells that cannot be read: `symbol`, `date`, `column`, and the `text` as it came.
+    """
 
     frame: pl.DataFrame
     rejected: pl.DataFrame
+    cells: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -157,18 +172,20 @@ def bars_frame(
     if not mine:
         return joined(())
     try:
-        frame, rejected = _read(mine, names, days), pl.DataFrame(schema=_REJECTED)
+        read = Bars(_read(mine, names, days), pl.DataFrame(schema=_REJECTED), pl.DataFrame(schema=_CELLS))
     except FormError:
         judged = [_judged(owner, row, names, days) for owner, row in mine]
         others = (row for owner, row in zip(owners, rows, strict=True) if owner is None)
-        if all(reasons for _, reasons in judged) and all(_judged("", row, names, days)[1] for row in others):
+        if all(_is_rejected(odd) for _, odd in judged) and all(
+            _is_rejected(_judged("", row, names, days)[1]) for row in others
+        ):
             raise
-        frame = pl.DataFrame([bar for bar, reasons in judged if not reasons], schema=SCHEMA)
-        rejected = pl.DataFrame([{**bar, "reasons": why} for bar, why in judged if why], schema=_REJECTED)
+        read = _parted(judged)
     inside = pl.col("date").is_between(start, end)
     return Bars(
-        frame.filter(inside).unique(maintain_order=True).sort(ORDER, maintain_order=True),
-        rejected.filter(inside | pl.col("date").is_null()),
+        read.frame.filter(inside).unique(maintain_order=True).sort(ORDER, maintain_order=True),
+        read.rejected.filter(inside | pl.col("date").is_null()),
+        read.cells.filter(inside),
     )
 
 
@@ -178,7 +195,23 @@ def joined(parts: Iterable[Bars]) -> Bars:
     return Bars(
         pl.concat([empty_frame(), *(bars.frame for bars in found)]).sort(ORDER, maintain_order=True),
         pl.concat([pl.DataFrame(schema=_REJECTED), *(bars.rejected for bars in found)]),
+        pl.concat([pl.DataFrame(schema=_CELLS), *(bars.cells for bars in found)]),
     )
+
+
+def cells_told(cells: pl.DataFrame, clean: Callable[[str], str]) -> str:
+    """What to tell of cells that cannot be read: the first ones, and how many more there are.
+
+    Args:
+        cells: as `Bars` has them, at least one.
+        clean: takes the secrets out of a text.
+    """
+    some = ", ".join(
+        f"{column} of {symbol} on {day} ({clean(text)[:_SHOWN]})"
+        for symbol, day, column, text in cells.head(_NAMED).iter_rows()
+    )
+    more = f" and {cells.height - _NAMED:,} more" if cells.height > _NAMED else ""
+    return f"Values that cannot be read beside a close are null: {some}{more}"
 
 
 class Pages:
@@ -334,10 +367,10 @@ def _read(
 
 def _judged(
     owner: str, row: Row, names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
-) -> tuple[dict[str, object], list[str]]:
-    """One row as far as it can be read, and what of it cannot."""
+) -> tuple[dict[str, object], dict[str, object]]:
+    """One row as far as it can be read, and the values of it that cannot, by our columns."""
     bar: dict[str, object] = {**dict.fromkeys(SCHEMA), "symbol": owner}
-    reasons: list[str] = []
+    odd: dict[str, object] = {}
     for ours, theirs in names.items():
         if ours == "symbol":
             continue
@@ -347,8 +380,29 @@ def _judged(
             is_read = ours != "date" or bar[ours] is not None
         except ValueError:  # a FormError is one, and so is a day in the year 10000
             is_read = False
-        reasons += [] if is_read else [f"unreadable_{ours}"]
-    return bar, reasons
+        if not is_read:
+            odd[ours] = value[0]
+    return bar, odd
+
+
+def _is_rejected(odd: Mapping[str, object]) -> bool:
+    return not _NEEDED.isdisjoint(odd)
+
+
+def _parted(judged: Sequence[tuple[dict[str, object], dict[str, object]]]) -> Bars:
+    """Rows that `_judged` has read, those without a date or a close apart."""
+    bars = [(bar, odd) for bar, odd in judged if not _is_rejected(odd)]
+    rejected = [{**bar, "reasons": [f"unreadable_{name}" for name in odd]} for bar, odd in judged if _is_rejected(odd)]
+    cells = [
+        {"symbol": bar["symbol"], "date": bar["date"], "column": name, "text": f"{value!r}"[:_KEPT]}
+        for bar, odd in bars
+        for name, value in odd.items()
+    ]
+    return Bars(
+        pl.DataFrame([bar for bar, _ in bars], schema=SCHEMA),
+        pl.DataFrame(rejected, schema=_REJECTED),
+        pl.DataFrame(cells, schema=_CELLS),
+    )
 
 
 def _numbers(values: list[object], name: str) -> pl.Series:

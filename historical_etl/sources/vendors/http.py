@@ -3,16 +3,15 @@
 The key is put on below httpx: httpx logs the address of every request, and its exceptions carry the request.
 """
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from historical_etl.models import Outcome
+from historical_etl.sources.vendors.bounds import Bounds, bounded_httpx
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.politeness import Gate
-from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.refusals import Reader
 
 if TYPE_CHECKING:
     import httpx
@@ -31,7 +30,7 @@ class JsonClient:
         timeout: seconds for one request, from connecting to the last byte.
         headers: added to each request, keys included.
         params: added to each query, keys included.
-        most_bytes: of one answer, unpacked; a whole market's day is a hundredth of the default.
+        most_bytes: of one answer, unpacked; default: that of `Bounds`.
     """
 
     def __init__(
@@ -44,15 +43,14 @@ class JsonClient:
         *,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        most_bytes: int = 1 << 29,
+        most_bytes: int | None = None,
     ) -> None:
         require("httpx", extra)
         import httpx
 
         self._gate = gate
         self._reader = reader
-        self._timeout = timeout
-        self._most_bytes = most_bytes
+        self._bounds = Bounds(reader.vendor, timeout, most_bytes)
         self._base_url = base_url
         self._failures: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
         self._client: httpx.Client = httpx.Client(
@@ -81,17 +79,10 @@ class JsonClient:
         self._client.close()
 
     def _get(self, path: str, params: Mapping[str, str]) -> object:
-        deadline = time.monotonic() + self._timeout
-        body = bytearray()
+        address = self._base_url + path
         try:
-            with self._client.stream("GET", self._base_url + path, params=dict(params)) as response:
-                for part in response.iter_bytes():
-                    body += part
-                    if len(body) > self._most_bytes:  # unpacked: a small answer may be a large one
-                        what = f"{self._reader.vendor} answered with more than {self._most_bytes:,} bytes"
-                        raise Refusal(Outcome.ERROR, what)
-                    if time.monotonic() > deadline:  # httpx limits the wait for each part, not for all of them
-                        raise Refusal(Outcome.ERROR, f"{self._reader.vendor} took over {self._timeout:g} s", again=True)
+            with self._bounds.request() as limit, self._client.stream("GET", address, params=dict(params)) as response:
+                body = limit.body(response.iter_bytes())
                 encoding = response.charset_encoding or "utf-8"
         except self._failures as error:
             kind = type(error).__name__
@@ -118,7 +109,7 @@ def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, s
 
         def __init__(self) -> None:
             # httpx reads the proxy variables only for a transport of its own.
-            self._inner = httpx.HTTPTransport(retries=0, proxy=_proxy_for(base_url))
+            self._inner = bounded_httpx(httpx.HTTPTransport(retries=0, proxy=_proxy_for(base_url)))
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             return self._inner.handle_request(

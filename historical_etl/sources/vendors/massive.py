@@ -294,7 +294,7 @@ class MassiveSource(VendorSource):
 
     def _with_events(self, bars: Bars, events: NamedEvents | None, unit: _Unit) -> Part:
         """Bars of some symbols with their splits and dividends, as far as the bars go."""
-        part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected)
+        part = Part(bars.frame, notes=tuple(dict.fromkeys(unit.notes)), rejected=bars.rejected, cells=bars.cells)
         if events is None:
             return part
         ours = pl.col("symbol").is_in(unit.symbols) & (pl.col("date") <= unit.end)

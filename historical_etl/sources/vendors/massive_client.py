@@ -9,6 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.frames import FormError, Pages, Row, rows_of
 from historical_etl.sources.vendors.politeness import Gate
@@ -34,7 +35,7 @@ class MassiveClient:
     Args:
         key: of the account.
         base_url: empty: the vendor's.
-        timeout: seconds for one request.
+        timeout: seconds for one request, from connecting to its last byte.
         reader: reads the answers.
         gate: lets requests through.
     """
@@ -51,6 +52,8 @@ class MassiveClient:
             pagination=False,
             connection_pool_kw={"retries": _telling_retry(reader, gate)},
         )
+        self._bounds = Bounds(reader.vendor, timeout)
+        bounded_urllib3(self._client.client)
 
     def bars(self, ticker: str, start: date, end: date) -> list[Row]:
         """Raw daily bars of a ticker, oldest first."""
@@ -63,7 +66,7 @@ class MassiveClient:
             span = first if query is None else place[-2:]
             return self._client.list_aggs(name, 1, "day", *span, adjusted=False, **asked, raw=True)
 
-        return list(self._pages(page))
+        return list(self._pages(page, ticker))
 
     def market(self, day: date) -> list[Row]:
         """Raw bars of all tickers on a day."""
@@ -106,7 +109,7 @@ class MassiveClient:
 
         return list(self._pages(page))
 
-    def _pages(self, page: _Page) -> Iterator[Row]:
+    def _pages(self, page: _Page, ticker: str | None = None) -> Iterator[Row]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
         pages = Pages()
@@ -114,6 +117,8 @@ class MassiveClient:
             answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
             if answer.get("adjusted") is True:  # only bars have a basis, and raw ones were asked for
                 raise FormError("its prices are adjusted for splits, and raw ones were asked for")
+            if ticker is not None and answer.get("ticker") not in (None, ticker):
+                raise FormError(f"it is of {answer['ticker']!r}, and {ticker} was asked for")
             rows = rows_of(answer.get("results") or [], "results")
             yield from rows
             following = answer.get("next_url")
@@ -130,7 +135,8 @@ class MassiveClient:
         from urllib3.exceptions import HTTPError
 
         try:
-            raw = cast("BaseHTTPResponse", ask())
+            with self._bounds.request():
+                raw = cast("BaseHTTPResponse", ask())
             text = raw.data.decode("utf-8", errors="replace")
         except HTTPError as error:  # what no retry policy is asked about, such as a body that is badly packed
             raise self._reader.broken(f"did not answer in full ({type(error).__name__})", str(error)) from None

@@ -113,7 +113,14 @@ class TiingoSource(VendorSource):
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
         found = [(symbol, row.get("date"), row.get("splitFactor"), row.get("divCash")) for row in rows]
         events = actions_frame((event for event in found if event[2:] != (None, None)), since, end)
-        return Part(bars.frame, events.frame, notes=events.notes, rejected=bars.rejected, named_since=since)
+        return Part(
+            bars.frame,
+            events.frame,
+            notes=events.notes,
+            rejected=bars.rejected,
+            cells=bars.cells,
+            named_since=since,
+        )
 
     def close(self) -> None:
         """Close connections and files."""

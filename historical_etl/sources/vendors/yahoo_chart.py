@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from math import inf, isfinite, nan
+from math import inf, isfinite, isnan, nan
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
@@ -86,6 +86,9 @@ def read_chart(result: Mapping[str, object], symbol: str) -> Chart:
         raise FormError(f"there is no time zone {meta.get('exchangeTimezoneName')!r}") from None
     if meta.get("dataGranularity") not in (None, "1d"):
         raise FormError(f"the bars are not of days but of {meta['dataGranularity']!r}")
+    named = meta.get("symbol")  # Yahoo repeats the name that it is asked for
+    if isinstance(named, str) and _spelt(named) != _spelt(symbol):
+        raise FormError(f"it is of {named!r}, and {symbol} was asked for; where that is its new name, tell the rename")
     # The newest bar may be told by the moment of the last trade, which is of its own day at any hour.
     live = meta.get("regularMarketTime")
     evening = _FUTURES_BEGIN if meta.get("instrumentType") == "FUTURE" else None
@@ -97,6 +100,10 @@ def read_chart(result: Mapping[str, object], symbol: str) -> Chart:
     events = [*_splits(result, symbol, day_of, notes)]
     paid, foreign = _cash(result, symbol, meta.get("currency"), day_of, notes)
     return Chart(_bars(result, day_of), events + paid, foreign, tuple(dict.fromkeys(notes)))
+
+
+def _spelt(symbol: str) -> str:
+    return symbol.upper().replace(".", "-").replace("/", "-")
 
 
 def _bars(result: Mapping[str, object], day_of: Callable[[object], date]) -> list[Row]:
@@ -113,13 +120,13 @@ def _bars(result: Mapping[str, object], day_of: Callable[[object], date]) -> lis
     }
     if any(values and len(values) != len(moments) for values in columns.values()):
         raise FormError("a column has more or fewer values than there are days")
-    # A day that comes twice is the newest one, as a bar and as the live price (ranaroussi/yfinance#573).
+    # A day that comes twice, as a bar and as the live price (ranaroussi/yfinance#573), is the newest that has a price.
     by_day: dict[str, Row] = {}
     for moment, at in sorted((_moment(moment), at) for at, moment in enumerate(moments)):
         day = day_of(moment).isoformat()
-        by_day[day] = {"date": day} | {
-            name: _number(values[at]) if values else None for name, values in columns.items()
-        }
+        row = {"date": day} | {name: _number(values[at]) if values else None for name, values in columns.items()}
+        if day not in by_day or not _is_none(row["close"]):
+            by_day[day] = row
     return list(by_day.values())
 
 
@@ -201,6 +208,10 @@ def _amount(entry: Row, name: str) -> float:
     if not isfinite(amount):
         raise FormError(f"{name!r} is no finite number")
     return amount
+
+
+def _is_none(price: object) -> bool:
+    return price is None or price == 0 or (isinstance(price, float) and isnan(price))
 
 
 def _number(value: object) -> object:

@@ -20,6 +20,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import Capabilities, FetchRequest, SourceInfo, Unit
+from historical_etl.sources.vendors.bounds import Bounds, bounded_session
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, require
 from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, empty_actions
@@ -57,11 +58,13 @@ class Watch:
     Attributes:
         answer: the last answer about prices, as JSON.
         denied: the status with which the last one was refused, else 0.
+        bounds: of each request.
     """
 
-    def __init__(self, reader: Reader, gate: Gate) -> None:
+    def __init__(self, reader: Reader, gate: Gate, bounds: Bounds) -> None:
         self.answer: object = None
         self.denied = 0
+        self.bounds = bounds
         self._reader = reader
         self._gate = gate
         self._rests_until = datetime.min.replace(tzinfo=UTC)
@@ -101,7 +104,8 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
     class Polite(session):  # pyright: ignore[reportUntypedBaseClass]
         def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as both have it
             watch.before()
-            response = cast("Any", super().request(method, url, *args, **kwargs))  # pyright: ignore[reportUnknownMemberType]
+            with watch.bounds.request():
+                response = cast("Any", super().request(method, url, *args, **kwargs))  # pyright: ignore[reportUnknownMemberType]
             watch.after(str(response.url), response.status_code, response.headers, response.text)
             return response
 
@@ -125,7 +129,7 @@ def _browser(watch: Watch) -> Any:  # noqa: ANN401 - a session
     """The session that the client makes for itself, polite: Yahoo refuses what does not look like a browser."""
     from curl_cffi.requests import Session
 
-    return polite(Session, watch)(impersonate="chrome")
+    return polite(bounded_session(Session), watch)(impersonate="chrome")
 
 
 class YfinanceSource(VendorSource):
@@ -156,7 +160,7 @@ class YfinanceSource(VendorSource):
         super().__init__(settings, Reader("Yahoo", (), ()), pace, state_folder)
         self._american = exchange in _AMERICAN
         self._timeout = settings.timeout_seconds
-        self._watch = Watch(self._reader, self._gate)
+        self._watch = Watch(self._reader, self._gate, Bounds("Yahoo", self._timeout))
         self._session = (session or _browser)(self._watch)
         _prepare(os.getpid())
         self._states = SourceInfo(
@@ -191,7 +195,15 @@ class YfinanceSource(VendorSource):
         events = actions_frame(chart.events, since, end)
         foreign = chart.foreign.filter(chart.foreign["date"].is_between(since, end))
         notes = (*chart.notes, *events.notes)
-        return Part(bars.frame, events.frame, notes=notes, rejected=bars.rejected, foreign=foreign, named_since=since)
+        return Part(
+            bars.frame,
+            events.frame,
+            notes=notes,
+            rejected=bars.rejected,
+            foreign=foreign,
+            cells=bars.cells,
+            named_since=since,
+        )
 
     def _chart(self, symbol: str, start: date, end: date) -> Chart:
         result = result_of(self._answer(symbol, start, end))

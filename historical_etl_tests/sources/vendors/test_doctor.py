@@ -114,7 +114,7 @@ def test_a_slow_vendor_is_not_waited_for(facing, monkeypatch):
     monkeypatch.setattr(doctor, "REQUEST_SECONDS", 0.2)
     cli, _ = facing(faults=always(Fault.SLOW), slow=1.0)
     slow = told(cli("doctor", "--json").document, "vendor")
-    assert (slow["verdict"], "ReadTimeout" in slow["what"]) == ("problem", True)
+    assert (slow["verdict"], "took over 0.2 s" in slow["what"]) == ("problem", True)
     monkeypatch.setattr(doctor, "REQUEST_SECONDS", 10)
     monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.2)
     assert "has not answered within 0.2 s" in told(cli("doctor", "--json").document, "vendor")["what"]

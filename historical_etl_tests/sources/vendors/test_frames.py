@@ -9,6 +9,7 @@ from historical_etl.sources.vendors.frames import (
     Mark,
     actions_frame,
     bars_frame,
+    cells_told,
     counted,
     joined,
     local_days,
@@ -19,7 +20,7 @@ NAMES = {"symbol": "T", "date": "d", "close": "c", "volume": "v"}
 ROW: dict[str, object] = {"T": "ODD", "d": "2013-01-02", "c": 10.5, "v": 100}
 ODD = {
     "a text for a number": ({"c": "10.5"}, "unreadable_close"),
-    "a number too large": ({"v": 10**400}, "unreadable_volume"),
+    "a number too large": ({"c": 10**400}, "unreadable_close"),
     "true for a number": ({"c": True}, "unreadable_close"),
     "a list for a number": ({"c": [1.0]}, "unreadable_close"),
     "no date": ({"d": None}, "unreadable_date"),
@@ -64,6 +65,44 @@ def test_rows_of_which_none_can_be_read_have_another_form(change, reason):
 def test_all_that_is_wrong_with_a_row_is_said_and_a_day_outside_is_not_counted():
     bars = read({**ROW, "c": "x", "v": "y"}, {**ROW, "c": "x", "d": "2013-01-09"}, {**ROW, "T": "EVEN"})
     assert bars.rejected["reasons"].to_list() == [["unreadable_close", "unreadable_volume"]]
+
+
+UNREADABLE = {
+    "a text": ("NA", "'NA'"),
+    "a number as a text": ("100", "'100'"),
+    "a number too large": (10**400, "1" + 39 * "0"),
+    "true": (True, "True"),
+    "a list": ([1.0], "[1.0]"),
+    "half a character": ("\ud800", "'\\ud800'"),
+}
+
+
+@pytest.mark.parametrize(("value", "shown"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_cell_that_cannot_be_read_beside_a_good_close_is_null_and_told(value, shown):
+    bars = read({**ROW, "v": value}, {**ROW, "T": "EVEN"})
+    assert bars.frame.select("symbol", "close", "volume").rows() == [("EVEN", 10.5, 100.0), ("ODD", 10.5, None)]
+    assert bars.rejected.is_empty()
+    told = cells_told(bars.cells, lambda text: text)
+    assert told == f"Values that cannot be read beside a close are null: volume of ODD on 2013-01-02 ({shown})"
+
+
+def test_a_column_of_which_no_cell_can_be_read_leaves_the_closes():
+    bars = read({**ROW, "v": "NA"}, {**ROW, "v": "NA", "d": "2013-01-03"})
+    assert bars.frame["close"].to_list() == [10.5, 10.5]
+    assert bars.cells["date"].to_list() == [DAY, NEXT]
+
+
+def test_cells_of_others_and_of_days_outside_are_not_told():
+    bars = read({**ROW, "v": "NA"}, {**ROW, "T": "EVEN", "v": "NA", "d": "2013-01-09"}, symbols={"EVEN": "EVEN"})
+    assert bars.cells.is_empty()
+
+
+def test_many_cells_that_cannot_be_read_are_counted_and_hold_no_secret():
+    key = "K3Y" * 10
+    bars = joined(read({**ROW, "v": f"refused for {key}"}) for _ in range(7))
+    told = cells_told(bars.cells, lambda text: text.replace(key, "***"))
+    assert told.count("volume of ODD on 2013-01-02 ('refused for ***')") == 5
+    assert told.endswith(" and 2 more")
 
 
 def test_moments_are_judged_one_by_one_too():

@@ -442,6 +442,15 @@ def test_prices_that_are_adjusted_in_spite_of_the_question_are_not_taken(serve, 
         ask(server, "massive", ("HALT",))
 
 
+def test_bars_of_another_ticker_than_was_asked_for_are_an_error_of_the_symbol(serve, ask):
+    bar = {"o": 10, "h": 11, "l": 9, "c": 10, "v": 100, "t": 1357102800000}
+    page = {"ticker": "ZZZ", "adjusted": False, "resultsCount": 1, "results": [bar], "status": "OK"}
+    server = serve(answers=lambda request: jsonify(page) if "/aggs/ticker/HALT/" in request.path else None)
+    result = ask(server, "massive", ("BRK.B", "HALT"))
+    assert dict(result.outcomes) == {"BRK.B": Outcome.OK, "HALT": Outcome.ERROR}
+    assert "it is of 'ZZZ', and HALT was asked for" in result.details["HALT"]
+
+
 def jsonify(page: object) -> Response:
     return Response(json.dumps(page), content_type="application/json")
 

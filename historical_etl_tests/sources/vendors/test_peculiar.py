@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 from historical_etl import FetchRequest, Outcome, ProviderError, RateLimitedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS, Unit
+from historical_etl.sources.vendors.bounds import Bounds
 from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
@@ -394,7 +395,7 @@ def test_the_session_of_everyday_is_as_polite_as_the_one_of_these_tests(fault, s
     server = serve(faults=always(fault) if fault else None)
     reader = Reader("Yahoo", (), ())
     gate = Gate("Yahoo", YfinanceSettings(rate="99/second"), fixed_clock().pace, tmp_path)
-    watch = Watch(reader, gate)
+    watch = Watch(reader, gate, Bounds("Yahoo", 30))
     session = _browser(watch)
     assert is_supported_session(session)
     url = f"{server.url}/yahoo/query2.finance.yahoo.com/v8/finance/chart/HALT"

@@ -241,6 +241,39 @@ def chart_of(parts: dict[str, Any], **meta: Any) -> dict[str, Any]:
     } | parts
 
 
+@pytest.mark.parametrize("close", [None, 0, "NaN"])
+def test_a_second_row_of_a_day_without_a_price_replaces_nothing(close):
+    """Yahoo gives rows of nulls, mostly at the newest end (ranaroussi/yfinance#2925)."""
+    nothing = [10.0, 10.5, close]
+    parts = {
+        "timestamp": [1357655400, 1357741800, 1357754400],
+        "indicators": {"quote": [{"close": nothing, "volume": [1, 2, None]}], "adjclose": [{"adjclose": nothing}]},
+    }
+    *_, newest = read_chart(chart_of(parts), "ODD").bars
+    assert (newest["date"], newest["close"], newest["volume"]) == ("2013-01-09", 10.5, 2)
+
+
+def test_a_second_row_of_a_day_with_a_price_is_the_day():
+    parts = {"timestamp": [1357741800, 1357754400]}
+    quote = {"close": [10.0, 10.5], "volume": [1, 2]}
+    (only,) = read_chart(chart_of(parts | {"indicators": {"quote": [quote]}}), "ODD").bars
+    assert (only["close"], only["volume"]) == (10.5, 2)
+
+
+def test_the_history_of_another_company_is_an_error_of_the_symbol(fetch):
+    with pytest.raises(ProviderError, match="it is of 'ZZZ', and ODD was asked for") as caught:
+        fetch(truth([JAN[8], JAN[9]]), {"named": "ZZZ"})
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("symbol", "named"),
+    [("BRK.B", "BRK-B"), ("BRK/B", "BRK-B"), ("brk.b", "BRK-B"), ("VOD.L", "VOD.L"), ("^GSPC", "^GSPC")],
+)
+def test_the_same_name_in_another_spelling_is_the_same(symbol, named):
+    assert len(read_chart(chart_of({}, symbol=named), symbol).bars) == 2
+
+
 def test_an_adjusted_close_that_nobody_gave_stays_null(fetch):
     """The client would take the close, and with it that no dividend was paid."""
     result = fetch(truth([JAN[8], JAN[9]]), {"without_adjclose": True})

@@ -49,7 +49,7 @@ def yahoo(server: Loopback, request: Request) -> Any:
     acted = acted_of(server, request, symbol, facts, first, behind)
     meta = {
         "currency": facts.get("currency", "USD") if bars or acted else None,
-        "symbol": symbol,
+        "symbol": facts.get("named", ticker),
         "exchangeName": "NYQ",
         "instrumentType": facts.get("instrument", "EQUITY"),
         "firstTradeDate": moments[0] if bars else None,

@@ -1,0 +1,274 @@
+"""One limit of time and one of size for a whole request, from connecting to its last byte, whichever client makes it.
+
+A client's own time limit is for each wait: a server that sends a byte now and then never reaches it. Here each wait for
+bytes, of headers too, lasts as long as is left of the request. httpcore (below httpx), urllib3 (below requests) and
+curl are each given a class of ours where they make connections.
+"""
+
+import io
+import ssl
+import time
+from collections.abc import Generator, Iterable
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from historical_etl.errors import HistoricalETLError
+from historical_etl.models import Outcome
+from historical_etl.sources.vendors.refusals import Refusal
+
+if TYPE_CHECKING:
+    import httpx
+    from urllib3 import PoolManager
+
+__all__ = ["MOST_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
+
+#: Of one answer, unpacked: a whole market's day is a hundredth of it.
+MOST_BYTES: Final = 1 << 29
+#: So much of an answer is unpacked at once.
+_PART: Final = 1 << 16
+#: Headers of the bytes on the wire, which do not hold for what was read and unpacked.
+_OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+class Bounds:
+    """What each request to a vendor may take.
+
+    Args:
+        vendor: its name, for messages.
+        seconds: from connecting to the last byte.
+        most_bytes: of its answer, unpacked; default: `MOST_BYTES`.
+    """
+
+    def __init__(self, vendor: str, seconds: float, most_bytes: int | None = None) -> None:
+        self.seconds = seconds
+        self.most_bytes = most_bytes or MOST_BYTES
+        self._vendor = vendor
+
+    @contextmanager
+    def request(self) -> "Generator[Limit]":
+        """Bound the one request that is made within, in this thread.
+
+        Raises:
+            Refusal: it took too long, or its answer is too large; instead of what the client says of that.
+        """
+        limit = Limit(self)
+        token = _running.set(limit)
+        try:
+            yield limit
+        except HistoricalETLError:
+            raise
+        except Exception as error:
+            is_known = isinstance(error, Refusal) and (error.status is not None or not error.again)
+            if is_known or not limit.is_over:
+                raise
+            raise self.too_slow() from None
+        finally:
+            _running.reset(token)
+
+    def too_slow(self) -> Refusal:
+        """What is told of a request that took too long."""
+        return Refusal(Outcome.ERROR, f"{self._vendor} took over {self.seconds:g} s", again=True)
+
+    def too_large(self) -> Refusal:
+        """What is told of an answer that is too large."""
+        return Refusal(Outcome.ERROR, f"{self._vendor} answered with more than {self.most_bytes:,} bytes")
+
+
+class Limit:
+    """What is left to the running request."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._deadline = time.monotonic() + bounds.seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over."""
+        return time.monotonic() >= self._deadline
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left.
+
+        Raises:
+            TimeoutError: none are.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def body(self, parts: Iterable[bytes]) -> bytes:
+        """An answer from its unpacked parts.
+
+        Raises:
+            Refusal: it is too large, or came too slowly.
+        """
+        whole = bytearray()
+        for part in parts:
+            self.take(whole, part)
+        return bytes(whole)
+
+    def take(self, whole: bytearray, part: bytes) -> None:
+        """Add a part to what came of an answer. Raises as `body` does."""
+        whole += part
+        if len(whole) > self._bounds.most_bytes:
+            raise self._bounds.too_large()
+        if self.is_over:
+            raise self._bounds.too_slow()
+
+
+#: Without one no request is made: nothing then says how long it may take.
+_running: Final[ContextVar[Limit]] = ContextVar("running")
+
+
+def bounded_httpx(transport: "httpx.HTTPTransport") -> "httpx.HTTPTransport":
+    """`transport`, whose connections keep to the running request's limit of time; what came, `Limit.body` bounds."""
+    import httpcore
+
+    class Stream(httpcore.NetworkStream):
+        def __init__(self, inner: httpcore.NetworkStream) -> None:
+            self._inner = inner
+
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            del timeout
+            return self._inner.read(max_bytes, _running.get().left)
+
+        def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            del timeout
+            self._inner.write(buffer, _running.get().left)
+
+        def close(self) -> None:
+            self._inner.close()
+
+        def start_tls(
+            self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        ) -> httpcore.NetworkStream:
+            del timeout
+            return Stream(self._inner.start_tls(ssl_context, server_hostname, _running.get().left))
+
+        def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - as httpcore has it
+            return self._inner.get_extra_info(info)
+
+    class Backend(httpcore.SyncBackend):
+        def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> Stream:  # noqa: ANN401 - as httpcore has it
+            del timeout
+            return Stream(super().connect_tcp(host, port, _running.get().left, *args, **kwargs))
+
+    # httpx has no other way to give it one.
+    cast("Any", transport)._pool._network_backend = Backend()  # noqa: SLF001
+    return transport
+
+
+def bounded_urllib3(manager: "PoolManager") -> "PoolManager":
+    """`manager`, whose connections keep to the running request's limits. Their answers are read before anybody asks."""
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+    class Plain(HTTPConnectionPool):
+        ConnectionCls = _bounded_connection(HTTPConnectionPool.ConnectionCls)
+
+    class Secure(HTTPSConnectionPool):
+        ConnectionCls = _bounded_connection(HTTPSConnectionPool.ConnectionCls)
+
+    manager.pool_classes_by_scheme = dict[str, Any](http=Plain, https=Secure)
+    return manager
+
+
+def _bounded_connection(kind: type[Any]) -> type[Any]:
+    from urllib3 import HTTPHeaderDict
+    from urllib3 import HTTPResponse as Response
+
+    class Bounded(kind):  # pyright: ignore[reportUntypedBaseClass]
+        response_class = _Timed
+
+        def _new_conn(self) -> Any:  # noqa: ANN401 - a socket, or one that wraps another
+            self.timeout = _running.get().left
+            inner: Any = super()
+            made = inner._new_conn()  # noqa: SLF001 - its own
+            made.settimeout(_running.get().left)  # for the handshake
+            return made
+
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as urllib3 has it
+            inner: Any = super()
+            inner.request(method, url, *args, **(kwargs | {"preload_content": False}))
+
+        def getresponse(self) -> Response:
+            inner: Any = super()
+            came = inner.getresponse()
+            with closing(came):
+                body = _running.get().body(came.stream(_PART, decode_content=True))
+            told = [(name, value) for name, value in came.headers.items() if name.lower() not in _OF_THE_WIRE]
+            return Response(
+                io.BytesIO(body),
+                headers=HTTPHeaderDict(told),
+                status=came.status,
+                version=came.version,
+                version_string=came.version_string,
+                reason=came.reason,
+                preload_content=False,
+                decode_content=False,
+                # By this one it is seen that the connection is free.
+                original_response=came._original_response,  # noqa: SLF001
+            )
+
+    return Bounded
+
+
+class _Timed(HTTPResponse):
+    """An answer each of whose reads, from the status line on, may last as long as is left."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as http.client has it
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock))
+
+
+class _Timely(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, sock: Any) -> None:  # noqa: ANN401
+        self._raw = raw
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401
+        self._sock.settimeout(_running.get().left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def bounded_session(session: type[Any]) -> type[Any]:
+    """A session class of curl_cffi whose answers keep to the running request's limit of size.
+
+    The time limit of curl is one for the whole transfer.
+    """
+    from curl_cffi.curl import CURL_WRITEFUNC_ERROR
+
+    class Bounded(session):  # pyright: ignore[reportUntypedBaseClass]
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as curl_cffi has it
+            inner: Any = super()
+            limit, whole, odd = _running.get(), bytearray(), list[Refusal]()
+
+            def take(part: bytes) -> int:
+                try:
+                    limit.take(whole, part)
+                except Refusal as refusal:
+                    odd.append(refusal)
+                    return CURL_WRITEFUNC_ERROR
+                return len(part)
+
+            kwargs |= {"content_callback": take, "timeout": limit.left}
+            try:
+                response = inner.request(method, url, *args, **kwargs)
+            except Exception:
+                if odd:
+                    raise odd[0] from None
+                raise
+            response.content = bytes(whole)
+            return response
+
+    return Bounded

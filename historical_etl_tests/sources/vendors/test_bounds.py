@@ -1,0 +1,225 @@
+"""What a request may take: each vendor's real client against servers that never come to an end."""
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from historical_etl import FetchRequest, HistoricalETLError, Outcome, ProviderError, ProviderUnavailableError
+from historical_etl.sources.vendors import bounds, yfinance
+from historical_etl.sources.vendors.bounds import Bounds
+from historical_etl.sources.vendors.refusals import Refusal
+from historical_etl.sources.vendors.yfinance import YfinanceSource
+from historical_etl.vendor_settings import YfinanceSettings
+from historical_etl_tests.sources.vendors.loopback import VENDORS, Loopback
+
+DAY = date(2013, 1, 2)
+SECONDS = 0.5
+#: So long the servers go on: much longer than the requests may take, and not for ever, should a client wait.
+ON = 6.0
+JSON = "application/json"
+#: An answer of each vendor that holds no bars.
+NOTHING: dict[str, Any] = {
+    "tiingo": [],
+    "eodhd": [],
+    "alpaca": {"bars": {}, "next_page_token": None},
+    "massive": {"status": "OK", "results": []},
+    "yfinance": {
+        "chart": {
+            "result": [{"meta": {"exchangeTimezoneName": "UTC"}, "indicators": {"quote": [{}], "adjclose": [{}]}}],
+            "error": None,
+        }
+    },
+}
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def fetch(tmp_path, clock, monkeypatch) -> Iterator[Callable[..., Any]]:
+    """Fetch from a server that answers everything in one way, by a vendor's everyday client."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def run(vendor: str, answer: Answer, symbols: tuple[str, ...] = ("ODD",), **settings: Any) -> Any:
+        server = Server(("127.0.0.1", 0), handler_of(answer))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = source_of(vendor, f"http://127.0.0.1:{server.server_port}", {"attempts": 1, **settings})
+        try:
+            return source.fetch(FetchRequest(symbols, DAY, DAY))
+        finally:
+            source.close()
+
+    def source_of(vendor: str, url: str, settings: dict[str, Any]) -> Any:
+        places: dict[str, Any] = {"pace": clock.pace, "state_folder": tmp_path}
+        if vendor != "yfinance":
+            loopback: Any = Loopback.__new__(Loopback)
+            loopback._server = Address(url)
+            return loopback.source(vendor, **places, **settings)
+        from yfinance.data import YfData
+
+        monkeypatch.setattr(yfinance, "_BASE_URL", url)
+        monkeypatch.setattr(YfData, "_get_cookie_and_crumb", lambda *_, **__: ("crumb", "basic"))
+        return YfinanceSource(YfinanceSettings(rate="9999/second", **settings), **places)
+
+    yield run
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+
+class Address:
+    """What `Loopback` asks a server for."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def url_for(self, path: str) -> str:
+        return self._url + path
+
+
+def handler_of(answer: Answer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            with suppress(OSError):  # who asked is gone
+                answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its base has it
+            """Nothing: it would go to the output of the tests."""
+
+    return Handler
+
+
+def slow_headers(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.flush_headers()
+    drip(handler, b"X-More: 1\r\n")
+
+
+def slow_body(handler: BaseHTTPRequestHandler) -> None:
+    begin(handler, {"Content-Length": "1000000"})
+    drip(handler, b" ")
+
+
+def slow_body_of_unknown_length(handler: BaseHTTPRequestHandler) -> None:
+    begin(handler, {"Connection": "close"})
+    drip(handler, b" ")
+
+
+def slow_chunks(handler: BaseHTTPRequestHandler) -> None:
+    begin(handler, {"Transfer-Encoding": "chunked"})
+    drip(handler, b"1\r\n \r\n")
+
+
+def endless_body(handler: BaseHTTPRequestHandler) -> None:
+    begin(handler, {"Connection": "close"})
+    until = time.monotonic() + ON
+    while time.monotonic() < until:
+        handler.wfile.write(bytes(1 << 16))
+
+
+def gzip_bomb(handler: BaseHTTPRequestHandler) -> None:
+    packed = gzip.compress(b"[" + bytes(1 << 23) + b"]")
+    begin(handler, {"Content-Encoding": "gzip", "Content-Length": str(len(packed))})
+    handler.wfile.write(packed)
+
+
+def begin(handler: BaseHTTPRequestHandler, headers: dict[str, str], status: int = 200) -> None:
+    handler.send_response(status)
+    for name, value in ({"Content-Type": JSON} | headers).items():
+        handler.send_header(name, value)
+    handler.end_headers()
+
+
+def drip(handler: BaseHTTPRequestHandler, part: bytes) -> None:
+    """A part now and then: no single wait is long."""
+    until = time.monotonic() + ON
+    while time.monotonic() < until:
+        handler.wfile.write(part)
+        time.sleep(0.1)
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("answer", [slow_headers, slow_body, slow_body_of_unknown_length, slow_chunks])
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_request_ends_when_its_time_is_over_whatever_comes_meanwhile(vendor, answer, fetch):
+    before = time.monotonic()
+    with pytest.raises(ProviderUnavailableError, match=rf"(?i){shown(vendor)} took over 0.5 s"):
+        fetch(vendor, answer, timeout_seconds=SECONDS)
+    assert SECONDS <= time.monotonic() - before < ON / 2
+
+
+@pytest.mark.parametrize("answer", [endless_body, gzip_bomb])
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_an_answer_ends_where_it_grows_over_the_limit(vendor, answer, fetch, monkeypatch):
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
+    before = time.monotonic()
+    with pytest.raises(ProviderError, match=rf"{shown(vendor)} answered with more than 1,048,576 bytes") as caught:
+        fetch(vendor, answer)
+    assert not caught.value.retryable
+    assert time.monotonic() - before < ON / 2
+
+
+@pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor != "yfinance"])
+def test_a_refusal_is_bounded_too(vendor, fetch, monkeypatch):
+    """Of such an answer the client reads the words by itself."""
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
+
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler, {"Content-Length": str(1 << 21)}, 403)
+        handler.wfile.write(bytes(1 << 21))
+
+    with pytest.raises(HistoricalETLError, match="answered with more than"):
+        fetch(vendor, refuse)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_connection_serves_all_requests(vendor, packed, fetch):
+    """Setting up one costs more than most answers."""
+    callers: list[tuple[str, int]] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        callers.append(handler.client_address)
+        body = json.dumps(NOTHING[vendor]).encode()
+        body = gzip.compress(body) if packed else body
+        begin(handler, {"Content-Length": str(len(body))} | ({"Content-Encoding": "gzip"} if packed else {}))
+        handler.wfile.write(body)
+
+    symbols = ("A", "B", "C")
+    result = fetch(vendor, answer, symbols, **({"page_symbols": 1} if vendor == "alpaca" else {}))
+    assert set(result.outcomes.values()) == {Outcome.EMPTY}
+    assert len(callers) >= len(symbols)
+    assert len(set(callers)) == 1
+
+
+def test_an_answer_stands_though_it_came_at_the_last_moment():
+    with pytest.raises(Refusal, match="busy"), Bounds("v", 1e-9).request():
+        raise Refusal(Outcome.ERROR, "busy", status=503, again=True)
+
+
+def test_an_answer_that_is_too_large_is_no_slow_one():
+    with pytest.raises(Refusal, match="more than 1 bytes"), Bounds("v", 1e-9, 1).request() as limit:
+        limit.body([b"ab"])
+
+
+def test_what_fails_in_time_is_told_as_it_is():
+    with pytest.raises(ValueError, match="other"), Bounds("v", 60).request():
+        raise ValueError("other")
+
+
+def shown(vendor: str) -> str:
+    return "Yahoo" if vendor == "yfinance" else vendor
