@@ -144,12 +144,14 @@ class VendorSource(ABC):
             ProviderError: nothing could be fetched, and asking again will not help.
         """
         asked, request = request, self._within_plan(request)
+        asked_for = [(symbols, self._part(symbols, request.start, request.end)) for symbols in self.units(request)]
         parts: list[Part] = []
         outcomes: dict[str, Outcome] = {}
         refusals: dict[str, Refusal] = {}
         named_since: dict[str, date] = {}
-        for symbols in self.units(request):
-            part = self._part(symbols, request.start, request.end)
+        named = any(part.actions is not None for _, part in asked_for) and not self._plan.lacks(EVENTS)
+        for symbols, came in asked_for:
+            part = self._whole(came, symbols) if named else came
             parts.append(part)
             outcomes |= _outcomes(part, symbols)
             outcomes |= {symbol: refusal.outcome for symbol, refusal in part.refusals.items()}
@@ -206,7 +208,10 @@ class VendorSource(ABC):
         if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
         self._plan.learn(without=EVENTS)
-        return f"{refusal.what}: it names no {EVENTS}"
+        setting = f"HISTORICAL_ETL_{self._reader.vendor.upper()}_ACTIONS=false"
+        told = f"{refusal.what}: it names no {EVENTS}; {setting} asks for none"
+        _log.warning("%s", told)  # it is told once, and notes of a run that fails are lost
+        return told
 
     def _within_plan(self, request: FetchRequest) -> FetchRequest:
         """The request without days that the plan is known not to give: the vendor would refuse it, or cut it."""
@@ -228,6 +233,13 @@ class VendorSource(ABC):
             return self.ask(symbols, start, end)
         except (FormError, Refusal) as error:
             return Part(empty_frame(), None, self.refused(error, symbols))
+
+    def _whole(self, part: Part, symbols: Sequence[str]) -> Part:
+        """A part, unless it lacks events where other parts have theirs: that would say that there were none."""
+        if part.actions is not None or part.frame.is_empty():
+            return part
+        refusal = Refusal(Outcome.ERROR, f"{self._reader.vendor} names {EVENTS} of other symbols, and not of these")
+        return Part(empty_frame(), None, self.refused(refusal, symbols) | part.refusals, part.notes)
 
     def _actions(self, parts: Sequence[Part]) -> pl.DataFrame | None:
         if self.info.capabilities is None or not self.info.capabilities.actions:
