@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -53,6 +54,9 @@ _BAD_REQUEST: Final = 400
 _INVALID: Final = re.compile(r"invalid symbols?: *([^\"}]+)", re.IGNORECASE)
 #: Both may come with 403; any other one is of the key or of its plan.
 _SAYS: Final = {"forbidden.": Meaning.KEY, "subscription does not permit": Meaning.NOT_COVERED}
+#: It means missing permissions, too. Events are asked for once bars came with the key: there it can mean nothing else.
+_SAYS_OF_EVENTS: Final = _SAYS | {"forbidden.": Meaning.NOT_COVERED}
+_EVENTS_PATH: Final = "/corporate-actions"
 #: A free plan gets no trades of the last 15 minutes: asked for them, it answers with those of IEX alone, for the whole
 #: range and without a word. The rest is for clocks that differ.
 _RECENT: Final = timedelta(minutes=20)
@@ -83,6 +87,7 @@ class AlpacaSource(VendorSource):
         keys = (key_from(settings.key_id, "APCA_API_KEY_ID"), key_from(settings.secret_key, "APCA_API_SECRET_KEY"))
         reader = Reader("alpaca", settings.variables, keys, _SAYS, _until_reset)
         super().__init__(settings, reader, pace, state_folder)
+        self._events_reader = Reader("alpaca", settings.variables, keys, _SAYS_OF_EVENTS, _until_reset)
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
         bounds = Bounds("alpaca", settings.timeout_seconds)
@@ -134,24 +139,29 @@ class AlpacaSource(VendorSource):
         if raw.frame.filter(inside).is_empty():
             return Part(empty_frame(), None, refusals, rejected=rejected)
         adjusted = self._bars(asked, first, end, "all", refusals)
-        levels = adjusted.frame.select(*ORDER, "adj_close").drop_nulls().unique(ORDER)
-        both = raw.frame.drop("adj_close").join(levels, on=ORDER, how="left", maintain_order="left")
+        # A day that has two different ones becomes two rows, for the rules to refuse.
+        levels = adjusted.frame.select(*ORDER, "adj_close").drop_nulls()
+        both = raw.frame.drop("adj_close").join(levels, on=ORDER, how="left", maintain_order="left_right")
+        if bare := (_without_adj_close(both) & set(symbols_in(both.filter(inside)))) - set(refusals):
+            what = "alpaca gives bars of it, and none of them adjusted: nothing is stored, it is asked for again"
+            refusals |= self.refused(Refusal(Outcome.ERROR, what, again=True), sorted(bare))
         came_for = ~pl.col("symbol").is_in(list(refusals))
         both = both.filter(came_for).select(SCHEMA.names())
-        bars = both.filter(inside)
         cells = pl.concat([raw.cells, adjusted.cells]).filter(inside, came_for)
-        unadjusted = sorted(set(symbols_in(bars)).difference(symbols_in(levels)))
-        notes = (f"alpaca gives no adjusted bars of {', '.join(unadjusted)}: adj_close is empty",) if unadjusted else ()
-        came = Part(bars, None, refusals, rejected=rejected, notes=notes, cells=cells)
+        came = Part(both.filter(inside), None, refusals, rejected=rejected, cells=cells)
+        return self._with_events(came, asked, both, start, end)
+
+    def _with_events(self, bars: Part, symbols: list[str], both: pl.DataFrame, start: date, end: date) -> Part:
+        """Bars with their splits and dividends; `both` are those before the range, too."""
         if not self._with_actions or self._plan.lacks(EVENTS):
-            return came
-        pages = self._pages("/corporate-actions", alpaca_actions.query(asked, start, end), "v1")
+            return bars
+        pages = self._pages(_EVENTS_PATH, alpaca_actions.query(symbols, start, end), "v1")
         today = self._gate.pace.clock().astimezone(_NEW_YORK).date()
         try:
-            events = alpaca_actions.read(pages, asked, start, end, bars=both, today=today)
+            events = alpaca_actions.read(pages, symbols, start, end, bars=both, today=today)
         except Refusal as refusal:
-            return replace(came, notes=(*notes, self.without_events(refusal)))
-        return replace(came, actions=events.actions, notes=(*notes, *events.notes), foreign=events.foreign)
+            return replace(bars, notes=(self.without_events(refusal),))
+        return replace(bars, actions=events.actions, notes=events.notes, foreign=events.foreign)
 
     def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:
         """Bars of some symbols. One whose bars cannot be read is put among the refusals."""
@@ -222,7 +232,9 @@ class AlpacaSource(VendorSource):
         return answer
 
     def _check(self, response: "requests.Response") -> None:
-        self._reader.check(response.status_code, response.headers, response.text, self._gate.pace.clock())
+        is_of_events = urlsplit(response.url).path.endswith(_EVENTS_PATH)
+        reader = self._events_reader if is_of_events else self._reader
+        reader.check(response.status_code, response.headers, response.text, self._gate.pace.clock())
 
 
 def _client(
@@ -258,6 +270,13 @@ def _client(
                 self._session.mount(scheme, Checked())
 
     return Client()
+
+
+def _without_adj_close(bars: pl.DataFrame) -> set[str]:
+    """Symbols that have bars, and no adjusted one at all."""
+    priced = bars.filter(pl.col("close").is_not_null())
+    adjusted = priced.filter(pl.col("adj_close").is_not_null())
+    return set(symbols_in(priced)) - set(symbols_in(adjusted))
 
 
 def _midnight(day: date) -> datetime:

@@ -20,8 +20,9 @@ from typing import Final, cast
 import polars as pl
 
 from historical_etl.schema import ORDER
-from historical_etl.sources.base import ACTIONS, FOREIGN
-from historical_etl.sources.vendors.frames import FormError, Row, amount_of, event_day
+from historical_etl.sources.base import FOREIGN
+from historical_etl.sources.vendors import frames
+from historical_etl.sources.vendors.frames import FormError, Mark, Row, amount_of, counted, event_day
 
 __all__ = ["LEAD", "PAID_USUALLY", "Events", "query", "read"]
 
@@ -59,6 +60,7 @@ class _Event:
     cash: float
     currency: str
     processed: date
+    mark: Mark
 
 
 def query(symbols: Collection[str], start: date, end: date) -> dict[str, object]:
@@ -120,15 +122,22 @@ def read(
         names = ", ".join(f"{event.symbol} of {event.day}" for event in waiting)
         _log.info("Alpaca has announced and not yet processed %s", names)
     told = [event for event in events if event not in waiting]
-    ours = [(e.symbol, e.day, e.split, e.cash) for e in told if e.currency == _CURRENCY]
-    others = [(e.symbol, e.day, e.cash, e.currency) for e in told if e.currency != _CURRENCY]
+    by_currency = {currency: _counted(told, currency) for currency in sorted({_CURRENCY, *(e.currency for e in told)})}
     more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
     note = f"alpaca: splits or dividends that cannot be read are passed over: {', '.join(odd[:_NAMED])}{more}"
-    return Events(
-        pl.DataFrame(ours, schema=ACTIONS, orient="row").sort(ORDER, maintain_order=True),
-        pl.DataFrame(others, schema=FOREIGN, orient="row").sort(ORDER, maintain_order=True),
-        (note,) if odd else (),
-    )
+    twice = tuple(note for found in by_currency.values() for note in found.notes)
+    ours = by_currency.pop(_CURRENCY)
+    others = [
+        found.frame.select(*ORDER, "dividend", pl.lit(currency).alias("currency"))
+        for currency, found in by_currency.items()
+    ]
+    foreign = pl.concat([pl.DataFrame(schema=FOREIGN), *(frame.select(FOREIGN.names()) for frame in others)])
+    return Events(ours.frame, foreign.sort(ORDER, maintain_order=True), (*((note,) if odd else ()), *twice))
+
+
+def _counted(events: Iterable[_Event], currency: str) -> frames.Events:
+    """The events in one currency, each as often as it happened."""
+    return counted((e.symbol, e.day, e.split, e.cash, e.mark) for e in events if e.currency == currency)
 
 
 def _rows(pages: Iterable[Mapping[str, object]], odd: list[str]) -> Iterator[tuple[str, Row]]:
@@ -163,7 +172,17 @@ def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
         processed = _processed(row)
     if kind == "cash_dividends":
         currency = _currency(row)
-    return None if (split, cash) == (1.0, 0.0) else _Event(symbol, day, split, cash, currency, processed)
+    is_none = (split, cash) == (1.0, 0.0)
+    return None if is_none else _Event(symbol, day, split, cash, currency, processed, _mark(kind, row))
+
+
+def _mark(kind: str, row: Row) -> Mark:
+    """What tells an event from another one of its day: a dividend may be special, of capital or of interest."""
+    if kind == "cash_dividends":
+        special = row.get("special")
+        regular = ("special" if special else "regular") if isinstance(special, bool) else ""
+        kind = f"{regular} {row.get('sub_type') or ''}".strip()
+    return Mark(kind, str(row.get("id") or ""))
 
 
 def _is_contained(event: _Event, events: Sequence[_Event], bars: pl.DataFrame) -> bool:

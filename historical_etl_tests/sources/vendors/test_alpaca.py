@@ -9,13 +9,22 @@ import pytest
 from polars.testing import assert_frame_equal
 from werkzeug import Request, Response
 
-from historical_etl import ConfigurationError, CoverageError, FetchRequest, Outcome, RateLimitedError
+from historical_etl import (
+    ConfigurationError,
+    CoverageError,
+    FetchRequest,
+    Outcome,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 from historical_etl.sources.base import ACTIONS, FOREIGN
-from historical_etl_tests.scenario import sessions
+from historical_etl_tests.scenario import evening, sessions, store, stored
 from historical_etl_tests.simulation import SimListing, SimMarket
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.late_store import WAYS, lived
-from historical_etl_tests.sources.vendors.loopback import Clockwork, Fault, Loopback, Truth, scripted
+from historical_etl_tests.sources.vendors.loopback import Clockwork, Fault, Loopback, Truth, as_json, scripted
+from historical_etl_tests.sources.vendors.whole_store import truth_of
+from historical_etl_tests.sources.vendors.wires.alpaca import alpaca_bars
 
 DAY = date(2013, 1, 2)
 NEW_YORK_NOON = datetime(2013, 1, 9, 17, tzinfo=UTC)
@@ -224,34 +233,146 @@ def test_one_odd_bar_is_rejected_and_the_others_come(answer):
     assert result.rejected.select("symbol", "date").unique().rows() == [("ODD", date(2013, 1, 7))]
 
 
-def test_a_symbol_without_adjusted_bars_is_told(serve, ask):
-    def answer(request: Request) -> Response | None:
-        if request.args.get("adjustment") != "all":
-            return None
-        page = {"bars": {"HALT": [bar(2, c=1)]}, "next_page_token": None}
-        return Response(json.dumps(page), content_type="application/json")
+@pytest.mark.parametrize(
+    ("facts", "cash", "told"),
+    [
+        ({"special": True}, 0.5, False),
+        ({"sub_type": "return_of_capital"}, 0.5, False),
+        ({}, 0.25, True),
+        ({"id": "1"}, 0.25, False),
+        ({"special": None}, 0.25, True),
+    ],
+)
+@pytest.mark.parametrize("currency", ["", "CNY"])
+def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(facts, cash, told, currency, answer):
+    """Ford, 2025-02-18: a regular and a supplemental one of 0.15 each."""
+    rows = [row | {"currency": currency} for row in (PAID, PAID | {"id": "9"} | facts)]
+    result = answer({"ODD": BARS}, {"cash_dividends": rows})
+    found = result.foreign if currency else result.actions
+    assert found["dividend"].to_list() == [cash]
+    assert any("entered several times count once: ODD on 2013-01-03" in note for note in result.notes) is told
 
-    result = ask(serve(answers=answer), "alpaca", ("HALT", "SPLT"))
-    assert result.notes == ("alpaca gives no adjusted bars of SPLT: adj_close is empty",)
-    assert dict(result.outcomes) == {"HALT": Outcome.OK, "SPLT": Outcome.OK}
+
+@pytest.fixture
+def adjusting(serve, tmp_path):
+    """A server with two symbols whose adjusted bars are changed, its source, and a store on both."""
+    days = sessions(date(2023, 11, 1), date(2023, 12, 29))
+    listings = (SimListing("FINE"), SimListing("ODD", splits=((days[9], 2.0),)))
+    server = serve(truth_of(SimMarket(seed=5, symbols=listings, first=days[0], last=days[-1])).adjusted())
+    source = server.source("alpaca", state_folder=tmp_path, pace=Clockwork(evening(days[-1])).pace)
+
+    def make(change):
+        def answers(request: Request) -> Response | None:
+            if request.args.get("adjustment") != "all":
+                return None
+            page = alpaca_bars(server, request)
+            change(page["bars"])
+            return as_json(page)
+
+        server.answers = answers
+        return server, source, store(tmp_path / "data", source, days[-1])
+
+    yield make
+    source.close()
 
 
-def test_an_account_without_events_gets_its_bars_and_is_asked_for_them_once(httpserver, tmp_path, clock):
-    page = json.dumps({"bars": {"ODD": BARS}, "next_page_token": None})
-    httpserver.expect_request("/v2/stocks/bars").respond_with_data(page, content_type="application/json")
-    refusal = json.dumps({"message": "subscription does not permit corporate actions"})
-    httpserver.expect_request("/v1/corporate-actions").respond_with_data(refusal, 403, content_type="application/json")
-    server = Loopback.__new__(Loopback)
-    server._server = httpserver
-    source = server.source("alpaca", state_folder=tmp_path, pace=clock.pace)
+NOVEMBER = (date(2023, 11, 1), date(2023, 11, 30))
+
+
+def test_a_symbol_without_any_adjusted_bar_is_asked_for_again(adjusting):
+    """It is an error, and its raw bars are not stored: nothing of a new symbol says that it should have an adj_close.
+
+    They would look whole for ever, with the split as a loss. Where single bars lack it, the store knows that the series
+    has it, and tells.
+    """
+    server, _, etl = adjusting(lambda bars: bars.pop("ODD"))
+    result = etl.run_full_etl(["FINE", "ODD"], *NOVEMBER)
+    assert not result.complete
+    assert result.outcomes == {"FINE": Outcome.OK, "ODD": Outcome.ERROR}
+    assert "none of them adjusted" in result.details["ODD"]
+    assert stored(etl)["symbol"].unique().to_list() == ["FINE"]
+    server.answers = None
+    assert etl.run_full_etl(["FINE", "ODD"], *NOVEMBER).complete
+    assert stored(etl).filter(pl.col("symbol") == "ODD")["adj_close"].null_count() == 0
+
+
+def test_symbols_of_which_none_comes_adjusted_are_worth_another_try(adjusting):
+    _, source, _ = adjusting(dict.clear)
+    with pytest.raises(ProviderUnavailableError, match="none of them adjusted"):
+        source.fetch(FetchRequest(("FINE", "ODD"), *NOVEMBER))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_two_adjusted_bars_of_one_day_none_is_taken_by_chance(is_first, adjusting):
+    def twice(bars):
+        bars["ODD"].insert(12 + is_first, bars["ODD"][12] | {"c": 1.006 * bars["ODD"][12]["c"]})
+
+    _, source, etl = adjusting(twice)
+    both = source.fetch(FetchRequest(("FINE", "ODD"), *NOVEMBER)).frame
+    (odd,) = both.filter(pl.struct("symbol", "date").is_duplicated()).partition_by("symbol", "date")
+    assert odd["adj_close"].n_unique() == 2
+    result = etl.run_full_etl(["FINE", "ODD"], *NOVEMBER)
+    assert result.outcomes == {"FINE": Outcome.OK, "ODD": Outcome.REFUSED}
+    assert not result.complete
+
+
+@pytest.mark.parametrize("words", ["subscription does not permit corporate actions", "forbidden.", "not allowed"])
+def test_an_account_without_events_gets_its_bars_and_is_asked_for_them_once(words, httpserver, tmp_path, clock):
+    """The vendor says `forbidden.` of missing permissions too; the key is one that it gave bars to."""
+    source = source_without_events(httpserver, tmp_path, clock, 403, words)
     first, second = (source.fetch(FetchRequest(("ODD",), DAY, date(2013, 1, 7))) for _ in range(2))
     assert (first.frame.height, second.frame.height) == (4, 4)
     assert "names no splits and dividends" in first.notes[0]
+    assert "HISTORICAL_ETL_ALPACA_ACTIONS=false" in first.notes[0]
     assert first.actions is second.actions is None
+    assert "without splits and dividends" in source.info.plan
     assert source.info.capabilities is not None
     assert not source.info.capabilities.actions
     source.close()
     assert len(httpserver.log) == 5
+
+
+def test_events_whose_address_is_gone_cost_no_bars_and_no_symbol(httpserver, tmp_path, clock):
+    """The vendor renames its addresses now and then. Each request asks again: nothing is learnt of the plan."""
+    source = source_without_events(httpserver, tmp_path, clock, 404, "endpoint not found.")
+    for _ in range(2):
+        result = source.fetch(FetchRequest(("ODD",), DAY, date(2013, 1, 7)))
+        assert dict(result.outcomes) == {"ODD": Outcome.OK}
+        assert result.frame.height == 4
+        assert "names no splits and dividends" in result.notes[0]
+        assert result.actions is None, "nobody said that there were none"
+    assert source.info.plan == ""
+    source.close()
+    assert len(httpserver.log) == 6
+
+
+def test_an_address_of_events_that_is_gone_for_some_symbols_only_is_an_error(serve, tmp_path, clock):
+    """What it named of the others would be lost, or nothing would be taken to have happened to these."""
+    server = serve()
+    source = server.source("alpaca", state_folder=tmp_path, pace=clock.pace, page_symbols=1)
+
+    def gone(request: Request) -> Response | None:
+        is_it = request.path == "/v1/corporate-actions" and request.args["symbols"] == "SPLT"
+        return as_json({"message": "endpoint not found."}, 404) if is_it else None
+
+    server.answers = gone
+    result = source.fetch(FetchRequest(("BRK.B", "SPLT"), START, END))
+    source.close()
+    assert dict(result.outcomes) == {"BRK.B": Outcome.OK, "SPLT": Outcome.ERROR}
+    assert result.frame["symbol"].unique().to_list() == ["BRK.B"]
+    assert result.actions.rows() == [("BRK.B", date(2012, 11, 12), 1.0, 0.25)]
+
+
+def source_without_events(httpserver, tmp_path, clock, status: int, words: str):
+    page = json.dumps({"bars": {"ODD": BARS}, "next_page_token": None})
+    httpserver.expect_request("/v2/stocks/bars").respond_with_data(page, content_type="application/json")
+    refusal = json.dumps({"message": words})
+    httpserver.expect_request("/v1/corporate-actions").respond_with_data(
+        refusal, status, content_type="application/json"
+    )
+    server = Loopback.__new__(Loopback)
+    server._server = httpserver
+    return server.source("alpaca", state_folder=tmp_path, pace=clock.pace)
 
 
 @pytest.mark.parametrize("odd", ["no list", [1], [bar(2, c="10.5")], [bar(2, t="yesterday")], [{"t": BARS[0]["t"]}]])
