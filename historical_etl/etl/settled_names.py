@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from typing import Final
 
 import polars as pl
@@ -11,12 +12,14 @@ from historical_etl.etl.actions import inside
 from historical_etl.etl.batch import Batch
 from historical_etl.etl.foreign_dividends import settled
 from historical_etl.etl.reconciled import Base
+from historical_etl.etl.spin_offs import spun_off
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.named_days import NEARBY, named_days
 from historical_etl.quality.named_no_more import named_no_more
 from historical_etl.quality.named_splits import IS_NAMED, NotShown, judge_named_splits
 from historical_etl.quality.price_line import Line, line_of
 from historical_etl.schema import ORDER, symbols_in
+from historical_etl.sources.base import SHARES_OF
 from historical_etl.store.ledgers import empty_ledger
 
 __all__ = ["SettledNames"]
@@ -33,7 +36,7 @@ class SettledNames:
         split_adjusted: whether the source says that its close is adjusted for splits.
         stored_of: all stored rows of a symbol, columns `LEVELS`.
         events: what is to be said of single events, columns `EVENTS`.
-        foreign: likewise, of dividends in other currencies.
+        foreign: likewise, of dividends in other currencies and of spin-offs.
         not_shown: splits that did not happen.
         taken_out: (symbol, date) of splits that the source takes out of its prices without saying so.
     """
@@ -60,15 +63,19 @@ class SettledNames:
         return replace(batch, actions=found.events)
 
     def _with_foreign(self, batch: Batch) -> Batch:
-        """The batch with the dividends in other currencies that its adj_close contains; the others are only told."""
+        """The batch with what its adj_close contains of dividends in other currencies and spin-offs; all are told."""
         if batch.actions is None or batch.foreign is None:
             return batch
         rows = batch.seen()
-        found = settled(batch.foreign, lambda symbol: self._line(symbol, rows))
-        told = pl.DataFrame(found.told, schema=EVENTS, orient="row")
+        line = cache(lambda symbol: self._line(symbol, rows))
+        is_spun = pl.col("currency").str.starts_with(SHARES_OF)
+        found = settled(batch.foreign.filter(~is_spun), line)
+        spun = spun_off(batch.foreign.filter(is_spun), batch.actions, line, in_close=not self.split_adjusted)
+        told = pl.DataFrame([*found.told, *spun.told], schema=EVENTS, orient="row")
         self.foreign = pl.concat([self.foreign, told]).unique(list(ORDER), keep="last")
-        shown = pl.DataFrame(found.shown, schema=batch.actions.schema, orient="row")
-        return replace(batch, actions=pl.concat([batch.actions, shown.join(batch.actions, on=ORDER, how="anti")]))
+        shown, worth = (pl.DataFrame(one.shown, schema=batch.actions.schema, orient="row") for one in (found, spun))
+        others = shown.join(batch.actions, on=ORDER, how="anti")
+        return replace(batch, actions=pl.concat([batch.actions, others, worth]))
 
     def settle(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> Batch:
         """A batch with each named split on the day that shows it, and what is named no more but shown.

@@ -17,6 +17,7 @@ from historical_etl.schema import symbols_in
 __all__ = [
     "ACTIONS",
     "FOREIGN",
+    "SHARES_OF",
     "Capabilities",
     "Coverage",
     "FetchRequest",
@@ -33,6 +34,8 @@ __all__ = [
 ACTIONS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()})
 
 
+#: A spin-off is paid in shares: this and their symbol stand for the currency, the dividend is how many for each share.
+SHARES_OF: Final = "shares of "
 #: A dividend that is paid in another currency than that of the prices: cash for each share, in that currency.
 FOREIGN: Final = pl.Schema(
     {"symbol": pl.String(), "date": pl.Date(), "dividend": pl.Float64(), "currency": pl.String()}
@@ -75,8 +78,8 @@ class FetchResult:
     the request may be among them, of sources that name some late: a stored symbol that has a new one is fetched whole.
     `named_since` tells, of symbols, from which day before the request on all events are among them: one that was named
     there, and is named no more or otherwise, was taken back or corrected.
-    `foreign` are dividends in another currency than that of the prices, columns `FOREIGN`: they are kept, and adjust
-    nothing.
+    `foreign` are dividends in another currency than that of the prices, and spin-offs, columns `FOREIGN`: they are
+    kept, and adjust nothing.
     `rejected` are rows that the source itself could not read, in the schema as far as they go, with `reasons`; `notes`
     tell how it understood what it has; `set_aside` names what it could not read as a whole, such as a file.
     """

@@ -20,7 +20,7 @@ from typing import Final, cast
 import polars as pl
 
 from historical_etl.schema import ORDER
-from historical_etl.sources.base import FOREIGN
+from historical_etl.sources.base import FOREIGN, SHARES_OF
 from historical_etl.sources.vendors import frames
 from historical_etl.sources.vendors.frames import FormError, Mark, Row, amount_of, counted, event_day
 
@@ -34,9 +34,12 @@ LEAD: Final = timedelta(days=10)
 PAID_USUALLY: Final = timedelta(days=60)
 #: The share of what an event makes adj_close move by that tells that it contains it, whatever rounding does.
 _CONTAINED: Final = 0.5
+#: A spin-off makes adj_close move by more than this, and rounding by less.
+_WORTH: Final = 1e-3
 _PAGE: Final = 1_000
 _SPLITS: Final = ("forward_splits", "reverse_splits")
-_KINDS: Final = (*_SPLITS, "stock_dividends", "cash_dividends")
+_SPIN_OFFS: Final = "spin_offs"
+_KINDS: Final = (*_SPLITS, "stock_dividends", "cash_dividends", _SPIN_OFFS)
 #: Prices are asked for in this currency, which an empty one means too.
 _CURRENCY: Final = "USD"
 #: So many rows that cannot be read are named; the others are counted.
@@ -45,7 +48,7 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True)
 class Events:
-    """Splits and dividends, those in another currency than the prices, and what was passed over."""
+    """Splits and dividends, those in another currency than the prices with the spin-offs, and what was passed over."""
 
     actions: pl.DataFrame
     foreign: pl.DataFrame
@@ -103,7 +106,7 @@ def read(
     events: list[_Event] = []
     odd: list[str] = []
     for kind, row in _rows(pages, odd):
-        symbol = row.get("symbol")
+        symbol = row.get("source_symbol" if kind == _SPIN_OFFS else "symbol")
         if not isinstance(symbol, str) or symbol not in symbols:
             continue
         try:
@@ -164,7 +167,10 @@ def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
         FormError: it cannot be read.
     """
     split, cash, currency, processed = 1.0, 0.0, _CURRENCY, date.min
-    if kind in _SPLITS:
+    if kind == _SPIN_OFFS:
+        cash = amount_of(_rate(row, "new_rate") / _rate(row, "source_rate"), "the shares of a spin-off")
+        currency, processed = SHARES_OF + _new_symbol(row), _processed(row)
+    elif kind in _SPLITS:
         split = amount_of(_rate(row, "new_rate") / _rate(row, "old_rate"), "the ratio of a split")
     else:
         rate = _rate(row, "rate")
@@ -199,10 +205,12 @@ def _is_contained(event: _Event, events: Sequence[_Event], bars: pl.DataFrame) -
     beside = math.prod(
         other.split for other in events if other is not event and (other.symbol, other.day) == (event.symbol, event.day)
     )
+    moved = math.log(adj_close / close * close_0 / adj_close_0 / beside) if 0 < beside < math.inf else 0.0
+    if event.currency.startswith(SHARES_OF):  # nobody says what they are worth
+        return moved > _WORTH
     share = event.cash * beside / close_0
     if not (0 < beside < math.inf and event.split > 0 and 0 <= share < 1):
         return True  # the rules for events have the word
-    moved = math.log(adj_close / close * close_0 / adj_close_0 / beside)
     makes = math.log(event.split) - math.log(1 - share)
     return moved / makes >= _CONTAINED
 
@@ -220,6 +228,13 @@ def _currency(row: Row) -> str:
     if not (isinstance(currency, str) and re.fullmatch("[A-Za-z]{3}", currency)):
         raise FormError(f"currency is {f'{currency!a}'[:40]}")
     return currency.upper()
+
+
+def _new_symbol(row: Row) -> str:
+    symbol = row.get("new_symbol")
+    if not (isinstance(symbol, str) and re.fullmatch("[!-~]{1,20}", symbol)):
+        raise FormError(f"new_symbol is {f'{symbol!a}'[:40]}")
+    return symbol
 
 
 def _rate(row: Row, name: str) -> float:

@@ -101,6 +101,42 @@ def test_all_kinds_of_splits_are_read(serve, ask):
     assert_frame_equal(result.actions, pl.DataFrame(events, schema=ACTIONS, orient="row"))
 
 
+#: A fifth of a share of CHILD for each: the form of the vendor's own example, JUPW and SRM of 2023-08-15.
+SPUN: dict[str, Any] = {
+    "id": "3",
+    "source_symbol": "BRK.B",
+    "source_cusip": "000000001",
+    "source_rate": 5,
+    "new_symbol": "CHILD",
+    "new_cusip": "000000002",
+    "new_rate": 1,
+    "ex_date": "2012-12-03",
+    "process_date": "2012-12-03",
+    "record_date": "2012-12-03",
+}
+
+
+def test_a_spin_off_comes_as_the_shares_that_are_paid_and_costs_no_request(serve, ask):
+    server = serve(strange={"spin_offs": [SPUN, SPUN | {"source_symbol": "CHILD", "new_symbol": "BRK.B", "id": "4"}]})
+    result = ask(server, "alpaca", ("BRK.B",))
+    assert result.foreign.rows() == [("BRK.B", date(2012, 12, 3), 0.2, "shares of CHILD")]
+    assert result.actions.rows() == [("BRK.B", date(2012, 11, 12), 1.0, 0.25)]
+    assert result.notes == ()
+    assert server.asked.total() == 3
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_spin_off_that_is_announced_comes_once_adj_close_has_it(at_once, serve, tmp_path):
+    """Its worth is in adj_close alone: any move tells."""
+    spun = SPUN | {"ex_date": "2013-01-04", "process_date": "2013-01-20"}
+    truth = Truth(paid(("BRK.B", date(2013, 1, 4), 1.0, 0.25)).bars if at_once else paid().bars, paid().actions)
+    server = serve(truth, now=NEW_YORK_NOON, strange={"spin_offs": [spun]})
+    source = server.source("alpaca", state_folder=tmp_path, pace=Clockwork(NEW_YORK_NOON).pace)
+    result = source.fetch(FetchRequest(("BRK.B",), date(2012, 12, 3), date(2013, 1, 8)))
+    source.close()
+    assert (result.foreign is not None) == at_once
+
+
 # ── odd rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PAID: dict[str, Any] = {
@@ -172,14 +208,19 @@ BOTH = [("ODD", date(2013, 1, 3), 1.0, 0.25), ("ODD", date(2013, 1, 4), 2.0, 0.0
         ("forward_splits", SPLIT | {"old_rate": 1e-320, "new_rate": 1e10}),
         ("forward_splits", SPLIT | {"old_rate": 0}),
         ("forward_splits", SPLIT | {"new_rate": None}),
-        ("reverse_splits", {"symbol": "ODD", "ex_date": "2013-01-03"}),
+        ("reverse_splits", {"ex_date": "2013-01-03"}),
         ("stock_dividends", PAID | {"rate": 0.0}),
         ("stock_dividends", PAID | {"rate": "a tenth"}),
+        ("spin_offs", SPUN | {"ex_date": "2013-01-03", "source_rate": 0}),
+        ("spin_offs", SPUN | {"ex_date": "2013-01-03", "new_rate": None}),
+        ("spin_offs", SPUN | {"ex_date": "2013-01-03", "new_symbol": None}),
+        ("spin_offs", SPUN | {"ex_date": "2013-01-03", "new_symbol": "A CHILD\ud800"}),
     ],
 )
 def test_an_odd_row_is_passed_over_and_told_if_it_is_of_a_symbol_that_was_asked_for(kind, row, answer):
     kinds = {"cash_dividends": [PAID], "forward_splits": [SPLIT]}
-    kinds[kind] = [row, {**row, "symbol": "SOMEBODY"}, *kinds.get(kind, [])]
+    whose = "source_symbol" if kind == "spin_offs" else "symbol"
+    kinds[kind] = [{**row, whose: "ODD"}, {**row, whose: "SOMEBODY"}, *kinds.get(kind, [])]
     result = answer({"ODD": BARS}, kinds)
     assert result.actions.rows() == BOTH
     assert result.outcomes["ODD"] is Outcome.OK

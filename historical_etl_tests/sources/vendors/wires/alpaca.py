@@ -102,7 +102,7 @@ def alpaca_actions(server: Loopback, request: Request) -> Any:
         (
             (*(event.get("cusip") or event["new_cusip"], event["process_date"]), {"kind": kind, **event})
             for kind, event in told(server)
-            if event["symbol"] in symbols
+            if event.get("symbol", event.get("source_symbol")) in symbols
             and kind.removesuffix("s") in types
             and str(start) <= event["process_date"] <= str(end)
         ),
@@ -118,7 +118,8 @@ def alpaca_actions(server: Loopback, request: Request) -> Any:
 def told(server: Loopback) -> list[tuple[str, dict[str, Any]]]:
     """The events that are told by now, each with its kind."""
     day = today(server)
-    return [
+    strange = [(kind, dict(event)) for kind, rows in server.strange.items() for event in rows]
+    return strange + [
         (kind, dict(event))
         for row in server.truth.events()
         for kind, event in alpaca_events(server, row)
