@@ -37,7 +37,7 @@ def spun_off(spin_offs: pl.DataFrame, named: pl.DataFrame, line: Callable[[str],
         split, cash = float(beside["split"].product()), float(beside["dividend"].sum())
         worth = _worth(line(symbol), day, split if in_close else 1.0, cash)
         if worth is None:
-            words += ", which adj_close does not contain"
+            words += ", which is not in the adjusted prices"
         else:
             found.shown.append((symbol, day, 1.0, worth))
         found.told.append((symbol, day, split, cash, False, words))

@@ -33,9 +33,10 @@ def test_a_spin_off_is_told_as_what_it_is_and_counts_as_no_cash(worth, root):
     assert column(etl, "close", adjust="splits") == source.close
 
 
-def test_day_by_day_it_is_told_once_and_stays(root):
+@pytest.mark.parametrize("is_contained", [True, False])
+def test_day_by_day_it_is_told_once_and_stays(is_contained, root):
     source = spun(WORTH)
-    whole = source.adj_close
+    whole = source.adj_close if is_contained else source.close
     source.adj_close = source.close
     backfill(root, source, 38)
     told: list[str] = []
@@ -44,10 +45,23 @@ def test_day_by_day_it_is_told_once_and_stays(root):
         etl, result = update(root, source, at)
         assert not result.held
         told += result.warnings
-    assert [words for words in told if "spin-off" in words] == [f"ACME: {TOLD}{source.days[AT]}"]
+    note = f"{TOLD}{source.days[AT]}{'' if is_contained else ', which is not in the adjusted prices'}"
+    assert [words for words in told if "spin-off" in words] == [f"ACME: {note}"]
+    (event,) = actions(etl)
+    assert (event["dividend"], event["note"]) == (0.0, note)
+    assert column(etl, "adj_close")[:AT] == whole[:AT]
+
+
+def test_one_that_adj_close_contains_later_is_told_anew(root):
+    source = spun(WORTH)
+    whole = source.adj_close
+    source.adj_close = source.close
+    backfill(root, source, 42)
+    source.adj_close = whole
+    etl, _ = update(root, source, 43)
     (event,) = actions(etl)
     assert (event["dividend"], event["note"]) == (0.0, f"{TOLD}{source.days[AT]}")
-    assert column(etl, "adj_close")[:AT] == whole[:AT]
+    assert column(etl, "adj_close") == whole[:44]
 
 
 def test_a_split_and_a_dividend_of_its_day_stay_what_they_are(root):
@@ -68,7 +82,7 @@ def test_one_that_adj_close_does_not_contain_is_told(root):
     etl, result = backfill(root, source)
     assert not result.held
     (event,) = actions(etl)
-    assert event["note"] == f"{TOLD}{source.days[AT]}, which adj_close does not contain"
+    assert event["note"] == f"{TOLD}{source.days[AT]}, which is not in the adjusted prices"
     assert result.warnings == (f"ACME: {event['note']}",)
 
 

@@ -286,6 +286,17 @@ def test_the_doctor_does_not_blame_the_key_for_a_session_that_is_not_over(serve,
     assert "key" not in vendor.todo
 
 
+def test_an_account_without_events_is_served_and_the_doctor_says_so(serve, cli):
+    """Alpaca says `forbidden.` of them, as it does of a wrong key."""
+    today = datetime.now(UTC)
+    server = serve(recent((today - timedelta(days=60)).date()), plan="no events", now=today)
+    cli.set(SOURCE="alpaca", SYMBOLS="OLD", ALPACA_BASE_URL=server.url, ALPACA_RATE="100000/second")
+    result = cli("backfill", "--from", str(today.year - 1))
+    assert "HISTORICAL_ETL_ALPACA_ACTIONS=false" in result.err
+    assert "key" not in result.err
+    assert examine(load_settings()).check("plan").what.startswith("the plan of this account gives bars without splits")
+
+
 # ── whole stores ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

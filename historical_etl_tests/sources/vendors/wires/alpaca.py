@@ -95,6 +95,8 @@ def named_rows(server: Loopback, symbol: str, asof: str) -> list[dict[str, Any]]
 def alpaca_actions(server: Loopback, request: Request) -> Any:
     if denied := alpaca_denied(request):
         return denied
+    if server.plan == "no events":
+        return as_json({"message": "forbidden."}, 403)
     args = request.args
     start, end = (date.fromisoformat(args.get(name) or str(today(server))) for name in ("start", "end"))
     symbols, types = set(args["symbols"].split(",")), set(args["types"].split(","))
