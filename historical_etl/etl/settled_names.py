@@ -67,7 +67,11 @@ class SettledNames:
         if batch.actions is None or batch.foreign is None:
             return batch
         rows = batch.seen()
-        line = cache(lambda symbol: self._line(symbol, rows))
+
+        @cache
+        def line(symbol: str) -> Line:
+            return self._line(symbol, rows)
+
         is_spun = pl.col("currency").str.starts_with(SHARES_OF)
         found = settled(batch.foreign.filter(~is_spun), line)
         spun = spun_off(batch.foreign.filter(is_spun), batch.actions, line, in_close=not self.split_adjusted)

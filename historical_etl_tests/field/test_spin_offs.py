@@ -36,9 +36,9 @@ def test_a_spin_off_is_told_as_what_it_is_and_counts_as_no_cash(worth, root):
 @pytest.mark.parametrize("is_contained", [True, False])
 def test_day_by_day_it_is_told_once_and_stays(is_contained, root):
     source = spun(WORTH)
-    whole = source.adj_close if is_contained else source.close
+    whole = adjusted(source.close, (AT, 1.0, WORTH)) if is_contained else source.close
     source.adj_close = source.close
-    backfill(root, source, 38)
+    etl, _ = backfill(root, source, 38)
     told: list[str] = []
     for at in range(39, 50):
         source.adj_close = whole if at >= AT else source.close
@@ -54,7 +54,7 @@ def test_day_by_day_it_is_told_once_and_stays(is_contained, root):
 
 def test_one_that_adj_close_contains_later_is_told_anew(root):
     source = spun(WORTH)
-    whole = source.adj_close
+    whole = adjusted(source.close, (AT, 1.0, WORTH))
     source.adj_close = source.close
     backfill(root, source, 42)
     source.adj_close = whole
