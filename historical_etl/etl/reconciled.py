@@ -91,7 +91,8 @@ class Base:
     """The version that a batch is held against, with what its ledgers say.
 
     `held` are suspicions that stand open, `accepted` those that a person let pass, `left` the (symbol, date) of stored
-    rows that have left the calendar. `look_again` are symbols without `adj_close` whose whole history is due.
+    rows that have left the calendar. `look_again` are symbols whose whole history is due: their
+    `adj_close` is held back, or lacks a named dividend.
     """
 
     manifest: SyncManifest | None

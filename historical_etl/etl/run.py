@@ -18,6 +18,7 @@ from historical_etl.etl.batch import Batch, Judge, nothing_left, refuse_unknown
 from historical_etl.etl.calendar_change import CalendarChange, joined_in_words
 from historical_etl.etl.commit import Commit, ProgressUpdate
 from historical_etl.etl.frozen import FrozenFeed
+from historical_etl.etl.late_factors import due_again
 from historical_etl.etl.merge import Gate
 from historical_etl.etl.names import Names
 from historical_etl.etl.outage import refuse_outage
@@ -258,7 +259,11 @@ class Run:
             kind.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
             if hold["code"] == HELD_BACK and (kind is accepted or (self.heed_events and record.is_due(hold, today))):
                 look_again.add(hold["symbol"])
-        return Base(manifest, account, held, accepted, load_actions(layout, manifest), left, frozenset(look_again))
+        actions = load_actions(layout, manifest)
+        if self.heed_events:
+            late = self.source.info.events_late
+            look_again |= due_again(actions, account.symbols, self.store.calendar, today, late)
+        return Base(manifest, account, held, accepted, actions, left, frozenset(look_again))
 
     def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
         today = self.store.last_closed_session()

@@ -38,7 +38,10 @@ from historical_etl.quality.event_sessions import (
 )
 from historical_etl.quality.spikes import proposal
 
-__all__ = ["Contradiction", "Judgement"]
+__all__ = ["NOT_CONTAINED", "Contradiction", "Judgement"]
+
+#: What is told of a named event that adj_close does not contain.
+NOT_CONTAINED: Final = f"adj_close contains {in_words(1.0, 0.0)}"
 
 #: Between bars that are so far apart others are lacking, but for the closings of a war.
 _HOLE: Final = timedelta(days=14)
