@@ -161,7 +161,9 @@ class AlpacaSource(VendorSource):
             events = alpaca_actions.read(pages, symbols, start, end, bars=both, today=today)
         except Refusal as refusal:
             return replace(bars, notes=(self.without_events(refusal),))
-        return replace(bars, actions=events.actions, notes=events.notes, foreign=events.foreign)
+        # An event is processed on its ex-date or later: of those since then all were asked for.
+        since = start - alpaca_actions.ENTERED_WITHIN
+        return replace(bars, actions=events.actions, notes=events.notes, foreign=events.foreign, named_since=since)
 
     def _bars(self, symbols: list[str], start: date, end: date, adjustment: str, refusals: dict[str, Refusal]) -> Bars:
         """Bars of some symbols. One whose bars cannot be read is put among the refusals."""

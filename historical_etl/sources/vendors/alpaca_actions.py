@@ -24,10 +24,10 @@ from historical_etl.sources.base import FOREIGN, SHARES_OF
 from historical_etl.sources.vendors import frames
 from historical_etl.sources.vendors.frames import FormError, Mark, Row, amount_of, counted, event_day
 
-__all__ = ["LEAD", "PAID_USUALLY", "Events", "query", "read"]
+__all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "Events", "query", "read"]
 
 _log = logging.getLogger(__name__)
-_ENTERED_WITHIN, _PAID_WITHIN = timedelta(days=90), timedelta(days=366)
+ENTERED_WITHIN, _PAID_WITHIN = timedelta(days=90), timedelta(days=366)
 #: Bars from so long before a range on tell whether adj_close contains an event of its first day.
 LEAD: Final = timedelta(days=10)
 #: So long after the ex-date a company of the United States pays at the latest.
@@ -71,7 +71,7 @@ def query(symbols: Collection[str], start: date, end: date) -> dict[str, object]
     return {
         "symbols": ",".join(symbols),
         "types": ",".join(kind.removesuffix("s") for kind in _KINDS),
-        "start": (start - _ENTERED_WITHIN).isoformat(),
+        "start": (start - ENTERED_WITHIN).isoformat(),
         "end": (end + _PAID_WITHIN).isoformat(),
         "limit": _PAGE,
         "sort": "asc",
