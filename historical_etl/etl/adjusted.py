@@ -32,7 +32,7 @@ class Unknown:
 
     Of `unsplit` the bars without an `adj_close` are null, since it alone shows their splits; of `bare` they are, too.
     `before` has (symbol, day) of the last event that moves the close and is not explained: it may be a split; `paid`
-    likewise of the last dividend that the price contradicts.
+    likewise of the last dividend whose cash is not known.
     """
 
     whole: tuple[str, ...]
@@ -57,7 +57,7 @@ class Unknown:
             yield _some(days), f"{what} before an event that is unexplained in `actions`, since it may be a split"
         if self.paid:
             days = [f"{symbol} before {day}" for symbol, day in self.paid]
-            yield _some(days), "prices without adj_close before a dividend that is unexplained in `actions`"
+            yield _some(days), "prices without adj_close before a dividend that `actions` does not have as it is named"
 
 
 def _some(symbols: Sequence[str] | pl.Series) -> str:
@@ -95,7 +95,11 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
             is_known = is_known or is_adjusted or (adjust == "splits" and by_splits)
         whole += [] if is_known else [symbol]
     return Unknown(
-        tuple(whole), tuple(unsplit), tuple(bare), _unexplained(rows, actions, adjust), _unpaid(actions, adjust)
+        tuple(whole),
+        tuple(unsplit),
+        tuple(bare),
+        _unexplained(rows, actions, adjust),
+        _unpaid(actions, symbols, adjust),
     )
 
 
@@ -127,11 +131,16 @@ def _unexplained(rows: pl.LazyFrame, actions: pl.DataFrame, adjust: Adjust) -> t
     return tuple(found.group_by("symbol").agg(pl.col("date").max()).sort("symbol").iter_rows())
 
 
-def _unpaid(actions: pl.DataFrame, adjust: Adjust) -> tuple[tuple[str, date], ...]:
-    """(symbol, day) of the last dividend of each symbol that is named and contradicted."""
+def _unpaid(actions: pl.DataFrame, symbols: pl.DataFrame, adjust: Adjust) -> tuple[tuple[str, date], ...]:
+    """(symbol, day) of the last dividend of each symbol that is named and contradicted.
+
+    Where splits are taken out of the prices, what adj_close contains may be for shares of another day.
+    """
     if adjust != "total":
         return ()
-    events = actions.filter(pl.col("unexplained").fill_null(value=False), pl.col("dividend") > 0)
+    by_splits = pl.col("symbol").is_in(symbols.filter("split_adjusted").get_column("symbol").implode())
+    is_other = pl.col("unexplained") | (by_splits & pl.col("note").is_not_null())
+    events = actions.filter(is_other.fill_null(value=False), pl.col("dividend") > 0)
     return tuple(events.group_by("symbol").agg(pl.col("date").max()).sort("symbol").iter_rows())
 
 
