@@ -22,16 +22,7 @@ from historical_etl.sources.vendors import alpaca_actions
 from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
 from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.extras import client_version, key_from, require
-from historical_etl.sources.vendors.frames import (
-    Bars,
-    FormError,
-    Pages,
-    Row,
-    bars_frame,
-    joined,
-    local_days,
-    rows_of,
-)
+from historical_etl.sources.vendors.frames import Bars, FormError, Pages, Row, bars_frame, joined, local_days, rows_of
 from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal

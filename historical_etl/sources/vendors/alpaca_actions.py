@@ -22,7 +22,8 @@ import polars as pl
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import FOREIGN, SHARES_OF
 from historical_etl.sources.vendors import frames
-from historical_etl.sources.vendors.frames import FormError, Mark, Row, amount_of, counted, event_day
+from historical_etl.sources.vendors.event_rows import Mark, amount_of, counted, event_day
+from historical_etl.sources.vendors.frames import FormError, Row
 
 __all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "Events", "query", "read"]
 

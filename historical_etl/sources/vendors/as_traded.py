@@ -13,7 +13,8 @@ from typing import Final
 import polars as pl
 
 from historical_etl.schema import ORDER
-from historical_etl.sources.vendors.frames import Event, FormError, event_day, ratio_of
+from historical_etl.sources.vendors.event_rows import Event, event_day, ratio_of
+from historical_etl.sources.vendors.frames import FormError
 
 __all__ = ["NEAR", "heeded", "shares_after", "splits_of", "volumes_as_traded"]
 
@@ -32,7 +33,7 @@ _CONTAINED: Final = 0.5
 def splits_of(events: Iterable[Event]) -> pl.DataFrame:
     """The splits among events, columns `symbol, date, split`; those that cannot be read are left out."""
     found: list[tuple[str, date, float]] = []
-    for symbol, day, split, _ in events:
+    for symbol, day, split, *_ in events:
         with suppress(FormError):
             found += [(symbol, event_day(day), ratio_of(split))] if symbol is not None else []
     return pl.DataFrame(found, schema=_SPLITS, orient="row")

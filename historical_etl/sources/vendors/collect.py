@@ -27,7 +27,8 @@ from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage
 from historical_etl.sources.vendors.account_file import AccountFile
-from historical_etl.sources.vendors.frames import FormError, cells_told, empty_actions
+from historical_etl.sources.vendors.event_rows import empty_actions
+from historical_etl.sources.vendors.frames import FormError, cells_told
 from historical_etl.sources.vendors.plans import EVENTS, PLAN_FILE, PlanBook
 from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.refusals import Reader, Refusal

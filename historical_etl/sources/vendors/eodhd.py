@@ -24,16 +24,9 @@ from historical_etl.sources.vendors.as_traded import NEAR, heeded, shares_after,
 from historical_etl.sources.vendors.collect import Part, VendorSource, together
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
 from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
+from historical_etl.sources.vendors.event_rows import Event, actions_frame, empty_actions
 from historical_etl.sources.vendors.extras import client_version, key_from
-from historical_etl.sources.vendors.frames import (
-    Event,
-    FormError,
-    Row,
-    actions_frame,
-    bars_frame,
-    empty_actions,
-    rows_of,
-)
+from historical_etl.sources.vendors.frames import FormError, Row, bars_frame, rows_of
 from historical_etl.sources.vendors.http import JsonClient
 from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace

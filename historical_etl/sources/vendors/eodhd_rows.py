@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
-from historical_etl.sources.vendors.frames import Event, Row
+from historical_etl.sources.vendors.event_rows import Event
+from historical_etl.sources.vendors.frames import Row
 
 __all__ = ["Paid", "cash_of", "code_of", "first_given", "ours_of", "parted", "split_of"]
 

@@ -10,7 +10,8 @@ import polars as pl
 
 from historical_etl.clock import Clock
 from historical_etl.sources.base import FOREIGN
-from historical_etl.sources.vendors.frames import Event, Mark, Row, actions_frame
+from historical_etl.sources.vendors.event_rows import Event, Mark, actions_frame
+from historical_etl.sources.vendors.frames import Row
 from historical_etl.sources.vendors.massive_client import MassiveClient
 
 __all__ = ["MOST_TICKERS", "MassiveEvents", "NamedEvents"]

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.account_file import AccountFile
 from historical_etl.sources.vendors.collect import Part, VendorSource
+from historical_etl.sources.vendors.event_rows import actions_frame
 from historical_etl.sources.vendors.extras import client_version, key_from
-from historical_etl.sources.vendors.frames import FormError, actions_frame, bars_frame, rows_of
+from historical_etl.sources.vendors.frames import FormError, bars_frame, rows_of
 from historical_etl.sources.vendors.http import JsonClient
 from historical_etl.sources.vendors.politeness import Pace
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal

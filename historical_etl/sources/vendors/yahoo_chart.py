@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from historical_etl.sources.base import FOREIGN
-from historical_etl.sources.vendors.frames import FormError, Row, ratio_of
+from historical_etl.sources.vendors.event_rows import ratio_of
+from historical_etl.sources.vendors.frames import FormError, Row
 
 __all__ = ["Chart", "Event", "read_chart", "result_of"]
 

@@ -4,16 +4,8 @@ from datetime import date
 
 import pytest
 
-from historical_etl.sources.vendors.frames import (
-    FormError,
-    Mark,
-    actions_frame,
-    bars_frame,
-    cells_told,
-    counted,
-    joined,
-    local_days,
-)
+from historical_etl.sources.vendors.event_rows import Mark, actions_frame, counted
+from historical_etl.sources.vendors.frames import FormError, bars_frame, cells_told, joined, local_days
 
 DAY, NEXT = date(2013, 1, 2), date(2013, 1, 3)
 NAMES = {"symbol": "T", "date": "d", "close": "c", "volume": "v"}
