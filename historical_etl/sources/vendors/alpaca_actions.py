@@ -21,7 +21,7 @@ import polars as pl
 
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import FOREIGN, SHARES_OF
-from historical_etl.sources.vendors import frames
+from historical_etl.sources.vendors import event_rows
 from historical_etl.sources.vendors.event_rows import Mark, amount_of, counted, event_day
 from historical_etl.sources.vendors.frames import FormError, Row
 
@@ -139,7 +139,7 @@ def read(
     return Events(ours.frame, foreign.sort(ORDER, maintain_order=True), (*((note,) if odd else ()), *twice))
 
 
-def _counted(events: Iterable[_Event], currency: str) -> frames.Events:
+def _counted(events: Iterable[_Event], currency: str) -> event_rows.Events:
     """The events in one currency, each as often as it happened."""
     return counted((e.symbol, e.day, e.split, e.cash, e.mark) for e in events if e.currency == currency)
 
