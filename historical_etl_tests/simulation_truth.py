@@ -200,7 +200,9 @@ class Witness:
         }
         names = [name for name in names if not (name == "factor" and style == "unadjusted")]
         spans = both.group_by("symbol", "company", "life").agg(
-            *(implied[n].min().alias(f"{n}_low") for n in names), *(implied[n].max().alias(f"{n}_high") for n in names)
+            pl.col("adj_close").is_null().any().alias("bare"),
+            *(implied[n].min().alias(f"{n}_low") for n in names),
+            *(implied[n].max().alias(f"{n}_high") for n in names),
         )
         known = _known_bases(market, self.vendor.today)
         bad: list[str] = []
@@ -213,7 +215,7 @@ class Witness:
                 for basis in bases
             ]
             # Named dividends alone give 1 + d / close, and the market has 1 - d / close before.
-            slack = _BY_NAMES if style == "unadjusted" and reading == "total" else _ROUNDED
+            slack = _BY_NAMES if span["bare"] and reading == "total" else _ROUNDED
             if not any(all(_is_near(span, name, basis[name], slack) for name in names) for basis in bases):
                 bad.append(f"{reading}: { ({n: value for n, value in span.items() if value is not None}) }")
         return bad
