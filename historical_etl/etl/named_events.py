@@ -38,7 +38,9 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
     if batch.late is None and not batch.named_since:
         return new
     late = batch.actions.clear() if batch.late is None else batch.late
-    return pl.concat([new, _new_late(late, known, named), _otherwise(late, known), _no_more(late, known, batch)])
+    # What is held is looked at again after pauses.
+    settled = known.filter(pl.col("note").is_null(), ~pl.col("symbol").is_in(list(base.held)))
+    return pl.concat([new, _new_late(late, known, named), _otherwise(late, settled), _no_more(late, settled, batch)])
 
 
 def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
@@ -76,10 +78,10 @@ def _new_late(late: pl.DataFrame, known: pl.DataFrame, named: pl.DataFrame) -> p
 def _otherwise(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Days that are named with other values now, as of a dividend that is corrected, or paid beside another one.
 
-    Of several rows of a day one, or all of them together, may be what is known. What was judged of an event stands,
-    however it is named.
+    Of several rows of a day all of them together may be what is known, or one that is named no more made it more. What
+    was judged of an event stands, however it is named.
     """
-    both = late.unique().join(known.filter(pl.col("note").is_null()), on=ORDER, suffix="_0")
+    both = late.unique().join(known, on=ORDER, suffix="_0")
     if both.is_empty():
         return both.select(ORDER)
 
@@ -93,7 +95,9 @@ def _otherwise(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         .group_by(ORDER)
         .agg(
             (is_near(split, "split").any() | is_near(split.product(), "split")).alias("split"),
-            is_near(all_paid, "dividend").alias("dividend"),
+            (is_near(all_paid, "dividend") | ((pl.len() > 1) & (all_paid < pl.col("dividend_0").first()))).alias(
+                "dividend"
+            ),
         )
     )
     return days.filter(~(pl.col("split") & pl.col("dividend"))).select(ORDER)
@@ -105,7 +109,7 @@ def _no_more(late: pl.DataFrame, known: pl.DataFrame, batch: Batch) -> pl.DataFr
     if not since:
         return known.clear().select(ORDER)
     begins = pl.DataFrame([(s, *span) for s, span in since.items()], schema=_SINCE, orient="row")
-    before = known.filter(pl.col("note").is_null(), pl.col("date") >= begins.get_column("since").min())
+    before = known.filter(pl.col("date") >= begins.get_column("since").min())
     inside = before.join(begins, on="symbol").filter(pl.col("date").is_between("since", "start", closed="left"))
     return inside.join(late, on=ORDER, how="anti").select(ORDER)
 

@@ -197,10 +197,10 @@ def test_a_second_dividend_of_a_day_that_is_named_weeks_later_is_taken_and_asked
     assert etl.ledger("actions")["dividend"].sum() == pytest.approx(1.6)
     assert column(etl, "adj_close")[:AT] == source.adj_close[:AT]
     source.events = [special, (on, 1, 0.6001)]
-    for at in (AT + 15, AT + 16):
+    for at, is_new in ((AT + 15, on < AT), (AT + 16, False)):
         source.asked.clear()
-        update(root, source, at)
-        assert len(source.asked) == 1
+        _, result = update(root, source, at)
+        assert (result.held, len(source.asked)) == ({}, 1 + is_new), "a day of which nothing is named any more is new"
 
 
 # ── named on a wrong day, and judged again while it is asked for ───────────────────────────────────────────────────
