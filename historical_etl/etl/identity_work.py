@@ -216,7 +216,13 @@ class IdentityWork:
         """Write rows, ledgers and progress; `ended` are symbols that nobody will ask a source for."""
         store, transaction = self._store, self._transaction
         is_split = command == "split"
-        write_moved(transaction, moved, store.validator.gate)
+        left = store.calendar_change(self._base).left.get_column("date").unique()
+
+        def gate(rows: pl.DataFrame, year: int) -> None:
+            # Rows of days that have left the calendar stand until the next update, as they do in other years.
+            store.validator.gate(rows.filter(~pl.col("date").is_in(left.implode())), year)
+
+        write_moved(transaction, moved, gate)
         state = MovedState(
             moved=moved,
             moves=plan.moves,
