@@ -107,7 +107,7 @@ class Joining:
             if apart <= self.long_gap and max(ratio, 1 / ratio) <= _BREAK:
                 last = left.item(-1, "date")
                 yield (
-                    f"{move.old} goes on after {move.high} without a break, {left.height:,} bar(s) to {last}: if the "
+                    f"{move.old} goes on after {then['date']} without a break, {left.height:,} bar(s) to {last}: if the "
                     f"source still had the old name, the date is {self.calendar.after(last)}; else they are others'"
                 )
 

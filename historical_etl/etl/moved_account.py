@@ -81,8 +81,10 @@ class MovedState:
 
     def _facts(self, before: pl.DataFrame) -> pl.DataFrame:
         """What is known of each symbol: what was known of its name, else of the name its last row had."""
-        lasts = self.moved.after.group_by("symbol").agg(
-            pl.col("date").max().alias("last"), pl.col("was").sort_by("date").last()
+        lasts = (
+            self._rows()
+            .group_by("symbol")
+            .agg(pl.col("date").max().alias("last"), pl.col("was").sort_by("date").last())
         )
         own = lasts.join(before, on="symbol")
         others = lasts.join(before, on="symbol", how="anti")
@@ -98,8 +100,12 @@ class MovedState:
         facts = pl.concat([own.select(before.columns), others.select(before.columns)])
         return facts.with_columns(pl.when(over).then(pl.lit(ENDED)).otherwise("status").alias("status"))
 
+    def _rows(self) -> pl.DataFrame:
+        """The rows after the move; those of days that have left the calendar stand until the next update only."""
+        return self.moved.after.filter(pl.col("date").is_in(self.calendar.sessions.implode()))
+
     def _from_rows(self, facts: pl.DataFrame) -> Account:
-        rows = self.moved.after.select(ORDER)
+        rows = self._rows().select(ORDER)
         nothing = rows.clear()
         asked = facts.select("symbol", "outcome", "adjustment", "provider").sort("symbol")
         visit = Visit(

@@ -8,7 +8,7 @@ import csv
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -120,17 +120,17 @@ def planned(renames: Sequence[Rename], names: Names, calendar: SessionCalendar, 
     Raises:
         ConfigurationError: they contradict each other, or what is known.
     """
-    edges: dict[str, list[tuple[date, str]]] = {}  # name → (its last session, the name after it)
+    edges: dict[str, list[tuple[date, str, date]]] = {}  # name → (its last session, the name after it, since when)
     last_of = {rename: calendar.back(rename.on, 1) for rename in renames}
     fresh = [rename for rename in dict.fromkeys(renames) if not _is_known(rename, last_of[rename], names)]
     fresh.sort(key=lambda rename: (rename.on, rename.old, rename.new))
     for rename in fresh:
         _check(rename, last_of[rename], names, {other.new for other in fresh}, inside=inside)
-        edges.setdefault(rename.old, []).append((last_of[rename], rename.new))
+        edges.setdefault(rename.old, []).append((last_of[rename], rename.new, rename.on))
     for name, found in edges.items():
-        if len({last for last, _ in found}) < len(found):
+        if len({last for last, *_ in found}) < len(found):
             raise ConfigurationError(
-                f"{name} is renamed twice on one day: {' and '.join(sorted(new for _, new in found))}",
+                f"{name} is renamed twice on one day: {' and '.join(sorted(new for _, new, _ in found))}",
                 where="renames",
                 todo="keep the one that is right",
             )
@@ -139,7 +139,8 @@ def planned(renames: Sequence[Rename], names: Names, calendar: SessionCalendar, 
         """What a name of the session after `after` is called today."""
         while True:
             known = [(alias.last, alias.symbol) for alias in names.former_uses(name)]
-            later = [step for step in (*edges.get(name, ()), *known) if step[0] > after]
+            steps = [(last, new) for last, new, _ in edges.get(name, ())]
+            later = [step for step in (*steps, *known) if step[0] > after]
             if not later:
                 return name
             after, name = min(later)
@@ -147,9 +148,10 @@ def planned(renames: Sequence[Rename], names: Names, calendar: SessionCalendar, 
     moves: list[Move] = []
     for name, found in sorted(edges.items()):
         low: date | None = None
-        for last, new in sorted(found):
-            moves.append(Move(name, now(new, last), low, last))
-            low = calendar.after(last)
+        for last, new, on in sorted(found):
+            # Up to the day before, whatever the calendar says of it: a stored day may have left it since.
+            moves.append(Move(name, now(new, last), low, on - timedelta(days=1)))
+            low = on
     made = tuple((rename, last_of[rename], now(rename.new, last_of[rename])) for rename in fresh)
     return Plan(tuple(fresh), tuple(move for move in moves if move.new != move.old), made)
 

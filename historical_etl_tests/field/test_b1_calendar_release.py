@@ -134,6 +134,40 @@ def test_a_backfill_of_another_year_moves_them_as_well(root: Path, old: Path) ->
     assert etl.verify().ok
 
 
+@pytest.mark.parametrize("on", [date(2025, 1, 8), DROPPED, NEXT, date(2025, 1, 16)])
+def test_a_split_before_the_next_update_leaves_the_rows_to_it(root: Path, old: Path, on: date) -> None:
+    filled(root, old)
+    etl = opened(root, None)
+    etl.split("ACME", on, as_="ACME-1", reason="another one", by="me")
+    assert stored(etl).filter(pl.col("date") == DROPPED).height == 2
+    moves_them_away(etl)
+
+
+@pytest.mark.parametrize("bars", [(FIRST, THROUGH), (FIRST, DROPPED), (DROPPED, THROUGH)])
+def test_a_rename_before_the_next_update_leaves_the_rows_to_it(root: Path, old: Path, bars: tuple[date, date]) -> None:
+    """The history that goes on may begin or end on the day."""
+    days = vendor(old).days
+    mine = [day for day in days["ACME"] if bars[0] <= day <= bars[1]]
+    opened(root, old, THROUGH, DayVendor({**days, "ACME": mine})).run_full_etl(SYMBOLS, FIRST, THROUGH)
+    on = NEXT if bars[1] == DROPPED else date(2025, 1, 16)
+    after = [day for day in [*mine, *days["BETA"]] if day != DROPPED and (day in mine or day >= on)]
+    etl = opened(root, None, source=DayVendor({**vendor(None).days, "FRESH": sorted(set(after))}))
+    etl.rename("ACME", "FRESH", on)
+    assert stored(etl).filter(pl.col("date") == DROPPED)["symbol"].to_list() == ["BETA", "FRESH"]
+    moves_them_away(etl)
+
+
+def moves_them_away(etl: HistoricalETL) -> None:
+    """The next update does, and everything is as ever."""
+    assert {finding.field for finding in etl.verify().findings} == {"calendar"}
+    result = etl.run_incremental_etl()
+    assert result.held == {}
+    assert stored(etl).filter(pl.col("date") == DROPPED).is_empty()
+    assert etl.ledger("replaced_rows").filter(pl.col("date") == DROPPED).height == 2
+    assert not etl.verify().findings
+    assert etl.gaps(all=True).is_empty()
+
+
 @pytest.mark.parametrize("bars", [[DROPPED, NEXT], [date(2025, 1, 8), DROPPED]])
 def test_a_symbol_that_begins_or_ends_on_the_day_begins_or_ends_beside_it(
     root: Path, old: Path, bars: list[date]
