@@ -107,8 +107,8 @@ class Joining:
             if apart <= self.long_gap and max(ratio, 1 / ratio) <= _BREAK:
                 last = left.item(-1, "date")
                 yield (
-                    f"{move.old} goes on after {then['date']} without a break, {left.height:,} bar(s) to {last}: if the "
-                    f"source still had the old name, the date is {self.calendar.after(last)}; else they are others'"
+                    f"{move.old} goes on after {then['date']} without a break, {left.height:,} bar(s) to {last}: if "
+                    f"the source still had the old name, the date is {self.calendar.after(last)}; else they are others'"
                 )
 
 
