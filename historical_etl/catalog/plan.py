@@ -9,38 +9,33 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
-import duckdb
-
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.schema import SCHEMA
 
-__all__ = ["files_opened"]
+__all__ = ["files_of", "files_opened"]
 
 _BOUND: Final = re.compile(r"date (?:>=|>|=) '(\d{4})-\d\d-\d\d'::DATE")
 _Node = Mapping[str, object]
 
 
-def files_opened(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    params: Sequence[object] | Mapping[str, object] | None,
-    manifest: SyncManifest,
-) -> list[Partition | LedgerFile]:
-    """The files of a version that a reading statement opens; never fewer, and all of them where the plan does not tell.
+def files_of(manifest: SyncManifest) -> list[Partition | LedgerFile]:
+    """All files of a version that a query may open."""
+    return [*manifest.partitions, *(file for files in manifest.ledgers.values() for file in files)]
+
+
+def files_opened(plan: str, manifest: SyncManifest) -> list[Partition | LedgerFile]:
+    """The files of a version that a statement over its views opens; all of them where the plan does not tell.
 
     Args:
-        connection: one that has the views of that version.
-        sql: a single reading statement, without a leading EXPLAIN.
-        params: its values.
+        plan: DuckDB's, as JSON.
         manifest: the version.
     """
     ledgers = [file for files in manifest.ledgers.values() for file in files]
-    everything = [*manifest.partitions, *ledgers]
+    everything = files_of(manifest)
     try:
-        answer = connection.execute(f"EXPLAIN (FORMAT json) {sql}", params).fetchall()
-        roots = cast("list[_Node]", json.loads(answer[-1][1]))
-    except (duckdb.Error, ValueError, IndexError, TypeError):
-        return everything  # PIVOT and the like cannot be explained; what is wrong is told when it runs
+        roots = cast("list[_Node]", json.loads(plan))
+    except ValueError:
+        return everything
     scans = [node for root in roots for node in _nodes(root) if "PARQUET" in str(node.get("name"))]
     years: set[int] = set()
     opened: list[Partition | LedgerFile] = []

@@ -9,6 +9,7 @@ from typing import get_args
 import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
+from historical_etl.catalog.query import query
 from historical_etl.clock import Clock, as_date
 from historical_etl.errors import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
@@ -68,16 +69,20 @@ class StoredPrices:
         *,
         version: int | str | None = None,
         as_of: datetime | date | str | None = None,
+        in_process: bool = False,
     ) -> pl.DataFrame:
         """Run one reading SQL statement over the views of a version: prices, partitions and ledgers.
 
-        It may take as long and as much memory as the settings `query_timeout_seconds` and `query_memory` say.
+        It runs in a process of its own, which the kernel holds to the settings `query_timeout_seconds` and
+        `query_memory`, its planning included. Times are in UTC.
 
         Args:
             sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.
             params: values for `?` (a sequence) or `$name` (a mapping).
             version: as in `manifest`.
             as_of: as in `manifest`.
+            in_process: run it in this process, for large answers to statements that you vouch for. Nothing stops such
+                a query, and only DuckDB itself heeds `query_memory`.
 
         Raises:
             CatalogError: DuckDB refuses the statement, or it goes beyond a limit.
@@ -86,8 +91,14 @@ class StoredPrices:
         """
         with self.lease(version, as_of) as manifest:
             limits = self.settings
-            return self.catalog.query(
-                sql, manifest, params, seconds=limits.query_timeout_seconds, memory=limits.query_memory
+            return query(
+                self.layout,
+                manifest,
+                sql,
+                params,
+                seconds=limits.query_timeout_seconds,
+                memory=limits.query_memory,
+                in_process=in_process,
             )
 
     def scan(
