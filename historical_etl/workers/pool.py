@@ -66,9 +66,7 @@ class Workers:
         Raises:
             WorkerStoppedError: none can be started, or a task was stopped.
         """
-        with self._guard:
-            worker = self._idle.pop() if self._idle else None
-        worker = worker or Worker(self._module)
+        worker = self._waiting() or Worker(self._module)
         try:
             worker.await_start()
             yield worker
@@ -79,6 +77,14 @@ class Workers:
                     self._idle.append(worker)
             if not keeps:
                 worker.stop()
+
+    def _waiting(self) -> "Worker | None":
+        while True:
+            with self._guard:
+                worker = self._idle.pop() if self._idle else None
+            if worker is None or worker.is_alive():
+                return worker
+            worker.stop()
 
     def close(self) -> None:
         """Stop the idle workers."""
@@ -174,6 +180,10 @@ class Worker:
                 return Answer(facts)
             file.seek(0)
             return Answer(facts, pl.read_ipc(file))
+
+    def is_alive(self) -> bool:
+        """Whether its process is there."""
+        return self._process.poll() is None
 
     def stop(self) -> None:
         """End it, whatever it does."""

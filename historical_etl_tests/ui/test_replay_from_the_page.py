@@ -58,6 +58,7 @@ def switch_the_sensor(visitor: Visitor, *, on: bool = True) -> None:
     visitor.sees("Requests daily_incremental_job for each session")
     switch = visitor.page.get_by_role("checkbox").first
     expect(switch).to_be_checked(checked=not on)
+    expect(switch).to_be_enabled()  # while the page asks for its state it takes no click
     switch.locator("..").click()  # the box itself is not drawn
     expect(switch).to_be_checked(checked=on)
 
