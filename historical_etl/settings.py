@@ -63,7 +63,8 @@ class FilesSettings(BaseSettings):
     `symbols` maps spellings of the files to ours, as in `BRK B=BRK.B`, or names a CSV file of two such columns.
     `market_suffix` says what becomes of the market in SAP.DE: `auto` leaves it out where all symbols have the same,
     `keep`, `strip`. `layout` names an export whose columns are known: `stooq`, `sharadar`, `crsp`; `generic` goes by
-    names. `split_adjusted` says whether prices are adjusted for splits, where files do not show it.
+    names. `split_adjusted` says whether prices are adjusted for splits, where files do not show it. `memory` is what
+    reading one file may take.
     """
 
     model_config = SettingsConfigDict(
@@ -82,6 +83,7 @@ class FilesSettings(BaseSettings):
     market_suffix: Literal["auto", "keep", "strip"] = "auto"
     adjustment: str = UNSTATED
     split_adjusted: bool | None = None
+    memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
 
     @field_validator("columns", mode="before")
     @classmethod

@@ -90,7 +90,7 @@ def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memor
         raise CatalogError(
             f"DuckDB refused the query: {answer.facts['refused']}",
             where="query_sql",
-            todo="a query can open the files of its version only; `SELECT path FROM partitions` lists those of the years",
+            todo="a query opens files of its version only; `SELECT path FROM partitions` names those of the years",
         )
     return answer.frame
 

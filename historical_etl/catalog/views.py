@@ -64,7 +64,9 @@ def view_statements(
         yield f"CREATE VIEW {prefix}partitions AS\n{_NO_YEAR}"
         yield f"COMMENT ON VIEW {prefix}partitions IS '{manifest.version}'"  # no row could name it
     for name, parts in VIEWS.items():
-        sources = "\nUNION ALL BY NAME\n".join(_ledger(part, manifest.ledgers.get(part, ()), layout, proven) for part in parts)
+        sources = "\nUNION ALL BY NAME\n".join(
+            _ledger(part, manifest.ledgers.get(part, ()), layout, proven) for part in parts
+        )
         yield f"CREATE VIEW {prefix}{quote_name(name)} AS\n{sources}"
 
 
@@ -110,7 +112,7 @@ def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout, proven: Co
 
 
 def _refusing(schema: pl.Schema, why: str) -> str:
-    """A relation that raises an error when it is read, whatever of it; a plan that reads nothing of it does not mind."""
+    """A relation that raises an error when anything of it is read; a plan that leaves it out does not mind."""
     refusal = f"error({quote_text(why)})"
     # Each column must be unknown to the planner: of a constant it would take a filter as settled.
     columns = ", ".join(f"{refusal}::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())

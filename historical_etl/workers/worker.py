@@ -13,12 +13,14 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from typing import Final
+from typing import IO, TYPE_CHECKING, Final
 
 from historical_etl.errors import HistoricalETLError
 from historical_etl.workers.answer import MOST_FACTS, SIZE, Answer
 from historical_etl.workers.limits import Limits, held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__: list[str] = []
 
@@ -34,7 +36,8 @@ def _main(descriptor: int, module: str) -> None:
     while request := _received(connection):
         payload, answer = request
         with os.fdopen(answer, "wb") as file:
-            reply = json.dumps(_perform(*pickle.loads(payload), file)).encode()  # noqa: S301 - from the pool alone
+            task, arguments, limits = pickle.loads(payload)  # noqa: S301 - from the pool alone
+            reply = json.dumps(_perform(task, arguments, limits, file)).encode()
         connection.sendall(SIZE.pack(len(reply)) + reply)
 
 
@@ -52,7 +55,7 @@ def _received(connection: socket.socket) -> tuple[bytes, int] | None:
     return bytes(payload), files[0]
 
 
-def _perform(task: str, arguments: dict[str, object], limits: Limits, file: object) -> dict[str, object]:
+def _perform(task: str, arguments: dict[str, object], limits: Limits, file: IO[bytes]) -> dict[str, object]:
     """The reply: `facts` and whether there is a frame, or an error as its class, and what, where and todo."""
     try:
         module, _, name = task.partition(":")
@@ -60,7 +63,7 @@ def _perform(task: str, arguments: dict[str, object], limits: Limits, file: obje
         with held(limits):
             answer = function(**arguments)
             if answer.frame is not None:
-                answer.frame.write_ipc(file)  # pyright: ignore[reportArgumentType]
+                answer.frame.write_ipc(file)
         if len(json.dumps(answer.facts)) > MOST_FACTS:
             return {"error": "memory"}
     except HistoricalETLError as error:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -72,7 +72,7 @@ def resident(pid: int | str) -> int:
 
 
 @contextmanager
-def peaks() -> Iterator[dict[str, int]]:
+def peaks() -> Generator[dict[str, int]]:
     """The largest size of this process and of any worker within the block."""
     most = {"own": resident("self"), "worker": 0}
     ended = threading.Event()
@@ -188,7 +188,6 @@ def test_an_interrupt_ends_the_query_and_nothing_else(at_work: "subprocess.Popen
     assert at_work.wait(60) == 0
 
 
-
 def test_a_fork_takes_none_away(root: Path) -> None:
     """Polars does not work in a fork; but one that ends leaves the workers of this process alone."""
     code = (
@@ -204,7 +203,8 @@ def test_a_fork_takes_none_away(root: Path) -> None:
 def test_a_script_without_a_guard_for_its_main_part_works(root: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        f"from historical_etl import HistoricalETL\nprint(HistoricalETL.open({str(root)!r}).query_sql('SELECT 1').item())"
+        "from historical_etl import HistoricalETL\n"
+        f"print(HistoricalETL.open({str(root)!r}).query_sql('SELECT 1').item())"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "1\n"
@@ -248,10 +248,11 @@ def test_in_this_process_the_answer_is_the_same(etl: HistoricalETL) -> None:
 
 
 @pytest.mark.parametrize("in_process", [False, True])
-def test_times_are_in_utc_whatever_the_zone_of_the_machine(root: Path, in_process: bool) -> None:  # noqa: FBT001
+def test_times_are_in_utc_whatever_the_zone_of_the_machine(root: Path, in_process: bool) -> None:
     code = (
         "import sys\nfrom historical_etl import HistoricalETL\n"
-        "sql = \"SELECT current_setting('TimeZone'), max(hour(committed_at)), max(committed_at)::VARCHAR FROM additions\"\n"
+        "at = 'max(hour(committed_at)), max(committed_at)::VARCHAR'\n"
+        "sql = f\"SELECT current_setting('TimeZone'), {at} FROM additions\"\n"
         f"print(*HistoricalETL.open(sys.argv[1]).query_sql(sql, in_process={in_process}).row(0))"
     )
     told = {

@@ -20,6 +20,8 @@ __all__ = ["Head", "bad_lines", "check_quotes", "lines_of", "read_head", "refuse
 #: Records that are looked at to tell how a file is written.
 _RECORDS: Final = 40
 _PREAMBLE: Final = 20
+#: Bytes of a line.
+LONGEST: Final = 1024**2
 #: More bad lines than this are a bad file.
 MANY: Final = 1000
 
@@ -167,7 +169,9 @@ def _lines(path: Path) -> Generator[str]:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             with gzip.open(plain) if packed else plain as stream:
-                for number, line in enumerate(stream, 1):
+                for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b""), 1):
+                    if len(line) > LONGEST:
+                        raise refused_line(f"The line is longer than {LONGEST:,} bytes", path, number)
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     if "\0" in text:
                         raise refused_line("The line holds NUL: binary, or UTF-16", path, number, "save it as UTF-8")

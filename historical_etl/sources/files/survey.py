@@ -23,6 +23,7 @@ from historical_etl.sources.files.numbers import advice
 from historical_etl.sources.files.orders import latest_day
 from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.probe import unbearable
 from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
 
@@ -30,6 +31,9 @@ __all__ = ["Aside", "Surveyed", "survey"]
 
 #: Files read in one query: enough to keep all cores busy, few enough to name the broken one soon.
 _CHUNK: Final = 32
+#: So many rows of one symbol, and so many for each day from its first to its last, are no daily bars; nor do so many
+#: symbols trade anywhere.
+_CROWD, _CROWD_A_DAY, _MOST_SYMBOLS = 100_000, 400, 1_000_000
 UNREADABLE: Final = pl.Schema(
     {"file": pl.UInt32(), "_row": pl.UInt32(), **SCHEMA, "reasons": pl.List(pl.String()), "_what": pl.String()}
 )
@@ -114,6 +118,7 @@ class _Survey:
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
                 self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{start:06d}")
+        self._refuse_crowds()
         self._second_look()
         self._refuse_misread_days()
         self._refuse_hopeless()
@@ -134,7 +139,11 @@ class _Survey:
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []
-        for path in paths:
+        refused = unbearable(paths, self._settings.memory)
+        for path, error in refused.items():
+            self._named[path] = self._name_of(path)
+            self._set_aside(path, error)
+        for path in (path for path in paths if path not in refused):
             try:
                 self._plans += self._plans_of(path)
             except AmbiguousDatesError as error:
@@ -152,17 +161,18 @@ class _Survey:
                 self._set_aside(path, other)
 
     def _plans_of(self, path: Path, hint: Order | None = None, *, rich: bool = False) -> list[Plan]:
-        suffix = suffix_of(path)
-        if self._settings.symbol is not None:
-            named = Named(writable(self._settings.symbol), SETTING)
-        else:
-            named = name_of(path, suffix, self._exchange, self._mapped)
-            if named.symbol in self._settings.symbols:
-                named = replace(named, symbol=self._settings.symbols[named.symbol])
-        self._named[path] = named
-        if suffix == ".parquet":
+        self._named[path] = named = self._name_of(path)
+        if suffix_of(path) == ".parquet":
             return parquet_plans(path, self._settings, self._exchange, named, hint)
         return csv_plans(path, self._settings, self._exchange, named, hint=hint, rich=rich)
+
+    def _name_of(self, path: Path) -> Named:
+        if self._settings.symbol is not None:
+            return Named(writable(self._settings.symbol), SETTING)
+        named = name_of(path, suffix_of(path), self._exchange, self._mapped)
+        if named.symbol in self._settings.symbols:
+            return replace(named, symbol=self._settings.symbols[named.symbol])
+        return named
 
     def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:
         if isinstance(error, StorageError) or (isinstance(error, ConfigurationError) and error.where != str(path)):
@@ -239,6 +249,25 @@ class _Survey:
 
     def _drop(self, number: int) -> None:
         self._tables.pop(number, None)
+
+    def _refuse_crowds(self) -> None:
+        """Set aside a file with so many rows for the days that it spans, or symbols, that it holds no daily bars."""
+        days = (pl.col("last") - pl.col("first")).dt.total_days().fill_null(0) + 1
+        crowd = (pl.col("rows") > _CROWD) & (pl.col("rows") > _CROWD_A_DAY * days)
+        for number, table in list(self._tables.items()):
+            plan = self._plans[number]
+            crowds = table.filter(crowd).select("symbol", "rows", days=days)
+            if table.height > _MOST_SYMBOLS:
+                what = f"It has {table.height:,} symbols"
+            elif crowds.height:
+                symbol, rows, span = crowds.row(0)
+                what = f"{rows:,} rows of {plan.symbol or symbol or 'no symbol'} lie within {span:,} day(s)"
+            else:
+                continue
+            self._drop(number)
+            todo = "export it again as daily bars, one row for each symbol and session"
+            error = DataQualityError(f"{what}: it holds no daily bars", where=plan.path, todo=todo)
+            self._set_aside(plan.path, error, plan)
 
     def _refuse_misread_days(self) -> None:
         """Set aside a file whose dates are in two orders, or have years of two digits that are to come."""
