@@ -31,6 +31,7 @@ from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.sound import require_sound, sound_path
+from historical_etl.store.stamps import stamp_after
 from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
 
 __all__ = ["Provenance", "Transaction", "put_right", "recover"]
@@ -66,7 +67,7 @@ class Transaction:
         retention: what stays of older versions after the commit.
 
     `base` is the version it builds on, after `recover`; `version` the number it will make if anything changes, `at`
-    the time that its records bear.
+    the stamp that it and its records bear: later than that of every version before it, whatever the clock says.
     """
 
     def __init__(self, manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> None:
@@ -76,7 +77,8 @@ class Transaction:
         self._retention = retention or Retention()
         self.base = recover(manager, token, self._retention)
         self.version = (self.base.version if self.base else 0) + 1
-        self.at: datetime = manager.clock()
+        self._said = manager.clock()
+        self.at: datetime = stamp_after(manager.newest_stamp(), self._said)
         self._written: dict[int, Partition] = {}
         self._emptied: set[int] = set()
         self._verified: dict[int, list[Block]] = {}
@@ -185,6 +187,7 @@ class Transaction:
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
             sync_timestamp=self.at,
+            clock_timestamp=self._said,
             start_date=min((p.first_session for p in partitions), default=None),
             end_date=max((p.last_session for p in partitions), default=None),
             row_count=sum(p.rows for p in partitions),
@@ -228,6 +231,7 @@ class Transaction:
         manifest = version.model_copy(
             update={
                 "sync_timestamp": self.at,
+                "clock_timestamp": self._said,
                 "writer_id": self._token.writer_id,
                 "ledgers": {**version.ledgers, **{name: files for name, files in going_on.items() if files}},
             }
