@@ -258,7 +258,7 @@ class HistoricalETL(SecurityIdentities):
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
             too many symbols came empty at once.
         """
-        account, end = self.account(), self.available_through()
+        account, end = self.believed_account(self.manifest()), self.available_through()
         held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
         names = self.names_of(self.manifest())
         known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}

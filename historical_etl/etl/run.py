@@ -29,6 +29,7 @@ from historical_etl.etl.reconciled import Base, Reconciled
 from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import REFUSED, Patience, Visit
+from historical_etl.etl.vouched import silence
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
 from historical_etl.schema import ORDER, latest, symbols_in
@@ -170,7 +171,7 @@ class Run:
     def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.store
         manifest = store.manifest()
-        account, change = store.account_of(manifest), store.calendar_change(manifest)
+        account, change = store.believed_account(manifest), store.calendar_change(manifest)
         self._require_names(store.names_of(manifest), batch)
         refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
         if batch.asked:
@@ -201,7 +202,7 @@ class Run:
                 provenance=self._provenance(batch),
                 update_progress=update_progress,
             )
-            visit = self._visit(came, transaction)
+            visit = self._visit(came, transaction, account)
             commit.write(came, account, visit, self.tally, self._record, change.left)
         self._rebuilt |= set(symbols_in(came.batch.rows))
         return True
@@ -265,7 +266,7 @@ class Run:
             look_again |= due_again(actions, account.symbols, self.store.calendar, today, late)
         return Base(manifest, account, held, accepted, actions, left, frozenset(look_again))
 
-    def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
+    def _visit(self, came: Reconciled, transaction: Transaction, account: Account) -> Visit:
         today = self.store.last_closed_session()
         rows = came.batch.rows
         # The newest session is expected once any symbol has it: before that the source has not published it.
@@ -274,6 +275,11 @@ class Run:
         since = self._member_since(came.batch.outcomes)
         info = self.source.info
         spans = came.batch.asked
+        asked_until = min(expected, max((end for _, end in spans.values()), default=expected))
+        most = self.store.settings.ended_after_sessions
+        if (silent := silence(account, newest, asked_until, self.store.calendar, most)) is not None:
+            self.tally.warnings.append(silent.in_words(self.store.clock()))
+            expected = silent.believed
         asked = pl.DataFrame(
             {
                 "symbol": list(spans),
