@@ -29,7 +29,7 @@ from historical_etl.etl.reconciled import Base, Reconciled
 from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import REFUSED, Patience, Visit
-from historical_etl.etl.vouched import silence
+from historical_etl.etl.vouched import Silence, silence
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
 from historical_etl.schema import ORDER, latest, symbols_in
@@ -275,10 +275,8 @@ class Run:
         since = self._member_since(came.batch.outcomes)
         info = self.source.info
         spans = came.batch.asked
-        asked_until = min(expected, max((end for _, end in spans.values()), default=expected))
-        most = self.store.settings.ended_after_sessions
-        if (silent := silence(account, newest, asked_until, self.store.calendar, most)) is not None:
-            self.tally.warnings.append(silent.in_words(self.store.clock()))
+        until = max((end for _, end in spans.values()), default=expected)
+        if (silent := self._silence(account, newest, min(expected, until))) is not None:
             expected = silent.believed
         asked = pl.DataFrame(
             {
@@ -307,6 +305,16 @@ class Run:
             version=transaction.version,
             at=transaction.at,
         )
+
+    def _silence(self, account: Account, newest: date | None, end: date) -> Silence | None:
+        """That of the market up to a day, if it is one that the clock calls recent; it is told once."""
+        calendar, most = self.store.calendar, self.store.settings.ended_after_sessions
+        if end < calendar.back(self.store.last_closed_session(), most):
+            return None
+        silent = silence(account, newest, end, calendar, most)
+        words = silent.in_words(self.store.clock()) if silent is not None else ""
+        self.tally.warnings += [words] if words and words not in self.tally.warnings else []
+        return silent
 
     def _member_since(self, symbols: Mapping[str, Outcome]) -> dict[str, date]:
         member_since = getattr(self.source, "member_since", None)
