@@ -7,6 +7,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import HistoricalETL
+from historical_etl.etl.doctor import Check, Verdict, examine
+from historical_etl.etl.status import read_status
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, evening, sessions, store, stored
 from historical_etl_tests.store.small import Hand
 
@@ -110,6 +112,21 @@ def test_a_clock_that_is_behind_loses_nothing_and_is_told(etl, market, clock, be
     (finding,) = [finding for finding in etl.verify().findings if finding.field == "clock"]
     assert finding.severity == "warning"
     assert "vacuum --keep-days 0" in finding.todo
+
+
+def test_status_and_doctor_tell_of_a_clock_behind_the_newest_version(etl, clock):
+    settings = etl.settings.changed({"data_dir": etl.layout.root})
+
+    def doctor() -> Check:
+        return examine(settings, offline=True, clock=clock).check("clock")
+
+    assert read_status(etl.layout, clock, settings).clock_notes == ()
+    assert doctor().verdict is Verdict.OK
+    clock.now -= timedelta(minutes=30)
+    (told,) = read_status(etl.layout, clock, settings).clock_notes
+    assert told.startswith("the clock says 2013-01-31 22:30:00 UTC, and the newest version was committed at 2013-01-31")
+    assert doctor().verdict is Verdict.WARNING
+    assert doctor().what == told
 
 
 def test_a_clock_that_is_right_is_not_spoken_of(etl, market, clock):
