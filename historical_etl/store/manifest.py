@@ -262,10 +262,11 @@ class ManifestManager:
         """A manifest of the history. They never change, so one that was read is remembered as long as its file is."""
         state = path.stat()
         key = (state.st_ino, state.st_size, state.st_mtime_ns)
-        if path not in self._read or self._read[path][0] != key:
-            manifest = parse_manifest(path.read_bytes(), path)
-            self._read = {kept: read for kept, read in self._read.items() if kept.exists()} | {path: (key, manifest)}
-        return self._read[path][1]
+        read = self._read.get(path)
+        if read is None or read[0] != key:
+            read = key, parse_manifest(path.read_bytes(), path)
+            self._read = {kept: other for kept, other in self._read.items() if kept.exists()} | {path: read}
+        return read[1]
 
     def _is_good(self, path: Path) -> bool:
         try:
