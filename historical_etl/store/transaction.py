@@ -94,10 +94,14 @@ class Transaction:
         partition = self.base.partition(year) if self.base else None
         if partition is None:
             return []
-        if year in self._verified:
-            return self._verified[year]
+        if year not in self._verified:
+            self._verified[year] = read_blocks(self._proven(partition))
+        return self._verified[year]
+
+    def _proven(self, partition: Partition, *, anew: bool = False) -> Path:
+        """The path of a committed year; of one that is damaged a copy is kept as evidence."""
         try:
-            path = sound_path(self.layout, partition)
+            return sound_path(self.layout, partition, anew=anew)
         except ChecksumMismatchError as damage:
             path = self.layout.resolve(partition.path)
             if path.exists():
@@ -105,8 +109,6 @@ class Transaction:
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
                 damage.add_note(f"A copy of it is in {kept}.")
             raise
-        self._verified[year] = read_blocks(path)
-        return self._verified[year]
 
     def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
         """Write one year's object, durable and verified, but not yet committed.
@@ -129,6 +131,9 @@ class Transaction:
             with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
                 report = write_year(blocks, stream)
                 target = self.layout.object_file(year, report.sha256)
+                if unchanged is not None and year in self._verified and unchanged.checksum != report.sha256:
+                    # Only now: what is sound after it was copied was sound while it was. Rot must not get a new name.
+                    self._proven(unchanged, anew=True)
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
