@@ -167,7 +167,7 @@ class KeptVersions(StoredPrices):
         Args:
             dry_run: only tell what would go.
             keep_versions: keep the last so many; None takes the setting.
-            keep_days: keep those younger; None takes the setting.
+            keep_days: keep those that stood within so many days, as `Retention` counts them; None takes the setting.
 
         Raises:
             ManifestCorruptError: a kept version is damaged; nothing was removed.

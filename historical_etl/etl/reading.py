@@ -103,9 +103,11 @@ class StoredPrices:
     ) -> pl.LazyFrame:
         """The bars of a version, lazily; columns and dtypes as in `SCHEMA`.
 
-        Only files of years that the range meets are opened, after it is proven that they are the committed ones. Rows
-        come in the order of storage (by month, then symbol, then date): sort where order matters. The version stays
-        readable while this process scans no more than three others; `lease` and `pin` keep it for longer.
+        Only files of years that the range meets are opened, after it is proven that they are the committed ones: now,
+        not when the frame is collected. Whatever the store does in between changes no row; a file that is edited, or
+        rots, in place is refused by the next call only. Rows come in the order of storage (by month, then symbol, then
+        date): sort where order matters. The version stays readable while this process scans no more than three others;
+        `lease` and `pin` keep it for longer.
 
         Args:
             symbols: None takes all. A former name means the symbol that it was renamed to.
