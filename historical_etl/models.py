@@ -113,9 +113,9 @@ class SyncManifest(BaseModel):
 
     `checksum` is `combined_checksum` over `partitions`. `version` and `previous_checksum` are set by
     `ManifestManager.save_manifest`. `sync_timestamp` is later than that of every version before it; where the clock
-    said something else, that is `clock_timestamp`. `ledgers` names the files of each ledger, oldest first. Times are aware and in
-    UTC. `start_date` and `end_date` are the first and last stored session, None in a version without bars: one whose
-    first history is held.
+    said something else, that is `clock_timestamp`. `ledgers` names the files of each ledger, oldest first. Times are
+    aware and in UTC. `start_date` and `end_date` are the first and last stored session, None in a version without bars:
+    one whose first history is held.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)

@@ -29,7 +29,7 @@ from historical_etl.etl.reconciled import Base, Reconciled
 from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import REFUSED, Patience, Visit
-from historical_etl.etl.vouched import Silence, silence
+from historical_etl.etl.vouched import Silence, believed_account, silence
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
 from historical_etl.schema import ORDER, latest, symbols_in
@@ -171,7 +171,7 @@ class Run:
     def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.store
         manifest = store.manifest()
-        account, change = store.believed_account(manifest), store.calendar_change(manifest)
+        account, change = believed_account(store, manifest), store.calendar_change(manifest)
         self._require_names(store.names_of(manifest), batch)
         refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
         if batch.asked:

@@ -28,7 +28,7 @@ from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.tally import Tally, YearEvent
-from historical_etl.etl.vouched import clock_notes, without_days_to_come
+from historical_etl.etl.vouched import clock_notes
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings
@@ -195,10 +195,6 @@ class PriceRuns(KeptVersions):
         coverage, calendar = self.source.info.coverage, self.calendar
         ends_earlier = coverage is not None and coverage.last is not None and coverage.last <= calendar.known_through
         return not ends_earlier and calendar.has_ended(self.clock())
-
-    def believed_account(self, manifest: SyncManifest | None) -> Account:
-        """As `account_of`, for a run: without what a clock that was ahead made of days that are still to come."""
-        return without_days_to_come(self.account_of(manifest), self.last_closed_session(), self.calendar)
 
     def available_through(self) -> date:
         """The last session that can be had: it has closed, had time to settle, and the source covers it."""

@@ -129,7 +129,9 @@ def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncM
     )
 
 
-def _readable(manager: ManifestManager, versions: Iterable[int], current: SyncManifest | None) -> Iterator[SyncManifest]:
+def _readable(
+    manager: ManifestManager, versions: Iterable[int], current: SyncManifest | None
+) -> Iterator[SyncManifest]:
     for version in versions:
         if current is not None and version == current.version:
             yield current

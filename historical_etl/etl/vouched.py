@@ -11,12 +11,14 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.account import LIVE, Account
+from historical_etl.etl.reading import StoredPrices
+from historical_etl.models import SyncManifest
 from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.stamps import clock_trouble
 
-__all__ = ["Silence", "clock_notes", "silence", "without_days_to_come"]
+__all__ = ["Silence", "believed_account", "clock_notes", "silence"]
 
 _OFF: Final = timedelta(minutes=10)
 
@@ -36,15 +38,13 @@ class Silence:
     def in_words(self, now: datetime) -> str:
         """What to tell of it."""
         return (
-            f"no symbol has a bar of the {self.sessions} sessions from {self.first} to {self.end}. If the clock is ahead "
-            f"(it says {now:%Y-%m-%d %H:%M} UTC), set it; else the source is out, or has ended. None of the sessions "
-            f"after {self.believed} counts as missing until a symbol has one"
+            f"no symbol has a bar of the {self.sessions} sessions from {self.first} to {self.end}. If the clock is "
+            f"ahead (it says {now:%Y-%m-%d %H:%M} UTC), set it; else the source is out, or has ended. None of the "
+            f"sessions after {self.believed} counts as missing until a symbol has one"
         )
 
 
-def silence(
-    account: Account, newest: date | None, end: date, calendar: SessionCalendar, most: int
-) -> Silence | None:
+def silence(account: Account, newest: date | None, end: date, calendar: SessionCalendar, most: int) -> Silence | None:
     """The silence of a whole market of which some symbols were live, if it is longer than `most` sessions.
 
     Args:
@@ -62,8 +62,9 @@ def silence(
     return Silence(silent[0], silent[-1], silent.len(), silent[most - 1]) if silent.len() > most else None
 
 
-def without_days_to_come(account: Account, today: date, calendar: SessionCalendar) -> Account:
-    """An account without what a clock that was ahead made of it: gaps, attempts and pauses after `today`."""
+def believed_account(store: StoredPrices, manifest: SyncManifest | None) -> Account:
+    """The account of a version for a run: without gaps, attempts and pauses of days that are still to come."""
+    account, today, calendar = store.account_of(manifest), store.last_closed_session(), store.calendar
     symbols, gaps = account.symbols, account.gaps
     horizon = max(filter(None, (today, latest(symbols.get_column("last_session")))))
     later = [gaps.get_column("last_session"), *(frame.get_column("asked") for frame in (symbols, gaps))]

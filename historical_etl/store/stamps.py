@@ -1,7 +1,8 @@
 """Stamps: when each version was committed, by a clock that may jump.
 
 A stamp is later than those of all versions before it, so that what stood at a time stays what stood then. Where the
-clock said something else, the manifest keeps that, too: by it the age of a version is told. Nothing here reads or writes.
+clock said something else, the manifest keeps that, too: by it the age of a version is told. Nothing here reads or
+writes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

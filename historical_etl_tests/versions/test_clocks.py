@@ -11,7 +11,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.store.manifest import render_manifest
 from historical_etl.store.vacuum import Retention
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
-from historical_etl_tests.store.small import Hand, commit, spoil
+from historical_etl_tests.store.small import KEEP_ALL, Hand, commit, spoil
 
 START = datetime(2012, 7, 2, 12, tzinfo=UTC)
 A_STEP = timedelta(microseconds=1)
@@ -43,11 +43,11 @@ def as_of(etl: HistoricalETL, moment: datetime | date | str) -> int:
     return manifest.version
 
 
-def committed_at(manager: ManifestManager, clock: Hand, *moments: datetime, retention: Retention | None = None) -> None:
+def committed_at(manager: ManifestManager, clock: Hand, *moments: datetime, retention: Retention = KEEP_ALL) -> None:
     """One version at each moment."""
     base = manager.load_manifest()
     for number, clock.now in enumerate(moments, start=base.version if base else 0):
-        commit(manager, {2019: number + 1.0}, **({"retention": retention} if retention else {}))
+        commit(manager, {2019: number + 1.0}, retention=retention)
 
 
 def test_a_clock_that_went_back_does_not_change_what_stood_at_a_time(etl, manager, clock):

@@ -1,4 +1,4 @@
-"""When a file is proven, and when it is used: what `scan` promises until its frame is collected, and what it does not."""
+"""When a file is proven, and when it is used: what `scan` promises until its frame is collected, and what not."""
 
 import shutil
 from collections.abc import Callable
