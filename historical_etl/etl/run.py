@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -37,6 +37,7 @@ from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.lock import LockToken
 from historical_etl.store.run_notes import RunRecord, note_run
+from historical_etl.store.stamps import stamp_after
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["Run"]
@@ -141,7 +142,12 @@ class Run:
         Where the disk or another writer is in the way, nothing more is written.
         """
         if isinstance(error, ProviderError | DataQualityError):
-            note_run(self.store.layout, self._record("failed", 0, str(error)))
+            record = self._record("failed", 0, str(error))
+            with suppress(HistoricalETLError):  # what is wrong with the progress is told by whoever needs it
+                saved = self.store.progress()
+                if saved is not None and saved.last_updated > record.finished:  # else it would be older than a success
+                    record = record.model_copy(update={"finished": stamp_after(saved.last_updated, record.finished)})
+            note_run(self.store.layout, record)
 
     def _with_unrecorded(self, batch: Batch) -> Batch:
         """The batch with what was refused of earlier ones that could not be committed."""

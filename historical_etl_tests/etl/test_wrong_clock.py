@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import CoverageError, HistoricalETL
+from historical_etl import CoverageError, HistoricalETL, ProviderUnavailableError
 from historical_etl.etl.doctor import Check, Verdict, examine
 from historical_etl.etl.status import read_status
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, evening, sessions, store, stored
@@ -112,6 +112,25 @@ def test_a_clock_that_is_behind_loses_nothing_and_is_told(etl, market, clock, be
     (finding,) = [finding for finding in etl.verify().findings if finding.field == "clock"]
     assert finding.severity == "warning"
     assert "vacuum --keep-days 0" in finding.todo
+
+
+@pytest.mark.parametrize("jump", [-YEAR, YEAR], ids=["back", "ahead"])
+def test_the_last_run_is_known_to_have_failed_or_not_whatever_the_clock_does(etl, market, clock, jump):
+    right = clock.now
+    clock.now = right + jump
+    market.fetcher.before = outage
+    with pytest.raises(ProviderUnavailableError):
+        etl.run_incremental_etl()
+    assert [finding.field for finding in etl.verify().findings if finding.field == "last run"] == ["last run"]
+    assert not read_status(etl.layout, clock).failed_newest[0].since_then
+    clock.now = right
+    market.fetcher.before = None
+    etl.run_incremental_etl(["BRK.B"])
+    assert [finding.field for finding in etl.verify().findings if finding.field == "last run"] == []
+
+
+def outage(_: object) -> None:
+    raise ProviderUnavailableError("the vendor is out", where="scripted", todo="wait")
 
 
 def test_status_and_doctor_tell_of_a_clock_behind_the_newest_version(etl, clock):
