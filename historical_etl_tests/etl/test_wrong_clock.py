@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from historical_etl import CoverageError, HistoricalETL, ProviderUnavailableError
 from historical_etl.etl.doctor import Check, Verdict, examine
 from historical_etl.etl.status import read_status
-from historical_etl_tests.scenario import SHORT, ScriptedFetcher, evening, sessions, store, stored
+from historical_etl_tests.scenario import SHORT, ScriptedFetcher, ScriptedSource, evening, sessions, store, stored
 from historical_etl_tests.store.small import Hand
 
 MIDWAY = date(2013, 1, 31)
@@ -112,6 +112,19 @@ def test_a_clock_that_is_behind_loses_nothing_and_is_told(etl, market, clock, be
     (finding,) = [finding for finding in etl.verify().findings if finding.field == "clock"]
     assert finding.severity == "warning"
     assert "vacuum --keep-days 0" in finding.todo
+
+
+class Dated(ScriptedSource):
+    """A vendor that says in each answer what time it is: ours is two hours ahead."""
+
+    clock_offset = timedelta(hours=-2)
+
+
+def test_a_run_tells_of_a_clock_that_is_not_the_vendor_s(root, clock):
+    etl = store(root, Dated(SHORT), clock=clock)
+    told = etl.run_full_etl(SHORT.symbols, date(2013, 1, 1), MIDWAY).warnings
+    assert len(told) == 1
+    assert told[0].startswith("the clock is 7,200 s ahead of the vendor's")
 
 
 @pytest.mark.parametrize("jump", [-YEAR, YEAR], ids=["back", "ahead"])
