@@ -51,20 +51,24 @@ def stay_leased(layout: Layout, version: int) -> bool:
         staying = _staying.setdefault(layout.manifests, OrderedDict())
         if version in staying:
             staying.move_to_end(version)
+            _let_go(staying)
             return layout.history_file(version).exists()
     with ExitStack() as stack:  # not under the table's lock: it may wait for a vacuum
         if not stack.enter_context(leased(layout, version)):
             return False
         with _table:
-            if version in staying:  # another thread was faster
-                staying.move_to_end(version)
-            else:
+            if version not in staying:  # else another thread was faster
                 staying[version] = stack.pop_all()
-            most = max(_STAYING, _STAYING_EACH * threading.active_count())
-            let_go = [staying.popitem(last=False)[1] for _ in range(len(staying) - most)]
-    for lease in let_go:
-        lease.close()
+            staying.move_to_end(version)
+            _let_go(staying)
     return True
+
+
+def _let_go(staying: OrderedDict[int, ExitStack]) -> None:
+    """Close what was scanned longest ago; the threads that scanned it may have ended."""
+    most = max(_STAYING, _STAYING_EACH * threading.active_count())
+    while len(staying) > most:
+        staying.popitem(last=False)[1].close()
 
 
 @contextmanager

