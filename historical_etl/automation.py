@@ -218,7 +218,8 @@ class _Tick:
             self._cursor = SensorCursor(confirmed=self._session)
             lacking = f" {_left(last, attempt)}" if last and failed else ""
             return self._skip(f"Current through {self._session}.{lacking} {self._next_session()}")
-        if last is not None and self._now < (due := _ended(last) + pause_after(attempt)):
+        # A run that ended after now did so by a clock that has gone back since: its pause would not end for as long.
+        if last is not None and _ended(last) <= self._now < (due := _ended(last) + pause_after(attempt)):
             through = manifest.end_date if manifest else None
             stands = f"left the store at {through}" if through else "left the store empty"
             trouble = f"ended as {last.dagster_run.status.value}" if failed else stands

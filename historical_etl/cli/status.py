@@ -112,6 +112,7 @@ def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
             ("restated", *_restated(found)),
             ("catalog", *_catalog(found)),
             *(("calendar", note, "yellow") for note in found.calendar_notes),
+            *(("clock", note, "yellow") for note in found.clock_notes),
         ]
     if found.unfinished:
         left = ranges(list(found.unfinished.years_remaining))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar, cast
 from urllib.parse import quote
@@ -96,7 +96,7 @@ def examine(
         "vendor": doctor.vendor,
         "plan": doctor.plan,
         "limits": doctor.limits,
-        "clock": doctor.clock,
+        "clock": lambda: doctor.clock(manager.newest_stamp()),
         "time zone": lambda: machine.time_zone(settings, clock),
         "calendar": lambda: doctor_calendar.calendar(settings, manager, clock),
         "disk": lambda: machine.disk(manager),
@@ -290,11 +290,11 @@ class _Doctor:
         verdict = Verdict.WARNING if waits or nearly else Verdict.OK
         yield Check("limits", verdict, "; ".join(texts), todo if verdict is Verdict.WARNING else "", facts)
 
-    def clock(self) -> Iterator[Check]:
-        """Whether this machine's clock is right, by the vendor's."""
+    def clock(self, newest: datetime | None) -> Iterator[Check]:
+        """Whether this machine's clock is right, by the vendor's and by the latest stamp of a version."""
         source = self._fetcher.source if self._fetcher else None
         offset = source.clock_offset if isinstance(source, VendorSource) else None
-        yield machine.clock(self._clock(), offset, self._name)
+        yield machine.clock(self._clock(), offset, self._name, newest)
 
     def _source_clock(self) -> Clock:
         """The clock that the source goes by: another one where the sample is replayed."""

@@ -21,6 +21,7 @@ from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.stamps import clock_trouble
 from historical_etl.store.verify import verify_store
 from historical_etl.store.volume import existing_folder, mount_of, try_volume
 
@@ -41,13 +42,26 @@ _CLOCK_WRONG: Final = timedelta(minutes=10)
 _SHOWN: Final = 3
 
 
-def clock(now: datetime, offset: timedelta | None, vendor: str) -> Check:
-    """Whether the machine's clock is right; `offset` is how far the vendor's is before it."""
+def clock(now: datetime, offset: timedelta | None, vendor: str, newest: datetime | None) -> Check:
+    """Whether the machine's clock is right, and has not gone back.
+
+    Args:
+        now: what it says.
+        offset: how far the vendor's is before it.
+        vendor: its name.
+        newest: the latest stamp of a version.
+    """
     text = f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if (offset is None or abs(offset) < _CLOCK_OFF) and (trouble := clock_trouble(newest, now)) is not None:
+        agrees = f"; it agrees with {vendor}'s" if offset is not None else ""
+        todo = "" if offset is not None else "set the clock if it is wrong, and let the machine keep it (NTP); "
+        todo += "`historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
+        facts: dict[str, object] = {"offset": offset and round(offset.total_seconds(), 1), "newest_stamp": newest}
+        return Check("clock", Verdict.WARNING, f"{trouble}{agrees}", todo, facts)
     if offset is None:
         return Check("clock", Verdict.OK, f"{text}; there is no other clock to compare it with", facts={"offset": None})
     seconds = offset.total_seconds()
-    facts: dict[str, object] = {"offset": round(seconds, 1)}
+    facts = {"offset": round(seconds, 1)}
     if abs(offset) < _CLOCK_OFF:
         return Check("clock", Verdict.OK, f"{text}; it agrees with {vendor}'s within a minute", facts=facts)
     wrong = abs(offset) >= _CLOCK_WRONG

@@ -15,6 +15,7 @@ from historical_etl.etl.place import nothing_stored
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
+from historical_etl.etl.vouched import clock_notes
 from historical_etl.models import SyncManifest
 from historical_etl.store.findings import StoreFinding, warning
 from historical_etl.store.ledgers import read_ledger
@@ -27,8 +28,10 @@ __all__ = ["CALENDAR", "NO_DAMAGE", "VERSIONS", "KeptVersions"]
 
 #: What findings about the calendar are called.
 CALENDAR: Final = "calendar"
+#: What findings about the clock are called.
+CLOCK: Final = "clock"
 #: Findings of what is undamaged, and not all good either.
-NO_DAMAGE: Final = (CALENDAR, HOLDS, LAST_RUN)
+NO_DAMAGE: Final = (CALENDAR, CLOCK, HOLDS, LAST_RUN)
 
 #: Columns of the list of versions. `command` is the run that made it, null where a person decided something;
 #: `years_changed` is null where the version before is not kept; `pins` are the names that keep it.
@@ -122,7 +125,7 @@ class KeptVersions(StoredPrices):
                 version=manifest.version,
                 checksum=manifest.checksum,
                 by=self.writer_id,
-                at=self.clock(),
+                at=max(self.clock(), manifest.sync_timestamp),
             )
             write_pin(self.layout, pin)
         return pin
@@ -164,7 +167,7 @@ class KeptVersions(StoredPrices):
         Args:
             dry_run: only tell what would go.
             keep_versions: keep the last so many; None takes the setting.
-            keep_days: keep those younger; None takes the setting.
+            keep_days: keep those that stood within so many days, as `Retention` counts them; None takes the setting.
 
         Raises:
             ManifestCorruptError: a kept version is damaged; nothing was removed.
@@ -200,6 +203,8 @@ class KeptVersions(StoredPrices):
         if report.version is None and report.ok:
             raise nothing_stored(self.layout)
         matters = open_matters(self.layout, self.manifests.load_manifest() if report.version else None)
+        todo = "set the clock if it is wrong; `historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
+        matters += [warning(CLOCK, note, todo) for note in clock_notes(self.manifests, self.clock())]
         return report.model_copy(update={"findings": (*report.findings, *matters)})
 
     def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:

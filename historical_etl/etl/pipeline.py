@@ -32,6 +32,7 @@ from historical_etl.etl.rollback import roll_back
 from historical_etl.etl.steps import noting, unheard
 from historical_etl.etl.tally import Tally, YearEvent
 from historical_etl.etl.versions import Citation
+from historical_etl.etl.vouched import believed_account
 from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
@@ -258,7 +259,7 @@ class HistoricalETL(SecurityIdentities):
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
             too many symbols came empty at once.
         """
-        account, end = self.account(), self.available_through()
+        account, end = believed_account(self, self.manifest()), self.available_through()
         held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
         names = self.names_of(self.manifest())
         known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}

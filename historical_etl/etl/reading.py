@@ -19,6 +19,7 @@ from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
 from historical_etl.etl.names import RENAMED, Names
 from historical_etl.etl.place import nothing_stored
+from historical_etl.etl.remembered import Remembered
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
@@ -57,10 +58,10 @@ class StoredPrices:
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None
-        self._account: tuple[tuple[SyncManifest | None, str], Account] | None = None
-        self._change: tuple[tuple[SyncManifest | None, str], CalendarChange] | None = None
-        self._known: tuple[SyncManifest, frozenset[str]] | None = None
-        self._names: tuple[SyncManifest | None, Names] | None = None
+        self._account = Remembered[tuple[SyncManifest | None, str], Account]()
+        self._change = Remembered[tuple[SyncManifest | None, str], CalendarChange]()
+        self._known = Remembered[SyncManifest, frozenset[str]]()
+        self._names = Remembered[SyncManifest | None, Names]()
 
     def query_sql(
         self,
@@ -113,9 +114,11 @@ class StoredPrices:
     ) -> pl.LazyFrame:
         """The bars of a version, lazily; columns and dtypes as in `SCHEMA`.
 
-        Only files of years that the range meets are opened, after it is proven that they are the committed ones. Rows
-        come in the order of storage (by month, then symbol, then date): sort where order matters. The version stays
-        readable while this process scans no more than three others; `lease` and `pin` keep it for longer.
+        Only files of years that the range meets are opened, after it is proven that they are the committed ones: now,
+        not when the frame is collected. Whatever the store does in between changes no row; a file that is edited, or
+        rots, in place is refused by the next call only. Rows come in the order of storage (by month, then symbol, then
+        date): sort where order matters. The version stays readable while this process scans no more than three others;
+        `lease` and `pin` keep it for longer.
 
         Args:
             symbols: None takes all. A former name means the symbol that it was renamed to.
@@ -141,9 +144,10 @@ class StoredPrices:
         manifest = self._to_be_scanned(version, as_of)
         low = date.min if start is None else as_date(start, "start")
         high = date.max if end is None else as_date(end, "end")
-        names = None if symbols is None else self.named(symbols, manifest)
         needed = [year for year in manifest.partitions if year.first_session <= high and low <= year.last_session]
-        require_sound(self.layout, needed)
+        with leased(self.layout, manifest.version):  # other threads may scan enough to end the one that stays
+            names = None if symbols is None else self.named(symbols, manifest)
+            require_sound(self.layout, needed)
         paths = [self.layout.resolve(partition.path) for partition in needed]
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
         if names is not None:
@@ -192,9 +196,7 @@ class StoredPrices:
         """
         given = normalize_symbols(symbols)
         meant = self._meant_in(manifest, given)
-        if self._known is None or self._known[0] != manifest:
-            self._known = manifest, known_symbols(self.layout, manifest, self.calendar)
-        known = self._known[1]
+        known = self._known.of(manifest, lambda: known_symbols(self.layout, manifest, self.calendar))
         if not known.issuperset(meant):
             strangers = [name for name in given if known.isdisjoint([name, *self._meant_in(manifest, [name])])]
             refuse_unknown(self.layout, manifest, strangers, known)
@@ -313,19 +315,18 @@ class StoredPrices:
     def account_of(self, manifest: SyncManifest | None) -> Account:
         """The account of a version, by the calendar of today; that of the last one asked for is remembered."""
         calendar = self.calendar
-        key = manifest, calendar.version
-        if self._account is None or self._account[0] != key:
-            account, change = load_account(self.layout, manifest, calendar), self.calendar_change(manifest)
-            fits = misfit(manifest, calendar, change) is None
-            self._account = key, rebased(account, change, calendar) if fits else account
-        return self._account[1]
+
+        def account() -> Account:
+            found, change = load_account(self.layout, manifest, calendar), self.calendar_change(manifest)
+            return rebased(found, change, calendar) if misfit(manifest, calendar, change) is None else found
+
+        return self._account.of((manifest, calendar.version), account)
 
     def calendar_change(self, manifest: SyncManifest | None) -> CalendarChange:
         """What has left or joined the calendar since a version was committed; looked for only where it has changed."""
-        key = manifest, self.calendar.version
-        if self._change is None or self._change[0] != key:
-            self._change = key, CalendarChange.of(self.layout, manifest, self.calendar)
-        return self._change[1]
+        calendar = self.calendar
+        key = manifest, calendar.version
+        return self._change.of(key, lambda: CalendarChange.of(self.layout, manifest, calendar))
 
     def calendar_trouble(self) -> ConfigurationError | None:
         """Why no run can go on with this calendar; None if one can."""
@@ -356,9 +357,7 @@ class StoredPrices:
         Raises:
             ChecksumMismatchError: the ledger `aliases` is damaged.
         """
-        if self._names is None or self._names[0] != manifest:
-            self._names = manifest, Names.of(self.layout, manifest)
-        return self._names[1]
+        return self._names.of(manifest, lambda: Names.of(self.layout, manifest))
 
     @property
     def retention(self) -> Retention:

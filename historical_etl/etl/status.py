@@ -23,6 +23,7 @@ from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
+from historical_etl.store.stamps import clock_trouble
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -86,7 +87,7 @@ class StoreStatus(BaseModel):
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
     price basis than `adjustment`. `plan` tells what the account of the configured source is found out not to be given.
     `calendar_notes` tell that its data end soon, or that it has changed since
-    the version was committed.
+    the version was committed, `clock_notes` that the clock is behind the version's stamp.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +102,7 @@ class StoreStatus(BaseModel):
     plan: str = ""
     calendar: str = ""
     calendar_notes: tuple[str, ...] = ()
+    clock_notes: tuple[str, ...] = ()
     current_through: date | None = None
     days_ago: int | None = None
     sessions_missing: int | None = None
@@ -157,6 +159,7 @@ def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None
             "catalog_version": pointer.version if pointer and layout.catalog.is_file() else None,
             "writer": live_holder(layout.lock_file()),
             "calendar_notes": calendar,
+            "clock_notes": [note] if (note := clock_trouble(manifests.newest_stamp(), clock())) else [],
             "plan": _plan(settings, clock) if settings is not None else "",
             "problems": [text for text in (problem, unread, unknown) if text],
         }

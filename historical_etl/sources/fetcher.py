@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from importlib.metadata import entry_points
 from typing import Final, cast
 
@@ -117,6 +117,11 @@ class UnifiedDataFetcher:
     def requests(self) -> int:
         """How many requests the source has made so far, retries included; 0 where it does not count."""
         return int(getattr(self._source, "requests", 0))
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far the vendor's clock is before ours, as of its last answer; None where that is not known."""
+        return getattr(self._source, "clock_offset", None)
 
     def close(self) -> None:
         """Close what the source holds open; it is not used again."""

@@ -6,6 +6,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.sealed import opened, reason_of, seal, unsealed
+from historical_etl.store.stamps import stamp_after
 
 __all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
@@ -94,7 +96,8 @@ class ManifestManager:
     def save_manifest(self, manifest: SyncManifest, token: LockToken) -> SyncManifest:
         """Make `manifest` the current one, as the next version: this is the commit.
 
-        Returns the manifest as saved, with `version` and `previous_checksum` filled in.
+        Returns the manifest as saved, with `version` and `previous_checksum` filled in, and a `sync_timestamp` that is
+        later than that of every version before it.
 
         Raises:
             LockNotHeldError: `token` does not hold the lock of the manifest's dataset.
@@ -115,10 +118,14 @@ class ManifestManager:
             for folder in sorted({path.parent for path in paths}):
                 fsync_folder(folder)
         current = self.restore_manifest(token, dataset)
+        at = stamp_after(self.newest_stamp(dataset), manifest.sync_timestamp)
+        said = manifest.clock_timestamp or manifest.sync_timestamp
         saved = manifest.model_copy(
             update={
                 "version": (current.version if current else 0) + 1,
                 "previous_checksum": current.checksum if current else None,
+                "sync_timestamp": at,
+                "clock_timestamp": None if said == at else said,
             }
         )
         content = render_manifest(saved)
@@ -180,6 +187,16 @@ class ManifestManager:
         with storage_errors("listing the versions", folder, "nothing was changed"):
             names = [path.stem for path in folder.glob("*.json")]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def newest_stamp(self, dataset: str = DATASET_ID) -> datetime | None:
+        """The latest stamp of the versions that are kept and can be read; None if there is none."""
+        found: list[datetime] = []
+        with suppress(ManifestCorruptError):
+            found += [current.sync_timestamp] if (current := self.load_manifest(dataset)) else []
+        for version in self.list_versions(dataset):
+            with suppress(ManifestCorruptError, OSError):
+                found.append(self._parsed(self.layout.history_file(version, dataset)).sync_timestamp)
+        return max(found, default=None)
 
     def is_damaged(self, dataset: str = DATASET_ID) -> bool:
         """Whether there is a current manifest that cannot be used."""
@@ -245,10 +262,11 @@ class ManifestManager:
         """A manifest of the history. They never change, so one that was read is remembered as long as its file is."""
         state = path.stat()
         key = (state.st_ino, state.st_size, state.st_mtime_ns)
-        if path not in self._read or self._read[path][0] != key:
-            manifest = parse_manifest(path.read_bytes(), path)
-            self._read = {kept: read for kept, read in self._read.items() if kept.exists()} | {path: (key, manifest)}
-        return self._read[path][1]
+        read = self._read.get(path)
+        if read is None or read[0] != key:
+            read = key, parse_manifest(path.read_bytes(), path)
+            self._read = {kept: other for kept, other in self._read.items() if kept.exists()} | {path: read}
+        return read[1]
 
     def _is_good(self, path: Path) -> bool:
         try:

@@ -5,6 +5,7 @@ Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog
 
 import stat
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -62,10 +63,9 @@ def mend_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[
         if _is_sound(manager.layout.resolve(path), file.checksum):
             continue
         source = _same_bytes(manager.layout, file, entries)
-        if source is None:
+        if source is None or not _restore(manager, file, source):
             damaged[path] = file, needed_by
         else:
-            _restore(manager, file, source)
             restored.append(f"{Path(path).name} is restored from {source}")
     return restored, damaged
 
@@ -125,20 +125,25 @@ def _same_bytes(layout: Layout, file: Partition | LedgerFile, entries: list[Quar
     return next((place for place in places if _is_sound(place, file.checksum)), None)
 
 
-def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Path) -> None:
-    target = manager.layout.resolve(file.path)
+def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Path) -> bool:
+    """Put the bytes of a source in the place of a file; False if they are no longer those that were found there."""
+    target, digest = manager.layout.resolve(file.path), sha256()
     with (
         storage_errors(f"restoring {target.name}", target, "the source of it is untouched"),
         temporary_beside(target) as (temp, stream),
         source.open("rb") as sound,
     ):
         while chunk := sound.read(_CHUNK):
+            digest.update(chunk)
             stream.write(chunk)
+        if digest.hexdigest() != file.checksum:
+            return False
         sync_stream(stream)
         temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
         if target.exists():
             manager.quarantine.keep_file(target, f"its SHA-256 was not {file.checksum}", DATASET_ID)
         replace_file(temp, target)
+    return True
 
 
 def _links_are_possible(layout: Layout) -> bool:

@@ -12,7 +12,9 @@ from historical_etl.durable import replace_file, storage_errors, temp_name, writ
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.store.layout import Layout
+from historical_etl.store.run_notes import read_notes
 from historical_etl.store.sealed import reason_of, sealed, unsealed
+from historical_etl.store.stamps import stamp_after
 
 __all__ = ["forget_progress", "load_progress", "parse_progress", "save_progress"]
 
@@ -78,10 +80,15 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
 def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
     """Replace the progress file durably; the previous one stays beside it as `.backup`.
 
+    It is later than the note of every run that failed: by a clock that went back, none would have gone through since.
+
     Raises:
         ETLProgressError: the folder cannot be written. The data it would have described is committed.
     """
     path = layout.progress_file(progress.dataset)
+    failed = max((note.finished for note in read_notes(layout)), default=progress.last_updated)
+    if failed > progress.last_updated:
+        progress = progress.model_copy(update={"last_updated": stamp_after(failed, progress.last_updated)})
     try:
         with storage_errors("saving progress", path, "the data is committed"):
             if path.exists():

@@ -21,8 +21,13 @@ _MOST_CHECKED: Final = 20_000  # a process may live for years
 _checked: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
-def sound_path(layout: Layout, file: Partition | LedgerFile) -> Path:
+def sound_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = False) -> Path:
     """The path of a committed file whose bytes are those that were committed.
+
+    Args:
+        layout: of the store.
+        file: as its version names it.
+        anew: hash it again, whatever this process knows of it.
 
     Raises:
         ChecksumMismatchError: it is missing, or its bytes are not.
@@ -33,7 +38,7 @@ def sound_path(layout: Layout, file: Partition | LedgerFile) -> Path:
     with storage_errors(f"reading {what}", path, "nothing was changed"):
         try:
             state = _state(path)
-            if _checked.get(path) == (state, file.checksum):
+            if not anew and _checked.get(path) == (state, file.checksum):
                 return path
             if sha256_of(path) == file.checksum:
                 if len(_checked) >= _MOST_CHECKED:

@@ -31,6 +31,7 @@ from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.sound import require_sound, sound_path
+from historical_etl.store.stamps import stamp_after
 from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
 
 __all__ = ["Provenance", "Transaction", "put_right", "recover"]
@@ -66,7 +67,7 @@ class Transaction:
         retention: what stays of older versions after the commit.
 
     `base` is the version it builds on, after `recover`; `version` the number it will make if anything changes, `at`
-    the time that its records bear.
+    the stamp that it and its records bear: later than that of every version before it, whatever the clock says.
     """
 
     def __init__(self, manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> None:
@@ -76,7 +77,8 @@ class Transaction:
         self._retention = retention or Retention()
         self.base = recover(manager, token, self._retention)
         self.version = (self.base.version if self.base else 0) + 1
-        self.at: datetime = manager.clock()
+        self._said = manager.clock()
+        self.at: datetime = stamp_after(manager.newest_stamp(), self._said)
         self._written: dict[int, Partition] = {}
         self._emptied: set[int] = set()
         self._verified: dict[int, list[Block]] = {}
@@ -92,10 +94,14 @@ class Transaction:
         partition = self.base.partition(year) if self.base else None
         if partition is None:
             return []
-        if year in self._verified:
-            return self._verified[year]
+        if year not in self._verified:
+            self._verified[year] = read_blocks(self._proven(partition))
+        return self._verified[year]
+
+    def _proven(self, partition: Partition, *, anew: bool = False) -> Path:
+        """The path of a committed year; of one that is damaged a copy is kept as evidence."""
         try:
-            path = sound_path(self.layout, partition)
+            return sound_path(self.layout, partition, anew=anew)
         except ChecksumMismatchError as damage:
             path = self.layout.resolve(partition.path)
             if path.exists():
@@ -103,8 +109,6 @@ class Transaction:
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
                 damage.add_note(f"A copy of it is in {kept}.")
             raise
-        self._verified[year] = read_blocks(path)
-        return self._verified[year]
 
     def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
         """Write one year's object, durable and verified, but not yet committed.
@@ -127,6 +131,9 @@ class Transaction:
             with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
                 report = write_year(blocks, stream)
                 target = self.layout.object_file(year, report.sha256)
+                if unchanged is not None and year in self._verified and unchanged.checksum != report.sha256:
+                    # Only now: what is sound after it was copied was sound while it was. Rot must not get a new name.
+                    self._proven(unchanged, anew=True)
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
@@ -185,6 +192,7 @@ class Transaction:
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
             sync_timestamp=self.at,
+            clock_timestamp=self._said,
             start_date=min((p.first_session for p in partitions), default=None),
             end_date=max((p.last_session for p in partitions), default=None),
             row_count=sum(p.rows for p in partitions),
@@ -228,6 +236,7 @@ class Transaction:
         manifest = version.model_copy(
             update={
                 "sync_timestamp": self.at,
+                "clock_timestamp": self._said,
                 "writer_id": self._token.writer_id,
                 "ledgers": {**version.ledgers, **{name: files for name, files in going_on.items() if files}},
             }

@@ -4,6 +4,7 @@ A plan that reaches two years back does so from each day on, so its reach is kep
 after some days, since an account may get another plan, and by a rebuild, which asks for everything anew.
 """
 
+import threading
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -67,6 +68,7 @@ class PlanBook:
     def __init__(self, file: AccountFile, clock: Clock) -> None:
         self._file = file
         self._clock = clock
+        self._learning = threading.Lock()
         self._plan = self._read()
 
     @property
@@ -82,15 +84,17 @@ class PlanBook:
 
     def lacks(self, what: str) -> bool:
         """Whether the plan is known not to give something."""
-        return self.known is not None and what in self.known.without
+        known = self.known
+        return known is not None and what in known.without
 
     def learn(self, *, first: date | None = None, without: str = "") -> None:
         """Note the oldest day that the plan gives today, or something that it does not give. Later words count."""
-        before = self.known or Plan(learnt=self.today)
-        reach = before.reach if first is None else max(0, (self.today - first).days)
-        lacks = before.without | ({without} if without else frozenset[str]())
-        self._plan = Plan(learnt=self.today, reach=reach, without=lacks)
-        self._file.write(self._plan.model_dump_json().encode())
+        with self._learning:  # two threads may find out something each
+            before = self.known or Plan(learnt=self.today)
+            reach = before.reach if first is None else max(0, (self.today - first).days)
+            lacks = before.without | ({without} if without else frozenset[str]())
+            self._plan = plan = Plan(learnt=self.today, reach=reach, without=lacks)
+            self._file.write(plan.model_dump_json().encode())
 
     def forget(self) -> None:
         """Believe nothing of the plan: what is asked for next finds it out anew."""

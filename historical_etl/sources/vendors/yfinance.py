@@ -72,9 +72,9 @@ class Watch:
 
     def before(self) -> None:
         """Wait for a turn, and longer where Yahoo was asked too much."""
-        rest = (self._rests_until - self._gate.pace.clock()).total_seconds()
-        if rest > 0:
-            self._gate.pace.sleep(rest)
+        rest = self._rests_until - self._gate.pace.clock()
+        if rest > timedelta():
+            self._gate.pace.sleep(min(rest, _PAUSE).total_seconds())  # the clock may have gone back
         self._gate.turn()
 
     def after(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
