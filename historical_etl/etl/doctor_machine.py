@@ -21,6 +21,7 @@ from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.newer import unknown_fields
 from historical_etl.store.verify import verify_store
 from historical_etl.store.volume import existing_folder, mount_of, try_volume
 
@@ -161,6 +162,12 @@ def written_by(manager: ManifestManager) -> Iterator[Check]:
         yield Check(
             "written by", Verdict.OK, f"nothing is stored; schema {SCHEMA_VERSION}, files by {ours}", facts=facts
         )
+        return
+    for path, names in unknown_fields(manager.layout):
+        what = (
+            f"{path} holds {', '.join(names)}, which this release does not know: it reads the store and does not write"
+        )
+        yield Check("written by", Verdict.PROBLEM, what, "upgrade historical-etl", facts)
         return
     others: dict[str, int] = {}
     for partition in manifest.partitions:

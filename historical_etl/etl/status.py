@@ -5,7 +5,6 @@ Nothing is written and no lock is taken; a damaged file is told of, not moved. W
 `store.verify`'s question, and how many sessions are missing is the calendar's.
 """
 
-import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -17,12 +16,14 @@ from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, install
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, DiskSpaceError, StorageError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
 from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
+from historical_etl.strict_json import object_of
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -223,7 +224,7 @@ def _is_sure(manifest: SyncManifest, clock: Clock, settings: "Settings") -> bool
 
 def _progress(layout: Layout) -> tuple[ETLProgressManifest | None, str | None]:
     try:
-        return parse_progress(layout.progress_file().read_bytes()), None
+        return parse_progress(read_regular(layout.progress_file())), None
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError):
@@ -329,7 +330,7 @@ def _quarantine(layout: Layout, clock: Clock) -> dict[str, object]:
 
 def _entry(path: Path) -> QuarantineEntry:
     try:
-        record: object = json.loads((path / "reason.json").read_bytes())
+        record: object = object_of(read_regular(path / "reason.json"))
     except (OSError, ValueError):
         record = None
     facts = cast("dict[str, object]", record) if isinstance(record, dict) else {}

@@ -13,17 +13,17 @@ from historical_etl.clock import Clock, system_clock
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import DATASET_ID, SCHEMA_VERSION, CatalogPointer, SyncManifest, major_version
+from historical_etl.regular import read_regular
 from historical_etl.store import disk, lock
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
+from historical_etl.store.newer import MANIFEST_FIELDS, MANIFEST_SEAL, refuse_unknown_fields
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.sealed import opened, reason_of, seal, unsealed
 
 __all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
-_SELF = "manifest_sha256"
-_FIELDS = {*SyncManifest.model_fields, "wrds_query_hash"}
 
 
 class ManifestManager:
@@ -60,11 +60,13 @@ class ManifestManager:
 
         Raises:
             LockTimeoutError: another writer kept it; the message names it.
+            ManifestTooNewError: a record of the store holds what this release does not know, and would drop.
             StorageError: the lock file cannot be written.
         """
         with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
             self._held[dataset] = token
             try:
+                refuse_unknown_fields(self.layout, dataset)
                 if not token.settled:
                     self._settle()
                 yield token
@@ -142,7 +144,7 @@ class ManifestManager:
         """
         path = self.layout.manifest_file(dataset)
         try:
-            return parse_manifest(path.read_bytes(), path)
+            return parse_manifest(read_regular(path), path)
         except FileNotFoundError:
             return self._newest_in_history(dataset)
         except ManifestTooNewError:
@@ -246,13 +248,13 @@ class ManifestManager:
         state = path.stat()
         key = (state.st_ino, state.st_size, state.st_mtime_ns)
         if path not in self._read or self._read[path][0] != key:
-            manifest = parse_manifest(path.read_bytes(), path)
+            manifest = parse_manifest(read_regular(path), path)
             self._read = {kept: read for kept, read in self._read.items() if kept.exists()} | {path: (key, manifest)}
         return self._read[path][1]
 
     def _is_good(self, path: Path) -> bool:
         try:
-            parse_manifest(path.read_bytes(), path)
+            parse_manifest(read_regular(path), path)
         except (OSError, ManifestCorruptError):
             return False
         return True
@@ -261,7 +263,7 @@ class ManifestManager:
         for version in reversed(self.list_versions(dataset)):
             path = self.layout.history_file(version, dataset)
             try:
-                manifest = parse_manifest(path.read_bytes(), path)
+                manifest = parse_manifest(read_regular(path), path)
             except ManifestTooNewError:
                 raise
             except (OSError, ManifestCorruptError):
@@ -274,14 +276,14 @@ class ManifestManager:
 def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
     """What the catalog file shows, None if that is not known."""
     try:
-        return unsealed(layout.catalog_pointer(dataset).read_bytes(), CatalogPointer)
+        return unsealed(read_regular(layout.catalog_pointer(dataset)), CatalogPointer)
     except (OSError, ValueError):
         return None
 
 
 def render_manifest(manifest: SyncManifest) -> bytes:
     """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    return seal(manifest.model_dump(mode="json"), _SELF)
+    return seal(manifest.model_dump(mode="json"), MANIFEST_SEAL)
 
 
 @lru_cache(maxsize=16)
@@ -293,7 +295,9 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        fields = opened(content, _FIELDS, _SELF, lambda unproven: _refuse_newer(unproven, path, proven=False))
+        fields = opened(
+            content, MANIFEST_FIELDS, MANIFEST_SEAL, lambda unproven: _refuse_newer(unproven, path, proven=False)
+        )
         _refuse_newer(fields, path, proven=True)
         return SyncManifest.model_validate(fields)
     except ValueError as error:
