@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
@@ -51,7 +53,8 @@ def hidden(text: str, secrets: Iterable[str] = ()) -> bool:
     given = text.strip()
     if any(secret in given for secret in secrets if len(secret) >= SHORTEST):
         return True
-    return not given.startswith(("/", "~", ".")) and looks_secret(given)
+    name = given.rpartition("/")[2] if given.startswith(("/", "~", ".")) else given
+    return looks_secret(name) and not _is_there(given)
 
 
 def told(value: object, known: Iterable[str] = ()) -> str:
@@ -73,6 +76,12 @@ def told(value: object, known: Iterable[str] = ()) -> str:
 def path_told(value: object, variable: str) -> str:
     """Where a file was looked for; the name of the variable instead, where its value looks like a key."""
     return variable if hidden(str(value)) else str(value)
+
+
+def _is_there(path: str) -> bool:
+    with suppress(ValueError):
+        return os.path.lexists(os.path.expanduser(path))  # noqa: PTH111 - a link to nowhere is there, too
+    return False
 
 
 def _is_of_path(text: str, first: int, last: int) -> bool:

@@ -123,13 +123,9 @@ class VendorSettings(ThisFolder):
     def _keep_keys_at_home(self) -> Self:
         prefix = str(self.model_config.get("env_prefix", ""))
         environment = upper(os.environ)
-        if (
-            not self.base_url
-            or f"{prefix}BASE_URL" in environment
-            or _is_this_machine(urlsplit(self.base_url).hostname)
-        ):
+        if f"{prefix}BASE_URL" in environment or _is_this_machine(urlsplit(self.base_url).hostname):
             return self
-        file = upper(read_dotenv())
+        file = upper(read_dotenv()) if self.base_url else {}
         if self.base_url not in _addresses(file, environment, prefix):
             return self
         strangers = [name for name, key in self._keys() if key != file.get(name, "").strip()]

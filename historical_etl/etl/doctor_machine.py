@@ -164,9 +164,7 @@ def written_by(manager: ManifestManager) -> Iterator[Check]:
         )
         return
     for path, names in unknown_fields(manager.layout):
-        what = (
-            f"{path} holds {', '.join(names)}, which this release does not know: it reads the store and does not write"
-        )
+        what = f"{path} holds {', '.join(names)}, which this release does not know: it reads the store, it cannot write"
         yield Check("written by", Verdict.PROBLEM, what, "upgrade historical-etl", facts)
         return
     others: dict[str, int] = {}
@@ -225,8 +223,10 @@ def store(
     }
     reach = f"current through {manifest.end_date}" if manifest.end_date else "no bar is stored"
     what = f"version {manifest.version}, {reach}, undamaged by a quick look"
-    matters = open_matters(manager.layout, manifest)
-    notes = [str(finding) for finding in (*matters, *report.findings)]
+    catalog = [finding for finding in report.findings if finding.field.startswith("catalog")]
+    matters = [*open_matters(manager.layout, manifest), *catalog]
+    others = [finding for finding in report.findings if finding not in catalog]
+    notes = [str(finding) for finding in (*matters, *others)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
     if source is not None and (other := other_basis_of_all(manager.layout, manifest, source.adjustment)):

@@ -115,6 +115,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: the name is malformed or taken, or the version is not kept.
             LockTimeoutError, StorageError: it is not pinned.
         """
+        self.require_store()
         with self.lock():
             manifest = self.standing(version)
             pin = Pin(
@@ -134,6 +135,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: there is none of that name.
             LockTimeoutError, StorageError: it stays.
         """
+        self.require_store()
         with self.lock():
             return drop_pin(self.layout, name)
 
@@ -170,6 +172,7 @@ class KeptVersions(StoredPrices):
             ManifestCorruptError: a kept version is damaged; nothing was removed.
             LockTimeoutError, StorageError: what is left goes the next time.
         """
+        self.require_store()
         policy = Retention(
             self.settings.keep_versions if keep_versions is None else keep_versions,
             self.settings.keep_days if keep_days is None else keep_days,

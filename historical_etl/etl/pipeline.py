@@ -265,6 +265,7 @@ class HistoricalETL(SecurityIdentities):
         known -= names.made_up & account.ended()
         wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
         if not wanted:
+            self.require_store()
             raise ConfigurationError(
                 "The store is empty: there is nothing to update",
                 where=self.layout.root,
@@ -316,6 +317,7 @@ class HistoricalETL(SecurityIdentities):
             ChecksumMismatchError: a file of it is damaged; nothing was changed.
             LockTimeoutError, StorageError: nothing was committed.
         """
+        self.require_store()
         manifest = roll_back(self, version, reason)
         if publish:
             self._publish_quietly()
@@ -333,6 +335,7 @@ class HistoricalETL(SecurityIdentities):
             ManifestCorruptError: no manifest is left that could be used.
             LockTimeoutError, StorageError: what was mended until then stands.
         """
+        self.require_store()
         return repair(self, self.check, self._fetch_again if refetch else None)
 
     def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:
@@ -347,6 +350,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
+        self.require_known(symbol)
         name = self.meant(symbol)
         with self.lock() as token:
             accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
@@ -376,6 +380,9 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
+        self.require_store()
+        if symbol is not None:
+            self.require_known(symbol)
         name = self.meant(symbol) if symbol is not None else None
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")

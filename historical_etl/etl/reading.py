@@ -17,7 +17,7 @@ from historical_etl.etl.calendar_change import CalendarChange, joined_in_words, 
 from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
 from historical_etl.etl.names import RENAMED, Names
-from historical_etl.etl.place import nothing_stored
+from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
@@ -199,6 +199,15 @@ class StoredPrices:
             raise nothing_stored(self.layout)
         return manifest
 
+    def require_store(self) -> None:
+        """Raises ConfigurationError where no run ever left anything: what changes a store makes none."""
+        if is_untouched(self.layout):
+            raise nothing_stored(self.layout)
+
+    def require_known(self, symbol: str) -> None:
+        """Raises ConfigurationError for a malformed symbol, one of which the store has never heard, or no store."""
+        self.named([symbol], self.standing())
+
     @contextmanager
     def lease(
         self, version: int | str | None = None, as_of: datetime | date | str | None = None
@@ -277,6 +286,9 @@ class StoredPrices:
             CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
             LockTimeoutError: another writer kept the store.
         """
+        if is_untouched(self.layout):
+            missing = nothing_stored(self.layout)
+            raise CatalogError(missing.what, where=missing.where, todo=missing.todo)
         with self.lock() as token:
             manifest = recover(self.manifests, token, self.retention)
             if manifest is None:

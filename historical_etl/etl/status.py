@@ -19,7 +19,7 @@ from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
-from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager, is_of, read_catalog_pointer
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
@@ -86,6 +86,8 @@ class StoreStatus(BaseModel):
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
     price basis than `adjustment`. `plan` tells what the account of the configured source is found out not to be given.
+    `catalog_reads` is the folder whose files the catalog reads, if it is another store's: this one is a copy of it, or
+    has moved since.
     `calendar_notes` tell that its data end soon, or that it has changed since
     the version was committed.
     """
@@ -113,6 +115,7 @@ class StoreStatus(BaseModel):
     years: tuple[Partition, ...] = ()
     versions_kept: int = 0
     catalog_version: int | None = None
+    catalog_reads: str = ""
     unfinished: UnfinishedRun | None = None
     writer: Holder | None = None
     other_bases: dict[str, int] = Field(default_factory=dict[str, int])
@@ -156,6 +159,7 @@ def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None
             "data_dir": str(layout.root),
             "versions_kept": len(manifests.list_versions()),
             "catalog_version": pointer.version if pointer and layout.catalog.is_file() else None,
+            "catalog_reads": "" if pointer is None or is_of(pointer, layout) else pointer.objects,
             "writer": live_holder(layout.lock_file()),
             "calendar_notes": calendar,
             "plan": _plan(settings, clock) if settings is not None else "",

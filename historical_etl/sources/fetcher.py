@@ -98,8 +98,8 @@ class UnifiedDataFetcher:
         make = _maker(name)
         if self.settings.is_production and name in _NOT_REAL:
             raise ConfigurationError(
-                f"Environment {told(self.settings.environment, _PRODUCTION)} counts as production, which refuses the source"
-                f" {name!r}",
+                f"Environment {told(self.settings.environment, _PRODUCTION)} counts as production, which refuses"
+                f" the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )

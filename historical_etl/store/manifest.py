@@ -21,7 +21,7 @@ from historical_etl.store.newer import MANIFEST_FIELDS, MANIFEST_SEAL, refuse_un
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.sealed import opened, reason_of, seal, unsealed
 
-__all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
+__all__ = ["ManifestManager", "is_of", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
 
@@ -279,6 +279,15 @@ def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPo
         return unsealed(read_regular(layout.catalog_pointer(dataset)), CatalogPointer)
     except (OSError, ValueError):
         return None
+
+
+def is_of(pointer: CatalogPointer, layout: Layout) -> bool:
+    """Whether a catalog reads the objects of this store, not of one that it is a copy of, or was before it moved."""
+    if pointer.objects == str(layout.objects):
+        return True
+    with suppress(OSError):
+        return layout.objects.samefile(pointer.objects)
+    return False
 
 
 def render_manifest(manifest: SyncManifest) -> bytes:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Final, cast
 
 from historical_etl.errors import ManifestTooNewError
-from historical_etl.models import DATASET_ID, CatalogPointer, ETLProgressManifest, LedgerFile, Partition, SyncManifest
+from historical_etl.models import (
+    DATASET_ID,
+    SCHEMA_VERSION,
+    CatalogPointer,
+    ETLProgressManifest,
+    LedgerFile,
+    Partition,
+    SyncManifest,
+    major_version,
+)
 from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.pins import Pin
@@ -73,6 +82,9 @@ def _unknown(content: bytes, kind: str) -> tuple[str, ...]:
     if kind != "manifest":
         return tuple(sorted(opened(content, None, SEAL).keys() - _FIELDS[kind]))
     fields = opened(content, None, MANIFEST_SEAL)
+    schema = major_version(fields.get("schema_version"))
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        return ()  # not to be read at all
     names = fields.keys() - MANIFEST_FIELDS
     names |= {f"partitions.{name}" for item in _items(fields.get("partitions")) for name in item if name not in _YEAR}
     ledgers = fields.get("ledgers")

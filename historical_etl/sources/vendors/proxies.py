@@ -1,4 +1,4 @@
-"""The proxy that the environment names, heeded alike by all clients: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
+"""The proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), the same for all clients."""
 
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
