@@ -4,9 +4,9 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-__all__ = ["MOST_BYTES", "read_regular", "read_text"]
+__all__ = ["MOST_BYTES", "open_regular", "read_regular", "read_text"]
 
 #: Of any file of settings, names, dates or records: far more than one has.
 MOST_BYTES: Final = 1 << 28
@@ -19,6 +19,19 @@ _KINDS: Final = (
 )
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file, open for reading. Raises as `read_regular` does, whatever its size."""
+    _refuse_odd(os.stat(path).st_mode, path)  # noqa: PTH116 - before it is opened: to open some devices does something
+    # Without O_NONBLOCK a pipe that is put in its place meanwhile would wait for a writer.
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    try:
+        _refuse_odd(os.fstat(stream.fileno()).st_mode, path)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
 def read_regular(path: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
     """The bytes of a file.
 
@@ -26,13 +39,10 @@ def read_regular(path: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
         OSError: it cannot be read, is no regular file, or has more bytes; `strerror` says which.
         ValueError: the path is none that a file can have.
     """
-    _refuse_odd(os.stat(path).st_mode, path)  # noqa: PTH116 - before it is opened: to open some devices does something
-    # Without O_NONBLOCK a pipe that is put in its place meanwhile would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        _refuse_odd(os.fstat(descriptor).st_mode, path)
-        content = stream.read(most_bytes + 1)
-    if len(content) > most_bytes:
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(most_bytes + 1) if size <= most_bytes else None
+    if content is None or len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes", str(path))
     return content
 

@@ -20,7 +20,7 @@ from historical_etl.errors import HistoricalETLError, NotPublishedError, Provide
 from historical_etl.etl import doctor_calendar
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
-from historical_etl.masking import masked
+from historical_etl.masking import looks_secret, masked
 from historical_etl.models import Outcome
 from historical_etl.regular import read_regular
 from historical_etl.sessions import calendar_of
@@ -203,7 +203,8 @@ class _Doctor:
     def keys(self) -> Iterator[Check]:
         """Whether the keys of the source are there. They are not shown."""
         if self._name not in VENDOR_GROUPS:
-            yield Check("keys", Verdict.OK, f"{self._name} needs none that is known here")
+            name = "the source" if looks_secret(self._name) else self._name
+            yield Check("keys", Verdict.OK, f"{name} needs none that is known here")
             return
         group, fields = getattr(self._settings, self._name), VENDOR_GROUPS[self._name].model_fields
         found = {variable_of(self._name, name, field): getattr(group, name) for name, field in fields.items()}

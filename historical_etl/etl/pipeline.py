@@ -350,8 +350,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
-        self.require_known(symbol)
-        name = self.meant(symbol)
+        name = self.known_name(symbol)
         with self.lock() as token:
             accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
         return self.run_incremental_etl([name])
@@ -381,9 +380,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
         self.require_store()
-        if symbol is not None:
-            self.require_known(symbol)
-        name = self.meant(symbol) if symbol is not None else None
+        name = self.known_name(symbol) if symbol is not None else None
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

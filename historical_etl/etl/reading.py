@@ -199,15 +199,6 @@ class StoredPrices:
             raise nothing_stored(self.layout)
         return manifest
 
-    def require_store(self) -> None:
-        """Raises ConfigurationError where no run ever left anything: what changes a store makes none."""
-        if is_untouched(self.layout):
-            raise nothing_stored(self.layout)
-
-    def require_known(self, symbol: str) -> None:
-        """Raises ConfigurationError for a malformed symbol, one of which the store has never heard, or no store."""
-        self.named([symbol], self.standing())
-
     @contextmanager
     def lease(
         self, version: int | str | None = None, as_of: datetime | date | str | None = None

@@ -3,6 +3,7 @@
 Owns `manifests/`: the current manifest, its history, and the lock. Knows nothing of what is in a partition.
 """
 
+import errno
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ from historical_etl.store.sealed import opened, reason_of, seal, unsealed
 __all__ = ["ManifestManager", "is_of", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
+#: What is said of a file below a file, or below links in a circle.
+_NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
 
 
 class ManifestManager:
@@ -155,7 +158,9 @@ class ManifestManager:
             if fallback is None:
                 raise
             return fallback
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_FOLDER and not self.layout.root.is_dir():
+                return None
             with storage_errors("reading the manifest", path):
                 raise
 
@@ -164,6 +169,7 @@ class ManifestManager:
 
         Raises:
             ManifestCorruptError: the version is not kept, or its manifest is damaged.
+            StorageError: it cannot be read.
         """
         path = self.layout.history_file(version, dataset)
         try:
@@ -175,6 +181,9 @@ class ManifestManager:
                 where=path,
                 todo=f"use one of {kept}" if kept else "nothing was committed yet; run `historical-etl backfill`",
             ) from None
+        except OSError:
+            with storage_errors("reading a version", path, "nothing was changed"):
+                raise
 
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
