@@ -57,10 +57,6 @@ def sealed(fields: dict[str, Any], name: str) -> bytes:
 def tree(root: Path) -> dict[str, bytes]:
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".lock"]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
-        str(p.relative_to(root)): p.read_bytes()
-        for p in sorted(root.rglob("*"))
-        if p.is_file() and p.suffix not in left_out
-    }
 
 
 # ── two values under one name ──────────────────────────────────────────────────────────────────────────────────────
