@@ -21,6 +21,7 @@ _PLAIN: Final = re.compile(
 )
 _SHOWN: Final = 100
 _NEAR: Final = 0.6
+_NAME: Final = 32
 #: Letters and digits that take turns, or cases in a way that no words do.
 _TURNS: Final = re.compile(r"[A-Za-z]+\d+[A-Za-z]|\d+[A-Za-z]+\d|[a-z][A-Z]{2,}[a-z]|[A-Za-z]{20}|\d{16}")
 #: Before and behind a whole token. A percent code or an escape may stand before it, and a full stop behind it.
@@ -62,13 +63,15 @@ def told(value: object, known: Iterable[str] = ()) -> str:
 
     Args:
         value: of a setting or an argument.
-        known: values that are allowed; one that resembles them is a typing error and no secret.
+        known: names that are allowed, where there are some: then one that resembles them, or does not look like a key,
+            is a typing error and no secret.
     """
     text = str(value)
     words = [str(word).lower() for word in known]
     near = any(difflib.SequenceMatcher(None, text.strip().lower(), word).ratio() >= _NEAR for word in words)
+    is_name = bool(words) and len(text) <= _NAME and not looks_secret(text)
     is_address = "@" in text or "://" in text
-    if not is_address and (near or all(_PLAIN.fullmatch(token) for token in _TOKEN.findall(text))):
+    if not is_address and (near or is_name or all(_PLAIN.fullmatch(token) for token in _TOKEN.findall(text))):
         return repr(text[:_SHOWN])
     return f"({len(text)} characters, not shown since they may be a secret)"
 
