@@ -5,6 +5,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 
 import errno
 import logging
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -159,7 +160,8 @@ class ManifestManager:
                 raise
             return fallback
         except OSError as error:
-            if error.errno in _NO_FOLDER and not self.layout.root.is_dir():
+            root = self.layout.root
+            if error.errno in _NO_FOLDER and os.path.lexists(root) and not root.is_dir():
                 return None
             with storage_errors("reading the manifest", path):
                 raise
