@@ -9,7 +9,7 @@ from typing import Final
 
 import dagster as dg
 from dagster import PartitionsDefinition
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from historical_etl.assets.changes import Changes
 from historical_etl.assets.checks import evaluate, evaluations
@@ -29,6 +29,7 @@ from historical_etl.etl.planning import ended_calendar
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 from historical_etl.settings import Settings
+from historical_etl.strict_json import object_of
 
 __all__ = [
     "ATTEMPT_TAG",
@@ -340,8 +341,8 @@ def _in_progress(run: dg.RunRecord) -> str:
 
 def _read_cursor(text: str | None) -> SensorCursor:
     try:
-        return SensorCursor.model_validate_json(text) if text else SensorCursor()
-    except ValidationError:
+        return SensorCursor.model_validate(object_of(text)) if text else SensorCursor()
+    except (ValueError, RecursionError):
         # It can be edited by hand in the UI. All it saves can be found again in the runs and the manifest.
         return SensorCursor()
 

@@ -32,6 +32,7 @@ from historical_etl.calendar_corrections import (
 from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, installed_release
 from historical_etl.durable import write_atomic
 from historical_etl.errors import ConfigurationError
+from historical_etl.regular import read_regular
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -314,7 +315,7 @@ def _cache_file(exchange: str, packaged: str) -> Path:
 
 def _read_cached(file: Path) -> pl.DataFrame | None:
     try:
-        content = file.read_bytes()
+        content = read_regular(file)
         if sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             return None
         table = pl.read_parquet(BytesIO(content[_DIGEST:]))

@@ -25,7 +25,7 @@ from historical_etl.durable import (
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import read_catalog_pointer
+from historical_etl.store.manifest import is_of, read_catalog_pointer
 from historical_etl.store.sealed import sealed
 
 __all__ = ["Catalog"]
@@ -49,7 +49,7 @@ class Catalog:
     def shown_version(self) -> int | None:
         """The version that the catalog file shows; None if there is none, or if the data has moved since."""
         pointer = read_catalog_pointer(self._layout)
-        if pointer is None or pointer.objects != str(self._layout.objects) or not self.path.is_file():
+        if pointer is None or not is_of(pointer, self._layout) or not self.path.is_file():
             return None
         return pointer.version
 

@@ -219,6 +219,9 @@ def _failures(found: StoreStatus) -> Iterator[tuple[str, str, str]]:
 
 
 def _catalog(found: StoreStatus) -> tuple[str, str]:
+    if found.catalog_reads:
+        text = f"reads {found.catalog_reads}, not this store: it was copied or moved; run `historical-etl repair`"
+        return text, "yellow"
     if found.catalog_version == found.version:
         return f"shows version {found.version}", ""
     shown = f"shows version {found.catalog_version}" if found.catalog_version else "is not published"

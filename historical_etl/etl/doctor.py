@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar, cast
-from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -21,14 +20,17 @@ from historical_etl.errors import HistoricalETLError, NotPublishedError, Provide
 from historical_etl.etl import doctor_calendar
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
+from historical_etl.masking import looks_secret, masked
 from historical_etl.models import Outcome
+from historical_etl.regular import read_regular
 from historical_etl.sessions import calendar_of
-from historical_etl.settings import Settings, given_settings, unknown_variables
+from historical_etl.settings import Settings, given_settings, secrets_of, unknown_variables
 from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import clock_for
 from historical_etl.sources.vendors.collect import VendorSource
+from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.store.disk import DiskProbe, system_disk_usage
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -108,16 +110,16 @@ def examine(
         ),
     }
     checks: list[Check] = []
+    secrets = _secrets(settings)
     for name, look in looks.items():
         try:
             checks += look()
         except HistoricalETLError as error:
             checks.append(problem(name, error))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one thing, the others are looked at
-            what = f"It cannot be checked: unexpected {type(error).__name__}: {error}"[:500]
+            what = masked(f"It cannot be checked: unexpected {type(error).__name__}: {error}", secrets)[:500]
             checks.append(Check(name, Verdict.PROBLEM, what, "report it, with the output of --verbose"))
     doctor.close()
-    secrets = _secrets(settings)
     return Examination(tuple(_without(secrets, check) for check in checks))
 
 
@@ -201,7 +203,8 @@ class _Doctor:
     def keys(self) -> Iterator[Check]:
         """Whether the keys of the source are there. They are not shown."""
         if self._name not in VENDOR_GROUPS:
-            yield Check("keys", Verdict.OK, f"{self._name} needs none that is known here")
+            name = "the source" if looks_secret(self._name) else self._name
+            yield Check("keys", Verdict.OK, f"{name} needs none that is known here")
             return
         group, fields = getattr(self._settings, self._name), VENDOR_GROUPS[self._name].model_fields
         found = {variable_of(self._name, name, field): getattr(group, name) for name, field in fields.items()}
@@ -309,7 +312,7 @@ class _Doctor:
     def _stored_symbol(self) -> str | None:
         """A symbol that is stored and trades; None if that is not known."""
         with suppress(OSError, ValueError):
-            content = Layout(self._settings.data_dir).progress_file().read_bytes()
+            content = read_regular(Layout(self._settings.data_dir).progress_file())
             cursors = parse_progress(content).symbol_last_dates
             return max(sorted(cursors), key=lambda symbol: cursors[symbol], default=None)
         return None
@@ -373,19 +376,14 @@ def _raising(error: BaseException) -> Callable[[], _T]:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    groups = [getattr(settings, vendor) for vendor in VENDOR_GROUPS]
-    values: list[object] = [value for group in groups for _, value in group]
-    found = [value.get_secret_value().strip() for value in values if isinstance(value, SecretStr)]
-    return [text for secret in found if secret for text in {secret, quote(secret, safe="")}]
+    return [*secrets_of(settings), *proxy_secrets()]
 
 
 def _without(secrets: list[str], check: Check) -> Check:
     """A check whose words hold no key, whoever wrote them."""
 
     def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
+        return masked(text, secrets)
 
     facts = {name: _cleaned(value, clean) for name, value in check.facts.items()}
     return replace(check, what=clean(check.what), todo=clean(check.todo), facts=facts)

@@ -21,6 +21,7 @@ from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.newer import unknown_fields
 from historical_etl.store.stamps import clock_trouble
 from historical_etl.store.verify import verify_store
 from historical_etl.store.volume import existing_folder, mount_of, try_volume
@@ -176,6 +177,10 @@ def written_by(manager: ManifestManager) -> Iterator[Check]:
             "written by", Verdict.OK, f"nothing is stored; schema {SCHEMA_VERSION}, files by {ours}", facts=facts
         )
         return
+    for path, names in unknown_fields(manager.layout):
+        what = f"{path} holds {', '.join(names)}, which this release does not know: it reads the store, it cannot write"
+        yield Check("written by", Verdict.PROBLEM, what, "upgrade historical-etl", facts)
+        return
     others: dict[str, int] = {}
     for partition in manifest.partitions:
         if partition.writer and partition.writer != ours:
@@ -232,8 +237,10 @@ def store(
     }
     reach = f"current through {manifest.end_date}" if manifest.end_date else "no bar is stored"
     what = f"version {manifest.version}, {reach}, undamaged by a quick look"
-    matters = open_matters(manager.layout, manifest)
-    notes = [str(finding) for finding in (*matters, *report.findings)]
+    catalog = [finding for finding in report.findings if finding.field.startswith("catalog")]
+    matters = [*open_matters(manager.layout, manifest), *catalog]
+    others = [finding for finding in report.findings if finding not in catalog]
+    notes = [str(finding) for finding in (*matters, *others)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
     if source is not None and (other := other_basis_of_all(manager.layout, manifest, source.adjustment)):

@@ -58,6 +58,7 @@ class SecurityIdentities(PriceRuns):
         one = Rename(normalize_symbols([old])[0], normalize_symbols([new])[0], day)
         if force:
             require_reason(reason)
+        self.require_store()
         return self._rename([one], "person", reason, by, force=force, lenient=False, publish=publish)
 
     def rename_from(
@@ -73,6 +74,7 @@ class SecurityIdentities(PriceRuns):
         if force:
             require_reason(reason)
         renames = read_renames(path)
+        self.require_store()
         return self._rename(renames, str(Path(path).name), reason, by, force=force, lenient=True, publish=publish)
 
     def split(
@@ -106,6 +108,7 @@ class SecurityIdentities(PriceRuns):
         require_reason(reason)
         (name,) = normalize_symbols([symbol])
         day = None if on is None else as_date(on, "on")
+        self.require_store()
         with self.lock() as token:
             work = IdentityWork(self, Transaction(self.manifests, token, self.retention))
             change = work.split(name, day, as_, reason, by)

@@ -11,7 +11,7 @@ from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, S
 from historical_etl.etl.diff import changed_years, differences
 from historical_etl.etl.moving import export_store
 from historical_etl.etl.outlook import HOLDS, LAST_RUN, open_matters
-from historical_etl.etl.place import nothing_stored
+from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
@@ -60,6 +60,20 @@ VERSIONS: Final = pl.Schema(
 
 class KeptVersions(StoredPrices):
     """A store with its past: every version that is kept can be read, cited and kept for good."""
+
+    def require_store(self) -> None:
+        """Raises ConfigurationError where no run ever left anything: what changes a store makes none."""
+        if is_untouched(self.layout):
+            raise nothing_stored(self.layout)
+
+    def known_name(self, symbol: str) -> str:
+        """The stored symbol that a name means today.
+
+        Raises:
+            ConfigurationError: there is no store, the symbol is malformed, or the store has never heard of it.
+        """
+        self.named([symbol], self.standing())
+        return self.meant(symbol)
 
     def versions(self) -> pl.DataFrame:
         """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.
@@ -118,6 +132,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: the name is malformed or taken, or the version is not kept.
             LockTimeoutError, StorageError: it is not pinned.
         """
+        self.require_store()
         with self.lock():
             manifest = self.standing(version)
             pin = Pin(
@@ -137,6 +152,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: there is none of that name.
             LockTimeoutError, StorageError: it stays.
         """
+        self.require_store()
         with self.lock():
             return drop_pin(self.layout, name)
 
@@ -173,6 +189,7 @@ class KeptVersions(StoredPrices):
             ManifestCorruptError: a kept version is damaged; nothing was removed.
             LockTimeoutError, StorageError: what is left goes the next time.
         """
+        self.require_store()
         policy = Retention(
             self.settings.keep_versions if keep_versions is None else keep_versions,
             self.settings.keep_days if keep_days is None else keep_days,

@@ -266,6 +266,7 @@ class HistoricalETL(SecurityIdentities):
         known -= names.made_up & account.ended()
         wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
         if not wanted:
+            self.require_store()
             raise ConfigurationError(
                 "The store is empty: there is nothing to update",
                 where=self.layout.root,
@@ -317,6 +318,7 @@ class HistoricalETL(SecurityIdentities):
             ChecksumMismatchError: a file of it is damaged; nothing was changed.
             LockTimeoutError, StorageError: nothing was committed.
         """
+        self.require_store()
         manifest = roll_back(self, version, reason)
         if publish:
             self._publish_quietly()
@@ -334,6 +336,7 @@ class HistoricalETL(SecurityIdentities):
             ManifestCorruptError: no manifest is left that could be used.
             LockTimeoutError, StorageError: what was mended until then stands.
         """
+        self.require_store()
         return repair(self, self.check, self._fetch_again if refetch else None)
 
     def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:
@@ -348,7 +351,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
-        name = self.meant(symbol)
+        name = self.known_name(symbol)
         with self.lock() as token:
             accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
         return self.run_incremental_etl([name])
@@ -377,7 +380,8 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
-        name = self.meant(symbol) if symbol is not None else None
+        self.require_store()
+        name = self.known_name(symbol) if symbol is not None else None
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

@@ -18,7 +18,7 @@ from historical_etl.etl.calendar_change import CalendarChange, joined_in_words, 
 from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
 from historical_etl.etl.names import RENAMED, Names
-from historical_etl.etl.place import nothing_stored
+from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.remembered import Remembered
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
@@ -290,6 +290,9 @@ class StoredPrices:
             CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
             LockTimeoutError: another writer kept the store.
         """
+        if is_untouched(self.layout):
+            missing = nothing_stored(self.layout)
+            raise CatalogError(missing.what, where=missing.where, todo=missing.todo)
         with self.lock() as token:
             manifest = recover(self.manifests, token, self.retention)
             if manifest is None:

@@ -19,6 +19,7 @@ from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_account, load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
 from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins, unlinked_years
@@ -314,7 +315,7 @@ def _mend_progress(work: _Repair) -> None:
             return
         if path.exists():
             store.manifests.quarantine.copy_bytes(
-                path.name, path.read_bytes(), "its cursors were not those of the data", manifest.dataset
+                path.name, read_regular(path), "its cursors were not those of the data", manifest.dataset
             )
         base = saved or ETLProgressManifest(last_updated=store.clock(), status="completed")
         changes = {"last_updated": store.clock(), "symbol_last_dates": cursors, "data_version": manifest.version}
@@ -347,13 +348,13 @@ def _unlinked(store: KeptVersions) -> set[int]:
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError:
         return None
 
 
 def _parsed(path: Path) -> ETLProgressManifest | None:
     try:
-        return parse_progress(path.read_bytes())
+        return parse_progress(read_regular(path))
     except (OSError, ValueError):
         return None

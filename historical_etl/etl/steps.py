@@ -35,6 +35,7 @@ from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.newer import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
 
 __all__ = ["PriceRuns", "noting", "unheard"]
@@ -61,6 +62,7 @@ class PriceRuns(KeptVersions):
         self._progress = RunProgress(self)
 
     def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
+        refuse_unknown_fields(self.layout)  # before hours of fetching, and not only once they are over
         tally.requests = -requests_of(self.source)
         gate = self.validator.gate
         names = self.names_of(self.manifest())

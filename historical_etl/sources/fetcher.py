@@ -10,8 +10,9 @@ import polars as pl
 
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
+from historical_etl.masking import told
 from historical_etl.models import Outcome
-from historical_etl.settings import Settings, load_settings
+from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import is_replay, replay_source
@@ -71,6 +72,8 @@ SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
 }
 #: Sources that are not `real`, known before they are made: to say so for itself, `files` would read every file.
 _NOT_REAL: Final = frozenset({"sample"})
+#: Names of environments that are told again.
+_PRODUCTION: Final = ("production", "staging", *LENIENT_ENVIRONMENTS)
 
 
 class UnifiedDataFetcher:
@@ -95,7 +98,8 @@ class UnifiedDataFetcher:
         make = _maker(name)
         if self.settings.is_production and name in _NOT_REAL:
             raise ConfigurationError(
-                f"Environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
+                f"Environment {told(self.settings.environment, _PRODUCTION)} counts as production, which refuses"
+                f" the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
@@ -213,7 +217,7 @@ def _maker(name: str) -> Callable[[Settings], PriceSource]:
     others = {point.name.strip().lower(): point for point in entry_points(group=ENTRY_POINTS)}
     if name not in others:
         raise ConfigurationError(
-            f"Unknown source {name!r}",
+            f"Unknown source {told(name, [*SOURCES, *others])}",
             where="HISTORICAL_ETL_SOURCE",
             todo=f"use one of: {', '.join([*SOURCES, *sorted(others)])}",
         )

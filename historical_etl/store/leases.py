@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from historical_etl.regular import open_regular
 from historical_etl.store.layout import Layout
 
 __all__ = ["leased", "stay_leased", "unleased"]
@@ -33,7 +34,7 @@ def leased(layout: Layout, version: int) -> Generator[bool]:
     """
     with ExitStack() as stack:
         try:
-            manifest = stack.enter_context(layout.history_file(version).open("rb"))
+            manifest = stack.enter_context(open_regular(layout.history_file(version)))
         except OSError:
             yield False
             return
@@ -80,7 +81,7 @@ def unleased(layout: Layout, versions: Iterable[int]) -> Generator[set[int]]:
 
 def _locked(stack: ExitStack, path: Path) -> bool:
     try:
-        manifest = stack.enter_context(path.open("rb"))
+        manifest = stack.enter_context(open_regular(path))
         fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
+from historical_etl.regular import read_regular
 from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
@@ -66,7 +67,7 @@ class Holder(BaseModel):
 def current_holder(lock_file: Path) -> Holder | None:
     """The record in the lock file, None if there is none that can be read."""
     try:
-        return unsealed(lock_file.read_bytes(), Holder)
+        return unsealed(read_regular(lock_file), Holder)
     except (OSError, ValueError):
         return None
 

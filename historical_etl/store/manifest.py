@@ -3,7 +3,9 @@
 Owns `manifests/`: the current manifest, its history, and the lock. Knows nothing of what is in a partition.
 """
 
+import errno
 import logging
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -14,18 +16,20 @@ from historical_etl.clock import Clock, system_clock
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import DATASET_ID, SCHEMA_VERSION, CatalogPointer, SyncManifest, major_version
+from historical_etl.regular import read_regular
 from historical_etl.store import disk, lock
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
+from historical_etl.store.newer import MANIFEST_FIELDS, MANIFEST_SEAL, refuse_unknown_fields
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.sealed import opened, reason_of, seal, unsealed
 from historical_etl.store.stamps import stamp_after
 
-__all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
+__all__ = ["ManifestManager", "is_of", "parse_manifest", "read_catalog_pointer", "render_manifest"]
 
 _log = logging.getLogger(__name__)
-_SELF = "manifest_sha256"
-_FIELDS = {*SyncManifest.model_fields, "wrds_query_hash"}
+#: What is said of a file below a file, or below links in a circle.
+_NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
 
 
 class ManifestManager:
@@ -62,11 +66,13 @@ class ManifestManager:
 
         Raises:
             LockTimeoutError: another writer kept it; the message names it.
+            ManifestTooNewError: a record of the store holds what this release does not know, and would drop.
             StorageError: the lock file cannot be written.
         """
         with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
             self._held[dataset] = token
             try:
+                refuse_unknown_fields(self.layout, dataset)
                 if not token.settled:
                     self._settle()
                 yield token
@@ -149,7 +155,7 @@ class ManifestManager:
         """
         path = self.layout.manifest_file(dataset)
         try:
-            return parse_manifest(path.read_bytes(), path)
+            return parse_manifest(read_regular(path), path)
         except FileNotFoundError:
             return self._newest_in_history(dataset)
         except ManifestTooNewError:
@@ -160,7 +166,10 @@ class ManifestManager:
             if fallback is None:
                 raise
             return fallback
-        except OSError:
+        except OSError as error:
+            root = self.layout.root
+            if error.errno in _NO_FOLDER and os.path.lexists(root) and not root.is_dir():
+                return None
             with storage_errors("reading the manifest", path):
                 raise
 
@@ -169,6 +178,7 @@ class ManifestManager:
 
         Raises:
             ManifestCorruptError: the version is not kept, or its manifest is damaged.
+            StorageError: it cannot be read.
         """
         path = self.layout.history_file(version, dataset)
         try:
@@ -180,6 +190,9 @@ class ManifestManager:
                 where=path,
                 todo=f"use one of {kept}" if kept else "nothing was committed yet; run `historical-etl backfill`",
             ) from None
+        except OSError:
+            with storage_errors("reading a version", path, "nothing was changed"):
+                raise
 
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
@@ -264,13 +277,13 @@ class ManifestManager:
         key = (state.st_ino, state.st_size, state.st_mtime_ns)
         read = self._read.get(path)
         if read is None or read[0] != key:
-            read = key, parse_manifest(path.read_bytes(), path)
+            read = key, parse_manifest(read_regular(path), path)
             self._read = {kept: other for kept, other in self._read.items() if kept.exists()} | {path: read}
         return read[1]
 
     def _is_good(self, path: Path) -> bool:
         try:
-            parse_manifest(path.read_bytes(), path)
+            parse_manifest(read_regular(path), path)
         except (OSError, ManifestCorruptError):
             return False
         return True
@@ -279,7 +292,7 @@ class ManifestManager:
         for version in reversed(self.list_versions(dataset)):
             path = self.layout.history_file(version, dataset)
             try:
-                manifest = parse_manifest(path.read_bytes(), path)
+                manifest = parse_manifest(read_regular(path), path)
             except ManifestTooNewError:
                 raise
             except (OSError, ManifestCorruptError):
@@ -292,14 +305,23 @@ class ManifestManager:
 def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
     """What the catalog file shows, None if that is not known."""
     try:
-        return unsealed(layout.catalog_pointer(dataset).read_bytes(), CatalogPointer)
+        return unsealed(read_regular(layout.catalog_pointer(dataset)), CatalogPointer)
     except (OSError, ValueError):
         return None
 
 
+def is_of(pointer: CatalogPointer, layout: Layout) -> bool:
+    """Whether a catalog reads the objects of this store, not of one that it is a copy of, or was before it moved."""
+    if pointer.objects == str(layout.objects):
+        return True
+    with suppress(OSError):
+        return layout.objects.samefile(pointer.objects)
+    return False
+
+
 def render_manifest(manifest: SyncManifest) -> bytes:
     """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    return seal(manifest.model_dump(mode="json"), _SELF)
+    return seal(manifest.model_dump(mode="json"), MANIFEST_SEAL)
 
 
 @lru_cache(maxsize=16)
@@ -311,7 +333,9 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        fields = opened(content, _FIELDS, _SELF, lambda unproven: _refuse_newer(unproven, path, proven=False))
+        fields = opened(
+            content, MANIFEST_FIELDS, MANIFEST_SEAL, lambda unproven: _refuse_newer(unproven, path, proven=False)
+        )
         _refuse_newer(fields, path, proven=True)
         return SyncManifest.model_validate(fields)
     except ValueError as error:

@@ -12,6 +12,7 @@ from typing import Final
 from historical_etl.durable import replace_file, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.checkout import check_out, is_known
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager, parse_manifest
@@ -33,7 +34,7 @@ def mend_history(manager: ManifestManager, current: SyncManifest | None) -> Iter
         if current is not None and version >= current.version:
             continue  # restored with the current manifest
         try:
-            damaged = parse_manifest(path.read_bytes(), path).version != version
+            damaged = parse_manifest(read_regular(path), path).version != version
         except ManifestCorruptError:
             damaged = True
         if damaged:

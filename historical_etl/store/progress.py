@@ -11,6 +11,7 @@ from historical_etl.clock import Clock
 from historical_etl.durable import replace_file, storage_errors, temp_name, write_atomic
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.run_notes import read_notes
 from historical_etl.store.sealed import reason_of, sealed, unsealed
@@ -31,7 +32,7 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
     """
     path = layout.progress_file(dataset)
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from historical_etl.clock import Clock
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import opened, seal
 
@@ -79,7 +80,7 @@ class Quarantine:
     def _find(self, name: str, checksum: str) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
             try:
-                recorded = opened((entry / "reason.json").read_bytes(), None).get("sha256")
+                recorded = opened(read_regular(entry / "reason.json"), None).get("sha256")
                 # A record comes before a file that is moved, so that alone it proves nothing.
                 if recorded == checksum == sha256_of(entry / name):
                     return entry

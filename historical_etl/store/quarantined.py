@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import opened, reason_of
 
@@ -194,7 +195,7 @@ def _read(path: Path) -> QuarantineEntry:
     size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
     plain = QuarantineEntry(path.name, path, when=stamp, size=size)
     try:
-        record = _Record.model_validate(opened((path / _RECORD).read_bytes(), None))
+        record = _Record.model_validate(opened(read_regular(path / _RECORD), None))
     except FileNotFoundError:
         kind = "damaged" if stamp else "foreign"
         return _faulty(plain, f"{kind}: it has no {_RECORD}, so nothing tells why it is here")

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
@@ -126,7 +127,7 @@ class _Check:
 
     def _state(self) -> tuple[bytes | None, object]:
         path = self.layout.manifest_file()
-        return path.read_bytes() if path.exists() else None, current_holder(self.layout.lock_file())
+        return read_regular(path) if path.exists() else None, current_holder(self.layout.lock_file())
 
     def _once(self) -> VerifyReport:
         with ExitStack() as leases:  # else a vacuum might take what is being looked at
@@ -161,7 +162,7 @@ class _Check:
         """The current manifest, or the version that stands in for it."""
         path = self.layout.manifest_file()
         try:
-            manifest = parse_manifest(path.read_bytes(), path)
+            manifest = parse_manifest(read_regular(path), path)
         except ManifestTooNewError:
             raise
         except FileNotFoundError:
@@ -208,7 +209,7 @@ class _Check:
         for version in self.manager.list_versions():
             path = self.layout.history_file(version)
             try:
-                manifest = parse_manifest(path.read_bytes(), path)
+                manifest = parse_manifest(read_regular(path), path)
             except FileNotFoundError:
                 continue  # vacuumed a moment ago
             except ManifestCorruptError as error:
@@ -340,7 +341,7 @@ class _Check:
     def _read_progress(self) -> ETLProgressManifest | str | None:
         """The saved progress, or what is wrong with it. Not `load_progress`, which moves a damaged file aside."""
         try:
-            return parse_progress(self.layout.progress_file().read_bytes())
+            return parse_progress(read_regular(self.layout.progress_file()))
         except FileNotFoundError:
             return None
         except ValueError as error:

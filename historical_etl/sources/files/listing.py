@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import hidden, told
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import COLUMNS, score
 from historical_etl.sources.files.header import AUTO
@@ -41,7 +42,7 @@ def check_settings(settings: FilesSettings) -> None:
     unknown = [name for name in settings.columns if name not in known]
     if unknown:
         raise ConfigurationError(
-            f"{', '.join(unknown)} cannot be mapped",
+            f"{', '.join(told(name, known) for name in unknown)} cannot be mapped",
             where=f"{PREFIX}FILES_COLUMNS",
             todo=f"map only {', '.join(known)}",
         )
@@ -57,7 +58,7 @@ def check_settings(settings: FilesSettings) -> None:
             normalize_symbols([settings.symbol])
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"{settings.symbol!r} is not a symbol", where=f"{PREFIX}FILES_SYMBOL", todo=error.todo
+                f"{told(settings.symbol)} is not a symbol", where=f"{PREFIX}FILES_SYMBOL", todo=error.todo
             ) from None
 
 
@@ -80,7 +81,8 @@ def find_files(setting: str) -> Listing:
         path = Path(setting.strip()).expanduser().absolute()
         path.exists()
     except (OSError, RuntimeError, ValueError):  # too long, or the home of nobody, or half a character
-        raise ConfigurationError(f"{setting[:100]!a} is no path", where=where, todo=todo) from None
+        shown = "What it holds" if hidden(setting) else f"{setting[:100]!a}"
+        raise ConfigurationError(f"{shown} is no path", where=where, todo=todo) from None
     if path.is_file():
         found, base = [path], path.parent
     elif path.is_dir():
@@ -88,7 +90,9 @@ def find_files(setting: str) -> Listing:
     elif glob.has_magic(str(path)):
         found, base = [Path(hit) for hit in glob.glob(str(path), recursive=True)], Path(path.anchor)  # noqa: PTH207
     else:
-        raise ConfigurationError(f"{path} does not exist", where=where, todo=todo)
+        shown = "What it names" if hidden(setting) else str(path)
+        state = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise ConfigurationError(f"{shown} {state}", where=where, todo=todo)
     seen = sorted(hit for hit in found if not _is_hidden(hit, base))
     readable = [hit for hit in seen if _is_dump(hit)]
     taken = set(readable)

@@ -25,7 +25,9 @@ from historical_etl.sources.vendors.extras import client_version, key_from, requ
 from historical_etl.sources.vendors.frames import Bars, FormError, Pages, Row, bars_frame, joined, local_days, rows_of
 from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
+from historical_etl.strict_json import answer_of
 from historical_etl.vendor_settings import AlpacaSettings
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class AlpacaSource(VendorSource):
         reader = Reader("alpaca", settings.variables, keys, _SAYS, _until_reset)
         super().__init__(settings, reader, pace, state_folder)
         self._events_reader = Reader("alpaca", settings.variables, keys, _SAYS_OF_EVENTS, _until_reset)
+        self._events_reader.hide(*settings.hidden, *proxy_secrets())
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
         bounds = Bounds("alpaca", settings.timeout_seconds)
@@ -252,6 +255,8 @@ def _client(
             with bounds.request():
                 response = super().send(request, *args, **(kwargs | {"timeout": bounds.seconds}))
             check(response)
+            text = response.text
+            response.json = lambda **_: answer_of(text)
             return response
 
     class Client(StockHistoricalDataClient):

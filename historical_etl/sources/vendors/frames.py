@@ -272,7 +272,7 @@ def _numbers(values: list[object], name: str) -> pl.Series:
         # A column of numbers would take true for 1.
         column = [str(value) for value in values] if bool in map(type, values) else values
         series = pl.Series(name, column, dtype=pl.Float64, strict=True)
-    except (TypeError, OverflowError, UnicodeError, pl.exceptions.PolarsError):
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         raise FormError(f"{name!r} is not always a number") from None
     return series.fill_nan(None)
 
@@ -287,5 +287,5 @@ def _plain(values: list[object], name: str) -> pl.Series:
 def _series(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
     try:
         return pl.Series(name, values, dtype=dtype)
-    except (UnicodeError, OverflowError, TypeError, pl.exceptions.PolarsError):  # half a character, too large a number
+    except (ValueError, OverflowError, TypeError, pl.exceptions.PolarsError):  # half a character, too large a number
         raise FormError(f"{name!r} holds what no column can") from None

@@ -5,12 +5,11 @@ The key is put on below httpx: httpx logs the address of every request, and its 
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from historical_etl.sources.vendors.bounds import Bounds, bounded_httpx
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 
 if TYPE_CHECKING:
@@ -94,13 +93,6 @@ class JsonClient:
         return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
 
 
-def _proxy_for(url: str) -> str | None:
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)
-
-
 def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, str]) -> "httpx.BaseTransport":
     import httpx
 
@@ -109,7 +101,7 @@ def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, s
 
         def __init__(self) -> None:
             # httpx reads the proxy variables only for a transport of its own.
-            self._inner = bounded_httpx(httpx.HTTPTransport(retries=0, proxy=_proxy_for(base_url)))
+            self._inner = bounded_httpx(httpx.HTTPTransport(retries=0, proxy=proxy_for(base_url)))
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             return self._inner.handle_request(

@@ -13,6 +13,7 @@ from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.frames import FormError, Pages, Row, rows_of
 from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class MassiveClient:
     def __init__(self, key: str, base_url: str, timeout: float, reader: Reader, gate: Gate) -> None:
         self._reader = reader
         self._gate = gate
+        base = base_url or _BASE_URL
         self._client: Any = require("massive", "massive").RESTClient(
             api_key=key,
-            base=base_url or _BASE_URL,
+            base=base,
+            proxy=proxy_for(base),
             connect_timeout=timeout,
             read_timeout=timeout,
             retries=0,

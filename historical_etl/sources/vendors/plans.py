@@ -8,10 +8,11 @@ import threading
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.clock import Clock
 from historical_etl.sources.vendors.account_file import AccountFile
+from historical_etl.strict_json import object_of
 from historical_etl.vendor_settings import VENDOR_GROUPS
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class PlanBook:
 
     def _read(self) -> Plan | None:
         try:
-            return Plan.model_validate_json(self._file.read())
-        except ValidationError:  # none yet, or damaged: it is found out again
+            return Plan.model_validate(object_of(self._file.read()))
+        except (ValueError, RecursionError):  # none yet, or damaged: it is found out again
             return None
 
 

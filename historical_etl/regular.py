@@ -1,0 +1,61 @@
+"""Files that are read whole into memory: regular ones of a bounded size, and nothing that waits or never ends."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final
+
+__all__ = ["MOST_BYTES", "open_regular", "read_regular", "read_text"]
+
+#: Of any file of settings, names, dates or records: far more than one has.
+MOST_BYTES: Final = 1 << 28
+_KINDS: Final = (
+    (stat.S_ISDIR, errno.EISDIR, "it is a folder, not a file"),
+    (stat.S_ISFIFO, errno.EINVAL, "it is a pipe, not a file"),
+    (stat.S_ISSOCK, errno.EINVAL, "it is a socket, not a file"),
+    (stat.S_ISCHR, errno.EINVAL, "it is a device, not a file"),
+    (stat.S_ISBLK, errno.EINVAL, "it is a device, not a file"),
+)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file, open for reading. Raises as `read_regular` does, whatever its size."""
+    _refuse_odd(os.stat(path).st_mode, path)  # noqa: PTH116 - before it is opened: to open some devices does something
+    # Without O_NONBLOCK a pipe that is put in its place meanwhile would wait for a writer.
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    try:
+        _refuse_odd(os.fstat(stream.fileno()).st_mode, path)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+def read_regular(path: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more bytes; `strerror` says which.
+        ValueError: the path is none that a file can have.
+    """
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(most_bytes + 1) if size <= most_bytes else None
+    if content is None or len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes", str(path))
+    return content
+
+
+def read_text(path: str | Path, most_bytes: int = MOST_BYTES) -> str:
+    """The text of a file in UTF-8, without the mark that some editors put before it.
+
+    Raises: as `read_regular`; UnicodeDecodeError if it is not UTF-8.
+    """
+    return read_regular(path, most_bytes).decode("utf-8-sig")
+
+
+def _refuse_odd(mode: int, path: str | Path) -> None:
+    for is_such, number, words in _KINDS:
+        if is_such(mode):
+            raise OSError(number, words, str(path))
