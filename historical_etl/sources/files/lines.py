@@ -14,14 +14,13 @@ from typing import Final
 
 from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.sources.files.kinds import other_than_csv
+from historical_etl.sources.probe import LONGEST
 
 __all__ = ["Head", "bad_lines", "check_quotes", "lines_of", "read_head", "refused_line"]
 
 #: Records that are looked at to tell how a file is written.
 _RECORDS: Final = 40
 _PREAMBLE: Final = 20
-#: Bytes of a line.
-LONGEST: Final = 1024**2
 #: More bad lines than this are a bad file.
 MANY: Final = 1000
 

@@ -23,9 +23,9 @@ from historical_etl.sources.files.numbers import advice
 from historical_etl.sources.files.orders import latest_day
 from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
-from historical_etl.sources.files.probe import unbearable
 from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
+from historical_etl.sources.probe import unbearable
 
 __all__ = ["Aside", "Surveyed", "survey"]
 

@@ -12,18 +12,18 @@ from typing import Final, cast
 import polars as pl
 
 from historical_etl.errors import DataQualityError, WorkerStoppedError
-from historical_etl.settings import PREFIX
-from historical_etl.sources.files.lines import LONGEST
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers
 
-__all__ = ["probe", "unbearable"]
+__all__ = ["LONGEST", "probe", "unbearable"]
 
+#: Bytes of one cell, or of one line of a CSV file. No price or symbol comes near.
+LONGEST: Final = 1024**2
 _CHUNK: Final = 32
 #: A file may take this long, and another second for each so many bytes.
 _SECONDS, _BYTES_A_SECOND = 60.0, 2 * 1024**2
-_WORKERS: Final = Workers("historical_etl.sources.files.probe", kept=1)
+_WORKERS: Final = Workers(__name__, kept=1)
 
 
 def unbearable(paths: Sequence[Path], memory: int) -> dict[Path, DataQualityError]:
@@ -66,7 +66,7 @@ def _asked(worker: Worker, paths: Sequence[Path], memory: int) -> Mapping[str, t
 
 
 def _refused(what: str, path: Path) -> DataQualityError:
-    todo = f"export it again as daily bars; if it is sound and that large, raise {PREFIX}FILES_MEMORY"
+    todo = "export it again as daily bars; if it is sound and that large, raise HISTORICAL_ETL_FILES_MEMORY"
     return DataQualityError(what, where=path, todo=todo)
 
 
