@@ -72,8 +72,14 @@ def query(
 
         tasks = {"plan": statement.plan, "answer": statement.answer}
         return _answered(lambda task, question: tasks[task](question, params), layout, manifest, sql, memory)
-    with _WORKERS.taken() as worker:
-        return _answered(_asking(worker, params, Limits(seconds, memory)), layout, manifest, sql, memory)
+    try:
+        with _WORKERS.taken() as worker:
+            return _answered(_asking(worker, params, Limits(seconds, memory)), layout, manifest, sql, memory)
+    except (
+        WorkerStoppedError
+    ) as error:  # none could be started: what stops one at work is told as an error of the query
+        todo = f"{error.todo}; or run a statement that you vouch for with in_process=True"
+        raise CatalogError(f"The query was not run: {error.what}", where=error.where, todo=todo) from error
 
 
 def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memory: int) -> pl.DataFrame:

@@ -237,6 +237,23 @@ def test_a_value_that_cannot_be_passed_is_told(etl: HistoricalETL) -> None:
         etl.query_sql("SELECT ?", [lambda: 1])
 
 
+def test_where_no_process_can_be_started_it_is_told(root: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom historical_etl import CatalogError, HistoricalETL\netl = HistoricalETL.open(sys.argv[1])\n"
+        "for sys.executable in ('/nowhere/python', '/bin/false'):\n"
+        "    try: etl.query_sql('SELECT 1')\n    except CatalogError as error: print(error)\n"
+        "print(etl.query_sql('SELECT 1', in_process=True).item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True, timeout=120
+    )
+    one, other, answer = done.stdout.splitlines()
+    assert "not run: No process could be started: No such file or directory [/nowhere/python]" in one
+    assert "not run: A process of this interpreter could not be started" in other
+    assert "in_process=True" in one
+    assert answer == "1"
+
+
 def test_in_this_process_the_answer_is_the_same(etl: HistoricalETL) -> None:
     sql = "SELECT * FROM daily_prices ORDER BY symbol, date"
     before = children()
