@@ -45,7 +45,7 @@ def test_links(manager, quick):
     shutil.copyfile(path_of(manager), link)
     assert daily(manager, quick=quick) == []
     link.unlink()
-    older = ("error", "daily/2019.parquet", "it shows an older version of the year")
+    older = ("error", "daily/", "it shows version 1, all of it, and not version 2, which stands")
     for put in (os.link, shutil.copyfile):
         put(path_of(manager, 2019, 1), link)
         small = path_of(manager).stat().st_size == path_of(manager, 2019, 1).stat().st_size
@@ -64,7 +64,8 @@ def test_a_link_to_an_object_that_no_version_names_is_an_older_one_too(manager):
     orphan.write_bytes(b"of a version that is gone")
     link.unlink()
     os.link(orphan, link)
-    assert daily(manager) == [("error", "daily/2019.parquet", "it shows an older version of the year")]
+    mixed = "2018 as in version 2, 2019 as in none that is kept"
+    assert daily(manager) == [("error", "daily/", f"it mixes versions: {mixed}; whoever reads daily/ gets all of it")]
 
 
 def test_years_that_the_version_does_not_have(manager):
