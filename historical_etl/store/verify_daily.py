@@ -39,6 +39,9 @@ def daily_findings(
     partitions = {partition.year: partition for partition in current.partitions} if current else {}
     files = {int(path.stem): _File(path, layout, quick=quick) for path in sorted(layout.daily.glob(_YEARS))}
     late = error if finished else warning
+    if partitions and not files:
+        yield late("daily/", "it has none of the years", _RELINK)
+        partitions = {}
     told: list[StoreFinding] = []
     older: list[int] = []
     for year, partition in partitions.items():

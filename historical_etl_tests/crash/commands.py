@@ -24,7 +24,7 @@ from historical_etl.sources.sample import SampleSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 
-__all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "elsewhere", "store_on"]
+__all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "in_place", "store_on"]
 
 SYMBOLS: Final = ("AAPL", "IBM")
 FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1, 5)
@@ -120,7 +120,7 @@ def _vacuum(root: Path, tell: Tell) -> None:
     tell(_standing(etl))
 
 
-def elsewhere(root: Path, _: Tell) -> None:
+def in_place(root: Path, _: Tell) -> None:
     """Somebody has let `daily` be a link to a folder of their own: it stays, and its files are replaced one by one."""
     layout = Layout(root)
     make_folder(layout.storage / "elsewhere")
@@ -261,7 +261,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "increment": Command(_increment, BEFORE, (_backfill,)),
     "restatement": Command(_restatement, SPLIT, (_backfill, _increment)),
     "migration": Command(_restatement, SPLIT, (_backfill, _increment, _as_before), migrates=True),
-    "in place": Command(_restatement, SPLIT, (elsewhere, _backfill, _increment)),
+    "in place": Command(_restatement, SPLIT, (in_place, _backfill, _increment)),
     "publish": Command(_publish, BEFORE, (_backfill, _unpublished)),
     "pin": Command(_pin, BEFORE, (_backfill, _increment)),
     "unpin": Command(_unpin, BEFORE, (_backfill, _increment, _pin)),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl.durable import TEMP_SUFFIX
-from historical_etl_tests.crash.commands import SEQUENCES, elsewhere
+from historical_etl_tests.crash.commands import SEQUENCES, in_place
 from historical_etl_tests.crash.disk import Acknowledged, Names, Operation, Staged, Sync
 from historical_etl_tests.crash.power_loss import State, pending_at, states, targeted, unready_folders
 from historical_etl_tests.crash.process import Work
@@ -93,7 +93,7 @@ FORTH = SEQUENCES["forth"].works
 #: Kills in the last command, just before the last sync of a folder, and then that command again.
 KILLS = [
     *((FORTH[:1], folder) for folder in ("", "data", "data/historical", "data/manifests")),
-    ((elsewhere, *FORTH[:1]), "data/historical/elsewhere"),
+    ((in_place, *FORTH[:1]), "data/historical/elsewhere"),
     (FORTH[:3], "data/manifests/history"),
 ]
 
