@@ -93,7 +93,7 @@ def remove(folder: Path) -> None:
 def _remove_all(layout: Layout, folders: Collection[Path]) -> bool:
     """Whether any was removed: those with what is not ours stay, where it has no other place."""
     removed = False
-    for folder in _others(layout):
+    for folder in reversed(_others(layout)):  # of two things with one name the newer one is the one that counts
         if not _carried_over(folder, layout.daily) or folder not in folders:
             continue
         removed = True
