@@ -1,9 +1,9 @@
 """Check-out: `daily/` shows the years of one version as plain files, which any tool may read.
 
-`daily` is a symbolic link to a folder of hard links. The folder of a version is whole and durable before one rename lets
-`daily` point to it, so that all that is found there is of one version. The folder before it stays until the next one is
-made, for readers that have listed it. Where such links are impossible, `daily/` is a plain folder, and its files are
-replaced one by one.
+`daily` is a symbolic link to a folder of hard links. The folder is whole and durable before one rename lets `daily`
+point to it, so that all that is found there is of one version. The folder before it stays until the next one is made,
+for readers that have listed it. Where such links are impossible, `daily/` is a plain folder, and its files are replaced
+one by one.
 """
 
 import logging
@@ -67,9 +67,7 @@ def is_known(target: Path, layout: Layout) -> bool:
     )
 
 
-def _keep_strangers(
-    manager: ManifestManager, wrong: Collection[Path], spare: Collection[Path], version: int
-) -> None:
+def _keep_strangers(manager: ManifestManager, wrong: Collection[Path], spare: Collection[Path], version: int) -> None:
     for path in (*wrong, *spare):
         if not path.exists() or is_known(path, manager.layout):
             continue
@@ -98,9 +96,7 @@ def _swap(layout: Layout, version: int, sources: Mapping[Path, Path]) -> bool:
     return True
 
 
-def _replace_each(
-    layout: Layout, sources: Mapping[Path, Path], spare: Collection[Path], *, links_only: bool
-) -> None:
+def _replace_each(layout: Layout, sources: Mapping[Path, Path], spare: Collection[Path], *, links_only: bool) -> None:
     """Show the years in the folder that is there, one after the other."""
     make_folder(layout.daily)
     for path, source in sources.items():

@@ -142,9 +142,7 @@ class _Check:
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first
         busy = live_holder(self.layout.lock_file()) is not None
         findings += self._objects(manifest, history)
-        findings += daily_findings(
-            self.layout, manifest, history, quick=self.quick, finished=finished, busy=busy
-        )
+        findings += daily_findings(self.layout, manifest, history, quick=self.quick, finished=finished, busy=busy)
         findings += ledger_findings(self.layout, manifest, history, quick=self.quick)
         findings += chain(self._leftovers(manifest, history), self._progress(manifest))
         findings += catalog_findings(self.layout, manifest, self.catalog_version, quick=self.quick)

@@ -85,7 +85,9 @@ class State:
     def files(self) -> Mapping[str, File]:
         """By their paths below the top."""
         found = walk(self._tree, self.folders)
-        return {path: File(inode, tuple(self._writes.get(inode, ()))) for path, inode in found if inode not in self._links}
+        return {
+            path: File(inode, tuple(self._writes.get(inode, ()))) for path, inode in found if inode not in self._links
+        }
 
     @cached_property
     def _links(self) -> dict[int, str]:
