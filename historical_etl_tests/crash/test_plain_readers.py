@@ -22,7 +22,7 @@ from historical_etl_tests.crash.commands import BEFORE, SPLIT, SYMBOLS, Tell, in
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
 from historical_etl_tests.crash.test_crash_matrix import is_idle
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 OLD, NEW = 3, 4
 BEHIND = f"it shows version {OLD}, all of it, and not version {NEW}, which stands"
