@@ -146,8 +146,9 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
 
 def _basis_of_store(path: Path) -> dict[str, object]:
     """What a store tells of the price basis of the year files in its `daily/`, as settings; nothing elsewhere."""
-    layout = Layout(path.parent.parent)
-    if layout.daily != path:
+    layouts = [Layout(above) for above in path.parents[1:3]]  # of `daily`, and of the folder that it points to
+    layout = next((each for each in layouts if _is_same_folder(each.daily, path)), None)
+    if layout is None:
         return {}
     try:
         manifest = ManifestManager(layout).load_manifest()
@@ -161,6 +162,10 @@ def _basis_of_store(path: Path) -> dict[str, object]:
     if len(ways) == 1 and ways[0] is not None:
         told["split_adjusted"] = ways[0]
     return told
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def adopt(

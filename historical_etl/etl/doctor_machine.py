@@ -19,12 +19,13 @@ from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
+from historical_etl.store.daily_folders import is_replaceable
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.newer import unknown_fields
 from historical_etl.store.stamps import clock_trouble
 from historical_etl.store.verify import verify_store
-from historical_etl.store.volume import existing_folder, mount_of, try_volume
+from historical_etl.store.volume import Trial, existing_folder, mount_of, try_volume
 
 __all__ = ["clock", "disk", "store", "time_zone", "versions", "volume", "written_by"]
 
@@ -148,6 +149,23 @@ def volume(layout: Layout, mounts: Path) -> Iterator[Check]:
         yield Check("hard links", Verdict.WARNING, what, "mind the space, or move the data folder to a local disk")
     else:
         yield Check("hard links", Verdict.OK, "they work")
+    yield _of_daily(layout, tried)
+
+
+def _of_daily(layout: Layout, tried: Trial) -> Check:
+    """Whether all years in `daily/` are replaced at once, for whoever reads them with other tools."""
+    reason, todo = "", "move the data folder to a local disk"
+    if tried.pointing:
+        reason = f"there are no symbolic links here: {tried.pointing}"
+    elif tried.linking:
+        reason = "there are no hard links here"
+    elif not is_replaceable(layout):
+        reason = f"it is a link to {layout.daily.readlink()}, which is not the store's"
+        todo = f"to read one version at any time, remove the link {layout.daily}: the next write makes its own"
+    if reason:
+        what = f"Its files are replaced one by one, since {reason}. A reader may meet two versions in mid-commit"
+        return Check("daily/", Verdict.WARNING, what, todo)
+    return Check("daily/", Verdict.OK, "one rename replaces all of its years at once")
 
 
 def versions(settings: Settings | None) -> Iterator[Check]:

@@ -35,6 +35,7 @@ class Layout:
         self.storage = _absolute(storage_path or self.root / "historical")
         self.catalog = _absolute(catalog_path or self.root / "duckdb" / "historical_catalog.duckdb")
         self.daily = self.storage / "daily"
+        self.daily_folders = self.storage / ".daily"
         self.objects = self.storage / "objects"
         self.ledgers = self.storage / "ledgers"
         self.manifests = self.root / "manifests"

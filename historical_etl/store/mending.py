@@ -86,20 +86,15 @@ def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str
     layout, unlinked = manager.layout, unlinked_years(manager.layout, manifest)
     for partition in manifest.partitions:
         target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
-        if partition.year not in unlinked or not wanted.exists():
-            continue
-        if target.exists():
-            if not is_known(target, layout):
-                kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
-                yield f"daily/{target.name} was not a committed file; it is now in {kept}"
-            elif _links_are_possible(layout):
-                target.unlink()  # a copy of an object, of whatever version
-        check_out(manager, [partition])
+        if partition.year in unlinked and wanted.exists() and target.exists() and not is_known(target, layout):
+            kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
+            yield f"daily/{target.name} was not a committed file; it is now in {kept}"
     years = {str(partition.year) for partition in manifest.partitions}
     for path in sorted(layout.daily.glob("*.parquet")):
         if path.stem not in years:
             kept = manager.quarantine_data(path, f"version {manifest.version} has no such file")
             yield f"daily/{path.name} is not of version {manifest.version}; it is now in {kept}"
+    check_out(manager, manifest, relink=True)
 
 
 def mend_pins(manager: ManifestManager) -> Iterator[str]:
@@ -145,17 +140,3 @@ def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Pat
             manager.quarantine.keep_file(target, f"its SHA-256 was not {file.checksum}", DATASET_ID)
         replace_file(temp, target)
     return True
-
-
-def _links_are_possible(layout: Layout) -> bool:
-    """Whether an object can be linked into daily/: there a copy need not stay."""
-    probe = layout.daily / ".probe.tmp"
-    source = next(layout.objects.glob("*.parquet"), None)
-    try:
-        probe.unlink(missing_ok=True)
-        if source is not None:
-            probe.hardlink_to(source)
-            probe.unlink()
-    except OSError:
-        return False
-    return source is not None

@@ -6,7 +6,7 @@ after it, `recover` finishes the rest. Whether rows are right is not judged here
 
 import logging
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from historical_etl.durable import (
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
-from historical_etl.store.checkout import check_out, withdraw_others
+from historical_etl.store.checkout import check_out
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
@@ -184,10 +184,11 @@ class Transaction:
         if partitions or self.base is not None or _asks_a_person(ledgers or {}):
             recorded = write_ledgers(self.layout, self._sound(known), ledgers or {})
         if not changed and not self._emptied and recorded == known:
-            with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                if self._placed:  # a damaged object was made good, and no manifest is saved after it
+            if self._placed:  # a damaged object was made good, and no manifest is saved after it
+                with storage_errors("making the new files durable", self.layout.objects):
                     fsync_folder(self.layout.objects)
-                check_out(self._manager, self._written.values())
+            if self.base is not None:
+                _show(self._manager, self.base)
             return self.base
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
@@ -208,10 +209,7 @@ class Transaction:
             ledgers=dict(recorded),
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        if self._emptied:
-            with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                withdraw_others(self._manager, saved)
-        _show(self._manager, saved, changed.values(), proven=True)
+        _show(self._manager, saved, changed)
         _vacuum(self._manager, saved, self._retention)
         return saved
 
@@ -242,9 +240,7 @@ class Transaction:
             }
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        with storage_errors("linking daily/ to the committed version", self.layout.daily):
-            withdraw_others(self._manager, saved)
-        _show(self._manager, saved, saved.partitions, proven=True)
+        _show(self._manager, saved, {partition.year for partition in saved.partitions})
         _vacuum(self._manager, saved, self._retention)
         return saved
 
@@ -291,20 +287,18 @@ def put_right(manager: ManifestManager, token: LockToken) -> SyncManifest | None
     manifest = manager.restore_manifest(token)
     with storage_errors("recovering the store", manager.layout.root):
         _sweep_temps(manager.layout)
-        if manifest is not None:
-            withdraw_others(manager, manifest)
     if manifest is not None:
-        _show(manager, manifest, manifest.partitions, proven=False)
+        _show(manager, manifest)
         if fell_back:  # only now, while the object behind a link in daily/ was known
             with storage_errors("recovering the store", manager.layout.root):
                 set_aside_unnamed(manager, manifest)
     return manifest
 
 
-def _show(manager: ManifestManager, manifest: SyncManifest, years: Iterable[Partition], *, proven: bool) -> None:
+def _show(manager: ManifestManager, manifest: SyncManifest, proven: Collection[int] = ()) -> None:
     state = f"version {manifest.version} is committed, and the next write finishes this"
     with storage_errors("linking daily/ to the committed version", manager.layout.daily, state):
-        check_out(manager, years, proven=proven)
+        check_out(manager, manifest, proven=proven)
 
 
 def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: Retention) -> None:
@@ -326,6 +320,7 @@ def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
     return (
         layout.objects,
         layout.ledgers,
+        layout.storage,
         layout.daily,
         layout.manifests,
         layout.history_folder(),

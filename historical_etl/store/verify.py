@@ -21,6 +21,7 @@ from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.regular import read_regular
+from historical_etl.store.daily_folders import left_over
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
@@ -29,6 +30,7 @@ from historical_etl.store.lock import current_holder, live_holder
 from historical_etl.store.manifest import ManifestManager, parse_manifest
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.sealed import reason_of
+from historical_etl.store.verify_daily import daily_findings
 from historical_etl.store.verify_file import content_faults
 from historical_etl.store.verify_ledgers import ledger_findings
 from historical_etl.store.verify_others import catalog_findings, pin_findings, quarantine_findings, staging_findings
@@ -40,7 +42,6 @@ _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.1
 _OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
 _REPAIR: Final = "run `historical-etl repair`"
-_RELINK: Final = "run `historical-etl repair`, or any write: each puts daily/ in order first"
 _NEXT_WRITE: Final = "nothing: the next write clears it"
 
 
@@ -140,7 +141,9 @@ class _Check:
         history, more = self._history(manifest)
         findings += more
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first
-        findings += chain(self._objects(manifest, history), self._daily(manifest, history, finished=finished))
+        busy = live_holder(self.layout.lock_file()) is not None
+        findings += self._objects(manifest, history)
+        findings += daily_findings(self.layout, manifest, history, quick=self.quick, finished=finished, busy=busy)
         findings += ledger_findings(self.layout, manifest, history, quick=self.quick)
         findings += chain(self._leftovers(manifest, history), self._progress(manifest))
         findings += catalog_findings(self.layout, manifest, self.catalog_version, quick=self.quick)
@@ -283,42 +286,14 @@ class _Check:
             current.version if current else 0
         )
 
-    def _daily(
-        self, current: SyncManifest | None, history: Mapping[int, SyncManifest], *, finished: bool
-    ) -> Iterator[StoreFinding]:
-        partitions = {p.year: p for p in current.partitions} if current else {}
-        known = {p.checksum for m in history.values() for p in m.partitions}
-        late = _error if finished else _warning
-        for year, partition in partitions.items():
-            target, wanted = self.layout.daily_file(year), self.layout.resolve(partition.path)
-            field = f"daily/{target.name}"
-            if not target.exists():
-                yield late(field, "it is missing", _RELINK)
-            elif not wanted.exists() or target.samefile(wanted):
-                continue  # a missing object is told of already
-            elif target.stat().st_size == partition.size_bytes and (
-                self.quick or sha256_of(target) == partition.checksum
-            ):
-                continue  # a copy, where links are impossible
-            elif sha256_of(target) in known or any(
-                target.samefile(path) for path in self.layout.objects.glob(f"{year}-*.parquet")
-            ):
-                yield late(field, "it shows an older version of the year", _RELINK)
-            else:
-                message = "it was edited or replaced from outside; the committed file of the year is intact in objects/"
-                yield _error(field, message, f"{_RELINK}, and keeps this file in quarantine/")
-        for path in sorted(self.layout.daily.glob("*.parquet")):
-            if not (path.stem.isdigit() and int(path.stem) in partitions):
-                todo = "move it out of daily/, where readers take it for data"
-                yield _error(f"daily/{path.name}", "the current version has no such year", todo)
-
     def _leftovers(self, current: SyncManifest | None, history: Mapping[int, SyncManifest]) -> Iterator[StoreFinding]:
         layout = self.layout
         folders = (
-            *(layout.objects, layout.ledgers, layout.daily, layout.manifests, layout.history_folder()),
-            *(layout.progress_folder, layout.catalog.parent),
+            *(layout.objects, layout.ledgers, layout.storage, layout.daily, layout.manifests),
+            *(layout.history_folder(), layout.progress_folder, layout.catalog.parent),
         )
         temps = sorted(temp for folder in folders for temp in folder.glob(f".*{TEMP_SUFFIX}*"))
+        temps += left_over(layout)
         if temps:
             yield _warning("temp files", "an interrupted run left them", _NEXT_WRITE, temps)
         newest = current.version if current else 0
