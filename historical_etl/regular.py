@@ -3,10 +3,11 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-__all__ = ["MOST_BYTES", "open_regular", "read_regular", "read_text"]
+__all__ = ["MOST_BYTES", "open_regular", "read_regular", "read_text", "refuse_odd"]
 
 #: Of any file of settings, names, dates or records: far more than one has.
 MOST_BYTES: Final = 1 << 28
@@ -19,13 +20,13 @@ _KINDS: Final = (
 )
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """A file, open for reading. Raises as `read_regular` does, whatever its size."""
-    _refuse_odd(os.stat(path).st_mode, path)  # noqa: PTH116 - before it is opened: to open some devices does something
+    refuse_odd(os.stat(path).st_mode, path)  # noqa: PTH116 - before it is opened: to open some devices does something
     # Without O_NONBLOCK a pipe that is put in its place meanwhile would wait for a writer.
     stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     try:
-        _refuse_odd(os.fstat(stream.fileno()).st_mode, path)
+        refuse_odd(os.fstat(stream.fileno()).st_mode, path)
     except OSError:
         stream.close()
         raise
@@ -55,7 +56,8 @@ def read_text(path: str | Path, most_bytes: int = MOST_BYTES) -> str:
     return read_regular(path, most_bytes).decode("utf-8-sig")
 
 
-def _refuse_odd(mode: int, path: str | Path) -> None:
+def refuse_odd(mode: int, path: str | Path) -> None:
+    """Raise OSError for the mode of what is no regular file; its number is EINVAL, or EISDIR."""
     for is_such, number, words in _KINDS:
         if is_such(mode):
             raise OSError(number, words, str(path))

@@ -21,6 +21,11 @@ from historical_etl.workers.answer import Answer
 
 __all__ = ["answer", "plan"]
 
+_NOT_IN_A_FRAME: Final = re.compile(r"\b(INTERVAL|UHUGEINT|BIGNUM|VARINT|BIT|UNION|TIME WITH TIME ZONE)\b")
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')  # names of fields
+_FIRST_DAY: Final = -719_162  # 0001-01-01, in days from 1970
+_LAST_DAY: Final = 2_932_896  # 9999-12-31
+_DIGITS: Final = 38
 _READING: Final = {duckdb.StatementType.SELECT}
 _EXPLAIN: Final = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 _NO_MEMORY: Final = "Out of Memory Error"  # also of an answer, in what Polars says
@@ -56,8 +61,10 @@ def answer(question: Question, params: Params) -> Answer:
         _refuse_writing(connection, question.sql)
         try:
             relation = connection.sql(question.sql, params=params)
-            _refuse_intervals(relation)
-            return Answer(frame=pl.DataFrame(relation))
+            _refuse_types(relation)
+            frame = pl.DataFrame(relation)
+            _refuse_values(frame)
+            return Answer(frame=frame)
         except (duckdb.Error, pl.exceptions.ComputeError) as error:
             if isinstance(error, duckdb.PermissionException) or NOT_PROVEN in str(error):
                 return Answer({"refused": str(error)})
@@ -105,6 +112,12 @@ def _told() -> Generator[None]:
         raise CatalogError(
             "Two columns of the answer have one name", where="query_sql", todo="name them apart, with AS"
         ) from error
+    except (TypeError, ValueError, pl.exceptions.PanicException) as error:
+        raise CatalogError(
+            f"The query cannot be asked or answered so: {error}",
+            where="query_sql",
+            todo="give a text, and `params` as a list, or a mapping for $name; cast odd types to VARCHAR",
+        ) from error
     except (duckdb.Error, pl.exceptions.ComputeError) as error:
         first = str(error).splitlines()[0]  # of memory it goes on about settings that nobody can change here
         if isinstance(error, duckdb.OutOfMemoryException) or _NO_MEMORY in first:
@@ -120,15 +133,33 @@ def _told() -> Generator[None]:
         ) from error
 
 
-def _refuse_intervals(relation: duckdb.DuckDBPyRelation) -> None:
-    # Polars has no such type, and panics.
-    columns = [name for name, kind in zip(relation.columns, relation.types, strict=True) if "INTERVAL" in str(kind)]
-    if columns:
-        raise CatalogError(
-            f"The answer has column(s) of type INTERVAL, which a frame cannot hold: {', '.join(columns)}",
-            where="query_sql",
-            todo="cast them, e.g. CAST(x AS VARCHAR) or date_diff('day', a, b)",
-        )
+def _refuse_types(relation: duckdb.DuckDBPyRelation) -> None:
+    """Polars has no such types: it panics, or takes them for others."""
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if found := _NOT_IN_A_FRAME.search(_QUOTED.sub("", str(kind))):
+            raise _cannot_be_held(f"a value of type {found[1]}", name)
+
+
+def _refuse_values(frame: pl.DataFrame) -> None:
+    """What does not fit the type that it comes in: DuckDB has larger days and integers than Python and Polars."""
+    for column in frame.get_columns():
+        if isinstance(column.dtype, pl.Date | pl.Datetime):
+            days = column.dt.date().to_physical() if isinstance(column.dtype, pl.Datetime) else column.to_physical()
+            low, high = days.min(), days.max()
+            if isinstance(low, int) and isinstance(high, int) and not (low >= _FIRST_DAY and high <= _LAST_DAY):
+                raise _cannot_be_held("a day before the year 1 or after 9999", column.name)
+        elif isinstance(column.dtype, pl.Decimal) and column.dtype.precision == _DIGITS and column.dtype.scale == 0:
+            most = column.cast(pl.Int128).abs().max()
+            if isinstance(most, int) and not 0 <= most < 10**_DIGITS:
+                raise _cannot_be_held(f"an integer of more than {_DIGITS} digits", column.name)
+
+
+def _cannot_be_held(what: str, column: str) -> CatalogError:
+    return CatalogError(
+        f"The answer has {what}, which a frame cannot hold: {column}",
+        where="query_sql",
+        todo="cast it, e.g. CAST(x AS VARCHAR), or date_diff('day', a, b)",
+    )
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -139,5 +170,5 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             f"query_sql takes one reading statement; got {len(statements)}: "
             f"{', '.join(statement.type.name for statement in statements) or 'none'}",
             where="query_sql",
-            todo="write a single SELECT; data is changed by backfill and update only",
+            todo="write a single SELECT, and PIVOT with its values, ON x IN (…); backfill and update change data",
         )

@@ -4,6 +4,7 @@ Each file is read once, whole, by a worker: what takes more memory or time than 
 it, ends there. What is wrong in any other way passes; the survey tells it better.
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final, cast
 import polars as pl
 
 from historical_etl.errors import DataQualityError, WorkerStoppedError
+from historical_etl.regular import refuse_odd
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers
@@ -36,10 +38,26 @@ def unbearable(paths: Sequence[Path], memory: int) -> dict[Path, DataQualityErro
     Raises:
         WorkerStoppedError: no worker can be started.
     """
-    found: dict[Path, DataQualityError] = {}
-    for start in range(0, len(paths), _CHUNK):
-        found |= _of(paths[start : start + _CHUNK], memory)
+    todo = "mount what it leads to, or take it out of the folder"
+    odd = {path: words for path in paths if (words := _oddity(path))}
+    found = {path: DataQualityError(words, where=path, todo=todo) for path, words in odd.items()}
+    files = [path for path in paths if path not in found]
+    for start in range(0, len(files), _CHUNK):
+        found |= _of(files[start : start + _CHUNK], memory)
     return found
+
+
+def _oddity(path: Path) -> str:
+    """What a path leads to that is no regular file, in words; empty if it is one, or cannot be looked at."""
+    try:
+        refuse_odd(path.stat().st_mode, path)
+    except FileNotFoundError:
+        return "It is a link to a place where nothing is"
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "It is a link that leads in a circle"
+        return f"It cannot be read: {error.strerror}" if error.errno == errno.EINVAL else ""
+    return ""
 
 
 def _of(paths: Sequence[Path], memory: int) -> dict[Path, DataQualityError]:

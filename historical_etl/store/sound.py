@@ -5,6 +5,7 @@ A file is hashed when a process first opens it, and again only if its inode, siz
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,7 @@ def require_sound(layout: Layout, files: Iterable[Partition | LedgerFile]) -> No
     files = list(files)
     new = [file for file in files if layout.resolve(file.path) not in _checked]
     if len(new) > 1:
-        with ThreadPoolExecutor(thread_name_prefix="checksum") as pool:
+        with suppress(RuntimeError), ThreadPoolExecutor(thread_name_prefix="checksum") as pool:
             for proof in [pool.submit(sound_path, layout, file) for file in new]:
                 proof.exception()
     for file in files:

@@ -6,10 +6,11 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["MOST_FACTS", "SIZE", "Answer"]
+__all__ = ["HEAD", "MOST_FACTS", "SIZE", "Answer"]
 
-#: How a message on the way between pool and worker tells its length.
+#: How an answer on its way tells its length, and a request its length, its seconds and its bytes of memory.
 SIZE: Final = struct.Struct("<Q")
+HEAD: Final = struct.Struct("<QdQ")
 MOST_FACTS: Final = 16 * 1024**2
 
 

@@ -5,6 +5,8 @@ needed, kept for the next task, and replaced if it was stopped or has grown.
 """
 
 import atexit
+import errno
+import fcntl
 import json
 import os
 import pickle
@@ -24,7 +26,7 @@ import polars as pl
 
 from historical_etl import errors
 from historical_etl.errors import HistoricalETLError, WorkerStoppedError
-from historical_etl.workers.answer import MOST_FACTS, SIZE, Answer
+from historical_etl.workers.answer import HEAD, MOST_FACTS, SIZE, Answer
 from historical_etl.workers.limits import Limits
 
 __all__ = ["Worker", "Workers"]
@@ -35,6 +37,8 @@ _GRACE_SECONDS: Final = 5.0
 _LARGE: Final = 512 * 1024**2  # bytes in memory, above which an idle worker is not kept
 #: What a worker gets of the environment: no key of a vendor.
 _ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "POLARS_MAX_THREADS")
+_SCARCE: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_SET: Final = "let sys.executable be this Python"
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 
 
@@ -51,6 +55,7 @@ class Workers:
         self._kept = kept
         self._idle: list[Worker] = []
         self._guard = threading.Lock()
+        self._was_used = self._is_forked = False
         _pools.add(self)
 
     def prepare(self) -> None:
@@ -66,6 +71,13 @@ class Workers:
         Raises:
             WorkerStoppedError: none can be started, or a task was stopped.
         """
+        if self._is_forked:
+            raise WorkerStoppedError(
+                "This process was forked from one that had used Polars, which hangs in it",
+                where=f"process {os.getpid()}",
+                todo="start processes by `spawn` or `forkserver`, as multiprocessing.set_start_method does",
+            )
+        self._was_used = True
         worker = self._waiting() or Worker(self._module)
         try:
             worker.await_start()
@@ -95,6 +107,7 @@ class Workers:
 
     def forget(self) -> None:
         """After a fork the workers belong to the other process."""
+        self._is_forked = self._was_used
         self._guard = threading.Lock()
         idle, self._idle = self._idle, []
         for worker in idle:
@@ -108,13 +121,17 @@ class Worker:
     """One process, and the connection to it."""
 
     def __init__(self, module: str) -> None:
+        if not sys.executable:
+            raise WorkerStoppedError("Python does not say where its interpreter is", where="sys.executable", todo=_SET)
         ours, theirs = socket.socketpair()
         self._connection = ours
-        command = [sys.executable, "-P", "-m", "historical_etl.workers.worker", str(theirs.fileno()), module]
+        # Where standard streams are closed a socket may have the number of one.
+        end = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+        command = [sys.executable, "-P", "-m", "historical_etl.workers.worker", str(end), module]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
                 command,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[end],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -127,10 +144,11 @@ class Worker:
             raise WorkerStoppedError(
                 f"No process could be started: {error.strerror}",
                 where=sys.executable,
-                todo="free memory or processes, then try again",
+                todo="free memory or processes, then try again" if error.errno in _SCARCE else _SET,
             ) from error
         finally:
             theirs.close()
+            os.close(end)
         self._has_started = False
         #: Whether it waits for the next task.
         self.is_sound = True
@@ -168,7 +186,9 @@ class Worker:
             HistoricalETLError: the task raised it.
             TypeError, AttributeError, pickle.PicklingError: an argument cannot be pickled.
         """
-        request = pickle.dumps((task, dict(arguments), limits))
+        request = pickle.dumps((task, dict(arguments)), protocol=pickle.HIGHEST_PROTOCOL)
+        if len(request) > limits.memory:
+            raise _stopped(f"what is asked has {_size(len(request))}, and it may take {_size(limits.memory)} of memory")
         self.is_sound = False
         with _file() as file:
             reply = self._asked(request, file, limits)
@@ -199,7 +219,8 @@ class Worker:
     def _asked(self, request: bytes, file: IO[bytes], limits: Limits) -> dict[str, object]:
         try:
             self._connection.settimeout(min(limits.seconds + _GRACE_SECONDS, threading.TIMEOUT_MAX))
-            socket.send_fds(self._connection, [SIZE.pack(len(request))], [file.fileno()])
+            head = HEAD.pack(len(request), limits.seconds, limits.memory)
+            socket.send_fds(self._connection, [head], [file.fileno()])
             self._connection.sendall(request)
             (size,) = SIZE.unpack(self._received(SIZE.size))
             if size > 2 * MOST_FACTS:

@@ -16,7 +16,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Final
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.workers.answer import MOST_FACTS, SIZE, Answer
+from historical_etl.workers.answer import HEAD, MOST_FACTS, SIZE, Answer
 from historical_etl.workers.limits import Limits, held
 
 if TYPE_CHECKING:
@@ -33,34 +33,26 @@ def _main(descriptor: int, module: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_the_other, args=(descriptor,), daemon=True).start()
     connection.sendall(SIZE.pack(0))
-    while request := _received(connection):
-        payload, answer = request
-        with os.fdopen(answer, "wb") as file:
-            task, arguments, limits = pickle.loads(payload)  # noqa: S301 - from the pool alone
-            reply = json.dumps(_perform(task, arguments, limits, file)).encode()
+    while True:
+        head, files, _, _ = socket.recv_fds(connection, HEAD.size, 1)
+        if not head:
+            return
+        size, seconds, memory = HEAD.unpack(head)
+        with os.fdopen(files[0], "wb") as file:
+            reply = json.dumps(_perform(connection, size, Limits(seconds, memory), file)).encode()
         connection.sendall(SIZE.pack(len(reply)) + reply)
 
 
-def _received(connection: socket.socket) -> tuple[bytes, int] | None:
-    head, files, _, _ = socket.recv_fds(connection, SIZE.size, 1)
-    if not head:
-        return None
-    (size,) = SIZE.unpack(head)
-    payload = bytearray()
-    while len(payload) < size:
-        part = connection.recv(size - len(payload))
-        if not part:
-            return None
-        payload += part
-    return bytes(payload), files[0]
-
-
-def _perform(task: str, arguments: dict[str, object], limits: Limits, file: IO[bytes]) -> dict[str, object]:
+def _perform(connection: socket.socket, size: int, limits: Limits, file: IO[bytes]) -> dict[str, object]:
     """The reply: `facts` and whether there is a frame, or an error as its class, and what, where and todo."""
     try:
-        module, _, name = task.partition(":")
-        function: Callable[..., Answer] = getattr(importlib.import_module(module), name)
-        with held(limits):
+        with held(limits):  # what is asked counts, too
+            payload = bytearray(size)
+            _receive(connection, memoryview(payload))
+            task, arguments = pickle.loads(payload)  # noqa: S301 - from the pool alone
+            del payload
+            module, _, name = task.partition(":")
+            function: Callable[..., Answer] = getattr(importlib.import_module(module), name)
             answer = function(**arguments)
             if answer.frame is not None:
                 answer.frame.write_ipc(file)
@@ -73,6 +65,14 @@ def _perform(task: str, arguments: dict[str, object], limits: Limits, file: IO[b
     except BaseException as error:  # noqa: BLE001 - a panic of Polars is one
         return {"error": "other", "what": f"{type(error).__name__}: {str(error)[:_SHOWN]}"}
     return {"facts": answer.facts, "frame": answer.frame is not None}
+
+
+def _receive(connection: socket.socket, payload: memoryview) -> None:
+    while payload:
+        got = connection.recv_into(payload)
+        if not got:
+            os._exit(1)
+        payload = payload[got:]
 
 
 def _end_with_the_other(descriptor: int) -> None:

@@ -1,5 +1,6 @@
 """A damaged file answers nothing, however a statement comes to it: the truth, or an error, and never another row."""
 
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import CatalogError, ChecksumMismatchError, HistoricalETL
+from historical_etl import CatalogError, ChecksumMismatchError, HistoricalETL, HistoricalETLError
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, at, standing, store
 
 #: `{x}` is the damaged file: a year in the first ones, a ledger in the last.
@@ -128,6 +129,23 @@ def test_a_damaged_year_answers_nothing(spoilt_year: Pair, sql: str) -> None:
     with pytest.raises((ChecksumMismatchError, CatalogError)) as caught:
         spoilt_year.copy.query_sql(sql.format(x=spoilt_year.damaged))
     assert isinstance(caught.value, ChecksumMismatchError) or "query_table" in sql
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(year: Pair) -> None:
+    year.damaged.unlink()
+    os.mkfifo(year.damaged)
+    try:
+        for ask in (
+            lambda: year.copy.query_sql("SELECT count(*) FROM daily_prices"),
+            lambda: year.copy.scan("BRK.B", "2013-01-02"),
+            lambda: year.copy.query_sql(f"SELECT count(*) FROM '{year.damaged}'"),
+        ):
+            with pytest.raises(HistoricalETLError, match="it is a pipe, not a file"):
+                ask()
+        assert any("2013" in str(finding) for finding in year.copy.verify().findings)
+    finally:
+        year.damaged.unlink()
+        year.mend()
 
 
 @pytest.mark.parametrize("sql", OF_A_LEDGER)

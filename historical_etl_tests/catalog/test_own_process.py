@@ -254,6 +254,109 @@ def test_where_no_process_can_be_started_it_is_told(root: Path, tmp_path: Path) 
     assert answer == "1"
 
 
+CLOSED: Final = """
+import os, sys
+from historical_etl import HistoricalETL
+for number in (0, 1, 2): os.close(number)
+answer = HistoricalETL.open(sys.argv[1]).query_sql("SELECT 7 AS seven").item()
+open(sys.argv[2], "w").write(str(answer))
+"""
+LAST: Final = """
+import atexit, sys
+from historical_etl import HistoricalETL
+etl = HistoricalETL.open(sys.argv[1])
+sql = "SELECT count(DISTINCT year(date)) FROM daily_prices"
+atexit.register(lambda: open(sys.argv[2], "w").write(str(5 + etl.query_sql(sql).item())))
+"""
+FORKED: Final = """
+import os, sys
+from historical_etl import CatalogError, HistoricalETL
+etl = HistoricalETL.open(sys.argv[1])
+etl.query_sql("SELECT 7 AS seven")
+pid = os.fork()
+if pid == 0:
+    try:
+        etl.query_sql("SELECT 7 AS seven")
+    except CatalogError as error:
+        open(sys.argv[2], "w").write("7" if "spawn" in error.todo else "told otherwise")
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+UNKNOWN: Final = """
+import sys
+from historical_etl import CatalogError, HistoricalETL
+sys.executable = None
+try:
+    HistoricalETL.open(sys.argv[1]).query_sql("SELECT 7 AS seven")
+except CatalogError as error:
+    open(sys.argv[2], "w").write("7" if "does not say where its interpreter is" in error.what else error.what)
+"""
+
+
+@pytest.mark.parametrize("code", [CLOSED, LAST, FORKED, UNKNOWN], ids=["closed", "last", "forked", "unknown"])
+def test_wherever_it_is_asked_it_answers_or_says_why_not(root: Path, tmp_path: Path, code: str) -> None:
+    """Without standard streams, at the end of the interpreter, in a fork, without the name of an interpreter."""
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", code, str(root), str(out)], check=True, timeout=120)
+    assert out.read_text() == "7"
+
+
+def test_what_is_asked_counts_towards_its_memory(root: Path) -> None:
+    etl = store(root, ScriptedFetcher(SHORT), SHORT.last, query_memory="100MB")
+    with peaks() as most, pytest.raises(CatalogError, match="stopped: what is asked has 0.2 GB"):
+        etl.query_sql("SELECT length(?)", ["x" * 200_000_000])
+    with pytest.raises(CatalogError, match="stopped: "):
+        etl.query_sql("SELECT length(?)", ["x" * 90_000_000])
+    assert most["worker"] < 100 * 1024**2 + BESIDE
+
+
+#: What a frame cannot hold would come as another value, or as a panic of Polars.
+ODD: Final = (
+    "SELECT INTERVAL 1 DAY AS x",
+    "SELECT 340282366920938463463374607431768211455::UHUGEINT AS x",
+    "SELECT 170141183460469231731687303715884105727::HUGEINT AS x",
+    "SELECT -100000000000000000000000000000000000000::HUGEINT AS x",
+    "SELECT '12:00:00+03'::TIMETZ AS x",
+    "SELECT '10110'::BIT AS x",
+    "SELECT 12345678901234567890123456789012345678901234567890::BIGNUM AS x",
+    "SELECT 'infinity'::DATE AS x",
+    "SELECT '-infinity'::TIMESTAMP AS x",
+    "SELECT 'infinity'::TIMESTAMPTZ AS x",
+    "SELECT union_value(a := 1) AS x",
+    "SELECT [INTERVAL 1 DAY] AS x",
+)
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+@pytest.mark.parametrize("sql", ODD)
+def test_a_value_that_a_frame_cannot_hold_is_refused(etl: HistoricalETL, sql: str, in_process: bool) -> None:
+    with pytest.raises(CatalogError, match="cannot hold: x") as caught:
+        etl.query_sql(sql, in_process=in_process)
+    assert "CAST(x AS VARCHAR)" in caught.value.todo
+    (text,) = etl.query_sql(sql.replace("SELECT", "SELECT CAST(").replace(" AS x", " AS VARCHAR) AS x")).row(0)
+    assert text
+
+
+def test_large_numbers_and_days_that_a_frame_can_hold_arrive(etl: HistoricalETL) -> None:
+    nines = 10**38 - 1
+    sql = f"SELECT {nines}::HUGEINT AS a, -{nines}::HUGEINT AS b, DATE '9999-12-31' AS c, DATE '0001-01-01' AS d"
+    assert [str(value) for value in etl.query_sql(sql).row(0)] == [
+        str(nines),
+        str(-nines),
+        "9999-12-31",
+        "0001-01-01",
+    ]
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+@pytest.mark.parametrize(
+    ("sql", "params"), [(None, None), (b"SELECT 1", None), ("SELECT ?", 5), ("SELECT ?", [object])]
+)
+def test_what_is_no_query_is_an_error(etl: HistoricalETL, sql: str, params: list[object], in_process: bool) -> None:
+    with pytest.raises(CatalogError):
+        etl.query_sql(sql, params, in_process=in_process)
+
+
 def test_in_this_process_the_answer_is_the_same(etl: HistoricalETL) -> None:
     sql = "SELECT * FROM daily_prices ORDER BY symbol, date"
     before = children()

@@ -1,6 +1,7 @@
 """Files that unpack to more than a machine holds: set aside by name, within bounds, and the good rest goes on."""
 
 import gzip
+import os
 import resource
 from datetime import date
 from pathlib import Path
@@ -111,6 +112,29 @@ def test_a_reader_that_dies_of_a_file_is_a_finding(desk: Desk) -> None:
     assert desk.symbols() == {"AAPL": 8}
     assert desk.backfill(MEMORY="4GiB").code == FINE
     assert len(desk.symbols()) == 21
+
+
+def test_what_is_no_file_is_told_and_not_waited_for(desk: Desk) -> None:
+    """Links to where nothing is, in a circle, to a device; a pipe. A disk that is not mounted must not look empty."""
+    desk.put("GOOD.csv", GOOD)
+    odd = {"AAPL.csv": "/nowhere/AAPL.csv", "MSFT.csv": "MSFT.csv", "nasdaq": "/nowhere", "ZERO.csv": "/dev/zero"}
+    for name, target in odd.items():
+        (desk.folder / name).symlink_to(target)
+    os.mkfifo(desk.folder / "IBM.parquet")
+    answer = desk.backfill()
+    assert answer.code == INCOMPLETE
+    assert desk.symbols() == {"GOOD": 8}
+    for name in (*odd, "IBM.parquet"):
+        assert str(desk.folder / name) in answer.err
+
+
+def test_one_nul_costs_its_row(desk: Desk) -> None:
+    desk.put("GOOD.csv", GOOD)
+    desk.put("NUL.csv", GOOD.replace("99,100,1000", "99,\0100,1000", 1))
+    answer = desk.backfill()
+    assert answer.code == INCOMPLETE
+    assert desk.symbols() == {"GOOD": 8, "NUL": 7}
+    assert "line 2" in answer.err
 
 
 def test_the_bound_is_a_setting(desk: Desk) -> None:

@@ -140,7 +140,7 @@ def lines_of(path: Path, separator: str, records: Collection[int], header: int) 
     found: dict[int, int] = {}
     wanted, last = set(records), max(records, default=-1)
     line, record = 0, -1
-    with closing(_lines(path)) as lines:
+    with closing(_lines(path, nul=True)) as lines:
         reader = csv.reader(lines, delimiter=separator)
         try:
             for _ in reader:
@@ -160,8 +160,11 @@ def refused_line(what: str, path: Path, line: int, todo: str = "correct the line
     return DataQualityError(what, where=f"{path}, line {line}", todo=todo)
 
 
-def _lines(path: Path) -> Generator[str]:
-    """The lines of a file, unpacked and decoded; close it, or the file stays open until garbage is collected."""
+def _lines(path: Path, *, nul: bool = False) -> Generator[str]:
+    """The lines of a file, unpacked and decoded; close it, or the file stays open until garbage is collected.
+
+    `nul` lets NUL pass: in a file that has been read it is part of a cell.
+    """
     number = 0
     try:
         with path.open("rb") as plain:
@@ -172,7 +175,7 @@ def _lines(path: Path) -> Generator[str]:
                     if len(line) > LONGEST:
                         raise refused_line(f"The line is longer than {LONGEST:,} bytes", path, number)
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    if "\0" in text:
+                    if "\0" in text and not nul:
                         raise refused_line("The line holds NUL: binary, or UTF-16", path, number, "save it as UTF-8")
                     yield text
     except UnicodeDecodeError as error:

@@ -110,7 +110,8 @@ def find_files(setting: str) -> Listing:
 def version_of(paths: Sequence[Path]) -> str:
     """A hash of the files' names below the folder they share, and of their sizes."""
     base = os.path.commonpath([path.parent for path in paths])
-    facts = "".join(f"{path.relative_to(base).as_posix()}\0{path.stat().st_size}\n" for path in paths)
+    sizes = (path.stat().st_size if path.is_file() else 0 for path in paths)
+    facts = "".join(f"{path.relative_to(base).as_posix()}\0{size}\n" for path, size in zip(paths, sizes, strict=True))
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
@@ -120,9 +121,13 @@ def _is_hidden(path: Path, base: Path) -> bool:
 
 
 def _is_dump(path: Path) -> bool:
+    if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - also of one that leads in a circle
+        return True  # what lay there is missed: a disk that is not mounted, perhaps
     suffix = suffix_of(path)
-    if not suffix or not path.is_file():
+    if not suffix or path.is_dir():
         return False
+    if not path.is_file():
+        return True  # a pipe under the name of prices is told of
     return not suffix.startswith(".txt") or _is_table(path)
 
 
