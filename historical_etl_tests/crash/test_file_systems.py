@@ -4,7 +4,6 @@ Each is an image that is mounted through a loop device. Where that is not allowe
 system, the summary of the run says that it was not tried.
 """
 
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -125,7 +124,7 @@ def test_a_cut_of_power_loses_what_was_not_synced_and_nothing_else(volume: Volum
     unsynced.write_bytes(b"unsynced")
     volume.cut_power()
     assert synced.read_bytes() == b"synced"
-    assert os.listdir(synced.parent) == ["synced"]
+    assert list(synced.parent.iterdir()) == [synced]
 
 
 @of_kinds(*KINDS, "btrfs with a quota")
