@@ -55,8 +55,8 @@ def volume(request: pytest.FixtureRequest, tmp_path: Path, tried: Tried) -> Iter
 class Stage:
     """A store on a volume, the command that is disturbed there, and what it comes to undisturbed, in memory."""
 
-    def __init__(self, root: Path, memory: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, memory: Path, *, links: bool) -> None:
+        self.root, self._links = root, links
         self._before, self._marks = memory / "before", memory / "marks"
         (memory / "elsewhere").mkdir()
         self._reference = done(memory / "elsewhere" / "data")
@@ -82,7 +82,7 @@ class Stage:
     def goes_on(self, ended: Ended, where: str) -> None:
         """What was acknowledged stands, and the next run comes to the same as on any other volume."""
         least = max([self.least, *ended.acknowledged])
-        assert apart(goes_on, self.root, least, self.most) == self._reference, where
+        assert apart(goes_on, self.root, least, self.most, links=self._links) == self._reference, where
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_store_lives_on_it_and_loses_nothing_when_a_writer_or_the_power_goes(
         return
     kind = KINDS[volume.name]
     assert (apart(try_volume, volume.point) == Trial()) == kind.links, "`doctor` knows whether there are hard links"
-    stage = Stage(volume.point / "top" / "data", memory)
+    stage = Stage(volume.point / "top" / "data", memory, links=kind.links)
     points = share(range(len(stage.steps)), CUT)
     for point in (*points, len(stage.steps)):
         stage.renew()
@@ -137,7 +137,7 @@ def test_it_fills_up_while_a_store_is_written(
     if "quota" in request.node.name:
         volume.limit(volume.point / "limited", QUOTA)
         top = volume.point / "limited" / "top"
-    stage = Stage(top / "data", memory)
+    stage = Stage(top / "data", memory, links=KINDS[volume.name].links)
     first = next(step.number for step in stage.steps if "/objects/" in step.paths[0])
     others = [step.number for step in stage.steps if step.number > first]
     told: list[str] = []

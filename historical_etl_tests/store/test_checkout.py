@@ -112,7 +112,7 @@ def test_where_times_are_kept_to_the_second_the_copy_of_an_older_version_is_repl
     assert daily.stat().st_size == wanted.stat().st_size
     for path in (daily, wanted):
         os.utime(path, ns=(1_700_000_000 * 10**9, 1_700_000_000 * 10**9))
-    check_out(manager, second.partitions)
+    check_out(manager, second)
     assert daily.read_bytes() == wanted.read_bytes()
 
 
