@@ -102,6 +102,20 @@ def test_a_copy_as_backup_tools_make_it_is_left_as_it_is(manager):
     assert daily.samefile(wanted)
 
 
+def test_where_times_are_kept_to_the_second_the_copy_of_an_older_version_is_replaced(manager):
+    """FAT and exFAT have no hard links either: two versions of a year may have one size and one time."""
+    first = commit(manager, {2019: 1})
+    second = commit(manager, {2019: 2})
+    daily, wanted = manager.layout.daily_file(2019), manager.layout.resolve(only(second).path)
+    daily.unlink()
+    shutil.copyfile(manager.layout.resolve(only(first).path), daily)
+    assert daily.stat().st_size == wanted.stat().st_size
+    for path in (daily, wanted):
+        os.utime(path, ns=(1_700_000_000 * 10**9, 1_700_000_000 * 10**9))
+    check_out(manager, second)
+    assert daily.read_bytes() == wanted.read_bytes()
+
+
 def test_a_stranger_with_the_time_of_the_object_is_seen_by_its_size(manager):
     made = commit(manager, {2019: 1})
     daily, wanted = manager.layout.daily_file(2019), manager.layout.resolve(only(made).path)
