@@ -17,9 +17,10 @@ _MASK: Final = "***"
 _TOKEN: Final = re.compile(r"[^\s,]+")
 #: What can be told again whatever it is: short words, numbers and dates.
 _PLAIN: Final = re.compile(
-    r"\S{1,7}|\d{1,11}|(?=.{1,25}\Z)\d{1,4}(?:[.:/+\-T]\d{1,4})+Z?|[%\w:./-]{0,3}%[%\w:./-]{1,16}"
+    r"\S{1,7}|[A-Za-z]{1,10}|\d{1,11}|(?=.{1,25}\Z)\d{1,4}(?:[.:/+\-T]\d{1,4})+Z?|[%\w:./-]{0,3}%[%\w:./-]{1,16}"
 )
 _SHOWN: Final = 100
+_FEW: Final = 3  # different characters: no key has so few
 _NEAR: Final = 0.6
 _NAME: Final = 32
 #: Letters and digits that take turns, or cases in a way that no words do.
@@ -46,7 +47,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 def looks_secret(text: str) -> bool:
     """Whether a text may be a key or a password, which nobody would write as the name of anything."""
     pieces = re.split(r"[^A-Za-z0-9]+", text)
-    return sum(len(piece) for piece in pieces if _TURNS.search(piece)) >= SHORTEST
+    return sum(len(piece) for piece in pieces if _TURNS.search(piece) and len(set(piece)) > _FEW) >= SHORTEST
 
 
 def hidden(text: str, secrets: Iterable[str] = ()) -> bool:

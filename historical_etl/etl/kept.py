@@ -23,6 +23,7 @@ from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
 from historical_etl.store.transaction import put_right
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify import VerifyReport, verify_store
+from historical_etl.symbols import normalize_symbols
 
 __all__ = ["CALENDAR", "NO_DAMAGE", "VERSIONS", "KeptVersions"]
 
@@ -72,8 +73,9 @@ class KeptVersions(StoredPrices):
         Raises:
             ConfigurationError: there is no store, the symbol is malformed, or the store has never heard of it.
         """
-        self.named([symbol], self.standing())
-        return self.meant(symbol)
+        names = normalize_symbols([symbol])
+        self.named(names, self.standing())
+        return self.meant(*names)
 
     def versions(self) -> pl.DataFrame:
         """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.

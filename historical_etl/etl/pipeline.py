@@ -380,8 +380,8 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: none of them is an open gap, or no reason is given.
         """
-        self.require_store()
         name = self.known_name(symbol) if symbol is not None else None
+        self.require_store()
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

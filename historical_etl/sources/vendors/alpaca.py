@@ -240,6 +240,13 @@ def _client(
     from alpaca.data.historical.stock import StockHistoricalDataClient
     from requests import PreparedRequest, Response
     from requests.adapters import HTTPAdapter
+    from requests.exceptions import JSONDecodeError
+
+    def value_of(text: str) -> object:
+        try:
+            return answer_of(text)
+        except ValueError as error:
+            raise JSONDecodeError(str(error), text, 0) from None  # as requests tells it
 
     class Checked(HTTPAdapter):
         """Bounds each request, and looks at the answer before the client does."""
@@ -256,7 +263,7 @@ def _client(
                 response = super().send(request, *args, **(kwargs | {"timeout": bounds.seconds}))
             check(response)
             text = response.text
-            response.json = lambda **_: answer_of(text)
+            response.json = lambda **_: value_of(text)
             return response
 
     class Client(StockHistoricalDataClient):
