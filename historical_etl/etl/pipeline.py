@@ -333,10 +333,10 @@ class HistoricalETL(SecurityIdentities):
             refetch: fetch those years again, from this store's source.
 
         Raises:
+            ConfigurationError: no run has ever left anything here.
             ManifestCorruptError: no manifest is left that could be used.
             LockTimeoutError, StorageError: what was mended until then stands.
         """
-        self.require_store()
         return repair(self, self.check, self._fetch_again if refetch else None)
 
     def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:

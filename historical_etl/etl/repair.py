@@ -87,9 +87,11 @@ def repair(store: KeptVersions, verify: Callable[[], VerifyReport], refetch: Ref
         refetch: fetches years that are lost; None only tells of them.
 
     Raises:
+        ConfigurationError: no run has ever left anything here.
         ManifestCorruptError: no manifest is left that could be used: restore one from a backup.
         LockTimeoutError, StorageError: what was mended until then stands.
     """
+    store.require_store()
     with storage_errors("repairing the store", store.layout.root, "what was mended until then stands"):
         work = _Repair(store)
         current, damage = _mend_files(work)
