@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polars.testing import assert_frame_equal
 
-from historical_etl import HistoricalETL
+from historical_etl import ConfigurationError, HistoricalETL
 from historical_etl.store.quarantined import read_entries
 from historical_etl_tests.etl.test_damage import flip
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, changing, daily_bytes, tree
@@ -199,7 +199,7 @@ def test_a_stranger_in_daily_goes_to_quarantine(etl: HistoricalETL):
     assert b"edited" in kept
 
 
-def test_an_empty_store_needs_nothing(root: Path):
-    report = opened(root).repair()
-    assert report.ok
-    assert report.version is None
+def test_a_place_without_a_store_is_not_repaired(root: Path):
+    with pytest.raises(ConfigurationError, match="Nothing was committed yet"):
+        opened(root).repair()
+    assert not root.exists()
