@@ -5,6 +5,7 @@ import shutil
 from datetime import date
 from pathlib import Path
 
+import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, HistoricalETL
