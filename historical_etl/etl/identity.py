@@ -50,7 +50,8 @@ class SecurityIdentities(PriceRuns):
             publish: whether to refresh the catalog afterwards.
 
         Raises:
-            ConfigurationError: a name or the date is wrong, or it contradicts a rename that is known.
+            ConfigurationError: a name or the date is wrong, it contradicts a rename that is known, or the calendar is
+                another exchange's.
             DataQualityError: the two histories do not fit each other; nothing was changed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
@@ -102,13 +103,15 @@ class SecurityIdentities(PriceRuns):
             publish: whether to refresh the catalog afterwards.
 
         Raises:
-            ConfigurationError: nothing is held and no date is given, nothing is to be split off, or the name is taken.
+            ConfigurationError: nothing is held and no date is given, nothing is to be split off, the name is taken, or
+                the calendar is another exchange's.
             LockTimeoutError, DiskSpaceError, StorageError: nothing was changed.
         """
         require_reason(reason)
         (name,) = normalize_symbols([symbol])
         day = None if on is None else as_date(on, "on")
         self.require_store()
+        self.require_calendar()
         with self.lock() as token:
             work = IdentityWork(self, Transaction(self.manifests, token, self.retention))
             change = work.split(name, day, as_, reason, by)
@@ -135,6 +138,7 @@ class SecurityIdentities(PriceRuns):
                     where="renames",
                     todo=f"say so when {rename.old} has its new name",
                 )
+        self.require_calendar()
         with self.lock() as token:
             work = IdentityWork(self, Transaction(self.manifests, token, self.retention))
             change = work.rename(renames, source, reason, by or self.writer_id, force=force, lenient=lenient)

@@ -217,14 +217,12 @@ class IdentityWork:
         store, transaction = self._store, self._transaction
         is_split = command == "split"
         left = store.calendar_change(self._base).left.get_column("date").unique()
-
-        def gate(rows: pl.DataFrame, year: int) -> None:
-            # Rows of days that have left the calendar stand until the next update, as they do in other years.
-            store.validator.gate(rows.filter(~pl.col("date").is_in(left.implode())), year)
-
-        write_moved(transaction, moved, gate)
+        # Rows of days that have left the calendar move with the others, and stand until the next update.
+        of_sessions = ~pl.col("date").is_in(left.implode())
+        write_moved(transaction, moved, lambda rows, year: store.validator.gate(rows.filter(of_sessions), year))
         state = MovedState(
             moved=moved,
+            rows=moved.after.filter(of_sessions),
             moves=plan.moves,
             gone={rename.old for rename in plan.renames} - set(still),
             ended=ended,

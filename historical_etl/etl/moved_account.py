@@ -25,6 +25,7 @@ class MovedState:
 
     Attributes:
         moved: the rows.
+        rows: those after the move that are of sessions, which alone count.
         moves: where they go.
         gone: names that are no symbols any more: all that is known of them moves.
         ended: symbols that nobody will ask a source for.
@@ -34,6 +35,7 @@ class MovedState:
     """
 
     moved: Moved
+    rows: pl.DataFrame
     moves: Sequence[Move]
     gone: Collection[str]
     ended: Collection[str]
@@ -81,10 +83,8 @@ class MovedState:
 
     def _facts(self, before: pl.DataFrame) -> pl.DataFrame:
         """What is known of each symbol: what was known of its name, else of the name its last row had."""
-        lasts = (
-            self._rows()
-            .group_by("symbol")
-            .agg(pl.col("date").max().alias("last"), pl.col("was").sort_by("date").last())
+        lasts = self.rows.group_by("symbol").agg(
+            pl.col("date").max().alias("last"), pl.col("was").sort_by("date").last()
         )
         own = lasts.join(before, on="symbol")
         others = lasts.join(before, on="symbol", how="anti")
@@ -100,12 +100,8 @@ class MovedState:
         facts = pl.concat([own.select(before.columns), others.select(before.columns)])
         return facts.with_columns(pl.when(over).then(pl.lit(ENDED)).otherwise("status").alias("status"))
 
-    def _rows(self) -> pl.DataFrame:
-        """The rows after the move; those of days that have left the calendar stand until the next update only."""
-        return self.moved.after.filter(pl.col("date").is_in(self.calendar.sessions.implode()))
-
     def _from_rows(self, facts: pl.DataFrame) -> Account:
-        rows = self._rows().select(ORDER)
+        rows = self.rows.select(ORDER)
         nothing = rows.clear()
         asked = facts.select("symbol", "outcome", "adjustment", "provider").sort("symbol")
         visit = Visit(

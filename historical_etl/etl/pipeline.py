@@ -378,13 +378,14 @@ class HistoricalETL(SecurityIdentities):
             How many sessions were missing and are waived now.
 
         Raises:
-            ConfigurationError: none of them is an open gap, or no reason is given.
+            ConfigurationError: none of them is an open gap, no reason is given, or the calendar is another exchange's.
         """
         name = self.known_name(symbol) if symbol is not None else None
         self.require_store()
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)
+        self.require_calendar()
         with self.lock() as token:
             transaction = Transaction(self.manifests, token, self.retention)
             account = self.account_of(transaction.base)

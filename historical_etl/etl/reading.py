@@ -336,6 +336,11 @@ class StoredPrices:
         manifest = self.manifest()
         return misfit(manifest, self.calendar, self.calendar_change(manifest))
 
+    def require_calendar(self) -> None:
+        """Raise what `calendar_trouble` tells: what is known of sessions is not written by another calendar."""
+        if (trouble := self.calendar_trouble()) is not None:
+            raise trouble
+
     def calendar_notes(self) -> list[str]:
         """What the next commit does because the calendar has changed since the last one."""
         manifest = self.manifest()

@@ -107,8 +107,7 @@ class Run:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
-        if (trouble := self.store.calendar_trouble()) is not None:
-            raise trouble
+        self.store.require_calendar()
         batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window, young=young)
         if (error := nothing_left(batch, name)) is not None:
             if alone:

@@ -311,13 +311,22 @@ def test_a_session_that_joins_is_told_of_before(root: Path, old: Path) -> None:
 # ── another calendar ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("command", ["update", "year"])
+COMMANDS = {
+    "update": lambda etl: etl.run_incremental_etl(),
+    "year": lambda etl: etl.run_year(2024, SYMBOLS),
+    "rename": lambda etl: etl.rename("ACME", "FRESH", date(2025, 1, 16)),
+    "split": lambda etl: etl.split("ACME", NEXT, as_="ACME-1", reason="another one", by="me"),
+    "waive": lambda etl: etl.waive("ACME", NEXT, reason="not traded", by="me"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_another_exchange_moves_nothing(root: Path, command: str) -> None:
     filled(root, None)
     etl = store(root, vendor(None), clock=lambda: evening(TODAY), settings=settings("XLON"))
     before = tree(root)
     with pytest.raises(ConfigurationError, match="filled by the sessions of XNYS, and the exchange is now XLON"):
-        etl.run_incremental_etl() if command == "update" else etl.run_year(2024, SYMBOLS)
+        COMMANDS[command](etl)
     assert tree(root) == before
     (finding,) = etl.verify().findings
     assert "XLON" in finding.message
