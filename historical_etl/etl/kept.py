@@ -75,7 +75,7 @@ class KeptVersions(StoredPrices):
         """
         names = normalize_symbols([symbol])
         self.named(names, self.standing())
-        return self.meant(*names)
+        return self.meant(names[0])
 
     def versions(self) -> pl.DataFrame:
         """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.

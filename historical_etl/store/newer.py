@@ -80,8 +80,8 @@ def unknown_fields(
 @lru_cache(maxsize=64)
 def _unknown(content: bytes, kind: str) -> tuple[str, ...]:
     if kind != "manifest":
-        return tuple(sorted(opened(content, None, SEAL).keys() - _FIELDS[kind]))
-    fields = opened(content, None, MANIFEST_SEAL)
+        return tuple(sorted(opened(content, _FIELDS[kind], SEAL).keys() - _FIELDS[kind]))
+    fields = opened(content, MANIFEST_FIELDS, MANIFEST_SEAL)
     schema = major_version(fields.get("schema_version"))
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         return ()  # not to be read at all
