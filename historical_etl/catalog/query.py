@@ -84,14 +84,15 @@ def query(
 
 def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memory: int) -> pl.DataFrame:
     everything = files_of(manifest)
-    whole = _question(layout, manifest, sql, memory, everything)
-    found = ask("plan", whole).facts["plan"]
+    # A pipe that stands in a file's place would be waited for.
+    openable = [file for file in everything if layout.resolve(file.path).is_file()]
+    found = ask("plan", _question(layout, manifest, sql, memory, openable)).facts["plan"]
     needed = everything if found is None else files_opened(str(found), manifest)
     require_sound(layout, needed)
     answer = ask("answer", _question(layout, manifest, sql, memory, needed))
     if answer.frame is None and len(needed) < len(everything):
         require_sound(layout, everything)
-        answer = ask("answer", whole)
+        answer = ask("answer", _question(layout, manifest, sql, memory, everything))
     if answer.frame is None:
         raise CatalogError(
             f"DuckDB refused the query: {answer.facts['refused']}",
