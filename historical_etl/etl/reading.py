@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.catalog.query import query
-from historical_etl.clock import Clock, as_date
+from historical_etl.clock import Clock, as_date, with_zone
 from historical_etl.errors import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.adjusted import Adjust, adjusted, unknown_bases
@@ -54,7 +54,7 @@ class StoredPrices:
         self.layout = layout
         self.manifests = manifests
         self.settings = settings
-        self.clock = clock
+        self.clock = with_zone(clock)
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from historical_etl.clock import Clock, system_clock
+from historical_etl.clock import Clock, system_clock, with_zone
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import DATASET_ID, SCHEMA_VERSION, CatalogPointer, SyncManifest, major_version
@@ -52,8 +52,8 @@ class ManifestManager:
         disk_usage: disk.DiskProbe = disk.system_disk_usage,
     ) -> None:
         self.layout = root if isinstance(root, Layout) else Layout(root)
-        self.clock = clock
-        self.quarantine = Quarantine(self.layout, clock)
+        self.clock = with_zone(clock)
+        self.quarantine = Quarantine(self.layout, self.clock)
         self._disk_usage = disk_usage
         self._held: dict[str, LockToken] = {}
         self._read: dict[Path, tuple[tuple[int, int, int], SyncManifest]] = {}

@@ -1,12 +1,12 @@
 """Runs with a clock that is wrong: what they take for missing or ended, and whether the store recovers from it."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import CoverageError, HistoricalETL, ProviderUnavailableError
+from historical_etl import ConfigurationError, CoverageError, HistoricalETL, ProviderUnavailableError
 from historical_etl.etl.doctor import Check, Verdict, examine
 from historical_etl.etl.status import read_status
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, ScriptedSource, evening, sessions, store, stored
@@ -167,3 +167,14 @@ def test_a_clock_that_is_right_is_not_spoken_of(etl, market, clock):
         result = etl.run_incremental_etl()
         assert result.warnings == ()
     assert [finding for finding in etl.verify().findings if finding.field == "clock"] == []
+
+
+@pytest.mark.parametrize("told", [datetime(2013, 3, 1, 22), date(2013, 3, 1), "2013-03-01T22:00Z", None])  # noqa: DTZ001
+def test_a_clock_without_a_time_zone_is_refused_before_anything_is_fetched(root, market, told):
+    etl = store(root, market.fetcher, clock=lambda: told)
+    with pytest.raises(ConfigurationError, match="no moment in a time zone"):
+        etl.run_full_etl(SHORT.symbols, SHORT.first, MIDWAY)
+    with pytest.raises(ConfigurationError, match="no moment in a time zone"), etl.manifests.acquire_lock("anna"):
+        pass
+    assert market.fetcher.asked == []
+    assert etl.manifest() is None
