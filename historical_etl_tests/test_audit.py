@@ -1,4 +1,4 @@
-"""What `make audit` makes of pip-audit's answers; each is one that pip-audit 2.10 gave."""
+"""What `make audit` makes of pip-audit's answers; in the forms of pip-audit 2.10, with made-up packages."""
 
 import json
 from pathlib import Path
