@@ -87,5 +87,5 @@ def test_daily_that_cannot_be_cleared_for_a_rollback_is_told_in_our_words(tmp_pa
         transaction = Transaction(manager, token)
         manager.layout.daily_file(2019).unlink()
         manager.layout.daily_file(2019).mkdir()
-        with pytest.raises(StorageError, match="directory while linking daily/"):
+        with pytest.raises(StorageError, match="it is a folder, not a file while linking daily/"):
             transaction.restore(first, {})

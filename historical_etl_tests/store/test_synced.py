@@ -159,9 +159,10 @@ def test_a_lost_copy_of_the_current_manifest(manager, disk):
     assert manager.list_versions() == [1]
 
 
-def test_a_vacuum_never_leaves_a_version_without_its_files(manager, disk):
+def test_a_vacuum_never_leaves_a_version_without_its_files(disk):
     """What was removed may come back, but no manifest of a version whose files are gone."""
-    clock = manager.clock
+    clock = Hand()
+    manager = ManifestManager(disk.root / "data", clock=clock)
     for number in (1, 2, 3):
         clock.later(days=1)
         commit(manager, {2019: number})
