@@ -1,12 +1,13 @@
 """Files that cannot be read within bounds, found before this process opens them.
 
 Each file is read once, whole, by a worker: what takes more memory or time than it may, or breaks the library that reads
-it, ends there. What is wrong in any other way passes; the survey tells it better.
+it, ends there. What is wrong in any other way passes; the survey tells it better. It reads of a Parquet file what it
+needs, so it is told which ones failed in any part.
 """
 
 import errno
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -18,7 +19,7 @@ from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers
 
-__all__ = ["LONGEST", "probe", "unbearable"]
+__all__ = ["LONGEST", "Probed", "probe", "probed"]
 
 #: Bytes of one cell, or of one line of a CSV file. No price or symbol comes near.
 LONGEST: Final = 1024**2
@@ -28,8 +29,26 @@ _SECONDS, _BYTES_A_SECOND = 60.0, 2 * 1024**2
 _WORKERS: Final = Workers(__name__, kept=1)
 
 
-def unbearable(paths: Sequence[Path], memory: int) -> dict[Path, DataQualityError]:
-    """The files that a worker cannot read, and why.
+@dataclass
+class Probed:
+    """What came of some files.
+
+    Attributes:
+        refused: those that nobody should open here, and why.
+        failed: Parquet files of which some part cannot be read.
+    """
+
+    refused: dict[Path, DataQualityError] = field(default_factory=dict[Path, DataQualityError])
+    failed: set[Path] = field(default_factory=set[Path])
+
+    def __ior__(self, other: "Probed") -> "Probed":
+        self.refused |= other.refused
+        self.failed |= other.failed
+        return self
+
+
+def probed(paths: Sequence[Path], memory: int) -> Probed:
+    """Let a worker read files.
 
     Args:
         paths: of CSV and Parquet files.
@@ -40,8 +59,8 @@ def unbearable(paths: Sequence[Path], memory: int) -> dict[Path, DataQualityErro
     """
     todo = "mount what it leads to, or take it out of the folder"
     odd = {path: words for path in paths if (words := _oddity(path))}
-    found = {path: DataQualityError(words, where=path, todo=todo) for path, words in odd.items()}
-    files = [path for path in paths if path not in found]
+    found = Probed({path: DataQualityError(words, where=path, todo=todo) for path, words in odd.items()})
+    files = [path for path in paths if path not in odd]
     for start in range(0, len(files), _CHUNK):
         found |= _of(files[start : start + _CHUNK], memory)
     return found
@@ -60,27 +79,29 @@ def _oddity(path: Path) -> str:
     return ""
 
 
-def _of(paths: Sequence[Path], memory: int) -> dict[Path, DataQualityError]:
+def _of(paths: Sequence[Path], memory: int) -> Probed:
     with _WORKERS.taken() as worker:
         try:
-            long = _asked(worker, paths, memory)
+            return _asked(worker, paths, memory)
         except WorkerStoppedError as error:
             if len(paths) == 1:
-                return {paths[0]: _refused(f"It cannot be read: {error.what}", paths[0])}
-            long = None
-    if long is None:
-        return {path: error for one in paths for path, error in _of([one], memory).items()}
-    return {
-        Path(path): _refused(f"A cell of {column!r} has {length:,} bytes", Path(path))
-        for path, (column, length) in long.items()
-    }
+                return Probed({paths[0]: _refused(f"It cannot be read: {error.what}", paths[0])})
+    found = Probed()
+    for path in paths:
+        found |= _of([path], memory)
+    return found
 
 
-def _asked(worker: Worker, paths: Sequence[Path], memory: int) -> Mapping[str, tuple[str, int]]:
+def _asked(worker: Worker, paths: Sequence[Path], memory: int) -> Probed:
     size = sum(path.stat().st_size for path in paths if path.exists())
     limits = Limits(_SECONDS + size / _BYTES_A_SECOND, memory)
     facts = worker.perform(f"{__name__}:probe", {"paths": [str(path) for path in paths]}, limits).facts
-    return cast("Mapping[str, tuple[str, int]]", facts["long"])
+    long = cast("Mapping[str, tuple[str, int]]", facts["long"])
+    refused = {
+        Path(path): _refused(f"A cell of {column!r} has {length:,} bytes", Path(path))
+        for path, (column, length) in long.items()
+    }
+    return Probed(refused, {Path(path) for path in cast("Sequence[str]", facts["failed"])})
 
 
 def _refused(what: str, path: Path) -> DataQualityError:
@@ -89,19 +110,26 @@ def _refused(what: str, path: Path) -> DataQualityError:
 
 
 def probe(paths: Sequence[str]) -> Answer:
-    """Read files from end to end, as a worker; facts: `long` (path → column and bytes of a cell that is too long)."""
+    """Read files from end to end, as a worker.
+
+    Facts: `long` (path → column and bytes of a cell that is too long), and `failed` (Parquet files).
+    """
     long: dict[str, tuple[str, int]] = {}
+    failed: list[str] = []
     for path in paths:
-        with suppress(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        try:
             column, length = max(_lengths(Path(path)).items(), key=lambda cell: cell[1] or 0, default=("", 0))
-            if length and length > LONGEST:
-                long[path] = column, length
-    return Answer({"long": long})
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+            failed += [path] if _is_parquet(path) else []
+            continue
+        if length and length > LONGEST:
+            long[path] = column, length
+    return Answer({"long": long, "failed": failed})
 
 
 def _lengths(path: Path) -> dict[str, int | None]:
     """The longest cell of each column, in bytes; of columns that are no text, something that has to read them."""
-    if path.suffix.lower() == ".parquet":
+    if _is_parquet(path):
         rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     else:
         rows = pl.scan_csv(path, glob=False, has_header=False, infer_schema=False, truncate_ragged_lines=True)
@@ -112,3 +140,7 @@ def _lengths(path: Path) -> dict[str, int | None]:
         for name, dtype in rows.collect_schema().items()
     ]
     return rows.select(columns).collect(engine="streaming").row(0, named=True) if columns else {}
+
+
+def _is_parquet(path: str | Path) -> bool:
+    return str(path).lower().endswith(".parquet")

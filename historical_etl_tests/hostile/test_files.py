@@ -4,6 +4,7 @@ import gzip
 import io
 from datetime import date
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import example, given
@@ -108,6 +109,27 @@ def test_parquet(content, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parquet")
     (folder / "HALT.parquet").write_bytes(content)
     read(folder)
+
+
+@pytest.mark.parametrize("column", [name for name in COLUMNS if name not in {"symbol", "ret"}])
+def test_a_file_with_one_broken_column_is_set_aside_whichever_it_is(column, tmp_path):
+    """Polars opens what it needs: a row that is looked at for its fault alone would be the first to need the rest."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "HALT.parquet").write_bytes(parquet())
+    path = folder / "ODD.parquet"
+    bars = SHORT.bars(["BRK.B"], end=date(2012, 10, 12))
+    bars.with_columns(symbol=pl.Series(["no symbol!", *bars["symbol"][1:]])).write_parquet(path)
+    (start,) = duckdb.execute(
+        "SELECT least(dictionary_page_offset, data_page_offset) FROM parquet_metadata($path) WHERE path_in_schema = $column",
+        {"path": str(path), "column": column},
+    ).fetchall()[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    found = read(folder)
+    assert found is not None
+    assert set(found["symbol"]) == {"HALT"}
 
 
 def test_the_sound_ones_are_read(tmp_path):

@@ -25,7 +25,7 @@ from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
 from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
-from historical_etl.sources.probe import unbearable
+from historical_etl.sources.probe import probed
 
 __all__ = ["Aside", "Surveyed", "survey"]
 
@@ -139,13 +139,16 @@ class _Survey:
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []
-        refused = unbearable(paths, self._settings.memory)
-        for path, error in refused.items():
+        found = probed(paths, self._settings.memory)
+        for path, error in found.refused.items():
             self._named[path] = self._name_of(path)
             self._set_aside(path, error)
-        for path in (path for path in paths if path not in refused):
+        for path in (path for path in paths if path not in found.refused):
             try:
-                self._plans += self._plans_of(path)
+                plans = self._plans_of(path)
+                for plan in plans if path in found.failed else ():
+                    plan.check()  # summing up reads the columns that it needs, and no others
+                self._plans += plans
             except AmbiguousDatesError as error:
                 later.append((path, error))
             except HistoricalETLError as error:
