@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from historical_etl.dotenv_file import OWN_FILE, ThisFolder
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import looks_secret
 from historical_etl.models import UNSTATED
 from historical_etl.regular import read_text
 from historical_etl.symbols import normalize_symbols
@@ -83,6 +84,20 @@ class FilesSettings(ThisFolder):
                 return {str(theirs).upper(): normalize_symbols([str(ours)])[0] for theirs, ours in given.items()}
             except ConfigurationError as error:
                 raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _check_date_format(cls, value: str) -> str:
+        if "%" not in value and value not in {"auto", "excel"}:
+            raise ValueError("write it as auto, excel, or with % as in %d.%m.%Y")
+        return value
+
+    @field_validator("adjustment")
+    @classmethod
+    def _check_adjustment(cls, value: str) -> str:
+        if looks_secret(value):  # it is committed, and shown by `status`
+            raise ValueError("it looks like a key: say in words how the prices are adjusted")
         return value
 
     @field_validator("separator", mode="before")

@@ -32,6 +32,7 @@ from historical_etl.calendar_corrections import (
 from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, installed_release
 from historical_etl.durable import write_atomic
 from historical_etl.errors import ConfigurationError
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.regular import read_regular
 
 if TYPE_CHECKING:
@@ -203,8 +204,9 @@ def get_calendar(exchange: str, corrections: str | Path | None = None) -> Sessio
 
     Raises:
         ConfigurationError: `exchange_calendars` does not know the name, or cannot build its calendar; or the file
-            cannot be used.
+            cannot be used; or this process was forked from one in which Polars had threads.
     """
+    refuse_lost_threads()
     if corrections is None:
         return _packaged(exchange)
     path = Path(corrections).absolute()

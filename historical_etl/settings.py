@@ -56,6 +56,7 @@ _log = logging.getLogger(__name__)
 _MANY: Final = 1_000_000
 _WEEK: Final = 7 * 24 * 60  # in minutes
 _CENTURIES: Final = 365_000  # in days
+_YEAR: Final = 365 * 86400.0  # in seconds
 #: A symbol of an option, which looks like a key.
 _OPTION: Final = re.compile(r"[A-Za-z]{1,6}\d{6}[CPcp]\d{8}")
 #: What the name of a variable has that may be one of ours with an error in it.
@@ -84,8 +85,8 @@ class Settings(ThisFolder):
     batch_symbols: int = Field(default=1000, ge=1, le=_MANY)
     fetch_workers: int = Field(default=4, ge=1, le=_MANY)
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
-    lock_timeout_seconds: float = Field(default=30, ge=0)
-    query_timeout_seconds: float = Field(default=600, gt=0)
+    lock_timeout_seconds: float = Field(default=30, ge=0, le=_YEAR)
+    query_timeout_seconds: float = Field(default=600, gt=0, le=_YEAR)
     query_memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
     keep_versions: int = Field(default=10, ge=1, le=_MANY)
     keep_days: int = Field(default=7, ge=0, le=_CENTURIES)

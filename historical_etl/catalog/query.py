@@ -2,7 +2,8 @@
 
 The plan says which files a statement needs; those are proven to be the committed ones. It then runs where nothing else
 can be opened: a view of any other file raises an error when it is read, and a path that the statement names is refused.
-So a plan that told too little costs a second try, with all files proven, and never a row that was not.
+So a plan that told too little costs a second try, with all files proven, and never a row that was not. What is wrong with
+the statement itself is told whatever is damaged.
 """
 
 import math
@@ -15,7 +16,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.catalog.plan import files_of, files_opened
-from historical_etl.catalog.question import Params, Question
+from historical_etl.catalog.question import NOT_PROVEN, Params, Question
 from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
 from historical_etl.models import LedgerFile, Partition, SyncManifest
@@ -87,10 +88,11 @@ def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memor
     # A pipe that stands in a file's place would be waited for.
     openable = [file for file in everything if layout.resolve(file.path).is_file()]
     found = ask("plan", _question(layout, manifest, sql, memory, openable)).facts["plan"]
-    needed = everything if found is None else files_opened(str(found), manifest)
-    require_sound(layout, needed)
-    answer = ask("answer", _question(layout, manifest, sql, memory, needed))
-    if answer.frame is None and len(needed) < len(everything):
+    opened = {} if found is None else {file.path: file for file in files_opened(str(found), manifest)}
+    opened |= {file.path: file for file in everything if layout.resolve(file.path).name in sql}
+    require_sound(layout, opened.values())
+    answer = ask("answer", _question(layout, manifest, sql, memory, list(opened.values())))
+    if answer.frame is None and len(opened) < len(everything) and _concerns(str(answer.facts["refused"]), layout):
         require_sound(layout, everything)
         answer = ask("answer", _question(layout, manifest, sql, memory, everything))
     if answer.frame is None:
@@ -100,6 +102,11 @@ def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memor
             todo="a query opens files of its version only; `SELECT path FROM partitions` names those of the years",
         )
     return answer.frame
+
+
+def _concerns(refusal: str, layout: Layout) -> bool:
+    """Whether a statement was refused for a file that was not proven, and not for one that is none of the store's."""
+    return NOT_PROVEN in refusal or str(layout.storage) in refusal
 
 
 def _question(

@@ -22,6 +22,7 @@ from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.remembered import Remembered
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, calendar_of
@@ -205,8 +206,10 @@ class StoredPrices:
     def standing(self, version: int | str | None = None, as_of: datetime | date | str | None = None) -> SyncManifest:
         """As `manifest`, for a read: where nothing was committed, that is an error.
 
-        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet, or if this process was forked from
+            one in which Polars had threads.
         """
+        refuse_lost_threads()
         manifest = self.manifest(version, as_of)
         if manifest is None:
             raise nothing_stored(self.layout)

@@ -11,6 +11,7 @@ import polars as pl
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
 from historical_etl.masking import told
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import Outcome
 from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
@@ -156,6 +157,7 @@ class UnifiedDataFetcher:
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         """Bars and one outcome for each symbol of the request. Raises as `get_daily_prices` does."""
+        refuse_lost_threads()
         return self._source.fetch(request)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
@@ -163,6 +165,7 @@ class UnifiedDataFetcher:
 
         The universe is the setting `symbols`, else the configured membership table, else what the source knows.
         """
+        refuse_lost_threads()
         if self.settings.symbols:
             return sorted(self.settings.symbols)
         if self._universe is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from historical_etl.clock import Clock, system_clock, with_zone
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import DATASET_ID, SCHEMA_VERSION, CatalogPointer, SyncManifest, major_version
 from historical_etl.regular import read_regular
 from historical_etl.store import disk, lock
@@ -68,7 +69,9 @@ class ManifestManager:
             LockTimeoutError: another writer kept it; the message names it.
             ManifestTooNewError: a record of the store holds what this release does not know, and would drop.
             StorageError: the lock file cannot be written.
+            ConfigurationError: this process was forked from one in which Polars had threads.
         """
+        refuse_lost_threads()
         with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
             self._held[dataset] = token
             try:

@@ -11,6 +11,7 @@ from typing import Final
 
 from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import ChecksumMismatchError
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
 
@@ -33,7 +34,9 @@ def sound_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = Fal
     Raises:
         ChecksumMismatchError: it is missing, or its bytes are not.
         StorageError: it cannot be read.
+        ConfigurationError: this process was forked from one in which Polars had threads.
     """
+    refuse_lost_threads()
     path = layout.resolve(file.path)
     what = f"the stored file of {file.year}" if isinstance(file, Partition) else f"the ledger file {path.name}"
     with storage_errors(f"reading {what}", path, "nothing was changed"):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.regular import read_regular
 from historical_etl.store.daily_folders import left_over
@@ -83,7 +84,9 @@ def verify_store(
     Raises:
         ManifestTooNewError: a newer release wrote the store; it was not looked at.
         StorageError: the folder cannot be read at all.
+        ConfigurationError: this process was forked from one in which Polars had threads.
     """
+    refuse_lost_threads()
     check = _Check(manager, quick=quick, rebuild=rebuild_cursors, catalog_version=catalog_version, progress=progress)
     with storage_errors("verifying the store", manager.layout.root):
         return check.run()

@@ -26,6 +26,7 @@ import polars as pl
 
 from historical_etl import errors
 from historical_etl.errors import HistoricalETLError, WorkerStoppedError
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.workers.answer import HEAD, MOST_FACTS, SIZE, Answer
 from historical_etl.workers.limits import Limits
 
@@ -55,7 +56,6 @@ class Workers:
         self._kept = kept
         self._idle: list[Worker] = []
         self._guard = threading.Lock()
-        self._was_used = self._is_forked = False
         _pools.add(self)
 
     def prepare(self) -> None:
@@ -70,14 +70,9 @@ class Workers:
 
         Raises:
             WorkerStoppedError: none can be started, or a task was stopped.
+            ConfigurationError: this process was forked from one in which Polars had threads.
         """
-        if self._is_forked:
-            raise WorkerStoppedError(
-                "This process was forked from one that had used Polars, which hangs in it",
-                where=f"process {os.getpid()}",
-                todo="start processes by `spawn` or `forkserver`, as multiprocessing.set_start_method does",
-            )
-        self._was_used = True
+        refuse_lost_threads()
         worker = self._waiting() or Worker(self._module)
         try:
             worker.await_start()
@@ -107,7 +102,6 @@ class Workers:
 
     def forget(self) -> None:
         """After a fork the workers belong to the other process."""
-        self._is_forked = self._was_used
         self._guard = threading.Lock()
         idle, self._idle = self._idle, []
         for worker in idle:

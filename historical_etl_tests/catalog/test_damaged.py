@@ -131,6 +131,29 @@ def test_a_damaged_year_answers_nothing(spoilt_year: Pair, sql: str) -> None:
     assert isinstance(caught.value, ChecksumMismatchError) or "query_table" in sql
 
 
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT clos FROM daily_prices WHERE date < '2012-12-01'", "clos"),
+        ("SELECT * FROM dailyprices", "dailyprices"),
+        ("SELECT * FRM daily_prices", "syntax error"),
+        ("SELECT read_text('/etc/hostname')", "read_text"),
+        ("SELECT content FROM read_text('/etc/hostname')", "/etc/hostname"),
+        ("COPY daily_prices TO '/tmp/x.csv'", "one reading statement"),
+    ],
+)
+def test_what_is_wrong_with_a_statement_is_told_whatever_is_damaged(spoilt_year: Pair, sql: str, words: str) -> None:
+    with pytest.raises(CatalogError, match=words):
+        spoilt_year.copy.query_sql(sql)
+
+
+def test_a_sound_file_answers_by_its_path_whatever_else_is_damaged(spoilt_year: Pair) -> None:
+    sound = standing(spoilt_year.copy).partition(2012)
+    assert sound is not None
+    path = spoilt_year.copy.layout.resolve(sound.path)
+    assert spoilt_year.copy.query_sql(f"SELECT count(*) AS n FROM '{path}'")["n"].item() == sound.rows
+
+
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(year: Pair) -> None:
     year.damaged.unlink()
     os.mkfifo(year.damaged)

@@ -268,20 +268,6 @@ etl = HistoricalETL.open(sys.argv[1])
 sql = "SELECT count(DISTINCT year(date)) FROM daily_prices"
 atexit.register(lambda: open(sys.argv[2], "w").write(str(5 + etl.query_sql(sql).item())))
 """
-FORKED: Final = """
-import os, sys
-from historical_etl import CatalogError, HistoricalETL
-etl = HistoricalETL.open(sys.argv[1])
-etl.query_sql("SELECT 7 AS seven")
-pid = os.fork()
-if pid == 0:
-    try:
-        etl.query_sql("SELECT 7 AS seven")
-    except CatalogError as error:
-        open(sys.argv[2], "w").write("7" if "spawn" in error.todo else "told otherwise")
-    os._exit(0)
-os.waitpid(pid, 0)
-"""
 UNKNOWN: Final = """
 import sys
 from historical_etl import CatalogError, HistoricalETL
@@ -293,9 +279,9 @@ except CatalogError as error:
 """
 
 
-@pytest.mark.parametrize("code", [CLOSED, LAST, FORKED, UNKNOWN], ids=["closed", "last", "forked", "unknown"])
+@pytest.mark.parametrize("code", [CLOSED, LAST, UNKNOWN], ids=["closed", "last", "unknown"])
 def test_wherever_it_is_asked_it_answers_or_says_why_not(root: Path, tmp_path: Path, code: str) -> None:
-    """Without standard streams, at the end of the interpreter, in a fork, without the name of an interpreter."""
+    """Without standard streams, at the end of the interpreter, without the name of an interpreter."""
     out = tmp_path / "out"
     subprocess.run([sys.executable, "-c", code, str(root), str(out)], check=True, timeout=120)
     assert out.read_text() == "7"

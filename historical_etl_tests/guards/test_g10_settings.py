@@ -260,6 +260,21 @@ def test_a_key_in_the_wrong_variable_is_not_printed(cli, variable, key):
             assert key.lower() not in (answer.out + answer.err).lower(), arguments
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FILES_ADJUSTMENT", KEY, "looks like a key"),  # it would be committed
+        ("FILES_DATE_FORMAT", KEY, "with % as in"),
+        ("FILES_DATE_FORMAT", "dd.mm.yyyy", "with % as in"),
+        ("LOCK_TIMEOUT_SECONDS", "1e400", "less than or equal to"),
+        ("QUERY_TIMEOUT_SECONDS", "1e300", "less than or equal to"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_when_settings_are_read(monkeypatch, name, value, words):
+    monkeypatch.setenv(f"HISTORICAL_ETL_{name}", value)
+    refused(f"HISTORICAL_ETL_{name}", words)
+
+
 @pytest.mark.parametrize("variable", ["SOURCE", "SYMBOLS", "EXCHANGE", "UNIVERSE", "FILES_PATH", "TIINGO_BASE_URL"])
 def test_nor_by_the_doctor(cli, variable):
     cli.set(**{variable: KEY})

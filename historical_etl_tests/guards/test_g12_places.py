@@ -85,6 +85,12 @@ def test_an_error_in_a_folder_above_is_found(tmp_path):
     assert f"the nearest store is {root}" in told.value.todo
 
 
+def test_the_quarantine_of_a_misspelt_place_is_an_error(cli, filled):
+    answer = cli("--data-dir", str(filled.with_name("dtaa")), "quarantine", "list")
+    assert answer.code == 2
+    assert str(filled) in answer.err
+
+
 def test_links_in_a_circle_are_an_error_that_names_them(cli):
     (cli.folder / "loop").symlink_to("loop")
     for arguments in (("status",), ("verify",), ("query", "SELECT 1"), ("backfill", "--from", "2012", "--to", "2012")):
