@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from typing import cast
 
 from historical_etl.errors import ConfigurationError
 
@@ -20,7 +21,7 @@ def with_zone(clock: Clock) -> Clock:
     """A clock of a caller's, which raises ConfigurationError when it tells no moment, or one without a zone."""
 
     def told() -> datetime:
-        now: object = clock()
+        now = cast("object", clock())  # of a caller who may not check types
         if not isinstance(now, datetime) or now.utcoffset() is None:
             raise ConfigurationError(
                 f"The clock tells {now!r}, which is no moment in a time zone",

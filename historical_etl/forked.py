@@ -1,4 +1,4 @@
-"""Processes that were forked while Polars had threads: in the child those are gone, and who waits for one waits for ever.
+"""Processes that were forked while Polars had threads: a child lacks those, and would wait for them for ever.
 
 `multiprocessing` forks by default on Linux before Python 3.14.
 """

@@ -2,8 +2,8 @@
 
 The plan says which files a statement needs; those are proven to be the committed ones. It then runs where nothing else
 can be opened: a view of any other file raises an error when it is read, and a path that the statement names is refused.
-So a plan that told too little costs a second try, with all files proven, and never a row that was not. What is wrong with
-the statement itself is told whatever is damaged.
+So a plan that told too little costs a second try, with all files proven, and never a row that was not. What is wrong
+with the statement itself is told whatever is damaged.
 """
 
 import math

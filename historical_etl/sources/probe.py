@@ -9,7 +9,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Self, cast
 
 import polars as pl
 
@@ -41,7 +41,7 @@ class Probed:
     refused: dict[Path, DataQualityError] = field(default_factory=dict[Path, DataQualityError])
     failed: set[Path] = field(default_factory=set[Path])
 
-    def __ior__(self, other: "Probed") -> "Probed":
+    def __ior__(self, other: Self) -> Self:
         self.refused |= other.refused
         self.failed |= other.failed
         return self

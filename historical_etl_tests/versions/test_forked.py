@@ -1,4 +1,4 @@
-"""A process that is forked from one that has used Polars has none of its threads: it is told so, and waits for nothing."""
+"""A process that is forked from one that has used Polars lacks its threads: it is told so, and waits for nothing."""
 
 import json
 import subprocess
