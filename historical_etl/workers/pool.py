@@ -180,12 +180,11 @@ class Worker:
             HistoricalETLError: the task raised it.
             TypeError, AttributeError, pickle.PicklingError: an argument cannot be pickled.
         """
-        request = pickle.dumps((task, dict(arguments)), protocol=pickle.HIGHEST_PROTOCOL)
-        if len(request) > limits.memory:
-            raise _stopped(f"what is asked has {_size(len(request))}, and it may take {_size(limits.memory)} of memory")
+        asked = _Request(limits.memory)
+        pickle.dump((task, dict(arguments)), asked, protocol=pickle.HIGHEST_PROTOCOL)
         self.is_sound = False
         with _file() as file:
-            reply = self._asked(request, file, limits)
+            reply = self._asked(asked.content, file, limits)
             self.is_sound = _resident(self._process.pid) < _LARGE
             if (kind := reply.get("error")) is not None:
                 raise _error(str(kind), reply, limits)
@@ -210,7 +209,7 @@ class Worker:
         self._connection.close()
         self._process.returncode = 0  # else its end would be waited for here
 
-    def _asked(self, request: bytes, file: IO[bytes], limits: Limits) -> dict[str, object]:
+    def _asked(self, request: bytearray, file: IO[bytes], limits: Limits) -> dict[str, object]:
         try:
             self._connection.settimeout(min(limits.seconds + _GRACE_SECONDS, threading.TIMEOUT_MAX))
             head = HEAD.pack(len(request), limits.seconds, limits.memory)
@@ -245,6 +244,19 @@ class Worker:
             return "its process ended before it had answered"
         name = signal.Signals(-code).name
         return f"its process died of {name}, as happens where memory ends; it may take {_size(limits.memory)}"
+
+
+class _Request:
+    """What is pickled, up to a number of bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.content = bytearray()
+        self._most = most
+
+    def write(self, part: bytes) -> None:
+        if len(self.content) + len(part) > self._most:
+            raise _stopped(f"what is asked has more than {_size(self._most)}, which is what it may take of memory")
+        self.content += part
 
 
 def _error(kind: str, reply: Mapping[str, object], limits: Limits) -> HistoricalETLError:
