@@ -14,11 +14,10 @@ from typing import Final
 from historical_etl.durable import replace_file, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifest
-from historical_etl.regular import read_regular
 from historical_etl.store.checkout import check_out, clear_the_way, is_known
 from historical_etl.store.daily_folders import YEARS, is_replaceable
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.manifest import ManifestManager, read_manifest
 from historical_etl.store.pins import read_pins, write_pin
 from historical_etl.store.quarantined import QuarantineEntry, read_entries
 from historical_etl.store.strays import no_file
@@ -47,7 +46,7 @@ def mend_history(manager: ManifestManager, current: SyncManifest | None) -> Iter
         if current is not None and version >= current.version:
             continue  # restored with the current manifest
         try:
-            damaged = parse_manifest(read_regular(path), path).version != version
+            damaged = read_manifest(path).version != version
         except ManifestCorruptError:
             damaged = True
         if damaged:

@@ -18,8 +18,9 @@ from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
-from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import read_pins
+from historical_etl.store.shown import read_catalog_pointer
 from historical_etl.store.stamps import ages
 
 __all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "vacuum"]
