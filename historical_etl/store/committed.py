@@ -1,8 +1,8 @@
 """Which versions were certainly committed, whatever the current manifest says.
 
 A commit that is broken off leaves one manifest in the history that does not count, and the next writer drops it before
-it makes another. Progress, the catalog's record and the folder behind `daily` tell of a version only once it is
-committed. So where they name one, or where more than one manifest in the history is newer than the current one, an
+it makes another. Progress, the catalog's record, the folder behind `daily` and the lock's record tell of a version only
+once it is committed. So where they name one, or where more than one manifest in the history is newer than the current one, an
 older file was put in the place of the current manifest.
 """
 
@@ -12,6 +12,7 @@ from historical_etl.models import DATASET_ID
 from historical_etl.regular import read_regular
 from historical_etl.store.daily_folders import shown_folder
 from historical_etl.store.layout import Layout
+from historical_etl.store.lock import current_holder
 from historical_etl.store.newer import fields_of
 from historical_etl.store.shown import is_of, read_catalog_pointer
 
@@ -41,6 +42,8 @@ def _witnesses(layout: Layout, dataset: str) -> Iterator[int]:
     pointer = read_catalog_pointer(layout, dataset)
     if pointer is not None and is_of(pointer, layout):
         yield pointer.version
+    if (holder := current_holder(layout.lock_file(dataset))) is not None:
+        yield holder.committed
     folder = shown_folder(layout) if dataset == DATASET_ID else None
     if folder is not None and folder.is_dir() and (number := folder.name.partition("-")[0]).isdecimal():
         yield int(number)

@@ -7,7 +7,6 @@ import errno
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -163,10 +162,9 @@ def _carried_over(folder: Path, daily: Path) -> bool:
 
 
 def _others(layout: Layout) -> list[Path]:
-    shown = shown_folder(layout)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(path for path in layout.daily_folders.iterdir() if path != shown and path.is_dir() and not path.is_symlink())
-    return []
+    shown, there = shown_folder(layout), layout.daily_folders.is_dir()
+    found = sorted(layout.daily_folders.iterdir()) if there else []
+    return [path for path in found if path != shown and path.is_dir() and not path.is_symlink()]
 
 
 def _unused(layout: Layout, version: int) -> Path:

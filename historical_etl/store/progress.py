@@ -4,7 +4,6 @@ Owns `sync_progress/`. It is apart from the manifest on purpose: losing it costs
 """
 
 import logging
-import os
 import shutil
 from datetime import UTC
 from pathlib import Path
@@ -37,9 +36,9 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
     try:
         content = read_regular(path)
     except OSError as error:
-        if not os.path.lexists(path):
+        if not (fault := no_file(path)) and isinstance(error, FileNotFoundError):
             return None
-        if not (fault := no_file(path)):
+        if not fault:
             raise ETLProgressError(
                 f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
             ) from error

@@ -48,7 +48,8 @@ class Quarantine:
             name, checksum = (source.name, sha256_of(source)) if is_file else (None, None)
             entry = self._new_entry(source.name)
             # The record first: a file that has moved is never without its reason.
-            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **moved_from})
+            as_it_is = {} if is_file else {"kept_as_it_is": source.name}
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **as_it_is, **moved_from})
             _move(source, entry / source.name)
         return entry
 
