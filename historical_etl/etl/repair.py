@@ -148,7 +148,9 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
         linked = sorted(unlinked - unlinked_years(store.layout, current))
         work.mended += [f"daily/{year}.parquet is linked to its object again" for year in linked]
         gone = spare - spare_years(store.layout, current) - {str(Path(e.moved_from or "").name) for e in set_aside}
-        work.mended += [f"daily/{name} is not of version {current.version}, and is shown no more" for name in sorted(gone)]
+        work.mended += [
+            f"daily/{name} is not of version {current.version}, and is shown no more" for name in sorted(gone)
+        ]
     return current, {path: found for path, found in damage.items() if current.version in found[1]}
 
 

@@ -154,9 +154,7 @@ def acquire(
         ended_well = False
         try:
             known = holder.committed
-            yield LockToken(
-                dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled, committed=known
-            )
+            yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled, committed=known)
             ended_well = True
         finally:
             # After an error too: the next writer must not be told that this one died. And what was committed is not

@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -73,14 +73,9 @@ class ManifestManager:
             ManifestTooNewError: a record of the store holds what this release does not know, and would drop.
             StorageError: the lock file cannot be written.
         """
-        with lock.acquire(
-            self.layout.lock_file(dataset),
-            dataset,
-            writer_id,
-            timeout_seconds,
-            self.clock,
-            lambda: self._last_committed(dataset),
-        ) as token:
+        committed = partial(self._last_committed, dataset)
+        path = self.layout.lock_file(dataset)
+        with lock.acquire(path, dataset, writer_id, timeout_seconds, self.clock, committed) as token:
             self._held[dataset] = token
             try:
                 refuse_unknown_fields(self.layout, dataset)
@@ -129,7 +124,7 @@ class ManifestManager:
                 raise ManifestCorruptError(
                     "The manifest lists a file that is missing or empty; it was not saved",
                     where=path,
-                    todo="write the file before the manifest that names it",
+                    todo="run `historical-etl repair`, or write the file before the manifest that names it",
                 )
         with storage_errors("making the new files durable", self.layout.storage):
             for folder in sorted({path.parent for path in paths}):
@@ -328,12 +323,11 @@ class ManifestManager:
             return None
 
     def _last_committed(self, dataset: str) -> int:
-        """The highest version that was certainly committed; where the current manifest is damaged, any in the history."""
+        """The highest version that was certainly committed, or may have been where the current manifest is damaged."""
         path, history = self.layout.manifest_file(dataset), self.list_versions(dataset)
+        known = max(history, default=0) if os.path.lexists(path) else 0
         current = self._good(path)
-        if current is None and os.path.lexists(path):
-            return last_committed(self.layout, max(history, default=0), history, dataset)
-        return last_committed(self.layout, current.version if current else 0, history, dataset)
+        return last_committed(self.layout, current.version if current else known, history, dataset)
 
     def _newest_in_history(self, dataset: str, *, up_to: int | None = None) -> SyncManifest | None:
         for version in reversed(self.list_versions(dataset)):

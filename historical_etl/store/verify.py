@@ -310,7 +310,8 @@ class _Check:
             yield _warning("temp files", "an interrupted run left them", _NEXT_WRITE, temps)
         newest = current.version if current else 0
         committed = self.manager.committed_after(current) if current else 0
-        damaged = [v for v in self.manager.list_versions() if v not in history and (not current or v < newest or v <= committed)]
+        versions = [v for v in self.manager.list_versions() if v not in history]
+        damaged = [v for v in versions if not current or (v != newest and v <= committed)]
         if damaged or (not current and layout.manifest_file().exists()):
             return  # what a damaged version needs is unknown
         manifests = [*history.values(), *([current] if current else [])]

@@ -38,17 +38,26 @@ def daily_findings(
         finished: whether the run that made the current version has come further than to `daily/`.
         busy: whether a writer is at work, who may be replacing files one by one.
     """
-    wrong = list(in_the_way(layout))
-    for path, fault in wrong:
-        yield error(path.relative_to(layout.storage).as_posix(), fault, _RELINK)
-    if any(path == layout.daily for path, _ in wrong):
-        return
+    wrong = dict(in_the_way(layout))
+    yield from (error(path.relative_to(layout.storage).as_posix(), fault, _RELINK) for path, fault in wrong.items())
+    if layout.daily not in wrong:
+        yield from _of_years(layout, current, history, quick=quick, finished=finished, busy=busy)
+
+
+def _of_years(
+    layout: Layout,
+    current: SyncManifest | None,
+    history: Mapping[int, SyncManifest],
+    *,
+    quick: bool,
+    finished: bool,
+    busy: bool,
+) -> Iterator[StoreFinding]:
     partitions = {partition.year: partition for partition in current.partitions} if current else {}
     files = {int(path.stem): _File(path, layout, quick=quick) for path in sorted(layout.daily.glob(YEARS))}
     late = error if finished else warning
     if partitions and not files:
-        is_away = layout.daily.is_symlink() and not layout.daily.exists() and not is_replaceable(layout)
-        yield late("daily/", "it has none of the years", _AWAY if is_away else _RELINK)
+        yield late("daily/", "it has none of the years", _RELINK if is_replaceable(layout) else _AWAY)
         partitions = {}
     told: list[StoreFinding] = []
     older: list[int] = []
@@ -76,11 +85,10 @@ def daily_findings(
         message = mixed if len(parts) > 1 else f"it shows {parts[0]}"
         yield (warning if busy and not finished else error)("daily/", message, _RELINK)
     yield from told
-    years = {str(year) for year in partitions}
-    for path in sorted(layout.daily.glob("*.parquet")):
-        if path.stem not in years:
-            todo = "move it out of daily/, where readers take it for data"
-            yield error(f"daily/{path.name}", "the current version has no such year", todo)
+    ours = {layout.daily_file(year) for year in partitions}
+    todo = "move it out of daily/, where readers take it for data"
+    strange = [path for path in sorted(layout.daily.glob("*.parquet")) if path not in ours]
+    yield from (error(f"daily/{path.name}", "the current version has no such year", todo) for path in strange)
 
 
 class _File:

@@ -1,4 +1,4 @@
-"""`daily` that is not ours, or no folder: nothing that a version needs is moved through it, and what is wrong is told."""
+"""`daily` that is not ours, or no folder: nothing that a version needs is moved through it, and all is told."""
 
 import os
 import shutil
@@ -10,7 +10,6 @@ import pytest
 from historical_etl import HistoricalETL
 from historical_etl.store.quarantined import read_entries
 from historical_etl_tests.scenario import daily_bytes, tree
-from historical_etl_tests.versions.conftest import opened
 
 Write = Callable[[HistoricalETL], object]
 
@@ -76,7 +75,9 @@ def test_through_the_link_to_another_store_nothing_of_it_is_moved(etl: Historica
     assert etl.layout.daily_file(2013).exists()
 
 
-def test_in_a_folder_of_ones_own_only_what_stands_in_the_place_of_a_year_is_replaced(etl: HistoricalETL, tmp_path: Path):
+def test_in_a_folder_of_ones_own_only_what_stands_in_the_place_of_a_year_is_replaced(
+    etl: HistoricalETL, tmp_path: Path
+):
     shown, own = daily_bytes(etl), tmp_path / "own"
     own.mkdir()
     for name in ("2012.parquet", "1999.parquet", "factors.parquet"):
@@ -100,7 +101,9 @@ def test_a_link_to_elsewhere_that_leads_nowhere_stays_and_stops_nothing(etl: His
     assert told(etl) == {}
 
 
-@pytest.mark.parametrize("name", ["02012.parquet", "٢٠١٢.parquet", "２０１２.parquet", "2012 .parquet"])
+@pytest.mark.parametrize(
+    "name", ["02012.parquet", "\u0662\u0660\u0661\u0662.parquet", "\uff12\uff10\uff11\uff12.parquet", "2012 .parquet"]
+)
 def test_a_name_that_only_reads_as_a_stored_year_is_told_of(etl: HistoricalETL, name: str):
     shutil.copyfile(etl.layout.daily_file(2012), etl.layout.daily / name)
     assert told(etl) == {f"daily/{name}": "the current version has no such year"}

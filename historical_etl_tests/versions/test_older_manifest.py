@@ -1,6 +1,5 @@
 """An older file in the place of the current manifest: what was acknowledged stays, and no number names two versions."""
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -122,7 +121,7 @@ def test_a_catalog_of_another_store_and_a_link_to_nowhere_are_no_witnesses(etl: 
     etl.layout.progress_file().unlink()
     etl.layout.lock_file().unlink()
     etl.layout.daily.unlink()
-    os.symlink(".daily/00000099", etl.layout.daily)
+    etl.layout.daily.symlink_to(".daily/00000099")
     put_back(etl, 2)
     assert "historical_daily.json" not in errors(etl)
     assert etl.rollback(1).version == 3
