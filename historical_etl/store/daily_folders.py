@@ -51,13 +51,13 @@ def shown_folder(layout: Layout) -> Path | None:
 
 def is_replaceable(layout: Layout) -> bool:
     """Whether `daily` may be replaced: a link of somebody else's, to another volume perhaps, is left where it is."""
-    return shown_folder(layout) is not None or not layout.daily.is_symlink()
+    return shown_folder(layout) is not None or not layout.daily.is_symlink() or bool(_astray(layout))
 
 
 def in_the_way(layout: Layout) -> Iterator[tuple[Path, str]]:
     """What lies in the place of `daily` or of its folders and can be neither, with what is wrong with it.
 
-    A link of somebody else's leads elsewhere. One into the store, or in a circle, shows no version.
+    A link of somebody else's leads elsewhere. One into the store's own folders, or in a circle, is wrong for certain.
     """
     if layout.daily.is_symlink():
         if shown_folder(layout) is None and (fault := _astray(layout)):
@@ -79,7 +79,9 @@ def _astray(layout: Layout) -> str:
         if error.errno == errno.ELOOP:
             return "it is a link in a circle"
     target = Path(os.path.realpath(layout.daily))
-    inside = any(target.is_relative_to(os.path.realpath(folder)) for folder in (layout.root, layout.storage))
+    ours = map(os.path.realpath, layout.own_folders())
+    whole = map(os.path.realpath, (layout.root, layout.storage))
+    inside = str(target) in whole or any(target.is_relative_to(folder) for folder in ours)
     return "it is a link into the store itself" if inside else ""
 
 

@@ -26,7 +26,7 @@ from historical_etl.store.newer import MANIFEST_FIELDS, MANIFEST_SEAL, refuse_un
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.sealed import opened, reason_of, seal
 from historical_etl.store.stamps import stamp_after
-from historical_etl.store.strays import no_file
+from historical_etl.store.strays import no_file, no_folder
 
 __all__ = ["ManifestManager", "parse_manifest", "read_manifest", "render_manifest"]
 
@@ -93,7 +93,8 @@ class ManifestManager:
         with storage_errors("making durable what the last writer left", self.layout.root):
             for folder in self.layout.found_folders():
                 with suppress(FileNotFoundError, PermissionError):  # one above the store may not be ours to read
-                    fsync_folder(folder)
+                    if not no_folder(folder):
+                        fsync_folder(folder)
 
     def check_token(self, token: LockToken, dataset: str = DATASET_ID) -> None:
         """Raise `LockNotHeldError` unless `token` is the one that holds `dataset` now."""

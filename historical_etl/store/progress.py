@@ -67,6 +67,12 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
         StorageError: it could not be moved; nothing was changed.
     """
     path = layout.progress_file(dataset)
+    if fault := no_file(path):
+        raise StorageError(
+            f"Progress cannot be set aside: {fault}; nothing was changed",
+            where=path,
+            todo="run `historical-etl repair`: it moves that to quarantine",
+        )
     with storage_errors("setting progress aside", path):
         if path.exists():
             replace_file(path, path.with_name(path.name + ".backup"))

@@ -104,7 +104,7 @@ class Transaction:
             return sound_path(self.layout, partition, anew=anew)
         except ChecksumMismatchError as damage:
             path = self.layout.resolve(partition.path)
-            if path.exists():
+            if path.is_file():
                 reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
                 damage.add_note(f"A copy of it is in {kept}.")

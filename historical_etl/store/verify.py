@@ -40,7 +40,7 @@ __all__ = ["VerifyReport", "verify_store"]
 #: How often the moving part is looked at before a store that never holds still is reported as such.
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.1
-_OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
+_OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _REPAIR: Final = "run `historical-etl repair`"
 _NEXT_WRITE: Final = "nothing: the next write clears it"
 
@@ -319,7 +319,7 @@ class _Check:
         if lost := [path for path in sorted(layout.ledgers.glob("*.parquet")) if path not in named]:
             yield _warning("ledgers/", "files that no kept version names", _NEXT_WRITE, lost)
         orphans = [path for path in sorted(layout.objects.glob("*.parquet")) if path not in named]
-        ours = [path for path in orphans if _OBJECT.fullmatch(path.name)]
+        ours = [path for path in orphans if _OBJECT.fullmatch(path.name) and path.is_file()]
         if ours:
             yield _warning("orphans", "files in objects/ that no kept version names", _NEXT_WRITE, ours)
         if foreign := [path for path in orphans if path not in ours]:

@@ -32,7 +32,7 @@ def told(etl: HistoricalETL) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("write", [mend, roll_back])
-@pytest.mark.parametrize("target", ["objects", "..", "daily", "gone", "absolute"])
+@pytest.mark.parametrize("target", ["objects", "..", "daily", "absolute"])
 def test_a_link_into_the_store_itself_is_replaced_and_nothing_is_moved_through_it(
     etl: HistoricalETL, target: str, write: Write
 ):
@@ -61,6 +61,15 @@ def test_repair_tells_what_it_did_with_what_was_no_folder(etl: HistoricalETL, wh
     report = etl.repair()
     assert report.ok
     assert any(line.startswith("historical/daily was set aside: it is a ") for line in report.mended), report.mended
+
+
+def test_a_link_to_a_folder_of_ones_own_within_the_data_folder_is_left_to_its_maker(etl: HistoricalETL):
+    shown, own = daily_bytes(etl), etl.layout.storage / "mine"
+    own.mkdir()
+    linked_to(etl, "mine")
+    etl.repair()
+    assert etl.layout.daily.readlink() == Path("mine")
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == shown
 
 
 def test_through_the_link_to_another_store_nothing_of_it_is_moved(etl: HistoricalETL, pristine: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, StorageError
 from historical_etl.store.quarantined import purge, read_entries
-from historical_etl_tests.scenario import daily_bytes, standing
+from historical_etl_tests.scenario import SHORT, daily_bytes, standing
 
 Place = Callable[[HistoricalETL], Path]
 Kind = Callable[[Path], object]
@@ -101,8 +101,11 @@ def test_in_the_place_of_the_newest_manifest(etl: HistoricalETL, name: str, kind
 def test_in_the_place_of_an_object(etl: HistoricalETL, kind: Kind):
     put(object_of(etl), kind)
     assert any(object_of(etl).name in line for line in errors(etl))
-    with pytest.raises((ChecksumMismatchError, StorageError)):
+    with pytest.raises(ChecksumMismatchError, match=f"is missing, {WORDS[kind]}") as caught:
         etl.scan(start="2012-12-01", end="2012-12-31")
+    assert "historical-etl repair" in caught.value.todo
+    with pytest.raises(ChecksumMismatchError, match=WORDS[kind]):
+        etl.run_full_etl(SHORT.symbols, "2012-12-01", "2012-12-14")
     assert etl.scan(start="2013-01-01").collect().height > 0, "another year is read"
     report = etl.repair()
     assert report.ok, report
@@ -142,6 +145,16 @@ def test_in_the_place_of_the_lock(etl: HistoricalETL, kind: Kind):
         assert caught.value.todo.startswith("move it away")
     stray.rmdir() if kind is folder and not (stray / "of somebody").rmdir() else stray.unlink()
     assert etl.rollback(1).version == 4
+
+
+@KINDS
+def test_among_the_objects_where_no_version_names_it(etl: HistoricalETL, kind: Kind):
+    stray = put(etl.layout.objects / "2012-0123456789abcdef.parquet", kind)
+    assert etl.rollback(1).version == 4
+    assert ("objects/", "files that no commit wrote") in [(f.field, f.message) for f in etl.verify().findings]
+    assert any(stray.name in line for line in etl.repair().mended)
+    assert moved(etl) == [next(path for path in moved(etl) if path.name == stray.name)]
+    assert etl.verify().findings == ()
 
 
 # ── daily/ ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,6 +198,7 @@ def plain_file(path: Path) -> None:
 @pytest.mark.parametrize("kind", [plain_file, os.mkfifo, circle])
 def test_in_the_place_of_a_folder_of_years(etl: HistoricalETL, place: Place, kind: Kind, mend: str):
     shown, stray = daily_bytes(etl), place(etl)
+    etl.layout.lock_file().write_bytes(b"")  # as of a writer that was killed
     stray.rename(etl.layout.root / "aside")
     kind(stray)
     assert any(line.startswith(stray.relative_to(etl.layout.storage).as_posix()) for line in errors(etl)), errors(etl)
