@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 #: What is said of a file below a file, or below links in a circle.
 _NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
 _MEND: Final = "run `historical-etl repair`: it restores the newest good version, and sets aside what is damaged"
+_LOST: Final = "restore `manifests/` from a backup; where nothing was stored yet, `historical-etl repair` clears it"
 
 
 class ManifestManager:
@@ -175,7 +176,7 @@ class ManifestManager:
             _log.warning("%s Using the newest good version instead", error)
             fallback = self._newest_in_history(dataset)
             if fallback is None:
-                raise
+                raise ManifestCorruptError(error.what, where=error.where, todo=_LOST) from error
             return fallback
         except OSError as error:
             root = self.layout.root
@@ -290,7 +291,7 @@ class ManifestManager:
         for version in leftovers:
             path = self.layout.history_file(version, dataset)
             if committed or no_file(path):
-                self.quarantine.keep_file(path, f"version {version} is damaged or lacks files", dataset)
+                self.quarantine.keep_file(path, f"version {version} is damaged, lacks files, or may not count", dataset)
             else:
                 path.unlink()
         if leftovers:

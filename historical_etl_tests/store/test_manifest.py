@@ -271,8 +271,9 @@ def test_with_every_manifest_damaged_nothing_is_touched(three_versions):
     objects, daily = tree(etl.layout.objects), daily_bytes(etl)
     with pytest.raises(ManifestCorruptError):
         etl.run_incremental_etl()
-    with pytest.raises(ManifestCorruptError):
+    with pytest.raises(ManifestCorruptError) as caught:
         etl.publish_catalog()
+    assert caught.value.todo.startswith("restore `manifests/` from a backup"), "repair could not"
     assert (tree(etl.layout.objects), daily_bytes(etl)) == (objects, daily)
     assert etl.layout.manifest_file().read_bytes() == b"{"
 
