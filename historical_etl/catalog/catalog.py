@@ -25,8 +25,8 @@ from historical_etl.durable import (
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import is_of, read_catalog_pointer
 from historical_etl.store.sealed import sealed
+from historical_etl.store.shown import is_of, read_catalog_pointer
 
 __all__ = ["Catalog"]
 

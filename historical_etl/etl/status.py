@@ -19,10 +19,11 @@ from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
 from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
-from historical_etl.store.manifest import ManifestManager, is_of, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
+from historical_etl.store.shown import is_of, read_catalog_pointer
 from historical_etl.store.stamps import clock_trouble
 from historical_etl.strict_json import object_of
 

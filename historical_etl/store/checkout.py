@@ -6,23 +6,34 @@ for readers that have listed it. Where such links are impossible, `daily/` is a 
 one by one.
 """
 
+import errno
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, sync_stream, temp_name
 from historical_etl.models import SyncManifest
-from historical_etl.store.daily_folders import IMPOSSIBLE, is_replaceable, new_folder, put_in_place, remove, tidy
+from historical_etl.store.daily_folders import (
+    IMPOSSIBLE,
+    YEARS,
+    in_the_way,
+    is_replaceable,
+    new_folder,
+    put_in_place,
+    remove,
+    tidy,
+)
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.strays import no_file
 
-__all__ = ["check_out", "is_known"]
+__all__ = ["check_out", "clear_the_way", "is_known"]
 
 _SECOND: Final = 10**9
-_YEARS: Final = "[0-9][0-9][0-9][0-9].parquet"
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +41,8 @@ def check_out(
     manager: ManifestManager, manifest: SyncManifest, *, proven: Collection[int] = (), relink: bool = False
 ) -> None:
     """Let `daily/` show a version, and nothing else; a file that no commit put there goes to quarantine.
+
+    Where `daily` is somebody else's link, what it leads to is theirs: only files of a year of the version are replaced.
 
     Args:
         manager: of the store.
@@ -39,19 +52,27 @@ def check_out(
         relink: whether copies of objects are replaced by links to them.
     """
     layout = manager.layout
+    clear_the_way(manager)
+    if layout.daily.is_symlink() and not is_replaceable(layout) and not layout.daily.is_dir():
+        _log.warning("%s is somebody's link that leads nowhere: it shows no version %d", layout.daily, manifest.version)
+        return
     sources: dict[Path, Path] = {}
     wrong: list[Path] = []
     for partition in manifest.partitions:
         path, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
         if _is_same(path, wanted, links_only=relink):
             sources[path] = wanted
-        elif wanted.exists() and (partition.year in proven or sha256_of(wanted) == partition.checksum):
+        elif wanted.is_file() and (partition.year in proven or sha256_of(wanted) == partition.checksum):
             sources[path] = wanted
             wrong.append(path)
-        elif path.exists():
+        elif path.is_file():
             sources[path] = path  # a lost object is damage: `verify` and the next write of that year tell of it
+        elif no_file(path):
+            wrong.append(path)
     years = {layout.daily_file(partition.year) for partition in manifest.partitions}
-    spare = [path for path in layout.daily.glob(_YEARS) if path not in years]
+    spare = [path for path in layout.daily.glob(YEARS) if path not in years]
+    if not is_replaceable(layout):
+        spare = [path for path in spare if is_known(path, layout)]
     if wrong or spare:
         _keep_strangers(manager, wrong, spare, manifest.version)
         if not _swap(layout, manifest.version, sources):
@@ -59,9 +80,21 @@ def check_out(
     tidy(layout)
 
 
+def clear_the_way(manager: ManifestManager) -> list[tuple[Path, str, Path]]:
+    """Quarantine what lies in the place of `daily` or of its folders; returns each with its fault and its entry."""
+    moved: list[tuple[Path, str, Path]] = []
+    for path, fault in in_the_way(manager.layout):
+        kept = manager.quarantine_data(path, f"{fault}, in the place of a folder of the store")
+        _log.warning("%s is no folder of the store: %s. It is now in %s", path, fault, kept)
+        moved.append((path, fault, kept))
+    return moved
+
+
 def is_known(target: Path, layout: Layout) -> bool:
     """Whether a file in daily/ is an object, linked or copied, of whatever version."""
-    candidates = list(layout.objects.glob(f"{target.stem}-*.parquet"))
+    candidates = [path for path in layout.objects.glob(f"{target.stem}-*.parquet") if path.is_file()]
+    if not candidates or no_file(target):
+        return False
     return (
         any(target.samefile(path) for path in candidates)
         or layout.object_file(int(target.stem), sha256_of(target)) in candidates
@@ -70,7 +103,7 @@ def is_known(target: Path, layout: Layout) -> bool:
 
 def _keep_strangers(manager: ManifestManager, wrong: Collection[Path], spare: Collection[Path], version: int) -> None:
     for path in (*wrong, *spare):
-        if not path.exists() or is_known(path, manager.layout):
+        if not os.path.lexists(path) or is_known(path, manager.layout):
             continue
         if path in spare:
             kept = manager.quarantine_data(path, f"version {version}, which now stands, has no such year")
@@ -131,7 +164,11 @@ def _is_same(target: Path, wanted: Path, *, links_only: bool) -> bool:
     """Whether `target` is linked to `wanted`, or is a copy of it as `_link` or a backup tool makes them."""
     try:
         there, should = target.stat(), wanted.stat()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return False
+        raise
+    if not stat.S_ISREG(there.st_mode):
         return False
     if (there.st_dev, there.st_ino) == (should.st_dev, should.st_ino):
         return True

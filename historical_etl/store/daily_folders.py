@@ -6,22 +6,37 @@ All are in `.daily/`, named after the version that they were made for. What is n
 import errno
 import os
 import re
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, temp_name
 from historical_etl.store.layout import Layout
+from historical_etl.store.strays import no_folder
 
-__all__ = ["IMPOSSIBLE", "is_replaceable", "left_over", "new_folder", "put_in_place", "remove", "shown_folder", "tidy"]
+__all__ = [
+    "IMPOSSIBLE",
+    "YEARS",
+    "in_the_way",
+    "is_replaceable",
+    "left_over",
+    "new_folder",
+    "put_in_place",
+    "remove",
+    "shown_folder",
+    "tidy",
+]
+
+#: The files in `daily/` that are named like a year.
+YEARS: Final = "[0-9][0-9][0-9][0-9].parquet"
 
 #: What a file system says that has no such links, or too many of one file, or will not rename a folder in use.
 IMPOSSIBLE: Final = {
     *(errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP),
     *(errno.EMLINK, errno.EXDEV, errno.EBUSY),
 }
-_OURS: Final = re.compile(rf"\d{{4}}\.parquet|\..*{re.escape(TEMP_SUFFIX)}")
+_FOLDER: Final = re.compile(r"[0-9]{8,}(-[0-9]+)?")
+_OURS: Final = re.compile(rf"[0-9]{{4}}\.parquet|\..*{re.escape(TEMP_SUFFIX)}")
 _FORMER: Final = 0
 
 
@@ -36,7 +51,38 @@ def shown_folder(layout: Layout) -> Path | None:
 
 def is_replaceable(layout: Layout) -> bool:
     """Whether `daily` may be replaced: a link of somebody else's, to another volume perhaps, is left where it is."""
-    return shown_folder(layout) is not None or not layout.daily.is_symlink()
+    return shown_folder(layout) is not None or not layout.daily.is_symlink() or bool(_astray(layout))
+
+
+def in_the_way(layout: Layout) -> Iterator[tuple[Path, str]]:
+    """What lies in the place of `daily` or of its folders and can be neither, with what is wrong with it.
+
+    A link of somebody else's leads elsewhere. One into the store's own folders, or in a circle, is wrong for certain.
+    """
+    if layout.daily.is_symlink():
+        if shown_folder(layout) is None and (fault := _astray(layout)):
+            yield layout.daily, fault
+    elif fault := no_folder(layout.daily):
+        yield layout.daily, fault
+    if fault := no_folder(layout.daily_folders):
+        yield layout.daily_folders, fault
+    elif layout.daily_folders.exists():
+        for path in sorted(layout.daily_folders.iterdir()):
+            if _FOLDER.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
+                yield path, no_folder(path) or "it is a link, not a folder"
+
+
+def _astray(layout: Layout) -> str:
+    try:
+        layout.daily.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "it is a link in a circle"
+    target = Path(os.path.realpath(layout.daily))
+    ours = map(os.path.realpath, layout.own_folders())
+    whole = map(os.path.realpath, (layout.root, layout.storage))
+    inside = str(target) in whole or any(target.is_relative_to(folder) for folder in ours)
+    return "it is a link into the store itself" if inside else ""
 
 
 def new_folder(layout: Layout, version: int) -> Path:
@@ -108,7 +154,7 @@ def _carried_over(folder: Path, daily: Path) -> bool:
     """Move on what somebody else put beside the years; whether all of it found a place."""
     left = False
     for path in folder.iterdir():
-        if _OURS.fullmatch(path.name):
+        if _OURS.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             continue
         if os.path.lexists(daily / path.name) or not daily.is_dir():
             left = True
@@ -118,15 +164,14 @@ def _carried_over(folder: Path, daily: Path) -> bool:
 
 
 def _others(layout: Layout) -> list[Path]:
-    shown = shown_folder(layout)
-    with suppress(FileNotFoundError):
-        return sorted(path for path in layout.daily_folders.iterdir() if path != shown and path.is_dir())
-    return []
+    shown, there = shown_folder(layout), layout.daily_folders.is_dir()
+    found = sorted(layout.daily_folders.iterdir()) if there else []
+    return [path for path in found if path != shown and path.is_dir() and not path.is_symlink()]
 
 
 def _unused(layout: Layout, version: int) -> Path:
     folder, number = layout.daily_folders / f"{version:08d}", 1
-    while folder.exists():
+    while os.path.lexists(folder):
         number += 1
         folder = folder.with_name(f"{version:08d}-{number:02d}")
     return folder

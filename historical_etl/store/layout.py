@@ -93,6 +93,11 @@ class Layout:
         above = {folder.parent for folder in (self.root, self.storage, self.daily, self.manifests, self.catalog.parent)}
         return sorted({*above, self.daily, self.manifests, self.history_folder()})
 
+    def own_folders(self) -> tuple[Path, ...]:
+        """The folders in which nobody but the store puts anything."""
+        kept = (self.objects, self.ledgers, self.daily_folders, self.manifests)
+        return (*kept, self.progress_folder, self.quarantine, self.staging)
+
     def relative(self, path: Path) -> str:
         """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""
         return Path(os.path.relpath(path, self.root)).as_posix()

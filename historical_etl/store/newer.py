@@ -25,7 +25,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.pins import Pin
 from historical_etl.store.sealed import SEAL, opened
 
-__all__ = ["MANIFEST_FIELDS", "MANIFEST_SEAL", "refuse_unknown_fields", "unknown_fields"]
+__all__ = ["MANIFEST_FIELDS", "MANIFEST_SEAL", "fields_of", "refuse_unknown_fields", "unknown_fields"]
 
 MANIFEST_SEAL: Final = "manifest_sha256"
 MANIFEST_FIELDS: Final = frozenset({*SyncManifest.model_fields, "wrds_query_hash"})
@@ -78,9 +78,19 @@ def unknown_fields(
 
 
 @lru_cache(maxsize=64)
+def fields_of(content: bytes, kind: str) -> Mapping[str, object]:
+    """The fields of a sealed record of a kind: progress, catalog or pin; the last ones are remembered.
+
+    Raises:
+        ValueError: as `opened`.
+    """
+    return opened(content, _FIELDS[kind], SEAL)
+
+
+@lru_cache(maxsize=64)
 def _unknown(content: bytes, kind: str) -> tuple[str, ...]:
     if kind != "manifest":
-        return tuple(sorted(opened(content, _FIELDS[kind], SEAL).keys() - _FIELDS[kind]))
+        return tuple(sorted(fields_of(content, kind).keys() - _FIELDS[kind]))
     fields = opened(content, MANIFEST_FIELDS, MANIFEST_SEAL)
     schema = major_version(fields.get("schema_version"))
     if isinstance(schema, int) and schema > SCHEMA_VERSION:

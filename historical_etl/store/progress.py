@@ -6,6 +6,7 @@ Owns `sync_progress/`. It is apart from the manifest on purpose: losing it costs
 import logging
 import shutil
 from datetime import UTC
+from pathlib import Path
 
 from historical_etl.clock import Clock
 from historical_etl.durable import replace_file, storage_errors, temp_name, write_atomic
@@ -16,6 +17,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.run_notes import read_notes
 from historical_etl.store.sealed import reason_of, sealed, unsealed
 from historical_etl.store.stamps import stamp_after
+from historical_etl.store.strays import no_file
 
 __all__ = ["forget_progress", "load_progress", "parse_progress", "save_progress"]
 
@@ -33,27 +35,19 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
     path = layout.progress_file(dataset)
     try:
         content = read_regular(path)
-    except FileNotFoundError:
-        return None
     except OSError as error:
-        raise ETLProgressError(
-            f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
-        ) from error
+        if not (fault := no_file(path)) and isinstance(error, FileNotFoundError):
+            return None
+        if not fault:
+            raise ETLProgressError(
+                f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
+            ) from error
+        _move_aside(path, fault, clock)
+        return None
     try:
         return parse_progress(content)
     except ValueError as error:
-        aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
-        try:
-            path.replace(aside)
-        except OSError as refusal:
-            raise ETLProgressError(
-                f"Progress is damaged and cannot be moved aside: {refusal.strerror}",
-                where=path,
-                todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
-            ) from refusal
-        _log.warning(
-            "Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason_of(error), aside
-        )
+        _move_aside(path, reason_of(error), clock)
         return None
 
 
@@ -73,6 +67,12 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
         StorageError: it could not be moved; nothing was changed.
     """
     path = layout.progress_file(dataset)
+    if fault := no_file(path):
+        raise StorageError(
+            f"Progress cannot be set aside: {fault}; nothing was changed",
+            where=path,
+            todo="run `historical-etl repair`: it moves that to quarantine",
+        )
     with storage_errors("setting progress aside", path):
         if path.exists():
             replace_file(path, path.with_name(path.name + ".backup"))
@@ -103,3 +103,16 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
             where=path,
             todo=error.todo,
         ) from error
+
+
+def _move_aside(path: Path, fault: str, clock: Clock) -> None:
+    aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
+    try:
+        path.replace(aside)
+    except OSError as refusal:
+        raise ETLProgressError(
+            f"Progress is damaged and cannot be moved aside: {refusal.strerror}",
+            where=path,
+            todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
+        ) from refusal
+    _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", fault, aside)

@@ -7,6 +7,8 @@ again for the same name makes no second entry, so a fault that repeats every day
 import errno
 import io
 import json
+import shutil
+import stat
 from collections.abc import Mapping
 from datetime import UTC
 from hashlib import sha256
@@ -36,13 +38,18 @@ class Quarantine:
         self._clock = clock
 
     def keep_file(self, source: Path, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay."""
+        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay.
+
+        A folder, a pipe or a link is moved as it is: the entry is a note, with the thing itself beside it.
+        """
         moved_from = {"moved_from": source.relative_to(self._root).as_posix()} if self._holds(source) else {}
         with storage_errors("quarantining a file", source):
-            checksum = sha256_of(source)
+            is_file = stat.S_ISREG(source.lstat().st_mode)
+            name, checksum = (source.name, sha256_of(source)) if is_file else (None, None)
             entry = self._new_entry(source.name)
             # The record first: a file that has moved is never without its reason.
-            self._explain(entry, source.name, reason, dataset, checksum, {**(facts or {}), **moved_from})
+            as_it_is = {} if is_file else {"kept_as_it_is": source.name}
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **as_it_is, **moved_from})
             _move(source, entry / source.name)
         return entry
 
@@ -124,6 +131,9 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        if not stat.S_ISREG(source.lstat().st_mode):
+            shutil.move(source, target)
+            return
         write_atomic(target, source.read_bytes())  # from another volume
         source.unlink()
 

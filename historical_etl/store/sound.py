@@ -14,6 +14,7 @@ from historical_etl.errors import ChecksumMismatchError
 from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
+from historical_etl.store.strays import no_file
 
 __all__ = ["require_sound", "sound_path"]
 
@@ -49,8 +50,11 @@ def sound_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = Fal
                     _checked.clear()
                 _checked[path] = state, file.checksum
                 return path
-        except FileNotFoundError:
-            raise _refused(f"{what} is missing", path) from None
+        except OSError as error:
+            fault = no_file(path)
+            if not fault and not isinstance(error, FileNotFoundError):
+                raise
+            raise _refused(f"{what} is missing{fault and ', '}{fault}", path) from None
     raise _refused(f"{what} was changed after its commit: its SHA-256 is not the committed one", path)
 
 

@@ -76,7 +76,7 @@ class Transaction:
         self._token = token
         self._retention = retention or Retention()
         self.base = recover(manager, token, self._retention)
-        self.version = (self.base.version if self.base else 0) + 1
+        self.version = manager.next_version(self.base, token)
         self._said = manager.clock()
         self.at: datetime = stamp_after(manager.newest_stamp(), self._said)
         self._written: dict[int, Partition] = {}
@@ -104,7 +104,7 @@ class Transaction:
             return sound_path(self.layout, partition, anew=anew)
         except ChecksumMismatchError as damage:
             path = self.layout.resolve(partition.path)
-            if path.exists():
+            if path.is_file():
                 reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
                 damage.add_note(f"A copy of it is in {kept}.")
@@ -283,7 +283,7 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
 
 def put_right(manager: ManifestManager, token: LockToken) -> SyncManifest | None:
     """As `recover`, but for old versions and files that no version names: those are left to a vacuum."""
-    fell_back = manager.is_damaged()
+    fell_back = manager.is_astray()
     manifest = manager.restore_manifest(token)
     with storage_errors("recovering the store", manager.layout.root):
         _sweep_temps(manager.layout)

@@ -18,13 +18,15 @@ from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
-from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import read_pins
+from historical_etl.store.shown import read_catalog_pointer
 from historical_etl.store.stamps import ages
+from historical_etl.store.strays import no_file
 
 __all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "vacuum"]
 
-_OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
+_OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
 
 
@@ -138,5 +140,5 @@ def _unnamed(layout: Layout, kept: Sequence[SyncManifest]) -> Iterator[Path]:
     named = {path.rpartition("/")[2] for manifest in kept for path in manifest.named_paths()}
     for folder, pattern in ((layout.objects, _OBJECT), (layout.ledgers, _LEDGER)):
         for path in folder.glob("*.parquet"):
-            if path.name not in named and pattern.fullmatch(path.name):
+            if path.name not in named and pattern.fullmatch(path.name) and not no_file(path):
                 yield path

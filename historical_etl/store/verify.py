@@ -9,7 +9,7 @@ The store knows no cursors and no DuckDB, so checks that need them come in as ca
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import date
 from itertools import chain
 from typing import Final, Literal
@@ -28,7 +28,7 @@ from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
 from historical_etl.store.leases import leased
 from historical_etl.store.lock import current_holder, live_holder
-from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.manifest import ManifestManager, read_manifest
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.sealed import reason_of
 from historical_etl.store.verify_daily import daily_findings
@@ -41,7 +41,7 @@ __all__ = ["VerifyReport", "verify_store"]
 #: How often the moving part is looked at before a store that never holds still is reported as such.
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.1
-_OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
+_OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _REPAIR: Final = "run `historical-etl repair`"
 _NEXT_WRITE: Final = "nothing: the next write clears it"
 
@@ -130,8 +130,10 @@ class _Check:
         return report.model_copy(update={"findings": (*certain, restless)})
 
     def _state(self) -> tuple[bytes | None, object]:
-        path = self.layout.manifest_file()
-        return read_regular(path) if path.exists() else None, current_holder(self.layout.lock_file())
+        content: bytes | None = None
+        with suppress(OSError):  # told of where it is looked at
+            content = read_regular(self.layout.manifest_file())
+        return content, current_holder(self.layout.lock_file())
 
     def _once(self) -> VerifyReport:
         with ExitStack() as leases:  # else a vacuum might take what is being looked at
@@ -168,7 +170,7 @@ class _Check:
         """The current manifest, or the version that stands in for it."""
         path = self.layout.manifest_file()
         try:
-            manifest = parse_manifest(read_regular(path), path)
+            manifest = read_manifest(path)
         except ManifestTooNewError:
             raise
         except FileNotFoundError:
@@ -183,7 +185,7 @@ class _Check:
         except ManifestCorruptError as error:
             fallback, what = self._fallback(), error.what
         else:
-            return manifest, list(self._totals(manifest))
+            return manifest, [*self._totals(manifest), *self._older(manifest)]
         stands = f"version {fallback.version} stands in for it" if fallback else "no kept version can be used"
         todo = f"{_REPAIR}: it restores the manifest" if fallback else "restore it from a backup"
         return fallback, [_error(path.name, f"{what}; {stands}", todo)]
@@ -200,6 +202,15 @@ class _Check:
             name = self.layout.manifest_file().name
             yield _error(name, message, "restore it from `manifests/history/`")
 
+    def _older(self, manifest: SyncManifest) -> Iterator[StoreFinding]:
+        committed = self.manager.committed_after(manifest)
+        if committed > manifest.version:
+            message = (
+                f"the current manifest is version {manifest.version}, though {committed} was committed: "
+                "an older file was put in its place"
+            )
+            yield _error(self.layout.manifest_file().name, message, _REPAIR)
+
     def _fallback(self) -> SyncManifest | None:
         try:
             return self.manager.load_manifest()
@@ -212,10 +223,11 @@ class _Check:
         kept: dict[int, SyncManifest] = {}
         findings: list[StoreFinding] = []
         newest = current.version if current else 0
+        committed = self.manager.committed_after(current) if current else 0
         for version in self.manager.list_versions():
             path = self.layout.history_file(version)
             try:
-                manifest = parse_manifest(read_regular(path), path)
+                manifest = read_manifest(path)
             except FileNotFoundError:
                 continue  # vacuumed a moment ago
             except ManifestCorruptError as error:
@@ -225,7 +237,7 @@ class _Check:
             if manifest.version != version:
                 message = f"it holds version {manifest.version}"
                 findings.append(_error(f"history {version}", message, f"move {path} away"))
-            elif version > newest:
+            elif version > max(newest, committed):
                 message = "a commit was interrupted before it counted; its manifest was left behind"
                 findings.append(_warning(f"history {version}", message, _NEXT_WRITE))
             elif version == newest and manifest != current:
@@ -300,7 +312,9 @@ class _Check:
         if temps:
             yield _warning("temp files", "an interrupted run left them", _NEXT_WRITE, temps)
         newest = current.version if current else 0
-        damaged = [v for v in self.manager.list_versions() if v not in history and (not current or v < newest)]
+        committed = self.manager.committed_after(current) if current else 0
+        versions = [v for v in self.manager.list_versions() if v not in history]
+        damaged = [v for v in versions if not current or (v != newest and v <= committed)]
         if damaged or (not current and layout.manifest_file().exists()):
             return  # what a damaged version needs is unknown
         manifests = [*history.values(), *([current] if current else [])]
@@ -308,7 +322,7 @@ class _Check:
         if lost := [path for path in sorted(layout.ledgers.glob("*.parquet")) if path not in named]:
             yield _warning("ledgers/", "files that no kept version names", _NEXT_WRITE, lost)
         orphans = [path for path in sorted(layout.objects.glob("*.parquet")) if path not in named]
-        ours = [path for path in orphans if _OBJECT.fullmatch(path.name)]
+        ours = [path for path in orphans if _OBJECT.fullmatch(path.name) and path.is_file()]
         if ours:
             yield _warning("orphans", "files in objects/ that no kept version names", _NEXT_WRITE, ours)
         if foreign := [path for path in orphans if path not in ours]:
@@ -322,6 +336,8 @@ class _Check:
             return parse_progress(read_regular(self.layout.progress_file()))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            return error.strerror
         except ValueError as error:
             return reason_of(error)
 

@@ -7,13 +7,15 @@ from typing import Final
 
 from historical_etl.durable import sha256_of
 from historical_etl.models import Partition, SyncManifest
+from historical_etl.store.daily_folders import YEARS, in_the_way, is_replaceable
 from historical_etl.store.findings import StoreFinding, error, warning
 from historical_etl.store.layout import Layout
+from historical_etl.store.strays import no_file
 
 __all__ = ["daily_findings"]
 
 _RELINK: Final = "run `historical-etl repair`, or any write: each puts daily/ in order first"
-_YEARS: Final = "[0-9][0-9][0-9][0-9].parquet"
+_AWAY: Final = "mount or make what the link leads to, or remove the link: the next write makes `daily` anew"
 _SHOWN: Final = 3
 
 
@@ -36,11 +38,26 @@ def daily_findings(
         finished: whether the run that made the current version has come further than to `daily/`.
         busy: whether a writer is at work, who may be replacing files one by one.
     """
+    wrong = dict(in_the_way(layout))
+    yield from (error(path.relative_to(layout.storage).as_posix(), fault, _RELINK) for path, fault in wrong.items())
+    if layout.daily not in wrong:
+        yield from _of_years(layout, current, history, quick=quick, finished=finished, busy=busy)
+
+
+def _of_years(
+    layout: Layout,
+    current: SyncManifest | None,
+    history: Mapping[int, SyncManifest],
+    *,
+    quick: bool,
+    finished: bool,
+    busy: bool,
+) -> Iterator[StoreFinding]:
     partitions = {partition.year: partition for partition in current.partitions} if current else {}
-    files = {int(path.stem): _File(path, layout, quick=quick) for path in sorted(layout.daily.glob(_YEARS))}
+    files = {int(path.stem): _File(path, layout, quick=quick) for path in sorted(layout.daily.glob(YEARS))}
     late = error if finished else warning
     if partitions and not files:
-        yield late("daily/", "it has none of the years", _RELINK)
+        yield late("daily/", "it has none of the years", _RELINK if is_replaceable(layout) else _AWAY)
         partitions = {}
     told: list[StoreFinding] = []
     older: list[int] = []
@@ -48,7 +65,9 @@ def daily_findings(
         field = f"daily/{year}.parquet"
         if year not in files:
             told.append(late(field, "it is missing", _RELINK))
-        elif not layout.resolve(partition.path).exists() or files[year].holds(partition):
+        elif fault := files[year].fault:
+            told.append(error(field, fault, _RELINK))
+        elif not layout.resolve(partition.path).is_file() or files[year].holds(partition):
             continue  # a missing object is told of already
         elif files[year].is_known(history):
             older.append(year)
@@ -66,10 +85,10 @@ def daily_findings(
         message = mixed if len(parts) > 1 else f"it shows {parts[0]}"
         yield (warning if busy and not finished else error)("daily/", message, _RELINK)
     yield from told
-    for path in sorted(layout.daily.glob("*.parquet")):
-        if not (path.stem.isdigit() and int(path.stem) in partitions):
-            todo = "move it out of daily/, where readers take it for data"
-            yield error(f"daily/{path.name}", "the current version has no such year", todo)
+    ours = {layout.daily_file(year) for year in partitions}
+    todo = "move it out of daily/, where readers take it for data"
+    strange = [path for path in sorted(layout.daily.glob("*.parquet")) if path not in ours]
+    yield from (error(f"daily/{path.name}", "the current version has no such year", todo) for path in strange)
 
 
 class _File:
@@ -77,12 +96,15 @@ class _File:
 
     def __init__(self, path: Path, layout: Layout, *, quick: bool) -> None:
         self._path = path
+        self.fault = no_file(path)
         self._layout = layout
         self._quick = quick
 
     def holds(self, partition: Partition) -> bool:
         """Whether it is the file of a version: linked, or a copy where links are impossible."""
         wanted = self._layout.resolve(partition.path)
+        if self.fault:
+            return False
         if wanted.exists() and self._path.samefile(wanted):
             return True
         return self._path.stat().st_size == partition.size_bytes and (self._quick or self._sum == partition.checksum)

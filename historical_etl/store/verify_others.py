@@ -8,9 +8,9 @@ from historical_etl.errors import CatalogError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.findings import StoreFinding, error, warning
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import is_of, read_catalog_pointer
 from historical_etl.store.pins import read_pins
 from historical_etl.store.quarantined import read_entries
+from historical_etl.store.shown import is_of, read_catalog_pointer
 from historical_etl.store.staging import damaged_units
 
 __all__ = ["catalog_findings", "pin_findings", "quarantine_findings", "staging_findings"]

@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from historical_etl import ManifestManager
 from historical_etl.store.checkout import check_out, is_known
+from historical_etl.store.quarantined import read_entries
 from historical_etl_tests.store.small import Hand, commit, only, spoil
 
 
@@ -142,16 +144,18 @@ def test_where_links_are_refused_a_copy_is_made_once(manager, monkeypatch):
     assert [path.name for path in manager.layout.daily.iterdir()] == ["2019.parquet"]
 
 
-def test_a_link_that_cannot_take_its_place_leaves_nothing(manager):
+def test_a_link_to_a_folder_in_the_place_of_a_year_is_set_aside(manager):
     made = commit(manager, {2019: 1})
     daily = manager.layout.daily_file(2019)
     daily.unlink()
     (daily / "full").mkdir(parents=True)
     daily.with_name("2019.parquet").rename(daily.with_name("aside"))
-    daily.symlink_to("aside")  # a folder is in the place of the file, and sums cannot be taken of it
-    with pytest.raises(OSError, match="it is a folder"):
-        check_out(manager, made)
+    daily.symlink_to("aside")
+    check_out(manager, made)
     assert sorted(path.name for path in manager.layout.daily.iterdir()) == ["2019.parquet", "aside"]
+    assert daily.samefile(manager.layout.resolve(only(made).path))
+    (entry,) = read_entries(manager.layout)
+    assert (entry.path / daily.name).readlink() == Path("aside")
 
 
 def test_years_that_a_version_does_not_have_are_withdrawn(manager, caplog):

@@ -12,8 +12,8 @@ from historical_etl import ManifestManager
 from historical_etl.errors import DiskSpaceError, StorageError
 from historical_etl.store.checkout import check_out
 from historical_etl.store.daily_folders import IMPOSSIBLE, shown_folder
-from historical_etl.store.transaction import recover
-from historical_etl_tests.store.small import Hand, commit, corrections, only
+from historical_etl.store.transaction import Transaction, recover
+from historical_etl_tests.store.small import Hand, commit, corrections
 from historical_etl_tests.store.verified import told
 
 Act = Callable[[ManifestManager], object]
@@ -182,11 +182,15 @@ def test_a_link_of_somebody_else_stays_and_its_files_are_replaced(manager):
     shutil.copytree(layout.daily, elsewhere, copy_function=os.link)
     layout.daily.unlink()
     layout.daily.symlink_to(elsewhere)
-    (elsewhere / "2017.parquet").hardlink_to(layout.resolve(only(manager.load_version(1), 2018).path))
-    commit(manager, {2019: 2})
+    commit(manager, {2017: 1, 2019: 2})
+    (elsewhere / "2016.parquet").write_bytes(b"theirs")
+    with manager.acquire_lock() as token:
+        Transaction(manager, token).restore(manager.load_version(1), {})
     assert layout.daily.readlink() == elsewhere
-    assert linked_to(manager, 2)
     assert shown_folder(layout) is None
+    assert (elsewhere / "2016.parquet").read_bytes() == b"theirs", "only what a commit put there goes"
+    (elsewhere / "2016.parquet").unlink()
+    assert linked_to(manager, 1)
 
 
 # ── where it is impossible ───────────────────────────────────────────────────────────────────────────────────────────

@@ -62,6 +62,10 @@ def test_a_missing_file_and_one_of_a_ledger_are_named(manager):
     with pytest.raises(ChecksumMismatchError, match="is missing; no row of it is read"):
         sound_path(manager.layout, file)
     path.mkdir()
+    with pytest.raises(ChecksumMismatchError, match="is missing, it is a folder, not a file; no row of it is read"):
+        sound_path(manager.layout, file)
+    path.parent.rename(path.parent.with_name("aside"))
+    path.parent.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(StorageError, match="nothing was changed"):
         sound_path(manager.layout, file)
 

@@ -1,5 +1,8 @@
 """Vacuum: what the retention, a pin, the catalog or a reader keeps stays; all else goes, files and all."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from historical_etl import ManifestCorruptError, ManifestManager, StorageError
@@ -177,9 +180,16 @@ def test_a_version_whose_files_are_all_named_by_another_takes_none_with_it(manag
     assert files(manager) == set(again.named_paths())
 
 
-def test_a_refusal_of_the_file_system_is_told_in_our_words(manager):
-    orphan = manager.layout.objects / "2019-0123456789abcdef.parquet"
-    orphan.mkdir()  # which is no file that could be unlinked
+def test_a_refusal_of_the_file_system_is_told_in_our_words(manager, monkeypatch):
+    orphan, unlink = manager.layout.objects / "2019-0123456789abcdef.parquet", Path.unlink
+    orphan.write_bytes(b"an orphan")
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        if path == orphan:
+            raise OSError(errno.EIO, "no unlink", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StorageError, match="every kept one stands") as caught:
         clear(manager)
     assert caught.value.todo
