@@ -12,8 +12,8 @@ __all__ = ["MOST_BYTES", "SETTINGS", "STAGED", "TEXTS", "open_regular", "read_re
 # What a file may have, by its kind: some times what the largest real one has.
 #: A record. The progress of 100,000 symbols has 2.9 MB, the manifest of 100 years with full ledgers 0.6 MB.
 MOST_BYTES: Final = 1 << 23
-#: What is noted of a staged unit: 100,000 symbols that failed, and why, have 20 MB.
-STAGED: Final = 1 << 26
+#: What is noted of a staged unit: 20,000 symbols that failed, and why, have 4 MB.
+STAGED: Final = 1 << 25
 #: Names and dates, as of a universe, of renames and of corrections: 100,000 lines have 4 MB.
 TEXTS: Final = 1 << 24
 #: A file of settings.

@@ -175,7 +175,8 @@ class AlpacaSource(VendorSource):
         query = cast("Any", wanted).to_request_fields()
         rows: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
         odd: dict[str, FormError] = {}
-        for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2"):
+        most = len(symbols) * ((end - start).days + 1)
+        for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2", most):
             found = _object(page.get("bars") or {}, "bars")
             for symbol in rows.keys() & found.keys():
                 bars = found[symbol]
@@ -196,33 +197,38 @@ class AlpacaSource(VendorSource):
             refusals |= self.refused(error, [symbol])
         return joined(parts)
 
-    def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
+    def _pages(
+        self, path: str, query: Mapping[str, object], version: str, bars: int | None = None
+    ) -> Iterator[Mapping[str, object]]:
         token: object = None
-        pages = Pages()
+        pages = Pages(bars)
         while True:
             params = dict(query) | ({"page_token": token} if token else {})
-            page = _object(self._gate.ask(lambda params=params: self._get(path, params, version)), "the answer")
+            answer, size = self._gate.ask(lambda params=params: self._get(path, params, version))
+            page = _object(answer, "the answer")
             yield page
             token = page.get("next_page_token")
             if not token:
                 return
             kinds = [cast("Mapping[str, object]", found) for found in page.values() if isinstance(found, dict)]
-            pages.turn(token, brought=any(rows for found in kinds for rows in found.values()))
+            pages.turn(token, brought=any(rows for found in kinds for rows in found.values()), size=size)
 
-    def _get(self, path: str, params: dict[str, object], version: str) -> object:
+    def _get(self, path: str, params: dict[str, object], version: str) -> tuple[object, int]:
+        """An answer, and how long its text is."""
         from requests import RequestException
         from urllib3.exceptions import HTTPError
 
         try:
-            return self._client.get(path, params, api_version=version)
+            return self._client.get(path, params, api_version=version)  # as `_parse` made it
         except (RequestException, HTTPError) as error:
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
 
-    def _parse(self, response: "requests.Response") -> object:
+    def _parse(self, response: "requests.Response") -> tuple[object, int]:
         is_of_events = urlsplit(response.url).path.endswith(_EVENTS_PATH)
         reader = self._events_reader if is_of_events else self._reader
-        return reader.parse(response.status_code, response.headers, response.text, self._gate.pace.clock())
+        text = response.text
+        return reader.parse(response.status_code, response.headers, text, self._gate.pace.clock()), len(text)
 
 
 def _client(
