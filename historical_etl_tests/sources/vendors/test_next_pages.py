@@ -98,7 +98,7 @@ def test_a_body_that_is_longer_than_it_says_is_not_taken(vendor, serve, ask):
         response.headers["Content-Length"] = "8"
         return response
 
-    with pytest.raises(ProviderError, match="cut off or damaged|did not answer in full"):
+    with pytest.raises(ProviderError, match=r"cut off or damaged|did not answer in full"):
         ask(serve(answers=answers), vendor, ("HALT",), FIRST, LAST, attempts=1)
 
 
