@@ -14,7 +14,7 @@ from dotenv.parser import Binding, parse_stream
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.regular import read_text
+from historical_etl.regular import SETTINGS, read_text
 from historical_etl.strict_json import object_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = ["OWN_FILE", "ThisFolder", "of_group", "read_dotenv", "upper"]
 NAME: Final = ".env"
 #: For `env_file` of a class, in place of the name: else pydantic-settings reads the file first, in its own way.
 OWN_FILE: Final = ""
-_MOST_BYTES: Final = 1 << 20
 
 
 class OwnEnvironment(EnvSettingsSource):
@@ -91,7 +90,7 @@ def read_dotenv(
         ConfigurationError: it is no regular file of text, a line of it cannot be read, or it contradicts itself.
     """
     try:
-        text = read_text(path, _MOST_BYTES)
+        text = read_text(path, SETTINGS)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

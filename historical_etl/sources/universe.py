@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import path_told, told
-from historical_etl.regular import read_regular
+from historical_etl.regular import TEXTS, read_regular
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["PACKAGED_UNIVERSES", "Interval", "MembershipTable", "packaged_universe"]
@@ -122,7 +122,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, Interval]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        content = read_regular(path)
+        content = read_regular(path, TEXTS)
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,33 @@ def test_a_pipe_in_the_place_of_a_record_is_an_error_and_no_hang(root, kind):
             use()
         except HistoricalETLError as error:
             assert error.where  # noqa: PT017 - which of them fail depends on the record
+
+
+@pytest.mark.parametrize("mib", [6, 9], ids=["crowded", "large"])
+@pytest.mark.parametrize("kind", ["manifest", "progress", "catalog", "pin"])
+def test_a_record_of_empty_lists_takes_no_memory(root, kind, mib):
+    """As JSON it would take 25 times as much as its file."""
+    path, _ = records(Layout(root))[kind]
+    path.write_bytes(b'{"x":[[]' + b",[]" * (mib * 2**20 // 3) + b"]}")
+    etl = store(root, ScriptedFetcher(SHORT))
+    uses = [lambda: etl.scan(SYMBOL), etl.pins, etl.catalog.shown_version]
+    uses += [etl.verify] if kind != "manifest" else []  # it looks at a damaged one some times
+    tracemalloc.start()
+    for use in uses:
+        try:
+            use()
+        except HistoricalETLError as error:
+            assert error.where == str(path)  # noqa: PT017 - which of them fail depends on the record
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 26
+
+
+def test_a_manifest_of_empty_lists_gives_way_to_the_newest_good_version(root):
+    Layout(root).manifest_file().write_bytes(b'{"x":[[]' + b",[]" * 2**21 + b"]}")
+    etl = store(root, ScriptedFetcher(SHORT))
+    assert etl.scan(SYMBOL).collect().height
+    assert any("more than 2,097,152 values" in str(finding) for finding in etl.verify().findings)
 
 
 # ── a copy ─────────────────────────────────────────────────────────────────────────────────────────────────────────

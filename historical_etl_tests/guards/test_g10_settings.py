@@ -150,6 +150,17 @@ def test_what_is_no_file_is_refused_at_once_by_every_setting_that_names_one(cli,
     assert not cli.data.exists()
 
 
+@pytest.mark.parametrize("variable", ["UNIVERSE", "CALENDAR_CORRECTIONS", "FILES_SYMBOLS"])
+def test_a_file_that_a_setting_names_has_at_most_16_mib(cli, variable):
+    path = cli.folder / "names.csv"
+    with path.open("wb") as file:
+        file.truncate(2**24 + 1)
+    cli.set(**{variable: str(path)})
+    answer = cli("backfill", "--from", "2012", "--to", "2012", "--symbols", "AAPL")
+    assert answer.code == 2
+    assert "it has more than 16,777,216 bytes" in answer.err
+
+
 @pytest.mark.parametrize("odd", ["pipe", "socket", "device", "loop"])
 def test_what_is_no_file_is_told_as_such_where_prices_are_named(cli, odd):
     cli.set(SOURCE="files", FILES_PATH=str(odd_files(cli.folder)[odd]))

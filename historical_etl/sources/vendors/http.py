@@ -6,7 +6,7 @@ The key is put on below httpx: httpx logs the address of every request, and its 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from historical_etl.sources.vendors.bounds import Bounds, bounded_httpx
+from historical_etl.sources.vendors.bounds import GZIP, Bounds, bounded_httpx
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.proxies import proxy_for
@@ -56,7 +56,7 @@ class JsonClient:
             transport=_keyed_transport(base_url, dict(headers or {}), dict(params or {})),
             timeout=timeout,
             follow_redirects=False,
-            headers={"Accept": "application/json", "User-Agent": "historical_etl"},
+            headers={"Accept": "application/json", "Accept-Encoding": GZIP, "User-Agent": "historical_etl"},
         )
 
     def get(self, path: str, params: Mapping[str, str], *, weight: int = 1) -> object:
@@ -81,15 +81,11 @@ class JsonClient:
         address = self._base_url + path
         try:
             with self._bounds.request() as limit, self._client.stream("GET", address, params=dict(params)) as response:
-                body = limit.body(response.iter_bytes())
-                encoding = response.charset_encoding or "utf-8"
+                body = limit.body(response.iter_raw(), response.headers.get("content-encoding"))
         except self._failures as error:
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
-        try:
-            text = body.decode(encoding, errors="replace")
-        except (LookupError, ValueError):  # a charset that is none, or is no text
-            text = body.decode("utf-8", errors="replace")
+        text = body.decode("utf-8", errors="replace")
         return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
 
 

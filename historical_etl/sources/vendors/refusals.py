@@ -13,13 +13,15 @@ from typing import Final
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import masked
 from historical_etl.models import Outcome
-from historical_etl.strict_json import answer_of
+from historical_etl.strict_json import CrowdedError, answer_of
 
 __all__ = ["Meaning", "Reader", "Refusal", "clock_offset", "retry_after"]
 
 _SNIPPET: Final = 200
 #: So much of an answer is looked at for what it means.
 _HEAD: Final = 1000
+#: So much of it is made a line of a message.
+_LOOKED_AT: Final = 10 * _HEAD
 _OK, _TOO_MANY = 200, 429
 #: No vendor means more seconds than a year has; a moment beyond the calendar could not be told.
 _LONGEST: Final = 365 * 86400.0
@@ -175,7 +177,10 @@ class Reader:
 
     def clean(self, text: str) -> str:
         """`text` on one line, short, and without keys."""
-        line = " ".join(masked(text, self._hidden).split())
+        shown = masked(text[:_LOOKED_AT], self._hidden)
+        if len(text) > _LOOKED_AT:
+            shown = shown[:-_HEAD]  # it may end with a part of a key
+        line = " ".join(shown.split())
         return line if len(line) <= _SNIPPET else f"{line[:_SNIPPET]}…"
 
     def check(self, status: int, headers: Mapping[str, str], text: str, now: datetime) -> None:
@@ -197,6 +202,8 @@ class Reader:
         self.check(status, headers, text, now)
         try:
             return answer_of(text)
+        except CrowdedError as error:
+            raise self.broken(f"answered with JSON that cannot be real: {error}", again=False) from None
         except (ValueError, RecursionError):
             # What is cut in two is masked before.
             end = masked(text[-_HEAD:], self._hidden)[-_SNIPPET:]

@@ -107,6 +107,7 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
             watch.before()
             with watch.bounds.request():
                 response = cast("Any", super().request(method, url, *args, **kwargs))  # pyright: ignore[reportUnknownMemberType]
+            response.encoding = "utf-8"  # as JSON is: reading what some others say takes hours
             watch.after(str(response.url), response.status_code, response.headers, response.text)
             return response
 
