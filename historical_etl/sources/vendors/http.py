@@ -4,6 +4,7 @@ The key is put on below httpx: httpx logs the address of every request, and its 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from historical_etl.sources.vendors.bounds import GZIP, Bounds, bounded_httpx
@@ -13,6 +14,8 @@ from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 __all__ = ["JsonClient"]
@@ -89,6 +92,14 @@ class JsonClient:
         return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
 
 
+@lru_cache(maxsize=1)
+def _certificates() -> "ssl.SSLContext":
+    """Those that are trusted, read once: that takes longer than some requests."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
 def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, str]) -> "httpx.BaseTransport":
     import httpx
 
@@ -97,7 +108,8 @@ def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, s
 
         def __init__(self) -> None:
             # httpx reads the proxy variables only for a transport of its own.
-            self._inner = bounded_httpx(httpx.HTTPTransport(retries=0, proxy=proxy_for(base_url)))
+            proxy = proxy_for(base_url)
+            self._inner = bounded_httpx(httpx.HTTPTransport(verify=_certificates(), retries=0, proxy=proxy))
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             return self._inner.handle_request(
