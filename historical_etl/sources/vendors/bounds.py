@@ -168,15 +168,15 @@ _PACKINGS: Final = {"": False, "identity": False, GZIP: True, "x-gzip": True}
 
 def _unpacked(parts: Iterable[bytes]) -> Iterator[bytes]:
     """What gzip packed, one member or some, by parts; an empty one where nothing came of what was read."""
-    member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    member = None
     for part in parts:
         left = part
         while left:
-            if member.eof:
+            if member is None or member.eof:
                 member = zlib.decompressobj(zlib.MAX_WBITS | 16)
             yield member.decompress(left, _PART)
             left = member.unconsumed_tail or member.unused_data
-    if not member.eof:
+    if member is not None and not member.eof:  # an error may have no text at all
         raise EOFError
 
 

@@ -279,6 +279,12 @@ def test_packed_answers_that_are_cut_off_are_not_taken(vendor, fetch):
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
+def test_an_error_without_a_text_is_told_though_it_is_said_to_be_packed(vendor, fetch):
+    with pytest.raises(ProviderUnavailableError, match="HTTP 503"):
+        fetch(vendor, lambda handler: begin(handler, {"Content-Encoding": "gzip", "Content-Length": "0"}, 503))
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
 def test_json_is_utf_8_whatever_its_headers_say(vendor, fetch):
     """A text in Punycode takes the square of its length to read."""
     assert fetch(vendor, answering(vendor, kind=f"{JSON}; charset=punycode")).outcomes == {"ODD": Outcome.EMPTY}
