@@ -121,7 +121,8 @@ def test_a_file_with_one_broken_column_is_set_aside_whichever_it_is(column, tmp_
     bars = SHORT.bars(["BRK.B"], end=date(2012, 10, 12))
     bars.with_columns(symbol=pl.Series(["no symbol!", *bars["symbol"][1:]])).write_parquet(path)
     (start,) = duckdb.execute(
-        "SELECT least(dictionary_page_offset, data_page_offset) FROM parquet_metadata($path) WHERE path_in_schema = $column",
+        "SELECT least(dictionary_page_offset, data_page_offset) FROM parquet_metadata($path)"
+        " WHERE path_in_schema = $column",
         {"path": str(path), "column": column},
     ).fetchall()[0]
     content = bytearray(path.read_bytes())
