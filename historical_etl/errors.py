@@ -181,4 +181,15 @@ class CatalogError(HistoricalETLError):
 
 
 class WorkerStoppedError(HistoricalETLError):
-    """Work on input that nobody vouches for went beyond its time or memory, or broke the process that did it."""
+    """Work on input that nobody vouches for went beyond its time or memory, or broke the process that did it.
+
+    Args:
+        what: as in the base.
+        where: as in the base.
+        todo: as in the base.
+        late: whether its time was up.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, todo: str = "", late: bool = False) -> None:
+        self.late = late
+        super().__init__(what, where=where, todo=todo)

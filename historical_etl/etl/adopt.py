@@ -27,6 +27,7 @@ from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.files import UNREADABLE, FilesSource
+from historical_etl.sources.files.listing import path_of
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.manifest import ManifestManager
@@ -125,7 +126,7 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
     layout = Layout(settings.data_dir)
     if not settings.files.path.strip():
         raise ConfigurationError("There is no path to adopt", where="path", todo="name a folder, a file or a glob")
-    path = Path(settings.files.path.strip()).expanduser().absolute()
+    path = path_of(settings.files.path)
     if path.resolve().is_relative_to(layout.root.resolve()):
         raise ConfigurationError(
             "The files lie inside the data folder", where=path, todo="name files outside the store that takes them"
@@ -204,7 +205,7 @@ def adopt(
     return Adoption(
         look.account,
         len(source.paths),
-        sum(_is_year_file(path) for path in source.paths),
+        source.year_files,
         tuple(sorted(look.symbols)),
         tuple(look.years),
         result,
@@ -345,13 +346,3 @@ class _Look:
         same = [pl.col(name).is_null() | (pl.col(name) == pl.col(f"{name}_s")) for name in _VALUES if name not in ORDER]
         both = rows.join(stored, on=ORDER, suffix="_s", maintain_order="left")
         return both.filter(pl.all_horizontal(same)).select(rows.columns)
-
-
-def _is_year_file(path: Path) -> bool:
-    """Whether a file is a partition of a store like this one, by its columns."""
-    if path.suffix.lower() != ".parquet":
-        return False
-    try:
-        return list(pl.read_parquet_schema(path).items()) == list(SCHEMA.items())
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return False

@@ -47,6 +47,7 @@ ANSWER_SECONDS: Final = 30.0
 _ANY_SYMBOL: Final = "AAPL"
 _LOOK: Final = "look at the network, the proxy and the vendor's own status page, then run it again"
 _NEARLY_USED: Final = 0.9
+_FILES: Final = 20
 _DAY_SECONDS: Final = 86400
 _PERIODS: Final = {1: "second", 60: "minute", 3600: "hour", _DAY_SECONDS: "day"}
 
@@ -323,7 +324,9 @@ def _files(source: FilesSource) -> Check:
     told = (*source.reading, *source.notes)
     facts = {"reading": list(source.reading), "notes": list(source.notes), "set_aside": list(source.set_aside)}
     if source.set_aside:
-        what = f"{len(source.set_aside):,} are set aside: {'; '.join(source.set_aside)}. {'; '.join(told)}"
+        more = "; …" if len(source.set_aside) > _FILES else ""
+        some = "; ".join(source.set_aside[:_FILES])
+        what = f"{len(source.set_aside):,} are set aside: {some}{more}. {'; '.join(told)}"
         return Check("files", Verdict.WARNING, what, "correct them, or take them out of the folder", facts)
     verdict = Verdict.WARNING if source.unreadable.height else Verdict.OK
     return Check("files", verdict, f"{len(source.paths):,} are read: {'; '.join(told)}", facts=facts)

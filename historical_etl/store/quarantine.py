@@ -48,20 +48,20 @@ class Quarantine:
             name, checksum = (source.name, sha256_of(source)) if is_file else (None, None)
             entry = self._new_entry(source.name)
             # The record first: a file that has moved is never without its reason.
-            as_it_is = {} if is_file else {"kept_as_it_is": source.name}
-            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **as_it_is, **moved_from})
+            kept = {"size_bytes": source.stat().st_size} if is_file else {"kept_as_it_is": source.name}
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **kept, **moved_from})
             _move(source, entry / source.name)
         return entry
 
     def copy_bytes(self, name: str, content: bytes, reason: str, dataset: str, facts: Facts | None = None) -> Path:
         """Keep a copy of `content`; returns its entry's folder, an older one if it holds the same bytes."""
         checksum = sha256(content).hexdigest()
-        if known := self._find(name, checksum):
+        if known := self._find(name, checksum, len(content)):
             return known
         with storage_errors("quarantining data", self._folder):
             entry = self._new_entry(name)
             write_atomic(entry / name, content)
-            self._explain(entry, name, reason, dataset, checksum, facts)
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), "size_bytes": len(content)})
         return entry
 
     def keep_rows(self, name: str, rows: "pl.DataFrame", reason: str, dataset: str, facts: Facts | None = None) -> Path:
@@ -84,12 +84,17 @@ class Quarantine:
     def _holds(self, source: Path) -> bool:
         return source.is_relative_to(self._root) and ".." not in source.parts
 
-    def _find(self, name: str, checksum: str) -> Path | None:
+    def _find(self, name: str, checksum: str, size: int) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
             try:
                 recorded = opened(read_regular(entry / "reason.json"), None).get("sha256")
-                # A record comes before a file that is moved, so that alone it proves nothing.
-                if recorded == checksum == sha256_of(entry / name):
+                # A record comes before a file that is moved, so that alone it proves nothing. The size goes before the
+                # bytes: what was put there may have very many.
+                if (
+                    recorded == checksum
+                    and (entry / name).stat().st_size == size
+                    and sha256_of(entry / name) == checksum
+                ):
                     return entry
             except (OSError, ValueError):
                 continue

@@ -220,9 +220,9 @@ class Worker:
                 raise ConnectionError
             return cast("dict[str, object]", json.loads(self._received(size)))
         except TimeoutError:
-            raise _stopped(_too_long(limits)) from None
+            raise _too_long(limits) from None
         except (OSError, ValueError):
-            raise _stopped(self._end(limits)) from None
+            raise self._end(limits) from None
 
     def _received(self, size: int) -> bytes:
         got = bytearray()
@@ -233,17 +233,17 @@ class Worker:
             got += part
         return bytes(got)
 
-    def _end(self, limits: Limits) -> str:
-        """Why the process is no more, in words."""
+    def _end(self, limits: Limits) -> WorkerStoppedError:
+        """Why the process is no more."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_SECONDS)
         code = self._process.returncode
         if code is not None and -code in (signal.SIGALRM, signal.SIGXCPU):
             return _too_long(limits)
         if code is None or code >= 0:
-            return "its process ended before it had answered"
+            return _stopped("its process ended before it had answered")
         name = signal.Signals(-code).name
-        return f"its process died of {name}, as happens where memory ends; it may take {_size(limits.memory)}"
+        return _stopped(f"its process died of {name}, as happens where memory ends; it may take {_size(limits.memory)}")
 
 
 class _Request:
@@ -273,8 +273,10 @@ def _stopped(why: str) -> WorkerStoppedError:
     return WorkerStoppedError(why, todo="ask for less, or give it more time or memory")
 
 
-def _too_long(limits: Limits) -> str:
-    return f"it ran for more than {limits.seconds:g} s"
+def _too_long(limits: Limits) -> WorkerStoppedError:
+    return WorkerStoppedError(
+        f"it ran for more than {limits.seconds:g} s", todo="ask for less, or give it more time", late=True
+    )
 
 
 def _size(memory: int) -> str:
