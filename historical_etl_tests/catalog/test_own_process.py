@@ -54,13 +54,13 @@ def etl(root: Path) -> HistoricalETL:
 
 
 def children(of: int | None = None) -> set[int]:
-    """The workers of a process."""
+    """The processes in which a process has its queries run."""
     found: set[int] = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == (of or os.getpid()) and b"workers.worker" in (folder / "cmdline").read_bytes():
+                if parent == (of or os.getpid()) and b"catalog.statement" in (folder / "cmdline").read_bytes():
                     found.add(int(folder.name))
     return found
 
