@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
 
+from historical_etl.durable import storage_errors
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.models import (
     DATASET_ID,
@@ -49,6 +50,7 @@ def refuse_unknown_fields(layout: Layout, dataset: str = DATASET_ID, *, versions
 
     Raises:
         ManifestTooNewError: there is such a record.
+        StorageError: a folder of records cannot be listed.
     """
     for path, names in unknown_fields(layout, dataset, versions=versions):
         raise ManifestTooNewError(
@@ -63,11 +65,13 @@ def unknown_fields(
     layout: Layout, dataset: str = DATASET_ID, *, versions: Iterable[int] = ()
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """The records of a store that hold fields of which this release does not know, and those fields."""
+    with storage_errors("listing the records of the store", layout.manifests):
+        newest = sorted(layout.history_folder(dataset).glob("*.json"))[-1:]  # it stands in for a damaged manifest
+        pins = sorted(layout.pins.glob("*.json"))
     kept = [layout.history_file(version, dataset) for version in versions]
-    newest = max(layout.history_folder(dataset).glob("*.json"), default=None)  # it stands in for a damaged manifest
-    records = [(path, "manifest") for path in (layout.manifest_file(dataset), *([newest] if newest else []), *kept)]
+    records = [(path, "manifest") for path in (layout.manifest_file(dataset), *newest, *kept)]
     records += [(layout.progress_file(dataset), "progress"), (layout.catalog_pointer(dataset), "catalog")]
-    records += [(path, "pin") for path in sorted(layout.pins.glob("*.json"))]
+    records += [(path, "pin") for path in pins]
     for path, kind in records:
         try:
             names = _unknown(read_regular(path), kind)

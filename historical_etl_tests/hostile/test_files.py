@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from historical_etl.errors import HistoricalETLError
 from historical_etl.settings import FilesSettings
@@ -42,7 +43,11 @@ def parquet() -> bytes:
 def read(folder, **settings) -> pl.DataFrame | None:
     """What the source makes of a folder; None where it refuses it in our words."""
     try:
-        source = FilesSource(FilesSettings.model_validate({"path": str(folder)} | settings))
+        given = FilesSettings.model_validate({"path": str(folder)} | settings)
+    except ValidationError:
+        return None
+    try:
+        source = FilesSource(given)
         symbols = source.members(None, None)
         if not symbols:
             return None
@@ -131,6 +136,20 @@ def test_a_file_with_one_broken_column_is_set_aside_whichever_it_is(column, tmp_
     found = read(folder)
     assert found is not None
     assert set(found["symbol"]) == {"HALT"}
+
+
+@pytest.mark.parametrize("day", [10**9, -(10**9), 2**31 - 1, -(2**31)])
+def test_a_file_with_a_day_that_no_calendar_has_is_set_aside(day, tmp_path):
+    """Polars panics when it is to write such a day as text."""
+    (tmp_path / "HALT.parquet").write_bytes(parquet())
+    bars = SHORT.bars(["BRK.B"], end=date(2012, 10, 12))
+    days = bars["date"].cast(pl.Int32).to_list()
+    odd = bars.with_columns(date=pl.Series([day, *days[1:]], dtype=pl.Int32).cast(pl.Date))
+    odd.write_parquet(tmp_path / "ODD.parquet")
+    found = read(tmp_path)
+    assert found is not None
+    assert "HALT" in set(found["symbol"])
+    assert found["date"].is_between(date(2012, 1, 1), date(2013, 12, 31)).all()
 
 
 def test_the_sound_ones_are_read(tmp_path):

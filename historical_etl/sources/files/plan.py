@@ -233,6 +233,9 @@ class Plan:
 
         `_row` counts from 0 behind the header; `_what` says of the first thing what is wrong with it; `_close` is the
         text of its close.
+
+        Raises:
+            DataQualityError: they cannot be read.
         """
         faults = {**self.faults, "symbol": is_no_symbol(self.values["symbol"])}
         lines = [pl.when(rows).then(pl.lit(_FIELDS)) for rows in self.lines.values()]
@@ -252,7 +255,10 @@ class Plan:
                 self._text("close").alias("_close"),
             )
         )
-        return rows.collect()
+        try:
+            return rows.collect()
+        except BROKEN as error:
+            raise self.trouble(error) from None
 
     def blank(self) -> pl.DataFrame:
         """The rows with a cell that cannot be read beside a good close: `_row` and `_what`, as `faulty` gives them."""

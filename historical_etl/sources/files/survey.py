@@ -106,6 +106,7 @@ class _Survey:
         self._plans: list[Plan] = []
         self._aside: list[Aside] = []
         self._tables: dict[int, pl.DataFrame] = {}
+        self._faulty: dict[int, pl.DataFrame] = {}
         self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
@@ -121,6 +122,7 @@ class _Survey:
         self._refuse_crowds()
         self._second_look()
         self._refuse_misread_days()
+        self._look_at_faults()
         self._refuse_hopeless()
         index = self._index()
         if parts := parts_not_daily(self._plans, index, self._folders):
@@ -291,6 +293,18 @@ class _Survey:
                 self._drop(number)
                 self._set_aside(plan.path, error, plan)
 
+    def _look_at_faults(self) -> None:
+        """Read the rows with faults; a file is set aside that breaks Polars by what only those hold, as a day of 10^9."""
+        for number, table in list(self._tables.items()):
+            plan = self._plans[number]
+            strange = table.filter((pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol")))
+            try:
+                if strange.height or plan.bad:
+                    self._faulty[number] = plan.faulty()
+            except DataQualityError as error:
+                self._drop(number)
+                self._set_aside(plan.path, error, plan)
+
     def _refuse_hopeless(self) -> None:
         """Set aside a file most of whose rows cannot be read: the settings do not fit it."""
         for number, table in list(self._tables.items()):
@@ -298,7 +312,7 @@ class _Survey:
             rows, faults = int(table.get_column("rows").sum()), int(table.get_column("_faults").sum())
             if faults * 2 <= rows:
                 continue
-            first = plan.faulty().filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
+            first = self._faulty[number].filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
             row, what, close = first.select("_row", "_what", "_close").row(0)
             where = f"{plan.path}, {plan.places([row])[0]}"
             todo = f"set {PREFIX}FILES_DATE_FORMAT to how the file writes it, or correct the file"
@@ -331,7 +345,8 @@ class _Survey:
 
     def _unreadable_of(self, number: int) -> Iterator[pl.DataFrame]:
         plan = self._plans[number]
-        for rows in (plan.faulty(), plan.bad_rows()):
+        faulty = self._faulty.get(number)
+        for rows in (plan.faulty() if faulty is None else faulty, plan.bad_rows()):
             yield rows.with_columns(pl.lit(number, pl.UInt32).alias("file")).select(
                 pl.col(name).cast(dtype) for name, dtype in UNREADABLE.items()
             )
