@@ -294,7 +294,7 @@ class _Survey:
                 self._set_aside(plan.path, error, plan)
 
     def _look_at_faults(self) -> None:
-        """Read the rows with faults; a file is set aside that breaks Polars by what only those hold, as a day of 10^9."""
+        """Read the rows with faults; a file is set aside whose rows break Polars, as a day of 10^9 does."""
         for number, table in list(self._tables.items()):
             plan = self._plans[number]
             strange = table.filter((pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol")))
@@ -312,7 +312,9 @@ class _Survey:
             rows, faults = int(table.get_column("rows").sum()), int(table.get_column("_faults").sum())
             if faults * 2 <= rows:
                 continue
-            first = self._faulty[number].filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
+            first = self._faulty[number].filter(
+                pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any()
+            )
             row, what, close = first.select("_row", "_what", "_close").row(0)
             where = f"{plan.path}, {plan.places([row])[0]}"
             todo = f"set {PREFIX}FILES_DATE_FORMAT to how the file writes it, or correct the file"
