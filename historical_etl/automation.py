@@ -9,7 +9,7 @@ from typing import Final
 
 import dagster as dg
 from dagster import PartitionsDefinition
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from historical_etl.assets.changes import Changes
 from historical_etl.assets.checks import evaluate, evaluations
@@ -29,6 +29,7 @@ from historical_etl.etl.planning import ended_calendar
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 from historical_etl.settings import Settings
+from historical_etl.strict_json import object_of
 
 __all__ = [
     "ATTEMPT_TAG",
@@ -218,7 +219,8 @@ class _Tick:
             self._cursor = SensorCursor(confirmed=self._session)
             lacking = f" {_left(last, attempt)}" if last and failed else ""
             return self._skip(f"Current through {self._session}.{lacking} {self._next_session()}")
-        if last is not None and self._now < (due := _ended(last) + pause_after(attempt)):
+        # A run that ended after now did so by a clock that has gone back since: its pause would not end for as long.
+        if last is not None and _ended(last) <= self._now < (due := _ended(last) + pause_after(attempt)):
             through = manifest.end_date if manifest else None
             stands = f"left the store at {through}" if through else "left the store empty"
             trouble = f"ended as {last.dagster_run.status.value}" if failed else stands
@@ -339,8 +341,8 @@ def _in_progress(run: dg.RunRecord) -> str:
 
 def _read_cursor(text: str | None) -> SensorCursor:
     try:
-        return SensorCursor.model_validate_json(text) if text else SensorCursor()
-    except ValidationError:
+        return SensorCursor.model_validate(object_of(text)) if text else SensorCursor()
+    except (ValueError, RecursionError):
         # It can be edited by hand in the UI. All it saves can be found again in the runs and the manifest.
         return SensorCursor()
 

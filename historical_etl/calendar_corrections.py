@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import path_told
+from historical_etl.regular import read_text
 
 __all__ = [
     "SETTING",
@@ -54,12 +56,12 @@ def corrections_text(path: Path) -> str:
         ConfigurationError: it cannot be read as text.
     """
     try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
         raise ConfigurationError(
             f"The calendar corrections cannot be read: {reason}",
-            where=path,
+            where=path_told(path, SETTING),
             todo=f"correct {SETTING}, or unset it to use the calendar as it is",
         ) from None
 

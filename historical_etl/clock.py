@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from typing import cast
 
 from historical_etl.errors import ConfigurationError
 
-__all__ = ["Clock", "as_date", "system_clock"]
+__all__ = ["Clock", "as_date", "system_clock", "with_zone"]
 
 #: A callable that returns an aware UTC datetime.
 Clock = Callable[[], datetime]
@@ -14,6 +15,22 @@ Clock = Callable[[], datetime]
 def system_clock() -> datetime:
     """The machine's time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def with_zone(clock: Clock) -> Clock:
+    """A clock of a caller's, which raises ConfigurationError when it tells no moment, or one without a zone."""
+
+    def told() -> datetime:
+        now = cast("object", clock())  # of a caller who may not check types
+        if not isinstance(now, datetime) or now.utcoffset() is None:
+            raise ConfigurationError(
+                f"The clock tells {now!r}, which is no moment in a time zone",
+                where="clock",
+                todo="let it return an aware datetime, as datetime.now(UTC) does",
+            )
+        return now
+
+    return clock if clock is system_clock else told
 
 
 def as_date(value: date | datetime | str, name: str) -> date:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from historical_etl.errors import DiskSpaceError, StorageError
+from historical_etl.regular import open_regular
 
 __all__ = [
     "TEMP_SUFFIX",
@@ -139,6 +140,10 @@ def fsync_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file in hex, read as a stream."""
-    with path.open("rb") as stream:
+    """The SHA-256 of a file in hex, read as a stream.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: a pipe would be waited for.
+    """
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,7 +19,8 @@
     │   ├── RateLimitedError          it asked us to slow down
     │   ├── NotPublishedError         it does not have it yet
     │   └── CoverageError             the range lies outside what it covers
-    └── CatalogError                  the DuckDB catalog cannot be built or queried
+    ├── CatalogError                  the DuckDB catalog cannot be built or queried
+    └── WorkerStoppedError            work on untrusted input went beyond a limit, or broke its process
 
 An error carries facts: `what` happened, `where` (a path, symbol, setting), and `todo`, the next step.
 `retryable` says whether the same call may succeed later with nothing changed.
@@ -49,6 +50,7 @@ __all__ = [
     "RateLimitedError",
     "SchemaDriftError",
     "StorageError",
+    "WorkerStoppedError",
 ]
 
 
@@ -176,3 +178,18 @@ class CoverageError(ProviderError):
 
 class CatalogError(HistoricalETLError):
     """The DuckDB catalog cannot be built, opened or queried."""
+
+
+class WorkerStoppedError(HistoricalETLError):
+    """Work on input that nobody vouches for went beyond its time or memory, or broke the process that did it.
+
+    Args:
+        what: as in the base.
+        where: as in the base.
+        todo: as in the base.
+        late: whether its time was up.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, todo: str = "", late: bool = False) -> None:
+        self.late = late
+        super().__init__(what, where=where, todo=todo)

@@ -112,9 +112,10 @@ class SyncManifest(BaseModel):
     """One version of a dataset: which files it consists of, and where they came from.
 
     `checksum` is `combined_checksum` over `partitions`. `version` and `previous_checksum` are set by
-    `ManifestManager.save_manifest`. `ledgers` names the files of each ledger, oldest first. Times are aware and in
-    UTC. `start_date` and `end_date` are the first and last stored session, None in a version without bars: one whose
-    first history is held.
+    `ManifestManager.save_manifest`. `sync_timestamp` is later than that of every version before it; where the clock
+    said something else, that is `clock_timestamp`. `ledgers` names the files of each ledger, oldest first. Times are
+    aware and in UTC. `start_date` and `end_date` are the first and last stored session, None in a version without bars:
+    one whose first history is held.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -123,6 +124,7 @@ class SyncManifest(BaseModel):
     version: int = Field(default=0, ge=0)
     previous_checksum: str | None = None
     sync_timestamp: UtcDatetime
+    clock_timestamp: UtcDatetime | None = None
     start_date: date | None
     end_date: date | None
     row_count: int = Field(ge=0)

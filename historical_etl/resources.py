@@ -15,7 +15,7 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
-from historical_etl.catalog.views import quote_text
+from historical_etl.catalog.quoting import quote_text
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import CatalogError
 from historical_etl.etl.pipeline import HistoricalETL, stored_through

@@ -32,6 +32,8 @@ from historical_etl.calendar_corrections import (
 from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, installed_release
 from historical_etl.durable import write_atomic
 from historical_etl.errors import ConfigurationError
+from historical_etl.forked import refuse_lost_threads
+from historical_etl.regular import read_regular
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -202,8 +204,9 @@ def get_calendar(exchange: str, corrections: str | Path | None = None) -> Sessio
 
     Raises:
         ConfigurationError: `exchange_calendars` does not know the name, or cannot build its calendar; or the file
-            cannot be used.
+            cannot be used; or this process was forked from one in which Polars had threads.
     """
+    refuse_lost_threads()
     if corrections is None:
         return _packaged(exchange)
     path = Path(corrections).absolute()
@@ -314,7 +317,7 @@ def _cache_file(exchange: str, packaged: str) -> Path:
 
 def _read_cached(file: Path) -> pl.DataFrame | None:
     try:
-        content = file.read_bytes()
+        content = read_regular(file)
         if sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             return None
         table = pl.read_parquet(BytesIO(content[_DIGEST:]))

@@ -8,17 +8,20 @@ import difflib
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, cast
+from typing import Annotated, Final, Self, cast
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from historical_etl.dotenv_file import OWN_FILE, ThisFolder, read_dotenv, upper
 from historical_etl.errors import ConfigurationError
-from historical_etl.models import UNSTATED
+from historical_etl.files_settings import FilesSettings
+from historical_etl.masking import SHORTEST, hidden, looks_secret, told
 from historical_etl.symbols import normalize_symbols
 from historical_etl.vendor_settings import (
     VENDOR_GROUPS,
@@ -26,17 +29,21 @@ from historical_etl.vendor_settings import (
     EodhdSettings,
     MassiveSettings,
     TiingoSettings,
+    VendorSettings,
     YfinanceSettings,
     variable_of,
+    without_password,
 )
 
 __all__ = [
+    "LENIENT_ENVIRONMENTS",
     "PREFIX",
     "FilesSettings",
     "GivenSetting",
     "Settings",
     "given_settings",
     "load_settings",
+    "secrets_of",
     "unknown_variables",
 ]
 
@@ -45,102 +52,24 @@ PREFIX: Final = "HISTORICAL_ETL_"
 LENIENT_ENVIRONMENTS: Final = frozenset({"development", "dev", "test", "testing", "ci", "local"})
 
 _log = logging.getLogger(__name__)
-_SHOWN: Final = 100  # characters of a value that is refused
 #: More than anybody can mean, and far from what a date, a time or a column of integers can hold.
 _MANY: Final = 1_000_000
 _WEEK: Final = 7 * 24 * 60  # in minutes
 _CENTURIES: Final = 365_000  # in days
+_YEAR: Final = 365 * 86400.0  # in seconds
+#: A symbol of an option, which looks like a key.
+_OPTION: Final = re.compile(r"[A-Za-z]{1,6}\d{6}[CPcp]\d{8}")
+#: What the name of a variable has that may be one of ours with an error in it.
+_LIKE_OURS: Final = re.compile(r"HIST|_ETL|[^\x00-\x7f]|TIINGO|EODHD|APCA|MASSIVE")
+_SURELY: Final = 0.88
 _KEYS: Final = frozenset(variable for group in VENDOR_GROUPS.values() for variable in group.variables)
 
 
-class FilesSettings(BaseSettings):
-    r"""The `files` source: a folder or glob of CSV or Parquet files.
-
-    `columns` maps schema columns to the file's names, e.g. `date=Date,symbol=Ticker,close=Last`; names that exports
-    are known to use need no mapping. `ignore` names columns that look like ours and are not. `date_format`, `decimal`
-    and `separator` are `auto`: as each file shows; the date format `excel` also takes days that Excel counts.
-    `separator` is one character; a tab may be spelled out as `tab` or `\t`. A blank `symbol` means it is not set.
-    `symbols` maps spellings of the files to ours, as in `BRK B=BRK.B`, or names a CSV file of two such columns.
-    `market_suffix` says what becomes of the market in SAP.DE: `auto` leaves it out where all symbols have the same,
-    `keep`, `strip`. `layout` names an export whose columns are known: `stooq`, `sharadar`, `crsp`; `generic` goes by
-    names. `split_adjusted` says whether prices are adjusted for splits, where files do not show it.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix=f"{PREFIX}FILES_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
-    )
-
-    path: str = ""
-    layout: str = "generic"
-    columns: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
-    ignore: Annotated[tuple[str, ...], NoDecode] = ()
-    date_format: str = "auto"
-    decimal: str = Field(default="auto", pattern=r"^([.,]|auto)$")
-    separator: str = Field(default="auto", pattern=r"^(auto|[\s\S])$")
-    symbol: str | None = None
-    symbols: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict[str, str])
-    market_suffix: Literal["auto", "keep", "strip"] = "auto"
-    adjustment: str = UNSTATED
-    split_adjusted: bool | None = None
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _parse_columns(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        pairs = [item.partition("=") for item in value.split(",") if item.strip()]
-        if any(not sep or not theirs.strip() for _, sep, theirs in pairs):
-            raise ValueError("write it as ours=theirs,ours=theirs, e.g. date=Date,symbol=Ticker")
-        return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
-
-    @field_validator("ignore", mode="before")
-    @classmethod
-    def _parse_ignore(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @field_validator("symbols", mode="before")
-    @classmethod
-    def _parse_symbols(cls, value: object) -> object:
-        if isinstance(value, str):
-            lines = [value]
-            if "=" not in value and value.strip():
-                try:
-                    lines = [line.replace(",", "=", 1) for line in Path(value.strip()).read_text("utf-8").splitlines()]
-                except (OSError, ValueError):
-                    raise ValueError("it is no file that can be read; or write it as theirs=ours,theirs=ours") from None
-            items = [item for line in lines for item in line.split(",") if item.strip()]
-            value = dict(_pair(item) for item in items)
-        if isinstance(value, dict):
-            given = cast("dict[object, object]", value)
-            try:
-                return {str(theirs).upper(): normalize_symbols([str(ours)])[0] for theirs, ours in given.items()}
-            except ConfigurationError as error:
-                raise ValueError(str(error)) from None
-        return value
-
-    @field_validator("separator", mode="before")
-    @classmethod
-    def _parse_separator(cls, value: object) -> object:
-        return "\t" if isinstance(value, str) and value.strip().lower() in {"tab", r"\t"} else value
-
-    @field_validator("symbol")
-    @classmethod
-    def _parse_symbol(cls, value: str | None) -> str | None:
-        return value if value and value.strip() else None
-
-
-def _pair(item: str) -> tuple[str, str]:
-    theirs, sign, ours = item.rpartition("=")
-    if not sign or not theirs.strip() or not ours.strip():
-        raise ValueError("write it as theirs=ours,theirs=ours, e.g. BRK B=BRK.B")
-    return theirs.strip(), ours.strip()
-
-
-class Settings(BaseSettings):
+class Settings(ThisFolder):
     """All settings. See the README's table for what each one does."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=OWN_FILE, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     data_dir: Path = Path("data")
@@ -156,8 +85,8 @@ class Settings(BaseSettings):
     batch_symbols: int = Field(default=1000, ge=1, le=_MANY)
     fetch_workers: int = Field(default=4, ge=1, le=_MANY)
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
-    lock_timeout_seconds: float = Field(default=30, ge=0)
-    query_timeout_seconds: float = Field(default=600, gt=0)
+    lock_timeout_seconds: float = Field(default=30, ge=0, le=_YEAR)
+    query_timeout_seconds: float = Field(default=600, gt=0, le=_YEAR)
     query_memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
     keep_versions: int = Field(default=10, ge=1, le=_MANY)
     keep_days: int = Field(default=7, ge=0, le=_CENTURIES)
@@ -221,15 +150,11 @@ def load_settings() -> Settings:
         ConfigurationError: a value is not allowed; the message names its variable and what is allowed.
     """
     _warn_of_unknown_names()
+    _refuse_contradictions()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise _refused(error) from None
-    except (UnicodeDecodeError, OSError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
-        raise ConfigurationError(
-            f"The file of settings cannot be read: {reason}", where=Path(".env").absolute(), todo="correct or remove it"
-        ) from None
     except SettingsError as error:  # the variable of a whole group, such as HISTORICAL_ETL_FILES, is not JSON
         group = next((name for name in ("files", *VENDOR_GROUPS) if f'"{name}"' in str(error)), "files").upper()
         raise ConfigurationError(
@@ -237,6 +162,8 @@ def load_settings() -> Settings:
             where=f"{PREFIX}{group}",
             todo=f"unset it and set {PREFIX}{group}_… one by one instead",
         ) from None
+    _look_for_keys(settings)
+    return settings
 
 
 def _refused(error: ValidationError) -> ConfigurationError:
@@ -247,15 +174,50 @@ def _refused(error: ValidationError) -> ConfigurationError:
     named = next((part for part in places if part in _KEYS), None)  # a key has a name without our prefix
     name = named or group + "_".join(places).upper()
     whole = not places or places[-1] in {"files", *VENDOR_GROUPS}
-    value = "" if named or whole else _repeated(first["input"])
+    given: object = first["input"]
+    value = "" if named or whole or not isinstance(given, str | int | float) else f"={told(given)}"
     return ConfigurationError(f"{name}{value}: {first['msg']}", where=name, todo="correct or unset this variable")
 
 
-def _repeated(value: object) -> str:
-    """A refused value as it is told again: never a secret, so neither an address nor what may hold several values."""
-    if not isinstance(value, str | int | float) or "@" in str(value) or "://" in str(value):
-        return ""
-    return f"={str(value)[:_SHOWN]!r}"
+def _refuse_contradictions() -> None:
+    """Of two variables that differ in case only, one would win without a word."""
+    known = {variable for variable, _ in _places()}
+    found: dict[str, str] = {}
+    for name, value in os.environ.items():
+        if (variable := name.upper()) in known and value and found.setdefault(variable, value) != value:
+            raise ConfigurationError(
+                f"{variable} is set twice, in different cases and to different values", where=variable, todo="unset one"
+            )
+
+
+def _look_for_keys(settings: Settings) -> None:
+    """Tell of keys that are too short to be masked, and refuse one that stands where symbols should."""
+    for vendor in VENDOR_GROUPS:
+        group: VendorSettings = getattr(settings, vendor)
+        for variable, key in zip(group.variables, group.secrets, strict=False):
+            if len(key) < SHORTEST:
+                _log.warning(
+                    "%s has fewer than %d characters: it is hardly a key, and messages do not mask it",
+                    variable,
+                    SHORTEST,
+                )
+    given = upper(os.environ).get(f"{PREFIX}SYMBOLS") or upper(read_dotenv()).get(f"{PREFIX}SYMBOLS", "")
+    keys = {key.upper() for key in secrets_of(settings) if len(key) >= SHORTEST}
+    for symbol in given.split(","):
+        text = symbol.strip()
+        odd = looks_secret(text) and text.upper() != text and not _OPTION.fullmatch(text)
+        if text and (odd or text.upper() in keys):
+            raise ConfigurationError(
+                f"{PREFIX}SYMBOLS holds what looks like a key, and it would be sent to the source as a symbol",
+                where=f"{PREFIX}SYMBOLS",
+                todo="write symbols in capitals, separated by commas; where a key was meant, set its own variable",
+            )
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The keys and passwords in settings: no message may hold them."""
+    groups: list[VendorSettings] = [getattr(settings, vendor) for vendor in VENDOR_GROUPS]
+    return tuple(secret for group in groups for secret in group.hidden)
 
 
 def _warn_of_unknown_names() -> None:
@@ -267,8 +229,21 @@ def unknown_variables() -> dict[str, str]:
     """Variables with our prefix, in the environment or `.env`, that are no setting; each with what may be meant."""
     known = [variable for variable, _ in _places()]
     given: dict[str, None] = dict.fromkeys([*os.environ, *_of_file()])
-    strangers = [name for name in given if name.upper().startswith(PREFIX) and name.upper() not in known]
-    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), "") for name in strangers}
+    strangers = [name for name in given if name.upper() not in known]
+    nearest = {name: _nearest(name, known) for name in strangers}
+    return {name: near for name, near in nearest.items() if near or name.upper().startswith(PREFIX)}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The variable that a name may stand for; of one without our prefix only where the two are nearly the same."""
+    # Letters of other scripts, or of full width, that look like ours.
+    plain = unicodedata.normalize("NFKC", name).upper()
+    ours = plain.startswith(PREFIX)
+    if not (ours or _LIKE_OURS.search(plain)):
+        return ""
+    if ours and plain in known:
+        return plain
+    return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.6 if ours else _SURELY)), "")
 
 
 @dataclass(frozen=True)
@@ -283,10 +258,10 @@ class GivenSetting:
 def given_settings(settings: Settings) -> list[GivenSetting]:
     """Which settings are not left to their defaults, and where each of them stands.
 
-    The environment goes before `.env`. No secret is in the answer: of a key it tells that it is set, and of an address
-    it leaves out user and password.
+    The environment goes before `.env`. No secret is in the answer: of a key it tells that it is set, of an address
+    it leaves out user and password, and what looks like a key is not shown wherever it stands.
     """
-    environment, file = _upper(os.environ), _upper(_of_file())
+    environment, file = upper(os.environ), upper(_of_file())
     given: list[GivenSetting] = []
     for variable, place in _places():
         origin = "environment" if variable in environment else ".env" if variable in file else None
@@ -297,13 +272,9 @@ def given_settings(settings: Settings) -> list[GivenSetting]:
 
 def _of_file() -> Mapping[str, str | None]:
     """The variables of `.env`; none where it cannot be read, which `load_settings` tells of."""
-    if not Path(".env").is_file():
-        return {}
-    from dotenv import dotenv_values
-
     try:
-        return dotenv_values(".env")
-    except (UnicodeDecodeError, OSError):
+        return read_dotenv()
+    except ConfigurationError:
         return {}
 
 
@@ -318,11 +289,6 @@ def _places() -> Iterator[tuple[str, tuple[str, ...]]]:
             yield variable_of(vendor, name, field), (vendor, name)
 
 
-def _upper(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """As pydantic-settings reads them: in any case, and an empty one is none."""
-    return {name.upper(): value for name, value in variables.items() if value}
-
-
 def _shown(settings: Settings, place: tuple[str, ...]) -> str:
     value: object = settings
     for name in place:
@@ -330,7 +296,11 @@ def _shown(settings: Settings, place: tuple[str, ...]) -> str:
     if isinstance(value, SecretStr | BaseSettings):
         return "set"
     if isinstance(value, tuple):
-        return ",".join(str(item) for item in cast("tuple[object, ...]", value))
-    if isinstance(value, dict):
-        return ",".join(f"{ours}={theirs}" for ours, theirs in cast("dict[str, str]", value).items())
-    return re.sub(r"(?<=://)[^/@]*@", "***@", str(value))
+        text = ",".join(str(item) for item in cast("tuple[object, ...]", value))
+    elif isinstance(value, dict):
+        text = ",".join(f"{ours}={theirs}" for ours, theirs in cast("dict[str, str]", value).items())
+    else:
+        text = str(value)
+    if "://" in text:
+        return without_password(text)
+    return "set, and not shown: it looks like a key" if hidden(text, secrets_of(settings)) else text

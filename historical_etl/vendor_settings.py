@@ -2,14 +2,23 @@
 
 A group is `HISTORICAL_ETL_<VENDOR>_<NAME>`; the keys have the names that the vendors themselves gave them, such as
 `TIINGO_API_KEY`. They are `SecretStr`: they never print.
+
+A key goes only where its owner sends it. An address is https, or on this machine. And `.env` goes with a folder that
+somebody else may have filled: an address in it never gets a key that is not in it, nor anything of the environment.
 """
 
-from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from historical_etl.dotenv_file import OWN_FILE, ThisFolder, of_group, read_dotenv, upper
+from historical_etl.errors import ConfigurationError
 
 __all__ = [
     "VENDOR_GROUPS",
@@ -19,6 +28,8 @@ __all__ = [
     "TiingoSettings",
     "VendorSettings",
     "YfinanceSettings",
+    "variable_of",
+    "without_password",
 ]
 
 _PREFIX: Final = "HISTORICAL_ETL_"
@@ -30,7 +41,7 @@ _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 def _config(vendor: str) -> SettingsConfigDict:
     return SettingsConfigDict(
         env_prefix=f"{_PREFIX}{vendor.upper()}_",
-        env_file=".env",
+        env_file=OWN_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -43,7 +54,25 @@ def _key(variable: str) -> Any:  # noqa: ANN401 - as pydantic's own Field
     return Field(default=None, validation_alias=variable)
 
 
-class VendorSettings(BaseSettings):
+class Address(str):
+    """An address that prints without its password."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Without user and password."""
+        return repr(without_password(self))
+
+
+def without_password(address: str) -> str:
+    """An address whose user and password, if it has them, are ***."""
+    scheme, sign, rest = address.partition("://")
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}{sign}{'***' if user else ''}{at}{host}{slash}{path}"
+
+
+class VendorSettings(ThisFolder):
     """What every vendor has: how fast it may be asked, how often, and when to give up.
 
     Attributes:
@@ -80,14 +109,57 @@ class VendorSettings(BaseSettings):
             port == 0 or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment
         ):
             raise ValueError("write it as https://host/path")
-        return value.rstrip("/")
+        if not (parts.hostname or "").isascii():  # it may look like another one
+            raise ValueError("write the host in ASCII, as xn--…")
+        if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+            raise ValueError("write it with https: what is sent and what comes can be read and changed on its way")
+        return Address(value.rstrip("/"))
+
+    @field_serializer("base_url", when_used="json")
+    def _without_password(self, value: str) -> str:
+        return without_password(value)
+
+    @model_validator(mode="after")
+    def _keep_keys_at_home(self) -> Self:
+        prefix = str(self.model_config.get("env_prefix", ""))
+        environment = upper(os.environ)
+        if f"{prefix}BASE_URL" in environment or _is_this_machine(urlsplit(self.base_url).hostname):
+            return self
+        file = upper(read_dotenv()) if self.base_url else {}
+        if self.base_url not in _addresses(file, environment, prefix):
+            return self
+        strangers = [name for name, key in self._keys() if key != file.get(name, "").strip()]
+        if strangers:
+            raise ConfigurationError(
+                f"{prefix}BASE_URL stands in .env and {' and '.join(strangers)} does not: that file would decide to"
+                " whom a key is sent which is not its own",
+                where=f"{prefix}BASE_URL",
+                todo="set the address in the environment, where the key is; or remove it from .env",
+            )
+        if self.base_url not in _addresses(upper(read_dotenv(interpolate=False)), environment, prefix):
+            raise ConfigurationError(
+                f"{prefix}BASE_URL in .env takes other variables into an address",
+                where=f"{prefix}BASE_URL",
+                todo="write it out, without ${…}",
+            )
+        return self
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The keys that are set, in the order of `variables`."""
+        return tuple(key for _, key in self._keys())
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What no message may hold: the keys, and the password of the address."""
+        password = urlsplit(self.base_url).password or ""
+        return (*self.secrets, *filter(None, dict.fromkeys((password, unquote(password)))))
+
+    def _keys(self) -> list[tuple[str, str]]:
+        """The variables of the keys that are set, each with its key."""
         names = {field.validation_alias: name for name, field in type(self).model_fields.items()}
-        held: list[SecretStr | None] = [getattr(self, names[variable]) for variable in self.variables]
-        return tuple(key for secret in held if secret and (key := secret.get_secret_value().strip()))
+        held: dict[str, SecretStr | None] = {variable: getattr(self, names[variable]) for variable in self.variables}
+        return [(name, key) for name, secret in held.items() if secret and (key := secret.get_secret_value().strip())]
 
     @property
     def requests(self) -> int:
@@ -168,6 +240,20 @@ class MassiveSettings(VendorSettings):
     rate: str = Field(default="5/minute", pattern=_RATE)
     actions: bool = True
     universe: str = Field(default="", pattern=r"^([A-Z]+(,[A-Z]+)*)?$")
+
+
+def _is_this_machine(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _addresses(file: Mapping[str, str], environment: Mapping[str, str], prefix: str) -> set[str]:
+    """The base URLs that `.env` gives: of its own variable, or in the one of the whole group."""
+    group = prefix.rstrip("_")
+    whole = of_group(file.get(group, ""), "base_url") if group not in environment else None
+    return {str(text).rstrip("/") for text in (file.get(f"{prefix}BASE_URL"), whole) if text}
 
 
 #: The groups by the name of their field in `Settings`, which is the name of the source too.

@@ -1,4 +1,4 @@
-"""What `make test` does where a browser or strace is not there."""
+"""What `make test` does where a browser, strace or what makes file systems is not there."""
 
 import subprocess
 import sys
@@ -36,14 +36,16 @@ def test_elsewhere_the_tests_that_need_it_are_left_out_and_counted(tmp_path):
     tools = ran("historical_etl_tests.tools", folder=tmp_path)
     assert tools.returncode == 0, tools.stderr
     lacking = tools.stdout.split()
-    assert lacking == ["--lacking=chromium", "--lacking=strace"]
-    for name in ("chromium", "strace"):
+    names = ("chromium", "strace", "e2fsprogs", "xfsprogs", "btrfs-progs", "exfatprogs")
+    assert lacking == [f"--lacking={name}" for name in names]
+    for name in names:
         assert f"Next: apt-get install {name}" in tools.stderr
         (count,) = (line for line in tools.stderr.splitlines() if line.endswith(f"left out for want of {name}"))
         assert int(count.split()[0]) > 0
     left = ran(
         *("pytest", "-n", "0", "-p", "no:randomly", "--collect-only", "-q", *lacking),
         *("historical_etl_tests/ui", "historical_etl_tests/crash/test_power_loss.py"),
+        "historical_etl_tests/crash/test_file_systems.py",
         folder=tmp_path,
     )
     assert "no tests collected" in left.stdout

@@ -1,4 +1,4 @@
-"""What the tests need beside Python: a browser, and strace.
+"""What the tests need beside Python: a browser, strace, and what makes file systems.
 
 `python -m historical_etl_tests.tools` brings what is missing where it may: Debian's packages as root, else Playwright's
 own browser. What it cannot bring it names on stderr, with the way to get it and the tests that are left out, and on
@@ -24,6 +24,7 @@ __all__ = ["TOOLS", "browser"]
 _BLANK: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank")
 #: Seconds: to look whether a tool works, and to bring one.
 _LOOK, _BRING = 120, 900
+_YOURS: Final = "your system's package {}"
 _SHOWN: Final = 5  # lines of what a failed command said
 _APT: Final = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300")
 
@@ -37,12 +38,14 @@ class Tool:
         marker: of the tests that need it.
         works: whether it is there and does what it must.
         by_hand: how to get it without Debian's packages.
+        beside: other packages of Debian that are brought with it.
     """
 
     package: str
     marker: str
     works: Callable[[], bool]
     by_hand: str
+    beside: tuple[str, ...] = ()
 
 
 def browser() -> Path | None:
@@ -66,9 +69,24 @@ def _strace_works() -> bool:
     return shutil.which("strace") is not None and _ran(["strace", "-f", "-qq", "-o", os.devnull, "true"], _LOOK)
 
 
+def _found(program: str) -> Callable[[], bool]:
+    return lambda: shutil.which(program) is not None
+
+
+def _exfat_works() -> bool:
+    """It is mounted by the kernel, or where that does not know it through FUSE."""
+    kernel = Path("/proc/filesystems")
+    known = kernel.exists() and "\texfat\n" in kernel.read_text(encoding="utf-8")
+    return _found("mkfs.exfat")() and (known or _found("mount.exfat-fuse")())
+
+
 TOOLS: Final = (
     Tool("chromium", "ui", _browser_works, ".venv/bin/python -m playwright install --with-deps chromium"),
     Tool("strace", "strace", _strace_works, "your system's package strace, and the right to trace processes (ptrace)"),
+    Tool("e2fsprogs", "ext4", _found("mkfs.ext4"), _YOURS.format("e2fsprogs")),
+    Tool("xfsprogs", "xfs", _found("mkfs.xfs"), _YOURS.format("xfsprogs")),
+    Tool("btrfs-progs", "btrfs", _found("mkfs.btrfs"), _YOURS.format("btrfs-progs")),
+    Tool("exfatprogs", "exfat", _exfat_works, _YOURS.format("exfatprogs or exfat-utils"), ("exfat-fuse",)),
 )
 
 
@@ -96,7 +114,7 @@ def main() -> int:
 def _bring_packages(lacking: Sequence[Tool]) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
-    packages = [tool.package for tool in lacking]
+    packages = [name for tool in lacking for name in (tool.package, *tool.beside)]
     _say(f"Installing {', '.join(packages)}")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     if _ran([*_APT, "update"], _BRING, told=True):

@@ -25,6 +25,8 @@ _GAP: Final = ("symbol", "first_session", "last_session", "sessions", "why")
 _CELL: Final = ("date", "symbol", "column", "old", "new")
 #: How many things of a kind a sentence names.
 _NAMED: Final = 3
+#: Lines of one kind that an event may hold.
+_TOLD: Final = 100
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class Changes:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
         for name, told in (("notes", result.notes), ("set_aside", result.set_aside)):
             if told:
-                facts[name] = dg.MetadataValue.text("\n".join(told))
+                more = [f"and {len(told) - _TOLD:,} more"] if len(told) > _TOLD else []
+                facts[name] = dg.MetadataValue.text("\n".join([*told[:_TOLD], *more]))
         return facts
 
     def _cells(self) -> pl.DataFrame:

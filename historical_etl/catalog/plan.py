@@ -1,5 +1,7 @@
 """Which committed files a query will open, by DuckDB's own plan: those are proven before any row is read.
 
+Where the plan tells too little, the query meets a view that refuses (see `query`).
+
 Each year's branch of `daily_prices` is bounded by its dates (see `views`), and DuckDB keeps a lower bound that lies in
 that year however it tightens it. So the date literals in the filters of a scan name its year.
 """
@@ -9,51 +11,45 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
-import duckdb
-
 from historical_etl.models import LedgerFile, Partition, SyncManifest
-from historical_etl.schema import SCHEMA
+from historical_etl.store.ledgers import SCHEMAS
 
-__all__ = ["files_opened"]
+__all__ = ["files_of", "files_opened"]
 
 _BOUND: Final = re.compile(r"date (?:>=|>|=) '(\d{4})-\d\d-\d\d'::DATE")
 _Node = Mapping[str, object]
 
 
-def files_opened(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    params: Sequence[object] | Mapping[str, object] | None,
-    manifest: SyncManifest,
-) -> list[Partition | LedgerFile]:
-    """The files of a version that a reading statement opens; never fewer, and all of them where the plan does not tell.
+def files_of(manifest: SyncManifest) -> list[Partition | LedgerFile]:
+    """All files of a version that a query may open."""
+    return [*manifest.partitions, *(file for files in manifest.ledgers.values() for file in files)]
+
+
+def files_opened(plan: str, manifest: SyncManifest) -> list[Partition | LedgerFile]:
+    """The files of a version that a statement over its views opens, as far as the plan tells.
 
     Args:
-        connection: one that has the views of that version.
-        sql: a single reading statement, without a leading EXPLAIN.
-        params: its values.
+        plan: DuckDB's, as JSON.
         manifest: the version.
     """
-    ledgers = [file for files in manifest.ledgers.values() for file in files]
-    everything = [*manifest.partitions, *ledgers]
     try:
-        answer = connection.execute(f"EXPLAIN (FORMAT json) {sql}", params).fetchall()
-        roots = cast("list[_Node]", json.loads(answer[-1][1]))
-    except (duckdb.Error, ValueError, IndexError, TypeError):
-        return everything  # PIVOT and the like cannot be explained; what is wrong is told when it runs
-    scans = [node for root in roots for node in _nodes(root) if "PARQUET" in str(node.get("name"))]
+        roots = cast("list[_Node]", json.loads(plan))
+    except ValueError:
+        return files_of(manifest)
     years: set[int] = set()
-    opened: list[Partition | LedgerFile] = []
-    for facts in (cast("_Node", scan.get("extra_info") or {}) for scan in scans):
+    ledgers: set[str] = set()
+    for scan in (node for root in roots for node in _nodes(root) if "PARQUET" in str(node.get("name"))):
+        facts = cast("_Node", scan.get("extra_info") or {})
         found = {int(year) for year in _BOUND.findall(str(facts.get("Filters", "")))}
-        if found:
-            years |= found
-            continue
-        columns = facts.get("Projections") or ()
-        if set(cast("Sequence[str]", [columns] if isinstance(columns, str) else columns)) <= set(SCHEMA):
-            return everything  # it may be a year or a ledger
-        opened = [*ledgers]
-    return [*opened, *(partition for partition in manifest.partitions if partition.year in years)]
+        years |= found
+        if not found:
+            columns = facts.get("Projections") or ()
+            asked = {columns} if isinstance(columns, str) else {*cast("Sequence[str]", columns)}
+            ledgers |= {name for name in manifest.ledgers if asked <= {*SCHEMAS[name]}}
+    return [
+        *(file for name, files in manifest.ledgers.items() if name in ledgers for file in files),
+        *(partition for partition in manifest.partitions if partition.year in years),
+    ]
 
 
 def _nodes(node: _Node) -> Iterator[_Node]:

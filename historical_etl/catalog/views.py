@@ -1,16 +1,18 @@
 """The SQL of the catalog's views. Text only: no file is opened here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Final
 
 import polars as pl
 
+from historical_etl.catalog.question import NOT_PROVEN
+from historical_etl.catalog.quoting import escape_glob, quote_name, quote_text
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.schema import SCHEMA
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import SCHEMAS, VIEWS
 
-__all__ = ["escape_glob", "quote_text", "view_statements"]
+__all__ = ["view_statements"]
 
 _SQL_TYPES: Final[Mapping[pl.DataType, str]] = {
     pl.Date(): "DATE",
@@ -28,8 +30,17 @@ _NO_YEAR: Final = (
 )
 
 
-def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") -> Iterator[str]:
+def view_statements(
+    manifest: SyncManifest, layout: Layout, database: str = "", proven: Container[str] | None = None
+) -> Iterator[str]:
     """`CREATE VIEW` statements over exactly the files of one version.
+
+    Args:
+        manifest: the version.
+        layout: the store's folders.
+        database: that the views are made in; empty takes the one that is connected to.
+        proven: paths, as in the manifest, of the files that may be read; a view that needs another one raises an
+            error that holds `NOT_PROVEN`. None takes all.
 
     The view of a ledger that lacks a file refuses to be read, and no other does.
 
@@ -41,8 +52,8 @@ def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") 
     one year then opens that year's file and no other (DuckDB 1.4 and 2.0; checked by a system-call trace).
     """
     prefix = f"{quote_name(database)}." if database else ""
-    branches = [_branch(partition, layout) for partition in manifest.partitions] or [_nothing(SCHEMA)]
-    yield f"CREATE VIEW {prefix}daily_prices AS\n" + "\nUNION ALL\n".join(branches)
+    branches = [_branch(partition, layout, proven) for partition in manifest.partitions]
+    yield f"CREATE VIEW {prefix}daily_prices AS\n" + "\nUNION ALL\n".join(branches or [_nothing(SCHEMA)])
     if manifest.partitions:
         yield (
             f"CREATE VIEW {prefix}partitions AS\nSELECT * FROM (VALUES\n"
@@ -53,32 +64,22 @@ def view_statements(manifest: SyncManifest, layout: Layout, database: str = "") 
         yield f"CREATE VIEW {prefix}partitions AS\n{_NO_YEAR}"
         yield f"COMMENT ON VIEW {prefix}partitions IS '{manifest.version}'"  # no row could name it
     for name, parts in VIEWS.items():
-        sources = "\nUNION ALL BY NAME\n".join(_ledger(part, manifest.ledgers.get(part, ()), layout) for part in parts)
+        sources = "\nUNION ALL BY NAME\n".join(
+            _ledger(part, manifest.ledgers.get(part, ()), layout, proven) for part in parts
+        )
         yield f"CREATE VIEW {prefix}{quote_name(name)} AS\n{sources}"
 
 
-def quote_name(name: str) -> str:
-    """`name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_text(text: str) -> str:
-    """`text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _branch(partition: Partition, layout: Layout) -> str:
+def _branch(partition: Partition, layout: Layout, proven: Container[str] | None) -> str:
     path = quote_text(escape_glob(str(layout.resolve(partition.path))))
     columns = ", ".join(quote_name(name) for name in SCHEMA)
+    rows = f"read_parquet({path}, schema = MAP {{{_column_map(SCHEMA)}}})"
+    if proven is not None and partition.path not in proven:
+        rows = _refusing(SCHEMA, NOT_PROVEN)
     return (
-        f"SELECT {columns} FROM read_parquet({path}, schema = MAP {{{_column_map(SCHEMA)}}})\n"  # noqa: S608 - quoted, and DuckDB takes no parameters in a view
+        f"SELECT {columns} FROM {rows}\n"  # noqa: S608 - quoted, and DuckDB takes no parameters in a view
         f"WHERE date BETWEEN DATE '{partition.first_session}' AND DATE '{partition.last_session}'"
     )
-
-
-def escape_glob(path: str) -> str:
-    """A path that `read_parquet` takes literally, whatever characters it has."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
 
 
 def _record(partition: Partition, manifest: SyncManifest, layout: Layout) -> str:
@@ -95,19 +96,27 @@ def _nothing(schema: pl.Schema) -> str:
     return f"SELECT {columns} WHERE false"
 
 
-def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout) -> str:
+def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout, proven: Container[str] | None) -> str:
     schema = SCHEMAS[name]
     if not files:
         return _nothing(schema)
     columns = ", ".join(map(quote_name, schema))
-    lost = next((file.path for file in files if not layout.resolve(file.path).is_file()), None)
-    if lost is not None:
-        # DuckDB binds a view when it is made, and would refuse all of them.
-        refusal = quote_text(f"The ledger file {lost} is missing; no row of {name} is read")
-        nothing = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
-        return f"SELECT {columns} FROM (SELECT {nothing}, error({refusal}) AS refusal) WHERE refusal IS NULL"  # noqa: S608 - quoted
     paths = ", ".join(quote_text(escape_glob(str(layout.resolve(file.path)))) for file in files)
-    return f"SELECT {columns} FROM read_parquet([{paths}], schema = MAP {{{_column_map(schema)}}})"  # noqa: S608 - likewise
+    rows = f"read_parquet([{paths}], schema = MAP {{{_column_map(schema)}}})"
+    lost = next((file.path for file in files if not layout.resolve(file.path).is_file()), None)
+    if lost is not None:  # DuckDB binds a view when it is made, and would refuse all of them
+        rows = _refusing(schema, f"The ledger file {lost} is missing; no row of {name} is read")
+    elif proven is not None and not all(file.path in proven for file in files):
+        rows = _refusing(schema, NOT_PROVEN)
+    return f"SELECT {columns} FROM {rows}"  # noqa: S608 - quoted
+
+
+def _refusing(schema: pl.Schema, why: str) -> str:
+    """A relation that raises an error when anything of it is read; a plan that leaves it out does not mind."""
+    refusal = f"error({quote_text(why)})"
+    # Each column must be unknown to the planner: of a constant it would take a filter as settled.
+    columns = ", ".join(f"{refusal}::{_SQL_TYPES[dtype]} AS {quote_name(column)}" for column, dtype in schema.items())
+    return f"(SELECT {columns} FROM range(1) WHERE {refusal} IS NULL)"  # noqa: S608 - quoted
 
 
 def _column_map(schema: pl.Schema) -> str:

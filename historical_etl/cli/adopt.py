@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from historical_etl.cli.ended import Ended
+from historical_etl.cli.ended import Ended, tell_set_aside
 from historical_etl.cli.runs import year_by_year
 from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError
@@ -84,10 +84,8 @@ def _tell(terminal: Terminal, done: Adoption, *, rehearse: bool) -> None:
         terminal.out.print(Text(f"{'':>12}  refused: {reason}: {count:,}"))
     for line in done.told:
         terminal.say(line)
-    if rehearse and done.set_aside:
-        terminal.warn(f"{len(done.set_aside):,} file(s), or parts of them, are set aside")
-        for line in done.set_aside:
-            terminal.say(f"  {line}")
+    if rehearse:
+        tell_set_aside(terminal, done.set_aside)
     if done.years:
         terminal.out.print(
             Text(f"{len(done.symbols):,} symbol(s) ({some(done.symbols, 5)}), {ranges(list(done.years))}"),

@@ -1,6 +1,6 @@
 """How a run ended, for people and programs: what stands, what changed, what did not come, and what to do next."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
@@ -17,10 +17,12 @@ from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.levels import TOLERANCE
 from historical_etl.store.ledgers import empty_ledger
 
-__all__ = ["Ended"]
+__all__ = ["Ended", "tell_set_aside"]
 
 _FAILED, _INCOMPLETE = 1, 3
 _SAMPLE = 10
+#: Files that are set aside: somebody corrects them one by one.
+_FILES = 20
 _CELLS = 5
 _WHY = {
     Outcome.EMPTY: "no rows in this range",
@@ -200,10 +202,7 @@ class Ended:
         """How the source understood what it has, and what it could not read."""
         for note in self.result.notes:
             terminal.say(cleaned(f"from the source: {note}"))
-        if self.result.set_aside:
-            terminal.warn(f"{len(self.result.set_aside):,} file(s), or parts of them, are set aside")
-            for what in self.result.set_aside:
-                terminal.say(cleaned(f"  {what}"))
+        tell_set_aside(terminal, self.result.set_aside)
 
     def _tell_warnings(self, terminal: Terminal) -> None:
         result = self.result
@@ -274,6 +273,16 @@ class Ended:
                 same.setdefault(detail, []).append(symbol)
         for detail, alike in list(same.items())[:_SAMPLE]:
             yield f"  {some(alike, _CELLS)}: {detail}"
+
+
+def tell_set_aside(terminal: Terminal, told: Sequence[str]) -> None:
+    """Tell of the first files that are set aside, and how many more there are."""
+    if told:
+        terminal.warn(f"{len(told):,} file(s), or parts of them, are set aside")
+    for what in told[:_FILES]:
+        terminal.say(cleaned(f"  {what}"))
+    if len(told) > _FILES:
+        terminal.say(f"  and {len(told) - _FILES:,} more; --json names all of them")
 
 
 def _restated(row: Row) -> str:

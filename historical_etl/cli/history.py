@@ -131,7 +131,10 @@ def vacuum(
     keep_days: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="DAYS", help="Keep those younger. Default: HISTORICAL_ETL_KEEP_DAYS.", show_default=False
+            min=0,
+            metavar="DAYS",
+            help="Keep those that stood so lately. Default: HISTORICAL_ETL_KEEP_DAYS.",
+            show_default=False,
         ),
     ] = None,
 ) -> Command:

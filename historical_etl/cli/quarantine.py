@@ -27,8 +27,9 @@ _REASONS: Final = "reasons"
 
 def show_all(terminal: Terminal) -> int:
     """List all entries; see the command's help."""
-    layout = opened(terminal).layout
-    entries = quarantined.read_entries(layout)
+    store = opened(terminal)
+    store.require_store()
+    layout, entries = store.layout, quarantined.read_entries(store.layout)
     size = sum(entry.size for entry in entries)
     if terminal.as_json:
         documented = [_document(entry) for entry in entries]

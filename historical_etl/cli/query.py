@@ -12,6 +12,7 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
+from historical_etl.catalog.query import prepare
 from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
@@ -40,6 +41,7 @@ def query(  # the options of the command
     as_of: str | None,
 ) -> int:
     """Run one SQL statement and write its answer; see the command's help."""
+    prepare()
     layout = Layout(terminal.settings.data_dir)
     target = None if output is None or str(output) == "-" else target_of(output, layout)
     form = _format(form, target, as_json=terminal.as_json)

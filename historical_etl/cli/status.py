@@ -112,6 +112,7 @@ def _facts(found: StoreStatus, now: datetime) -> list[tuple[str, str, str]]:
             ("restated", *_restated(found)),
             ("catalog", *_catalog(found)),
             *(("calendar", note, "yellow") for note in found.calendar_notes),
+            *(("clock", note, "yellow") for note in found.clock_notes),
         ]
     if found.unfinished:
         left = ranges(list(found.unfinished.years_remaining))
@@ -218,6 +219,9 @@ def _failures(found: StoreStatus) -> Iterator[tuple[str, str, str]]:
 
 
 def _catalog(found: StoreStatus) -> tuple[str, str]:
+    if found.catalog_reads:
+        text = f"reads {found.catalog_reads}, not this store: it was copied or moved; run `historical-etl repair`"
+        return text, "yellow"
     if found.catalog_version == found.version:
         return f"shows version {found.version}", ""
     shown = f"shows version {found.catalog_version}" if found.catalog_version else "is not published"

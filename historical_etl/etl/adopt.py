@@ -27,6 +27,7 @@ from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.files import UNREADABLE, FilesSource
+from historical_etl.sources.files.listing import path_of
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.manifest import ManifestManager
@@ -125,7 +126,7 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
     layout = Layout(settings.data_dir)
     if not settings.files.path.strip():
         raise ConfigurationError("There is no path to adopt", where="path", todo="name a folder, a file or a glob")
-    path = Path(settings.files.path.strip()).expanduser().absolute()
+    path = path_of(settings.files.path)
     if path.resolve().is_relative_to(layout.root.resolve()):
         raise ConfigurationError(
             "The files lie inside the data folder", where=path, todo="name files outside the store that takes them"
@@ -146,8 +147,9 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
 
 def _basis_of_store(path: Path) -> dict[str, object]:
     """What a store tells of the price basis of the year files in its `daily/`, as settings; nothing elsewhere."""
-    layout = Layout(path.parent.parent)
-    if layout.daily != path:
+    layouts = [Layout(above) for above in path.parents[1:3]]  # of `daily`, and of the folder that it points to
+    layout = next((each for each in layouts if _is_same_folder(each.daily, path)), None)
+    if layout is None:
         return {}
     try:
         manifest = ManifestManager(layout).load_manifest()
@@ -161,6 +163,10 @@ def _basis_of_store(path: Path) -> dict[str, object]:
     if len(ways) == 1 and ways[0] is not None:
         told["split_adjusted"] = ways[0]
     return told
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def adopt(
@@ -199,7 +205,7 @@ def adopt(
     return Adoption(
         look.account,
         len(source.paths),
-        sum(_is_year_file(path) for path in source.paths),
+        source.year_files,
         tuple(sorted(look.symbols)),
         tuple(look.years),
         result,
@@ -340,13 +346,3 @@ class _Look:
         same = [pl.col(name).is_null() | (pl.col(name) == pl.col(f"{name}_s")) for name in _VALUES if name not in ORDER]
         both = rows.join(stored, on=ORDER, suffix="_s", maintain_order="left")
         return both.filter(pl.all_horizontal(same)).select(rows.columns)
-
-
-def _is_year_file(path: Path) -> bool:
-    """Whether a file is a partition of a store like this one, by its columns."""
-    if path.suffix.lower() != ".parquet":
-        return False
-    try:
-        return list(pl.read_parquet_schema(path).items()) == list(SCHEMA.items())
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return False

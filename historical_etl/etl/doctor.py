@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar, cast
-from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -21,14 +20,17 @@ from historical_etl.errors import HistoricalETLError, NotPublishedError, Provide
 from historical_etl.etl import doctor_calendar
 from historical_etl.etl import doctor_machine as machine
 from historical_etl.etl.doctor_checks import Check, Verdict, problem
+from historical_etl.masking import looks_secret, masked
 from historical_etl.models import Outcome
+from historical_etl.regular import read_regular
 from historical_etl.sessions import calendar_of
-from historical_etl.settings import Settings, given_settings, unknown_variables
+from historical_etl.settings import Settings, given_settings, secrets_of, unknown_variables
 from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import clock_for
 from historical_etl.sources.vendors.collect import VendorSource
+from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.store.disk import DiskProbe, system_disk_usage
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -45,6 +47,7 @@ ANSWER_SECONDS: Final = 30.0
 _ANY_SYMBOL: Final = "AAPL"
 _LOOK: Final = "look at the network, the proxy and the vendor's own status page, then run it again"
 _NEARLY_USED: Final = 0.9
+_FILES: Final = 20
 _DAY_SECONDS: Final = 86400
 _PERIODS: Final = {1: "second", 60: "minute", 3600: "hour", _DAY_SECONDS: "day"}
 
@@ -96,7 +99,7 @@ def examine(
         "vendor": doctor.vendor,
         "plan": doctor.plan,
         "limits": doctor.limits,
-        "clock": doctor.clock,
+        "clock": lambda: doctor.clock(manager.newest_stamp()),
         "time zone": lambda: machine.time_zone(settings, clock),
         "calendar": lambda: doctor_calendar.calendar(settings, manager, clock),
         "disk": lambda: machine.disk(manager),
@@ -108,16 +111,16 @@ def examine(
         ),
     }
     checks: list[Check] = []
+    secrets = _secrets(settings)
     for name, look in looks.items():
         try:
             checks += look()
         except HistoricalETLError as error:
             checks.append(problem(name, error))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one thing, the others are looked at
-            what = f"It cannot be checked: unexpected {type(error).__name__}: {error}"[:500]
+            what = masked(f"It cannot be checked: unexpected {type(error).__name__}: {error}", secrets)[:500]
             checks.append(Check(name, Verdict.PROBLEM, what, "report it, with the output of --verbose"))
     doctor.close()
-    secrets = _secrets(settings)
     return Examination(tuple(_without(secrets, check) for check in checks))
 
 
@@ -201,7 +204,8 @@ class _Doctor:
     def keys(self) -> Iterator[Check]:
         """Whether the keys of the source are there. They are not shown."""
         if self._name not in VENDOR_GROUPS:
-            yield Check("keys", Verdict.OK, f"{self._name} needs none that is known here")
+            name = "the source" if looks_secret(self._name) else self._name
+            yield Check("keys", Verdict.OK, f"{name} needs none that is known here")
             return
         group, fields = getattr(self._settings, self._name), VENDOR_GROUPS[self._name].model_fields
         found = {variable_of(self._name, name, field): getattr(group, name) for name, field in fields.items()}
@@ -290,11 +294,11 @@ class _Doctor:
         verdict = Verdict.WARNING if waits or nearly else Verdict.OK
         yield Check("limits", verdict, "; ".join(texts), todo if verdict is Verdict.WARNING else "", facts)
 
-    def clock(self) -> Iterator[Check]:
-        """Whether this machine's clock is right, by the vendor's."""
+    def clock(self, newest: datetime | None) -> Iterator[Check]:
+        """Whether this machine's clock is right, by the vendor's and by the latest stamp of a version."""
         source = self._fetcher.source if self._fetcher else None
         offset = source.clock_offset if isinstance(source, VendorSource) else None
-        yield machine.clock(self._clock(), offset, self._name)
+        yield machine.clock(self._clock(), offset, self._name, newest)
 
     def _source_clock(self) -> Clock:
         """The clock that the source goes by: another one where the sample is replayed."""
@@ -309,7 +313,7 @@ class _Doctor:
     def _stored_symbol(self) -> str | None:
         """A symbol that is stored and trades; None if that is not known."""
         with suppress(OSError, ValueError):
-            content = Layout(self._settings.data_dir).progress_file().read_bytes()
+            content = read_regular(Layout(self._settings.data_dir).progress_file())
             cursors = parse_progress(content).symbol_last_dates
             return max(sorted(cursors), key=lambda symbol: cursors[symbol], default=None)
         return None
@@ -320,7 +324,9 @@ def _files(source: FilesSource) -> Check:
     told = (*source.reading, *source.notes)
     facts = {"reading": list(source.reading), "notes": list(source.notes), "set_aside": list(source.set_aside)}
     if source.set_aside:
-        what = f"{len(source.set_aside):,} are set aside: {'; '.join(source.set_aside)}. {'; '.join(told)}"
+        more = "; …" if len(source.set_aside) > _FILES else ""
+        some = "; ".join(source.set_aside[:_FILES])
+        what = f"{len(source.set_aside):,} are set aside: {some}{more}. {'; '.join(told)}"
         return Check("files", Verdict.WARNING, what, "correct them, or take them out of the folder", facts)
     verdict = Verdict.WARNING if source.unreadable.height else Verdict.OK
     return Check("files", verdict, f"{len(source.paths):,} are read: {'; '.join(told)}", facts=facts)
@@ -373,19 +379,14 @@ def _raising(error: BaseException) -> Callable[[], _T]:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    groups = [getattr(settings, vendor) for vendor in VENDOR_GROUPS]
-    values: list[object] = [value for group in groups for _, value in group]
-    found = [value.get_secret_value().strip() for value in values if isinstance(value, SecretStr)]
-    return [text for secret in found if secret for text in {secret, quote(secret, safe="")}]
+    return [*secrets_of(settings), *proxy_secrets()]
 
 
 def _without(secrets: list[str], check: Check) -> Check:
     """A check whose words hold no key, whoever wrote them."""
 
     def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
+        return masked(text, secrets)
 
     facts = {name: _cleaned(value, clean) for name, value in check.facts.items()}
     return replace(check, what=clean(check.what), todo=clean(check.todo), facts=facts)

@@ -19,10 +19,13 @@ from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import SourceInfo
 from historical_etl.sources.vendors.extras import how_to_install
+from historical_etl.store.daily_folders import is_replaceable
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.newer import unknown_fields
+from historical_etl.store.stamps import clock_trouble
 from historical_etl.store.verify import verify_store
-from historical_etl.store.volume import existing_folder, mount_of, try_volume
+from historical_etl.store.volume import Trial, existing_folder, mount_of, try_volume
 
 __all__ = ["clock", "disk", "store", "time_zone", "versions", "volume", "written_by"]
 
@@ -41,13 +44,26 @@ _CLOCK_WRONG: Final = timedelta(minutes=10)
 _SHOWN: Final = 3
 
 
-def clock(now: datetime, offset: timedelta | None, vendor: str) -> Check:
-    """Whether the machine's clock is right; `offset` is how far the vendor's is before it."""
+def clock(now: datetime, offset: timedelta | None, vendor: str, newest: datetime | None) -> Check:
+    """Whether the machine's clock is right, and has not gone back.
+
+    Args:
+        now: what it says.
+        offset: how far the vendor's is before it.
+        vendor: its name.
+        newest: the latest stamp of a version.
+    """
     text = f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if (offset is None or abs(offset) < _CLOCK_OFF) and (trouble := clock_trouble(newest, now)) is not None:
+        agrees = f"; it agrees with {vendor}'s" if offset is not None else ""
+        todo = "" if offset is not None else "set the clock if it is wrong, and let the machine keep it (NTP); "
+        todo += "`historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
+        facts: dict[str, object] = {"offset": offset and round(offset.total_seconds(), 1), "newest_stamp": newest}
+        return Check("clock", Verdict.WARNING, f"{trouble}{agrees}", todo, facts)
     if offset is None:
         return Check("clock", Verdict.OK, f"{text}; there is no other clock to compare it with", facts={"offset": None})
     seconds = offset.total_seconds()
-    facts: dict[str, object] = {"offset": round(seconds, 1)}
+    facts = {"offset": round(seconds, 1)}
     if abs(offset) < _CLOCK_OFF:
         return Check("clock", Verdict.OK, f"{text}; it agrees with {vendor}'s within a minute", facts=facts)
     wrong = abs(offset) >= _CLOCK_WRONG
@@ -133,6 +149,23 @@ def volume(layout: Layout, mounts: Path) -> Iterator[Check]:
         yield Check("hard links", Verdict.WARNING, what, "mind the space, or move the data folder to a local disk")
     else:
         yield Check("hard links", Verdict.OK, "they work")
+    yield _of_daily(layout, tried)
+
+
+def _of_daily(layout: Layout, tried: Trial) -> Check:
+    """Whether all years in `daily/` are replaced at once, for whoever reads them with other tools."""
+    reason, todo = "", "move the data folder to a local disk"
+    if tried.pointing:
+        reason = f"there are no symbolic links here: {tried.pointing}"
+    elif tried.linking:
+        reason = "there are no hard links here"
+    elif not is_replaceable(layout):
+        reason = f"it is a link to {layout.daily.readlink()}, which is not the store's"
+        todo = f"to read one version at any time, remove the link {layout.daily}: the next write makes its own"
+    if reason:
+        what = f"Its files are replaced one by one, since {reason}. A reader may meet two versions in mid-commit"
+        return Check("daily/", Verdict.WARNING, what, todo)
+    return Check("daily/", Verdict.OK, "one rename replaces all of its years at once")
 
 
 def versions(settings: Settings | None) -> Iterator[Check]:
@@ -161,6 +194,10 @@ def written_by(manager: ManifestManager) -> Iterator[Check]:
         yield Check(
             "written by", Verdict.OK, f"nothing is stored; schema {SCHEMA_VERSION}, files by {ours}", facts=facts
         )
+        return
+    for path, names in unknown_fields(manager.layout):
+        what = f"{path} holds {', '.join(names)}, which this release does not know: it reads the store, it cannot write"
+        yield Check("written by", Verdict.PROBLEM, what, "upgrade historical-etl", facts)
         return
     others: dict[str, int] = {}
     for partition in manifest.partitions:
@@ -218,8 +255,10 @@ def store(
     }
     reach = f"current through {manifest.end_date}" if manifest.end_date else "no bar is stored"
     what = f"version {manifest.version}, {reach}, undamaged by a quick look"
-    matters = open_matters(manager.layout, manifest)
-    notes = [str(finding) for finding in (*matters, *report.findings)]
+    catalog = [finding for finding in report.findings if finding.field.startswith("catalog")]
+    matters = [*open_matters(manager.layout, manifest), *catalog]
+    others = [finding for finding in report.findings if finding not in catalog]
+    notes = [str(finding) for finding in (*matters, *others)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
     if source is not None and (other := other_basis_of_all(manager.layout, manifest, source.adjustment)):

@@ -59,6 +59,7 @@ class SecurityIdentities(PriceRuns):
         one = Rename(normalize_symbols([old])[0], normalize_symbols([new])[0], day)
         if force:
             require_reason(reason)
+        self.require_store()
         return self._rename([one], "person", reason, by, force=force, lenient=False, publish=publish)
 
     def rename_from(
@@ -74,6 +75,7 @@ class SecurityIdentities(PriceRuns):
         if force:
             require_reason(reason)
         renames = read_renames(path)
+        self.require_store()
         return self._rename(renames, str(Path(path).name), reason, by, force=force, lenient=True, publish=publish)
 
     def split(
@@ -108,6 +110,7 @@ class SecurityIdentities(PriceRuns):
         require_reason(reason)
         (name,) = normalize_symbols([symbol])
         day = None if on is None else as_date(on, "on")
+        self.require_store()
         self.require_calendar()
         with self.lock() as token:
             work = IdentityWork(self, Transaction(self.manifests, token, self.retention))

@@ -11,10 +11,11 @@ from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, S
 from historical_etl.etl.diff import changed_years, differences
 from historical_etl.etl.moving import export_store
 from historical_etl.etl.outlook import HOLDS, LAST_RUN, open_matters
-from historical_etl.etl.place import nothing_stored
+from historical_etl.etl.place import is_untouched, nothing_stored
 from historical_etl.etl.reading import StoredPrices
 from historical_etl.etl.standing import rebuild_account
 from historical_etl.etl.versions import Citation
+from historical_etl.etl.vouched import clock_notes
 from historical_etl.models import SyncManifest
 from historical_etl.store.findings import StoreFinding, warning
 from historical_etl.store.ledgers import read_ledger
@@ -22,13 +23,16 @@ from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
 from historical_etl.store.transaction import put_right
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify import VerifyReport, verify_store
+from historical_etl.symbols import normalize_symbols
 
 __all__ = ["CALENDAR", "NO_DAMAGE", "VERSIONS", "KeptVersions"]
 
 #: What findings about the calendar are called.
 CALENDAR: Final = "calendar"
+#: What findings about the clock are called.
+CLOCK: Final = "clock"
 #: Findings of what is undamaged, and not all good either.
-NO_DAMAGE: Final = (CALENDAR, HOLDS, LAST_RUN)
+NO_DAMAGE: Final = (CALENDAR, CLOCK, HOLDS, LAST_RUN)
 
 #: Columns of the list of versions. `command` is the run that made it, null where a person decided something;
 #: `years_changed` is null where the version before is not kept; `pins` are the names that keep it.
@@ -57,6 +61,21 @@ VERSIONS: Final = pl.Schema(
 
 class KeptVersions(StoredPrices):
     """A store with its past: every version that is kept can be read, cited and kept for good."""
+
+    def require_store(self) -> None:
+        """Raises ConfigurationError where no run ever left anything: what changes a store makes none."""
+        if is_untouched(self.layout):
+            raise nothing_stored(self.layout)
+
+    def known_name(self, symbol: str) -> str:
+        """The stored symbol that a name means today.
+
+        Raises:
+            ConfigurationError: there is no store, the symbol is malformed, or the store has never heard of it.
+        """
+        names = normalize_symbols([symbol])
+        self.named(names, self.standing())
+        return self.meant(names[0])
 
     def versions(self) -> pl.DataFrame:
         """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.
@@ -115,6 +134,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: the name is malformed or taken, or the version is not kept.
             LockTimeoutError, StorageError: it is not pinned.
         """
+        self.require_store()
         with self.lock():
             manifest = self.standing(version)
             pin = Pin(
@@ -122,7 +142,7 @@ class KeptVersions(StoredPrices):
                 version=manifest.version,
                 checksum=manifest.checksum,
                 by=self.writer_id,
-                at=self.clock(),
+                at=max(self.clock(), manifest.sync_timestamp),
             )
             write_pin(self.layout, pin)
         return pin
@@ -134,6 +154,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: there is none of that name.
             LockTimeoutError, StorageError: it stays.
         """
+        self.require_store()
         with self.lock():
             return drop_pin(self.layout, name)
 
@@ -164,12 +185,13 @@ class KeptVersions(StoredPrices):
         Args:
             dry_run: only tell what would go.
             keep_versions: keep the last so many; None takes the setting.
-            keep_days: keep those younger; None takes the setting.
+            keep_days: keep those that stood within so many days, as `Retention` counts them; None takes the setting.
 
         Raises:
             ManifestCorruptError: a kept version is damaged; nothing was removed.
             LockTimeoutError, StorageError: what is left goes the next time.
         """
+        self.require_store()
         policy = Retention(
             self.settings.keep_versions if keep_versions is None else keep_versions,
             self.settings.keep_days if keep_days is None else keep_days,
@@ -200,6 +222,8 @@ class KeptVersions(StoredPrices):
         if report.version is None and report.ok:
             raise nothing_stored(self.layout)
         matters = open_matters(self.layout, self.manifests.load_manifest() if report.version else None)
+        todo = "set the clock if it is wrong; `historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
+        matters += [warning(CLOCK, note, todo) for note in clock_notes(self.manifests, self.clock())]
         return report.model_copy(update={"findings": (*report.findings, *matters)})
 
     def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:

@@ -9,6 +9,7 @@ from historical_etl.etl.bases import on_another_basis
 from historical_etl.etl.decisions import waivable, what_frees
 from historical_etl.etl.record import OPEN
 from historical_etl.models import SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.findings import StoreFinding, warning
 from historical_etl.store.layout import Layout
@@ -70,7 +71,7 @@ def _last_failure(layout: Layout) -> RunRecord | None:
     if not failed:
         return None
     try:
-        saved = parse_progress(layout.progress_file().read_bytes()).last_updated
+        saved = parse_progress(read_regular(layout.progress_file())).last_updated
     except (OSError, ValueError):
         return failed[-1]
     return failed[-1] if failed[-1].finished > saved else None

@@ -32,6 +32,7 @@ from historical_etl.etl.rollback import roll_back
 from historical_etl.etl.steps import noting, unheard
 from historical_etl.etl.tally import Tally, YearEvent
 from historical_etl.etl.versions import Citation
+from historical_etl.etl.vouched import believed_account
 from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
@@ -258,13 +259,14 @@ class HistoricalETL(SecurityIdentities):
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
             too many symbols came empty at once.
         """
-        account, end = self.account(), self.available_through()
+        account, end = believed_account(self, self.manifest()), self.available_through()
         held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
         names = self.names_of(self.manifest())
         known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}
         known -= names.made_up & account.ended()
         wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
         if not wanted:
+            self.require_store()
             raise ConfigurationError(
                 "The store is empty: there is nothing to update",
                 where=self.layout.root,
@@ -316,6 +318,7 @@ class HistoricalETL(SecurityIdentities):
             ChecksumMismatchError: a file of it is damaged; nothing was changed.
             LockTimeoutError, StorageError: nothing was committed.
         """
+        self.require_store()
         manifest = roll_back(self, version, reason)
         if publish:
             self._publish_quietly()
@@ -330,6 +333,7 @@ class HistoricalETL(SecurityIdentities):
             refetch: fetch those years again, from this store's source.
 
         Raises:
+            ConfigurationError: no run has ever left anything here.
             ManifestCorruptError: no manifest is left that could be used.
             LockTimeoutError, StorageError: what was mended until then stands.
         """
@@ -347,7 +351,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
-        name = self.meant(symbol)
+        name = self.known_name(symbol)
         with self.lock() as token:
             accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
         return self.run_incremental_etl([name])
@@ -376,7 +380,8 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: none of them is an open gap, no reason is given, or the calendar is another exchange's.
         """
-        name = self.meant(symbol) if symbol is not None else None
+        name = self.known_name(symbol) if symbol is not None else None
+        self.require_store()
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self.calendar.between(first, last)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import path_told
 from historical_etl.store.layout import Layout
 
 __all__ = ["is_untouched", "nothing_stored"]
 
 _FOLDERS: Final = 200
+_LEVELS: Final = 3
 
 
 def nothing_stored(layout: Layout) -> ConfigurationError:
@@ -21,8 +23,11 @@ def nothing_stored(layout: Layout) -> ConfigurationError:
     todo = "run `historical-etl backfill` first"
     if near is not None:
         todo = f"the nearest store is {near}: name it as data folder (--data-dir, HISTORICAL_ETL_DATA_DIR); or {todo}"
-    what = "Nothing was committed yet: there is no store"
-    return ConfigurationError(what, where=layout.root, todo=todo)
+    return ConfigurationError(
+        f"Nothing was committed yet: there is no store, {_what_is_there(layout)}",
+        where=path_told(layout.root, "the data folder"),
+        todo=todo,
+    )
 
 
 def is_untouched(layout: Layout) -> bool:
@@ -31,12 +36,31 @@ def is_untouched(layout: Layout) -> bool:
     return not any(folder.exists() for folder in ours)
 
 
+def _what_is_there(layout: Layout) -> str:
+    root = layout.root
+    if not root.exists():
+        return "since the link leads nowhere" if root.is_symlink() else "since the folder does not exist"
+    if not root.is_dir():
+        return "since this is a file and no folder"
+    return "though the folder exists" if is_untouched(layout) else "though a run has left something here"
+
+
 def _stores_near(root: Path) -> Iterator[Path]:
     """Folders near to one that hold a store, the likeliest first."""
-    siblings = {path.name: path for path in _folders(root.parent) if path != root}
-    alike = difflib.get_close_matches(root.name, siblings, n=len(siblings) or 1, cutoff=0.0)
-    places = [*_folders(root), root.parent, *(siblings[name] for name in alike), Path("data").absolute()]
+    inside = _folders(root)
+    below = [*inside, *(deeper for folder in inside for deeper in _folders(folder))]
+    above = list(root.parents)[:_LEVELS]
+    places = [*below[:_FOLDERS], *above, *_alike(root), Path("data").absolute()]
     yield from (place for place in dict.fromkeys(places) if place != root and _is_store(place))
+
+
+def _alike(root: Path) -> Iterator[Path]:
+    """The same place below a folder beside one of its folders, the one with the likeliest name first."""
+    at = next((folder for folder in (root, *root.parents) if folder.parent.is_dir()), root)
+    beside = {path.name: path for path in _folders(at.parent) if path != at}
+    for name in difflib.get_close_matches(at.name, beside, n=len(beside) or 1, cutoff=0.0):
+        yield beside[name] / root.relative_to(at)
+        yield beside[name]
 
 
 def _folders(parent: Path) -> list[Path]:

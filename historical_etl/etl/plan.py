@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -67,6 +67,11 @@ class StagedSource:
     def requests(self) -> int:
         """How many requests were made so far."""
         return requests_of(self.source)
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far the source's clock is before ours, if it tells."""
+        return clock_offset_of(self.source)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """The source's own."""
@@ -232,6 +237,11 @@ def staged(
 def requests_of(source: PriceSource) -> int:
     """How many requests a source has made so far; 0 for one that does not count."""
     return int(getattr(source, "requests", 0))
+
+
+def clock_offset_of(source: PriceSource) -> timedelta | None:
+    """How far a vendor's clock is before ours; None for a source that does not tell."""
+    return getattr(source, "clock_offset", None)
 
 
 def forget_plan(source: PriceSource) -> None:

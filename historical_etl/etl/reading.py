@@ -9,7 +9,8 @@ from typing import get_args
 import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
-from historical_etl.clock import Clock, as_date
+from historical_etl.catalog.query import query
+from historical_etl.clock import Clock, as_date, with_zone
 from historical_etl.errors import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl.etl.account import OPEN, Account
 from historical_etl.etl.adjusted import Adjust, adjusted, unknown_bases
@@ -17,9 +18,11 @@ from historical_etl.etl.calendar_change import CalendarChange, joined_in_words, 
 from historical_etl.etl.explain import tell
 from historical_etl.etl.known import known_symbols, refuse_unknown
 from historical_etl.etl.names import RENAMED, Names
-from historical_etl.etl.place import nothing_stored
+from historical_etl.etl.place import is_untouched, nothing_stored
+from historical_etl.etl.remembered import Remembered
 from historical_etl.etl.standing import load_account
 from historical_etl.etl.versions import Citation, version_at, version_named
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, calendar_of
@@ -52,14 +55,14 @@ class StoredPrices:
         self.layout = layout
         self.manifests = manifests
         self.settings = settings
-        self.clock = clock
+        self.clock = with_zone(clock)
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None
-        self._account: tuple[tuple[SyncManifest | None, str], Account] | None = None
-        self._change: tuple[tuple[SyncManifest | None, str], CalendarChange] | None = None
-        self._known: tuple[SyncManifest, frozenset[str]] | None = None
-        self._names: tuple[SyncManifest | None, Names] | None = None
+        self._account = Remembered[tuple[SyncManifest | None, str], Account]()
+        self._change = Remembered[tuple[SyncManifest | None, str], CalendarChange]()
+        self._known = Remembered[SyncManifest, frozenset[str]]()
+        self._names = Remembered[SyncManifest | None, Names]()
 
     def query_sql(
         self,
@@ -68,16 +71,20 @@ class StoredPrices:
         *,
         version: int | str | None = None,
         as_of: datetime | date | str | None = None,
+        in_process: bool = False,
     ) -> pl.DataFrame:
         """Run one reading SQL statement over the views of a version: prices, partitions and ledgers.
 
-        It may take as long and as much memory as the settings `query_timeout_seconds` and `query_memory` say.
+        It runs in a process of its own, which the kernel holds to the settings `query_timeout_seconds` and
+        `query_memory`, its planning included. Times are in UTC.
 
         Args:
             sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.
             params: values for `?` (a sequence) or `$name` (a mapping).
             version: as in `manifest`.
             as_of: as in `manifest`.
+            in_process: run it in this process, for large answers to statements that you vouch for. Nothing stops such
+                a query, and only DuckDB itself heeds `query_memory`.
 
         Raises:
             CatalogError: DuckDB refuses the statement, or it goes beyond a limit.
@@ -86,8 +93,14 @@ class StoredPrices:
         """
         with self.lease(version, as_of) as manifest:
             limits = self.settings
-            return self.catalog.query(
-                sql, manifest, params, seconds=limits.query_timeout_seconds, memory=limits.query_memory
+            return query(
+                self.layout,
+                manifest,
+                sql,
+                params,
+                seconds=limits.query_timeout_seconds,
+                memory=limits.query_memory,
+                in_process=in_process,
             )
 
     def scan(
@@ -102,9 +115,11 @@ class StoredPrices:
     ) -> pl.LazyFrame:
         """The bars of a version, lazily; columns and dtypes as in `SCHEMA`.
 
-        Only files of years that the range meets are opened, after it is proven that they are the committed ones. Rows
-        come in the order of storage (by month, then symbol, then date): sort where order matters. The version stays
-        readable while this process scans no more than three others; `lease` and `pin` keep it for longer.
+        Only files of years that the range meets are opened, after it is proven that they are the committed ones: now,
+        not when the frame is collected. Whatever the store does in between changes no row; a file that is edited, or
+        rots, in place is refused by the next call only. Rows come in the order of storage (by month, then symbol, then
+        date): sort where order matters. The version stays readable while this process scans no more than three others;
+        `lease` and `pin` keep it for longer.
 
         Args:
             symbols: None takes all. A former name means the symbol that it was renamed to.
@@ -130,9 +145,10 @@ class StoredPrices:
         manifest = self._to_be_scanned(version, as_of)
         low = date.min if start is None else as_date(start, "start")
         high = date.max if end is None else as_date(end, "end")
-        names = None if symbols is None else self.named(symbols, manifest)
         needed = [year for year in manifest.partitions if year.first_session <= high and low <= year.last_session]
-        require_sound(self.layout, needed)
+        with leased(self.layout, manifest.version):  # other threads may scan enough to end the one that stays
+            names = None if symbols is None else self.named(symbols, manifest)
+            require_sound(self.layout, needed)
         paths = [self.layout.resolve(partition.path) for partition in needed]
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
         if names is not None:
@@ -181,9 +197,7 @@ class StoredPrices:
         """
         given = normalize_symbols(symbols)
         meant = self._meant_in(manifest, given)
-        if self._known is None or self._known[0] != manifest:
-            self._known = manifest, known_symbols(self.layout, manifest, self.calendar)
-        known = self._known[1]
+        known = self._known.of(manifest, lambda: known_symbols(self.layout, manifest, self.calendar))
         if not known.issuperset(meant):
             strangers = [name for name in given if known.isdisjoint([name, *self._meant_in(manifest, [name])])]
             refuse_unknown(self.layout, manifest, strangers, known)
@@ -192,8 +206,10 @@ class StoredPrices:
     def standing(self, version: int | str | None = None, as_of: datetime | date | str | None = None) -> SyncManifest:
         """As `manifest`, for a read: where nothing was committed, that is an error.
 
-        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet, or if this process was forked from
+            one in which Polars had threads.
         """
+        refuse_lost_threads()
         manifest = self.manifest(version, as_of)
         if manifest is None:
             raise nothing_stored(self.layout)
@@ -277,6 +293,9 @@ class StoredPrices:
             CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
             LockTimeoutError: another writer kept the store.
         """
+        if is_untouched(self.layout):
+            missing = nothing_stored(self.layout)
+            raise CatalogError(missing.what, where=missing.where, todo=missing.todo)
         with self.lock() as token:
             manifest = recover(self.manifests, token, self.retention)
             if manifest is None:
@@ -302,19 +321,18 @@ class StoredPrices:
     def account_of(self, manifest: SyncManifest | None) -> Account:
         """The account of a version, by the calendar of today; that of the last one asked for is remembered."""
         calendar = self.calendar
-        key = manifest, calendar.version
-        if self._account is None or self._account[0] != key:
-            account, change = load_account(self.layout, manifest, calendar), self.calendar_change(manifest)
-            fits = misfit(manifest, calendar, change) is None
-            self._account = key, rebased(account, change, calendar) if fits else account
-        return self._account[1]
+
+        def account() -> Account:
+            found, change = load_account(self.layout, manifest, calendar), self.calendar_change(manifest)
+            return rebased(found, change, calendar) if misfit(manifest, calendar, change) is None else found
+
+        return self._account.of((manifest, calendar.version), account)
 
     def calendar_change(self, manifest: SyncManifest | None) -> CalendarChange:
         """What has left or joined the calendar since a version was committed; looked for only where it has changed."""
-        key = manifest, self.calendar.version
-        if self._change is None or self._change[0] != key:
-            self._change = key, CalendarChange.of(self.layout, manifest, self.calendar)
-        return self._change[1]
+        calendar = self.calendar
+        key = manifest, calendar.version
+        return self._change.of(key, lambda: CalendarChange.of(self.layout, manifest, calendar))
 
     def calendar_trouble(self) -> ConfigurationError | None:
         """Why no run can go on with this calendar; None if one can."""
@@ -350,9 +368,7 @@ class StoredPrices:
         Raises:
             ChecksumMismatchError: the ledger `aliases` is damaged.
         """
-        if self._names is None or self._names[0] != manifest:
-            self._names = manifest, Names.of(self.layout, manifest)
-        return self._names[1]
+        return self._names.of(manifest, lambda: Names.of(self.layout, manifest))
 
     @property
     def retention(self) -> Retention:

@@ -17,6 +17,7 @@ import polars as pl
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.names import RENAMED, REUSED, Names
+from historical_etl.regular import read_text
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS
 from historical_etl.symbols import normalize_symbols
@@ -195,7 +196,7 @@ def read_renames(path: str | Path) -> list[Rename]:
     """
     where = str(path)
     try:
-        text = Path(path).read_text("utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(

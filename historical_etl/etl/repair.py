@@ -19,10 +19,21 @@ from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.standing import load_account, load_actions, rebuild_account
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
-from historical_etl.store.mending import Damage, mend_daily, mend_files, mend_history, mend_pins, unlinked_years
+from historical_etl.store.mending import (
+    Damage,
+    mend_daily,
+    mend_files,
+    mend_history,
+    mend_pins,
+    mend_strays,
+    spare_years,
+    unlinked_years,
+)
 from historical_etl.store.progress import parse_progress, save_progress
+from historical_etl.store.quarantined import read_entries
 from historical_etl.store.sound import sound_path
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.verify import VerifyReport
@@ -86,9 +97,11 @@ def repair(store: KeptVersions, verify: Callable[[], VerifyReport], refetch: Ref
         refetch: fetches years that are lost; None only tells of them.
 
     Raises:
+        ConfigurationError: no run has ever left anything here.
         ManifestCorruptError: no manifest is left that could be used: restore one from a backup.
         LockTimeoutError, StorageError: what was mended until then stands.
     """
+    store.require_store()
     with storage_errors("repairing the store", store.layout.root, "what was mended until then stands"):
         work = _Repair(store)
         current, damage = _mend_files(work)
@@ -114,8 +127,14 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
     """Mend manifests, files and pins; returns the version that stands, and what is damaged still of its files."""
     store = work.store
     with store.lock() as token:
-        was, unlinked = _bytes(store.layout.manifest_file()), _unlinked(store)
+        work.mended += mend_strays(store.manifests)
+        was, unlinked, spare = _bytes(store.layout.manifest_file()), *_astray(store)
+        before = set(store.manifests.quarantine.entries())
         current = Transaction(store.manifests, token, store.retention).base
+        set_aside = [entry for entry in read_entries(store.layout) if entry.path not in before]
+        for entry in set_aside:
+            name = entry.moved_from or entry.file or entry.name
+            work.mended.append(f"{name} was set aside: {entry.reason}; it is now in {entry.path}")
         if current is not None and was != _bytes(store.layout.manifest_file()):
             work.mended.append(f"the current manifest is restored: version {current.version}")
         work.lost += mend_history(store.manifests, current)
@@ -128,6 +147,10 @@ def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
         work.mended += mend_daily(store.manifests, current)
         linked = sorted(unlinked - unlinked_years(store.layout, current))
         work.mended += [f"daily/{year}.parquet is linked to its object again" for year in linked]
+        gone = spare - spare_years(store.layout, current) - {str(Path(e.moved_from or "").name) for e in set_aside}
+        work.mended += [
+            f"daily/{name} is not of version {current.version}, and is shown no more" for name in sorted(gone)
+        ]
     return current, {path: found for path, found in damage.items() if current.version in found[1]}
 
 
@@ -306,7 +329,11 @@ def _mend_progress(work: _Repair) -> None:
         manifest = store.manifest()
         if manifest is None:
             return
-        cursors = rebuild_account(store.layout, manifest, store.calendar).cursors()
+        try:
+            cursors = rebuild_account(store.layout, manifest, store.calendar).cursors()
+        except ChecksumMismatchError as error:
+            work.lost.append(f"progress is not rebuilt: {error.what}")
+            return
         path = store.layout.progress_file()
         damaged = path.exists() and _parsed(path) is None
         saved = store.progress()  # moves a damaged file aside
@@ -314,7 +341,7 @@ def _mend_progress(work: _Repair) -> None:
             return
         if path.exists():
             store.manifests.quarantine.copy_bytes(
-                path.name, path.read_bytes(), "its cursors were not those of the data", manifest.dataset
+                path.name, read_regular(path), "its cursors were not those of the data", manifest.dataset
             )
         base = saved or ETLProgressManifest(last_updated=store.clock(), status="completed")
         changes = {"last_updated": store.clock(), "symbol_last_dates": cursors, "data_version": manifest.version}
@@ -336,24 +363,26 @@ def _mend_catalog(work: _Repair) -> None:
     work.mended.append(f"the catalog is published: version {manifest.version}")
 
 
-def _unlinked(store: KeptVersions) -> set[int]:
-    """The years that daily/ does not show as it should; asked before the lock's recovery puts that right."""
+def _astray(store: KeptVersions) -> tuple[set[int], set[str]]:
+    """The years that daily/ does not show as it should, and the files of none; asked before they are put right."""
     try:
         manifest = store.manifests.load_manifest()
     except ManifestCorruptError:
-        return set()
-    return unlinked_years(store.layout, manifest) if manifest else set()
+        return set(), set()
+    if manifest is None:
+        return set(), set()
+    return unlinked_years(store.layout, manifest), spare_years(store.layout, manifest)
 
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError:
         return None
 
 
 def _parsed(path: Path) -> ETLProgressManifest | None:
     try:
-        return parse_progress(path.read_bytes())
+        return parse_progress(read_regular(path))
     except (OSError, ValueError):
         return None

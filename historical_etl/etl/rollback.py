@@ -3,6 +3,7 @@
 from historical_etl.etl import record
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.store.newer import refuse_unknown_fields
 from historical_etl.store.progress import forget_progress, save_progress
 from historical_etl.store.transaction import Transaction
 
@@ -18,11 +19,13 @@ def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> Sync
 
     Raises:
         ConfigurationError: the version is not kept.
+        ManifestTooNewError: it holds what this release would drop; nothing was changed.
         ChecksumMismatchError: a file of it is damaged; nothing was changed.
         LockTimeoutError, StorageError: nothing was committed.
         ETLProgressError: it stands, but progress was not saved.
     """
     with store.lease(version) as wanted, store.lock() as token:
+        refuse_unknown_fields(store.layout, versions=[wanted.version])
         transaction = Transaction(store.manifests, token, store.retention)
         base = transaction.base
         if base is not None and _same(base, wanted):

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -29,6 +29,7 @@ from historical_etl.etl.reconciled import Base, Reconciled
 from historical_etl.etl.standing import ASKED, load_actions
 from historical_etl.etl.tally import Tally
 from historical_etl.etl.visit import REFUSED, Patience, Visit
+from historical_etl.etl.vouched import Silence, believed_account, silence
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
 from historical_etl.schema import ORDER, latest, symbols_in
@@ -36,6 +37,7 @@ from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.ledgers import read_sound
 from historical_etl.store.lock import LockToken
 from historical_etl.store.run_notes import RunRecord, note_run
+from historical_etl.store.stamps import stamp_after
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["Run"]
@@ -139,7 +141,12 @@ class Run:
         Where the disk or another writer is in the way, nothing more is written.
         """
         if isinstance(error, ProviderError | DataQualityError):
-            note_run(self.store.layout, self._record("failed", 0, str(error)))
+            record = self._record("failed", 0, str(error))
+            with suppress(HistoricalETLError):  # what is wrong with the progress is told by whoever needs it
+                saved = self.store.progress()
+                if saved is not None and saved.last_updated > record.finished:  # else it would be older than a success
+                    record = record.model_copy(update={"finished": stamp_after(saved.last_updated, record.finished)})
+            note_run(self.store.layout, record)
 
     def _with_unrecorded(self, batch: Batch) -> Batch:
         """The batch with what was refused of earlier ones that could not be committed."""
@@ -169,7 +176,7 @@ class Run:
     def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.store
         manifest = store.manifest()
-        account, change = store.account_of(manifest), store.calendar_change(manifest)
+        account, change = believed_account(store, manifest), store.calendar_change(manifest)
         self._require_names(store.names_of(manifest), batch)
         refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
         if batch.asked:
@@ -200,7 +207,7 @@ class Run:
                 provenance=self._provenance(batch),
                 update_progress=update_progress,
             )
-            visit = self._visit(came, transaction)
+            visit = self._visit(came, transaction, account)
             commit.write(came, account, visit, self.tally, self._record, change.left)
         self._rebuilt |= set(symbols_in(came.batch.rows))
         return True
@@ -264,7 +271,7 @@ class Run:
             look_again |= due_again(actions, account.symbols, self.store.calendar, today, late)
         return Base(manifest, account, held, accepted, actions, left, frozenset(look_again))
 
-    def _visit(self, came: Reconciled, transaction: Transaction) -> Visit:
+    def _visit(self, came: Reconciled, transaction: Transaction, account: Account) -> Visit:
         today = self.store.last_closed_session()
         rows = came.batch.rows
         # The newest session is expected once any symbol has it: before that the source has not published it.
@@ -273,6 +280,9 @@ class Run:
         since = self._member_since(came.batch.outcomes)
         info = self.source.info
         spans = came.batch.asked
+        until = max((end for _, end in spans.values()), default=expected)
+        if (silent := self._silence(account, newest, min(expected, until))) is not None:
+            expected = silent.believed
         asked = pl.DataFrame(
             {
                 "symbol": list(spans),
@@ -300,6 +310,16 @@ class Run:
             version=transaction.version,
             at=transaction.at,
         )
+
+    def _silence(self, account: Account, newest: date | None, end: date) -> Silence | None:
+        """That of the market up to a day, if it is one that the clock calls recent; it is told once."""
+        calendar, most = self.store.calendar, self.store.settings.ended_after_sessions
+        if end < calendar.back(self.store.last_closed_session(), most):
+            return None
+        silent = silence(account, newest, end, calendar, most)
+        words = silent.in_words(self.store.clock()) if silent is not None else ""
+        self.tally.warnings += [words] if words and words not in self.tally.warnings else []
+        return silent
 
     def _member_since(self, symbols: Mapping[str, Outcome]) -> dict[str, date]:
         member_since = getattr(self.source, "member_since", None)

@@ -5,7 +5,6 @@ Nothing is written and no lock is taken; a damaged file is told of, not moved. W
 `store.verify`'s question, and how many sessions are missing is the calendar's.
 """
 
-import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -17,12 +16,16 @@ from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, install
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, DiskSpaceError, StorageError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
-from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import read_notes
+from historical_etl.store.shown import is_of, read_catalog_pointer
+from historical_etl.store.stamps import clock_trouble
+from historical_etl.strict_json import object_of
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
@@ -85,8 +88,10 @@ class StoreStatus(BaseModel):
     `available_through`. Of gaps, holds and restatements None tells that their ledgers could not be read; of the
     restatements and failures only the newest are named. `other_bases` counts the symbols that are stored on another
     price basis than `adjustment`. `plan` tells what the account of the configured source is found out not to be given.
+    `catalog_reads` is the folder whose files the catalog reads, if it is another store's: this one is a copy of it, or
+    has moved since.
     `calendar_notes` tell that its data end soon, or that it has changed since
-    the version was committed.
+    the version was committed, `clock_notes` that the clock is behind the version's stamp.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +106,7 @@ class StoreStatus(BaseModel):
     plan: str = ""
     calendar: str = ""
     calendar_notes: tuple[str, ...] = ()
+    clock_notes: tuple[str, ...] = ()
     current_through: date | None = None
     days_ago: int | None = None
     sessions_missing: int | None = None
@@ -112,6 +118,7 @@ class StoreStatus(BaseModel):
     years: tuple[Partition, ...] = ()
     versions_kept: int = 0
     catalog_version: int | None = None
+    catalog_reads: str = ""
     unfinished: UnfinishedRun | None = None
     writer: Holder | None = None
     other_bases: dict[str, int] = Field(default_factory=dict[str, int])
@@ -155,8 +162,10 @@ def read_status(layout: Layout, clock: Clock, settings: "Settings | None" = None
             "data_dir": str(layout.root),
             "versions_kept": len(manifests.list_versions()),
             "catalog_version": pointer.version if pointer and layout.catalog.is_file() else None,
+            "catalog_reads": "" if pointer is None or is_of(pointer, layout) else pointer.objects,
             "writer": live_holder(layout.lock_file()),
             "calendar_notes": calendar,
+            "clock_notes": [note] if (note := clock_trouble(manifests.newest_stamp(), clock())) else [],
             "plan": _plan(settings, clock) if settings is not None else "",
             "problems": [text for text in (problem, unread, unknown) if text],
         }
@@ -223,7 +232,7 @@ def _is_sure(manifest: SyncManifest, clock: Clock, settings: "Settings") -> bool
 
 def _progress(layout: Layout) -> tuple[ETLProgressManifest | None, str | None]:
     try:
-        return parse_progress(layout.progress_file().read_bytes()), None
+        return parse_progress(read_regular(layout.progress_file())), None
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError):
@@ -329,7 +338,7 @@ def _quarantine(layout: Layout, clock: Clock) -> dict[str, object]:
 
 def _entry(path: Path) -> QuarantineEntry:
     try:
-        record: object = json.loads((path / "reason.json").read_bytes())
+        record: object = object_of(read_regular(path / "reason.json"))
     except (OSError, ValueError):
         record = None
     facts = cast("dict[str, object]", record) if isinstance(record, dict) else {}

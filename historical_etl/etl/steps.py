@@ -22,18 +22,20 @@ from historical_etl.etl.account import Account
 from historical_etl.etl.fetching import in_batches
 from historical_etl.etl.kept import KeptVersions
 from historical_etl.etl.named_source import with_names
-from historical_etl.etl.plan import requests_of
+from historical_etl.etl.plan import clock_offset_of, requests_of
 from historical_etl.etl.planning import Window, ended_calendar, year_windows
 from historical_etl.etl.resume import RunProgress
 from historical_etl.etl.run import Run
 from historical_etl.etl.stored_levels import StoredLevels
 from historical_etl.etl.tally import Tally, YearEvent
+from historical_etl.etl.vouched import clock_notes
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.newer import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
 
 __all__ = ["PriceRuns", "noting", "unheard"]
@@ -60,6 +62,7 @@ class PriceRuns(KeptVersions):
         self._progress = RunProgress(self)
 
     def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
+        refuse_unknown_fields(self.layout)  # before hours of fetching, and not only once they are over
         tally.requests = -requests_of(self.source)
         gate = self.validator.gate
         names = self.names_of(self.manifest())
@@ -140,6 +143,7 @@ class PriceRuns(KeptVersions):
         if publish:
             self._publish_quietly(tally)
         tally.requests += requests_of(self.source)
+        tally.warnings += clock_notes(self.manifests, self.clock(), clock_offset_of(self.source))
         return tally.result(self.manifest())
 
     def _publish_quietly(self, tally: Tally | None = None) -> None:

@@ -114,7 +114,7 @@ class Tally:
     def add_told(self, answer: FetchResult) -> None:
         """Note what a source tells of what it has; what it tells with every answer is told once."""
         self.notes += [note for note in answer.notes if note not in self.notes]
-        self.set_aside += [what for what in answer.set_aside if what not in self.set_aside]
+        self.set_aside = list(dict.fromkeys((*self.set_aside, *answer.set_aside)))
 
     def result(self, manifest: SyncManifest | None) -> ETLResult:
         """The public record, with the version that stands now."""

@@ -1,6 +1,8 @@
 """Which version is meant, and how it is cited: by number, by the name of a pin, or by a time."""
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Final, Self
@@ -9,6 +11,7 @@ from historical_etl.errors import ChecksumMismatchError, ConfigurationError, Man
 from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import read_pins
+from historical_etl.store.stamps import standing_from
 
 __all__ = ["Citation", "version_at", "version_named"]
 
@@ -100,6 +103,8 @@ def version_named(manager: ManifestManager, name: int | str) -> SyncManifest:
 def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncManifest:
     """The version that stood at a time; a date means its end, in UTC.
 
+    For a time before the newest version's stamp the answer is the same for ever, or that it is not kept.
+
     Raises:
         ConfigurationError: a time without a zone, one before the first commit, or one whose version is not kept.
         ManifestCorruptError: a manifest that must be looked at is damaged.
@@ -108,9 +113,10 @@ def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncM
     current = manager.load_manifest()
     newest = current.version if current else 0
     versions = [*(v for v in manager.list_versions() if v < newest), newest]
+    since = standing_from(_readable(manager, versions, current))
     for version, following in reversed(list(zip(versions, [*versions[1:], newest + 1], strict=True))):
         manifest = current if version == newest else manager.load_version(version)
-        if manifest is None or manifest.sync_timestamp > at:
+        if manifest is None or since[version] > at:
             continue
         if following != version + 1:
             break  # what stood then may have been any of those in between
@@ -121,6 +127,17 @@ def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncM
         where="as_of",
         todo=kept if current else _EMPTY,
     )
+
+
+def _readable(
+    manager: ManifestManager, versions: Iterable[int], current: SyncManifest | None
+) -> Iterator[SyncManifest]:
+    for version in versions:
+        if current is not None and version == current.version:
+            yield current
+        elif version:
+            with suppress(ManifestCorruptError):  # told of where it must be looked at
+                yield manager.load_version(version)
 
 
 def _listed(versions: list[int]) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from importlib.metadata import entry_points
 from typing import Final, cast
 
@@ -10,8 +10,10 @@ import polars as pl
 
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
+from historical_etl.forked import refuse_lost_threads
+from historical_etl.masking import told
 from historical_etl.models import Outcome
-from historical_etl.settings import Settings, load_settings
+from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import is_replay, replay_source
@@ -71,6 +73,8 @@ SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
 }
 #: Sources that are not `real`, known before they are made: to say so for itself, `files` would read every file.
 _NOT_REAL: Final = frozenset({"sample"})
+#: Names of environments that are told again.
+_PRODUCTION: Final = ("production", "staging", *LENIENT_ENVIRONMENTS)
 
 
 class UnifiedDataFetcher:
@@ -95,7 +99,8 @@ class UnifiedDataFetcher:
         make = _maker(name)
         if self.settings.is_production and name in _NOT_REAL:
             raise ConfigurationError(
-                f"Environment {self.settings.environment!r} counts as production, which refuses the source {name!r}",
+                f"Environment {told(self.settings.environment, _PRODUCTION)} counts as production, which refuses"
+                f" the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
@@ -117,6 +122,11 @@ class UnifiedDataFetcher:
     def requests(self) -> int:
         """How many requests the source has made so far, retries included; 0 where it does not count."""
         return int(getattr(self._source, "requests", 0))
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far the vendor's clock is before ours, as of its last answer; None where that is not known."""
+        return getattr(self._source, "clock_offset", None)
 
     def close(self) -> None:
         """Close what the source holds open; it is not used again."""
@@ -147,6 +157,7 @@ class UnifiedDataFetcher:
 
     def fetch(self, request: FetchRequest) -> FetchResult:
         """Bars and one outcome for each symbol of the request. Raises as `get_daily_prices` does."""
+        refuse_lost_threads()
         return self._source.fetch(request)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
@@ -154,6 +165,7 @@ class UnifiedDataFetcher:
 
         The universe is the setting `symbols`, else the configured membership table, else what the source knows.
         """
+        refuse_lost_threads()
         if self.settings.symbols:
             return sorted(self.settings.symbols)
         if self._universe is not None:
@@ -208,7 +220,7 @@ def _maker(name: str) -> Callable[[Settings], PriceSource]:
     others = {point.name.strip().lower(): point for point in entry_points(group=ENTRY_POINTS)}
     if name not in others:
         raise ConfigurationError(
-            f"Unknown source {name!r}",
+            f"Unknown source {told(name, [*SOURCES, *others])}",
             where="HISTORICAL_ETL_SOURCE",
             todo=f"use one of: {', '.join([*SOURCES, *sorted(others)])}",
         )

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import path_told, told
+from historical_etl.regular import TEXTS, read_regular
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["PACKAGED_UNIVERSES", "Interval", "MembershipTable", "packaged_universe"]
@@ -95,7 +97,7 @@ def packaged_universe(name: str) -> MembershipTable:
     path = PACKAGED_UNIVERSES.get(name.strip().lower())
     if path is None:
         raise ConfigurationError(
-            f"There is no packaged universe {name!r}",
+            f"There is no packaged universe {told(name, PACKAGED_UNIVERSES)}",
             where="HISTORICAL_ETL_UNIVERSE",
             todo=f"use one of: {', '.join(PACKAGED_UNIVERSES)}; or give the path of a CSV file",
         )
@@ -120,11 +122,13 @@ def _rows(path: Path) -> Iterator[tuple[int, str, Interval]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        content = path.read_bytes()
+        content = read_regular(path, TEXTS)
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
-            f"The universe cannot be read: {reason}", where=str(path), todo="correct the path"
+            f"The universe cannot be read: {reason}",
+            where=path_told(path, "HISTORICAL_ETL_UNIVERSE"),
+            todo="correct the path, or write sp500 for the packaged one",
         ) from None
     lines: list[str] = []
     for number, line in enumerate(content.splitlines(keepends=True), 1):

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final, Self
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, ManifestCorruptError
 from historical_etl.models import DATASET_ID, SyncManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import leased
 from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
@@ -172,7 +173,7 @@ def manifest_bytes(layout: Layout, manifest: SyncManifest) -> bytes:
     """A version's manifest as it was written; rendered anew where its files are lost."""
     for path in (layout.history_file(manifest.version), layout.manifest_file()):
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
             if parse_manifest(content, path) == manifest:
                 return content
         except (OSError, ManifestCorruptError):

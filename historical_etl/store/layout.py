@@ -35,6 +35,7 @@ class Layout:
         self.storage = _absolute(storage_path or self.root / "historical")
         self.catalog = _absolute(catalog_path or self.root / "duckdb" / "historical_catalog.duckdb")
         self.daily = self.storage / "daily"
+        self.daily_folders = self.storage / ".daily"
         self.objects = self.storage / "objects"
         self.ledgers = self.storage / "ledgers"
         self.manifests = self.root / "manifests"
@@ -91,6 +92,11 @@ class Layout:
         """The folders in which a writer takes what it finds for durable, and makes it no second time."""
         above = {folder.parent for folder in (self.root, self.storage, self.daily, self.manifests, self.catalog.parent)}
         return sorted({*above, self.daily, self.manifests, self.history_folder()})
+
+    def own_folders(self) -> tuple[Path, ...]:
+        """The folders in which nobody but the store puts anything."""
+        kept = (self.objects, self.ledgers, self.daily_folders, self.manifests)
+        return (*kept, self.progress_folder, self.quarantine, self.staging)
 
     def relative(self, path: Path) -> str:
         """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""

@@ -6,19 +6,24 @@ needs no right to write. A vacuum removes a version only while it holds the excl
 
 import fcntl
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from historical_etl.regular import open_regular
 from historical_etl.store.layout import Layout
 
 __all__ = ["leased", "stay_leased", "unleased"]
 
-#: How many versions of a store a process keeps open for its unfinished scans.
+#: How many versions of a store a process keeps open for its unfinished scans, and how many for each of its threads.
 _STAYING: Final = 4
+_STAYING_EACH: Final = 2
+#: By store, the one that was scanned last at the end; whoever reads or changes it holds the lock.
 _staying: dict[Path, OrderedDict[int, ExitStack]] = {}
+_table: Final = threading.Lock()
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def leased(layout: Layout, version: int) -> Generator[bool]:
     """
     with ExitStack() as stack:
         try:
-            manifest = stack.enter_context(layout.history_file(version).open("rb"))
+            manifest = stack.enter_context(open_regular(layout.history_file(version)))
         except OSError:
             yield False
             return
@@ -43,18 +48,28 @@ def stay_leased(layout: Layout, version: int) -> bool:
 
     Returns whether it is still there.
     """
-    staying = _staying.setdefault(layout.manifests, OrderedDict())
-    if version in staying:
-        staying.move_to_end(version)
-        return layout.history_file(version).exists()
-    stack = ExitStack()
-    if not stack.enter_context(leased(layout, version)):
-        stack.close()
-        return False
-    staying[version] = stack
-    while len(staying) > _STAYING:
-        staying.popitem(last=False)[1].close()
+    with _table:
+        staying = _staying.setdefault(layout.manifests, OrderedDict())
+        if version in staying:
+            staying.move_to_end(version)
+            _let_go(staying)
+            return layout.history_file(version).exists()
+    with ExitStack() as stack:  # not under the table's lock: it may wait for a vacuum
+        if not stack.enter_context(leased(layout, version)):
+            return False
+        with _table:
+            if version not in staying:  # else another thread was faster
+                staying[version] = stack.pop_all()
+            staying.move_to_end(version)
+            _let_go(staying)
     return True
+
+
+def _let_go(staying: OrderedDict[int, ExitStack]) -> None:
+    """Close what was scanned longest ago; the threads that scanned it may have ended."""
+    most = max(_STAYING, _STAYING_EACH * threading.active_count())
+    while len(staying) > most:
+        staying.popitem(last=False)[1].close()
 
 
 @contextmanager
@@ -66,7 +81,7 @@ def unleased(layout: Layout, versions: Iterable[int]) -> Generator[set[int]]:
 
 def _locked(stack: ExitStack, path: Path) -> bool:
     try:
-        manifest = stack.enter_context(path.open("rb"))
+        manifest = stack.enter_context(open_regular(path))
         fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

@@ -5,6 +5,7 @@ that their number grows with the logarithm of the rows. A *state* is one file th
 immutable and named by their content; the manifest says which of them a version consists of.
 """
 
+import difflib
 import io
 import logging
 import stat
@@ -284,7 +285,9 @@ def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) 
         ChecksumMismatchError: as `read_ledger`.
     """
     if name not in VIEWS:
-        raise ConfigurationError(f"There is no ledger {name!r}", where="ledger", todo=f"use one of {', '.join(VIEWS)}")
+        near = difflib.get_close_matches(name.lower(), VIEWS, n=1)
+        todo = f"{f'did you mean {near[0]}? Else ' if near else ''}use one of {', '.join(VIEWS)}"
+        raise ConfigurationError(f"There is no ledger {name!r}", where="ledger", todo=todo)
     return pl.concat([read_ledger(layout, manifest, part) for part in VIEWS[name]], how="diagonal")
 
 

@@ -10,7 +10,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,9 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
+from historical_etl.regular import read_regular
 from historical_etl.store.sealed import sealed, unsealed
+from historical_etl.store.strays import no_file
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
 
@@ -34,19 +36,22 @@ _NO_LOCKS: Final = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 class LockToken(BaseModel, frozen=True):
     """Proof of holding a dataset's lock; `number` is the fencing token.
 
-    `settled` says that the writer before ended well, so that all it did is durable.
+    `settled` says that the writer before ended well, so that all it did is durable. `committed` is the highest version
+    that any writer has known to be committed.
     """
 
     dataset: str
     number: int
     writer_id: str
     settled: bool = False
+    committed: int = 0
 
 
 class Holder(BaseModel):
     """Who holds, or last held, a lock. `released` is None while it is held, or if the holder died.
 
-    `settled` says that it ended well. Where it met an error, what it last did may not be durable.
+    `settled` says that it ended well. Where it met an error, what it last did may not be durable. `committed` is as in
+    its token: numbers of versions are not used again, also once nothing else tells of them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,6 +63,7 @@ class Holder(BaseModel):
     since: datetime
     released: datetime | None = None
     settled: bool = False
+    committed: int = 0
 
     def __str__(self) -> str:
         return f"{self.writer_id} (pid {self.pid} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC)"
@@ -66,7 +72,7 @@ class Holder(BaseModel):
 def current_holder(lock_file: Path) -> Holder | None:
     """The record in the lock file, None if there is none that can be read."""
     try:
-        return unsealed(lock_file.read_bytes(), Holder)
+        return unsealed(read_regular(lock_file), Holder)
     except (OSError, ValueError):
         return None
 
@@ -89,15 +95,34 @@ def live_holder(lock_file: Path) -> Holder | None:
 
 @contextmanager
 def acquire(
-    lock_file: Path, dataset: str, writer_id: str, timeout_seconds: float, clock: Clock
+    lock_file: Path,
+    dataset: str,
+    writer_id: str,
+    timeout_seconds: float,
+    clock: Clock,
+    committed: Callable[[], int] = lambda: 0,
 ) -> Generator[LockToken]:
     """Hold the lock for the block.
+
+    Args:
+        lock_file: the file that is locked.
+        dataset: what it protects.
+        writer_id: who asks.
+        timeout_seconds: how long to wait.
+        clock: the time for the record.
+        committed: the highest version that is known to be committed; asked once the lock is held.
 
     Raises:
         LockTimeoutError: another holder kept it for `timeout_seconds`; the message names it.
         StorageError: the lock file cannot be made, or the file system has no kernel locks.
     """
     with storage_errors("taking the writer lock", lock_file):
+        if fault := no_file(lock_file):
+            raise StorageError(
+                f"The writer lock cannot be taken: {fault}; nothing was committed",
+                where=lock_file,
+                todo="move it away, then run the same command again: the file is made anew",
+            )
         is_new = not lock_file.parent.parent.exists()
         make_folder(lock_file.parent)
         # Made here, with the rights that the umask leaves: filelock takes a mode, and to learn the umask is to set it,
@@ -125,10 +150,11 @@ def acquire(
     try:
         previous = current_holder(lock_file)
         settled = is_new or (previous is not None and previous.settled)
-        holder = _sign(lock_file, previous, writer_id, clock)
+        holder = _sign(lock_file, previous, writer_id, clock, committed())
         ended_well = False
         try:
-            yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled)
+            known = holder.committed
+            yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled, committed=known)
             ended_well = True
         finally:
             # After an error too: the next writer must not be told that this one died. And what was committed is not
@@ -139,7 +165,7 @@ def acquire(
         lock.release()
 
 
-def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock) -> Holder:
+def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock, committed: int) -> Holder:
     if previous is not None and previous.released is None:
         _log.warning("The previous writer, %s, ended without releasing the lock; recovering what it left", previous)
     holder = Holder(
@@ -148,6 +174,7 @@ def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock
         pid=os.getpid(),
         host=socket.gethostname(),
         since=clock(),
+        committed=max(previous.committed if previous else 0, committed),
     )
     _write(lock_file, holder)
     return holder

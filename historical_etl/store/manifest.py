@@ -3,27 +3,39 @@
 Owns `manifests/`: the current manifest, its history, and the lock. Knows nothing of what is in a partition.
 """
 
+import errno
 import logging
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Final
 
-from historical_etl.clock import Clock, system_clock
+from historical_etl.clock import Clock, system_clock, with_zone
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
-from historical_etl.models import DATASET_ID, SCHEMA_VERSION, CatalogPointer, SyncManifest, major_version
+from historical_etl.forked import refuse_lost_threads
+from historical_etl.models import DATASET_ID, SCHEMA_VERSION, SyncManifest, major_version
+from historical_etl.regular import read_regular
 from historical_etl.store import disk, lock
+from historical_etl.store.committed import last_committed
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
+from historical_etl.store.newer import MANIFEST_FIELDS, MANIFEST_SEAL, refuse_unknown_fields
 from historical_etl.store.quarantine import Quarantine
-from historical_etl.store.sealed import opened, reason_of, seal, unsealed
+from historical_etl.store.sealed import opened, reason_of, seal
+from historical_etl.store.stamps import stamp_after
+from historical_etl.store.strays import no_file, no_folder
 
-__all__ = ["ManifestManager", "parse_manifest", "read_catalog_pointer", "render_manifest"]
+__all__ = ["ManifestManager", "parse_manifest", "read_manifest", "render_manifest"]
 
 _log = logging.getLogger(__name__)
-_SELF = "manifest_sha256"
-_FIELDS = {*SyncManifest.model_fields, "wrds_query_hash"}
+#: What is said of a file below a file, or below links in a circle.
+_NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
+_MEND: Final = "run `historical-etl repair`: it restores the newest good version, and sets aside what is damaged"
+_LOST: Final = "restore `manifests/` from a backup; where nothing was stored yet, `historical-etl repair` clears it"
 
 
 class ManifestManager:
@@ -46,8 +58,8 @@ class ManifestManager:
         disk_usage: disk.DiskProbe = disk.system_disk_usage,
     ) -> None:
         self.layout = root if isinstance(root, Layout) else Layout(root)
-        self.clock = clock
-        self.quarantine = Quarantine(self.layout, clock)
+        self.clock = with_zone(clock)
+        self.quarantine = Quarantine(self.layout, self.clock)
         self._disk_usage = disk_usage
         self._held: dict[str, LockToken] = {}
         self._read: dict[Path, tuple[tuple[int, int, int], SyncManifest]] = {}
@@ -60,11 +72,17 @@ class ManifestManager:
 
         Raises:
             LockTimeoutError: another writer kept it; the message names it.
+            ManifestTooNewError: a record of the store holds what this release does not know, and would drop.
             StorageError: the lock file cannot be written.
+            ConfigurationError: this process was forked from one in which Polars had threads.
         """
-        with lock.acquire(self.layout.lock_file(dataset), dataset, writer_id, timeout_seconds, self.clock) as token:
+        refuse_lost_threads()
+        committed = partial(self._last_committed, dataset)
+        path = self.layout.lock_file(dataset)
+        with lock.acquire(path, dataset, writer_id, timeout_seconds, self.clock, committed) as token:
             self._held[dataset] = token
             try:
+                refuse_unknown_fields(self.layout, dataset)
                 if not token.settled:
                     self._settle()
                 yield token
@@ -79,7 +97,8 @@ class ManifestManager:
         with storage_errors("making durable what the last writer left", self.layout.root):
             for folder in self.layout.found_folders():
                 with suppress(FileNotFoundError, PermissionError):  # one above the store may not be ours to read
-                    fsync_folder(folder)
+                    if not no_folder(folder):
+                        fsync_folder(folder)
 
     def check_token(self, token: LockToken, dataset: str = DATASET_ID) -> None:
         """Raise `LockNotHeldError` unless `token` is the one that holds `dataset` now."""
@@ -94,7 +113,8 @@ class ManifestManager:
     def save_manifest(self, manifest: SyncManifest, token: LockToken) -> SyncManifest:
         """Make `manifest` the current one, as the next version: this is the commit.
 
-        Returns the manifest as saved, with `version` and `previous_checksum` filled in.
+        Returns the manifest as saved, with `version` and `previous_checksum` filled in, and a `sync_timestamp` that is
+        later than that of every version before it. A number that was ever committed is not used again.
 
         Raises:
             LockNotHeldError: `token` does not hold the lock of the manifest's dataset.
@@ -109,16 +129,20 @@ class ManifestManager:
                 raise ManifestCorruptError(
                     "The manifest lists a file that is missing or empty; it was not saved",
                     where=path,
-                    todo="write the file before the manifest that names it",
+                    todo="run `historical-etl repair`, or write the file before the manifest that names it",
                 )
         with storage_errors("making the new files durable", self.layout.storage):
             for folder in sorted({path.parent for path in paths}):
                 fsync_folder(folder)
         current = self.restore_manifest(token, dataset)
+        at = stamp_after(self.newest_stamp(dataset), manifest.sync_timestamp)
+        said = manifest.clock_timestamp or manifest.sync_timestamp
         saved = manifest.model_copy(
             update={
-                "version": (current.version if current else 0) + 1,
+                "version": self.next_version(current, token),
                 "previous_checksum": current.checksum if current else None,
+                "sync_timestamp": at,
+                "clock_timestamp": None if said == at else said,
             }
         )
         content = render_manifest(saved)
@@ -129,6 +153,10 @@ class ManifestManager:
         with storage_errors("replacing the current manifest", self.layout.manifest_file(dataset), state):
             write_atomic(self.layout.manifest_file(dataset), content)
         return saved
+
+    def next_version(self, current: SyncManifest | None, token: LockToken) -> int:
+        """The number of the version that is saved next, while `current` stands."""
+        return max(current.version if current else 0, token.committed) + 1
 
     def load_manifest(self, dataset: str = DATASET_ID) -> SyncManifest | None:
         """The current manifest, or None if nothing was ever committed. Takes no lock and changes nothing.
@@ -142,7 +170,7 @@ class ManifestManager:
         """
         path = self.layout.manifest_file(dataset)
         try:
-            return parse_manifest(path.read_bytes(), path)
+            return read_manifest(path)
         except FileNotFoundError:
             return self._newest_in_history(dataset)
         except ManifestTooNewError:
@@ -151,9 +179,12 @@ class ManifestManager:
             _log.warning("%s Using the newest good version instead", error)
             fallback = self._newest_in_history(dataset)
             if fallback is None:
-                raise
+                raise ManifestCorruptError(error.what, where=error.where, todo=_LOST) from error
             return fallback
-        except OSError:
+        except OSError as error:
+            root = self.layout.root
+            if error.errno in _NO_FOLDER and os.path.lexists(root) and not root.is_dir():
+                return None
             with storage_errors("reading the manifest", path):
                 raise
 
@@ -162,6 +193,7 @@ class ManifestManager:
 
         Raises:
             ManifestCorruptError: the version is not kept, or its manifest is damaged.
+            StorageError: it cannot be read.
         """
         path = self.layout.history_file(version, dataset)
         try:
@@ -173,6 +205,9 @@ class ManifestManager:
                 where=path,
                 todo=f"use one of {kept}" if kept else "nothing was committed yet; run `historical-etl backfill`",
             ) from None
+        except OSError:
+            with storage_errors("reading a version", path, "nothing was changed"):
+                raise
 
     def list_versions(self, dataset: str = DATASET_ID) -> list[int]:
         """The versions that are kept, ascending."""
@@ -181,16 +216,39 @@ class ManifestManager:
             names = [path.stem for path in folder.glob("*.json")]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
-    def is_damaged(self, dataset: str = DATASET_ID) -> bool:
-        """Whether there is a current manifest that cannot be used."""
+    def newest_stamp(self, dataset: str = DATASET_ID) -> datetime | None:
+        """The latest stamp of the versions that are kept and can be read; None if there is none."""
+        found: list[datetime] = []
+        with suppress(ManifestCorruptError):
+            found += [current.sync_timestamp] if (current := self.load_manifest(dataset)) else []
+        for version in self.list_versions(dataset):
+            with suppress(ManifestCorruptError, OSError):
+                found.append(self._parsed(self.layout.history_file(version, dataset)).sync_timestamp)
+        return max(found, default=None)
+
+    def is_astray(self, dataset: str = DATASET_ID) -> bool:
+        """Whether there is a current manifest that cannot be used, or is older than what was committed."""
         path = self.layout.manifest_file(dataset)
-        return path.exists() and not self._is_good(path)
+        if not os.path.lexists(path) or not (current := self._good(path)):
+            return os.path.lexists(path)
+        return self.committed_after(current, dataset) > current.version
+
+    def committed_after(self, current: SyncManifest, dataset: str = DATASET_ID) -> int:
+        """The newest version in the history that was certainly committed, if it is newer than `current`; else its own.
+
+        Then an older file lies in the place of the current manifest.
+        """
+        history = self.list_versions(dataset)
+        if not any(version > current.version for version in history):
+            return current.version
+        last = last_committed(self.layout, current.version, history, dataset)
+        return max(version for version in (current.version, *history) if version <= last)
 
     def restore_manifest(self, token: LockToken, dataset: str = DATASET_ID) -> SyncManifest | None:
         """Make the current manifest good again and drop what a crashed commit left in the history.
 
-        A bad current manifest goes to quarantine and the newest good version takes its place. Returns the
-        manifest that now stands, None for a store without data.
+        A bad current manifest goes to quarantine and the newest good version takes its place; likewise one that is
+        older than what was committed. Returns the manifest that now stands, None for a store without data.
 
         Raises:
             ManifestCorruptError: no manifest is good, and there is data that it must have named.
@@ -210,15 +268,24 @@ class ManifestManager:
         if current is None:
             return None
         with storage_errors("restoring the manifest", path):
-            was_good = self._is_good(path)
-            if not was_good:
-                if path.exists():
-                    self.quarantine.keep_file(path, "the current manifest was unreadable or damaged", dataset)
+            fault = "" if self._good(path) else "the current manifest was unreadable or damaged"
+            last = current.version if fault else self.committed_after(current, dataset)
+            committed = bool(fault) or last > current.version
+            newest = self._newest_in_history(dataset, up_to=last) if last > current.version else None
+            if newest is not None and newest.version > current.version:
+                fault = f"it was version {current.version}, though {last} was committed: an older file in its place"
+                current = newest
+            if fault:
+                if os.path.lexists(path):
+                    self.quarantine.keep_file(path, fault, dataset)
                 write_atomic(path, render_manifest(current))
                 _log.warning("Manifest of %s restored from version %d", dataset, current.version)
-            self._drop_newer(current, dataset, committed=not was_good)
-            if not self._is_good(self.layout.history_file(current.version, dataset)):
-                write_atomic(self.layout.history_file(current.version, dataset), render_manifest(current))
+            self._drop_newer(current, dataset, committed=committed)
+            copy = self.layout.history_file(current.version, dataset)
+            if not self._good(copy):
+                if no_file(copy):
+                    self.quarantine.keep_file(copy, "in the place of a manifest", dataset)
+                write_atomic(copy, render_manifest(current))
         return current
 
     def _drop_newer(self, current: SyncManifest, dataset: str, *, committed: bool) -> None:
@@ -226,8 +293,8 @@ class ManifestManager:
         leftovers = [version for version in self.list_versions(dataset) if version > current.version]
         for version in leftovers:
             path = self.layout.history_file(version, dataset)
-            if committed:
-                self.quarantine.keep_file(path, f"version {version} is damaged or lacks files", dataset)
+            if committed or no_file(path):
+                self.quarantine.keep_file(path, f"version {version} is damaged, lacks files, or may not count", dataset)
             else:
                 path.unlink()
         if leftovers:
@@ -243,25 +310,37 @@ class ManifestManager:
 
     def _parsed(self, path: Path) -> SyncManifest:
         """A manifest of the history. They never change, so one that was read is remembered as long as its file is."""
-        state = path.stat()
-        key = (state.st_ino, state.st_size, state.st_mtime_ns)
-        if path not in self._read or self._read[path][0] != key:
-            manifest = parse_manifest(path.read_bytes(), path)
-            self._read = {kept: read for kept, read in self._read.items() if kept.exists()} | {path: (key, manifest)}
-        return self._read[path][1]
-
-    def _is_good(self, path: Path) -> bool:
         try:
-            parse_manifest(path.read_bytes(), path)
-        except (OSError, ManifestCorruptError):
-            return False
-        return True
+            state = path.stat()
+        except OSError:
+            return read_manifest(path)
+        key = (state.st_ino, state.st_size, state.st_mtime_ns)
+        read = self._read.get(path)
+        if read is None or read[0] != key:
+            read = key, read_manifest(path)
+            self._read = {kept: other for kept, other in self._read.items() if kept.exists()} | {path: read}
+        return read[1]
 
-    def _newest_in_history(self, dataset: str) -> SyncManifest | None:
+    def _good(self, path: Path) -> SyncManifest | None:
+        try:
+            return read_manifest(path)
+        except (OSError, ManifestCorruptError):
+            return None
+
+    def _last_committed(self, dataset: str) -> int:
+        """The highest version that was certainly committed, or may have been where the current manifest is damaged."""
+        path, history = self.layout.manifest_file(dataset), self.list_versions(dataset)
+        known = max(history, default=0) if os.path.lexists(path) else 0
+        current = self._good(path)
+        return last_committed(self.layout, current.version if current else known, history, dataset)
+
+    def _newest_in_history(self, dataset: str, *, up_to: int | None = None) -> SyncManifest | None:
         for version in reversed(self.list_versions(dataset)):
+            if up_to is not None and version > up_to:
+                continue
             path = self.layout.history_file(version, dataset)
             try:
-                manifest = parse_manifest(path.read_bytes(), path)
+                manifest = read_manifest(path)
             except ManifestTooNewError:
                 raise
             except (OSError, ManifestCorruptError):
@@ -271,17 +350,25 @@ class ManifestManager:
         return None
 
 
-def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
-    """What the catalog file shows, None if that is not known."""
-    try:
-        return unsealed(layout.catalog_pointer(dataset).read_bytes(), CatalogPointer)
-    except (OSError, ValueError):
-        return None
-
-
 def render_manifest(manifest: SyncManifest) -> bytes:
     """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    return seal(manifest.model_dump(mode="json"), _SELF)
+    return seal(manifest.model_dump(mode="json"), MANIFEST_SEAL)
+
+
+def read_manifest(path: Path) -> SyncManifest:
+    """Read a manifest file.
+
+    Raises:
+        FileNotFoundError: there is nothing in its place.
+        ManifestTooNewError, ManifestCorruptError: as `parse_manifest`; also where what is in its place is no file.
+    """
+    try:
+        return parse_manifest(read_regular(path), path)
+    except OSError as error:
+        fault = error.strerror if error.errno == errno.EFBIG else no_file(path)
+        if not fault:
+            raise
+        raise ManifestCorruptError(f"The manifest is damaged: {fault}", where=path, todo=_MEND) from error
 
 
 @lru_cache(maxsize=16)
@@ -293,14 +380,16 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        fields = opened(content, _FIELDS, _SELF, lambda unproven: _refuse_newer(unproven, path, proven=False))
+        fields = opened(
+            content, MANIFEST_FIELDS, MANIFEST_SEAL, lambda unproven: _refuse_newer(unproven, path, proven=False)
+        )
         _refuse_newer(fields, path, proven=True)
         return SyncManifest.model_validate(fields)
     except ValueError as error:
         raise ManifestCorruptError(
             f"The manifest is damaged: {reason_of(error)}",
             where=path,
-            todo="run `historical-etl verify`; the next write restores the newest good version",
+            todo=_MEND,
         ) from error
 
 

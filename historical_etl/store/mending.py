@@ -3,21 +3,35 @@
 Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog are not the store's, see `etl.repair`.
 """
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from historical_etl.durable import replace_file, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifest
-from historical_etl.store.checkout import check_out, is_known
+from historical_etl.store.checkout import check_out, clear_the_way, is_known
+from historical_etl.store.daily_folders import YEARS, is_replaceable
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.manifest import ManifestManager, read_manifest
 from historical_etl.store.pins import read_pins, write_pin
 from historical_etl.store.quarantined import QuarantineEntry, read_entries
+from historical_etl.store.strays import no_file
 
-__all__ = ["Damage", "mend_daily", "mend_files", "mend_history", "mend_pins", "unlinked_years"]
+__all__ = [
+    "Damage",
+    "mend_daily",
+    "mend_files",
+    "mend_history",
+    "mend_pins",
+    "mend_strays",
+    "spare_years",
+    "unlinked_years",
+]
 
 #: Files that cannot be mended, and the versions that name them, newest first.
 Damage = Mapping[str, tuple[Partition | LedgerFile, list[int]]]
@@ -32,7 +46,7 @@ def mend_history(manager: ManifestManager, current: SyncManifest | None) -> Iter
         if current is not None and version >= current.version:
             continue  # restored with the current manifest
         try:
-            damaged = parse_manifest(path.read_bytes(), path).version != version
+            damaged = read_manifest(path).version != version
         except ManifestCorruptError:
             damaged = True
         if damaged:
@@ -62,10 +76,9 @@ def mend_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[
         if _is_sound(manager.layout.resolve(path), file.checksum):
             continue
         source = _same_bytes(manager.layout, file, entries)
-        if source is None:
+        if source is None or not _restore(manager, file, source):
             damaged[path] = file, needed_by
         else:
-            _restore(manager, file, source)
             restored.append(f"{Path(path).name} is restored from {source}")
     return restored, damaged
 
@@ -81,24 +94,49 @@ def unlinked_years(layout: Layout, manifest: SyncManifest) -> set[int]:
 
 
 def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str]:
-    """Let `daily/` show the version: linked to its objects where that is possible, and without anything else."""
-    layout, unlinked = manager.layout, unlinked_years(manager.layout, manifest)
+    """Let `daily/` show the version: linked to its objects where that is possible, and without anything else.
+
+    What somebody else's link leads to is theirs, but for files in the place of a year of the version. And what a kept
+    version names is never moved, wherever `daily` leads.
+    """
+    layout = manager.layout
+    for path, fault, kept in clear_the_way(manager):
+        yield f"{path.name} was not ours: {fault}; it is now in {kept}"
+    unlinked = unlinked_years(layout, manifest)
     for partition in manifest.partitions:
         target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
-        if partition.year not in unlinked or not wanted.exists():
-            continue
-        if target.exists():
-            if not is_known(target, layout):
-                kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
-                yield f"daily/{target.name} was not a committed file; it is now in {kept}"
-            elif _links_are_possible(layout):
-                target.unlink()  # a copy of an object, of whatever version
-        check_out(manager, [partition])
-    years = {str(partition.year) for partition in manifest.partitions}
-    for path in sorted(layout.daily.glob("*.parquet")):
-        if path.stem not in years:
+        if partition.year in unlinked and wanted.is_file() and os.path.lexists(target) and not is_known(target, layout):
+            kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
+            yield f"daily/{target.name} was not a committed file; it is now in {kept}"
+    ours = {f"{partition.year}.parquet" for partition in manifest.partitions} | _named(manager)
+    for path in sorted(layout.daily.glob("*.parquet")) if is_replaceable(layout) else ():
+        if path.name not in ours:
             kept = manager.quarantine_data(path, f"version {manifest.version} has no such file")
             yield f"daily/{path.name} is not of version {manifest.version}; it is now in {kept}"
+    check_out(manager, manifest, relink=True)
+
+
+def spare_years(layout: Layout, manifest: SyncManifest) -> set[str]:
+    """The files in `daily/` that are named like a year and are of none of the version."""
+    years = {f"{partition.year}.parquet" for partition in manifest.partitions}
+    return {path.name for path in layout.daily.glob(YEARS)} - years
+
+
+def mend_strays(manager: ManifestManager) -> Iterator[str]:
+    """Set aside what is in the place of a file and is none: each file is then missing, which is mended as such.
+
+    Manifests are not among them: what is in their place is told of with the version.
+    """
+    layout = manager.layout
+    places = (
+        *(layout.catalog_pointer(), layout.progress_file(), layout.catalog),
+        *(*layout.pins.glob("*.json"), *layout.objects.glob("*.parquet"), *layout.ledgers.glob("*.parquet")),
+        *layout.daily_folders.glob(f"*/{YEARS}"),
+    )
+    for path in places:
+        if fault := no_file(path):
+            kept = manager.quarantine_data(path, f"{fault}, in the place of a file of the store")
+            yield f"{path.name} was no file: {fault}; it is now in {kept}"
 
 
 def mend_pins(manager: ManifestManager) -> Iterator[str]:
@@ -109,6 +147,15 @@ def mend_pins(manager: ManifestManager) -> Iterator[str]:
             checksum = manager.load_version(pin.version).checksum
             write_pin(manager.layout, pin.model_copy(update={"checksum": checksum, "at": manager.clock()}))
             yield f"the record of the pin {pin.name} is written again"
+
+
+def _named(manager: ManifestManager) -> set[str]:
+    """The names of the files of all versions whose manifests are sound."""
+    named = set[str]()
+    for version in manager.list_versions():
+        with suppress(ManifestCorruptError):
+            named |= {Path(path).name for path in manager.load_version(version).named_paths()}
+    return named
 
 
 def _is_sound(path: Path, checksum: str) -> bool:
@@ -125,31 +172,22 @@ def _same_bytes(layout: Layout, file: Partition | LedgerFile, entries: list[Quar
     return next((place for place in places if _is_sound(place, file.checksum)), None)
 
 
-def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Path) -> None:
-    target = manager.layout.resolve(file.path)
+def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Path) -> bool:
+    """Put the bytes of a source in the place of a file; False if they are no longer those that were found there."""
+    target, digest = manager.layout.resolve(file.path), sha256()
     with (
         storage_errors(f"restoring {target.name}", target, "the source of it is untouched"),
         temporary_beside(target) as (temp, stream),
         source.open("rb") as sound,
     ):
         while chunk := sound.read(_CHUNK):
+            digest.update(chunk)
             stream.write(chunk)
+        if digest.hexdigest() != file.checksum:
+            return False
         sync_stream(stream)
         temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
         if target.exists():
             manager.quarantine.keep_file(target, f"its SHA-256 was not {file.checksum}", DATASET_ID)
         replace_file(temp, target)
-
-
-def _links_are_possible(layout: Layout) -> bool:
-    """Whether an object can be linked into daily/: there a copy need not stay."""
-    probe = layout.daily / ".probe.tmp"
-    source = next(layout.objects.glob("*.parquet"), None)
-    try:
-        probe.unlink(missing_ok=True)
-        if source is not None:
-            probe.hardlink_to(source)
-            probe.unlink()
-    except OSError:
-        return False
-    return source is not None
+    return True

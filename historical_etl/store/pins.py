@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import ConfigurationError
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import sealed, unsealed
 
@@ -92,7 +93,7 @@ def _file(layout: Layout, pin: Pin) -> Path:
 
 def _read(path: Path, named: Pin) -> Pin:
     try:
-        pin = unsealed(path.read_bytes(), Pin)
+        pin = unsealed(read_regular(path), Pin)
     except (OSError, ValueError):
         return named
     return pin if (pin.name, pin.version) == (named.name, named.version) else named

@@ -6,13 +6,18 @@ Owns `sync_progress/`. It is apart from the manifest on purpose: losing it costs
 import logging
 import shutil
 from datetime import UTC
+from pathlib import Path
 
 from historical_etl.clock import Clock
 from historical_etl.durable import replace_file, storage_errors, temp_name, write_atomic
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
+from historical_etl.store.run_notes import read_notes
 from historical_etl.store.sealed import reason_of, sealed, unsealed
+from historical_etl.store.stamps import stamp_after
+from historical_etl.store.strays import no_file
 
 __all__ = ["forget_progress", "load_progress", "parse_progress", "save_progress"]
 
@@ -29,28 +34,20 @@ def load_progress(layout: Layout, clock: Clock, dataset: str = DATASET_ID) -> ET
     """
     path = layout.progress_file(dataset)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
+        content = read_regular(path)
     except OSError as error:
-        raise ETLProgressError(
-            f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
-        ) from error
+        if not (fault := no_file(path)) and isinstance(error, FileNotFoundError):
+            return None
+        if not fault:
+            raise ETLProgressError(
+                f"Progress cannot be read: {error.strerror}", where=path, todo="check this folder and its permissions"
+            ) from error
+        _move_aside(path, fault, clock)
+        return None
     try:
         return parse_progress(content)
     except ValueError as error:
-        aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
-        try:
-            path.replace(aside)
-        except OSError as refusal:
-            raise ETLProgressError(
-                f"Progress is damaged and cannot be moved aside: {refusal.strerror}",
-                where=path,
-                todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
-            ) from refusal
-        _log.warning(
-            "Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", reason_of(error), aside
-        )
+        _move_aside(path, reason_of(error), clock)
         return None
 
 
@@ -70,6 +67,12 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
         StorageError: it could not be moved; nothing was changed.
     """
     path = layout.progress_file(dataset)
+    if fault := no_file(path):
+        raise StorageError(
+            f"Progress cannot be set aside: {fault}; nothing was changed",
+            where=path,
+            todo="run `historical-etl repair`: it moves that to quarantine",
+        )
     with storage_errors("setting progress aside", path):
         if path.exists():
             replace_file(path, path.with_name(path.name + ".backup"))
@@ -78,10 +81,15 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
 def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
     """Replace the progress file durably; the previous one stays beside it as `.backup`.
 
+    It is later than the note of every run that failed: by a clock that went back, none would have gone through since.
+
     Raises:
         ETLProgressError: the folder cannot be written. The data it would have described is committed.
     """
     path = layout.progress_file(progress.dataset)
+    failed = max((note.finished for note in read_notes(layout)), default=progress.last_updated)
+    if failed > progress.last_updated:
+        progress = progress.model_copy(update={"last_updated": stamp_after(failed, progress.last_updated)})
     try:
         with storage_errors("saving progress", path, "the data is committed"):
             if path.exists():
@@ -95,3 +103,16 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
             where=path,
             todo=error.todo,
         ) from error
+
+
+def _move_aside(path: Path, fault: str, clock: Clock) -> None:
+    aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
+    try:
+        path.replace(aside)
+    except OSError as refusal:
+        raise ETLProgressError(
+            f"Progress is damaged and cannot be moved aside: {refusal.strerror}",
+            where=path,
+            todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
+        ) from refusal
+    _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", fault, aside)

@@ -7,6 +7,8 @@ again for the same name makes no second entry, so a fault that repeats every day
 import errno
 import io
 import json
+import shutil
+import stat
 from collections.abc import Mapping
 from datetime import UTC
 from hashlib import sha256
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from historical_etl.clock import Clock
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import opened, seal
 
@@ -35,25 +38,30 @@ class Quarantine:
         self._clock = clock
 
     def keep_file(self, source: Path, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay."""
+        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay.
+
+        A folder, a pipe or a link is moved as it is: the entry is a note, with the thing itself beside it.
+        """
         moved_from = {"moved_from": source.relative_to(self._root).as_posix()} if self._holds(source) else {}
         with storage_errors("quarantining a file", source):
-            checksum = sha256_of(source)
+            is_file = stat.S_ISREG(source.lstat().st_mode)
+            name, checksum = (source.name, sha256_of(source)) if is_file else (None, None)
             entry = self._new_entry(source.name)
             # The record first: a file that has moved is never without its reason.
-            self._explain(entry, source.name, reason, dataset, checksum, {**(facts or {}), **moved_from})
+            kept = {"size_bytes": source.stat().st_size} if is_file else {"kept_as_it_is": source.name}
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **kept, **moved_from})
             _move(source, entry / source.name)
         return entry
 
     def copy_bytes(self, name: str, content: bytes, reason: str, dataset: str, facts: Facts | None = None) -> Path:
         """Keep a copy of `content`; returns its entry's folder, an older one if it holds the same bytes."""
         checksum = sha256(content).hexdigest()
-        if known := self._find(name, checksum):
+        if known := self._find(name, checksum, len(content)):
             return known
         with storage_errors("quarantining data", self._folder):
             entry = self._new_entry(name)
             write_atomic(entry / name, content)
-            self._explain(entry, name, reason, dataset, checksum, facts)
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), "size_bytes": len(content)})
         return entry
 
     def keep_rows(self, name: str, rows: "pl.DataFrame", reason: str, dataset: str, facts: Facts | None = None) -> Path:
@@ -76,12 +84,17 @@ class Quarantine:
     def _holds(self, source: Path) -> bool:
         return source.is_relative_to(self._root) and ".." not in source.parts
 
-    def _find(self, name: str, checksum: str) -> Path | None:
+    def _find(self, name: str, checksum: str, size: int) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
             try:
-                recorded = opened((entry / "reason.json").read_bytes(), None).get("sha256")
-                # A record comes before a file that is moved, so that alone it proves nothing.
-                if recorded == checksum == sha256_of(entry / name):
+                recorded = opened(read_regular(entry / "reason.json"), None).get("sha256")
+                # A record comes before a file that is moved, so that alone it proves nothing. The size goes before the
+                # bytes: what was put there may have very many.
+                if (
+                    recorded == checksum
+                    and (entry / name).stat().st_size == size
+                    and sha256_of(entry / name) == checksum
+                ):
                     return entry
             except (OSError, ValueError):
                 continue
@@ -123,6 +136,9 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        if not stat.S_ISREG(source.lstat().st_mode):
+            shutil.move(source, target)
+            return
         write_atomic(target, source.read_bytes())  # from another volume
         source.unlink()
 

@@ -15,11 +15,12 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import opened, reason_of
 
@@ -39,6 +40,7 @@ class _Record(BaseModel):
     file: str | None
     reason: str
     sha256: Sha256 | None
+    size_bytes: NonNegativeInt | None = None
     quarantined_at: UtcDatetime
     moved_from: str | None = None
 
@@ -55,6 +57,7 @@ class QuarantineEntry:
         when: the moment, UTC; None if nothing tells it.
         size: bytes of all that lies in it.
         sha256: of the file when it was quarantined.
+        size_bytes: likewise; None where that is not recorded.
         moved_from: where it came from, relative to the root; None for copies, rows and notes.
         facts: what else was noted, by name.
         fault: what is wrong with the entry; empty if nothing is.
@@ -67,6 +70,7 @@ class QuarantineEntry:
     when: datetime | None = None
     size: int = 0
     sha256: str | None = None
+    size_bytes: int | None = None
     moved_from: str | None = None
     facts: Mapping[str, object] = field(default_factory=dict[str, object])
     fault: str = ""
@@ -77,7 +81,7 @@ class QuarantineEntry:
         return self.path / self.file if self.file is not None else None
 
     def is_intact(self) -> bool:
-        """Whether the file that is kept is still what was quarantined; reads all of it.
+        """Whether the file that is kept is still what was quarantined; reads all of it, if it has its size.
 
         Raises:
             StorageError: it cannot be read.
@@ -85,7 +89,7 @@ class QuarantineEntry:
         if self.fault or self.content is None:
             return not self.fault
         with storage_errors("reading a quarantined file", self.content, "nothing was changed"):
-            return sha256_of(self.content) == self.sha256
+            return _has_size(self.content, self.size_bytes) and sha256_of(self.content) == self.sha256
 
 
 def read_entries(layout: Layout) -> list[QuarantineEntry]:
@@ -149,11 +153,11 @@ def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> P
     with storage_errors("restoring a file from quarantine", target, "nothing was restored"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.open("rb") as original, temporary_beside(target) as (temp, stream):
-            digest = sha256()
-            while chunk := original.read(_CHUNK):
+            digest, is_as_large = sha256(), _has_size(source, entry.size_bytes)
+            while is_as_large and (chunk := original.read(_CHUNK)):
                 digest.update(chunk)
                 stream.write(chunk)
-            if digest.hexdigest() != entry.sha256:
+            if not is_as_large or digest.hexdigest() != entry.sha256:
                 raise ChecksumMismatchError(
                     f"The file in {entry.name} is not the one that was quarantined; nothing was restored",
                     where=source,
@@ -194,7 +198,7 @@ def _read(path: Path) -> QuarantineEntry:
     size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
     plain = QuarantineEntry(path.name, path, when=stamp, size=size)
     try:
-        record = _Record.model_validate(opened((path / _RECORD).read_bytes(), None))
+        record = _Record.model_validate(opened(read_regular(path / _RECORD), None))
     except FileNotFoundError:
         kind = "damaged" if stamp else "foreign"
         return _faulty(plain, f"{kind}: it has no {_RECORD}, so nothing tells why it is here")
@@ -209,6 +213,7 @@ def _read(path: Path) -> QuarantineEntry:
         when=record.quarantined_at,
         size=size,
         sha256=record.sha256,
+        size_bytes=record.size_bytes,
         moved_from=record.moved_from,
         facts={"dataset": record.dataset, **(record.model_extra or {})},
         fault=_fault_of(path, record),
@@ -228,6 +233,11 @@ def _fault_of(path: Path, record: _Record) -> str:
     if kept.is_symlink() or not kept.is_file():
         return f"damaged: the file {record.file!r} is missing"
     return ""
+
+
+def _has_size(content: Path, size: int | None) -> bool:
+    """Whether the bytes of a file are worth a look: one with a hole may have more than anybody waits for."""
+    return size is None or content.stat().st_size == size
 
 
 def _moment(name: str) -> datetime | None:

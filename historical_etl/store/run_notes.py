@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.durable import write_atomic
 from historical_etl.models import UtcDatetime
+from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import sealed, unsealed
 
@@ -73,7 +74,7 @@ def read_notes(layout: Layout) -> list[RunRecord]:
     notes: list[RunRecord] = []
     for path in sorted(layout.run_notes.glob("*.json")):
         with suppress(OSError, ValueError):
-            notes.append(unsealed(path.read_bytes(), RunRecord))
+            notes.append(unsealed(read_regular(path), RunRecord))
     return notes
 
 

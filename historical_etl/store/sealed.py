@@ -11,7 +11,9 @@ from typing import Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["opened", "reason_of", "seal", "sealed", "unsealed"]
+from historical_etl.strict_json import object_of
+
+__all__ = ["SEAL", "opened", "reason_of", "seal", "sealed", "unsealed"]
 
 SEAL: Final = "record_sha256"
 _Record = TypeVar("_Record", bound=BaseModel)
@@ -51,10 +53,10 @@ def opened(
         look: given the fields before the seal is compared.
 
     Raises:
-        ValueError: it is no JSON object, or the seal is broken.
+        ValueError: it is no JSON object, has two values under one name, or the seal is broken.
     """
     try:
-        body: object = json.loads(content)
+        body: object = object_of(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(body, dict):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
+from historical_etl.regular import STAGED, read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.sealed import sealed, unsealed
 
@@ -63,7 +64,7 @@ def damaged_units(layout: Layout) -> list[Path]:
 
 def _is_of(path: Path, units: Collection[tuple[str, ...]]) -> bool:
     try:
-        return unsealed(path.read_bytes(), StagedUnit).symbols in units
+        return unsealed(read_regular(path, STAGED), StagedUnit).symbols in units
     except (OSError, ValueError):
         return False
 
@@ -84,7 +85,7 @@ class Staging:
         found: list[StagedUnit] = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                unit = unsealed(path.read_bytes(), StagedUnit)
+                unit = unsealed(read_regular(path, STAGED), StagedUnit)
                 if not set(unit.symbols) <= set(unit.outcomes):
                     continue
                 if all(self._sum(unit, kind) == checksum for kind, checksum in unit.files.items()):

@@ -6,7 +6,7 @@ after it, `recover` finishes the rest. Whether rows are right is not judged here
 
 import logging
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -25,12 +25,13 @@ from historical_etl.durable import (
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.blocks import Block, read_blocks, write_year
-from historical_etl.store.checkout import check_out, withdraw_others
+from historical_etl.store.checkout import check_out
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.sound import require_sound, sound_path
+from historical_etl.store.stamps import stamp_after
 from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
 
 __all__ = ["Provenance", "Transaction", "put_right", "recover"]
@@ -66,7 +67,7 @@ class Transaction:
         retention: what stays of older versions after the commit.
 
     `base` is the version it builds on, after `recover`; `version` the number it will make if anything changes, `at`
-    the time that its records bear.
+    the stamp that it and its records bear: later than that of every version before it, whatever the clock says.
     """
 
     def __init__(self, manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> None:
@@ -75,8 +76,9 @@ class Transaction:
         self._token = token
         self._retention = retention or Retention()
         self.base = recover(manager, token, self._retention)
-        self.version = (self.base.version if self.base else 0) + 1
-        self.at: datetime = manager.clock()
+        self.version = manager.next_version(self.base, token)
+        self._said = manager.clock()
+        self.at: datetime = stamp_after(manager.newest_stamp(), self._said)
         self._written: dict[int, Partition] = {}
         self._emptied: set[int] = set()
         self._verified: dict[int, list[Block]] = {}
@@ -92,19 +94,21 @@ class Transaction:
         partition = self.base.partition(year) if self.base else None
         if partition is None:
             return []
-        if year in self._verified:
-            return self._verified[year]
+        if year not in self._verified:
+            self._verified[year] = read_blocks(self._proven(partition))
+        return self._verified[year]
+
+    def _proven(self, partition: Partition, *, anew: bool = False) -> Path:
+        """The path of a committed year; of one that is damaged a copy is kept as evidence."""
         try:
-            path = sound_path(self.layout, partition)
+            return sound_path(self.layout, partition, anew=anew)
         except ChecksumMismatchError as damage:
             path = self.layout.resolve(partition.path)
-            if path.exists():
+            if path.is_file():
                 reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
                 kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
                 damage.add_note(f"A copy of it is in {kept}.")
             raise
-        self._verified[year] = read_blocks(path)
-        return self._verified[year]
 
     def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
         """Write one year's object, durable and verified, but not yet committed.
@@ -127,6 +131,9 @@ class Transaction:
             with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
                 report = write_year(blocks, stream)
                 target = self.layout.object_file(year, report.sha256)
+                if unchanged is not None and year in self._verified and unchanged.checksum != report.sha256:
+                    # Only now: what is sound after it was copied was sound while it was. Rot must not get a new name.
+                    self._proven(unchanged, anew=True)
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
@@ -177,14 +184,16 @@ class Transaction:
         if partitions or self.base is not None or _asks_a_person(ledgers or {}):
             recorded = write_ledgers(self.layout, self._sound(known), ledgers or {})
         if not changed and not self._emptied and recorded == known:
-            with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                if self._placed:  # a damaged object was made good, and no manifest is saved after it
+            if self._placed:  # a damaged object was made good, and no manifest is saved after it
+                with storage_errors("making the new files durable", self.layout.objects):
                     fsync_folder(self.layout.objects)
-                check_out(self._manager, self._written.values())
+            if self.base is not None:
+                _show(self._manager, self.base)
             return self.base
         recorded = write_ledgers(self.layout, recorded, accompanying or {})
         manifest = SyncManifest(
             sync_timestamp=self.at,
+            clock_timestamp=self._said,
             start_date=min((p.first_session for p in partitions), default=None),
             end_date=max((p.last_session for p in partitions), default=None),
             row_count=sum(p.rows for p in partitions),
@@ -200,10 +209,7 @@ class Transaction:
             ledgers=dict(recorded),
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        if self._emptied:
-            with storage_errors("linking daily/ to the committed version", self.layout.daily):
-                withdraw_others(self._manager, saved)
-        _show(self._manager, saved, changed.values(), proven=True)
+        _show(self._manager, saved, changed)
         _vacuum(self._manager, saved, self._retention)
         return saved
 
@@ -228,14 +234,13 @@ class Transaction:
         manifest = version.model_copy(
             update={
                 "sync_timestamp": self.at,
+                "clock_timestamp": self._said,
                 "writer_id": self._token.writer_id,
                 "ledgers": {**version.ledgers, **{name: files for name, files in going_on.items() if files}},
             }
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        with storage_errors("linking daily/ to the committed version", self.layout.daily):
-            withdraw_others(self._manager, saved)
-        _show(self._manager, saved, saved.partitions, proven=True)
+        _show(self._manager, saved, {partition.year for partition in saved.partitions})
         _vacuum(self._manager, saved, self._retention)
         return saved
 
@@ -278,24 +283,22 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
 
 def put_right(manager: ManifestManager, token: LockToken) -> SyncManifest | None:
     """As `recover`, but for old versions and files that no version names: those are left to a vacuum."""
-    fell_back = manager.is_damaged()
+    fell_back = manager.is_astray()
     manifest = manager.restore_manifest(token)
     with storage_errors("recovering the store", manager.layout.root):
         _sweep_temps(manager.layout)
-        if manifest is not None:
-            withdraw_others(manager, manifest)
     if manifest is not None:
-        _show(manager, manifest, manifest.partitions, proven=False)
+        _show(manager, manifest)
         if fell_back:  # only now, while the object behind a link in daily/ was known
             with storage_errors("recovering the store", manager.layout.root):
                 set_aside_unnamed(manager, manifest)
     return manifest
 
 
-def _show(manager: ManifestManager, manifest: SyncManifest, years: Iterable[Partition], *, proven: bool) -> None:
+def _show(manager: ManifestManager, manifest: SyncManifest, proven: Collection[int] = ()) -> None:
     state = f"version {manifest.version} is committed, and the next write finishes this"
     with storage_errors("linking daily/ to the committed version", manager.layout.daily, state):
-        check_out(manager, years, proven=proven)
+        check_out(manager, manifest, proven=proven)
 
 
 def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: Retention) -> None:
@@ -317,6 +320,7 @@ def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
     return (
         layout.objects,
         layout.ledgers,
+        layout.storage,
         layout.daily,
         layout.manifests,
         layout.history_folder(),

@@ -18,21 +18,37 @@ from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
-from historical_etl.store.manifest import ManifestManager, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import read_pins
+from historical_etl.store.shown import read_catalog_pointer
+from historical_etl.store.stamps import ages
+from historical_etl.store.strays import no_file
 
 __all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "vacuum"]
 
-_OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
+_OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Which versions are kept: the last `versions`, and all younger than `days`."""
+    """Which versions are kept: the last `versions`, and all that stood within the last `days`.
+
+    The days are those that the commits vouch for, `step` at most from one to the next, since the clock may have been
+    set meanwhile; and one step more is kept, so that no single jump takes what should stay.
+    """
 
     versions: int = 10
     days: int = 7
+
+    @property
+    def step(self) -> timedelta:
+        """How far the clock counts from one commit to the next."""
+        return timedelta(days=max(1, self.days // 7))
+
+    def keeps(self, age: timedelta) -> bool:
+        """Whether a version stays that was replaced so long ago."""
+        return self.days > 0 and age <= timedelta(days=self.days) + self.step
 
 
 class VacuumReport(BaseModel):
@@ -106,10 +122,10 @@ def _reasons(manager: ManifestManager, current: SyncManifest, retention: Retenti
     """Why each version is kept, in a few words; those that are not named are not kept."""
     older = [version for version in manager.list_versions() if version < current.version]
     reasons = dict.fromkeys(older[_beyond(older, retention) :], f"one of the last {retention.versions}")
-    horizon = manager.clock() - timedelta(days=retention.days)
-    for version in older:
-        if version not in reasons and manager.load_version(version).sync_timestamp >= horizon:
-            reasons[version] = f"younger than {retention.days} days"
+    manifests = [*(manager.load_version(version) for version in older), current]
+    for version, age in ages(manifests, manager.clock(), retention.step).items():
+        if version not in reasons and retention.keeps(age):
+            reasons[version] = f"replaced in the last {retention.days} days"
     if pointer := read_catalog_pointer(manager.layout):
         reasons[pointer.version] = "shown by the catalog"
     reasons |= {pin.version: f"pinned as {pin.name}" for pin in read_pins(manager.layout).values()}
@@ -124,5 +140,5 @@ def _unnamed(layout: Layout, kept: Sequence[SyncManifest]) -> Iterator[Path]:
     named = {path.rpartition("/")[2] for manifest in kept for path in manifest.named_paths()}
     for folder, pattern in ((layout.objects, _OBJECT), (layout.ledgers, _LEDGER)):
         for path in folder.glob("*.parquet"):
-            if path.name not in named and pattern.fullmatch(path.name):
+            if path.name not in named and pattern.fullmatch(path.name) and not no_file(path):
                 yield path

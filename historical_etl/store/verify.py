@@ -9,7 +9,7 @@ The store knows no cursors and no DuckDB, so checks that need them come in as ca
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import date
 from itertools import chain
 from typing import Final, Literal
@@ -19,15 +19,19 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
+from historical_etl.regular import read_regular
+from historical_etl.store.daily_folders import left_over
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
 from historical_etl.store.leases import leased
 from historical_etl.store.lock import current_holder, live_holder
-from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.manifest import ManifestManager, read_manifest
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.sealed import reason_of
+from historical_etl.store.verify_daily import daily_findings
 from historical_etl.store.verify_file import content_faults
 from historical_etl.store.verify_ledgers import ledger_findings
 from historical_etl.store.verify_others import catalog_findings, pin_findings, quarantine_findings, staging_findings
@@ -37,9 +41,8 @@ __all__ = ["VerifyReport", "verify_store"]
 #: How often the moving part is looked at before a store that never holds still is reported as such.
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.1
-_OBJECT: Final = re.compile(r"\d{4}-[0-9a-f]{16}\.parquet")
+_OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _REPAIR: Final = "run `historical-etl repair`"
-_RELINK: Final = "run `historical-etl repair`, or any write: each puts daily/ in order first"
 _NEXT_WRITE: Final = "nothing: the next write clears it"
 
 
@@ -81,7 +84,9 @@ def verify_store(
     Raises:
         ManifestTooNewError: a newer release wrote the store; it was not looked at.
         StorageError: the folder cannot be read at all.
+        ConfigurationError: this process was forked from one in which Polars had threads.
     """
+    refuse_lost_threads()
     check = _Check(manager, quick=quick, rebuild=rebuild_cursors, catalog_version=catalog_version, progress=progress)
     with storage_errors("verifying the store", manager.layout.root):
         return check.run()
@@ -125,8 +130,10 @@ class _Check:
         return report.model_copy(update={"findings": (*certain, restless)})
 
     def _state(self) -> tuple[bytes | None, object]:
-        path = self.layout.manifest_file()
-        return path.read_bytes() if path.exists() else None, current_holder(self.layout.lock_file())
+        content: bytes | None = None
+        with suppress(OSError):  # told of where it is looked at
+            content = read_regular(self.layout.manifest_file())
+        return content, current_holder(self.layout.lock_file())
 
     def _once(self) -> VerifyReport:
         with ExitStack() as leases:  # else a vacuum might take what is being looked at
@@ -139,7 +146,9 @@ class _Check:
         history, more = self._history(manifest)
         findings += more
         finished = self._finished(manifest)  # before daily/, which a writer puts in order first
-        findings += chain(self._objects(manifest, history), self._daily(manifest, history, finished=finished))
+        busy = live_holder(self.layout.lock_file()) is not None
+        findings += self._objects(manifest, history)
+        findings += daily_findings(self.layout, manifest, history, quick=self.quick, finished=finished, busy=busy)
         findings += ledger_findings(self.layout, manifest, history, quick=self.quick)
         findings += chain(self._leftovers(manifest, history), self._progress(manifest))
         findings += catalog_findings(self.layout, manifest, self.catalog_version, quick=self.quick)
@@ -161,7 +170,7 @@ class _Check:
         """The current manifest, or the version that stands in for it."""
         path = self.layout.manifest_file()
         try:
-            manifest = parse_manifest(path.read_bytes(), path)
+            manifest = read_manifest(path)
         except ManifestTooNewError:
             raise
         except FileNotFoundError:
@@ -176,7 +185,7 @@ class _Check:
         except ManifestCorruptError as error:
             fallback, what = self._fallback(), error.what
         else:
-            return manifest, list(self._totals(manifest))
+            return manifest, [*self._totals(manifest), *self._older(manifest)]
         stands = f"version {fallback.version} stands in for it" if fallback else "no kept version can be used"
         todo = f"{_REPAIR}: it restores the manifest" if fallback else "restore it from a backup"
         return fallback, [_error(path.name, f"{what}; {stands}", todo)]
@@ -193,6 +202,15 @@ class _Check:
             name = self.layout.manifest_file().name
             yield _error(name, message, "restore it from `manifests/history/`")
 
+    def _older(self, manifest: SyncManifest) -> Iterator[StoreFinding]:
+        committed = self.manager.committed_after(manifest)
+        if committed > manifest.version:
+            message = (
+                f"the current manifest is version {manifest.version}, though {committed} was committed: "
+                "an older file was put in its place"
+            )
+            yield _error(self.layout.manifest_file().name, message, _REPAIR)
+
     def _fallback(self) -> SyncManifest | None:
         try:
             return self.manager.load_manifest()
@@ -205,10 +223,11 @@ class _Check:
         kept: dict[int, SyncManifest] = {}
         findings: list[StoreFinding] = []
         newest = current.version if current else 0
+        committed = self.manager.committed_after(current) if current else 0
         for version in self.manager.list_versions():
             path = self.layout.history_file(version)
             try:
-                manifest = parse_manifest(path.read_bytes(), path)
+                manifest = read_manifest(path)
             except FileNotFoundError:
                 continue  # vacuumed a moment ago
             except ManifestCorruptError as error:
@@ -218,7 +237,7 @@ class _Check:
             if manifest.version != version:
                 message = f"it holds version {manifest.version}"
                 findings.append(_error(f"history {version}", message, f"move {path} away"))
-            elif version > newest:
+            elif version > max(newest, committed):
                 message = "a commit was interrupted before it counted; its manifest was left behind"
                 findings.append(_warning(f"history {version}", message, _NEXT_WRITE))
             elif version == newest and manifest != current:
@@ -282,46 +301,20 @@ class _Check:
             current.version if current else 0
         )
 
-    def _daily(
-        self, current: SyncManifest | None, history: Mapping[int, SyncManifest], *, finished: bool
-    ) -> Iterator[StoreFinding]:
-        partitions = {p.year: p for p in current.partitions} if current else {}
-        known = {p.checksum for m in history.values() for p in m.partitions}
-        late = _error if finished else _warning
-        for year, partition in partitions.items():
-            target, wanted = self.layout.daily_file(year), self.layout.resolve(partition.path)
-            field = f"daily/{target.name}"
-            if not target.exists():
-                yield late(field, "it is missing", _RELINK)
-            elif not wanted.exists() or target.samefile(wanted):
-                continue  # a missing object is told of already
-            elif target.stat().st_size == partition.size_bytes and (
-                self.quick or sha256_of(target) == partition.checksum
-            ):
-                continue  # a copy, where links are impossible
-            elif sha256_of(target) in known or any(
-                target.samefile(path) for path in self.layout.objects.glob(f"{year}-*.parquet")
-            ):
-                yield late(field, "it shows an older version of the year", _RELINK)
-            else:
-                message = "it was edited or replaced from outside; the committed file of the year is intact in objects/"
-                yield _error(field, message, f"{_RELINK}, and keeps this file in quarantine/")
-        for path in sorted(self.layout.daily.glob("*.parquet")):
-            if not (path.stem.isdigit() and int(path.stem) in partitions):
-                todo = "move it out of daily/, where readers take it for data"
-                yield _error(f"daily/{path.name}", "the current version has no such year", todo)
-
     def _leftovers(self, current: SyncManifest | None, history: Mapping[int, SyncManifest]) -> Iterator[StoreFinding]:
         layout = self.layout
         folders = (
-            *(layout.objects, layout.ledgers, layout.daily, layout.manifests, layout.history_folder()),
-            *(layout.progress_folder, layout.catalog.parent),
+            *(layout.objects, layout.ledgers, layout.storage, layout.daily, layout.manifests),
+            *(layout.history_folder(), layout.progress_folder, layout.catalog.parent),
         )
         temps = sorted(temp for folder in folders for temp in folder.glob(f".*{TEMP_SUFFIX}*"))
+        temps += left_over(layout)
         if temps:
             yield _warning("temp files", "an interrupted run left them", _NEXT_WRITE, temps)
         newest = current.version if current else 0
-        damaged = [v for v in self.manager.list_versions() if v not in history and (not current or v < newest)]
+        committed = self.manager.committed_after(current) if current else 0
+        versions = [v for v in self.manager.list_versions() if v not in history]
+        damaged = [v for v in versions if not current or (v != newest and v <= committed)]
         if damaged or (not current and layout.manifest_file().exists()):
             return  # what a damaged version needs is unknown
         manifests = [*history.values(), *([current] if current else [])]
@@ -329,7 +322,7 @@ class _Check:
         if lost := [path for path in sorted(layout.ledgers.glob("*.parquet")) if path not in named]:
             yield _warning("ledgers/", "files that no kept version names", _NEXT_WRITE, lost)
         orphans = [path for path in sorted(layout.objects.glob("*.parquet")) if path not in named]
-        ours = [path for path in orphans if _OBJECT.fullmatch(path.name)]
+        ours = [path for path in orphans if _OBJECT.fullmatch(path.name) and path.is_file()]
         if ours:
             yield _warning("orphans", "files in objects/ that no kept version names", _NEXT_WRITE, ours)
         if foreign := [path for path in orphans if path not in ours]:
@@ -340,9 +333,11 @@ class _Check:
     def _read_progress(self) -> ETLProgressManifest | str | None:
         """The saved progress, or what is wrong with it. Not `load_progress`, which moves a damaged file aside."""
         try:
-            return parse_progress(self.layout.progress_file().read_bytes())
+            return parse_progress(read_regular(self.layout.progress_file()))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            return error.strerror
         except ValueError as error:
             return reason_of(error)
 

@@ -8,9 +8,9 @@ from historical_etl.errors import CatalogError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.findings import StoreFinding, error, warning
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import read_catalog_pointer
 from historical_etl.store.pins import read_pins
 from historical_etl.store.quarantined import read_entries
+from historical_etl.store.shown import is_of, read_catalog_pointer
 from historical_etl.store.staging import damaged_units
 
 __all__ = ["catalog_findings", "pin_findings", "quarantine_findings", "staging_findings"]
@@ -40,7 +40,7 @@ def catalog_findings(
         yield known if damaged else warning(field, "it was not published yet", _PUBLISH)
     elif pointer.version > current.version:
         yield error(field, f"it is said to show version {pointer.version}, ahead of {current.version}", _PUBLISH)
-    elif pointer.objects != str(layout.objects):
+    elif not is_of(pointer, layout):
         yield warning(field, f"its data has moved: it reads {pointer.objects}", _PUBLISH)
     elif not (quick or _is_published(layout, pointer) or _is_next(pointer, current, catalog_version)):
         yield error(field, "its bytes are not those that were published (SHA-256)", _BUILD)

@@ -63,6 +63,7 @@ class Trial:
     writing: str = ""
     locking: str = ""
     linking: str = ""
+    pointing: str = ""
 
 
 def existing_folder(path: Path) -> Path:
@@ -95,7 +96,11 @@ def try_volume(folder: Path) -> Trial:
         with tempfile.TemporaryDirectory(prefix=".historical-etl-doctor-", dir=existing_folder(folder)) as made:
             file = Path(made) / "tried"
             write_atomic(file, b"tried\n")
-            return Trial(locking=_failure(lambda: _lock_twice(file)), linking=_failure(lambda: _link(file)))
+            return Trial(
+                locking=_failure(lambda: _lock_twice(file)),
+                linking=_failure(lambda: _link(file)),
+                pointing=_failure(lambda: _point(Path(made))),
+            )
     except OSError as error:
         return Trial(writing=_words(error))
 
@@ -119,6 +124,16 @@ def _link(file: Path) -> str:
     other = file.with_name("linked")
     os.link(file, other)
     return "" if other.samefile(file) else "a hard link became a file of its own"
+
+
+def _point(folder: Path) -> str:
+    """A symbolic link to a folder, replaced at once by one to another."""
+    link, new = folder / "link", folder / "new"
+    link.symlink_to("first")
+    (folder / "second").mkdir()
+    new.symlink_to("second")
+    new.replace(link)
+    return "" if link.is_dir() and not new.is_symlink() else "a symbolic link is not replaced by another"
 
 
 def _failure(trial: Callable[[], str]) -> str:

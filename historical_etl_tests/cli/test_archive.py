@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -84,11 +85,16 @@ def test_the_catalog_follows_a_store_that_was_copied_or_moved(etl, tmp_path, way
 def test_a_copy_without_hard_links_reads_verifies_and_goes_on(filled: CommandLine):
     cli = filled
     subprocess.run(["cp", "-r", "data", "copy"], check=True)
-    before = {k: v for k, v in tree(cli.data).items() if "parquet" in k}
+    before = parquet_in(cli.data)
     assert cli("--data-dir", "copy", "query", COUNT, "--json").document == [{"n": 1360}]
     report = cli("--data-dir", "copy", "verify", "--json").document
     assert report["ok"]
     assert [finding["field"] for finding in report["findings"]] == ["catalog historical_catalog.duckdb"]
     assert cli("--data-dir", "copy", "update").code == FINE
     assert cli("--data-dir", "copy", "verify", "--json").document["findings"] == []
-    assert {k: v for k, v in tree(cli.folder / "copy").items() if "parquet" in k} == before
+    assert parquet_in(cli.folder / "copy") == before
+
+
+def parquet_in(root: Path) -> dict[str, bytes]:
+    """The Parquet files of a store, but for the folders that `daily` points to one after the other."""
+    return {name: content for name, content in tree(root).items() if "parquet" in name and ".daily" not in name}

@@ -74,10 +74,8 @@ def test_what_there_is_not_is_a_usage_error(filled):
 
 def test_in_an_empty_store(cli):
     assert "Nothing was committed yet" in cli("versions").err
-    for arguments in (("cite",), ("pin", "paper"), ("rollback", "1"), ("diff", "1", "2")):
+    for arguments in (("cite",), ("pin", "paper"), ("rollback", "1"), ("diff", "1", "2"), ("vacuum",), ("repair",)):
         assert cli(*arguments).code in (1, 2)
-    assert cli("vacuum").code == 0
-    assert cli("repair").code == 0
 
 
 def test_repair_tells_what_it_did_and_what_is_left(filled):

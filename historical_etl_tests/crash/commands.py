@@ -4,6 +4,7 @@ A command runs on the evening of a fixed day against the sample, so that it does
 comes to the same bytes however often it was disturbed before.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -13,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl import DataQualityError, FetchRequest, FetchResult, HistoricalETL, Settings
-from historical_etl.durable import write_atomic
+from historical_etl.durable import fsync_folder, make_folder, write_atomic
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl.etl.moving import import_store
 from historical_etl.etl.tally import YearEvent
@@ -23,7 +24,7 @@ from historical_etl.sources.sample import SampleSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 
-__all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "store_on"]
+__all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "in_place", "store_on"]
 
 SYMBOLS: Final = ("AAPL", "IBM")
 FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1, 5)
@@ -119,6 +120,23 @@ def _vacuum(root: Path, tell: Tell) -> None:
     tell(_standing(etl))
 
 
+def in_place(root: Path, _: Tell) -> None:
+    """Somebody has let `daily` be a link to a folder of their own: it stays, and its files are replaced one by one."""
+    layout = Layout(root)
+    make_folder(layout.storage / "elsewhere")
+    layout.daily.symlink_to("elsewhere")
+    fsync_folder(layout.storage)
+
+
+def _as_before(root: Path, _: Tell) -> None:
+    """`daily/` as earlier releases made it: a plain folder of links."""
+    layout = Layout(root)
+    shown = layout.daily.resolve(strict=True)
+    layout.daily.unlink()
+    shown.rename(layout.daily)
+    shutil.rmtree(layout.daily_folders)
+
+
 def _standing(etl: HistoricalETL) -> int:
     manifest = etl.manifest()
     return manifest.version if manifest else 0
@@ -146,7 +164,7 @@ def _files(root: Path, _: Tell) -> None:
 
 def _adopt(root: Path, tell: Tell) -> None:
     files = {"path": str(aside(root, "files")), "adjustment": SampleSource.info.adjustment}
-    settings = _settings().changed({"data_dir": root, "files": files, "keep_versions": 2, "keep_days": 0})
+    settings = _settings().changed({"data_dir": root, "files": files, "keep_versions": 4, "keep_days": 0})
     etl = opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC))
     done = adopt(etl, progress=_heard(etl, tell))
     assert (done.account.refused, done.account.held, done.symbols) == (1, 0, ("IBM", "MSFT"))
@@ -228,18 +246,22 @@ class Command:
         day: the evening on which it runs, for those who open the store after it.
         before: what is done, undisturbed, before it.
         mends: whether it finds a damaged store; until it has ended, the store may refuse to answer.
+        migrates: whether it finds a plain folder in the place of `daily`, which is not there for a moment.
     """
 
     run: Callable[[Path, Tell], None]
     day: date
     before: tuple[Callable[[Path, Tell], None], ...] = ()
     mends: bool = False
+    migrates: bool = False
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "backfill": Command(_backfill, JANUARY),
     "increment": Command(_increment, BEFORE, (_backfill,)),
     "restatement": Command(_restatement, SPLIT, (_backfill, _increment)),
+    "migration": Command(_restatement, SPLIT, (_backfill, _increment, _as_before), migrates=True),
+    "in place": Command(_restatement, SPLIT, (in_place, _backfill, _increment)),
     "publish": Command(_publish, BEFORE, (_backfill, _unpublished)),
     "pin": Command(_pin, BEFORE, (_backfill, _increment)),
     "unpin": Command(_unpin, BEFORE, (_backfill, _increment, _pin)),

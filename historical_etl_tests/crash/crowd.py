@@ -275,6 +275,24 @@ def _leased_files(store: HistoricalETL, dice: random.Random) -> Told:
         return _of_manifest("leased files", manifest, rows)
 
 
+def _plain(store: HistoricalETL, dice: random.Random) -> Told:
+    """The folder behind `daily`, by a reader that knows nothing of the store: one version, or no more there."""
+    before = _version(store)
+    folder = store.layout.daily.resolve(strict=True)
+    # `daily` follows the manifest, by one version at most: a writer that is killed between them leaves it so.
+    versions = max(1, before - 1), _version(store)
+    time.sleep(dice.random() / 10)
+    paths = sorted(folder.glob("*.parquet"))
+    time.sleep(dice.random() / 10)
+    try:
+        rows = pl.concat([pl.read_parquet(path, glob=False) for path in paths])
+    except (FileNotFoundError, ValueError):  # no files at all are a ValueError
+        if folder.exists():
+            raise
+        return Told("gone", "plain")
+    return Told("read", "plain", versions=versions, rows=_sum(rows))
+
+
 def _catalog(store: HistoricalETL, _: random.Random) -> Told:
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"ATTACH '{store.catalog.path}' AS shown (READ_ONLY)")
@@ -294,6 +312,7 @@ _READING: Final[Mapping[str, Callable[[HistoricalETL, random.Random], Told]]] = 
     "kept query": _kept_query,
     "kept scan": _kept_scan,
     "leased files": _leased_files,
+    "plain": _plain,
     "catalog": _catalog,
     "verify": _verify,
 }

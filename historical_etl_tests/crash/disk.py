@@ -1,5 +1,6 @@
 """What a traced process did to a disk: operations on inodes and names, and the disk as it is after all of them."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,14 @@ TOP: Final = 0
 
 @dataclass(frozen=True)
 class Names:
-    """Names that change at once: each a folder, a name in it, and the inode that it now means, or None."""
+    """Names that change at once: each a folder, a name in it, and the inode that it now means, or None.
+
+    Where a symbolic link is made, `target` is its text: it is there with its name, whole.
+    """
 
     changes: tuple[tuple[int, str, int | None], ...]
     call: str = ""
+    target: str = ""
 
     @property
     def folders(self) -> set[int]:
@@ -81,6 +86,7 @@ class Disk:
     Attributes:
         operations: what was done.
         folders: which inodes are folders.
+        links: the text of each inode that is a symbolic link.
         trees: every file, by the number of operations after which a version was acknowledged.
     """
 
@@ -88,6 +94,7 @@ class Disk:
     marks: Path
     operations: list[Operation] = field(default_factory=list[Operation])
     folders: set[int] = field(default_factory=lambda: {TOP})
+    links: dict[int, str] = field(default_factory=dict[int, str])
     trees: dict[int, dict[str, bytes]] = field(default_factory=dict[int, dict[str, bytes]])
     _entries: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
     _content: dict[int, bytearray] = field(default_factory=dict[int, bytearray])
@@ -110,7 +117,8 @@ class Disk:
 
     def files(self) -> dict[str, bytes]:
         """Every file, by its path below the top."""
-        return {path: bytes(self._content[inode]) for path, inode in walk(self._tree(), self.folders)}
+        found = walk(self._tree(), self.folders)
+        return {path: bytes(self._content[inode]) for path, inode in found if inode not in self.links}
 
     def _tree(self) -> dict[int, dict[str, int]]:
         tree: dict[int, dict[str, int]] = {}
@@ -140,6 +148,8 @@ class Disk:
             self.operations.append(Sync(opened[call.descriptors[0]].inode, told))
         elif call.name in {"write", "writev", "pwrite64", "ftruncate", "sendfile"}:
             self._write(call, opened, told)
+        elif call.name.startswith("symlink"):
+            self._make(call.paths[1], told, target=call.paths[0])
         elif call.name.startswith(("mkdir", "rename", "link", "unlink", "rmdir")):
             self._rename(call, told)
         else:
@@ -194,16 +204,18 @@ class Disk:
             changes = ((*names[0], None), (*names[1], first))
         self._set(changes, told)
 
-    def _make(self, path: str, told: str, *, folder: bool = False) -> int:
+    def _make(self, path: str, told: str, *, folder: bool = False, target: str = "") -> int:
         inode, self._next = self._next, self._next + 1
         if folder:
             self.folders.add(inode)
+        if target:
+            self.links[inode] = target
         self._content[inode] = bytearray()
-        self._set(((*self._place(path), inode),), told)
+        self._set(((*self._place(path), inode),), told, target)
         return inode
 
-    def _set(self, changes: tuple[tuple[int, str, int | None], ...], told: str) -> None:
-        self.operations.append(Names(changes, told))
+    def _set(self, changes: tuple[tuple[int, str, int | None], ...], told: str, target: str = "") -> None:
+        self.operations.append(Names(changes, told, target))
         for folder, name, inode in changes:
             if inode is None:
                 self._entries.pop((folder, name), None)
@@ -217,12 +229,14 @@ class Disk:
         return folder, name
 
     def _find(self, path: str) -> int | None:
-        inode = TOP
+        inode, above = TOP, self.top
         for name in Path(path).relative_to(self.top).parts:
             found = self._entries.get((inode, name))
+            if found in self.links:
+                found = self._find(os.path.normpath(above / self.links[found]))
             if found is None:
                 return None
-            inode = found
+            inode, above = found, above / name
         return inode
 
 

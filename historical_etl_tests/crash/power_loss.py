@@ -2,7 +2,8 @@
 
 Strictly: what is written to a file is durable once that file is synced, and a name once its folder is synced;
 syncing a file says nothing about its name. Until then each write may be there, not be there, or be torn, and each
-change of a name may be there or not, in any combination. A rename is one change.
+change of a name may be there or not, in any combination. A rename is one change. A symbolic link is there whole, or not
+at all.
 
 What DuckDB syncs for itself (fdatasync) does not count: the store must not depend on it.
 """
@@ -83,7 +84,15 @@ class State:
     @cached_property
     def files(self) -> Mapping[str, File]:
         """By their paths below the top."""
-        return {path: File(inode, tuple(self._writes.get(inode, ()))) for path, inode in walk(self._tree, self.folders)}
+        found = walk(self._tree, self.folders)
+        return {
+            path: File(inode, tuple(self._writes.get(inode, ()))) for path, inode in found if inode not in self._links
+        }
+
+    @cached_property
+    def _links(self) -> dict[int, str]:
+        made = [operation for operation in self.operations if isinstance(operation, Names) and operation.target]
+        return {inode: each.target for each in made for _, _, inode in each.changes if inode is not None}
 
     @cached_property
     def _tree(self) -> dict[int, dict[str, int]]:
@@ -125,6 +134,9 @@ class State:
             target.write_bytes(file.content())
             os.utime(target, ns=(file.inode * 10**9, file.inode * 10**9))  # as different as the files themselves
             made[file.inode] = target
+        for path, inode in walk(self._tree, self.folders):
+            if inode in self._links:
+                (top / path).symlink_to(self._links[inode])
 
 
 def states(
@@ -190,14 +202,17 @@ def pending_at(operations: Sequence[Operation], point: int) -> list[Operation]:
 
 
 def unready_folders(operations: Sequence[Operation]) -> list[str]:
-    """What was put into a folder before the folder's own name was durable."""
+    """What was put into a folder before the folder's own name was durable.
+
+    But for a folder that nobody looks into until `daily` points to it: that it is durable by then, the states show.
+    """
     found: list[str] = []
     unready: dict[int, int] = {}  # a folder, and the one it was made in
     for operation in operations:
         if isinstance(operation, Sync):
             unready = {made: above for made, above in unready.items() if above != operation.inode}
         elif isinstance(operation, Names):
-            if operation.call.startswith("mkdir"):
+            if operation.call.startswith("mkdir") and "/.daily/" not in operation.call:
                 ((above, _, made),) = operation.changes
                 assert made is not None
                 unready[made] = above

@@ -25,7 +25,8 @@ Work = Callable[[Path, Tell], None]
 PATIENCE: Final = 120
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["historical_etl_tests.crash.process", "exchange_calendars", "duckdb", "shutil"])
+_OURS = ["historical_etl_tests.crash.process", "historical_etl_tests.crash.on_volume"]
+_FORKS.set_forkserver_preload([*_OURS, "exchange_calendars", "duckdb", "shutil"])
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from historical_etl import HistoricalETLError, SyncManifest
 from historical_etl.durable import sha256_of
 from historical_etl.models import ETLProgressManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager, parse_manifest, read_catalog_pointer
+from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.shown import read_catalog_pointer
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention
 from historical_etl.store.verify import verify_store
 from historical_etl_tests.crash.disk import Disk, Staged
+from historical_etl_tests.crash.plain import plain_fault, plain_sums, sums_of
 from historical_etl_tests.crash.power_loss import State
 from historical_etl_tests.crash.process import Work
 from historical_etl_tests.crash.tracing import traced
@@ -105,7 +107,11 @@ def fault(state: State, recorded: Recorded, tree: Mapping[str, bytes] | None) ->
         return str(error)
     if wrong or manifest is None:
         return wrong
-    return _broken_promise(state, recorded, tree) if tree is not None else ""
+    if tree is None:
+        return ""
+    if plain_sums(manager.layout) != sums_of(manifest):
+        return f"daily/ is not version {manifest.version}"
+    return _broken_promise(state, recorded, tree)
 
 
 def recovery_fault(recorded: Recorded) -> str:
@@ -133,7 +139,11 @@ def _standing_fault(
         for number in manager.list_versions():
             if number <= version and (wrong := _lacking(manager.layout.root, manager.load_version(number))):
                 return f"version {number}: {wrong}, while {version} stands"
-    return _ahead(manager.layout, version, committed) or _unstaged(manager.layout, state)
+    return (
+        _ahead(manager.layout, version, committed)
+        or _unstaged(manager.layout, state)
+        or plain_fault(manager.layout, committed.values(), least=state.least)
+    )
 
 
 def _ahead(layout: Layout, version: int, committed: Mapping[int, SyncManifest]) -> str:

@@ -79,7 +79,8 @@ def test_a_kill_at_any_step_leaves_a_committed_version_and_costs_nothing(root, t
         if command.mends:
             assert_refused_or_right(root, command.day, undisturbed.rows)
         else:
-            version = assert_committed(root, least=max([least, *ended.acknowledged]), most=most)
+            acknowledged = max([least, *ended.acknowledged])
+            version = assert_committed(root, least=acknowledged, most=most, migrates=command.migrates)
             assert version >= stood, f"a later kill finds no older version; {where}"
             stood = version
         command.run(root, lambda _: None)

@@ -42,7 +42,7 @@ DENIED = (errno.EACCES, errno.EROFS)
 #: What each call can fail with.
 ERRORS = {
     **dict.fromkeys(("write", "writev", "pwrite64", "sendfile", "ftruncate", "fsync", "fdatasync"), (errno.EIO, *FULL)),
-    **dict.fromkeys(("rename", "link", "mkdir"), (errno.EIO, *FULL, *DENIED)),
+    **dict.fromkeys(("rename", "link", "symlink", "mkdir"), (errno.EIO, *FULL, *DENIED)),
     **dict.fromkeys(("unlink", "unlinkat", "rmdir", "chmod", "fchmod", "utimensat"), (errno.EIO, *DENIED)),
     "opening": (errno.EIO, errno.EMFILE, errno.EACCES),
     "making": (errno.EIO, errno.EMFILE, *FULL, *DENIED),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from historical_etl_tests.crash.commands import SEQUENCES
+from historical_etl.durable import TEMP_SUFFIX
+from historical_etl_tests.crash.commands import SEQUENCES, in_place
 from historical_etl_tests.crash.disk import Acknowledged, Names, Operation, Staged, Sync
 from historical_etl_tests.crash.power_loss import State, pending_at, states, targeted, unready_folders
 from historical_etl_tests.crash.process import Work
@@ -24,8 +25,13 @@ def essential(operations: Sequence[Operation]) -> list[int]:
         index
         for index, operation in enumerate(operations)
         if (isinstance(operation, Sync) and _is_needed(operations, index))
-        or (isinstance(operation, Names) and operation.call.startswith(("link", "rename")))
+        or (isinstance(operation, Names) and _makes_a_name(operation))
     ]
+
+
+def _makes_a_name(operation: Names) -> bool:
+    """Whether it is part of a commit: a rename to a temp name takes something away, from readers that may list it."""
+    return operation.call.startswith(("link", "symlink", "rename")) and not operation.call.endswith(TEMP_SUFFIX)
 
 
 def _is_needed(operations: Sequence[Operation], index: int) -> bool:
@@ -36,12 +42,13 @@ def _is_needed(operations: Sequence[Operation], index: int) -> bool:
 
 
 def without(operations: Sequence[Operation], index: int) -> list[Operation]:
-    """All but one operation; without a link there is nothing to rename either."""
+    """All but one operation; without a link of a temp name there is nothing to rename either."""
     left_out, rest = operations[index], list(operations)
-    if isinstance(left_out, Names) and left_out.call.startswith("link"):
+    if isinstance(left_out, Names) and left_out.call.startswith(("link", "symlink")):
         made = left_out.changes[0][:2]
-        rename = next(after for after in rest[index:] if isinstance(after, Names) and (*made, None) in after.changes)
-        rest.remove(rename)
+        rename = (each for each in rest[index:] if isinstance(each, Names) and (*made, None) in each.changes)
+        if left_out.call.endswith(TEMP_SUFFIX):
+            rest.remove(next(rename))
     del rest[index]
     return rest
 
@@ -85,7 +92,8 @@ NEEDLESS = {
 FORTH = SEQUENCES["forth"].works
 #: Kills in the last command, just before the last sync of a folder, and then that command again.
 KILLS = [
-    *((FORTH[:1], folder) for folder in ("", "data", "data/historical", "data/historical/daily", "data/manifests")),
+    *((FORTH[:1], folder) for folder in ("", "data", "data/historical", "data/manifests")),
+    ((in_place, *FORTH[:1]), "data/historical/elsewhere"),
     (FORTH[:3], "data/manifests/history"),
 ]
 
@@ -118,14 +126,14 @@ def killed(folder: Path, works: Sequence[Work], synced: str, *, undisturbed: Rec
 def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tried):
     """A rename that was made and not synced is seen by the next writer, which finds nothing to do, and says so."""
     needed: set[str] = set()
-    undisturbed: dict[int, Recorded] = {}
+    undisturbed: dict[tuple[Work, ...], Recorded] = {}
     for number, (works, synced) in enumerate(KILLS):
         folder = memory / str(number)
         folder.mkdir()
-        if len(works) not in undisturbed:
+        if works not in undisturbed:
             (folder / "undisturbed").mkdir()
-            undisturbed[len(works)] = record(works, folder / "undisturbed")
-        recorded = killed(folder, works, synced, undisturbed=undisturbed[len(works)])
+            undisturbed[works] = record(works, folder / "undisturbed")
+        recorded = killed(folder, works, synced, undisturbed=undisturbed[works])
         operations, folders = recorded.disk.operations, recorded.disk.folders
         again = recorded.begins[-1]
         told = [at + 1 for at in range(again, len(operations)) if isinstance(operations[at], Acknowledged)]

@@ -102,6 +102,8 @@ def _calls(log: Path) -> Iterator[Call]:
         elif texts:
             paths = [text.decode() for text in texts]
             above = folders or [""] * len(paths)
+            if name == "symlinkat":  # its first path is the text of the link
+                above = ["", *folders]
             yield Call(
                 name, arguments, descriptors, tuple(str(Path(*at)) for at in zip(above, paths, strict=True)), b"", value
             )

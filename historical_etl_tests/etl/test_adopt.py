@@ -106,6 +106,9 @@ def test_year_files_of_another_store_come_with_its_price_basis(root, tmp_path):
     assert stored(etl).equals(stored(other))
     assert etl.source.info.adjustment == manifest.adjustment
     assert opened(root, other.layout.daily, adjustment="mine").source.info.adjustment == "mine"
+    behind = other.layout.daily.resolve(strict=True)
+    assert behind != other.layout.daily
+    assert opened(root, behind).source.info.adjustment == manifest.adjustment
     assert opened(root, other.layout.daily / "2012.parquet").source.info.adjustment == "unstated"
 
 

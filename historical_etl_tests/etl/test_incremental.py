@@ -113,7 +113,7 @@ def test_the_same_increment_again_changes_nothing(root, market):
 
 def test_an_empty_store_without_symbols_has_nothing_to_update(root, market):
     fetcher = ScriptedFetcher(market)
-    with pytest.raises(ConfigurationError, match="store is empty") as caught:
+    with pytest.raises(ConfigurationError, match="Nothing was committed yet") as caught:
         store(root, fetcher).run_incremental_etl()
     assert "backfill" in caught.value.todo
     assert fetcher.asked == []

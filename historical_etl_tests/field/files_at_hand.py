@@ -14,7 +14,7 @@ from historical_etl_tests.cli.conftest import Answer, CommandLine, command_line
 
 __all__ = ["Desk", "days", "desk", "lines"]
 
-FINE, FAILED, INCOMPLETE = 0, 1, 3
+FINE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
 
 def days(count: int = 8, first: date = date(2024, 3, 1)) -> list[date]:

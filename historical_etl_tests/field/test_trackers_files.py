@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
+from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, USAGE, days, desk, lines
 
 __all__ = ["desk"]
 
@@ -218,10 +218,11 @@ def test_a_hold_of_a_first_history_alone_says_how_to_go_on(desk):
     assert desk.symbols() == {"META": len(rows)}
 
 
-def test_a_rename_where_nothing_is_stored_tells_of_no_commit(desk):
+def test_a_rename_where_nothing_is_stored_is_refused(desk):
     """business-science/tidyquant#233: a list of renames comes before the prices do."""
     path = desk.put("../renames.csv", "old,new,date\nFB,META,2022-06-09\n")
     answer = desk.cli("rename", "--file", str(path))
-    assert answer.code == FINE, answer.err
-    assert "committed" not in answer.err
-    assert "neither name is stored: FB" in answer.err
+    assert answer.code == USAGE
+    assert "Nothing was committed yet" in answer.err
+    assert "historical-etl backfill" in answer.err
+    assert [path.name for path in desk.folder.parent.iterdir()] == ["files", "renames.csv"], "nothing was made"

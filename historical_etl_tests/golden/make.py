@@ -106,20 +106,23 @@ def _adjusted(etl: HistoricalETL) -> list[list[Any]]:
 
 
 def _pack(root: Path, target: Path, left_out: Sequence[str]) -> None:
-    """Every file, in the order of names; a second name of one file is a hard link, as on disk."""
+    """Every file and symbolic link, in the order of names; a second name of one file is a hard link, as on disk."""
     times: dict[str, int] = {}  # no two alike, since a copy in daily/ is known by its size and its time
     with (
         lzma.open(target, "wb", preset=9 | lzma.PRESET_EXTREME) as stream,
         tarfile.open(fileobj=stream, mode="w") as tar,
     ):
         for path in sorted(root.rglob("*")):
-            if path.is_file() and str(path.relative_to(root)) not in left_out:
+            if (path.is_file() or path.is_symlink()) and str(path.relative_to(root)) not in left_out:
                 entry = tar.gettarinfo(path, str(path.relative_to(root)))
                 entry.uid = entry.gid = 0
                 entry.uname = entry.gname = ""
                 entry.mtime = times.setdefault(entry.linkname or entry.name, _EPOCH + len(times))
+                if not entry.isreg():
+                    tar.addfile(entry)
+                    continue
                 with path.open("rb") as content:
-                    tar.addfile(entry, content if entry.isreg() else None)
+                    tar.addfile(entry, content)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

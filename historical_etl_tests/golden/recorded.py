@@ -104,6 +104,8 @@ class Golden:
         """The store in a folder, on the evening of a day (default: that of its last run), with its own settings."""
         recorded = {name: _value(name, value) for name, value in self.facts["options"].items()}
         day = today or self.today
+        # Later than the last command of the life that was recorded: the clock of its store has not gone back.
+        options.setdefault("clock", lambda: moment(day, 59))
         return store(root, self.source(day), day, settings=_settings(), **{**recorded, **options})
 
     def source(self, today: date) -> RecordedSource:

@@ -1,14 +1,14 @@
 """The lives of the recorded stores: who is listed, what goes wrong, who decides, and where a writer is killed."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from historical_etl import HistoricalETL, Settings, get_calendar
+from historical_etl import HistoricalETL, Settings, SyncManifest, get_calendar
 from historical_etl_tests.golden.recorded import moment
 from historical_etl_tests.scenario import SHORT
 
@@ -238,10 +238,10 @@ def _run_and_die(root: Path, point: str, minute: int) -> None:
     def die(*_: object) -> None:
         os._exit(_CODE)
 
-    def die_after_the_commit(*facts: Any, proven: bool) -> None:
+    def die_after_the_commit(manager: ManifestManager, manifest: SyncManifest, proven: Collection[int] = ()) -> None:
         if proven:
             die()
-        show(*facts, proven=proven)  # what a recovery does
+        show(manager, manifest, proven)  # what a recovery does
 
     if point == "before":  # the commit: objects and ledgers lie there, and no manifest names them
         ManifestManager.save_manifest = die  # pyright: ignore[reportAttributeAccessIssue]

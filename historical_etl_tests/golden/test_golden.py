@@ -57,9 +57,14 @@ def readable(tmp_path_factory: pytest.TempPathFactory) -> Readable:
 
 
 def committed(root: Path) -> dict[str, bytes]:
-    """Every file that a version consists of, the manifests, and the pins; not what says how far a run has come."""
-    kept = ("historical/", "manifests/history/", "manifests/pins/", "manifests/historical_daily.json")
-    return {name: content for name, content in tree(root).items() if name.startswith(kept)}
+    """Every file that a version consists of, the manifests, and the pins; not what says how far a run has come.
+
+    And what `daily/` shows, whatever it is: a folder, or a link to one.
+    """
+    kept = ("historical/objects/", "historical/ledgers/", "manifests/history/", "manifests/pins/")
+    kept += ("manifests/historical_daily.json",)
+    shown = {f"historical/daily/{path.name}": path.read_bytes() for path in (root / "historical" / "daily").iterdir()}
+    return {name: content for name, content in tree(root).items() if name.startswith(kept)} | shown
 
 
 def by_year(golden: Golden, rows: pl.DataFrame) -> dict[str, str]:

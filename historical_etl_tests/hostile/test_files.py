@@ -4,10 +4,12 @@ import gzip
 import io
 from datetime import date
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from historical_etl.errors import HistoricalETLError
 from historical_etl.settings import FilesSettings
@@ -41,7 +43,11 @@ def parquet() -> bytes:
 def read(folder, **settings) -> pl.DataFrame | None:
     """What the source makes of a folder; None where it refuses it in our words."""
     try:
-        source = FilesSource(FilesSettings.model_validate({"path": str(folder)} | settings))
+        given = FilesSettings.model_validate({"path": str(folder)} | settings)
+    except ValidationError:
+        return None
+    try:
+        source = FilesSource(given)
         symbols = source.members(None, None)
         if not symbols:
             return None
@@ -108,6 +114,42 @@ def test_parquet(content, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parquet")
     (folder / "HALT.parquet").write_bytes(content)
     read(folder)
+
+
+@pytest.mark.parametrize("column", [name for name in COLUMNS if name not in {"symbol", "ret"}])
+def test_a_file_with_one_broken_column_is_set_aside_whichever_it_is(column, tmp_path):
+    """Polars opens what it needs: a row that is looked at for its fault alone would be the first to need the rest."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "HALT.parquet").write_bytes(parquet())
+    path = folder / "ODD.parquet"
+    bars = SHORT.bars(["BRK.B"], end=date(2012, 10, 12))
+    bars.with_columns(symbol=pl.Series(["no symbol!", *bars["symbol"][1:]])).write_parquet(path)
+    (start,) = duckdb.execute(
+        "SELECT least(dictionary_page_offset, data_page_offset) FROM parquet_metadata($path)"
+        " WHERE path_in_schema = $column",
+        {"path": str(path), "column": column},
+    ).fetchall()[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    found = read(folder)
+    assert found is not None
+    assert set(found["symbol"]) == {"HALT"}
+
+
+@pytest.mark.parametrize("day", [10**9, -(10**9), 2**31 - 1, -(2**31)])
+def test_a_file_with_a_day_that_no_calendar_has_is_set_aside(day, tmp_path):
+    """Polars panics when it is to write such a day as text."""
+    (tmp_path / "HALT.parquet").write_bytes(parquet())
+    bars = SHORT.bars(["BRK.B"], end=date(2012, 10, 12))
+    days = bars["date"].cast(pl.Int32).to_list()
+    odd = bars.with_columns(date=pl.Series([day, *days[1:]], dtype=pl.Int32).cast(pl.Date))
+    odd.write_parquet(tmp_path / "ODD.parquet")
+    found = read(tmp_path)
+    assert found is not None
+    assert "HALT" in set(found["symbol"])
+    assert found["date"].is_between(date(2012, 1, 1), date(2013, 12, 31)).all()
 
 
 def test_the_sound_ones_are_read(tmp_path):

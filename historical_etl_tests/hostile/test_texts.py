@@ -185,7 +185,8 @@ def test_settings_from_a_file(environment, content):
 def test_a_folder_for_a_file_of_settings(environment):
     environment({})
     Path(".env").mkdir()
-    use(load_settings())
+    with pytest.raises(ConfigurationError, match="it is a folder"):
+        load_settings()
 
 
 KEYS = {

@@ -184,6 +184,15 @@ def test_a_failed_attempt_is_followed_by_the_next_after_a_pause(project: Make) -
         assert cursor == {"confirmed": None, "session": "2013-03-01", "attempt": attempt + 1}
 
 
+def test_an_attempt_that_failed_with_the_clock_ahead_is_not_waited_for_until_that_time(project: Make) -> None:
+    scene = filled(project)
+    result, cursor = tick(scene)
+    scene.instance.report_run_failed(launched(scene, result))
+
+    result, _ = tick(later(scene, -30 * 24 * 60), json.dumps(cursor))
+    assert request(result).run_key == "2013-03-01:2"
+
+
 def test_the_pauses_grow_to_six_hours() -> None:
     minutes = [pause_after(attempt).total_seconds() / 60 for attempt in (1, 2, 3, 4, 5, 6, 7, 8, 1000)]
 

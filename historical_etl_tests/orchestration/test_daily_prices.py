@@ -217,7 +217,8 @@ def test_refused_rows_are_counted_and_found_again(project: Make) -> None:
 
 
 def test_a_year_whose_failure_came_after_its_commit_is_shown(project: Make, root: Path) -> None:
-    (root / "sync_progress" / "historical_daily_progress.json").mkdir(parents=True)
+    root.mkdir()
+    (root / "sync_progress").write_bytes(b"a file is in the place of the folder")
     scene = project()
 
     result = scene.run(2010, 2011)

@@ -49,6 +49,7 @@ def test_a_commit_records_what_it_holds_and_whence(manager, clock):
         "version": 2,
         "previous_checksum": first.checksum,
         "sync_timestamp": START + timedelta(hours=1),
+        "clock_timestamp": None,
         "start_date": date(2017, 1, 4),
         "end_date": date(2019, 1, 5),
         "row_count": 6,

@@ -15,8 +15,8 @@ READER = """
 import sys
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import leased, stay_leased
-if sys.argv[2] == "stay":
-    stay_leased(Layout(sys.argv[1]), 2)
+if sys.argv[2:] != ["block"]:
+    print(*(stay_leased(Layout(sys.argv[1]), int(version)) for version in sys.argv[2:]), file=sys.stderr)
     print("open", flush=True)
     sys.stdin.read()
 else:
@@ -55,7 +55,7 @@ def test_a_version_that_is_gone_is_told(layout):
         assert there is False
 
 
-@pytest.mark.parametrize("way", ["block", "stay"])
+@pytest.mark.parametrize("way", ["block", "2"])
 def test_the_lease_of_another_process_ends_with_it_however_it_ends(layout, way):
     command = [sys.executable, "-c", READER, str(layout.root), way]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
@@ -93,14 +93,27 @@ def test_a_store_without_the_version_is_left_as_it_is(root):
     assert not root.exists()
 
 
-def test_a_process_keeps_the_last_four_versions_that_it_read_open(layout):
-    for version in (1, 2, 3, 4):
-        assert stay_leased(layout, version) is True
-    assert opened(layout) == {1, 2, 3, 4}
-    assert stay_leased(layout, 1) is True, "read again, so it is the last one now"
-    assert stay_leased(layout, 5) is True
-    assert opened(layout) == {1, 3, 4, 5}
+@pytest.mark.parametrize(
+    ("read", "kept"),
+    [
+        pytest.param([1, 2, 3, 4], {1, 2, 3, 4}, id="four"),
+        pytest.param([1, 2, 3, 4, 1, 5], {1, 3, 4, 5}, id="read again, so 1 is no longer the first"),
+        pytest.param([1, 2, 99, 5], {1, 2, 5}, id="one that is gone"),
+    ],
+)
+def test_a_process_keeps_the_last_four_versions_that_it_read_open(layout, read, kept):
+    """With one thread: this one has those of the test runner besides, and keeps two for each."""
+    command = [sys.executable, "-c", READER, str(layout.root), *map(str, read)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        assert opened(layout) == kept
+        _, told = reader.communicate()
+    assert told.split() == [str(version != 99) for version in read]
+
+
+def test_a_version_that_was_read_and_is_gone_is_told(layout):
+    assert stay_leased(layout, 3) is True
     layout.history_file(3).unlink()
     assert stay_leased(layout, 3) is False
-    assert stay_leased(layout, 99) is False
-    assert opened(layout) == {1, 4, 5}

@@ -1,8 +1,10 @@
 """Manifests: what saving refuses, and how a damaged one gives way to the newest good version."""
 
+import errno
 import json
 import logging
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -123,14 +125,25 @@ def test_saving_refuses_a_listed_file_that_is_not_there(manager, listed, damage)
     assert manager.list_versions() == [1]
 
 
-def test_a_manifest_that_cannot_be_written_leaves_the_old_one(manager, listed):
+def test_a_manifest_that_cannot_be_written_leaves_the_old_one(manager, listed, monkeypatch):
     saved = save(manager)
-    history = manager.layout.history_file(2)
-    history.mkdir()
-    with pytest.raises(StorageError):
-        save(manager, checksum="1" * 64)
-    history.rmdir()
+
+    def refuse(_: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "no rename", str(target))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse)
+        with pytest.raises(StorageError, match="saving the manifest"):
+            save(manager, checksum="1" * 64)
     assert manager.load_manifest() == saved
+
+
+def test_a_folder_in_the_place_of_the_next_manifest_is_set_aside(manager, listed):
+    save(manager)
+    manager.layout.history_file(2).mkdir()
+    assert save(manager, checksum="1" * 64).version == 2
+    (entry,) = manager.quarantine.entries()
+    assert (entry / "00000002.json").is_dir()
 
 
 def test_datasets_do_not_see_each_other(manager, listed):
@@ -258,8 +271,9 @@ def test_with_every_manifest_damaged_nothing_is_touched(three_versions):
     objects, daily = tree(etl.layout.objects), daily_bytes(etl)
     with pytest.raises(ManifestCorruptError):
         etl.run_incremental_etl()
-    with pytest.raises(ManifestCorruptError):
+    with pytest.raises(ManifestCorruptError) as caught:
         etl.publish_catalog()
+    assert caught.value.todo.startswith("restore `manifests/` from a backup"), "repair could not"
     assert (tree(etl.layout.objects), daily_bytes(etl)) == (objects, daily)
     assert etl.layout.manifest_file().read_bytes() == b"{"
 

@@ -61,12 +61,23 @@ def test_the_time_of_moving_aside_is_in_utc(layout):
 
 
 def test_what_cannot_be_read_or_written_is_an_error_that_says_so(layout):
-    layout.progress_file().mkdir(parents=True)
+    layout.root.mkdir()
+    layout.progress_folder.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(ETLProgressError, match="cannot be read") as caught:
         load_progress(layout, CLOCK)
     assert caught.value.todo
     with pytest.raises(ETLProgressError, match=r"data is committed.*rebuilt from it"):
         save_progress(layout, progress())
+
+
+def test_what_is_no_file_is_moved_aside_as_damaged_progress_is(layout):
+    layout.progress_file().mkdir(parents=True)
+    assert load_progress(layout, CLOCK) is None
+    (aside,) = layout.progress_folder.iterdir()
+    assert aside.is_dir()
+    assert ".corrupted." in aside.name
+    save_progress(layout, progress())
+    assert load_progress(layout, CLOCK) == progress()
 
 
 def test_times_must_be_aware_and_are_kept_in_utc():

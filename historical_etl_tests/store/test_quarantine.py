@@ -34,6 +34,7 @@ def test_quarantine_data_moves_a_file_and_says_why(manager, tmp_path):
         "file": "2012.parquet",
         "reason": "it was edited",
         "sha256": hashlib.sha256(b"bad").hexdigest(),
+        "size_bytes": 3,
         "quarantined_at": "2013-03-01T23:00:00+00:00",
     }
 

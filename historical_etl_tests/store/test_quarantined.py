@@ -231,3 +231,34 @@ def test_what_cannot_be_written_is_told(manager):
     blocked.write_bytes(b"")
     with pytest.raises(StorageError, match="restoring a file"):
         restore(only(manager), manager.layout, Path(blocked / "below"))
+
+
+def test_a_kept_file_that_was_made_huge_is_told_by_its_size(manager, root):
+    """A hole has no bytes on the disk: reading a terabyte of it to tell that it is not the file would take an hour."""
+    moved(manager)
+    kept = only(manager).content
+    assert kept is not None
+    kept.chmod(0o644)
+    os.truncate(kept, 1 << 40)
+    assert not only(manager).is_intact()
+    with pytest.raises(ChecksumMismatchError):
+        restore(only(manager), manager.layout, root / "back.parquet")
+    assert not (root / "back.parquet").exists()
+    (copied,) = manager.quarantine.entries()
+    kept.unlink()
+    manager.quarantine.copy_bytes("rows", b"of today", "refused", "d")
+    (second,) = (entry for entry in manager.quarantine.entries() if entry != copied)
+    os.truncate(second / "rows", 1 << 40)
+    assert manager.quarantine.copy_bytes("rows", b"of today", "refused", "d") != second
+
+
+def test_a_record_without_a_size_is_judged_by_the_checksum(manager):
+    """Releases before have written none."""
+    moved(manager)
+    rewrite(only(manager), size_bytes=None)
+    assert only(manager).is_intact()
+    kept = only(manager).content
+    assert kept is not None
+    kept.chmod(0o644)
+    kept.write_bytes(b"two")
+    assert not only(manager).is_intact()

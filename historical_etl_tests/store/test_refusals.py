@@ -3,6 +3,8 @@
 The refusal is real: the process may open no further file (EMFILE), which root is not spared either.
 """
 
+import errno
+import os
 import resource
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -79,13 +81,16 @@ def test_a_file_that_cannot_be_opened_is_told_in_our_words(tmp_path, door):
     assert caught.value.todo
 
 
-def test_daily_that_cannot_be_cleared_for_a_rollback_is_told_in_our_words(tmp_path):
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "no link")
+
+
+def test_daily_that_cannot_be_made_for_a_rollback_is_told_in_our_words(tmp_path, monkeypatch):
     manager = ManifestManager(tmp_path, clock=Hand())
     first = commit(manager, {2018: 1})
     commit(manager, {2019: 1})
     with manager.acquire_lock() as token:
         transaction = Transaction(manager, token)
-        manager.layout.daily_file(2019).unlink()
-        manager.layout.daily_file(2019).mkdir()
-        with pytest.raises(StorageError, match="directory while linking daily/"):
+        monkeypatch.setattr(os, "symlink", refuse)
+        with pytest.raises(StorageError, match=r"^no link while linking daily/"):
             transaction.restore(first, {})

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -131,13 +132,15 @@ def test_files_that_are_not_ours_are_left_in_objects(root):
 def test_a_version_in_the_history_newer_than_the_pointer_was_never_committed(root):
     """A crash between writing the history and replacing the pointer: the version is dropped, its number used again."""
     fill(root)
+    crashed = root.with_name("crashed")
+    shutil.copytree(root, crashed, symlinks=True)
     etl = store(root, ScriptedFetcher(SHORT), date(2013, 2, 15))
-    pointer = etl.layout.manifest_file().read_bytes()
     etl.run_incremental_etl()
     torn = standing(etl)
-    etl.layout.manifest_file().write_bytes(pointer)
+    for written in (etl.layout.objects, etl.layout.ledgers, etl.layout.history_folder()):
+        shutil.copytree(written, crashed / written.relative_to(root), dirs_exist_ok=True)
 
-    again = store(root, ScriptedFetcher(SHORT), MIDWAY)
+    again = store(crashed, ScriptedFetcher(SHORT), MIDWAY)
     assert standing(again).version == torn.version - 1
     again.publish_catalog()
     assert again.manifests.list_versions()[-1] == torn.version - 1
@@ -249,12 +252,18 @@ def test_a_transaction_without_changes_is_no_version(root):
         assert transaction.commit(Provenance()) == standing(etl)
 
 
-def test_a_failure_at_the_commit_point_leaves_the_old_version(root):
-    """The pointer's name is taken by a folder: nothing can be renamed over it."""
+def test_a_failure_at_the_commit_point_leaves_the_old_version(root, monkeypatch):
+    """Nothing can be renamed to the pointer's name."""
     etl = store(root, ScriptedFetcher(SHORT), MIDWAY)
-    etl.layout.manifest_file().mkdir(parents=True)
-    (etl.layout.manifest_file() / "x").touch()
-    with pytest.raises(StorageError) as caught:
+    rename = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if target == etl.layout.manifest_file():
+            raise OSError(errno.EIO, "no rename", str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(StorageError, match="replacing the current manifest") as caught:
         etl.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
     assert caught.value.todo
     assert daily_bytes(etl) == {}

@@ -315,7 +315,7 @@ DAMAGE: list[tuple[Plant, str, str]] = [
     (_older_object_missing, "object 2013-", "is missing"),
     (_daily_missing, "daily/2012.parquet", "is missing"),
     (_daily_edited, "daily/2012.parquet", "edited or replaced"),
-    (_daily_older, "daily/2013.parquet", "an older version"),
+    (_daily_older, "daily/", "it mixes versions: 2012 as in version 3, 2013 as in version 1;"),
     (_daily_stray, "daily/1999.parquet", "no such year"),
     (_manifest_totals_wrong, "historical_daily.json", "not those of its partitions"),
     (_progress_torn, "progress", "damaged"),
@@ -431,7 +431,8 @@ def _first_commit_only_in_history(store: Store) -> None:
         store.layout.history_file(version).unlink()
     store.layout.manifest_file().unlink()
     store.layout.progress_file().unlink()
-    shutil.rmtree(store.layout.daily)
+    store.layout.daily.unlink()
+    shutil.rmtree(store.layout.daily_folders)
 
 
 LEFT_BY_A_CRASH: list[tuple[Plant, str]] = [

@@ -45,7 +45,7 @@ def test_links(manager, quick):
     shutil.copyfile(path_of(manager), link)
     assert daily(manager, quick=quick) == []
     link.unlink()
-    older = ("error", "daily/2019.parquet", "it shows an older version of the year")
+    older = ("error", "daily/", "it shows version 1, all of it, and not version 2, which stands")
     for put in (os.link, shutil.copyfile):
         put(path_of(manager, 2019, 1), link)
         small = path_of(manager).stat().st_size == path_of(manager, 2019, 1).stat().st_size
@@ -64,7 +64,37 @@ def test_a_link_to_an_object_that_no_version_names_is_an_older_one_too(manager):
     orphan.write_bytes(b"of a version that is gone")
     link.unlink()
     os.link(orphan, link)
-    assert daily(manager) == [("error", "daily/2019.parquet", "it shows an older version of the year")]
+    mixed = "2018 as in version 2, 2019 as in none that is kept"
+    assert daily(manager) == [("error", "daily/", f"it mixes versions: {mixed}; whoever reads daily/ gets all of it")]
+
+
+def test_a_mixture_is_damage_unless_a_writer_is_at_work_who_may_be_replacing_files(manager):
+    commit(manager, {2017: 1, 2018: 3, 2019: 3})
+    layout = manager.layout
+    for year, version in ((2018, 1), (2019, 2)):
+        layout.daily_file(year).unlink()
+        os.link(path_of(manager, year, version), layout.daily_file(year))
+    mixed = "2017 as in version 3, 2018 and 2019 as in version 2"
+    finding = ("error", "daily/", f"it mixes versions: {mixed}; whoever reads daily/ gets all of it")
+    assert daily(manager) == [finding], "2018 is the same in versions 1 and 2"
+    with manager.acquire_lock():
+        assert daily(manager) == []
+        save_progress(layout, progress(3))
+        assert daily(manager) == [finding], "the writer has come further than that"
+    layout.daily_file(2017).unlink()
+    assert daily(manager) == [("error", "daily/", "it shows version 2, all of it, and not version 3, which stands")]
+
+
+def test_many_years_of_a_mixture_are_counted(manager):
+    years = dict.fromkeys(range(2000, 2020), 1)
+    commit(manager, years)
+    commit(manager, dict.fromkeys(years, 2))
+    for year in range(2000, 2019):
+        manager.layout.daily_file(year).unlink()
+        os.link(path_of(manager, year, 3), manager.layout.daily_file(year))
+    ((_, _, message),) = daily(manager)
+    mixed = "2019 as in version 4, 2000, 2001, 2002 and 16 more as in version 3"
+    assert message == f"it mixes versions: {mixed}; whoever reads daily/ gets all of it"
 
 
 def test_years_that_the_version_does_not_have(manager):

@@ -54,6 +54,12 @@ def test_a_trial_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_that_is_not_replaced_is_seen(tmp_path, monkeypatch):
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: None if path.is_symlink() else rename(path, to))
+    assert try_volume(tmp_path) == Trial(pointing="a symbolic link is not replaced by another")
+
+
 def test_what_goes_wrong_is_told_in_words():
     """Nobody can make a folder in /proc."""
     assert try_volume(Path("/proc/no/such")) == Trial(writing="No such file or directory")

@@ -4,10 +4,13 @@ import os
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import pytest
 from polars.testing import assert_frame_equal
 
-from historical_etl import HistoricalETL
+from historical_etl import ConfigurationError, HistoricalETL
+from historical_etl.etl import repair as repairing
 from historical_etl.store.quarantined import read_entries
 from historical_etl_tests.etl.test_damage import flip
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, changing, daily_bytes, tree
@@ -199,7 +202,23 @@ def test_a_stranger_in_daily_goes_to_quarantine(etl: HistoricalETL):
     assert b"edited" in kept
 
 
-def test_an_empty_store_needs_nothing(root: Path):
-    report = opened(root).repair()
-    assert report.ok
-    assert report.version is None
+def test_a_place_without_a_store_is_not_repaired(root: Path):
+    with pytest.raises(ConfigurationError, match="Nothing was committed yet"):
+        opened(root).repair()
+    assert not root.exists()
+
+
+def test_a_year_that_rots_while_the_store_is_mended_is_told_of(etl: HistoricalETL, monkeypatch: pytest.MonkeyPatch):
+    """Once all years were sound, a cursor is read from one that is so no more."""
+    etl.layout.progress_file().unlink()
+    true = repairing.rebuild_account
+
+    def rot(*arguments: Any) -> Any:
+        monkeypatch.setattr(repairing, "rebuild_account", true)
+        flip(object_of(etl, 2012))
+        return true(*arguments)
+
+    monkeypatch.setattr(repairing, "rebuild_account", rot)
+    report = etl.repair()
+    assert any(line.startswith("progress is not rebuilt: The stored file of 2012") for line in report.lost), report
+    assert not report.ok

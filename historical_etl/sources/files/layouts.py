@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import told
 from historical_etl.models import UNSTATED
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.spellings import plain
@@ -111,7 +112,7 @@ def layout_of(settings: FilesSettings) -> FilesLayout:
     layout = LAYOUTS.get(settings.layout.strip().lower())
     if layout is None:
         raise ConfigurationError(
-            f"Unknown layout {settings.layout!r}",
+            f"Unknown layout {told(settings.layout, LAYOUTS)}",
             where=f"{PREFIX}FILES_LAYOUT",
             todo=f"use one of {', '.join(LAYOUTS)}",
         )

@@ -14,6 +14,7 @@ from typing import Final
 
 from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.sources.files.kinds import other_than_csv
+from historical_etl.sources.probe import LONGEST
 
 __all__ = ["Head", "bad_lines", "check_quotes", "lines_of", "read_head", "refused_line"]
 
@@ -139,7 +140,7 @@ def lines_of(path: Path, separator: str, records: Collection[int], header: int) 
     found: dict[int, int] = {}
     wanted, last = set(records), max(records, default=-1)
     line, record = 0, -1
-    with closing(_lines(path)) as lines:
+    with closing(_lines(path, nul=True)) as lines:
         reader = csv.reader(lines, delimiter=separator)
         try:
             for _ in reader:
@@ -159,17 +160,22 @@ def refused_line(what: str, path: Path, line: int, todo: str = "correct the line
     return DataQualityError(what, where=f"{path}, line {line}", todo=todo)
 
 
-def _lines(path: Path) -> Generator[str]:
-    """The lines of a file, unpacked and decoded; close it, or the file stays open until garbage is collected."""
+def _lines(path: Path, *, nul: bool = False) -> Generator[str]:
+    """The lines of a file, unpacked and decoded; close it, or the file stays open until garbage is collected.
+
+    `nul` lets NUL pass: in a file that has been read it is part of a cell.
+    """
     number = 0
     try:
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             with gzip.open(plain) if packed else plain as stream:
-                for number, line in enumerate(stream, 1):
+                for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b""), 1):
+                    if len(line) > LONGEST:
+                        raise refused_line(f"The line is longer than {LONGEST:,} bytes", path, number)
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    if "\0" in text:
+                    if "\0" in text and not nul:
                         raise refused_line("The line holds NUL: binary, or UTF-16", path, number, "save it as UTF-8")
                     yield text
     except UnicodeDecodeError as error:

@@ -6,33 +6,48 @@ Only of a `.txt` the first bytes are looked at: it may be a table, as in Stooq's
 import glob
 import gzip
 import hashlib
+import io
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import hidden, told
+from historical_etl.regular import open_regular
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.columns import COLUMNS, score
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.kinds import ENDINGS, steps
 from historical_etl.sources.files.spellings import EVENTS
+from historical_etl.sources.shown import shown
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["SUFFIXES", "Listing", "check_settings", "find_files", "suffix_of", "version_of"]
+__all__ = ["SUFFIXES", "Listing", "check_settings", "find_files", "path_of", "suffix_of", "version_of"]
 
 SUFFIXES: Final = (".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz", ".parquet")
+_WHERE, _TODO = f"{PREFIX}FILES_PATH", "set it to a folder, a file or a glob"
 _PEEK: Final = 4096
+#: Of a packed one.
+_PACKED_PEEK: Final = 1 << 16
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a path, in order of name, and those beside them that are not read."""
+    """The files of a path.
+
+    Attributes:
+        paths: those that are read, in order of name.
+        others: those beside them that are not.
+        shut: folders that cannot be listed, and why.
+    """
 
     paths: list[Path]
     others: list[Path]
+    shut: Mapping[Path, str] = field(default_factory=dict[Path, str])
 
 
 def check_settings(settings: FilesSettings) -> None:
@@ -41,7 +56,7 @@ def check_settings(settings: FilesSettings) -> None:
     unknown = [name for name in settings.columns if name not in known]
     if unknown:
         raise ConfigurationError(
-            f"{', '.join(unknown)} cannot be mapped",
+            f"{', '.join(told(name, known) for name in unknown)} cannot be mapped",
             where=f"{PREFIX}FILES_COLUMNS",
             todo=f"map only {', '.join(known)}",
         )
@@ -57,7 +72,7 @@ def check_settings(settings: FilesSettings) -> None:
             normalize_symbols([settings.symbol])
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"{settings.symbol!r} is not a symbol", where=f"{PREFIX}FILES_SYMBOL", todo=error.todo
+                f"{told(settings.symbol)} is not a symbol", where=f"{PREFIX}FILES_SYMBOL", todo=error.todo
             ) from None
 
 
@@ -66,68 +81,124 @@ def suffix_of(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES[::-1] if path.name.lower().endswith(suffix)), "")
 
 
+def path_of(setting: str) -> Path:
+    """The path of a folder, a glob or a file; absolute at once, so that no change of the working directory matters.
+
+    Raises:
+        ConfigurationError: it is unset, or can be none.
+    """
+    if not setting.strip():
+        raise ConfigurationError("The source `files` has no path", where=_WHERE, todo=_TODO)
+    try:
+        path = Path(setting.strip()).expanduser().absolute()
+        path.resolve().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, a circle, the home of nobody, or half a character
+        named = "What it holds" if hidden(setting) else f"{setting[:100]!a}"
+        raise ConfigurationError(f"{named} is no path", where=_WHERE, todo=_TODO) from None
+    return path
+
+
 def find_files(setting: str) -> Listing:
     """The readable files of a folder, a glob or one file; absolute, in order of name.
 
     Raises:
         ConfigurationError: the path is unset, missing or without readable files.
     """
-    where, todo = f"{PREFIX}FILES_PATH", "set it to a folder, a file or a glob"
-    if not setting.strip():
-        raise ConfigurationError("The source `files` has no path", where=where, todo=todo)
-    # Absolute at once: a later change of the working directory must not change what is read.
-    try:
-        path = Path(setting.strip()).expanduser().absolute()
-        path.exists()
-    except (OSError, RuntimeError, ValueError):  # too long, or the home of nobody, or half a character
-        raise ConfigurationError(f"{setting[:100]!a} is no path", where=where, todo=todo) from None
+    path, where, todo = path_of(setting), _WHERE, _TODO
+    shut: dict[Path, str] = {}
     if path.is_file():
-        found, base = [path], path.parent
+        found = [] if _is_hidden(path.name) else [path]
     elif path.is_dir():
-        found, base = list(path.rglob("*")), path
+        found, shut = _below(path)
     elif glob.has_magic(str(path)):
-        found, base = [Path(hit) for hit in glob.glob(str(path), recursive=True)], Path(path.anchor)  # noqa: PTH207
+        found = _matching(path)
     else:
-        raise ConfigurationError(f"{path} does not exist", where=where, todo=todo)
-    seen = sorted(hit for hit in found if not _is_hidden(hit, base))
+        named = "What it names" if hidden(setting) else str(path)
+        state = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise ConfigurationError(f"{named} {state}", where=where, todo=todo)
+    seen = sorted(found)
     readable = [hit for hit in seen if _is_dump(hit)]
     taken = set(readable)
-    others = [hit for hit in seen if hit not in taken and hit.name.lower().endswith(tuple(ENDINGS)) and hit.is_file()]
+    others = [hit for hit in seen if hit not in taken and hit.name.lower().endswith(tuple(ENDINGS)) and _is_file(hit)]
     if not readable:
         there = f", but {steps(others)}" if others else ""
+        there += "".join(f"; {shown(str(folder))} cannot be listed: {why}" for folder, why in list(shut.items())[:1])
         raise ConfigurationError(
             f"{path} has no file ending in {', '.join(SUFFIXES)}{there}",
             where=where,
             todo=f"{'do that, then set the path' if others else 'set it'} to a folder with such files",
         )
-    return Listing(readable, others)
+    return Listing(readable, others, shut)
 
 
 def version_of(paths: Sequence[Path]) -> str:
     """A hash of the files' names below the folder they share, and of their sizes."""
     base = os.path.commonpath([path.parent for path in paths])
-    facts = "".join(f"{path.relative_to(base).as_posix()}\0{path.stat().st_size}\n" for path in paths)
+    sizes = (path.stat().st_size if _is_file(path) else 0 for path in paths)
+    facts = "".join(f"{path.relative_to(base).as_posix()}\0{size}\n" for path, size in zip(paths, sizes, strict=True))
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def _is_hidden(path: Path, base: Path) -> bool:
-    # Hidden ones are leftovers of other tools: ._a.csv, .ipynb_checkpoints/a.csv.
-    return any(part.startswith(".") for part in path.relative_to(base).parts)
+def _below(top: Path) -> tuple[list[Path], dict[Path, str]]:
+    """All that is below a folder, and the folders that cannot be listed, with the reason; links are not followed."""
+    found: list[Path] = []
+    shut: dict[Path, str] = {}
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not _is_hidden(entry.name):
+                        found.append(folder / entry.name)
+                        folders += found[-1:] if entry.is_dir(follow_symlinks=False) else []
+        except OSError as error:
+            shut[folder] = error.strerror or str(error)
+    return found, shut
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """What a glob finds.
+
+    Raises:
+        ConfigurationError: it leads too deep.
+    """
+    try:
+        hits = [Path(hit) for hit in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207
+    except RecursionError:
+        what = f"Folders lie too deep for {shown(str(pattern))}"
+        raise ConfigurationError(what, where=_WHERE, todo="name a folder without **") from None
+    return [hit for hit in hits if not any(map(_is_hidden, hit.parts))]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")  # leftovers of other tools: ._a.csv, .ipynb_checkpoints/a.csv
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - False also where a path is too long to be looked at
 
 
 def _is_dump(path: Path) -> bool:
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - also of one that leads in a circle
+        return True  # what lay there is missed: a disk that is not mounted, perhaps
     suffix = suffix_of(path)
-    if not suffix or not path.is_file():
+    if not suffix or os.path.isdir(path):  # noqa: PTH112
         return False
+    if not _is_file(path):
+        return True  # a pipe under the name of prices is told of
     return not suffix.startswith(".txt") or _is_table(path)
 
 
 def _is_table(path: Path) -> bool:
     """Whether a text is a table of prices, by its first lines. An empty one counts: it may have been one."""
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-            start = file.read(_PEEK)
-    except (OSError, EOFError):
+        with open_regular(path) as file:
+            start = file.read(_PACKED_PEEK if path.name.lower().endswith(".gz") else _PEEK)
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(io.BytesIO(start)) as unpacked:
+                start = unpacked.read1(_PEEK)
+    except (OSError, EOFError, zlib.error):
         return True  # what reads it tells what is wrong with it
     if not start:
         return True

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import SchemaDriftError
+from historical_etl.schema import SCHEMA
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.files.columns import NUMBERS, match_columns
@@ -21,7 +22,7 @@ from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.orders import swapped, to_come
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
 from historical_etl.sources.files.spellings import is_unnamed
-from historical_etl.sources.files.values import dividend_of, in_capitals, split_of, symbol_of
+from historical_etl.sources.files.values import cut, dividend_of, in_capitals, split_of, symbol_of
 
 __all__ = ["parquet_plans"]
 
@@ -76,6 +77,8 @@ def _plan(
     settings, layout = for_file(names, settings)
 
     def values(place: int) -> list[str]:
+        if dtypes[columns[place]].is_nested():
+            return []  # one may hold millions of values
         try:
             texts = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(columns[place]).head(_SAMPLE)
             return [str(text) for text in texts.collect().to_series().to_list() if text is not None]
@@ -125,7 +128,7 @@ def _plan(
         raw=raw,
         faults={"date": fault if rule and rule.has_short_years else fault | to_come(day)},
         short=pl.lit(value=False),
-        tidy=pl.col(at["symbol"]) == in_capitals(raw["symbol"]) if is_text else pl.lit(value=False),
+        tidy=pl.col(at["symbol"]) == in_capitals(cut(raw["symbol"])) if is_text else pl.lit(value=False),
         layout=layout,
         symbol=None if "symbol" in at else named.symbol,
         symbol_from=COLUMN if "symbol" in at else named.source,
@@ -142,6 +145,7 @@ def _plan(
         days=rule,
         marks={mark: pl.col(columns[place]) for mark, place in matched.marks.items()},
         mark_names={mark: names[place] for mark, place in matched.marks.items()},
+        of_store=list(dtypes.items()) == list(SCHEMA.items()),
     )
 
 
@@ -158,7 +162,7 @@ def _can_serve(ours: str, dtype: pl.DataType) -> bool:
 
 
 def _text(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.String).str.strip_chars()
+    return cut(pl.col(name)).str.strip_chars()
 
 
 def _written(

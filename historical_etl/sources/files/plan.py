@@ -21,6 +21,8 @@ from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
 from historical_etl.sources.files.names import NAME
 from historical_etl.sources.files.orders import to_come
 from historical_etl.sources.files.spellings import NULLS
+from historical_etl.sources.files.values import cut
+from historical_etl.sources.shown import CELL
 from historical_etl.symbols import SYMBOL_PATTERN
 
 __all__ = [
@@ -96,6 +98,7 @@ class Plan:
         ragged: its rows with lines of another width cut or filled, for a scan that leaves them out.
         order: what its dates have first, if the file shows it and it could be either.
         days: how its dates are read, where they are text.
+        of_store: whether it has the columns of a year file of a store like this one.
     """
 
     path: Path
@@ -129,6 +132,7 @@ class Plan:
     days: DateRule | None = None
     marks: Mapping[str, pl.Expr] = field(default_factory=dict[str, pl.Expr])
     mark_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    of_store: bool = False
 
     @property
     def is_csv(self) -> bool:
@@ -229,6 +233,9 @@ class Plan:
 
         `_row` counts from 0 behind the header; `_what` says of the first thing what is wrong with it; `_close` is the
         text of its close.
+
+        Raises:
+            DataQualityError: they cannot be read.
         """
         faults = {**self.faults, "symbol": is_no_symbol(self.values["symbol"])}
         lines = [pl.when(rows).then(pl.lit(_FIELDS)) for rows in self.lines.values()]
@@ -240,14 +247,18 @@ class Plan:
             .select(
                 "_row",
                 pl.when(~self.faults["date"]).then(self.values["date"]).alias("date"),
-                *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "ret"}),
+                _marked(self.values["symbol"]).alias("symbol"),
+                *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "symbol", "ret"}),
                 pl.lit(None, pl.Float64).alias("ret"),
                 pl.concat_list(*reasons, *lines).list.drop_nulls().alias("reasons"),
                 self._told(faults).alias("_what"),
                 self._text("close").alias("_close"),
             )
         )
-        return rows.collect()
+        try:
+            return rows.collect()
+        except BROKEN as error:
+            raise self.trouble(error) from None
 
     def blank(self) -> pl.DataFrame:
         """The rows with a cell that cannot be read beside a good close: `_row` and `_what`, as `faulty` gives them."""
@@ -294,7 +305,7 @@ class Plan:
         return pl.any_horizontal(*self.faults.values(), *self.lines.values())
 
     def _text(self, name: str) -> pl.Expr:
-        return self.raw.get(name, self.values.get(name, pl.lit(""))).cast(pl.String).fill_null("None")
+        return _marked(cut(self.raw.get(name, self.values.get(name, pl.lit(""))))).fill_null("None")
 
     def _told(self, faults: Mapping[str, pl.Expr]) -> pl.Expr:
         """What is wrong with the first of some columns that cannot be read."""
@@ -315,12 +326,12 @@ class Plan:
         """A mark as it is compared: without blanks, null for no value. GBp is another currency than GBP, usd is USD."""
         if mark not in self.marks:
             return pl.lit(None, pl.String)
-        text = self.marks[mark].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
+        text = cut(self.marks[mark]).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
         in_small = text == text.str.to_lowercase() if mark in _WITH_CASE else pl.lit(value=True)
         return pl.when(text.is_in(NULLS)).then(None).when(in_small).then(text.str.to_uppercase()).otherwise(text)
 
     def _date_text(self) -> pl.Expr:
-        return self.raw["date"].cast(pl.String).str.strip_chars()
+        return cut(self.raw["date"]).str.strip_chars()
 
     def _turns(self) -> pl.Expr:
         symbol = self.values["symbol"] if self.symbol is None else None
@@ -332,6 +343,11 @@ class Plan:
         if self.bad:
             rows = rows.filter(~pl.col("_row").is_in(list(self.bad)))
         return rows.filter(self.keep)
+
+
+def _marked(text: pl.Expr) -> pl.Expr:
+    """A text, with an ellipsis if it was cut."""
+    return pl.when(text.str.len_chars() < CELL).then(text).otherwise(text + "…")
 
 
 def is_no_symbol(text: pl.Expr) -> pl.Expr:

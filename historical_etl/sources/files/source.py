@@ -5,12 +5,13 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import polars as pl
 
-from historical_etl.errors import ConfigurationError
+from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
 from historical_etl.settings import PREFIX, FilesSettings
@@ -20,8 +21,10 @@ from historical_etl.sources.files.layouts import laid_out, layout_of
 from historical_etl.sources.files.listing import check_settings, find_files, version_of
 from historical_etl.sources.files.markets import renamed
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
-from historical_etl.sources.files.survey import Surveyed, scratch_error, survey
-from historical_etl.sources.files.told import contradictions, everything_wrong, notes_of, reading_of
+from historical_etl.sources.files.survey import Aside, Surveyed, scratch_error, survey
+from historical_etl.sources.files.told import as_told, contradictions, everything_wrong, notes_of, reading_of
+from historical_etl.sources.shown import LINE, shown
+from historical_etl.symbols import is_symbol
 
 __all__ = ["FilesSource"]
 
@@ -95,12 +98,21 @@ class FilesSource:
     def reading(self) -> tuple[str, ...]:
         """How the files are understood: where symbols come from, what dates and numbers look like."""
         loaded = self._load()
-        return reading_of(loaded.found)
+        return tuple(shown(line, LINE) for line in reading_of(loaded.found))
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files, in order of name."""
         return tuple(self._listing.paths)
+
+    @property
+    def year_files(self) -> int:
+        """How many of the files are year files of a store like this one, by their columns.
+
+        Raises:
+            DataQualityError: no file can be read.
+        """
+        return len({plan.path for plan in self._load().found.plans if plan.of_store})
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols whose first to last row meets `start` to `end`, both included, sorted; None means unbounded.
@@ -135,7 +147,7 @@ class FilesSource:
         rejected = loaded.rejected(request)
         notes = list(loaded.notes)
         if _has_twins(frame):
-            notes += contradictions(loaded.found, loaded.names, frame)
+            notes += [shown(note, LINE) for note in contradictions(loaded.found, loaded.names, frame)]
         present = set(frame.get_column("symbol").unique())
         dated = pl.col("date").is_not_null() | ~pl.col("symbol").is_in(list(loaded.spans))
         refused = set(rejected.filter(dated).get_column("symbol"))
@@ -229,6 +241,7 @@ class FilesSource:
             [*known.get_column("symbol").unique(), *claims], [*market, *txt], self._settings.market_suffix
         )
         found = separated(found, names)
+        found = replace(found, aside=[*map(_unlisted, self._listing.shut.items()), *map(as_told, found.aside)])
         symbols = _known(found).group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         spans: dict[str, tuple[date, date]] = {}
         for symbol, first, last in symbols.iter_rows():
@@ -240,7 +253,7 @@ class FilesSource:
             unreadable = unreadable.with_columns(pl.col("symbol").replace(names))
         if not spans and (found.aside or unreadable.height):
             raise everything_wrong(found, self._settings.path)
-        notes = notes_of(found, self._listing.others, told)
+        notes = tuple(shown(note, LINE) for note in notes_of(found, self._listing.others, told))
         return _Loaded(found, names, spans, unreadable, notes, self._split_adjusted(found))
 
     def _split_adjusted(self, found: Surveyed) -> bool:
@@ -285,9 +298,8 @@ class _Loaded:
         self.alive = found.alive
         self.set_aside = tuple(str(aside.error) for aside in found.aside)
         self.bad_lines = sum(len(found.plans[number].bad) for number in self.alive)
-        self.claimed = {
-            names.get(symbol, symbol): str(aside.error) for aside in found.aside for symbol in aside.symbols
-        }
+        claimed = {names.get(symbol, symbol): str(aside.error) for aside in found.aside for symbol in aside.symbols}
+        self.claimed = {symbol: why for symbol, why in claimed.items() if is_symbol(symbol)}
         self.unknown = next((str(aside.error) for aside in found.aside if not aside.symbols), "")
         self._with_events = {
             names.get(symbol, symbol)
@@ -313,6 +325,15 @@ class _Loaded:
         """The unreadable rows of a request: each of one symbol, its own or the first; without a day they are of any."""
         asked = pl.col("_home").is_null() | pl.col("_home").is_between(request.start, request.end)
         return self._homed.filter(asked, pl.col("_whose").is_in(request.symbols)).select(*SCHEMA, "reasons")
+
+
+def _unlisted(folder: tuple[Path, str]) -> Aside:
+    """A folder that cannot be listed, as what is set aside: it may hold any symbol."""
+    path, why = folder
+    todo = "let it be listed, move what it holds to a shorter path, or take it out of the folder"
+    return as_told(
+        Aside(path, DataQualityError(f"What is below this folder cannot be listed: {why}", where=path, todo=todo))
+    )
 
 
 def _known(found: Surveyed) -> pl.DataFrame:

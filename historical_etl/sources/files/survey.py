@@ -25,11 +25,15 @@ from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
 from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
+from historical_etl.sources.probe import probed
 
 __all__ = ["Aside", "Surveyed", "survey"]
 
 #: Files read in one query: enough to keep all cores busy, few enough to name the broken one soon.
 _CHUNK: Final = 32
+#: So many rows of one symbol, and so many for each day from its first to its last, are no daily bars; nor do so many
+#: symbols trade anywhere.
+_CROWD, _CROWD_A_DAY, _MOST_SYMBOLS = 100_000, 400, 1_000_000
 UNREADABLE: Final = pl.Schema(
     {"file": pl.UInt32(), "_row": pl.UInt32(), **SCHEMA, "reasons": pl.List(pl.String()), "_what": pl.String()}
 )
@@ -102,6 +106,7 @@ class _Survey:
         self._plans: list[Plan] = []
         self._aside: list[Aside] = []
         self._tables: dict[int, pl.DataFrame] = {}
+        self._faulty: dict[int, pl.DataFrame] = {}
         self._folders: list[Path] = []
         self._named: dict[Path, Named] = {}
         self._mapped = frozenset(settings.symbols)
@@ -114,8 +119,10 @@ class _Survey:
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
                 self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{start:06d}")
+        self._refuse_crowds()
         self._second_look()
         self._refuse_misread_days()
+        self._look_at_faults()
         self._refuse_hopeless()
         index = self._index()
         if parts := parts_not_daily(self._plans, index, self._folders):
@@ -134,9 +141,16 @@ class _Survey:
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []
-        for path in paths:
+        found = probed(paths, self._settings.memory)
+        for path, error in found.refused.items():
+            self._named[path] = self._name_of(path)
+            self._set_aside(path, error)
+        for path in (path for path in paths if path not in found.refused):
             try:
-                self._plans += self._plans_of(path)
+                plans = self._plans_of(path)
+                for plan in plans if path in found.failed else ():
+                    plan.check()  # summing up reads the columns that it needs, and no others
+                self._plans += plans
             except AmbiguousDatesError as error:
                 later.append((path, error))
             except HistoricalETLError as error:
@@ -152,17 +166,18 @@ class _Survey:
                 self._set_aside(path, other)
 
     def _plans_of(self, path: Path, hint: Order | None = None, *, rich: bool = False) -> list[Plan]:
-        suffix = suffix_of(path)
-        if self._settings.symbol is not None:
-            named = Named(writable(self._settings.symbol), SETTING)
-        else:
-            named = name_of(path, suffix, self._exchange, self._mapped)
-            if named.symbol in self._settings.symbols:
-                named = replace(named, symbol=self._settings.symbols[named.symbol])
-        self._named[path] = named
-        if suffix == ".parquet":
+        self._named[path] = named = self._name_of(path)
+        if suffix_of(path) == ".parquet":
             return parquet_plans(path, self._settings, self._exchange, named, hint)
         return csv_plans(path, self._settings, self._exchange, named, hint=hint, rich=rich)
+
+    def _name_of(self, path: Path) -> Named:
+        if self._settings.symbol is not None:
+            return Named(writable(self._settings.symbol), SETTING)
+        named = name_of(path, suffix_of(path), self._exchange, self._mapped)
+        if named.symbol in self._settings.symbols:
+            return replace(named, symbol=self._settings.symbols[named.symbol])
+        return named
 
     def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:
         if isinstance(error, StorageError) or (isinstance(error, ConfigurationError) and error.where != str(path)):
@@ -240,6 +255,25 @@ class _Survey:
     def _drop(self, number: int) -> None:
         self._tables.pop(number, None)
 
+    def _refuse_crowds(self) -> None:
+        """Set aside a file with so many rows for the days that it spans, or symbols, that it holds no daily bars."""
+        days = (pl.col("last") - pl.col("first")).dt.total_days().fill_null(0) + 1
+        crowd = (pl.col("rows") > _CROWD) & (pl.col("rows") > _CROWD_A_DAY * days)
+        for number, table in list(self._tables.items()):
+            plan = self._plans[number]
+            crowds = table.filter(crowd).select("symbol", "rows", days=days)
+            if table.height > _MOST_SYMBOLS:
+                what = f"It has {table.height:,} symbols"
+            elif crowds.height:
+                symbol, rows, span = crowds.row(0)
+                what = f"{rows:,} rows of {plan.symbol or symbol or 'no symbol'} lie within {span:,} day(s)"
+            else:
+                continue
+            self._drop(number)
+            todo = "export it again as daily bars, one row for each symbol and session"
+            error = DataQualityError(f"{what}: it holds no daily bars", where=plan.path, todo=todo)
+            self._set_aside(plan.path, error, plan)
+
     def _refuse_misread_days(self) -> None:
         """Set aside a file whose dates are in two orders, or have years of two digits that are to come."""
         for number, table in list(self._tables.items()):
@@ -259,6 +293,18 @@ class _Survey:
                 self._drop(number)
                 self._set_aside(plan.path, error, plan)
 
+    def _look_at_faults(self) -> None:
+        """Read the rows with faults; a file is set aside whose rows break Polars, as a day of 10^9 does."""
+        for number, table in list(self._tables.items()):
+            plan = self._plans[number]
+            strange = table.filter((pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol")))
+            try:
+                if strange.height or plan.bad:
+                    self._faulty[number] = plan.faulty()
+            except DataQualityError as error:
+                self._drop(number)
+                self._set_aside(plan.path, error, plan)
+
     def _refuse_hopeless(self) -> None:
         """Set aside a file most of whose rows cannot be read: the settings do not fit it."""
         for number, table in list(self._tables.items()):
@@ -266,7 +312,9 @@ class _Survey:
             rows, faults = int(table.get_column("rows").sum()), int(table.get_column("_faults").sum())
             if faults * 2 <= rows:
                 continue
-            first = plan.faulty().filter(pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any())
+            first = self._faulty[number].filter(
+                pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any()
+            )
             row, what, close = first.select("_row", "_what", "_close").row(0)
             where = f"{plan.path}, {plan.places([row])[0]}"
             todo = f"set {PREFIX}FILES_DATE_FORMAT to how the file writes it, or correct the file"
@@ -299,7 +347,8 @@ class _Survey:
 
     def _unreadable_of(self, number: int) -> Iterator[pl.DataFrame]:
         plan = self._plans[number]
-        for rows in (plan.faulty(), plan.bad_rows()):
+        faulty = self._faulty.get(number)
+        for rows in (plan.faulty() if faulty is None else faulty, plan.bad_rows()):
             yield rows.with_columns(pl.lit(number, pl.UInt32).alias("file")).select(
                 pl.col(name).cast(dtype) for name, dtype in UNREADABLE.items()
             )

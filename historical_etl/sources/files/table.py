@@ -22,7 +22,7 @@ from historical_etl.sources.files.numbers import NumberRule, number_rule, questi
 from historical_etl.sources.files.orders import swapped, to_come
 from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
 from historical_etl.sources.files.spellings import is_unnamed, plain
-from historical_etl.sources.files.values import dividend_of, split_of, symbol_of
+from historical_etl.sources.files.values import cut, dividend_of, split_of, symbol_of
 
 __all__ = ["csv_plans"]
 
@@ -86,7 +86,7 @@ class _Reader:
             raise refused_line("The header has a stray quotation mark", self._path, header.line)
         width = len(names) if places is None else max(places) + 1
         columns = [f"c{place}" for place in (places or range(width))]
-        raw = {ours: pl.col(columns[place]).str.strip_chars() for ours, place in matched.places.items()}
+        raw = {ours: cut(pl.col(columns[place])).str.strip_chars() for ours, place in matched.places.items()}
         scan = self._scan()
         symbol = symbol_of(raw, settings, self._path, named, matched.ignored)
         days = self._days(matched.places["date"], lambda: self._all(scan, raw["date"]), alone="symbol" not in raw)
@@ -168,7 +168,7 @@ class _Reader:
 
     def _all(self, scan: pl.LazyFrame, column: pl.Expr) -> pl.Series:
         try:
-            return scan.select(column.alias("text")).collect(engine="streaming").to_series()
+            return scan.select(cut(column).alias("text")).collect(engine="streaming").to_series()
         except BROKEN:
             return pl.Series("text", [], pl.String)  # what reads all columns names the line
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,24 @@ from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
 from historical_etl.sources.files.kinds import steps
 from historical_etl.sources.files.plan import NO_SYMBOL, Plan
-from historical_etl.sources.files.survey import Surveyed
+from historical_etl.sources.files.survey import Aside, Surveyed
+from historical_etl.sources.shown import LINE, shown
 
-__all__ = ["contradictions", "everything_wrong", "notes_of", "reading_of"]
+__all__ = ["as_told", "contradictions", "everything_wrong", "notes_of", "reading_of"]
 
 _SAMPLE: Final = 5
 #: Relative difference of two values that say the same.
 _SAME: Final = 1e-6
 _LINES: Final = 20
+#: Characters of a path.
+_PLACE: Final = 500
+
+
+def as_told(aside: Aside) -> Aside:
+    """What is set aside, with an error that can be told: it may quote a cell, a column or a path of any length."""
+    error = aside.error
+    where = None if error.where is None else shown(error.where, _PLACE)
+    return replace(aside, error=type(error)(shown(error.what, LINE), where=where, todo=shown(error.todo, LINE)))
 
 
 def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str, ...]:

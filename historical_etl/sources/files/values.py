@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -9,8 +10,11 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.names import Named, writable
 from historical_etl.sources.files.spellings import is_unnamed
+from historical_etl.sources.shown import CELL
 
-__all__ = ["dividend_of", "in_capitals", "split_of", "symbol_of"]
+__all__ = ["cut", "dividend_of", "in_capitals", "split_of", "symbol_of"]
+
+_MOST: Final = 20
 
 
 def symbol_of(
@@ -22,14 +26,14 @@ def symbol_of(
         SchemaDriftError: there is no column, and nothing else that is a symbol.
     """
     if "symbol" in raw:
-        text = in_capitals(raw["symbol"].cast(pl.String).str.strip_chars())
+        text = in_capitals(cut(raw["symbol"]).str.strip_chars())
         return text.replace(settings.symbols) if settings.symbols else text
     if named.symbol is not None:
         return pl.lit(named.symbol)
     guess = f"; is it {named.guess!r}?" if named.guess else ""
     value = named.guess if named.guess and writable(named.guess) else "<symbol>"
     stem = path.name.split(".")[0]
-    column = " or ".join(name for name in others if not is_unnamed(name)) or "name in the file"
+    column = " or ".join([name for name in others if not is_unnamed(name)][:_MOST]) or "name in the file"
     raise SchemaDriftError(
         f"There is no symbol column, and the file's name is not a symbol{guess}",
         where=path,
@@ -37,6 +41,11 @@ def symbol_of(
         f"{PREFIX}FILES_SYMBOLS={stem}={value} ({PREFIX}FILES_SYMBOL where all files are of one); if it is of several, "
         f"name their column, as in {PREFIX}FILES_COLUMNS=symbol=<{column}>",
     )
+
+
+def cut(cells: pl.Expr) -> pl.Expr:
+    """Cells as texts, without what nothing has that could be read: some hold megabytes in each row."""
+    return cells.cast(pl.String).str.head(CELL)
 
 
 def in_capitals(text: pl.Expr) -> pl.Expr:

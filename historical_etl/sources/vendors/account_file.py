@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from platformdirs import user_state_path
 
 from historical_etl.durable import write_atomic
+from historical_etl.regular import read_regular
 
 if TYPE_CHECKING:
     from historical_etl.vendor_settings import VendorSettings
@@ -37,7 +38,7 @@ class AccountFile:
     def read(self) -> bytes:
         """What is in it; nothing where it cannot be read."""
         try:
-            return self._path.read_bytes()
+            return read_regular(self._path)
         except OSError:
             return b""
 

@@ -25,6 +25,7 @@ from historical_etl.sources.vendors.extras import client_version, key_from, requ
 from historical_etl.sources.vendors.frames import Bars, FormError, Pages, Row, bars_frame, joined, local_days, rows_of
 from historical_etl.sources.vendors.plans import EVENTS
 from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
 from historical_etl.vendor_settings import AlpacaSettings
 
@@ -79,10 +80,11 @@ class AlpacaSource(VendorSource):
         reader = Reader("alpaca", settings.variables, keys, _SAYS, _until_reset)
         super().__init__(settings, reader, pace, state_folder)
         self._events_reader = Reader("alpaca", settings.variables, keys, _SAYS_OF_EVENTS, _until_reset)
+        self._events_reader.hide(*settings.hidden, *proxy_secrets())
         self._page_symbols = settings.page_symbols
         self._with_actions = settings.actions
         bounds = Bounds("alpaca", settings.timeout_seconds)
-        self._client: Any = _client(keys[0], keys[1], settings.base_url, bounds, self._check)
+        self._client: Any = _client(keys[0], keys[1], settings.base_url, bounds, self._parse)
         self._states = SourceInfo(
             name="alpaca",
             version=client_version("alpaca-py"),
@@ -173,7 +175,8 @@ class AlpacaSource(VendorSource):
         query = cast("Any", wanted).to_request_fields()
         rows: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
         odd: dict[str, FormError] = {}
-        for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2"):
+        most = len(symbols) * ((end - start).days + 1)
+        for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2", most):
             found = _object(page.get("bars") or {}, "bars")
             for symbol in rows.keys() & found.keys():
                 bars = found[symbol]
@@ -194,44 +197,42 @@ class AlpacaSource(VendorSource):
             refusals |= self.refused(error, [symbol])
         return joined(parts)
 
-    def _pages(self, path: str, query: Mapping[str, object], version: str) -> Iterator[Mapping[str, object]]:
+    def _pages(
+        self, path: str, query: Mapping[str, object], version: str, bars: int | None = None
+    ) -> Iterator[Mapping[str, object]]:
         token: object = None
-        pages = Pages()
+        pages = Pages(bars)
         while True:
             params = dict(query) | ({"page_token": token} if token else {})
-            page = _object(self._gate.ask(lambda params=params: self._get(path, params, version)), "the answer")
+            answer, size = self._gate.ask(lambda params=params: self._get(path, params, version))
+            page = _object(answer, "the answer")
             yield page
             token = page.get("next_page_token")
             if not token:
                 return
             kinds = [cast("Mapping[str, object]", found) for found in page.values() if isinstance(found, dict)]
-            pages.turn(token, brought=any(rows for found in kinds for rows in found.values()))
+            pages.turn(token, brought=any(rows for found in kinds for rows in found.values()), size=size)
 
-    def _get(self, path: str, params: dict[str, object], version: str) -> object:
+    def _get(self, path: str, params: dict[str, object], version: str) -> tuple[object, int]:
+        """An answer, and how long its text is."""
         from requests import RequestException
         from urllib3.exceptions import HTTPError
 
         try:
-            answer: object = self._client.get(path, params, api_version=version)
-        except (
-            RequestException,
-            HTTPError,
-            RecursionError,
-        ) as error:  # JSON that is cut off is one of these too; nested is not
+            return self._client.get(path, params, api_version=version)  # as `_parse` made it
+        except (RequestException, HTTPError) as error:
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
-        if answer is None:  # what the client makes of an empty body
-            raise self._reader.broken("answered with nothing")
-        return answer
 
-    def _check(self, response: "requests.Response") -> None:
+    def _parse(self, response: "requests.Response") -> tuple[object, int]:
         is_of_events = urlsplit(response.url).path.endswith(_EVENTS_PATH)
         reader = self._events_reader if is_of_events else self._reader
-        reader.check(response.status_code, response.headers, response.text, self._gate.pace.clock())
+        text = response.text
+        return reader.parse(response.status_code, response.headers, text, self._gate.pace.clock()), len(text)
 
 
 def _client(
-    key_id: str, secret_key: str, base_url: str, bounds: Bounds, check: "Callable[[requests.Response], None]"
+    key_id: str, secret_key: str, base_url: str, bounds: Bounds, parse: "Callable[[requests.Response], object]"
 ) -> "RESTClient":
     require("alpaca.data.historical.stock", "alpaca")
     from alpaca.data.historical.stock import StockHistoricalDataClient
@@ -239,7 +240,7 @@ def _client(
     from requests.adapters import HTTPAdapter
 
     class Checked(HTTPAdapter):
-        """Bounds each request, and looks at the answer before the client does."""
+        """Bounds each request, and reads the answer before the client does."""
 
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as requests has it
             super().init_poolmanager(*args, **kwargs)
@@ -251,7 +252,9 @@ def _client(
         def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - likewise
             with bounds.request():
                 response = super().send(request, *args, **(kwargs | {"timeout": bounds.seconds}))
-            check(response)
+            response.encoding = "utf-8"  # as JSON is
+            value = parse(response)
+            response.json = lambda **_: value
             return response
 
     class Client(StockHistoricalDataClient):

@@ -3,14 +3,19 @@
 A client's own time limit is for each wait: a server that sends a byte now and then never reaches it. Here each wait for
 bytes, of headers too, lasts as long as is left of the request. httpcore (below httpx), urllib3 (below requests) and
 curl are each given a class of ours where they make connections.
+
+No answer is unpacked to more than a part at once. What httpx and urllib3 bring is unpacked here, and only gzip is asked
+for; curl unpacks by parts itself, and asks for what a browser does. What is packed more than once is refused.
 """
 
 import io
 import ssl
 import time
-from collections.abc import Generator, Iterable
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -22,12 +27,15 @@ if TYPE_CHECKING:
     import httpx
     from urllib3 import PoolManager
 
-__all__ = ["MOST_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
+__all__ = ["GZIP", "MOST_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
 
-#: Of one answer, unpacked: a whole market's day is a hundredth of it.
-MOST_BYTES: Final = 1 << 29
+#: Of one answer, unpacked: some times that of the largest one, a whole market's day.
+MOST_BYTES: Final = 1 << 25
+#: The packing that is asked for.
+GZIP: Final = "gzip"
 #: So much of an answer is unpacked at once.
 _PART: Final = 1 << 16
+_SHOWN: Final = 80
 #: Headers of the bytes on the wire, which do not hold for what was read and unpacked.
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -75,13 +83,27 @@ class Bounds:
         """What is told of an answer that is too large."""
         return Refusal(Outcome.ERROR, f"{self._vendor} answered with more than {self.most_bytes:,} bytes")
 
+    def odd_packing(self, packing: str) -> Refusal:
+        """What is told of an answer that is packed in a way that nobody asked for, or more than once."""
+        return Refusal(Outcome.ERROR, f"{self._vendor} answered with the packing {packing[:_SHOWN]!a}")
+
+    def badly_packed(self) -> Refusal:
+        """What is told of an answer that cannot be unpacked to its end."""
+        return Refusal(Outcome.ERROR, f"{self._vendor} did not answer in full (it is badly packed)", again=True)
+
 
 class Limit:
-    """What is left to the running request."""
+    """What is left to the running request.
+
+    Attributes:
+        refusal: why curl was told to stop.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._deadline = time.monotonic() + bounds.seconds
+        self._packings = 0
+        self.refusal: Refusal | None = None
 
     @property
     def is_over(self) -> bool:
@@ -100,16 +122,36 @@ class Limit:
             raise TimeoutError
         return left
 
-    def body(self, parts: Iterable[bytes]) -> bytes:
-        """An answer from its unpacked parts.
+    def body(self, parts: Iterable[bytes], packing: str | None = None) -> bytes:
+        """An answer from what came of it, packed as its Content-Encoding says.
 
         Raises:
-            Refusal: it is too large, or came too slowly.
+            Refusal: it is too large, came too slowly, or cannot be unpacked.
         """
+        how = (packing or "").strip().lower()
+        if how not in _PACKINGS:
+            raise self._bounds.odd_packing(how)
         whole = bytearray()
-        for part in parts:
-            self.take(whole, part)
+        try:
+            for part in _unpacked(parts) if _PACKINGS[how] else parts:
+                self.take(whole, part)
+        except (zlib.error, EOFError):
+            raise self._bounds.badly_packed() from None
         return bytes(whole)
+
+    def header(self, lines: io.BytesIO, line: bytes) -> None:
+        """Add a line to the headers of an answer that curl unpacks.
+
+        Raises:
+            Refusal: it is packed more than once.
+        """
+        lines.write(line)
+        if line[:5].upper() == b"HTTP/":
+            self._packings = 0
+        elif line.partition(b":")[0].strip().lower() == b"content-encoding":
+            self._packings += 1 + line.count(b",")
+            if self._packings > 1:
+                raise self._bounds.odd_packing(line.partition(b":")[2].decode("latin-1").strip())
 
     def take(self, whole: bytearray, part: bytes) -> None:
         """Add a part to what came of an answer. Raises as `body` does."""
@@ -118,6 +160,24 @@ class Limit:
             raise self._bounds.too_large()
         if self.is_over:
             raise self._bounds.too_slow()
+
+
+#: What a Content-Encoding may say, and whether that is a packing.
+_PACKINGS: Final = {"": False, "identity": False, GZIP: True, "x-gzip": True}
+
+
+def _unpacked(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """What gzip packed, one member or some, by parts; an empty one where nothing came of what was read."""
+    member = None
+    for part in parts:
+        left = part
+        while left:
+            if member is None or member.eof:
+                member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            yield member.decompress(left, _PART)
+            left = member.unconsumed_tail or member.unused_data
+    if member is not None and not member.eof:  # an error may have no text at all
+        raise EOFError
 
 
 #: Without one no request is made: nothing then says how long it may take.
@@ -192,13 +252,16 @@ def _bounded_connection(kind: type[Any]) -> type[Any]:
 
         def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as urllib3 has it
             inner: Any = super()
-            inner.request(method, url, *args, **(kwargs | {"preload_content": False}))
+            headers = HTTPHeaderDict(kwargs.get("headers") or {})
+            headers["Accept-Encoding"] = GZIP
+            inner.request(method, url, *args, **(kwargs | {"headers": headers, "preload_content": False}))
 
         def getresponse(self) -> Response:
             inner: Any = super()
             came = inner.getresponse()
             with closing(came):
-                body = _running.get().body(came.stream(_PART, decode_content=True))
+                packing = came.headers.get("content-encoding")
+                body = _running.get().body(came.stream(_PART, decode_content=False), packing)
             told = [(name, value) for name, value in came.headers.items() if name.lower() not in _OF_THE_WIRE]
             return Response(
                 io.BytesIO(body),
@@ -244,29 +307,45 @@ class _Timely(io.RawIOBase):
 def bounded_session(session: type[Any]) -> type[Any]:
     """A session class of curl_cffi whose answers keep to the running request's limit of size.
 
-    The time limit of curl is one for the whole transfer.
+    The time limit of curl is one for the whole transfer. One thread at a time may use such a session.
     """
+    from curl_cffi import Curl, CurlOpt
     from curl_cffi.curl import CURL_WRITEFUNC_ERROR
 
+    def guarded(limit: Limit, take: Callable[[bytes], None]) -> Callable[[bytes], int]:
+        def call(part: bytes) -> int:
+            try:
+                take(part)
+            except Refusal as refusal:
+                limit.refusal = refusal
+                return CURL_WRITEFUNC_ERROR
+            return len(part)
+
+        return call
+
+    class Watched(Curl):
+        """Shows each line of the headers, before the body is unpacked."""
+
+        def setopt(self, option: CurlOpt, value: Any) -> int:  # noqa: ANN401 - as curl_cffi has it
+            if option != CurlOpt.HEADERDATA:
+                return super().setopt(option, value)
+            limit = _running.get()
+            return super().setopt(CurlOpt.HEADERFUNCTION, guarded(limit, partial(limit.header, value)))
+
     class Bounded(session):  # pyright: ignore[reportUntypedBaseClass]
-        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as curl_cffi has it
+        def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - likewise
             inner: Any = super()
-            limit, whole, odd = _running.get(), bytearray(), list[Refusal]()
+            inner.__init__(curl=Watched(), use_thread_local_curl=False, **kwargs)
 
-            def take(part: bytes) -> int:
-                try:
-                    limit.take(whole, part)
-                except Refusal as refusal:
-                    odd.append(refusal)
-                    return CURL_WRITEFUNC_ERROR
-                return len(part)
-
-            kwargs |= {"content_callback": take, "timeout": limit.left}
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - likewise
+            inner: Any = super()
+            limit, whole = _running.get(), bytearray()
+            kwargs |= {"content_callback": guarded(limit, partial(limit.take, whole)), "timeout": limit.left}
             try:
                 response = inner.request(method, url, *args, **kwargs)
             except Exception:
-                if odd:
-                    raise odd[0] from None
+                if limit.refusal:
+                    raise limit.refusal from None
                 raise
             response.content = bytes(whole)
             return response

@@ -31,6 +31,7 @@ from historical_etl.sources.vendors.event_rows import empty_actions
 from historical_etl.sources.vendors.frames import FormError, cells_told
 from historical_etl.sources.vendors.plans import EVENTS, PLAN_FILE, PlanBook
 from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
+from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.vendor_settings import VendorSettings
 
@@ -77,6 +78,7 @@ class VendorSource(ABC):
         self, settings: VendorSettings, reader: Reader, pace: Pace | None = None, state_folder: Path | None = None
     ) -> None:
         self._reader = reader
+        reader.hide(*settings.hidden, *proxy_secrets())
         self._gate = Gate(reader.vendor, settings, pace, state_folder)
         file = AccountFile(reader.vendor, settings, reader.account, PLAN_FILE, state_folder)
         self._plan = PlanBook(file, self._gate.pace.clock)

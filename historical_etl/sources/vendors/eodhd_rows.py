@@ -72,7 +72,9 @@ def cash_of(row: Row, adjusted: str) -> tuple[object, bool]:
 
 
 def _number(value: object) -> object:
-    """In bulk answers numbers are texts; what is none stays as it is."""
+    """In bulk answers numbers are texts; what is none stays as it is, and true is none."""
+    if isinstance(value, bool):
+        return str(value)
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -35,6 +35,10 @@ Row = Mapping[str, object]
 _MOST_PAGES: Final = 100_000
 #: In a row without any row.
 _MOST_BARREN: Final = 5
+#: Bytes of all pages: for each bar that was asked for, thrice those of a real one; at least; for events of a market.
+_OF_A_BAR, _AT_LEAST, _OF_EVENTS = 400, 1 << 26, 1 << 29
+#: Characters of where a page is.
+_LONGEST: Final = 1 << 13
 _NUMBERS: Final = ("open", "high", "low", "close", "volume", "adj_close")
 #: What a bar is judged by: a row without one of them, as it came, is no bar.
 _NEEDED: Final = frozenset({"date", "close"})
@@ -182,21 +186,30 @@ def cells_told(cells: pl.DataFrame, clean: Callable[[str], str]) -> str:
 
 
 class Pages:
-    """The pages of one answer. Asking for the same one again would never end, nor would pages that bring nothing."""
+    """The pages of one answer. Asking for the same one again would never end, nor would pages that bring nothing.
 
-    def __init__(self) -> None:
+    Args:
+        bars: as many as it can have, where that is known.
+    """
+
+    def __init__(self, bars: int | None = None) -> None:
+        self._left = _OF_EVENTS if bars is None else _AT_LEAST + bars * _OF_A_BAR
         self._seen = set[str]()
         self._barren = 0
 
-    def turn(self, following: object, *, brought: bool) -> str:
+    def turn(self, following: object, *, brought: bool, size: int) -> str:
         """Where the next page is, by its token or address; the one before it `brought` some row, or not.
 
         Raises:
-            FormError: it was there before, the pages are too many, too many bring nothing, or it is no address.
+            FormError: it was there before, the pages are too many or too large, too many bring nothing, or it is no
+                address.
         """
         address = str(following)
-        if not (address.isascii() and address.isprintable()):
+        if not (address.isascii() and address.isprintable() and len(address) <= _LONGEST):
             raise FormError(f"the next page is at {address[:80]!a}")
+        self._left -= size
+        if self._left < 0:
+            raise FormError(f"the pages do not end: {len(self._seen) + 1} hold more than all that was asked for")
         if address in self._seen or len(self._seen) >= _MOST_PAGES:
             raise FormError(f"the pages do not end: {address[:80]!r} comes after {len(self._seen)} others")
         self._barren = 0 if brought else self._barren + 1
@@ -272,7 +285,7 @@ def _numbers(values: list[object], name: str) -> pl.Series:
         # A column of numbers would take true for 1.
         column = [str(value) for value in values] if bool in map(type, values) else values
         series = pl.Series(name, column, dtype=pl.Float64, strict=True)
-    except (TypeError, OverflowError, UnicodeError, pl.exceptions.PolarsError):
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         raise FormError(f"{name!r} is not always a number") from None
     return series.fill_nan(None)
 
@@ -287,5 +300,5 @@ def _plain(values: list[object], name: str) -> pl.Series:
 def _series(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
     try:
         return pl.Series(name, values, dtype=dtype)
-    except (UnicodeError, OverflowError, TypeError, pl.exceptions.PolarsError):  # half a character, too large a number
+    except (ValueError, OverflowError, TypeError, pl.exceptions.PolarsError):  # half a character, too large a number
         raise FormError(f"{name!r} holds what no column can") from None

@@ -4,16 +4,18 @@ The key is put on below httpx: httpx logs the address of every request, and its 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from historical_etl.sources.vendors.bounds import Bounds, bounded_httpx
+from historical_etl.sources.vendors.bounds import GZIP, Bounds, bounded_httpx
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 __all__ = ["JsonClient"]
@@ -57,7 +59,7 @@ class JsonClient:
             transport=_keyed_transport(base_url, dict(headers or {}), dict(params or {})),
             timeout=timeout,
             follow_redirects=False,
-            headers={"Accept": "application/json", "User-Agent": "historical_etl"},
+            headers={"Accept": "application/json", "Accept-Encoding": GZIP, "User-Agent": "historical_etl"},
         )
 
     def get(self, path: str, params: Mapping[str, str], *, weight: int = 1) -> object:
@@ -82,23 +84,20 @@ class JsonClient:
         address = self._base_url + path
         try:
             with self._bounds.request() as limit, self._client.stream("GET", address, params=dict(params)) as response:
-                body = limit.body(response.iter_bytes())
-                encoding = response.charset_encoding or "utf-8"
+                body = limit.body(response.iter_raw(), response.headers.get("content-encoding"))
         except self._failures as error:
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
-        try:
-            text = body.decode(encoding, errors="replace")
-        except (LookupError, ValueError):  # a charset that is none, or is no text
-            text = body.decode("utf-8", errors="replace")
+        text = body.decode("utf-8", errors="replace")
         return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
 
 
-def _proxy_for(url: str) -> str | None:
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)
+@lru_cache(maxsize=1)
+def _certificates() -> "ssl.SSLContext":
+    """Those that are trusted, read once: that takes longer than some requests."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, str]) -> "httpx.BaseTransport":
@@ -109,7 +108,8 @@ def _keyed_transport(base_url: str, headers: dict[str, str], params: dict[str, s
 
         def __init__(self) -> None:
             # httpx reads the proxy variables only for a transport of its own.
-            self._inner = bounded_httpx(httpx.HTTPTransport(retries=0, proxy=_proxy_for(base_url)))
+            proxy = proxy_for(base_url)
+            self._inner = bounded_httpx(httpx.HTTPTransport(verify=_certificates(), retries=0, proxy=proxy))
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             return self._inner.handle_request(

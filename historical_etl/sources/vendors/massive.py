@@ -245,7 +245,7 @@ class MassiveSource(VendorSource):
         if self._unpublished is None:
             return
         day, moment, refusal = self._unpublished
-        if day > unit.end or self._gate.pace.clock() - moment > _NOT_YET:
+        if day > unit.end or not timedelta() <= self._gate.pace.clock() - moment <= _NOT_YET:
             return
         self._end_before(day, unit, refusal)
 

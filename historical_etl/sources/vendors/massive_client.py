@@ -13,6 +13,7 @@ from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
 from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.frames import FormError, Pages, Row, rows_of
 from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class MassiveClient:
     def __init__(self, key: str, base_url: str, timeout: float, reader: Reader, gate: Gate) -> None:
         self._reader = reader
         self._gate = gate
+        base = base_url or _BASE_URL
         self._client: Any = require("massive", "massive").RESTClient(
             api_key=key,
-            base=base_url or _BASE_URL,
+            base=base,
+            proxy=proxy_for(base),
             connect_timeout=timeout,
             read_timeout=timeout,
             retries=0,
@@ -66,7 +69,7 @@ class MassiveClient:
             span = first if query is None else place[-2:]
             return self._client.list_aggs(name, 1, "day", *span, adjusted=False, **asked, raw=True)
 
-        return list(self._pages(page, ticker))
+        return list(self._pages(page, ticker, bars=(end - start).days + 1))
 
     def market(self, day: date) -> list[Row]:
         """Raw bars of all tickers on a day."""
@@ -109,12 +112,12 @@ class MassiveClient:
 
         return list(self._pages(page))
 
-    def _pages(self, page: _Page, ticker: str | None = None) -> Iterator[Row]:
+    def _pages(self, page: _Page, ticker: str | None = None, bars: int | None = None) -> Iterator[Row]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
-        pages = Pages()
+        pages = Pages(bars)
         while True:
-            answer = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
+            answer, size = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
             if answer.get("adjusted") is True:  # only bars have a basis, and raw ones were asked for
                 raise FormError("its prices are adjusted for splits, and raw ones were asked for")
             if ticker is not None and answer.get("ticker") not in (None, ticker):
@@ -124,14 +127,15 @@ class MassiveClient:
             following = answer.get("next_url")
             if not following:
                 return
-            address = pages.turn(following, brought=bool(rows))
+            address = pages.turn(following, brought=bool(rows), size=size)
             try:
                 parts = urlsplit(address)
                 query, place = dict(parse_qsl(parts.query)), ["", *parts.path.split("/")]
             except ValueError:
                 raise FormError(f"the next page is at {address!r}") from None
 
-    def _read(self, ask: Callable[[], object]) -> dict[str, object]:
+    def _read(self, ask: Callable[[], object]) -> tuple[dict[str, object], int]:
+        """An answer, and how long its text is."""
         from urllib3.exceptions import HTTPError
 
         try:
@@ -147,7 +151,7 @@ class MassiveClient:
         # OK, or DELAYED with a plan that sees a day late. Every other word is a failure with status 200.
         if content.get("status") not in ("OK", "DELAYED"):
             raise self._reader.broken(f"answered with status {content.get('status')!r}", str(content.get("error", "")))
-        return content
+        return content, len(text)
 
 
 def _telling_retry(reader: Reader, gate: Gate) -> "Retry":

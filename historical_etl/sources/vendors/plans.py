@@ -4,13 +4,15 @@ A plan that reaches two years back does so from each day on, so its reach is kep
 after some days, since an account may get another plan, and by a rebuild, which asks for everything anew.
 """
 
+import threading
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.clock import Clock
 from historical_etl.sources.vendors.account_file import AccountFile
+from historical_etl.strict_json import object_of
 from historical_etl.vendor_settings import VENDOR_GROUPS
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class PlanBook:
     def __init__(self, file: AccountFile, clock: Clock) -> None:
         self._file = file
         self._clock = clock
+        self._learning = threading.Lock()
         self._plan = self._read()
 
     @property
@@ -82,15 +85,17 @@ class PlanBook:
 
     def lacks(self, what: str) -> bool:
         """Whether the plan is known not to give something."""
-        return self.known is not None and what in self.known.without
+        known = self.known
+        return known is not None and what in known.without
 
     def learn(self, *, first: date | None = None, without: str = "") -> None:
         """Note the oldest day that the plan gives today, or something that it does not give. Later words count."""
-        before = self.known or Plan(learnt=self.today)
-        reach = before.reach if first is None else max(0, (self.today - first).days)
-        lacks = before.without | ({without} if without else frozenset[str]())
-        self._plan = Plan(learnt=self.today, reach=reach, without=lacks)
-        self._file.write(self._plan.model_dump_json().encode())
+        with self._learning:  # two threads may find out something each
+            before = self.known or Plan(learnt=self.today)
+            reach = before.reach if first is None else max(0, (self.today - first).days)
+            lacks = before.without | ({without} if without else frozenset[str]())
+            self._plan = plan = Plan(learnt=self.today, reach=reach, without=lacks)
+            self._file.write(plan.model_dump_json().encode())
 
     def forget(self) -> None:
         """Believe nothing of the plan: what is asked for next finds it out anew."""
@@ -99,8 +104,8 @@ class PlanBook:
 
     def _read(self) -> Plan | None:
         try:
-            return Plan.model_validate_json(self._file.read())
-        except ValidationError:  # none yet, or damaged: it is found out again
+            return Plan.model_validate(object_of(self._file.read()))
+        except (ValueError, RecursionError):  # none yet, or damaged: it is found out again
             return None
 
 

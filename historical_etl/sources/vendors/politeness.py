@@ -40,6 +40,8 @@ _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 60.0
 #: Waits of so many seconds are told, one a minute at most.
 _LONG: Final = 5.0
+#: Nobody waits longer for a turn than the period of the limit, but for rounding.
+_SKEW_MS: Final = 1000
 _A_MINUTE: Final = timedelta(minutes=1)
 
 
@@ -106,6 +108,10 @@ class Turnstile:
                     bucket.leak(moment)
                     # It may be awaited for buckets that are, which this one is not.
                     decision = cast("Decision", bucket.put_decision(RateItem(self._vendor, moment, weight)))
+                    failing = decision.failing_rate
+                    if failing is not None and (decision.retry_after_ms or 0) > failing.interval + _SKEW_MS:
+                        self._count_as_of(moment)
+                        continue
                 except (sqlite3.Error, OSError) as error:
                     self._bucket = None
                     raise StorageError(
@@ -113,7 +119,6 @@ class Turnstile:
                         where=self._path,
                         todo="make the folder writable, or remove the file if it is damaged",
                     ) from error
-            failing = decision.failing_rate
             if failing is None:
                 with self._lock:
                     self._passed += 1
@@ -132,6 +137,12 @@ class Turnstile:
                     Outcome.RATE_LIMITED, f"The limit of {limit} requests to {self._vendor} is used up", wait=wait
                 )
             self.wait(wait, f"the limit of {self._settings.rate} is waited for")
+
+    def _count_as_of(self, moment: int) -> None:
+        """Count requests to come as made now: the clock was ahead then, and nobody waits until it is that late."""
+        with closing(sqlite3.connect(self._path)) as file:
+            file.execute("UPDATE passed SET item_timestamp = ? WHERE item_timestamp > ?", (moment, moment))
+            file.commit()
 
     def wait(self, seconds: float, why: str) -> None:
         """Sleep, and tell of a long wait, at most once a minute."""
@@ -166,7 +177,8 @@ class Turnstile:
             ) from error
         found: list[Allowance] = []
         for rate in self._rates():
-            recent = [moment for moment in passed if moment >= now - rate.interval]
+            # One to come was made by a clock that was ahead; it counts as made now.
+            recent = [min(moment, now) for moment in passed if moment >= now - rate.interval]
             full = len(recent) >= rate.limit
             wait = (recent[rate.limit - 1] + rate.interval - now) / 1000 if full else 0.0
             found.append(Allowance(rate.limit, int(rate.interval) // 1000, len(recent), wait))
@@ -216,19 +228,21 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
-        self._open_until: datetime | None = None
+        self._opened: datetime | None = None
+        self._pause = timedelta()
         self._reason: Refusal | None = None
 
     def guard(self) -> None:
         """Raise the refusal that opened the breaker, as long as it is open."""
         with self._lock:
-            if self._open_until is None or self._reason is None:
+            if self._opened is None or self._reason is None:
                 return
-            if self._clock() >= self._open_until:
-                self._open_until = self._reason = None
+            passed = self._clock() - self._opened
+            if not timedelta() <= passed < self._pause:  # over, or the clock went back: nobody knows
+                self._opened = self._reason = None
                 self._failures = self._settings.breaker_failures - 1  # one more failure opens it again
                 return
-            left = (self._open_until - self._clock()).total_seconds()
+            left = (self._pause - passed).total_seconds()
             reason = self._reason
         raise Refusal(reason.outcome, f"Not asked any more, since {reason.what}", wait=left)
 
@@ -244,7 +258,7 @@ class Breaker:
             limited = refusal.outcome is Outcome.RATE_LIMITED
             if limited or self._failures >= self._settings.breaker_failures:
                 pause = max(refusal.wait or 0.0, 0.0 if limited and refusal.wait else self._settings.breaker_seconds)
-                self._open_until = self._clock() + timedelta(seconds=pause)
+                self._opened, self._pause = self._clock(), timedelta(seconds=pause)
                 refusal.wait = pause if limited else refusal.wait  # so that it is told
                 self._reason = refusal
 

@@ -4,22 +4,24 @@ A `Refusal` says what to record for the symbols that were asked for, and whether
 inside this package: `collect` turns it into outcomes, or into one of our errors where nothing came at all.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
-from urllib.parse import quote
 
 from historical_etl.errors import ConfigurationError
+from historical_etl.masking import masked
 from historical_etl.models import Outcome
+from historical_etl.strict_json import CrowdedError, answer_of
 
 __all__ = ["Meaning", "Reader", "Refusal", "clock_offset", "retry_after"]
 
 _SNIPPET: Final = 200
 #: So much of an answer is looked at for what it means.
 _HEAD: Final = 1000
+#: So much of it is made a line of a message.
+_LOOKED_AT: Final = 10 * _HEAD
 _OK, _TOO_MANY = 200, 429
 #: No vendor means more seconds than a year has; a moment beyond the calendar could not be told.
 _LONGEST: Final = 365 * 86400.0
@@ -159,6 +161,7 @@ class Reader:
         self.vendor = vendor
         self._variables = variables
         self._secrets = tuple(secret for secret in secrets if secret)
+        self._hidden = self._secrets
         self._says = says or {}
         self._resets = resets
         self.clock_offset: timedelta | None = None
@@ -168,11 +171,16 @@ class Reader:
         """What tells accounts apart: a secret."""
         return " ".join(self._secrets)
 
+    def hide(self, *secrets: str) -> None:
+        """Keep more out of all messages than the keys."""
+        self._hidden = (*self._hidden, *secrets)
+
     def clean(self, text: str) -> str:
         """`text` on one line, short, and without keys."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
-        line = " ".join(text.split())
+        shown = masked(text[:_LOOKED_AT], self._hidden)
+        if len(text) > _LOOKED_AT:
+            shown = shown[:-_HEAD]  # it may end with a part of a key
+        line = " ".join(shown.split())
         return line if len(line) <= _SNIPPET else f"{line[:_SNIPPET]}…"
 
     def check(self, status: int, headers: Mapping[str, str], text: str, now: datetime) -> None:
@@ -193,9 +201,13 @@ class Reader:
         """The JSON of an answer that `check` lets pass. Raises as `check` does."""
         self.check(status, headers, text, now)
         try:
-            return json.loads(text)
+            return answer_of(text)
+        except CrowdedError as error:
+            raise self.broken(f"answered with JSON that cannot be real: {error}", again=False) from None
         except (ValueError, RecursionError):
-            raise self.broken("answered with JSON that is cut off or damaged", text[-_SNIPPET:]) from None
+            # What is cut in two is masked before.
+            end = masked(text[-_HEAD:], self._hidden)[-_SNIPPET:]
+            raise self.broken("answered with JSON that is cut off or damaged", end) from None
 
     def broken(self, what: str, text: str = "", *, again: bool = True) -> Refusal:
         """The vendor answered, or began to, with something that cannot be used."""

@@ -72,9 +72,9 @@ class Watch:
 
     def before(self) -> None:
         """Wait for a turn, and longer where Yahoo was asked too much."""
-        rest = (self._rests_until - self._gate.pace.clock()).total_seconds()
-        if rest > 0:
-            self._gate.pace.sleep(rest)
+        rest = self._rests_until - self._gate.pace.clock()
+        if rest > timedelta():
+            self._gate.pace.sleep(min(rest, _PAUSE).total_seconds())  # the clock may have gone back
         self._gate.turn()
 
     def after(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
@@ -107,6 +107,7 @@ def polite(session: type[Any], watch: Watch) -> type[Any]:
             watch.before()
             with watch.bounds.request():
                 response = cast("Any", super().request(method, url, *args, **kwargs))  # pyright: ignore[reportUnknownMemberType]
+            response.encoding = "utf-8"  # as JSON is: reading what some others say takes hours
             watch.after(str(response.url), response.status_code, response.headers, response.text)
             return response
 

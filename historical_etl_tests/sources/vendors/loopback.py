@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+from werkzeug.serving import WSGIRequestHandler
 
 from historical_etl.sources.vendors.alpaca import AlpacaSource
 from historical_etl.sources.vendors.collect import VendorSource
@@ -195,6 +196,8 @@ class Loopback:
             self._server.expect_request(re.compile(pattern)).respond_with_handler(self._handler(wire))
         if not self._server.is_running():
             self._server.start()
+        assert self._server.server is not None
+        self._server.server.RequestHandlerClass = self._dated()
 
     @property
     def url(self) -> str:
@@ -259,6 +262,17 @@ class Loopback:
         session = polite(requests.Session, watch)()
         session.mount("https://", Redirected())
         return session
+
+    def _dated(self) -> type[WSGIRequestHandler]:
+        """Writes the header Date of `now`: a vendor's clock is that of its answers."""
+        loopback = self
+
+        class Dated(WSGIRequestHandler):
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                now = loopback.now
+                return super().date_time_string(timestamp if now is None else now.timestamp())
+
+        return Dated
 
     def _handler(self, wire: "Callable[[Loopback, Request], Any]") -> Callable[[Request], Response]:
         def handle(request: Request) -> Response:

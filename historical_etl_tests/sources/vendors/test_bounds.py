@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import date
@@ -12,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from historical_etl import FetchRequest, HistoricalETLError, Outcome, ProviderError, ProviderUnavailableError
+from historical_etl import (
+    FetchRequest,
+    HistoricalETLError,
+    Outcome,
+    ProviderError,
+    ProviderUnavailableError,
+    strict_json,
+)
 from historical_etl.sources.vendors import bounds, yfinance
 from historical_etl.sources.vendors.bounds import Bounds
 from historical_etl.sources.vendors.refusals import Refusal
@@ -171,6 +179,130 @@ def test_an_answer_ends_where_it_grows_over_the_limit(vendor, answer, fetch, mon
         fetch(vendor, answer)
     assert not caught.value.retryable
     assert time.monotonic() - before < ON / 2
+
+
+def answering(vendor: str, packings: tuple[str, ...] = (), *, times: int = 0, kind: str = JSON) -> Answer:
+    """An answer without bars, gzipped some times, that says so in as many headers as are given."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body = json.dumps(NOTHING[vendor]).encode()
+        for _ in range(times):
+            body = gzip.compress(body)
+        handler.send_response(200)
+        for name, value in [("Content-Type", kind), ("Content-Length", str(len(body)))]:
+            handler.send_header(name, value)
+        for packing in packings:
+            handler.send_header("Content-Encoding", packing)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+@pytest.mark.parametrize("packings", [("gzip, gzip",), ("gzip", "gzip"), ("gzip,identity",)], ids=str)
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_an_answer_that_is_packed_twice_is_refused(vendor, packings, fetch):
+    """What one packing makes of a little, the next one multiplies."""
+    with pytest.raises(ProviderError, match=rf"{shown(vendor)} answered with the packing") as caught:
+        fetch(vendor, answering(vendor, packings, times=2))
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("packing", ["br", "zstd", "deflate", "compress", "gzip;q=1"])
+@pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor != "yfinance"])
+def test_a_packing_that_was_not_asked_for_is_refused(vendor, packing, fetch):
+    asked: list[str | None] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["Accept-Encoding"])
+        answering(vendor, (packing,))(handler)
+
+    with pytest.raises(ProviderError, match=f"{vendor} answered with the packing '{packing}'"):
+        fetch(vendor, answer)
+    assert set(asked) == {"gzip"}
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_small_part_of_an_answer_is_not_unpacked_at_once(vendor, fetch, monkeypatch):
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
+    packed = gzip.compress(bytes(1 << 26))
+    fetch(vendor, answering(vendor))  # what is imported, and kept
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler, {"Content-Encoding": "gzip", "Content-Length": str(len(packed))})
+        handler.wfile.write(packed)
+
+    tracemalloc.start()
+    with pytest.raises(ProviderError, match="more than 1,048,576 bytes"):
+        fetch(vendor, answer)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_packed_parts_that_hold_nothing_do_not_go_on_for_ever(vendor, fetch):
+    empty = gzip.compress(b"") * 500
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler, {"Content-Encoding": "gzip", "Connection": "close"})
+        until = time.monotonic() + ON
+        while time.monotonic() < until:
+            handler.wfile.write(empty)
+
+    before = time.monotonic()
+    with pytest.raises(ProviderError):
+        fetch(vendor, answer, timeout_seconds=SECONDS)
+    assert time.monotonic() - before < ON / 2
+
+
+@pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor != "yfinance"])
+def test_an_answer_that_is_packed_in_some_pieces_is_whole(vendor, fetch):
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body = json.dumps(NOTHING[vendor]).encode()
+        packed = gzip.compress(body[:1]) + gzip.compress(body[1:])
+        begin(handler, {"Content-Encoding": "x-gzip", "Content-Length": str(len(packed))})
+        handler.wfile.write(packed)
+
+    assert fetch(vendor, answer).outcomes == {"ODD": Outcome.EMPTY}
+
+
+@pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor != "yfinance"])
+def test_packed_answers_that_are_cut_off_are_not_taken(vendor, fetch):
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        packed = gzip.compress(json.dumps(NOTHING[vendor]).encode())[:-4]
+        begin(handler, {"Content-Encoding": "gzip", "Content-Length": str(len(packed))})
+        handler.wfile.write(packed)
+
+    with pytest.raises(ProviderUnavailableError, match="did not answer in full"):
+        fetch(vendor, answer)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_an_error_without_a_text_is_told_though_it_is_said_to_be_packed(vendor, fetch):
+    with pytest.raises(ProviderUnavailableError, match="HTTP 503"):
+        fetch(vendor, lambda handler: begin(handler, {"Content-Encoding": "gzip", "Content-Length": "0"}, 503))
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_json_is_utf_8_whatever_its_headers_say(vendor, fetch):
+    """A text in Punycode takes the square of its length to read."""
+    assert fetch(vendor, answering(vendor, kind=f"{JSON}; charset=punycode")).outcomes == {"ODD": Outcome.EMPTY}
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_an_answer_of_too_many_values_is_refused_before_it_is_read(vendor, fetch, monkeypatch):
+    """A list of empty lists takes 25 times its length in memory."""
+    monkeypatch.setattr(strict_json, "MOST_VALUES", 1000)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body = b"[" + b"[]," * 1000 + b"[]]"
+        begin(handler, {"Content-Length": str(len(body))})
+        handler.wfile.write(body)
+
+    with pytest.raises(ProviderError, match="cannot be real: it has more than 1,000 values") as caught:
+        fetch(vendor, answer)
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor != "yfinance"])

@@ -25,7 +25,7 @@ LAST = date(2013, 2, 5)
 KEYED = ("tiingo", "eodhd", "alpaca", "massive")
 NAMES = (
     *("settings", "source", "keys", "vendor", "limits", "clock", "time zone", "calendar", "disk"),
-    *("file system", "locks", "hard links", "versions", "written by", "store"),
+    *("file system", "locks", "hard links", "daily/", "versions", "written by", "store"),
 )
 
 
@@ -291,6 +291,24 @@ def test_a_file_system_without_hard_links_is_a_warning(cli, monkeypatch):
     monkeypatch.setattr(os, "link", refuse)
     links = told(cli("doctor", "--offline", "--json").document, "hard links")
     assert (links["verdict"], "Operation not supported" in links["what"]) == ("warning", True)
+    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    assert (daily["verdict"], "one by one, since there are no hard links here" in daily["what"]) == ("warning", True)
+
+
+def test_where_daily_cannot_be_replaced_at_once_is_a_warning(cli, monkeypatch):
+    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    assert (daily["verdict"], daily["what"]) == ("ok", "one rename replaces all of its years at once")
+    (cli.data / "historical").mkdir(parents=True)
+    (cli.data / "historical" / "daily").symlink_to("/elsewhere")
+    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    assert (daily["verdict"], "a link to /elsewhere, which is not the store's" in daily["what"]) == ("warning", True)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    assert "there are no symbolic links here: Operation not permitted" in daily["what"]
 
 
 def test_a_folder_in_which_nothing_can_be_written(cli):

@@ -200,6 +200,30 @@ def test_the_breaker_opens_after_failures_in_a_row_and_tries_once_after_a_pause(
     breaker.guard()
 
 
+@pytest.mark.parametrize("budget", [None, 3])
+def test_a_clock_that_was_ahead_holds_no_request_back_for_longer_than_the_limit(turnstile, clock, budget):
+    gate = turnstile(daily_budget=budget)
+    clock.moment += timedelta(days=365)
+    for _ in range(3):
+        gate.pass_through()
+    clock.moment -= timedelta(days=365)
+    assert gate.allowances()[-1].wait in (60, 86400)
+    if budget:
+        with pytest.raises(Refusal) as caught:
+            gate.pass_through()
+        assert caught.value.wait == pytest.approx(86400, abs=1)
+    else:
+        gate.pass_through()
+        assert clock.slept == [pytest.approx(60, abs=1)]
+
+
+def test_a_breaker_whose_clock_went_back_is_not_open_for_as_long(clock):
+    breaker = Breaker(limits(breaker_seconds=60), clock)
+    breaker.failed(Refusal(Outcome.RATE_LIMITED, "slow down", wait=10))
+    clock.moment -= timedelta(days=365)
+    breaker.guard()
+
+
 def test_the_breaker_opens_at_a_rate_limit_until_the_vendor_wants(clock):
     breaker = Breaker(limits(breaker_seconds=300), clock)
     breaker.failed(Refusal(Outcome.RATE_LIMITED, "slow down", wait=10))

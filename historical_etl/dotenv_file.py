@@ -1,0 +1,129 @@
+"""The file `.env` in the current folder: read by ourselves, since what is odd about it must be told.
+
+It goes with the folder that somebody happens to stand in, so it is trusted less than the environment: see
+`vendor_settings`.
+"""
+
+import io
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+
+from historical_etl.errors import ConfigurationError
+from historical_etl.regular import SETTINGS, read_text
+from historical_etl.strict_json import object_of
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_settings import PydanticBaseSettingsSource
+
+__all__ = ["OWN_FILE", "ThisFolder", "of_group", "read_dotenv", "upper"]
+
+NAME: Final = ".env"
+#: For `env_file` of a class, in place of the name: else pydantic-settings reads the file first, in its own way.
+OWN_FILE: Final = ""
+
+
+class OwnEnvironment(EnvSettingsSource):
+    """The environment, where the JSON of a whole group gives nothing two values."""
+
+    def decode_complex_value(self, field_name: str, field: "FieldInfo", value: Any) -> Any:  # noqa: ANN401 - as pydantic has it
+        found: Any = super().decode_complex_value(field_name, field, value)
+        return found if found is value else object_of(value)
+
+
+class OwnDotEnv(DotEnvSettingsSource):
+    """What pydantic-settings takes from the file, read by `read_dotenv`."""
+
+    def __init__(self, kind: type[BaseSettings], given: "PydanticBaseSettingsSource") -> None:
+        super().__init__(kind, env_file=cast("DotEnvSettingsSource", given).env_file)
+
+    def _read_env_files(self) -> Mapping[str, str | None]:
+        if self.env_file is None:
+            return {}
+        found = upper(read_dotenv(self._variables(), Path(cast("str", self.env_file or NAME))))
+        return {name.lower(): value for name, value in found.items()}  # as it looks for them
+
+    def decode_complex_value(self, field_name: str, field: "FieldInfo", value: Any) -> Any:  # noqa: ANN401 - likewise
+        found: Any = super().decode_complex_value(field_name, field, value)
+        return found if found is value else object_of(value)
+
+    def _variables(self) -> set[str]:
+        """The variables of this class, and the one of its whole group."""
+        prefix = str(self.config.get("env_prefix", ""))
+        fields: dict[str, Any] = dict(self.settings_cls.model_fields)
+        return {prefix.rstrip("_"), *(f.validation_alias or f"{prefix}{name}".upper() for name, f in fields.items())}
+
+
+class ThisFolder(BaseSettings):
+    """Settings that come from the environment, or from `.env` in the current folder."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: "PydanticBaseSettingsSource",
+        env_settings: "PydanticBaseSettingsSource",
+        dotenv_settings: "PydanticBaseSettingsSource",
+        file_secret_settings: "PydanticBaseSettingsSource",
+    ) -> "tuple[PydanticBaseSettingsSource, ...]":
+        """What pydantic-settings would ask, but for our readers of the environment and of the file."""
+        del env_settings, file_secret_settings
+        return init_settings, OwnEnvironment(settings_cls), OwnDotEnv(settings_cls, dotenv_settings)
+
+
+def read_dotenv(
+    ours: Collection[str] = (), path: Path = Path(NAME), *, interpolate: bool = True
+) -> Mapping[str, str | None]:
+    """The variables of the file; none where there is none.
+
+    Args:
+        ours: variables of which two different values are an error.
+        path: of the file.
+        interpolate: whether `${NAME}` means a variable of the environment or of the file.
+
+    Raises:
+        ConfigurationError: it is no regular file of text, a line of it cannot be read, or it contradicts itself.
+    """
+    try:
+        text = read_text(path, SETTINGS)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
+        raise _refused(path, f"cannot be read: {reason}", "correct or remove it") from None
+    if "\0" in text:
+        raise _refused(path, "cannot be read: it holds a NUL, as files in UTF-16 do", "save it as UTF-8")
+    seen: dict[str, Binding] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        line = binding.original.line
+        if binding.error and any(name in binding.original.string.upper() for name in ours):
+            raise _refused(path, f"cannot be read: line {line} is no NAME=value", "correct it, or close its quote")
+        name = (binding.key or "").upper()
+        if name in ours and name in seen and seen[name].value != binding.value:
+            lines = f"lines {seen[name].original.line} and {line}"
+            raise _refused(path, f"gives {name} two values, in {lines}", "remove one of them")
+        seen[name] = binding
+    return dotenv_values(stream=io.StringIO(text), interpolate=interpolate)
+
+
+def upper(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Variables as pydantic-settings reads them: in any case, and an empty one is none."""
+    return {name.upper(): value for name, value in variables.items() if value}
+
+
+def of_group(text: str, name: str) -> object:
+    """A setting in the variable of a whole group, which is JSON; None where it holds none."""
+    try:
+        group: object = object_of(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, object]", group).get(name) if isinstance(group, dict) else None
+
+
+def _refused(path: Path, what: str, todo: str) -> ConfigurationError:
+    return ConfigurationError(f"The file of settings {what}", where=path.absolute(), todo=todo)
