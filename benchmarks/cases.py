@@ -247,18 +247,18 @@ def reads(bench: Bench) -> _Numbers:
         query = f"SELECT * FROM daily_prices WHERE {sql}"
         ways[name] = {
             "polars": lambda where=where: pl.scan_parquet(paths).filter(where).collect(),
-            "duckdb": lambda query=query: view.sql(query).pl(),
+            "duckdb": lambda query=query: pl.DataFrame(view.sql(query)),
             "scan": lambda symbols=symbols, start=start, end=end: etl.scan(symbols, start, end).collect(),
             "query_sql": lambda query=query: etl.query_sql(query),
-            "catalog": lambda query=query: catalog.sql(query).pl(),
+            "catalog": lambda query=query: pl.DataFrame(catalog.sql(query)),
         }
     mean, query = pl.col("close").mean(), "SELECT symbol, avg(close) AS close FROM daily_prices GROUP BY symbol"
     ways["mean"] = {
         "polars": lambda: pl.scan_parquet(paths).group_by("symbol").agg(mean).collect(),
-        "duckdb": lambda: view.sql(query).pl(),
+        "duckdb": lambda: pl.DataFrame(view.sql(query)),
         "scan": lambda: etl.scan().group_by("symbol").agg(mean).collect(),
         "query_sql": lambda: etl.query_sql(query),
-        "catalog": lambda: catalog.sql(query).pl(),
+        "catalog": lambda: pl.DataFrame(catalog.sql(query)),
     }
     numbers: _Numbers = {}
     for name, asked in ways.items():
