@@ -19,7 +19,8 @@ from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.regular import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import leased
-from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.manifest_file import parse_manifest, render_manifest
 
 __all__ = [
     "_CHUNK",

@@ -6,10 +6,10 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 import errno
 import logging
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,24 +17,22 @@ from historical_etl.clock import Clock, system_clock, with_zone
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.forked import refuse_lost_threads
-from historical_etl.models import DATASET_ID, SCHEMA_VERSION, SyncManifest, major_version
-from historical_etl.regular import read_regular
+from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store import disk, lock
 from historical_etl.store.committed import last_committed
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
-from historical_etl.store.newer import MANIFEST_FIELDS, MANIFEST_SEAL, refuse_unknown_fields
+from historical_etl.store.manifest_file import read_manifest, render_manifest
+from historical_etl.store.newer import refuse_unknown_fields
 from historical_etl.store.quarantine import Quarantine
-from historical_etl.store.sealed import opened, reason_of, seal
 from historical_etl.store.stamps import stamp_after
 from historical_etl.store.strays import no_file, no_folder
 
-__all__ = ["ManifestManager", "parse_manifest", "read_manifest", "render_manifest"]
+__all__ = ["ManifestManager"]
 
 _log = logging.getLogger(__name__)
 #: What is said of a file below a file, or below links in a circle.
 _NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
-_MEND: Final = "run `historical-etl repair`: it restores the newest good version, and sets aside what is damaged"
 _LOST: Final = "restore `manifests/` from a backup; where nothing was stored yet, `historical-etl repair` clears it"
 
 
@@ -348,63 +346,3 @@ class ManifestManager:
             if all(self.layout.resolve(recorded).is_file() for recorded in manifest.named_paths()):
                 return manifest
         return None
-
-
-def render_manifest(manifest: SyncManifest) -> bytes:
-    """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    return seal(manifest.model_dump(mode="json"), MANIFEST_SEAL)
-
-
-def read_manifest(path: Path) -> SyncManifest:
-    """Read a manifest file.
-
-    Raises:
-        FileNotFoundError: there is nothing in its place.
-        ManifestTooNewError, ManifestCorruptError: as `parse_manifest`; also where what is in its place is no file.
-    """
-    try:
-        return parse_manifest(read_regular(path), path)
-    except OSError as error:
-        fault = error.strerror if error.errno == errno.EFBIG else no_file(path)
-        if not fault:
-            raise
-        raise ManifestCorruptError(f"The manifest is damaged: {fault}", where=path, todo=_MEND) from error
-
-
-@lru_cache(maxsize=16)
-def parse_manifest(content: bytes, path: Path) -> SyncManifest:
-    """Read the bytes of a manifest file; the last ones are remembered, since a run reads its base many times.
-
-    Raises:
-        ManifestTooNewError: its `schema_version` is newer than this release.
-        ManifestCorruptError: anything else that is wrong with it.
-    """
-    try:
-        fields = opened(
-            content, MANIFEST_FIELDS, MANIFEST_SEAL, lambda unproven: _refuse_newer(unproven, path, proven=False)
-        )
-        _refuse_newer(fields, path, proven=True)
-        return SyncManifest.model_validate(fields)
-    except ValueError as error:
-        raise ManifestCorruptError(
-            f"The manifest is damaged: {reason_of(error)}",
-            where=path,
-            todo=_MEND,
-        ) from error
-
-
-def _refuse_newer(fields: Mapping[str, object], path: Path, *, proven: bool) -> None:
-    """Refuse what a newer release may have sealed in its own way; one flipped bit makes no newer release."""
-    version = major_version(fields.get("schema_version"))
-    if isinstance(version, int) and version > SCHEMA_VERSION and (proven or not _one_bit_apart(version)):
-        raise ManifestTooNewError(
-            f"The store has schema version {version}; this release reads up to {SCHEMA_VERSION}. It was left alone",
-            where=path,
-            todo="upgrade historical-etl, or point HISTORICAL_ETL_DATA_DIR to another store",
-        )
-
-
-def _one_bit_apart(version: int) -> bool:
-    text, own = str(version), str(SCHEMA_VERSION)
-    differing = [ord(one) ^ ord(other) for one, other in zip(text, own, strict=False) if one != other]
-    return len(text) == len(own) and len(differing) == 1 and differing[0].bit_count() == 1

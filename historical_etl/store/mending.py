@@ -17,7 +17,8 @@ from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifes
 from historical_etl.store.checkout import check_out, clear_the_way, is_known
 from historical_etl.store.daily_folders import YEARS, is_replaceable
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager, read_manifest
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.manifest_file import read_manifest
 from historical_etl.store.pins import read_pins, write_pin
 from historical_etl.store.quarantined import QuarantineEntry, read_entries
 from historical_etl.store.strays import no_file

@@ -28,7 +28,8 @@ from historical_etl.store.findings import error as _error
 from historical_etl.store.findings import warning as _warning
 from historical_etl.store.leases import leased
 from historical_etl.store.lock import current_holder, live_holder
-from historical_etl.store.manifest import ManifestManager, read_manifest
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.manifest_file import read_manifest
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.sealed import reason_of
 from historical_etl.store.verify_daily import daily_findings

@@ -40,19 +40,8 @@ def daily_findings(
     """
     wrong = dict(in_the_way(layout))
     yield from (error(path.relative_to(layout.storage).as_posix(), fault, _RELINK) for path, fault in wrong.items())
-    if layout.daily not in wrong:
-        yield from _of_years(layout, current, history, quick=quick, finished=finished, busy=busy)
-
-
-def _of_years(
-    layout: Layout,
-    current: SyncManifest | None,
-    history: Mapping[int, SyncManifest],
-    *,
-    quick: bool,
-    finished: bool,
-    busy: bool,
-) -> Iterator[StoreFinding]:
+    if layout.daily in wrong:
+        return
     partitions = {partition.year: partition for partition in current.partitions} if current else {}
     files = {int(path.stem): _File(path, layout, quick=quick) for path in sorted(layout.daily.glob(YEARS))}
     late = error if finished else warning

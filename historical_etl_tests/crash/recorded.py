@@ -11,7 +11,8 @@ from historical_etl import HistoricalETLError, SyncManifest
 from historical_etl.durable import sha256_of
 from historical_etl.models import ETLProgressManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager, parse_manifest
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.manifest_file import parse_manifest
 from historical_etl.store.shown import read_catalog_pointer
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import recover

@@ -1,6 +1,6 @@
 """Runs with a clock that is wrong: what they take for missing or ended, and whether the store recovers from it."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import polars as pl
 import pytest
@@ -13,6 +13,7 @@ from historical_etl_tests.scenario import SHORT, ScriptedFetcher, ScriptedSource
 from historical_etl_tests.store.small import Hand
 
 MIDWAY = date(2013, 1, 31)
+EVENING = evening(MIDWAY)
 YEAR = timedelta(days=365)
 AFTER = sessions(date(2013, 2, 1), SHORT.last)
 
@@ -169,7 +170,7 @@ def test_a_clock_that_is_right_is_not_spoken_of(etl, market, clock):
     assert [finding for finding in etl.verify().findings if finding.field == "clock"] == []
 
 
-@pytest.mark.parametrize("told", [datetime(2013, 3, 1, 22), date(2013, 3, 1), "2013-03-01T22:00Z", None])  # noqa: DTZ001
+@pytest.mark.parametrize("told", [EVENING.replace(tzinfo=None), EVENING.date(), EVENING.isoformat(), None])
 def test_a_clock_without_a_time_zone_is_refused_before_anything_is_fetched(root, market, told):
     etl = store(root, market.fetcher, clock=lambda: told)
     with pytest.raises(ConfigurationError, match="no moment in a time zone"):

@@ -15,7 +15,7 @@ from historical_etl.etl.record import runs
 from historical_etl.models import CatalogPointer, Outcome, Partition, combined_checksum
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, current_holder, live_holder
-from historical_etl.store.manifest import parse_manifest, render_manifest
+from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.progress import load_progress
 from historical_etl.store.quarantine import Quarantine
 from historical_etl.store.run_notes import RunRecord, note_run, read_notes

@@ -33,7 +33,7 @@ from historical_etl.store.archive import import_version
 from historical_etl.store.archive_source import opened_archive
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
-from historical_etl.store.manifest import parse_manifest, render_manifest
+from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.verify import verify_store
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, daily_bytes, standing, store, stored, tree
 

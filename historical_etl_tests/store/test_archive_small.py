@@ -10,7 +10,7 @@ from historical_etl.store.archive import export_version, import_version
 from historical_etl.store.archive_source import manifest_bytes, opened_archive
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
-from historical_etl.store.manifest import parse_manifest, render_manifest
+from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.verify import verify_store
 from historical_etl_tests.store.small import Hand, commit, corrections
 

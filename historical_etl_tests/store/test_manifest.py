@@ -16,7 +16,7 @@ from historical_etl import (
     StorageError,
     SyncManifest,
 )
-from historical_etl.store.manifest import parse_manifest, render_manifest
+from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.sealed import seal
 from historical_etl_tests.scenario import (
     SHORT,

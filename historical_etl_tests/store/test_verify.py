@@ -20,7 +20,8 @@ from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import CatalogPointer, Outcome, SyncManifest, combined_checksum
 from historical_etl.store.findings import StoreFinding
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager, parse_manifest, render_manifest
+from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.sealed import sealed

@@ -12,7 +12,7 @@ from historical_etl import ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.schema import SCHEMA
-from historical_etl.store.manifest import render_manifest
+from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.progress import save_progress
 from historical_etl.store.sealed import seal
 from historical_etl.store.verify import VerifyReport, verify_store

@@ -8,7 +8,7 @@ import pytest
 from historical_etl import HistoricalETL, ManifestManager
 from historical_etl.etl.moving import import_store
 from historical_etl.models import SyncManifest
-from historical_etl.store.manifest import render_manifest
+from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.vacuum import Retention
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
 from historical_etl_tests.store.small import KEEP_ALL, Hand, commit, spoil

@@ -29,7 +29,8 @@ from historical_etl.symbols import normalize_symbols
 __all__ = ["SUFFIXES", "Listing", "check_settings", "find_files", "path_of", "suffix_of", "version_of"]
 
 SUFFIXES: Final = (".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz", ".parquet")
-_WHERE, _TODO = f"{PREFIX}FILES_PATH", "set it to a folder, a file or a glob"
+_WHERE: Final = f"{PREFIX}FILES_PATH"
+_TODO: Final = "set it to a folder, a file or a glob"
 _PEEK: Final = 4096
 #: Of a packed one.
 _PACKED_PEEK: Final = 1 << 16
@@ -104,7 +105,7 @@ def find_files(setting: str) -> Listing:
     Raises:
         ConfigurationError: the path is unset, missing or without readable files.
     """
-    path, where, todo = path_of(setting), _WHERE, _TODO
+    path = path_of(setting)
     shut: dict[Path, str] = {}
     if path.is_file():
         found = [] if _is_hidden(path.name) else [path]
@@ -115,7 +116,7 @@ def find_files(setting: str) -> Listing:
     else:
         named = "What it names" if hidden(setting) else str(path)
         state = "is neither a file nor a folder" if path.exists() else "does not exist"
-        raise ConfigurationError(f"{named} {state}", where=where, todo=todo)
+        raise ConfigurationError(f"{named} {state}", where=_WHERE, todo=_TODO)
     seen = sorted(found)
     readable = [hit for hit in seen if _is_dump(hit)]
     taken = set(readable)
@@ -125,7 +126,7 @@ def find_files(setting: str) -> Listing:
         there += "".join(f"; {shown(str(folder))} cannot be listed: {why}" for folder, why in list(shut.items())[:1])
         raise ConfigurationError(
             f"{path} has no file ending in {', '.join(SUFFIXES)}{there}",
-            where=where,
+            where=_WHERE,
             todo=f"{'do that, then set the path' if others else 'set it'} to a folder with such files",
         )
     return Listing(readable, others, shut)
@@ -164,7 +165,7 @@ def _matching(pattern: Path) -> list[Path]:
         ConfigurationError: it leads too deep.
     """
     try:
-        hits = [Path(hit) for hit in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207
+        hits = [Path(hit) for hit in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 - it may be absolute
     except RecursionError:
         what = f"Folders lie too deep for {shown(str(pattern))}"
         raise ConfigurationError(what, where=_WHERE, todo="name a folder without **") from None
@@ -180,10 +181,11 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_dump(path: Path) -> bool:
-    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - also of one that leads in a circle
+    # Those of os.path take a path that is too long, and a circle, for nothing; Path's raise.
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
         return True  # what lay there is missed: a disk that is not mounted, perhaps
     suffix = suffix_of(path)
-    if not suffix or os.path.isdir(path):  # noqa: PTH112
+    if not suffix or os.path.isdir(path):  # noqa: PTH112 - likewise
         return False
     if not _is_file(path):
         return True  # a pipe under the name of prices is told of

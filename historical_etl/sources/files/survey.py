@@ -4,9 +4,8 @@ Whatever is wrong with a file or a row is found and kept apart here, all at once
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -14,15 +13,14 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
 from historical_etl.schema import SCHEMA
-from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.settings import FilesSettings
 from historical_etl.sources.files.cadence import not_daily, parts_not_daily
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.names import SETTING, Named, name_of, writable
-from historical_etl.sources.files.numbers import advice
-from historical_etl.sources.files.orders import latest_day
 from historical_etl.sources.files.parquet import parquet_plans
 from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.refusals import crowded, hopeless, misread_days
 from historical_etl.sources.files.spellings import MARKS
 from historical_etl.sources.files.table import csv_plans
 from historical_etl.sources.probe import probed
@@ -31,9 +29,6 @@ __all__ = ["Aside", "Surveyed", "survey"]
 
 #: Files read in one query: enough to keep all cores busy, few enough to name the broken one soon.
 _CHUNK: Final = 32
-#: So many rows of one symbol, and so many for each day from its first to its last, are no daily bars; nor do so many
-#: symbols trade anywhere.
-_CROWD, _CROWD_A_DAY, _MOST_SYMBOLS = 100_000, 400, 1_000_000
 UNREADABLE: Final = pl.Schema(
     {"file": pl.UInt32(), "_row": pl.UInt32(), **SCHEMA, "reasons": pl.List(pl.String()), "_what": pl.String()}
 )
@@ -119,11 +114,10 @@ class _Survey:
             numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
                 self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{start:06d}")
-        self._refuse_crowds()
+        self._refuse_each(crowded)
         self._second_look()
-        self._refuse_misread_days()
+        self._refuse_each(misread_days)
         self._look_at_faults()
-        self._refuse_hopeless()
         index = self._index()
         if parts := parts_not_daily(self._plans, index, self._folders):
             for number, plan in parts.items():
@@ -241,8 +235,7 @@ class _Survey:
                     same = [other for other in rich if other.symbol == plan.symbol]
                     better = replace(same[0], bad=better.bad, scan=better.scan) if same else better
             except DataQualityError as error:
-                self._drop(number)
-                self._set_aside(plan.path, error, plan)
+                self._refuse(number, error)
                 continue
             if better is not plan:
                 self._again(number, better)
@@ -255,80 +248,30 @@ class _Survey:
     def _drop(self, number: int) -> None:
         self._tables.pop(number, None)
 
-    def _refuse_crowds(self) -> None:
-        """Set aside a file with so many rows for the days that it spans, or symbols, that it holds no daily bars."""
-        days = (pl.col("last") - pl.col("first")).dt.total_days().fill_null(0) + 1
-        crowd = (pl.col("rows") > _CROWD) & (pl.col("rows") > _CROWD_A_DAY * days)
-        for number, table in list(self._tables.items()):
-            plan = self._plans[number]
-            crowds = table.filter(crowd).select("symbol", "rows", days=days)
-            if table.height > _MOST_SYMBOLS:
-                what = f"It has {table.height:,} symbols"
-            elif crowds.height:
-                symbol, rows, span = crowds.row(0)
-                what = f"{rows:,} rows of {plan.symbol or symbol or 'no symbol'} lie within {span:,} day(s)"
-            else:
-                continue
-            self._drop(number)
-            todo = "export it again as daily bars, one row for each symbol and session"
-            error = DataQualityError(f"{what}: it holds no daily bars", where=plan.path, todo=todo)
-            self._set_aside(plan.path, error, plan)
+    def _refuse(self, number: int, error: HistoricalETLError) -> None:
+        plan = self._plans[number]
+        self._drop(number)
+        self._set_aside(plan.path, error, plan)
 
-    def _refuse_misread_days(self) -> None:
-        """Set aside a file whose dates are in two orders, or have years of two digits that are to come."""
+    def _refuse_each(self, judge: Callable[[Plan, pl.DataFrame], DataQualityError | None]) -> None:
         for number, table in list(self._tables.items()):
-            plan = self._plans[number]
-            error: DataQualityError | None = None
-            turns, faults = (int(table.get_column(name).sum()) for name in ("_turns", "_faults"))
-            if turns or faults:
-                error = _two_orders(plan, gaps=not faults)
-            last = table.get_column("last").max()
-            if plan.days and plan.days.has_short_years and isinstance(last, date) and last > latest_day():
-                error = DataQualityError(
-                    f"Years of two digits are read as {last.year}, which is to come",
-                    where=plan.path,
-                    todo=f"write years in full, or say with {PREFIX}FILES_DATE_FORMAT how they are written",
-                )
-            if error is not None:
-                self._drop(number)
-                self._set_aside(plan.path, error, plan)
+            if (error := judge(self._plans[number], table)) is not None:
+                self._refuse(number, error)
 
     def _look_at_faults(self) -> None:
-        """Read the rows with faults; a file is set aside whose rows break Polars, as a day of 10^9 does."""
+        """Read the rows with faults; set aside a file most of whose rows have one, or that breaks Polars with them."""
         for number, table in list(self._tables.items()):
             plan = self._plans[number]
             strange = table.filter((pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol")))
-            try:
-                if strange.height or plan.bad:
-                    self._faulty[number] = plan.faulty()
-            except DataQualityError as error:
-                self._drop(number)
-                self._set_aside(plan.path, error, plan)
-
-    def _refuse_hopeless(self) -> None:
-        """Set aside a file most of whose rows cannot be read: the settings do not fit it."""
-        for number, table in list(self._tables.items()):
-            plan = self._plans[number]
-            rows, faults = int(table.get_column("rows").sum()), int(table.get_column("_faults").sum())
-            if faults * 2 <= rows:
+            if not strange.height and not plan.bad:
                 continue
-            first = self._faulty[number].filter(
-                pl.col("reasons").list.eval(pl.element() != "unreadable_symbol").list.any()
-            )
-            row, what, close = first.select("_row", "_what", "_close").row(0)
-            where = f"{plan.path}, {plan.places([row])[0]}"
-            todo = f"set {PREFIX}FILES_DATE_FORMAT to how the file writes it, or correct the file"
-            if "midnight of the next day" in what:
-                todo = f"set {PREFIX}EXCHANGE to the exchange that these are of, write days without a time, or {todo}"
-            elif "date is" not in what:
-                todo = advice(close, plan.decimal)
-            self._drop(number)
-            error = DataQualityError(
-                f"{what}{f'; {faults:,} of {rows:,} rows cannot be read' if rows > 1 else ''}",
-                where=where,
-                todo=todo,
-            )
-            self._set_aside(plan.path, error, plan)
+            try:
+                self._faulty[number] = plan.faulty()
+            except DataQualityError as error:  # a day of 10^9 cannot be told as text
+                self._refuse(number, error)
+                continue
+            if (error := hopeless(plan, table, self._faulty[number])) is not None:
+                self._refuse(number, error)
 
     def _index(self) -> pl.DataFrame:
         tables = list(self._tables.values()) or [_NO_SUMMARY]
@@ -398,20 +341,6 @@ def _summary(rows: pl.LazyFrame, marks: Iterable[str]) -> pl.LazyFrame:
         pl.col("_turns").sum().cast(pl.UInt32),
         *(pl.col(mark).min().alias(f"{mark}_low") for mark in marks),
         *(pl.col(mark).max().alias(f"{mark}_high") for mark in marks),
-    )
-
-
-def _two_orders(plan: Plan, *, gaps: bool) -> DataQualityError | None:
-    rows = plan.in_two_orders()
-    if not rows:
-        return None
-    (one, text), (other, other_text) = rows
-    places = plan.places([one, other])
-    gap = f", or set {PREFIX}FILES_DATE_FORMAT if it is a gap" if gaps else ""
-    return DataQualityError(
-        f"Its dates are written in two orders: {text!r} ({places[0]}) and {other_text!r} ({places[1]})",
-        where=plan.path,
-        todo=f"export it again with all dates in one order; if one date is a slip, correct it{gap}",
     )
 
 
