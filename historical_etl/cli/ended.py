@@ -14,7 +14,7 @@ from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.completeness.completeness import ENDED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.quality.levels import TOLERANCE
+from historical_etl.quality.price_levels import TOLERANCE
 from historical_etl.store.ledgers import empty_ledger
 
 __all__ = ["Ended", "tell_set_aside"]

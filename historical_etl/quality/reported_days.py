@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.event_sessions import in_words
-from historical_etl.quality.price_line import Line
+from historical_etl.quality.price_series import Line
 from historical_etl.schema import ORDER
 
 __all__ = ["ALIKE", "NEARBY", "NamedDays", "named_days"]

@@ -7,8 +7,8 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.event_sessions import in_words
-from historical_etl.quality.named_days import ALIKE, NEARBY
-from historical_etl.quality.price_line import Line
+from historical_etl.quality.price_series import Line
+from historical_etl.quality.reported_days import ALIKE, NEARBY
 from historical_etl.schema import ORDER
 
 __all__ = ["NO_MORE", "named_no_more"]

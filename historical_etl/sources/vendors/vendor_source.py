@@ -29,10 +29,10 @@ from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, Sou
 from historical_etl.sources.vendors.account_file import AccountFile
 from historical_etl.sources.vendors.event_rows import empty_actions
 from historical_etl.sources.vendors.frames import FormError, cells_told
-from historical_etl.sources.vendors.plans import EVENTS, PLAN_FILE, PlanBook
-from historical_etl.sources.vendors.politeness import Allowance, Gate, Pace
 from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.subscription import EVENTS, PLAN_FILE, PlanBook
+from historical_etl.sources.vendors.throttle import Allowance, Gate, Pace
 from historical_etl.vendor_settings import VendorSettings
 
 __all__ = ["Part", "VendorSource", "together"]

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from historical_etl.sources.files.names import EXCHANGE, HIVE_SYMBOL, NAME, SETTING, WORDS
-from historical_etl.sources.files.plan import Plan
+from historical_etl.sources.files.file_symbols import EXCHANGE, HIVE_SYMBOL, NAME, SETTING, WORDS
+from historical_etl.sources.files.read_plan import Plan
 
 __all__ = ["basis_of", "place_of"]
 

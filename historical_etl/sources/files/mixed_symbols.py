@@ -15,10 +15,10 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError
 from historical_etl.settings import PREFIX
+from historical_etl.sources.files.column_spellings import MARKS
 from historical_etl.sources.files.columns import NUMBERS
-from historical_etl.sources.files.places import basis_of, place_of
-from historical_etl.sources.files.plan import Plan
-from historical_etl.sources.files.spellings import MARKS
+from historical_etl.sources.files.path_hints import basis_of, place_of
+from historical_etl.sources.files.read_plan import Plan
 from historical_etl.sources.files.survey import Aside, Surveyed
 
 __all__ = ["separated"]

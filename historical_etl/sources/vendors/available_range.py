@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from typing import Final
 
-from historical_etl.sources.vendors.plans import PlanBook
+from historical_etl.sources.vendors.subscription import PlanBook
 
 __all__ = ["Reach"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from historical_etl.sources.vendors.bounds import GZIP, Bounds, bounded_httpx
-from historical_etl.sources.vendors.extras import require
-from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.optional_clients import require
 from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
+from historical_etl.sources.vendors.response_limits import GZIP, Bounds, bounded_httpx
+from historical_etl.sources.vendors.throttle import Gate
 
 if TYPE_CHECKING:
     import ssl

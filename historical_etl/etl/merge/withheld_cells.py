@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.quality.levels import TOLERANCE
+from historical_etl.quality.price_levels import TOLERANCE
 from historical_etl.schema import ORDER, ordered
 from historical_etl.store.ledgers import SCHEMAS
 

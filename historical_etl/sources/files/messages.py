@@ -11,10 +11,10 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
-from historical_etl.sources.files.kinds import steps
-from historical_etl.sources.files.plan import NO_SYMBOL, Plan
+from historical_etl.sources.display_text import LINE, shown
+from historical_etl.sources.files.read_plan import NO_SYMBOL, Plan
 from historical_etl.sources.files.survey import Aside, Surveyed
-from historical_etl.sources.shown import LINE, shown
+from historical_etl.sources.files.unsupported_formats import steps
 
 __all__ = ["as_told", "contradictions", "everything_wrong", "notes_of", "reading_of"]
 

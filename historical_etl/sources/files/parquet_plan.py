@@ -12,16 +12,16 @@ from historical_etl.errors import SchemaDriftError
 from historical_etl.schema import SCHEMA
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import FilesSettings
+from historical_etl.sources.files.column_spellings import is_unnamed
 from historical_etl.sources.files.columns import NUMBERS, match_columns
+from historical_etl.sources.files.date_order import swapped, to_come
 from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
+from historical_etl.sources.files.file_symbols import COLUMN, Named
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
-from historical_etl.sources.files.levels import levels_of_names
-from historical_etl.sources.files.moments import day_of, doubt_of
-from historical_etl.sources.files.names import COLUMN, Named
-from historical_etl.sources.files.orders import swapped, to_come
-from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
-from historical_etl.sources.files.spellings import is_unnamed
+from historical_etl.sources.files.multi_level_header import levels_of_names
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
+from historical_etl.sources.files.timestamps import day_of, doubt_of
 from historical_etl.sources.files.values import cut, dividend_of, in_capitals, split_of, symbol_of
 
 __all__ = ["parquet_plans"]

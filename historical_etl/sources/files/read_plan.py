@@ -13,16 +13,16 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA
+from historical_etl.sources.display_text import CELL
+from historical_etl.sources.files.column_spellings import NULLS
 from historical_etl.sources.files.columns import NUMBERS
+from historical_etl.sources.files.csv_lines import bad_lines, check_quotes, lines_of
+from historical_etl.sources.files.date_order import to_come
 from historical_etl.sources.files.dates import DateRule, Order
-from historical_etl.sources.files.kinds import other_than_parquet
+from historical_etl.sources.files.file_symbols import NAME
 from historical_etl.sources.files.layouts import FilesLayout
-from historical_etl.sources.files.lines import bad_lines, check_quotes, lines_of
-from historical_etl.sources.files.names import NAME
-from historical_etl.sources.files.orders import to_come
-from historical_etl.sources.files.spellings import NULLS
+from historical_etl.sources.files.unsupported_formats import other_than_parquet
 from historical_etl.sources.files.values import cut
-from historical_etl.sources.shown import CELL
 from historical_etl.symbols import SYMBOL_PATTERN
 
 __all__ = [

@@ -11,7 +11,7 @@ from historical_etl.errors import ProviderUnavailableError
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.quality.stale import BARS, TOLD, repeating_symbols, stretches
+from historical_etl.quality.stale_bars import BARS, TOLD, repeating_symbols, stretches
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar

@@ -8,7 +8,7 @@ from math import log
 
 import polars as pl
 
-from historical_etl.quality.levels import SEAM, TOLERANCE, is_beyond
+from historical_etl.quality.price_levels import SEAM, TOLERANCE, is_beyond
 
 __all__ = ["beside", "other_parts", "rounding"]
 

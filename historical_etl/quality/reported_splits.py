@@ -15,10 +15,10 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.named_days import NEARBY
-from historical_etl.quality.price_line import Line, line_of
+from historical_etl.quality.price_series import Line, line_of
+from historical_etl.quality.reported_days import NEARBY
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
-from historical_etl.quality.usual import MANY
+from historical_etl.quality.typical_moves import MANY
 from historical_etl.schema import ORDER
 
 __all__ = ["IS_NAMED", "NamedSplits", "NotShown", "judge_named_splits"]

@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.sources.files.plan import BROKEN, Plan
-from historical_etl.sources.files.table import not_daily as refusal
+from historical_etl.sources.files.csv_plan import not_daily as refusal
+from historical_etl.sources.files.read_plan import BROKEN, Plan
 
 __all__ = ["not_daily", "parts_not_daily"]
 

@@ -16,9 +16,9 @@ from typing import Final, Self, cast
 import polars as pl
 
 from historical_etl.errors import DataQualityError, WorkerStoppedError
-from historical_etl.regular import refuse_odd
+from historical_etl.regular_files import refuse_odd
 from historical_etl.settings import PREFIX
-from historical_etl.sources.shown import shown
+from historical_etl.sources.display_text import shown
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers

@@ -11,9 +11,9 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError
 from historical_etl.settings import PREFIX
+from historical_etl.sources.files.date_order import latest_day
 from historical_etl.sources.files.numbers import advice
-from historical_etl.sources.files.orders import latest_day
-from historical_etl.sources.files.plan import Plan
+from historical_etl.sources.files.read_plan import Plan
 
 __all__ = ["crowded", "hopeless", "misread_days"]
 

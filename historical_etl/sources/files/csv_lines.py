@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError, DataQualityError
-from historical_etl.sources.files.kinds import other_than_csv
-from historical_etl.sources.probe import LONGEST
+from historical_etl.sources.file_probe import LONGEST
+from historical_etl.sources.files.unsupported_formats import other_than_csv
 
 __all__ = ["Head", "bad_lines", "check_quotes", "lines_of", "read_head", "refused_line"]
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from historical_etl.quality.event_sessions import MATTERS, SAME, SAME_SHARE
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
-from historical_etl.quality.usual import decisive, usual_move
+from historical_etl.quality.typical_moves import decisive, usual_move
 
 __all__ = ["Line", "line_of"]
 

@@ -11,17 +11,17 @@ import polars as pl
 from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.sessions import get_calendar
 from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.files.column_spellings import is_unnamed, plain
 from historical_etl.sources.files.columns import NUMBERS, match_columns
+from historical_etl.sources.files.csv_lines import bad_lines, check_quotes, refused_line
+from historical_etl.sources.files.date_order import swapped, to_come
 from historical_etl.sources.files.dates import EXCEL, FIRST_DAY, LAST_DAY, DateRule, Order, are_days, date_rule
-from historical_etl.sources.files.endings import cut_row
+from historical_etl.sources.files.file_symbols import COLUMN, Named
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
-from historical_etl.sources.files.lines import bad_lines, check_quotes, refused_line
-from historical_etl.sources.files.names import COLUMN, Named
 from historical_etl.sources.files.numbers import NumberRule, number_rule, question
-from historical_etl.sources.files.orders import swapped, to_come
-from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
-from historical_etl.sources.files.spellings import is_unnamed, plain
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
+from historical_etl.sources.files.truncation import cut_row
 from historical_etl.sources.files.values import cut, dividend_of, split_of, symbol_of
 
 __all__ = ["csv_plans"]

@@ -12,9 +12,9 @@ from typing import Final
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.files.column_spellings import EVENTS, SPELLINGS, is_unnamed, plain
 from historical_etl.sources.files.columns import score
-from historical_etl.sources.files.names import Named, writable
-from historical_etl.sources.files.spellings import EVENTS, SPELLINGS, is_unnamed, plain
+from historical_etl.sources.files.file_symbols import Named, writable
 
 __all__ = ["LEVELS", "Levels", "levels_of_names", "levels_of_rows"]
 
