@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from historical_etl.cli.ended import Ended, tell_set_aside
+from historical_etl.cli.run_summary import Ended, tell_set_aside
 from historical_etl.cli.runs import year_by_year
 from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError

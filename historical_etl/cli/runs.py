@@ -1,4 +1,4 @@
-"""`backfill` and `update`: a run of the pipeline, watched while it goes on; how its end is told is in `ended`."""
+"""`backfill` and `update`: a run of the pipeline, watched while it goes on; how its end is told is in `run_summary`."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from historical_etl.cli.ended import Ended
+from historical_etl.cli.run_summary import Ended
 from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetch.staged import forget_plan
