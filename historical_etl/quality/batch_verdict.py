@@ -7,18 +7,18 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.cells import TOLERANCE
+from historical_etl.quality.cells import CELL_TOLERANCE
 from historical_etl.quality.rules import EXCUSED, PRICE_COLUMNS, UNWRITABLE, split_rows
 from historical_etl.schema import ORDER, PRIMARY_KEYS, VALUE_COLUMNS, ordered
 
-__all__ = ["Verdict", "collapse_duplicates", "judge_batch"]
+__all__ = ["BatchVerdict", "collapse_duplicates", "judge_batch"]
 
 #: Of fewer rows no share says anything: what is bad among them is set aside, and that is all.
 _ENOUGH: Final = 20
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BatchVerdict:
     """The result of judging a batch.
 
     Attributes:
@@ -54,7 +54,7 @@ def judge_batch(
     end: date,
     sessions: pl.Series,
     max_rejected_share: float,
-) -> Verdict:
+) -> BatchVerdict:
     """Separate good rows from bad ones, and refuse a symbol whose batch cannot be trusted.
 
     A symbol is refused if more than `max_rejected_share` of its rows are bad (of `_ENOUGH` or more, and more than
@@ -68,11 +68,11 @@ def judge_batch(
     good, conflicting = collapse_duplicates(good)
     refused |= {symbol: f"{count} key(s) came twice with different values" for symbol, count in conflicting.items()}
     if not refused:
-        return Verdict(good, split.bad, split.flagged, {})
+        return BatchVerdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
-    came = ordered(split.came.filter(is_refused).unique(maintain_order=True))
-    set_aside = came.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
-    return Verdict(
+    fetched = ordered(split.fetched.filter(is_refused).unique(maintain_order=True))
+    set_aside = fetched.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
+    return BatchVerdict(
         good.filter(~is_refused), pl.concat([split.bad, set_aside]), split.flagged.filter(~is_refused), refused
     )
 
@@ -120,8 +120,8 @@ def collapse_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int
 
 def _differs(name: str) -> pl.Expr:
     """Whether a row has another value than the one that is kept; where it has none, it does not."""
-    value, kept = pl.col(name), pl.col(f"{name}_kept")
-    equal = value == kept
+    value, first = pl.col(name), pl.col(f"{name}_kept")
+    equal = value == first
     if name in PRICE_COLUMNS:
-        equal = (value - kept).abs() <= TOLERANCE * kept
+        equal = (value - first).abs() <= CELL_TOLERANCE * first
     return value.is_not_null() & ~equal.fill_null(value=False)

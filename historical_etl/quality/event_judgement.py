@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
-    IMPOSSIBLE,
+    IMPOSSIBLE_MOVE,
     MATTERS,
     SAME,
     SAME_SHARE,
@@ -116,7 +116,7 @@ class Judgement:
         sessions = [at for at in named if at.split == 1 and at.dividend > 0]
         paid = [at.dividend for at in sessions] + [*self.paid_elsewhere.get(symbol, ())]
         for at in (one for one in sessions if one.is_new):
-            is_none = at.yields >= IMPOSSIBLE or is_not_seen(at)
+            is_none = at.yields >= IMPOSSIBLE_MOVE or is_not_seen(at)
             if is_none or is_hardly_seen(at):
                 words = (
                     f"the dividend of {at.dividend:.6g} on {at.day} is {at.yields:.1%} of the price before, and the "
@@ -141,7 +141,7 @@ class Judgement:
         expected = at.expected(at.dividend)
         off = min((abs(at.g - move) for move in expected), default=inf)
         tolerance = at.noise + SAME + SAME_SHARE * abs(log(1 - min(at.yields, 0.5)))
-        if off <= tolerance and at.yields < IMPOSSIBLE:
+        if off <= tolerance and at.yields < IMPOSSIBLE_MOVE:
             self._agreeing(symbol, at, paid)
             return
         split, cash, unexplained, _ = shown(at)
@@ -155,7 +155,7 @@ class Judgement:
         hint = "" if unit is None else unit_words(unit, at.split)
         seen = f"named {in_words(at.split, at.dividend)} on {at.named_on}; adj_close {contained}{hint}"
         by_factor = abs(at.p + at.g)
-        by_name = at.distance(at.dividend) if at.yields < IMPOSSIBLE else inf
+        by_name = at.distance(at.dividend) if at.yields < IMPOSSIBLE_MOVE else inf
         shows = not at.at_rest or off > SHOWS_ALWAYS
         agrees = shows and not unexplained and by_name - by_factor > at.decisive
         # That the split makes the difference is no chance: there the price need not tell.

@@ -18,7 +18,7 @@ from historical_etl.quality.typical_moves import DECISIVE_FEW, MANY, decisive
 __all__ = [
     "CONFIRMED_BY",
     "DAYS_OFF",
-    "IMPOSSIBLE",
+    "IMPOSSIBLE_MOVE",
     "LARGE",
     "MATTERS",
     "SAME",
@@ -67,7 +67,7 @@ _ABOUT, _OTHERS = (0.5, 2.0), 2
 _NEAR_UNIT: Final = 0.05
 WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
 #: No dividend is so large a share of the price before it.
-IMPOSSIBLE: Final = 0.9
+IMPOSSIBLE_MOVE: Final = 0.9
 #: The factor moves by so much in a split, as a logarithm; by less in what else pays.
 _SPIKE: Final = log(1.9)
 #: No company splits its shares and takes it back within so many days, without that somebody names it.

@@ -12,9 +12,9 @@ from historical_etl.quality.partial_restatements import other_parts
 from historical_etl.quality.price_levels import (
     BEGINNINGS,
     LARGE,
+    LEVEL_TOLERANCE,
     LEVELS,
     NEAR_HUNDRED,
-    TOLERANCE,
     factor_of,
     is_beyond,
     is_from_the_beginning,
@@ -77,14 +77,14 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
     is_most = bool(rewritten(shared))
     if _is_from_the_beginning(shared, off, is_most=is_most):
         doubt = _doubt(new, shared, lost, ratio, splits)
-        kept = HistoryVerdict(
+        corrected = HistoryVerdict(
             "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
         )
     else:
         doubt = _no_correction(shared, off, splits, is_most=is_most)
-        kept = HistoryVerdict("corrected")
+        corrected = HistoryVerdict("corrected")
     if doubt is None:
-        return kept
+        return corrected
     code, words, session = doubt
     if code == "other_history":
         evidence = f"{off.height} of {shared.height} stored closes are others, {first['date']} to {last['date']}"
@@ -107,18 +107,18 @@ def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict
     return {symbol: distance < second[symbol] for symbol, distance in first.items() if symbol in second}
 
 
-def _distances(came: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[float, float]]:
+def _distances(fetched: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[float, float]]:
     """How far returns typically are from the stored ones, to a hundredth of a percent, and levels; by symbol."""
     shared = (
-        on_shared_sessions(came.unique(("symbol", "date"), keep="first", maintain_order=True), stored)
+        on_shared_sessions(fetched.unique(("symbol", "date"), keep="first", maintain_order=True), stored)
         .drop_nulls("ratio")
         .sort("symbol", "date")
     )
     off = pl.col("ratio").log()
-    told = shared.group_by("symbol").agg(
+    distances = shared.group_by("symbol").agg(
         off.diff().abs().median().fill_null(0.0).round(4).alias("returns"), off.abs().median().alias("levels")
     )
-    return {symbol: (returns, levels) for symbol, returns, levels in told.iter_rows()}
+    return {symbol: (returns, levels) for symbol, returns, levels in distances.iter_rows()}
 
 
 def _is_from_the_beginning(shared: pl.DataFrame, off: pl.DataFrame, *, is_most: bool) -> bool:
@@ -187,7 +187,7 @@ def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:
     if moved.height <= max(1, _FEW_CLOSES * shared.height):
         return ""
     ratio = float(moved.item(0, "close_ratio"))
-    read = read_move(1 / ratio, TOLERANCE)
+    read = read_move(1 / ratio, LEVEL_TOLERANCE)
     if _any_near(splits, ratio) or (read is not None and read[0] != 1):
         return ""
     return (
@@ -198,8 +198,8 @@ def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:
 
 def _without_basis(new: pl.DataFrame, stored: pl.DataFrame, shared: pl.DataFrame) -> str | None:
     """Why a new `adj_close` cannot stand beside the stored one: there is no session that has both."""
-    came, known = new.get_column("adj_close"), stored.get_column("adj_close")
-    if not came.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
+    fetched, known = new.get_column("adj_close"), stored.get_column("adj_close")
+    if not fetched.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
         return None
     return "adj_close came on none of the sessions that have it stored: whether the new one has its basis is not known"
 

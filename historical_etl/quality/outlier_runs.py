@@ -102,8 +102,8 @@ def _run(jumps: Sequence[Jump], at: int, last: int, days: Days, before: Sequence
 
 
 def _with(jump: Jump, words: str, *, through: date | None = None) -> Jump:
-    told = jump.suspicion.evidence.partition(";")[0] if through else jump.suspicion.evidence
-    return replace(jump, suspicion=replace(jump.suspicion, evidence=told + words, through=through))
+    evidence = jump.suspicion.evidence.partition(";")[0] if through else jump.suspicion.evidence
+    return replace(jump, suspicion=replace(jump.suspicion, evidence=evidence + words, through=through))
 
 
 def _first(jump: Jump) -> date:

@@ -121,7 +121,7 @@ def line_of(rows: pl.DataFrame, history: pl.DataFrame | None = None) -> Line:
         history: more of its bars, to tell the usual move from.
     """
     factor, move = (pl.col("adj_close") / pl.col("close")).log(), (pl.col("close") / pl.col("close").shift(1)).log()
-    told = rows.select(
+    parts = rows.select(
         "date",
         "close",
         move.alias("move"),
@@ -130,6 +130,6 @@ def line_of(rows: pl.DataFrame, history: pl.DataFrame | None = None) -> Line:
         (pl.col("close_0") / pl.col("close")).log().alias("level"),
     )
     usual, moves = (rows if history is None else history).select(usual_move(move), move.count().alias("moves")).row(0)
-    days, prices, sizes, factors, noise, levels = told.get_columns()
+    days, prices, sizes, factors, noise, levels = parts.get_columns()
     columns = (sizes.to_list(), factors.to_list(), noise.to_list(), levels.to_list())
     return Line(days.to_list(), prices.to_list(), *columns, decisive(usual, moves))

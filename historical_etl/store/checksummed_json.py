@@ -13,35 +13,35 @@ from pydantic import BaseModel, ValidationError
 
 from historical_etl.strict_json import object_of
 
-__all__ = ["SEAL", "opened", "reason_of", "seal", "sealed", "unsealed"]
+__all__ = ["CHECKSUM_FIELD", "add_checksum", "parse_checksummed", "read_checksummed", "reason_of", "render_checksummed"]
 
-SEAL: Final = "record_sha256"
+CHECKSUM_FIELD: Final = "record_sha256"
 _Record = TypeVar("_Record", bound=BaseModel)
 
 
-def sealed(record: BaseModel) -> bytes:
+def render_checksummed(record: BaseModel) -> bytes:
     """A record as the bytes of its file."""
-    return seal(record.model_dump(mode="json"))
+    return add_checksum(record.model_dump(mode="json"))
 
 
-def unsealed(content: bytes, kind: type[_Record]) -> _Record:
+def parse_checksummed(content: bytes, kind: type[_Record]) -> _Record:
     """Read what `sealed` gave.
 
     Raises:
         ValueError: it is not a record of this kind, or not what was written.
     """
-    return kind.model_validate(opened(content, kind.model_fields))
+    return kind.model_validate(read_checksummed(content, kind.model_fields))
 
 
-def seal(body: Mapping[str, object], name: str = SEAL) -> bytes:
+def add_checksum(body: Mapping[str, object], name: str = CHECKSUM_FIELD) -> bytes:
     """Fields as the bytes of a file, with their seal under `name`."""
     return (json.dumps({**body, name: _checksum(body)}, indent=1) + "\n").encode()
 
 
-def opened(
+def read_checksummed(
     content: bytes,
     known: Collection[str] | None,
-    name: str = SEAL,
+    name: str = CHECKSUM_FIELD,
     look: Callable[[Mapping[str, object]], None] | None = None,
 ) -> dict[str, object]:
     """The fields in a file, without their seal.

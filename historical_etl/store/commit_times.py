@@ -12,7 +12,7 @@ from typing import Final
 
 from historical_etl.models import SyncManifest
 
-__all__ = ["ages", "clock_trouble", "stamp_after", "standing_from"]
+__all__ = ["ages", "clock_trouble", "current_since", "stamp_after"]
 
 _STEP: Final = timedelta(microseconds=1)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -27,7 +27,7 @@ def stamp_after(newest: datetime | None, now: datetime) -> datetime:
     return newest + min(_STEP, _LAST - newest)
 
 
-def standing_from(versions: Iterable[SyncManifest]) -> dict[int, datetime]:
+def current_since(versions: Iterable[SyncManifest]) -> dict[int, datetime]:
     """Since when each of some versions stood, given in ascending order.
 
     Earlier releases took the clock as it was. A version of theirs did not stand before the one before it.

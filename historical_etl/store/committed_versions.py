@@ -29,10 +29,10 @@ def last_committed(layout: Layout, current: int, history: Collection[int], datas
         dataset: of the manifest.
     """
     newer = sorted(version for version in history if version > current)
-    return max([current, *newer[:-1], *_witnesses(layout, dataset)])
+    return max([current, *newer[:-1], *_recorded_versions(layout, dataset)])
 
 
-def _witnesses(layout: Layout, dataset: str) -> Iterator[int]:
+def _recorded_versions(layout: Layout, dataset: str) -> Iterator[int]:
     try:
         version = fields_of(read_regular(layout.progress_file(dataset)), "progress").get("data_version")
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.misplaced import no_file
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
@@ -72,7 +72,7 @@ class Holder(BaseModel):
 def current_holder(lock_file: Path) -> Holder | None:
     """The record in the lock file, None if there is none that can be read."""
     try:
-        return unsealed(read_regular(lock_file), Holder)
+        return parse_checksummed(read_regular(lock_file), Holder)
     except (OSError, ValueError):
         return None
 
@@ -182,7 +182,7 @@ def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock
 
 def _write(lock_file: Path, holder: Holder) -> None:
     # In place: a rename would put another inode under the name, and the kernel locks inodes.
-    record = sealed(holder)
+    record = render_checksummed(holder)
     with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
         stream.write(record)
         stream.truncate()

@@ -83,12 +83,12 @@ class ManifestManager:
             try:
                 refuse_unknown_fields(self.layout, dataset)
                 if not token.settled:
-                    self._settle()
+                    self._sync_folders()
                 yield token
             finally:
                 del self._held[dataset]
 
-    def _settle(self) -> None:
+    def _sync_folders(self) -> None:
         """Make durable what a writer that was killed, or met an error, may have done and not synced.
 
         Else a power cut could take away a version that was found standing, and built on.
@@ -198,11 +198,13 @@ class ManifestManager:
         try:
             return self._parsed(path)
         except FileNotFoundError:
-            kept = self.list_versions(dataset)
+            available = self.list_versions(dataset)
             raise ManifestCorruptError(
                 f"Version {version} is not kept",
                 where=path,
-                todo=f"use one of {kept}" if kept else "nothing was committed yet; run `historical-etl backfill`",
+                todo=f"use one of {available}"
+                if available
+                else "nothing was committed yet; run `historical-etl backfill`",
             ) from None
         except OSError:
             with storage_errors("reading a version", path, "nothing was changed"):
@@ -317,7 +319,7 @@ class ManifestManager:
         read = self._read.get(path)
         if read is None or read[0] != key:
             read = key, read_manifest(path)
-            self._read = {kept: other for kept, other in self._read.items() if kept.exists()} | {path: read}
+            self._read = {cached: other for cached, other in self._read.items() if cached.exists()} | {path: read}
         return read[1]
 
     def _good(self, path: Path) -> SyncManifest | None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
 from historical_etl.regular_files import STAGED, read_regular
-from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.layout import Layout
 
 __all__ = ["StagedUnit", "Staging", "damaged_units"]
@@ -57,14 +57,14 @@ def damaged_units(layout: Layout) -> list[Path]:
     damaged: list[Path] = []
     for folder in sorted(layout.staging.glob("*/")):
         staging = Staging(layout, folder.name)
-        sound = {unit.symbols for unit in staging.units()}
-        damaged += [path for path in sorted(folder.glob("*.json")) if not _is_of(path, sound)]
+        intact = {unit.symbols for unit in staging.units()}
+        damaged += [path for path in sorted(folder.glob("*.json")) if not _is_of(path, intact)]
     return damaged
 
 
 def _is_of(path: Path, units: Collection[tuple[str, ...]]) -> bool:
     try:
-        return unsealed(read_regular(path, STAGED), StagedUnit).symbols in units
+        return parse_checksummed(read_regular(path, STAGED), StagedUnit).symbols in units
     except (OSError, ValueError):
         return False
 
@@ -85,7 +85,7 @@ class Staging:
         found: list[StagedUnit] = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                unit = unsealed(read_regular(path, STAGED), StagedUnit)
+                unit = parse_checksummed(read_regular(path, STAGED), StagedUnit)
                 if not set(unit.symbols) <= set(unit.outcomes):
                     continue
                 if all(self._sum(unit, kind) == checksum for kind, checksum in unit.files.items()):
@@ -127,7 +127,7 @@ class Staging:
                     stream.write(content)
                     sync_stream(stream)
                     temp.replace(self._file(unit, name))  # durable with the record, in the same folder
-            write_atomic(self._file(unit, "record"), sealed(unit))
+            write_atomic(self._file(unit, "record"), render_checksummed(unit))
         return unit
 
     def rows(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:

@@ -21,7 +21,7 @@ from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_e
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import opened, reason_of
+from historical_etl.store.checksummed_json import read_checksummed, reason_of
 from historical_etl.store.layout import Layout
 
 __all__ = ["QuarantineEntry", "find_entry", "older_than", "purge", "read_entries", "restore"]
@@ -198,7 +198,7 @@ def _read(path: Path) -> QuarantineEntry:
     size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
     plain = QuarantineEntry(path.name, path, when=stamp, size=size)
     try:
-        record = _Record.model_validate(opened(read_regular(path / _RECORD), None))
+        record = _Record.model_validate(read_checksummed(read_regular(path / _RECORD), None))
     except FileNotFoundError:
         kind = "damaged" if stamp else "foreign"
         return _faulty(plain, f"{kind}: it has no {_RECORD}, so nothing tells why it is here")
@@ -229,8 +229,8 @@ def _fault_of(path: Path, record: _Record) -> str:
         return ""
     if record.file in ("", ".", "..") or "/" in record.file or "\0" in record.file:
         return f"damaged: its record names a file outside of it, {record.file!r}"
-    kept = path / record.file
-    if kept.is_symlink() or not kept.is_file():
+    stored_file = path / record.file
+    if stored_file.is_symlink() or not stored_file.is_file():
         return f"damaged: the file {record.file!r} is missing"
     return ""
 

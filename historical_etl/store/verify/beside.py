@@ -73,16 +73,16 @@ def _is_next(pointer: CatalogPointer, current: SyncManifest, catalog_version: Ca
         return False
 
 
-def pin_findings(layout: Layout, kept: Collection[int]) -> Iterator[StoreFinding]:
+def pin_findings(layout: Layout, versions: Collection[int]) -> Iterator[StoreFinding]:
     """Pins whose version is not kept, or whose record is damaged.
 
     Args:
         layout: where they lie.
-        kept: the versions whose manifests are sound.
+        versions: the versions whose manifests are sound.
     """
     for pin in read_pins(layout).values():
         field = f"pin {pin.name}"
-        if pin.version not in kept:
+        if pin.version not in versions:
             todo = f"restore the manifest from a backup, or `historical-etl unpin {pin.name}`"
             yield error(field, f"version {pin.version}, which it names, is not there or is damaged", todo)
         elif pin.checksum is None:
