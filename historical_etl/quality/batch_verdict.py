@@ -13,7 +13,7 @@ from historical_etl.schema import ORDER, PRIMARY_KEYS, VALUE_COLUMNS, ordered
 
 __all__ = ["BatchVerdict", "collapse_duplicates", "judge_batch"]
 
-#: Of fewer rows no share says anything: what is bad among them is set aside, and that is all.
+#: Of fewer rows no share says anything: bad rows among them are refused, and nothing else is.
 _ENOUGH: Final = 20
 
 
@@ -23,8 +23,8 @@ class BatchVerdict:
 
     Attributes:
         accepted: rows to store, sorted by (symbol, date), keys unique.
-        rejected: rows set aside, with `reasons`; those of refused symbols have `batch_refused` among them.
-        flagged: accepted rows as they came, of which something beside the close is wrong (`cells.FLAGGED`).
+        rejected: refused rows, with `reasons`; those of refused symbols have `batch_refused` among them.
+        flagged: accepted rows as fetched, of which something beside the close is wrong (`cells.FLAGGED`).
         refused: symbols whose whole batch was refused → why, in words.
     """
 
@@ -39,7 +39,7 @@ class BatchVerdict:
         return dict(counts.iter_rows())
 
     def unwritable(self) -> set[str]:
-        """What came as a symbol and cannot be one."""
+        """Values of the column `symbol` that cannot be a symbol."""
         if self.rejected.is_empty():
             return set()
         rows = self.rejected.filter(pl.col("reasons").list.contains(UNWRITABLE))
@@ -58,15 +58,17 @@ def judge_batch(
     """Separate good rows from bad ones, and refuse a symbol whose batch cannot be trusted.
 
     A symbol is refused if more than `max_rejected_share` of its rows are bad (of `_ENOUGH` or more, and more than
-    one), or if one key came twice with different values: then any choice would be by chance. Rows that nobody asked
-    for, of days without a session, or without a price count for no share. Rows that came twice and say the same are
-    one row.
+    one), or if one key was fetched twice with different values: then any choice would be by chance. Rows that nobody
+    requested, of days without a session, or without a price count for no share. Rows that were fetched twice with equal
+    values are one row.
     """
     split = split_rows(frame, symbols=symbols, start=start, end=end, sessions=sessions)
     good = ordered(split.good)
     refused = _over_threshold(good, split.bad, max_rejected_share)
     good, conflicting = collapse_duplicates(good)
-    refused |= {symbol: f"{count} key(s) came twice with different values" for symbol, count in conflicting.items()}
+    refused |= {
+        symbol: f"{count} key(s) were fetched twice with different values" for symbol, count in conflicting.items()
+    }
     if not refused:
         return BatchVerdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
@@ -99,7 +101,7 @@ def collapse_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int
     """Make one row of those that say the same of a key, in rows sorted by (symbol, date); count the keys that differ.
 
     Rows say the same if prices are equal up to rounding and one has all that the others have: a null is no other
-    value. The fullest one stays; of equally full ones that with the lowest prices, in whatever order they came.
+    value. The fullest one stays; of equally full ones that with the lowest prices, in whatever order they were fetched.
     """
     same_key = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in PRIMARY_KEYS).fill_null(value=False)
     repeats = rows.select(same_key.alias("repeat")).get_column("repeat")

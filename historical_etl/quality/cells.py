@@ -1,7 +1,7 @@
-"""What stands beside a close: prices and volumes that cannot be, or that contradict it.
+"""The cells beside a close: prices and volumes that cannot be, or that contradict it.
 
 A bar is judged by its close. What is wrong beside a close that is right becomes null or stays as it is, and the bar is
-flagged with the values that came; it is never refused for them. Only where open, high and low agree with one another
+flagged with the fetched values; it is never refused for them. Only where open, high and low agree with one another
 and with the sessions around, and the close alone is far off, is it the close that is wrong.
 """
 
@@ -30,7 +30,7 @@ CELL_TOLERANCE: Final = 1e-6
 _OTHERS: Final = ("open", "high", "low")
 #: Numbers of a bar that may be null; a NaN there is a null.
 NUMBER_CELLS: Final = (*_OTHERS, "volume", "adj_close")
-#: Columns of a flagged bar, as it came; `reasons` tells why.
+#: Columns of a flagged bar, as fetched; `reasons` says why.
 FLAGGED: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "adj_close", "reasons")
 _FLAGGED: Final = {name: SCHEMA.get(name, pl.List(pl.String)) for name in FLAGGED}
 #: So many times off the close: a closing auction does not lead further than the first; what stands alone and is off by
@@ -50,7 +50,7 @@ WORTH_A_LOOK: Final = {
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows as they may be stored, and those of them that are flagged, as they came (columns `FLAGGED`)."""
+    """Rows as they may be stored, and those of them that are flagged, as fetched (columns `FLAGGED`)."""
 
     rows: pl.DataFrame
     flagged: pl.DataFrame
@@ -137,7 +137,7 @@ def outside_range() -> pl.Expr:
 
 @cache
 def _may_be_wrong() -> pl.Expr:
-    """Whether anything may be wrong beside a close, a volume that lacks aside; told by cheap tests."""
+    """Whether anything may be wrong beside a close, a volume that lacks aside; found by cheap tests."""
     prices, close, infinite = [pl.col(name) for name in _OTHERS], pl.col("close"), float("inf")
     tests = [
         outside_range(),

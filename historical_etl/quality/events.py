@@ -61,8 +61,8 @@ class Findings:
     Attributes:
         events: columns `EVENTS`: the events of which more is to be said than their source says.
         contradicted: by symbol, sessions where adj_close contradicts the other witnesses, earliest first.
-        warnings: what is told and holds nothing.
-        outdated: (symbol, date) of events that were told of before, and of which there is nothing to say now.
+        warnings: what is reported and causes no hold.
+        outdated: (symbol, date) of events that were reported before, and that need no report now.
     """
 
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
@@ -96,7 +96,7 @@ def judge_events(
         answered: symbols for which `named` is complete over the rows in view.
         split_adjusted: whether the source says that it takes splits out of its prices.
         complete_until: later events may be named yet.
-        reported: (symbol, date) of events that were told of before.
+        reported: (symbol, date) of events that were reported before.
     """
     lacking = rows.get_column("adj_close").null_count()
     bare = _bare(rows, named) if lacking else []
@@ -132,7 +132,7 @@ def judge_events(
 
 
 def _looked_at(pairs: pl.DataFrame, reported: pl.DataFrame | None) -> pl.DataFrame:
-    """Of events that were told of those that are looked at anew: their bar, or the one before it, is another."""
+    """Of reported events those that are looked at anew: their bar, or the one before it, is another."""
     if reported is None or reported.is_empty():
         return pl.DataFrame(schema=_KEYS)
     return pairs.filter("is_new", pl.col("log_g").is_not_null()).join(reported, on=ORDER, how="semi").select(ORDER)

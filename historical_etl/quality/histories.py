@@ -1,4 +1,4 @@
-"""The whole history of one symbol, as it came now, against all that is stored of it."""
+"""The whole history of one symbol, as fetched now, against all that is stored of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class HistoryVerdict:
 
 
 def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date, float]) -> HistoryVerdict:
-    """Judge the whole history of one symbol, as it came now, against all that is stored of it.
+    """Judge the whole history of one symbol, as fetched now, against all that is stored of it.
 
     Args:
         new: columns `LEVELS`, sorted by date.
@@ -92,7 +92,7 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
 
 
 def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict[str, bool]:
-    """Of each symbol whether one history is nearer to what is stored than another; without what cannot be told.
+    """Whether one history of a symbol is nearer to the stored one than another, for symbols that can be compared.
 
     Nearer is the one with the returns that are stored, and of equal ones that with the levels.
 
@@ -122,7 +122,7 @@ def _distances(fetched: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[f
 
 
 def _is_from_the_beginning(shared: pl.DataFrame, off: pl.DataFrame, *, is_most: bool) -> bool:
-    """Whether a history differs from its first session on; or where most of it does, from the first that can tell.
+    """Whether a history differs from its first session on; or where most of it does, from the first that shows it.
 
     Of a price of a few cents a ratio near 1 makes the same price again.
     """
@@ -201,7 +201,7 @@ def _without_basis(new: pl.DataFrame, stored: pl.DataFrame, shared: pl.DataFrame
     fetched, known = new.get_column("adj_close"), stored.get_column("adj_close")
     if not fetched.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
         return None
-    return "adj_close came on none of the sessions that have it stored: whether the new one has its basis is not known"
+    return "no session with a stored adj_close was fetched with one: whether the new one has its basis is not known"
 
 
 def _any_near(splits: Mapping[date, float], ratio: float) -> bool:

@@ -19,7 +19,7 @@ __all__ = ["Jumps", "jumps"]
 
 #: After a long gap a smaller move counts.
 _BREAK: Final = 1.5
-#: What a named split leaves of a move is told from here on: the ratio may be the wrong one.
+#: What a named split leaves of a move is reported from here on: the ratio may be the wrong one.
 _BEYOND_SPLIT: Final = 1.3
 #: Ticks of exchanges whose prices go down to a few of them, and how far a price may be off from a whole one.
 _TICKS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -31,7 +31,7 @@ _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 #: A move has the ratio of a split if what is left of it is no more than 2 %, or so many median moves up to a bound.
 _TIMES_NEAR, _NEAREST = 3.0, 0.035
-#: So many jumps of a symbol are told, and decided, at once.
+#: So many jumps of a symbol are reported, and decided, at once.
 _MOST_HELD: Final = 10
 
 
@@ -121,9 +121,9 @@ def _days_of(symbol: str, fetched: pl.DataFrame, stored: pl.DataFrame) -> Days:
 class _Pair:
     """Two neighbouring rows of a symbol, at least one of them new, and the ratio of the later level to the earlier.
 
-    `known` says that the symbol is stored, `unmet` that one row is stored and the other not, and that no stored row
-    came again; `apart` counts the sessions between them. `is_new` and `was_new` say of the later and the earlier row
-    whether it is new. `near` is how near to the ratio of a split a move is of one.
+    `known` says that the symbol is stored, `has_no_overlap` that one row is stored and the other not, and that no
+    stored row was fetched again; `apart` counts the sessions between them. `is_new` and `was_new` say of the later and
+    the earlier row whether it is new. `near` is how near to the ratio of a split a move is of one.
     """
 
     symbol: str
@@ -146,7 +146,7 @@ class _Pair:
 
 
 def _in_words(pair: _Pair, split: float) -> list[str]:
-    """What is told of a move that is stored: a large one, or more than the split that is named for it."""
+    """The warning about a move that is stored: a large one, or more than the split that is named for it."""
     times = f"{pair.ratio:.4g} times the one before"
     if split != 1 and pair.size > _BEYOND_SPLIT:
         return [f"{pair.symbol} {pair.day}: the source names a split of {split:g}, and beyond it the level is {times}"]
@@ -179,7 +179,7 @@ def _suspect(
         words = f"{times}; no event explains it{proposal(f'the bars from {pair.day} on', pair.ratio)}"
         return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
     if pair.has_no_overlap and pair.size > SEAM:
-        words = f"no stored session came again, and {times}"
+        words = f"no stored session was fetched again, and {times}"
         return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
     if pair.size > LARGE:  # real moves have any size up to the bound; one that is taken back is none
         back = taken_back(pair.day, pair.ratio, unpaired, pair.near) if pair.was_new else None

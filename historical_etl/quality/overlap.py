@@ -1,4 +1,4 @@
-"""The sessions that came again: does what came stand on the basis of what is stored?"""
+"""The overlap: are fetched bars on the price basis of the stored ones?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +106,7 @@ def _odd(off: pl.DataFrame, fetched: pl.DataFrame) -> Iterator[tuple[str, date, 
 
 def _single(day: date, ratio: float) -> Suspicion:
     words = (
-        f"{_odd_words(day, ratio)} the days around it agree; the new bar alone is kept out, and the stored one stands"
+        f"{_odd_words(day, ratio)} the days around it agree; the new bar alone is not stored, and the stored one stays"
     )
     return Suspicion("level_jump", words + proposal("it", ratio), ratio, day, day, through=day)
 
@@ -158,14 +158,14 @@ def of_unknown_basis(fetched: pl.DataFrame, stored: pl.DataFrame) -> frozenset[s
 
 
 def _taken_back(large: pl.DataFrame, fetched: pl.DataFrame) -> frozenset[tuple[str, date]]:
-    """Sessions whose stored bar was an error, which the new one mends.
+    """Sessions whose stored bar was an error, which the new one corrects.
 
-    The new one stands between its neighbours, while the stored one was far from both; or the stored one repeats the bar
-    before it, and the new one stands beside the bar after it, as where a feed froze on the day of a crash.
+    The new one is between its neighbours, while the stored one was far from both; or the stored one repeats the bar
+    before it, and the new one is near the bar after it, as where a feed froze on the day of a crash.
 
     Args:
         large: shared sessions with another price, and whether the stored one `repeats`.
-        fetched: all that came, so that the bar after the last stored session tells, too.
+        fetched: all fetched bars, so that the bar after the last stored session counts, too.
     """
     line = fetched.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
     known = pl.col("symbol")

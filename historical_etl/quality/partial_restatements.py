@@ -22,7 +22,7 @@ def other_parts(shared: pl.DataFrame) -> pl.DataFrame:
     """Where a part on another basis begins: columns symbol, date, `before`, `ratio` and `step`, in order.
 
     The ratio there differs from those of the two sessions before and lasts for two sessions or more, and the new level
-    moves by more than the stored one does: where it moves by less, the stored bars were wrong and are mended. After
+    moves by more than the stored one does: where it moves by less, the stored bars were wrong and are corrected. After
     sessions that are restated, too, a small step is a dividend that was corrected. Stored bars that repeat were stale.
 
     Args:

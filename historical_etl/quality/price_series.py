@@ -61,7 +61,7 @@ class Line:
         return follows or abs(size) > self.decisive
 
     def contradicts(self, at: int, size: float) -> bool:
-        """Whether the price says that there was no such split, or adj_close does where the price does not tell."""
+        """Whether the price says that there was no such split, or adj_close does where the price does not show it."""
         move, factor = self.moves[at], self.factors[at]
         if move is None or self.shows(at, size):
             return False
@@ -98,7 +98,7 @@ class Line:
         return [*sizes, log(split) + log(1 + dividend / self.closes[at])]
 
     def is_restated(self, at: int, size: float) -> bool:
-        """Whether what is stored before a session stands at the ratio of a split to what came, and nothing jumps."""
+        """Whether stored bars before a session differ from fetched ones by the ratio of a split, and nothing jumps."""
         level, move = self.levels[at - 1], self.moves[at]
         if level is None or move is None or abs(move) > max(self.decisive, abs(size) / 2):
             return False

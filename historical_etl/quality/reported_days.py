@@ -1,4 +1,4 @@
-"""Named events as they come in: values that are no events set aside, and the rows of one day put together."""
+"""Named events as they are fetched: invalid values are left out, and the rows of one day are merged."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class NamedDays:
 
     Attributes:
         events: columns `ACTIONS`.
-        invalid: rows with a value that is none, as they came.
+        invalid: rows with an invalid value, as fetched.
         chosen: days of whose rows only some are meant: the symbol, the event, and why.
     """
 

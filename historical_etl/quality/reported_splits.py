@@ -38,7 +38,7 @@ class NotShown:
     """A named split that the price contradicts.
 
     `is_new` unless it was judged before; `margin` is how much better the price fits no split, where 1 decides;
-    `is_restated` if the stored bars before it stand at the ratio of the split to those that came.
+    `is_restated` if the stored bars before it differ from the fetched ones by the ratio of the split.
     """
 
     symbol: str
@@ -104,7 +104,7 @@ def judge_named_splits(
         stored: likewise as `rows`: what was judged before, if its name was.
         ledger: the events that were known before: symbol, date, split, note and whether it was `in_close`.
         asked: symbol → first and last date that the source was asked for.
-        history: all bars of a symbol that are stored or in view: a few do not tell how it usually moves.
+        history: all bars of a symbol that are stored or in view: a few do not show how it usually moves.
     """
     found = NamedSplits()
     if rows.is_empty():

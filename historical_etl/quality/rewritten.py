@@ -1,7 +1,7 @@
 """Rewritten histories: most closes are others, and no one ratio makes them of the stored ones.
 
-A correction leaves most bars as they were. Where it does not, returns tell what came: those that are stored, on a basis
-that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
+A correction leaves most bars as they were. Where it does not, returns show what was fetched: those that are stored, on a
+basis that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
 """
 
 from typing import Final
@@ -27,11 +27,11 @@ def rewritten(shared: pl.DataFrame, *, by_noise: bool = False) -> frozenset[str]
     """The symbols of which more closes moved than corrections move.
 
     A close that moves by less than noise counts if it does so by the ratio of the one before it. Stored closes that
-    repeat the one before do not count: a frozen feed is mended.
+    repeat the one before do not count: a stale feed is corrected.
 
     Args:
         shared: columns of `on_shared_sessions`, sorted by (symbol, date).
-        by_noise: count all that rounding does not move. The few sessions of an overlap do not tell what noise is.
+        by_noise: count all that rounding does not move. The few sessions of an overlap do not show what noise is.
     """
     stored = (pl.col("close_0") / beside("close_0", 1)).log().abs()
     moves = shared.with_columns(rounding().alias("rounding"), _typical(stored).over("symbol").alias("typical"))

@@ -25,7 +25,7 @@ PRICE_COLUMNS: Final = ("open", "high", "low", "close", "adj_close")
 OPTIONAL: Final = ("open", "high", "low", "volume", "adj_close")
 REQUIRED_COLUMNS: Final = ("date", "symbol", "close")
 UNWRITABLE: Final = "unwritable_symbol"
-#: Rows that were not asked for, are of no session, or say that there is no price: they are set aside, and tell nothing
+#: Rows that were not asked for, are of no session, or say that there is no price: they are refused, and say nothing
 #: of whether the others can be trusted.
 EXCUSED: Final = frozenset({"not_requested", "outside_window", "off_session", "no_close", UNWRITABLE})
 _WITH_REASONS: Final = {**SCHEMA, "reasons": pl.List(pl.String)}
@@ -44,9 +44,9 @@ class Split:
 
     Attributes:
         good: rows as they may be stored.
-        fetched: the same rows as they came.
+        original: the same rows as fetched.
         bad: rows that may not, with a `reasons` column (list of rule names).
-        flagged: good rows as they came, of which something beside the close is wrong (columns `FLAGGED`).
+        flagged: good rows as fetched, of which something beside the close is wrong (columns `FLAGGED`).
     """
 
     good: pl.DataFrame
@@ -144,7 +144,7 @@ def bar_rules() -> dict[str, pl.Expr]:
 
 
 def all_valid(frame: pl.DataFrame) -> bool:
-    """Whether surely all rows have a close and a volume, and nothing in them is wrong, told by cheap aggregates.
+    """Whether surely all rows have a close and a volume, and nothing in them is wrong, found by cheap aggregates.
 
     False is no verdict: ask the rules.
     """

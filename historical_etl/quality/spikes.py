@@ -41,7 +41,7 @@ def taken_back(day: date, ratio: float, earlier: Sequence[PriceMove], near: floa
     Args:
         day: of this move.
         ratio: likewise.
-        earlier: moves into rows that came with this one, and that nothing has taken back.
+        earlier: moves into rows that were fetched with this one, and that nothing has taken back.
         near: the tolerance for moves of the size of a split or unit, whenever they were.
     """
     for move in reversed(earlier):

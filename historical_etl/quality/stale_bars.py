@@ -13,7 +13,7 @@ __all__ = ["BARS", "REPORTED_AFTER", "repeating_symbols", "stretches"]
 REPEATED_CELLS: Final = ("open", "high", "low", "close", "volume")
 #: What a stretch is found in.
 BARS: Final = ("symbol", "date", *REPEATED_CELLS)
-#: From so many equal bars on a stretch is told.
+#: From so many equal bars on a stretch is reported.
 REPORTED_AFTER: Final = 3
 #: A series moves if of its last so many levels before the stretch, at least the fewest, no more than a share lasted.
 _LEVELS_BEFORE, _FEWEST_BEFORE, _SHARE_LASTING = 20, 3, 0.2

@@ -66,7 +66,7 @@ def check_out(
             sources[path] = wanted
             wrong.append(path)
         elif path.is_file():
-            sources[path] = path  # a lost object is damage: `verify` and the next write of that year tell of it
+            sources[path] = path  # a lost object is damage: `verify` and the next write of that year report it
         elif no_file(path):
             wrong.append(path)
     years = {layout.daily_file(partition.year) for partition in manifest.partitions}
@@ -108,7 +108,7 @@ def _quarantine_foreign_files(
         if not os.path.lexists(path) or is_known(path, manager.layout):
             continue
         if path in spare:
-            quarantined = manager.quarantine_data(path, f"version {version}, which now stands, has no such year")
+            quarantined = manager.quarantine_data(path, f"version {version}, the current one, has no such year")
             _log.warning("%s belongs to no year of version %d; it is now in %s", path, version, quarantined)
         else:
             quarantined = manager.quarantine_data(path, "a file in daily/ that no commit put there")

@@ -1,7 +1,7 @@
 """Which versions were certainly committed, whatever the current manifest says.
 
 A commit that is broken off leaves one manifest in the history that does not count, and the next writer drops it before
-it makes another. Progress, the catalog's record, the folder behind `daily` and the lock's record tell of a version only
+it makes another. Progress, the catalog's record, the folder behind `daily` and the lock's record name a version only
 once it is committed. So where they name one that is newer than the current manifest, or where more than one in the
 history is newer, an older file was put in the place of the current manifest.
 """

@@ -40,8 +40,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-#: What mends a damaged ledger.
-REBUILT: Final = "run `historical-etl repair`: what can be told from the data is rebuilt; prices are not affected"
+#: What repairs a damaged ledger.
+REBUILT: Final = "run `historical-etl repair`: what follows from the data is rebuilt; prices are not affected"
 _AT: Final = pl.Datetime("us", "UTC")
 _STAMP: Final = {"version": pl.Int64(), "committed_at": _AT}
 _DECIDED: Final = {"reason": pl.String(), "by": pl.String(), "decided_version": pl.Int64(), "decided_at": _AT}
@@ -278,7 +278,7 @@ def read_undamaged(layout: Layout, manifest: SyncManifest | None, name: str) -> 
 
 
 def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
-    """All rows of a ledger by the name that readers use; for `gaps` and `holds` those that stand and closed ones.
+    """All rows of a ledger by the name that readers use; for `gaps` and `holds` open and closed ones.
 
     Raises:
         ConfigurationError: there is no such ledger.

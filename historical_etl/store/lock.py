@@ -51,7 +51,7 @@ class Holder(BaseModel):
     """Who holds, or last held, a lock. `released` is None while it is held, or if the holder died.
 
     `settled` says that it ended well. Where it met an error, what it last did may not be durable. `committed` is as in
-    its token: numbers of versions are not used again, also once nothing else tells of them.
+    its token: numbers of versions are not used again, also once nothing else names them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -145,7 +145,7 @@ def acquire(
             raise StorageError(
                 "This file system has no kernel locks; nothing was committed",
                 where=lock_file,
-                todo="keep the store on a local file system; `historical-etl doctor` tells of this one",
+                todo="keep the store on a local file system; `historical-etl doctor` reports on this one",
             ) from error
     try:
         previous = current_holder(lock_file)
@@ -157,7 +157,7 @@ def acquire(
             yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled, committed=known)
             ended_well = True
         finally:
-            # After an error too: the next writer must not be told that this one died. And what was committed is not
+            # After an error too: the next writer must not assume that this one died. And what was committed is not
             # undone by a record that cannot be written.
             with suppress(StorageError):
                 _write(lock_file, holder.model_copy(update={"released": clock(), "settled": ended_well}))

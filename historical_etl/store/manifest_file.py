@@ -1,4 +1,4 @@
-"""One manifest as a file: sealed JSON, whichever release wrote it."""
+"""One manifest as a file: checksummed JSON, whichever release wrote it."""
 
 import errno
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
 
 
 def _refuse_newer(fields: Mapping[str, object], path: Path, *, proven: bool) -> None:
-    """Refuse what a newer release may have sealed in its own way; one flipped bit makes no newer release."""
+    """Refuse what a newer release may have checksummed in its own way; one flipped bit makes no newer release."""
     version = major_version(fields.get("schema_version"))
     if isinstance(version, int) and version > SCHEMA_VERSION and (proven or not _one_bit_apart(version)):
         raise ManifestTooNewError(

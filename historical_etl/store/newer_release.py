@@ -66,7 +66,7 @@ def unknown_fields(
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """The records of a store that hold fields of which this release does not know, and those fields."""
     with storage_errors("listing the records of the store", layout.manifests):
-        newest = sorted(layout.history_folder(dataset).glob("*.json"))[-1:]  # it stands in for a damaged manifest
+        newest = sorted(layout.history_folder(dataset).glob("*.json"))[-1:]  # it replaces a damaged manifest
         pins = sorted(layout.pins.glob("*.json"))
     history = [layout.history_file(version, dataset) for version in versions]
     records = [(path, "manifest") for path in (layout.manifest_file(dataset), *newest, *history)]
@@ -76,14 +76,14 @@ def unknown_fields(
         try:
             names = _unknown(read_regular(path), kind)
         except (OSError, ValueError):
-            continue  # whoever needs it tells of it
+            continue  # whoever needs it reports it
         if names:
             yield path, names
 
 
 @lru_cache(maxsize=64)
 def fields_of(content: bytes, kind: str) -> Mapping[str, object]:
-    """The fields of a sealed record of a kind: progress, catalog or pin; the last ones are remembered.
+    """The fields of a checksummed record of a kind: progress, catalog or pin; the last ones are remembered.
 
     Raises:
         ValueError: as `opened`.

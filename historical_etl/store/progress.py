@@ -69,7 +69,7 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
     path = layout.progress_file(dataset)
     if fault := no_file(path):
         raise StorageError(
-            f"Progress cannot be set aside: {fault}; nothing was changed",
+            f"Progress cannot be moved to another name: {fault}; nothing was changed",
             where=path,
             todo="run `historical-etl repair`: it moves that to quarantine",
         )

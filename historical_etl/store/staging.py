@@ -28,7 +28,7 @@ _ENDINGS: Final = {"rows": "parquet", "record": "json"}
 
 
 class StagedUnit(BaseModel):
-    """The record of a unit: its symbols, what became of each, what was told, and the SHA-256 of its files.
+    """The record of a unit: its symbols, what became of each, its notes, and the SHA-256 of its files.
 
     `rows` are its bars, `actions` and `foreign` what the source names, `rejected` rows that cannot be read; None where
     it has none.
@@ -107,7 +107,7 @@ class Staging:
             frames: `rows`, and any of the others that a unit may have.
             outcomes: of all its symbols.
             details: why a symbol has another outcome than `ok`.
-            notes: what the source told.
+            notes: of the source.
 
         Raises:
             DiskSpaceError, StorageError: the unit does not count.
@@ -121,7 +121,7 @@ class Staging:
             notes=notes,
             **sums,
         )
-        with storage_errors("staging what was fetched", self.folder, "what was staged before stands"):
+        with storage_errors("staging what was fetched", self.folder, "what was staged before is unchanged"):
             for name, content in contents.items():
                 with temporary_beside(self._file(unit, name)) as (temp, stream):
                     stream.write(content)
@@ -152,7 +152,7 @@ class Staging:
     def clear(self) -> None:
         """Remove the request's units."""
         if self.folder.is_dir():
-            with storage_errors("clearing staging", self.folder, "what was committed stands"):
+            with storage_errors("clearing staging", self.folder, "what was committed is unchanged"):
                 shutil.rmtree(self.folder)
                 fsync_folder(self.folder.parent)
 

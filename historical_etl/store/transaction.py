@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the rows of a commit came from; becomes part of its manifest. Holds no secrets."""
+    """The source of the rows of a commit; becomes part of its manifest. Holds no secrets."""
 
     provider: str = ""
     provider_version: str = ""
@@ -121,7 +121,7 @@ class Transaction:
             last: the last session in them.
 
         Raises:
-            DiskSpaceError: the volume is full; the temp file is gone and `quarantine/` tells of it.
+            DiskSpaceError: the volume is full; the temp file is gone and `quarantine/` has a note on it.
             StorageError: the file system refused.
             ChecksumMismatchError: what was read back is not what was written.
         """
@@ -166,7 +166,7 @@ class Transaction:
         """Commit all written years and ledgers at once, then link `daily/` and drop what no kept version names.
 
         Args:
-            provenance: where the rows came from.
+            provenance: the source of the rows.
             ledgers: rows for logs and new states, by ledger.
             accompanying: what is recorded too if anything changes, and makes no version by itself.
 
@@ -218,7 +218,7 @@ class Transaction:
         self._forgotten |= set(paths)
 
     def restore(self, version: SyncManifest, ledgers: LedgerChanges) -> SyncManifest:
-        """Commit an older version's files as a new version, so that it stands again.
+        """Commit an older version's files as a new version, so that its content is current again.
 
         Args:
             version: the manifest of a kept version.
@@ -267,7 +267,7 @@ def _asks_a_person(ledgers: LedgerChanges) -> bool:
 
 
 def recover(manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> SyncManifest | None:
-    """Finish or undo what a crash left, and return the version that stands (None: nothing was ever committed).
+    """Finish or undo what a crash left, and return the current version (None: nothing was ever committed).
 
     Undoes everything before the commit point: temp files, objects that no kept manifest names, manifests newer
     than the current one. Finishes everything after it: `daily/`. Where all is well it costs a few stats a year.
@@ -305,7 +305,7 @@ def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: 
     try:
         vacuum(manager, manifest, retention)
     except ManifestCorruptError as error:
-        # What a damaged version needs is unknown: nothing is removed until that is mended.
+        # What a damaged version needs is unknown: nothing is removed until that is repaired.
         _log.warning("Old versions were not vacuumed: %s", error)
 
 

@@ -32,7 +32,7 @@ _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
 
 @dataclass(frozen=True)
 class Retention:
-    """Which versions are kept: the last `versions`, and all that stood within the last `days`.
+    """Which versions are kept: the last `versions`, and all that were current within the last `days`.
 
     The days are those that the commits vouch for, `step` at most from one to the next, since the clock may have been
     set meanwhile; and one step more is kept, so that no single jump takes what should stay.
@@ -71,9 +71,9 @@ def vacuum(
 
     Args:
         manager: of the store.
-        current: the version that stands; without one, every object is a leftover of a first commit that failed.
+        current: the current version; without one, every object is a leftover of a first commit that failed.
         retention: the policy.
-        dry_run: only tell.
+        dry_run: only report.
 
     Raises:
         ManifestCorruptError: a kept manifest is damaged: what it needs is unknown, and nothing was removed.
@@ -85,7 +85,7 @@ def vacuum(
     spare = [version for version in versions if version not in reasons]
     with (
         unleased(layout, spare) as free,
-        storage_errors("removing old versions", layout.objects, "every kept one stands"),
+        storage_errors("removing old versions", layout.objects, "every version that is to be kept is unchanged"),
     ):
         reasons |= {version: "open in a reader" for version in spare if version not in free}
         retained = [*([current] if current else []), *(manager.load_version(v) for v in versions if v in reasons)]

@@ -316,7 +316,7 @@ def _expected_members(
         if member.islnk() and links.get(name, "") == member.linkname:
             continue
         if not member.isreg() or name not in {history, *sizes}:
-            raise _foreign(name, "does not belong to the version that its manifest tells of")
+            raise _foreign(name, "does not belong to the version that its manifest names")
         if member.size != sizes.get(name, member.size):
             raise _foreign(name, f"has {member.size:,} bytes, {sizes[name]:,} were committed")
         found[name] = member

@@ -54,11 +54,11 @@ class QuarantineEntry:
         path: the entry itself.
         file: the name of what is kept in it; None for a mere note, or where that is not known.
         reason: why it is here.
-        when: the moment, UTC; None if nothing tells it.
+        when: the moment, UTC; None if it is not known.
         size: bytes of all that lies in it.
         sha256: of the file when it was quarantined.
         size_bytes: likewise; None where that is not recorded.
-        moved_from: where it came from, relative to the root; None for copies, rows and notes.
+        moved_from: where it was, relative to the root; None for copies, rows and notes.
         facts: what else was noted, by name.
         fault: what is wrong with the entry; empty if nothing is.
     """
@@ -93,7 +93,7 @@ class QuarantineEntry:
 
 
 def read_entries(layout: Layout) -> list[QuarantineEntry]:
-    """Everything in the quarantine folder, oldest first; what is damaged or foreign has its `fault` told.
+    """Everything in the quarantine folder, oldest first; what is damaged or foreign has its `fault`.
 
     Raises:
         StorageError: the folder cannot be read.
@@ -126,7 +126,7 @@ def find_entry(layout: Layout, name: str) -> QuarantineEntry:
 
 
 def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> Path:
-    """Copy a quarantined file to where it came from, or to `to`; returns where that is. The entry stays.
+    """Copy a quarantined file to where it was, or to `to`; returns where that is. The entry stays.
 
     Hold the writer lock if that lies in the store.
 
@@ -201,7 +201,7 @@ def _read(path: Path) -> QuarantineEntry:
         record = _Record.model_validate(read_checksummed(read_regular(path / _RECORD), None))
     except FileNotFoundError:
         kind = "damaged" if stamp else "foreign"
-        return _faulty(plain, f"{kind}: it has no {_RECORD}, so nothing tells why it is here")
+        return _faulty(plain, f"{kind}: it has no {_RECORD}, so it is not known why it is here")
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else reason_of(error)
         return _faulty(plain, f"damaged: its {_RECORD} cannot be read ({reason})")
@@ -253,7 +253,7 @@ def _origin(entry: QuarantineEntry, layout: Layout) -> Path:
     if origin.parts and not origin.is_absolute() and ".." not in origin.parts and "\0" not in str(origin):
         return layout.root / origin
     raise ConfigurationError(
-        f"It is not known where the file of {entry.name} came from",
+        f"It is not known where the file of {entry.name} was",
         where=entry.path,
         todo="say where it shall go with --to FILE",
     )

@@ -38,7 +38,7 @@ class Quarantine:
         self._clock = clock
 
     def keep_file(self, source: Path, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay.
+        """Move a file aside; returns its entry's folder. Its record says where below the root it was.
 
         A folder, a pipe or a link is moved as it is: the entry is a note, with the thing itself beside it.
         """
@@ -71,7 +71,7 @@ class Quarantine:
         return self.copy_bytes(name, buffer.getvalue(), reason, dataset, facts)
 
     def note(self, name: str, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """An entry that only tells what happened, where there is nothing worth keeping."""
+        """An entry that only says what happened, where there is nothing worth keeping."""
         with storage_errors("noting a failure in quarantine", self._folder):
             entry = self._new_entry(name)
             self._explain(entry, None, reason, dataset, None, facts)

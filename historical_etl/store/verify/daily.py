@@ -1,4 +1,4 @@
-"""Whether `daily/` shows the version that stands; else which one it shows, or that it mixes several."""
+"""Whether `daily/` shows the current version; else which one it shows, or that it mixes several."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -28,11 +28,11 @@ def daily_findings(
     finished: bool,
     busy: bool,
 ) -> Iterator[StoreFinding]:
-    """What other tools find that is not the version that stands.
+    """What other tools find that is not the current version.
 
     Args:
         layout: of the store.
-        current: the version that stands.
+        current: the current version.
         history: the kept versions whose manifests are sound.
         quick: a copy is judged by its size.
         finished: whether the run that made the current version has come further than to `daily/`.
@@ -57,7 +57,7 @@ def daily_findings(
         elif fault := files[year].fault:
             found.append(error(field, fault, _RELINK))
         elif not layout.resolve(partition.path).is_file() or files[year].holds(partition):
-            continue  # a missing object is told of already
+            continue  # a missing object is reported already
         elif files[year].is_known(history):
             older.append(year)
         else:
@@ -65,7 +65,7 @@ def daily_findings(
             found.append(error(field, message, f"{_RELINK}, and keeps this file in quarantine/"))
     whole = next((v for v in sorted(history, reverse=True) if _shows(files, history[v])), None)
     if current and older and whole:
-        message = f"it shows version {whole}, all of it, and not version {current.version}, which stands"
+        message = f"it shows version {whole}, all of it, and not version {current.version}, the current one"
         yield late("daily/", message, _RELINK)
         return
     if current and older:

@@ -1,4 +1,4 @@
-"""What can be mended in a store's files with certainty: each is put right from bytes that are proven to be its own.
+"""Repairs of a store's files: each is restored from bytes that are proven to be its own.
 
 Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog are not the store's; see
 `maintenance.repair`.
@@ -35,13 +35,13 @@ __all__ = [
     "unlinked_years",
 ]
 
-#: Files that cannot be mended, and the versions that name them, newest first.
+#: Files that cannot be repaired, and the versions that name them, newest first.
 Damage = Mapping[str, tuple[Partition | LedgerFile, list[int]]]
 _CHUNK: Final = 1 << 20
 
 
 def repair_history(manager: ManifestManager, current: SyncManifest | None) -> Iterator[str]:
-    """Set aside damaged manifests of older versions: what they named is unknown, and each vacuum would stop there."""
+    """Quarantine damaged manifests of older versions: what they named is unknown, and each vacuum would stop there."""
     layout = manager.layout
     for version in manager.list_versions():
         path = layout.history_file(version)
@@ -125,9 +125,9 @@ def spare_years(layout: Layout, manifest: SyncManifest) -> set[str]:
 
 
 def repair_misplaced(manager: ManifestManager) -> Iterator[str]:
-    """Set aside what is in the place of a file and is none: each file is then missing, which is mended as such.
+    """Quarantine what is in the place of a file and is none: each file is then missing, and repaired as such.
 
-    Manifests are not among them: what is in their place is told of with the version.
+    Manifests are not among them: what is in their place is reported with the version.
     """
     layout = manager.layout
     places = (

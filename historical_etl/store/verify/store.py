@@ -77,10 +77,10 @@ def verify_store(
 
     Args:
         manager: of the store.
-        quick: only what the file system tells: sizes and links; no file of data is opened.
+        quick: only what the file system shows: sizes and links; no file of data is opened.
         rebuild_cursors: computes every symbol's cursor from the data of a version.
-        catalog_version: the version that the catalog file itself shows; raises `CatalogError` if it cannot tell.
-        progress: told how many of how many files are checked.
+        catalog_version: the version that the catalog file itself shows; raises `CatalogError` if that is not known.
+        progress: called with how many of how many files are checked.
 
     Raises:
         ManifestTooNewError: a newer release wrote the store; it was not looked at.
@@ -132,7 +132,7 @@ class _Check:
 
     def _state(self) -> tuple[bytes | None, object]:
         content: bytes | None = None
-        with suppress(OSError):  # told of where it is looked at
+        with suppress(OSError):  # reported where it is read
             content = read_regular(self.layout.manifest_file())
         return content, current_holder(self.layout.lock_file())
 
@@ -168,7 +168,7 @@ class _Check:
     # ── manifests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pointer(self) -> tuple[SyncManifest | None, list[StoreFinding]]:
-        """The current manifest, or the version that stands in for it."""
+        """The current manifest, or the version that replaces it."""
         path = self.layout.manifest_file()
         try:
             manifest = read_manifest(path)
@@ -187,7 +187,7 @@ class _Check:
             fallback, what = self._fallback(), error.what
         else:
             return manifest, [*self._totals(manifest), *self._older(manifest)]
-        substitute = f"version {fallback.version} stands in for it" if fallback else "no kept version can be used"
+        substitute = f"version {fallback.version} replaces it" if fallback else "no kept version can be used"
         todo = f"{_REPAIR}: it restores the manifest" if fallback else "restore it from a backup"
         return fallback, [_error(path.name, f"{what}; {substitute}", todo)]
 
@@ -296,7 +296,7 @@ class _Check:
             yield _error(field, f"it cannot be read: {error.strerror}", "check its permissions and this volume (dmesg)")
 
     def _finished(self, current: SyncManifest | None) -> bool:
-        """Whether the run that made the current version came as far as saving progress, thus behind daily/."""
+        """Whether the run that made the current version got as far as saving progress, thus behind daily/."""
         progress = self._read_progress()
         return isinstance(progress, ETLProgressManifest) and progress.data_version == (
             current.version if current else 0
@@ -369,7 +369,7 @@ class _Check:
         try:
             true = self.rebuild(current)
         except (HistoricalETLError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            return  # a file that cannot be read is told of already
+            return  # a file that cannot be read is reported already
         wrong = sorted(symbol for symbol in true.keys() | cursors.keys() if true.get(symbol) != cursors.get(symbol))
         if wrong:
             lines = [f"{symbol} at {cursors.get(symbol)}, by the data {true.get(symbol)}" for symbol in wrong]
