@@ -198,7 +198,7 @@ def adopt(
     result = None
     if not rehearse:
         result = etl.run_full_etl(wanted, start, end, resume=False, progress=progress, command="adopt")
-    names = etl.names_of(etl.manifest())
+    names = etl.store.state.names_of(etl.manifest())
     look = _Look(etl, source, members, set(names.over(wanted, start, end)), result, names)
     for year in _years(source):
         look.at(year)

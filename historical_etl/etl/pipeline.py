@@ -1,57 +1,45 @@
-"""HistoricalETL: fetch → validate → reconcile → merge → commit → publish.
+"""HistoricalETL: the published face of a store. Each method hands on to the object that does the work."""
 
-This page says what the runs are; `run` has their steps, each with a module of its own. Fetching, judging (`batch`)
-and holding what came against what is stored (`reconcile`) need no lock; it is held from the merge to the saved
-progress (`commit`).
-"""
-
-import logging
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
-from copy import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 
 import polars as pl
 
-from historical_etl.clock import Clock, as_date, system_clock
-from historical_etl.errors import (
-    ConfigurationError,
-    CoverageError,
-    RateLimitedError,
-)
-from historical_etl.etl.commit.decisions import accept_hold, decision, waive_gaps
+from historical_etl.catalog.catalog import Catalog
+from historical_etl.clock import Clock, system_clock
+from historical_etl.etl.completeness.completeness import Completeness
+from historical_etl.etl.context.citation import Citation
+from historical_etl.etl.context.store_context import StoreContext
 from historical_etl.etl.fetch.fetch import Fetcher, as_source
-from historical_etl.etl.fetch.renamed_source import with_names
-from historical_etl.etl.fetch.requests import Window, increment_requests, request_hash, symbols_without_history
-from historical_etl.etl.fetch.staged import forget_plan, staged
+from historical_etl.etl.identity.change import IdentityChange
 from historical_etl.etl.identity.identities import SecurityIdentities
-from historical_etl.etl.maintenance.repair import RepairReport, repair
-from historical_etl.etl.maintenance.rollback import roll_back
-from historical_etl.etl.reader.citation import Citation
-from historical_etl.etl.run_stats import RunStats, YearEvent
-from historical_etl.etl.runs.clock_trust import trusted_completeness
-from historical_etl.etl.runs.windows import ignore_event, record_failure
-from historical_etl.models import ETLResult, SyncManifest
+from historical_etl.etl.maintenance.repair import RepairReport
+from historical_etl.etl.price_store import PriceStore
+from historical_etl.etl.reader.adjusted import Adjust
+from historical_etl.etl.run_stats import YearEvent
+from historical_etl.etl.runs.decisions import Decisions
+from historical_etl.etl.runs.price_runs import PriceRuns
+from historical_etl.etl.runs.windows import RunSteps
+from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
+from historical_etl.sessions import SessionCalendar
 from historical_etl.settings import Settings, load_settings
-from historical_etl.sources.base import FetchRequest
+from historical_etl.sources.base import PriceSource
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import read_undamaged
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.progress import save_progress
-from historical_etl.store.transaction import Transaction
-from historical_etl.symbols import normalize_symbols
+from historical_etl.store.pins import Pin
+from historical_etl.store.vacuum import VacuumReport
+from historical_etl.store.verify.store import VerifyReport
 
 __all__ = ["HistoricalETL", "stored_through"]
 
-_log = logging.getLogger(__name__)
 
-
-class HistoricalETL(SecurityIdentities):
+class HistoricalETL:
     """A store of daily bars, and the runs that fill it.
 
     Args:
@@ -64,6 +52,7 @@ class HistoricalETL(SecurityIdentities):
         exchange: code of the exchange whose sessions count; default: the setting `exchange`.
         settings: default: read from the environment.
         writer_id: how the lock and the manifests name this writer.
+        expect: the only version that may be read, see `open`.
         overrides: single settings by name, such as `overlap_sessions=3`.
 
     Raises:
@@ -82,14 +71,66 @@ class HistoricalETL(SecurityIdentities):
         exchange: str | None = None,
         settings: Settings | None = None,
         writer_id: str = "historical_etl",
+        expect: str | None = None,
         **overrides: object,
     ) -> None:
-        layout = Layout.of_storage(storage_path, catalog_path)
-        manifests = manifest_manager or ManifestManager(layout, clock=clock)
         changes = overrides | ({"exchange": exchange} if exchange else {})
         changed = (settings or load_settings()).changed(changes)
+        expected = Citation.parse(expect) if expect is not None else None
+        layout = Layout.of_storage(storage_path, catalog_path)
+        self._context = StoreContext(layout, changed, clock, writer_id, manifest_manager, expected)
+        self._store = PriceStore(self._context)
+        self._state = self._store.state
         gate = validator or DataValidator(changed.exchange, calendar_corrections=changed.calendar_corrections)
-        super().__init__(layout, manifests, changed, clock, writer_id, as_source(fetcher), gate)
+        self._steps = RunSteps(self._state, as_source(fetcher), gate)
+        self._runs = PriceRuns(self._steps)
+        self._decisions = Decisions(self._steps, self._runs)
+        self._identities = SecurityIdentities(self._state, gate.gate)
+
+    @property
+    def store(self) -> PriceStore:
+        """The store without its source."""
+        return self._store
+
+    @property
+    def source(self) -> PriceSource:
+        """Where bars come from."""
+        return self._steps.source
+
+    @property
+    def validator(self) -> DataValidator:
+        """The gate before each commit."""
+        return self._steps.validator
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies on disk."""
+        return self._context.layout
+
+    @property
+    def manifests(self) -> ManifestManager:
+        """The manifests of the store, and its lock."""
+        return self._context.manifests
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that apply."""
+        return self._context.settings
+
+    @property
+    def clock(self) -> Clock:
+        """What time it is."""
+        return self._context.clock
+
+    @property
+    def catalog(self) -> Catalog:
+        """The DuckDB file that shows the current version."""
+        return self._context.catalog
+
+    @property
+    def calendar(self) -> SessionCalendar:
+        """The sessions of the configured exchange."""
+        return self._context.calendar
 
     @classmethod
     def open(
@@ -128,10 +169,9 @@ class HistoricalETL(SecurityIdentities):
             exchange=exchange,
             settings=changed,
             writer_id=writer_id,
+            expect=expect,
         )
-        if expect is not None:
-            store.expected = Citation.parse(expect)
-            store.manifest()
+        store.manifest()
         return store
 
     def run_full_etl(
@@ -170,35 +210,13 @@ class HistoricalETL(SecurityIdentities):
             ProviderError: the source failed.
             LockTimeoutError, DiskSpaceError, StorageError: the run stopped there; committed years stand.
         """
-        start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
-        request = FetchRequest(tuple(self._meant(normalize_symbols(symbols), start, end)), start, end)
-        if rebuild:
-            forget_plan(self.source)
-        windows = self._windows(start, end)
-        name = request_hash(request.symbols, start, end, self.source.info)
-        done = self._progress.years_done(name) if resume and not rebuild else set[int]()
-        stats = RunStats(windows[0].start, windows[-1].end, notes=self._clipped(start))
-        run = self._run("rebuild" if rebuild else command, stats, rebuild=rebuild)
-        with record_failure(run):
-            try:
-                first = windows[0].year
+        return self._runs.run_full_etl(
+            symbols, start_date, end_date, resume, rebuild=rebuild, progress=progress, command=command
+        )
 
-                def fetching(done: int, total: int) -> None:
-                    (progress or ignore_event)(YearEvent(first, "fetching", done, total))
-
-                with staged(self, run.source, request.symbols, windows, name, fetching) as run.source:
-                    result = self._run_windows(
-                        run, request.symbols, windows, request=name, done=done, progress=progress
-                    )
-            except RateLimitedError:
-                committed = done | self._progress.years_done(name)
-                save_progress(self.layout, self._progress.of_years(name, windows, committed, "paused"))
-                raise
-        self._require_calendar(end)
-        return result
-
-    @contextmanager
-    def prefetched(self, years: Sequence[int], symbols: Iterable[str] | str | None = None) -> Generator[Self]:
+    def prefetched(
+        self, years: Sequence[int], symbols: Iterable[str] | str | None = None
+    ) -> AbstractContextManager[PriceRuns]:
         """This store with several years fetched at once, for `run_year` on each of them inside the block.
 
         A source that is asked symbol by symbol is then asked once for each, however many years there are. Years that
@@ -206,20 +224,7 @@ class HistoricalETL(SecurityIdentities):
 
         Raises: as `run_full_etl`, for what concerns the fetch.
         """
-        windows: list[Window] = []
-        for year in sorted(set(years)):
-            with suppress(CoverageError, ConfigurationError):
-                windows += self._windows(date(year, 1, 1), date(year, 12, 31))
-        named = normalize_symbols(symbols) if symbols is not None else None
-        wanted = sorted({symbol for window in windows for symbol in self._wanted(named, window)})
-        if not wanted:
-            yield self
-            return
-        name = request_hash(wanted, windows[0].start, windows[-1].end, self.source.info)
-        etl = copy(self)
-        source = with_names(self.source, self.names_of(self.manifest()), self._stored_levels)
-        with staged(self, source, wanted, windows, name) as etl.source:
-            yield etl
+        return self._runs.prefetched(years, symbols)
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:
         """Fetch, check and commit one year, as far as it is covered and has closed.
@@ -231,14 +236,7 @@ class HistoricalETL(SecurityIdentities):
 
         Raises: as `run_full_etl`.
         """
-        if not date.min.year < year < date.max.year:
-            raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
-        windows = self._windows(date(year, 1, 1), date(year, 12, 31))
-        wanted = self._wanted(normalize_symbols(symbols) if symbols is not None else None, windows[0])
-        clipped = self._clipped(date(year, 1, 1))
-        run = self._run("year", RunStats(windows[0].start, windows[-1].end, notes=clipped))
-        with record_failure(run):
-            return self._run_windows(run, tuple(wanted), windows, publish=publish)
+        return self._runs.run_year(year, symbols, publish=publish)
 
     def run_incremental_etl(
         self, symbols: Iterable[str] | str | None = None, *, publish: bool = True, beyond_calendar: bool = False
@@ -259,48 +257,218 @@ class HistoricalETL(SecurityIdentities):
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
             too many symbols came empty at once.
         """
-        completeness, end = trusted_completeness(self, self.manifest()), self.available_through()
-        held = read_undamaged(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
-        names = self.names_of(self.manifest())
-        known = {*completeness.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}
-        known -= names.made_up & completeness.ended()
-        wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
-        if not wanted:
-            self.require_store()
-            raise ConfigurationError(
-                "The store is empty: there is nothing to update",
-                where=self.layout.root,
-                todo="run `historical-etl backfill` first, or name symbols",
-            )
-        coverage = self.source.info.coverage
-        requests = increment_requests(
-            wanted,
-            completeness,
-            first=max(self.settings.start, coverage.first) if coverage else self.settings.start,
-            covered=coverage.first if coverage else None,
-            end=end,
-            overlap_sessions=self.settings.overlap_sessions,
-            batch=self.settings.batch_symbols,
-            calendar=self.calendar,
-            insist=symbols is not None,
-            kept_from=dict(held.drop_nulls("kept_from").group_by("symbol").agg(pl.col("kept_from").min()).iter_rows()),
-            since=names.begins,
-        )
-        run = self._run(
-            "increment", RunStats(min((r.start for r in requests), default=end), end), refetch_on_corporate_action=True
-        )
-        run.stats.sessions_missing = completeness.missing()
-        run.stats.notes += self._clipped(self.settings.start) if set(wanted) - known else []
-        with record_failure(run):
-            if requests:  # else every symbol has ended, and none is due
-                without_history = symbols_without_history(requests, completeness)
-                run.take(requests, f"increment-{end}", self._progress.after, without_history=without_history)
-            if beyond_calendar and self.calendar_has_ended():
-                run.stats.calendar_notes.append(self.calendar.end_in_words())
-            result = self._close(run.stats, publish=publish)
-        if not beyond_calendar:
-            self._require_calendar(date.max)
-        return result
+        return self._runs.run_incremental_etl(symbols, publish=publish, beyond_calendar=beyond_calendar)
+
+    def query_sql(
+        self,
+        sql: str,
+        params: Sequence[object] | Mapping[str, object] | None = None,
+        *,
+        version: int | str | None = None,
+        as_of: datetime | date | str | None = None,
+        in_process: bool = False,
+    ) -> pl.DataFrame:
+        """Run one reading SQL statement over the views of a version: prices, partitions and ledgers.
+
+        It runs in a process of its own, which the kernel holds to the settings `query_timeout_seconds` and
+        `query_memory`, its planning included. Times are in UTC.
+
+        Args:
+            sql: a single SELECT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN.
+            params: values for `?` (a sequence) or `$name` (a mapping).
+            version: as in `manifest`.
+            as_of: as in `manifest`.
+            in_process: run it in this process, for large answers to statements that you vouch for. Nothing stops such
+                a query, and only DuckDB itself heeds `query_memory`.
+
+        Raises:
+            CatalogError: DuckDB refuses the statement, or it goes beyond a limit.
+            ChecksumMismatchError: a file that it needs is not what was committed.
+            ConfigurationError: nothing was committed yet, or no such version is kept.
+        """
+        return self._store.prices.query_sql(sql, params, version=version, as_of=as_of, in_process=in_process)
+
+    def scan(
+        self,
+        symbols: Iterable[str] | str | None = None,
+        start: date | datetime | str | None = None,
+        end: date | datetime | str | None = None,
+        *,
+        adjust: Adjust | None = None,
+        version: int | str | None = None,
+        as_of: datetime | date | str | None = None,
+    ) -> pl.LazyFrame:
+        """The bars of a version, lazily; columns and dtypes as in `SCHEMA`.
+
+        Only files of years that the range meets are opened, after it is proven that they are the committed ones: now,
+        not when the frame is collected. Whatever the store does in between changes no row; a file that is edited, or
+        rots, in place is refused by the next call only. Rows come in the order of storage (by month, then symbol, then
+        date): sort where order matters. The version stays readable while this process scans no more than three others;
+        `lease` and `pin` keep it for longer.
+
+        Args:
+            symbols: None takes all. A former name means the symbol that it was renamed to.
+            start: first date, included; None is unbounded.
+            end: last date, included; None is unbounded.
+            adjust: None gives prices as stored. `"none"` gives them as traded, `"splits"` comparable over splits,
+                `"total"` on the basis of `adj_close`: open, high, low and close are scaled alike, volume by splits
+                only. `adj_close` and `ret` stay. Such rows come sorted by (symbol, date). What is not known is null,
+                and a warning of the log names the symbols: with `"total"` bars without `adj_close` of a series that
+                has one elsewhere; all bars of a symbol of which nobody named the splits (or, for `"total"`, the
+                dividends) that it takes, and which has no `adj_close` to tell them from.
+            version: as in `manifest`.
+            as_of: as in `manifest`.
+
+        Raises:
+            ConfigurationError: nothing was committed yet, a malformed or unknown symbol, a malformed date or `adjust`,
+                or no such version is kept.
+            ChecksumMismatchError: a file that is needed is not what was committed.
+        """
+        return self._store.prices.scan(symbols, start, end, adjust=adjust, version=version, as_of=as_of)
+
+    def manifest(
+        self, version: int | str | None = None, as_of: datetime | date | str | None = None
+    ) -> SyncManifest | None:
+        """The current version, or a kept one; None if nothing was ever committed.
+
+        Args:
+            version: a number, or the name of a pin.
+            as_of: the time at which it stood; a date means its end, in UTC.
+
+        Raises:
+            ConfigurationError: no such version is kept, or both arguments are given.
+            ChecksumMismatchError: the store was opened to read another version.
+        """
+        return self._context.manifest(version, as_of)
+
+    def lease(
+        self, version: int | str | None = None, as_of: datetime | date | str | None = None
+    ) -> AbstractContextManager[SyncManifest]:
+        """Keep a version from being vacuumed for the block, whatever writers do meanwhile; arguments as `manifest`.
+
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
+        """
+        return self._context.lease(version, as_of)
+
+    def progress(self) -> ETLProgressManifest | None:
+        """The saved progress; None if there is none, or if it belongs to a version that does not stand."""
+        return self._context.progress()
+
+    def cursors(self) -> dict[str, date]:
+        """Each stored symbol's cursor, its last contiguous session.
+
+        Raises:
+            ConfigurationError: nothing was committed yet.
+        """
+        return self._store.prices.cursors()
+
+    def completeness(self) -> Completeness:
+        """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
+        return self._state.completeness()
+
+    def ledger(self, name: str, *, version: int | str | None = None) -> pl.DataFrame:
+        """All rows of a ledger in a version, oldest first; see `docs/concepts/ledgers.md`.
+
+        `gaps` and `holds` give those that stand and those that are closed. `version` is as in `manifest`.
+
+        Raises:
+            ConfigurationError: nothing was committed yet, or there is no such ledger.
+            ChecksumMismatchError: a file of it is damaged.
+        """
+        return self._store.prices.ledger(name, version=version)
+
+    def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
+        """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
+        return self._store.prices.gaps(all=all)
+
+    def holds(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - likewise
+        """Symbols whose rows are held, and why; `all` gives also accepted and released ones."""
+        return self._store.prices.holds(all=all)
+
+    def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
+        """Every value that a bar ever had, when, and why it changed; oldest first.
+
+        Columns: version, committed_at, event (stored, corrected, restated, removed, refused, flagged, withheld, gap,
+        filled, waived, held, released, accepted, split, renamed), and for events about a cell column, old and new; why.
+        Empty where nothing is known of that session.
+
+        Raises:
+            ConfigurationError: nothing was committed yet, a malformed or unknown symbol, or a malformed date.
+            ChecksumMismatchError: a ledger is damaged.
+        """
+        return self._store.prices.explain(symbol, day)
+
+    def versions(self) -> pl.DataFrame:
+        """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.
+
+        Raises:
+            ConfigurationError: nothing was committed yet.
+            ManifestCorruptError: one of their manifests is damaged.
+        """
+        return self._store.versions.versions()
+
+    def cite(self, version: int | str | None = None) -> str:
+        """What names a version in papers and backtests: dataset, version and checksum; `open(expect=…)` takes it.
+
+        Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
+        """
+        return self._store.versions.cite(version)
+
+    def pins(self) -> dict[str, Pin]:
+        """The versions that are kept under a name, by name."""
+        return self._store.versions.pins()
+
+    def pin(self, name: str, version: int | str | None = None) -> Pin:
+        """Keep a version, the current one by default, under a name until it is unpinned.
+
+        Raises:
+            ConfigurationError: the name is malformed or taken, or the version is not kept.
+            LockTimeoutError, StorageError: it is not pinned.
+        """
+        return self._store.versions.pin(name, version)
+
+    def unpin(self, name: str) -> Pin:
+        """Remove a pin; the version goes with the next vacuum, unless something else keeps it.
+
+        Raises:
+            ConfigurationError: there is none of that name.
+            LockTimeoutError, StorageError: it stays.
+        """
+        return self._store.versions.unpin(name)
+
+    def diff(self, old: int | str, new: int | str | None = None) -> pl.DataFrame:
+        """Every bar that is not the same in two versions, sorted by (symbol, date).
+
+        Columns: date, symbol, change (added, removed, changed, renamed), columns (whose values changed), and of each
+        value column `…_old` and `…_new`.
+
+        Args:
+            old: a number, or the name of a pin.
+            new: likewise; None takes the current version.
+
+        Raises:
+            ConfigurationError: a version is not kept.
+            ChecksumMismatchError: a file of it is damaged.
+        """
+        return self._store.versions.diff(old, new)
+
+    def vacuum(
+        self, *, dry_run: bool = False, keep_versions: int | None = None, keep_days: int | None = None
+    ) -> VacuumReport:
+        """Remove versions that nothing keeps, and the files that only they name; every commit does so, too.
+
+        What the catalog shows, a pin names or a reader has open stays, whatever the policy.
+
+        Args:
+            dry_run: only tell what would go.
+            keep_versions: keep the last so many; None takes the setting.
+            keep_days: keep those that stood within so many days, as `Retention` counts them; None takes the setting.
+
+        Raises:
+            ManifestCorruptError: a kept version is damaged; nothing was removed.
+            LockTimeoutError, StorageError: what is left goes the next time.
+        """
+        return self._store.versions.vacuum(dry_run=dry_run, keep_versions=keep_versions, keep_days=keep_days)
 
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
         """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
@@ -320,11 +488,23 @@ class HistoricalETL(SecurityIdentities):
             ChecksumMismatchError: a file of it is damaged; nothing was changed.
             LockTimeoutError, StorageError: nothing was committed.
         """
-        self.require_store()
-        manifest = roll_back(self, version, reason)
-        if publish:
-            self._publish_quietly()
-        return manifest
+        return self._store.maintenance.rollback(version, reason=reason, publish=publish)
+
+    def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
+
+        Open holds and a run that failed last are no damage, and are told of as warnings.
+
+        Args:
+            quick: only what the file system tells: sizes, and whether links lead where they should.
+            progress: told how many of how many files are checked.
+
+        Raises:
+            ConfigurationError: nothing was committed yet, so there is nothing to check.
+            ManifestTooNewError: a newer release wrote the store.
+            StorageError: the folder cannot be read.
+        """
+        return self._store.maintenance.verify(quick=quick, progress=progress)
 
     def repair(self, *, refetch: bool = False) -> RepairReport:
         """Mend what can be mended with certainty; the report says of the rest which years and symbols to fetch again.
@@ -339,10 +519,23 @@ class HistoricalETL(SecurityIdentities):
             ManifestCorruptError: no manifest is left that could be used.
             LockTimeoutError, StorageError: what was mended until then stands.
         """
-        return repair(self, self.check, self._fetch_again if refetch else None)
+        return self._store.maintenance.repair(self._fetch_again if refetch else None)
 
     def _fetch_again(self, year: int, symbols: list[str]) -> ETLResult:
         return self.run_year(year, symbols, publish=False)
+
+    def export(self, target: str | Path, version: int | str | None = None) -> Path:
+        """Write one version, the current one by default, as a store of its own; see `maintenance.archive`."""
+        return self._store.maintenance.export(target, version)
+
+    def publish_catalog(self) -> SyncManifest:
+        """Make the catalog file show the current version; returns that version.
+
+        Raises:
+            CatalogError: nothing was committed yet, or the file cannot be built or swapped in.
+            LockTimeoutError: another writer kept the store.
+        """
+        return self._store.maintenance.publish_catalog()
 
     def accept(self, symbol: str, *, reason: str, by: str) -> ETLResult:
         """Let a held symbol pass: record who decided and why, then bring it up to date.
@@ -353,10 +546,7 @@ class HistoricalETL(SecurityIdentities):
             ConfigurationError: the symbol is not held, its rows were refused, or no reason is given.
             As `run_incremental_etl`.
         """
-        name = self.known_name(symbol)
-        with self.lock() as token:
-            accept_hold(Transaction(self.manifests, token, self.retention), name, reason, by)
-        return self.run_incremental_etl([name])
+        return self._decisions.accept(symbol, reason=reason, by=by)
 
     def waive(
         self,
@@ -382,21 +572,96 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: none of them is an open gap, no reason is given, or the calendar is another exchange's.
         """
-        name = self.known_name(symbol) if symbol is not None else None
-        self.require_store()
-        first = as_date(start, "start")
-        last = first if end is None else as_date(end, "end")
-        sessions = self.calendar.between(first, last)
-        self.require_calendar()
-        with self.lock() as token:
-            transaction = Transaction(self.manifests, token, self.retention)
-            completeness = self.completeness_of(transaction.base)
-            decided = decision(transaction, reason, by)
-            after = completeness.waive(name, sessions, decided, self.calendar)
-            waive_gaps(transaction, completeness, after, name, decided)
-            save_progress(self.layout, self._progress.after(self.manifest(), after))
-        self._publish_quietly(RunStats(first, last))
-        return after.waived() - completeness.waived()
+        return self._decisions.waive(symbol, start, end, reason=reason, by=by)
+
+    def rename(
+        self,
+        old: str,
+        new: str,
+        on: date | datetime | str,
+        *,
+        reason: str = "",
+        by: str = "",
+        force: bool = False,
+        publish: bool = True,
+    ) -> IdentityChange:
+        """Go on with the history of a symbol under another name: from `on` on, `old` is called `new`.
+
+        All years move in one commit, and a request by either name finds them. What `old` has from `on` on stays: it
+        is another security's. Nothing is fetched.
+
+        Args:
+            old: the name until then.
+            new: the name since then.
+            on: the first date of the new name; it need not be a session.
+            reason: why, for the ledger.
+            by: who says so; empty takes the writer's name.
+            force: do it although the histories contradict each other: rows of `new` win, those of `old` go to
+                `replaced_rows`. Needs a reason. It also records a name of which nothing is stored.
+            publish: whether to refresh the catalog afterwards.
+
+        Raises:
+            ConfigurationError: a name or the date is wrong, it contradicts a rename that is known, or the calendar is
+                another exchange's.
+            DataQualityError: the two histories do not fit each other; nothing was changed.
+            LockTimeoutError, DiskSpaceError, StorageError: likewise.
+        """
+        return self._identities.rename(old, new, on, reason=reason, by=by, force=force, publish=publish)
+
+    def rename_from(
+        self, path: str | Path, *, reason: str = "", by: str = "", force: bool = False, publish: bool = True
+    ) -> IdentityChange:
+        """All renames of a CSV file with the columns old, new, date and perhaps reason, in one commit.
+
+        Their order does not matter, those that are known are passed over, and so are those of which neither name is
+        stored. A name that is not stored is recorded if the new one is. The other arguments are those of `rename`.
+
+        Raises: as `rename`.
+        """
+        return self._identities.rename_from(path, reason=reason, by=by, force=force, publish=publish)
+
+    def split(
+        self,
+        symbol: str,
+        on: date | datetime | str | None = None,
+        *,
+        as_: str | None = None,
+        reason: str,
+        by: str,
+        publish: bool = True,
+    ) -> IdentityChange:
+        """Another security has a ticker from a date on: what is stored of the one before moves to a name of its own.
+
+        Nothing joins the two: no `ret`, no comparison. What has the ticker since then is `symbol`; its history comes
+        with the next update. The one before has ended, and its new name is never asked for.
+
+        Args:
+            symbol: the ticker.
+            on: the first date of the other security; None takes the session that is held.
+            as_: the name for what was before; None makes one of the symbol and the year of its last bar, as in
+                `ACME-2019`.
+            reason: why, for the ledgers.
+            by: who says so.
+            publish: whether to refresh the catalog afterwards.
+
+        Raises:
+            ConfigurationError: nothing is held and no date is given, nothing is to be split off, the name is taken, or
+                the calendar is another exchange's.
+            LockTimeoutError, DiskSpaceError, StorageError: nothing was changed.
+        """
+        return self._identities.split(symbol, on, as_=as_, reason=reason, by=by, publish=publish)
+
+    def last_closed_session(self) -> date:
+        """The last session that closed at least the settle delay ago, by the clock."""
+        return self._context.last_closed_session()
+
+    def available_through(self) -> date:
+        """The last session that can be had: it has closed, had time to settle, and the source covers it."""
+        return self._steps.available_through()
+
+    def calendar_has_ended(self) -> bool:
+        """Whether there may have been sessions, which the source has, after the last that the calendar knows."""
+        return self._steps.calendar_has_ended()
 
 
 def stored_through(layout: Layout) -> date | None:

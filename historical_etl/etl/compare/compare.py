@@ -16,7 +16,7 @@ from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetch.fetch import Fetcher, as_source, fetch_all, in_batches
 from historical_etl.etl.fetch.renamed_source import with_names
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.price_store import PriceStore
 from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource
@@ -128,7 +128,7 @@ class Comparison:
 
 
 def compare(
-    stored: StoredPrices,
+    store: PriceStore,
     other: Fetcher,
     symbols: Iterable[str] | str,
     start: date | datetime | str,
@@ -140,7 +140,7 @@ def compare(
     """Hold what is stored against what another source gives.
 
     Args:
-        stored: the store, such as a `HistoricalETL`.
+        store: what is stored, such as `HistoricalETL.store`.
         other: the other source.
         symbols: what to compare.
         start: first date.
@@ -157,29 +157,29 @@ def compare(
         raise ConfigurationError(
             f"{there.info.name!r} would be compared with itself", where="--with", todo="name another source"
         )
-    manifest = stored.manifest()
+    manifest = store.context.manifest()
     if source is None and (manifest is None or manifest.end_date is None):
         raise ConfigurationError(
             "Nothing is stored that could be compared",
-            where=stored.layout.root,
+            where=store.context.layout.root,
             todo="run `historical-etl backfill` first, or compare the sources themselves with --live",
         )
-    closed = stored.last_closed_session()
+    closed = store.context.last_closed_session()
     last = min(closed, as_date(end, "end")) if end is not None else closed
     if source is None and manifest is not None and manifest.end_date is not None and end is None:
         last = min(last, manifest.end_date)
     for coverage in (each.info.coverage for each in (source, there) if each is not None):
         if end is None and coverage is not None and coverage.last is not None:
             last = min(last, coverage.last)
-    names = stored.names_of(manifest)
+    names = store.state.names_of(manifest)
     there = with_names(there, names)
     source = with_names(source, names) if source is not None else None
     request = FetchRequest(tuple(names.resolve(normalize_symbols(symbols))), as_date(start, "start"), last)
-    size = stored.settings.batch_symbols
+    size = store.context.settings.batch_symbols
     if source is not None:
         here = _asked(source, request, size)
     else:
-        rows = stored.scan(request.symbols, request.start, request.end).collect()
+        rows = store.prices.scan(request.symbols, request.start, request.end).collect()
         name, basis = (manifest.provider, manifest.adjustment) if manifest else ("", "")
         here = Side(f"{name} as stored", basis, None, rows, {})
     return _held_together(here, _asked(there, request, size), request, tolerances or Tolerances())

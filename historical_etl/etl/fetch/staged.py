@@ -17,9 +17,9 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import CoverageError, HistoricalETLError, RateLimitedError, StorageError
+from historical_etl.etl.context.store_context import StoreContext
 from historical_etl.etl.fetch.fetch import fetch_one, in_batches, is_final, outcome_of
 from historical_etl.etl.fetch.requests import Window
-from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo
@@ -196,7 +196,7 @@ class StagedSource:
 
 @contextmanager
 def staged(
-    store: StoredPrices,
+    store: StoreContext,
     source: PriceSource,
     symbols: Sequence[str],
     windows: Sequence[Window],

@@ -7,7 +7,8 @@ from historical_etl.calendar_record import installed_release
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.etl.health.check import Check, CheckStatus
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
 from historical_etl.store.manifest import ManifestManager
@@ -34,13 +35,13 @@ def calendar(settings: Settings, manager: ManifestManager, clock: Clock) -> Iter
         "corrections": len(found.corrections),
         "corrections_file": settings.calendar_corrections,
     }
-    store = StoredPrices(manager.layout, manager, settings, clock, "doctor")
+    state = VersionState(StoreContext(manager.layout, settings, clock, "doctor", manager))
     try:
-        trouble, notes = store.calendar_trouble(), store.calendar_notes()
+        refused, notes = state.calendar_error(), state.calendar_notes()
     except (ChecksumMismatchError, StorageError):
-        trouble, notes = None, []  # the check of the store tells of the damage
-    if trouble is not None:
-        yield Check("calendar", CheckStatus.PROBLEM, f"{what}. {trouble.what}", trouble.todo, facts)
+        refused, notes = None, []  # the check of the store tells of the damage
+    if refused is not None:
+        yield Check("calendar", CheckStatus.PROBLEM, f"{what}. {refused.what}", refused.todo, facts)
     elif found.has_ended(now) or found.ends_soon(now):
         words, _, todo = found.end_in_words().partition("; ")
         verdict = CheckStatus.PROBLEM if found.has_ended(now) else CheckStatus.WARNING

@@ -204,14 +204,16 @@ def _calendar(
     """What is to be said of the calendar; and what went wrong in looking. It is loaded only where there is a doubt."""
     if manifest is None or settings is None or _is_sure(manifest, clock, settings):
         return [], None
-    from historical_etl.etl.reader.stored_prices import StoredPrices
+    from historical_etl.etl.context.store_context import StoreContext
+    from historical_etl.etl.context.version_state import VersionState
 
-    store = StoredPrices(manifests.layout, manifests, settings, clock, "status")
+    context = StoreContext(manifests.layout, settings, clock, "status", manifests)
+    state = VersionState(context)
     try:
-        trouble = store.calendar_trouble()
-        notes = [str(trouble)] if trouble else store.calendar_notes()
-        if store.calendar.ends_soon(clock()):
-            notes.append(store.calendar.end_in_words())
+        refused = state.calendar_error()
+        notes = [str(refused)] if refused else state.calendar_notes()
+        if context.calendar.ends_soon(clock()):
+            notes.append(context.calendar.end_in_words())
     except (ChecksumMismatchError, StorageError, ConfigurationError) as error:
         return [], str(error)
     return notes, None

@@ -11,10 +11,11 @@ from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.decisions import decision
 from historical_etl.etl.completeness.load import load_actions
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.etl.identity.joining import HistoryJoin
 from historical_etl.etl.identity.moved_ledgers import MovedState
 from historical_etl.etl.identity.moves import Moved, move_rows, rows_of, write_moved
-from historical_etl.etl.runs.windows import PriceRuns
+from historical_etl.etl.merge.merge import Gate
 from historical_etl.etl.symbology.names import RENAMED, REUSED, SPLIT
 from historical_etl.etl.symbology.renames import Rename, RenamePlan, planned, unknown_symbol
 from historical_etl.models import SyncManifest
@@ -58,13 +59,15 @@ class IdentityChange:
 class IdentityWork:
     """One change under the lock."""
 
-    def __init__(self, store: PriceRuns, transaction: Transaction) -> None:
-        self._store = store
+    def __init__(self, state: VersionState, gate: Gate, transaction: Transaction) -> None:
+        self._state = state
+        self._context = state.context
+        self._gate = gate
         self._transaction = transaction
         self._base = transaction.base
-        self._names = store.names_of(self._base)
-        self._completeness = store.completeness_of(self._base)
-        self._holds = read_ledger(store.layout, self._base, "open_holds")
+        self._names = self._state.names_of(self._base)
+        self._completeness = self._state.completeness_of(self._base)
+        self._holds = read_ledger(self._context.layout, self._base, "open_holds")
         self._stored = set(self._completeness.symbols.get_column("symbol"))
         self._known = self._stored | set(self._holds.get_column("symbol")) | self._names.awaited
 
@@ -72,7 +75,7 @@ class IdentityWork:
         self, renames: Sequence[Rename], source: str, reason: str, by: str, *, force: bool, lenient: bool
     ) -> IdentityChange:
         """Carry out renames."""
-        store = self._store
+        store = self._context
         taken, left_out = self._of_this_store(renames, force=force, lenient=lenient)
         plan = planned(taken, self._names, store.calendar)
         if not plan.renames:
@@ -100,7 +103,7 @@ class IdentityWork:
 
     def split(self, name: str, day: date | None, as_: str | None, reason: str, by: str) -> IdentityChange:
         """Carry out a split."""
-        store, calendar = self._store, self._store.calendar
+        store, calendar = self._context, self._context.calendar
         if name not in self._known:
             if self._names.resolve([name]) != [name]:
                 return self._reuse(name, day, reason, by)
@@ -214,12 +217,12 @@ class IdentityWork:
         ended: Collection[str] = (),
     ) -> SyncManifest:
         """Write rows, ledgers and progress; `ended` are symbols that nobody will ask a source for."""
-        store, transaction = self._store, self._transaction
+        store, transaction = self._context, self._transaction
         is_split = command == "split"
-        left = store.calendar_change(self._base).left.get_column("date").unique()
+        left = self._state.calendar_change(self._base).left.get_column("date").unique()
         # Rows of days that have left the calendar move with the others, and stand until the next update.
         of_sessions = ~pl.col("date").is_in(left.implode())
-        write_moved(transaction, moved, lambda rows, year: store.validator.gate(rows.filter(of_sessions), year))
+        write_moved(transaction, moved, lambda rows, year: self._gate(rows.filter(of_sessions), year))
         state = MovedState(
             moved=moved,
             rows=moved.after.filter(of_sessions),
@@ -252,7 +255,7 @@ class IdentityWork:
         return self._save(changes, command, message, moved.count)
 
     def _save(self, changes: LedgerChanges, command: str, message: str, rows: int) -> SyncManifest:
-        store, transaction, base = self._store, self._transaction, self._base
+        store, transaction, base = self._context, self._transaction, self._base
         assert base is not None  # noqa: S101 - a symbol is known
         run = ledger_rows.run_of(transaction, command, store.writer_id, base, message).model_copy(update={"rows": rows})
         manifest = transaction.commit(Provenance.of(base), changes, {"runs": ledger_rows.runs([run])})
@@ -289,9 +292,9 @@ class IdentityWork:
             if given in taken or given == name:
                 raise ConfigurationError(f"{given} is taken", where="as", todo="choose a name that no symbol has")
             return given
-        days = rows_of(self._store.layout, self._base, [name]).get_column("date")
+        days = rows_of(self._context.layout, self._base, [name]).get_column("date")
         stored = latest(days.filter(days < day))
-        last = stored or self._store.calendar.back(day, 1)
+        last = stored or self._context.calendar.back(day, 1)
         names = (f"{name}-{last.year}{letter}" for letter in _LETTERS)
         free = next((candidate for candidate in names if candidate not in taken), name)
         try:

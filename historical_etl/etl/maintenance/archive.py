@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.etl.runs.progress import RunProgress
 from historical_etl.models import SyncManifest
 from historical_etl.store.archive.transfer import export_version, import_version
@@ -11,7 +12,7 @@ from historical_etl.store.progress import save_progress
 __all__ = ["export_store", "import_store"]
 
 
-def export_store(store: StoredPrices, target: str | Path, version: int | str | None = None) -> Path:
+def export_store(store: StoreContext, target: str | Path, version: int | str | None = None) -> Path:
     """Write one version of a store as a store of its own, self-contained and verified; returns where it is.
 
     It keeps its version number and checksum, and `HistoricalETL.open` takes the folder as it is.
@@ -31,13 +32,13 @@ def export_store(store: StoredPrices, target: str | Path, version: int | str | N
         return export_version(store.layout, manifest, Path(target))
 
 
-def import_store(store: StoredPrices, source: str | Path) -> SyncManifest:
+def import_store(state: VersionState, source: str | Path) -> SyncManifest:
     """Take what was exported, or the current version of any store's folder, into a store without data.
 
     The version keeps its number and its checksum. Progress and the catalog are made for it.
 
     Args:
-        store: the empty one.
+        state: of the empty one.
         source: a folder or a tar file.
 
     Raises:
@@ -46,8 +47,9 @@ def import_store(store: StoredPrices, source: str | Path) -> SyncManifest:
         LockTimeoutError, DiskSpaceError, StorageError: nothing was imported.
         ETLProgressError, CatalogError: the version is imported; the next run makes good what failed after it.
     """
+    store = state.context
     with store.lock() as token:
         manifest = import_version(Path(source).expanduser().absolute(), store.manifests, token)
-        save_progress(store.layout, RunProgress(store).after(manifest, store.completeness_of(manifest)))
+        save_progress(store.layout, RunProgress(store).after(manifest, state.completeness_of(manifest)))
         store.catalog.publish(manifest)
     return manifest

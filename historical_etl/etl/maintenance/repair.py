@@ -16,12 +16,14 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
 from historical_etl.etl.commit import ledger_rows
+from historical_etl.etl.commit.publish import publish_catalog
 from historical_etl.etl.completeness.load import load_actions, load_completeness, rebuild_completeness
-from historical_etl.etl.reader.versions import StoreVersions
+from historical_etl.etl.context.store_context import StoreContext
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
+from historical_etl.store.pins import read_pins
 from historical_etl.store.progress import parse_progress, save_progress
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl.store.transaction import Provenance, Transaction
@@ -39,7 +41,7 @@ from historical_etl.store.verify.repair_files import (
 )
 from historical_etl.store.verify.store import VerifyReport
 
-__all__ = ["RepairReport", "ToFetch", "repair"]
+__all__ = ["Refetch", "RepairReport", "ToFetch", "repair"]
 
 #: How a year is fetched again.
 Refetch = Callable[[int, list[str]], ETLResult]
@@ -83,12 +85,12 @@ class RepairReport(BaseModel):
 
 @dataclass
 class _Repair:
-    store: StoreVersions
+    store: StoreContext
     mended: list[str] = field(default_factory=list[str])
     lost: list[str] = field(default_factory=list[str])
 
 
-def repair(store: StoreVersions, verify: Callable[[], VerifyReport], refetch: Refetch | None = None) -> RepairReport:
+def repair(store: StoreContext, verify: Callable[[], VerifyReport], refetch: Refetch | None = None) -> RepairReport:
     """Mend a store; see the page of this module.
 
     Args:
@@ -168,7 +170,7 @@ def _repair_derived(work: _Repair) -> None:
     _repair_catalog(work)
 
 
-def _versions(store: StoreVersions, current: SyncManifest) -> list[SyncManifest]:
+def _versions(store: StoreContext, current: SyncManifest) -> list[SyncManifest]:
     """The kept versions, newest first."""
     older = [v for v in store.manifests.list_versions() if v < current.version]
     return [current, *(store.manifests.load_version(v) for v in reversed(older))]
@@ -180,7 +182,7 @@ def _give_up_older(work: _Repair, current: SyncManifest, damage: Damage) -> None
     A year that the current version lacks too may come back by fetching it; a ledger's file is not worth a version.
     """
     store = work.store
-    pinned = {pin.version: name for name, pin in store.pins().items()}
+    pinned = {pin.version: name for name, pin in read_pins(store.layout).items()}
     broken: dict[int, list[Path]] = {}
     for path, (file, needed_by) in damage.items():
         for version in needed_by if isinstance(file, Partition) and current.version not in needed_by else ():
@@ -237,13 +239,13 @@ def _repair_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> 
     return committed
 
 
-def _first_named(store: StoreVersions, current: SyncManifest) -> date | None:
+def _first_named(store: StoreContext, current: SyncManifest) -> date | None:
     """The first stored session of the symbols whose source names events; None if there are none."""
     symbols = load_completeness(store.layout, current, store.calendar).symbols
     return earliest(symbols.filter(pl.col("names_events").fill_null(value=False)).get_column("first_session"))
 
 
-def _rebuilt(store: StoreVersions, current: SyncManifest, broken: Mapping[str, list[LedgerFile]]) -> LedgerChanges:
+def _rebuilt(store: StoreContext, current: SyncManifest, broken: Mapping[str, list[LedgerFile]]) -> LedgerChanges:
     completeness = rebuild_completeness(store.layout, current, store.calendar)
     rebuilt = {
         "symbols": completeness.symbols,
@@ -256,7 +258,7 @@ def _rebuilt(store: StoreVersions, current: SyncManifest, broken: Mapping[str, l
     return {name: rows for name, rows in rebuilt.items() if name in wanted}
 
 
-def _quarantine(store: StoreVersions, broken: Mapping[str, list[LedgerFile]]) -> None:
+def _quarantine(store: StoreContext, broken: Mapping[str, list[LedgerFile]]) -> None:
     for files in broken.values():
         for file in files:
             path = store.layout.resolve(file.path)
@@ -267,7 +269,7 @@ def _quarantine(store: StoreVersions, broken: Mapping[str, list[LedgerFile]]) ->
 # ── years ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _to_fetch(store: StoreVersions, damage: Damage, current: SyncManifest | None) -> list[ToFetch]:
+def _to_fetch(store: StoreContext, damage: Damage, current: SyncManifest | None) -> list[ToFetch]:
     years = sorted(file.year for file, _ in damage.values() if isinstance(file, Partition))
     if not years or current is None:
         return []
@@ -282,7 +284,7 @@ def _to_fetch(store: StoreVersions, damage: Damage, current: SyncManifest | None
     ]
 
 
-def _known_symbols(store: StoreVersions, current: SyncManifest) -> list[tuple[str, date, date]]:
+def _known_symbols(store: StoreContext, current: SyncManifest) -> list[tuple[str, date, date]]:
     """Symbols with their first and last stored session: by the ledger, or where it is damaged by the sound years."""
     try:
         symbols = read_ledger(store.layout, current, "symbols")
@@ -292,7 +294,7 @@ def _known_symbols(store: StoreVersions, current: SyncManifest) -> list[tuple[st
     return list(rows.iter_rows())
 
 
-def _intact_elsewhere(store: StoreVersions, current: SyncManifest, year: int) -> int | None:
+def _intact_elsewhere(store: StoreContext, current: SyncManifest, year: int) -> int | None:
     for version in reversed(store.manifests.list_versions()):
         if version >= current.version:
             continue
@@ -359,11 +361,11 @@ def _repair_catalog(work: _Repair) -> None:
         return
     if any(finding.severity == "error" for finding in found) and store.catalog.path.is_file():
         store.manifests.quarantine_data(store.catalog.path, found[0].message)
-    store.publish_catalog()
+    publish_catalog(store)
     work.mended.append(f"the catalog is published: version {manifest.version}")
 
 
-def _unlinked(store: StoreVersions) -> tuple[set[int], set[str]]:
+def _unlinked(store: StoreContext) -> tuple[set[int], set[str]]:
     """The years that daily/ does not show as it should, and the files of none; asked before they are put right."""
     try:
         manifest = store.manifests.load_manifest()

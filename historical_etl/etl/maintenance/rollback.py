@@ -1,7 +1,7 @@
 """Rollback: a new version that equals an older one; data, ledgers and cursors together."""
 
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.reader.versions import StoreVersions
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import forget_progress, save_progress
@@ -10,7 +10,7 @@ from historical_etl.store.transaction import Transaction
 __all__ = ["roll_back"]
 
 
-def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> SyncManifest:
+def roll_back(state: VersionState, version: int | str, reason: str = "") -> SyncManifest:
     """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
 
     Only the ledger `runs` goes on from the version that stood: it tells of this, too.
@@ -24,6 +24,7 @@ def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> Syn
         LockTimeoutError, StorageError: nothing was committed.
         ETLProgressError: it stands, but progress was not saved.
     """
+    store = state.context
     with store.lease(version) as wanted, store.lock() as token:
         refuse_unknown_fields(store.layout, versions=[wanted.version])
         transaction = Transaction(store.manifests, token, store.retention)
@@ -36,22 +37,22 @@ def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> Syn
             message = f"to version {wanted.version}{f': {reason}' if reason else ''}"
             run = ledger_rows.run_of(transaction, "rollback", store.writer_id, wanted, message)
             restored = transaction.restore(wanted, {"runs": ledger_rows.runs([run])})
-        _follow(store, restored, transaction)
+        _follow(state, restored, transaction)
     return restored
 
 
-def _follow(store: StoreVersions, restored: SyncManifest, transaction: Transaction) -> None:
+def _follow(state: VersionState, restored: SyncManifest, transaction: Transaction) -> None:
     """Save the progress of what stands; also where a rollback that was broken off had only that left to do."""
-    saved = store.progress()
+    saved = state.context.progress()
     if saved is not None and saved.data_version == restored.version:
         return
     progress = ETLProgressManifest(
         last_updated=transaction.at,
-        symbol_last_dates=store.completeness_of(restored).cursors(),
+        symbol_last_dates=state.completeness_of(restored).cursors(),
         status="completed",
         data_version=restored.version,
     )
-    save_progress(store.layout, progress)
+    save_progress(state.context.layout, progress)
 
 
 def _same(one: SyncManifest, other: SyncManifest) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.completeness.completeness import LIVE, Completeness
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.models import SyncManifest
 from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar
@@ -64,9 +64,13 @@ def silence(
     return Silence(silent[0], silent[-1], silent.len(), silent[most - 1]) if silent.len() > most else None
 
 
-def trusted_completeness(store: StoredPrices, manifest: SyncManifest | None) -> Completeness:
+def trusted_completeness(state: VersionState, manifest: SyncManifest | None) -> Completeness:
     """The account of a version for a run: without gaps, attempts and pauses of days that are still to come."""
-    completeness, today, calendar = store.completeness_of(manifest), store.last_closed_session(), store.calendar
+    completeness, today, calendar = (
+        state.completeness_of(manifest),
+        state.context.last_closed_session(),
+        state.context.calendar,
+    )
     symbols, gaps = completeness.symbols, completeness.gaps
     horizon = max(filter(None, (today, latest(symbols.get_column("last_session")))))
     later = [gaps.get_column("last_session"), *(frame.get_column("asked") for frame in (symbols, gaps))]

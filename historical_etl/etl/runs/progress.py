@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from historical_etl.etl.completeness.completeness import Completeness
+from historical_etl.etl.context.store_context import StoreContext
 from historical_etl.etl.fetch.requests import Window
-from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.models import ETLProgressManifest, SyncManifest
 
 __all__ = ["RunProgress"]
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class RunProgress:
     """The progress of the runs on one store."""
 
-    def __init__(self, store: StoredPrices) -> None:
+    def __init__(self, store: StoreContext) -> None:
         self._store = store
 
     def years_done(self, request: str) -> set[int]:

@@ -18,11 +18,12 @@ from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPo
 from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words
 from historical_etl.etl.completeness.completeness import Completeness
 from historical_etl.etl.completeness.load import ASKED, load_actions
+from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.etl.fetch.batch import Batch, BatchFetcher, nothing_left, refuse_unknown
 from historical_etl.etl.fetch.outage import refuse_outage
 from historical_etl.etl.fetch.requests import request_hash
 from historical_etl.etl.merge.merge import Gate
-from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.etl.reconcile.late_dividends import due_again
 from historical_etl.etl.reconcile.reconciler import Reconciler
 from historical_etl.etl.reconcile.result import Base, Reconciled
@@ -53,7 +54,7 @@ class Run:
     """A run on a store.
 
     Attributes:
-        store: what it fills.
+        state: of the store that it fills.
         source: where bars come from.
         gate: judges each month before it is committed.
         command: what was asked for, in a word, for the ledger `runs`.
@@ -63,7 +64,7 @@ class Run:
         refetch_on_corporate_action: whether an event after a symbol's last stored session calls for its whole history.
     """
 
-    store: StoredPrices
+    state: VersionState
     source: PriceSource
     gate: Gate
     command: str
@@ -77,9 +78,14 @@ class Run:
     _barren: dict[str, DataQualityError] = field(default_factory=dict[str, DataQualityError])
     _unrecorded: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
 
+    @property
+    def context(self) -> StoreContext:
+        """What it fills."""
+        return self.state.context
+
     def __post_init__(self) -> None:
-        self.started = self.store.clock()
-        facts = f"{self.started.isoformat()} {self.store.writer_id} {self.command} {self.stats.start} {self.stats.end}"
+        self.started = self.context.clock()
+        facts = f"{self.started.isoformat()} {self.context.writer_id} {self.command} {self.stats.start} {self.stats.end}"
         self.run_id = sha256(facts.encode()).hexdigest()[:32]  # not by chance: the same input gives the same bytes
 
     def take(
@@ -107,7 +113,7 @@ class Run:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
-        self.store.require_calendar()
+        self.state.require_calendar()
         batch = self._batch_fetcher().fetch(
             requests, name=name, stats=self.stats, window=window, without_history=without_history
         )
@@ -115,7 +121,7 @@ class Run:
             if alone:
                 raise error
             self._barren[name] = error
-            if self.store.manifest() is None:  # with nothing stored there is no version that could tell of it
+            if self.context.manifest() is None:  # with nothing stored there is no version that could tell of it
                 self._unrecorded.append(batch.rejected)
                 self.stats.add_outcomes(batch.outcomes, batch.details)
                 return
@@ -145,10 +151,10 @@ class Run:
         if isinstance(error, ProviderError | DataQualityError):
             record = self._record("failed", 0, str(error))
             with suppress(HistoricalETLError):  # what is wrong with the progress is told by whoever needs it
-                saved = self.store.progress()
+                saved = self.context.progress()
                 if saved is not None and saved.last_updated > record.finished:  # else it would be older than a success
                     record = record.model_copy(update={"finished": stamp_after(saved.last_updated, record.finished)})
-            note_run(self.store.layout, record)
+            note_run(self.context.layout, record)
 
     def _with_unrecorded(self, batch: Batch) -> Batch:
         """The batch with what was refused of earlier ones that could not be committed."""
@@ -157,7 +163,7 @@ class Run:
         return replace(batch, rejected=pl.concat(rejected))
 
     def _batch_fetcher(self) -> BatchFetcher:
-        store = self.store
+        store = self.context
         return BatchFetcher(
             source=self.source,
             calendar=store.calendar,
@@ -172,14 +178,14 @@ class Run:
         With the lock taken in advance none can, but all others wait while this reconciles.
         """
         with ExitStack() as held:
-            token = held.enter_context(self.store.lock()) if in_advance else None
+            token = held.enter_context(self.context.lock()) if in_advance else None
             return self._reconcile_and_commit(batch, update_progress, token)
 
     def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
-        store = self.store
+        store = self.context
         manifest = store.manifest()
-        completeness, change = trusted_completeness(store, manifest), store.calendar_change(manifest)
-        self._require_names(store.names_of(manifest), batch)
+        completeness, change = trusted_completeness(self.state, manifest), self.state.calendar_change(manifest)
+        self._require_names(self.state.names_of(manifest), batch)
         refuse_unknown(batch, completeness.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
@@ -229,7 +235,7 @@ class Run:
             )
 
     def _reconciler(self) -> Reconciler:
-        store, judge = self.store, self._batch_fetcher()
+        store, judge = self.context, self._batch_fetcher()
         return Reconciler(
             layout=store.layout,
             calendar=store.calendar,
@@ -249,7 +255,7 @@ class Run:
         return info.coverage.first if info.plan and info.coverage else None
 
     def _frozen_feed(self) -> FrozenFeed:
-        store, coverage = self.store, self.source.info.coverage
+        store, coverage = self.context, self.source.info.coverage
         closed = store.last_closed_session()
         return FrozenFeed(
             layout=store.layout,
@@ -260,10 +266,10 @@ class Run:
         )
 
     def _base(self, manifest: SyncManifest | None, completeness: Completeness, left: pl.DataFrame) -> Base:
-        layout = self.store.layout
+        layout = self.context.layout
         held: dict[str, list[ledger_rows.Suspicion]] = {}
         accepted: dict[str, list[ledger_rows.Suspicion]] = {}
-        today, look_again = self.store.last_closed_session(), set[str]()
+        today, look_again = self.context.last_closed_session(), set[str]()
         for hold in read_undamaged(layout, manifest, "open_holds").iter_rows(named=True):
             kind = accepted if hold["status"] == ledger_rows.ACCEPTED else held
             kind.setdefault(hold["symbol"], []).append(ledger_rows.suspicion_of(hold))
@@ -274,15 +280,15 @@ class Run:
         actions = load_actions(layout, manifest)
         if self.refetch_on_corporate_action:
             late = self.source.info.events_late
-            look_again |= due_again(actions, completeness.symbols, self.store.calendar, today, late)
+            look_again |= due_again(actions, completeness.symbols, self.context.calendar, today, late)
         return Base(manifest, completeness, held, accepted, actions, left, frozenset(look_again))
 
     def _attempt(self, reconciled: Reconciled, transaction: Transaction, completeness: Completeness) -> FetchAttempt:
-        today = self.store.last_closed_session()
+        today = self.context.last_closed_session()
         rows = reconciled.batch.rows
         # The newest session is expected once any symbol has it: before that the source has not published it.
         newest = latest(rows.get_column("date"))
-        expected = max(filter(None, (newest, self.store.calendar.back(today, 1))))
+        expected = max(filter(None, (newest, self.context.calendar.back(today, 1))))
         since = self._member_since(reconciled.batch.outcomes)
         info = self.source.info
         spans = reconciled.batch.asked
@@ -319,11 +325,11 @@ class Run:
 
     def _silence(self, completeness: Completeness, newest: date | None, end: date) -> Silence | None:
         """That of the market up to a day, if it is one that the clock calls recent; it is told once."""
-        calendar, most = self.store.calendar, self.store.settings.ended_after_sessions
-        if end < calendar.back(self.store.last_closed_session(), most):
+        calendar, most = self.context.calendar, self.context.settings.ended_after_sessions
+        if end < calendar.back(self.context.last_closed_session(), most):
             return None
         silent = silence(completeness, newest, end, calendar, most)
-        words = silent.in_words(self.store.clock()) if silent is not None else ""
+        words = silent.in_words(self.context.clock()) if silent is not None else ""
         self.stats.warnings += [words] if words and words not in self.stats.warnings else []
         return silent
 
@@ -332,13 +338,13 @@ class Run:
         return member_since(list(symbols)) if member_since else {}
 
     def _gap_policy(self) -> GapPolicy:
-        settings = self.store.settings
+        settings = self.context.settings
         return GapPolicy(settings.confirm_runs, settings.ended_after_sessions, settings.max_pause_sessions)
 
     def _provenance(self, batch: Batch) -> Provenance:
         info = self.source.info
         asked = request_hash(list(batch.outcomes), self.stats.start, self.stats.end, info)
-        return Provenance(info.name, info.version, info.adjustment, self.store.calendar.version, asked)
+        return Provenance(info.name, info.version, info.adjustment, self.context.calendar.version, asked)
 
     def _record(self, status: str, version: int, message: str = "") -> RunRecord:
         stats = self.stats
@@ -347,9 +353,9 @@ class Run:
         return RunRecord(
             run_id=self.run_id,
             command=self.command,
-            writer=self.store.writer_id,
+            writer=self.context.writer_id,
             started=self.started,
-            finished=self.store.clock(),
+            finished=self.context.clock(),
             status=status,
             version=version,
             start_date=stats.start,

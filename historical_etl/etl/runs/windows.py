@@ -8,7 +8,6 @@ from datetime import date
 
 import polars as pl
 
-from historical_etl.clock import Clock
 from historical_etl.durable import storage_errors
 from historical_etl.errors import (
     ConfigurationError,
@@ -18,12 +17,13 @@ from historical_etl.errors import (
     ProviderError,
     RateLimitedError,
 )
+from historical_etl.etl.commit.publish import publish_if_behind
 from historical_etl.etl.completeness.completeness import Completeness
+from historical_etl.etl.context.version_state import VersionState
 from historical_etl.etl.fetch.fetch import in_batches
 from historical_etl.etl.fetch.renamed_source import with_names
 from historical_etl.etl.fetch.requests import Window, ended_calendar, year_windows
 from historical_etl.etl.fetch.staged import clock_offset_of, requests_of
-from historical_etl.etl.reader.versions import StoreVersions
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.etl.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.clock_trust import clock_notes
@@ -31,46 +31,44 @@ from historical_etl.etl.runs.progress import RunProgress
 from historical_etl.etl.runs.run import Run
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
-from historical_etl.settings import Settings
 from historical_etl.sources.base import FetchRequest, PriceSource
-from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
 
-__all__ = ["PriceRuns", "ignore_event", "record_failure"]
+__all__ = ["RunSteps", "ignore_event", "record_failure"]
 
 _log = logging.getLogger(__name__)
 
 
-class PriceRuns(StoreVersions):
-    """A store with the source that fills it, and the gate that its rows must pass."""
+class RunSteps:
+    """The steps that all runs on a store share.
 
-    def __init__(
-        self,
-        layout: Layout,
-        manifests: ManifestManager,
-        settings: Settings,
-        clock: Clock,
-        writer_id: str,
-        source: PriceSource,
-        validator: DataValidator,
-    ) -> None:
-        super().__init__(layout, manifests, settings, clock, writer_id)
+    Attributes:
+        state: of the versions of the store.
+        store: what is filled.
+        source: where bars come from.
+        validator: the gate that rows must pass before they are committed.
+        run_progress: what is saved of the progress of runs.
+    """
+
+    def __init__(self, state: VersionState, source: PriceSource, validator: DataValidator) -> None:
+        self.state = state
+        self.context = state.context
         self.source = source
         self.validator = validator
-        self._progress = RunProgress(self)
+        self.run_progress = RunProgress(state.context)
 
-    def _run(
+    def new_run(
         self, command: str, stats: RunStats, *, rebuild: bool = False, refetch_on_corporate_action: bool = False
     ) -> Run:
-        refuse_unknown_fields(self.layout)  # before hours of fetching, and not only once they are over
+        """A run that has not begun; refused where a newer release wrote what it would drop."""
+        refuse_unknown_fields(self.context.layout)  # before hours of fetching, and not only once they are over
         stats.requests = -requests_of(self.source)
         gate = self.validator.gate
-        names = self.names_of(self.manifest())
-        source = with_names(self.source, names, self._stored_levels)
+        names = self.state.names_of(self.context.manifest())
+        source = with_names(self.source, names, self.stored_levels)
         return Run(
-            self,
+            self.state,
             source,
             gate,
             command,
@@ -80,18 +78,19 @@ class PriceRuns(StoreVersions):
             refetch_on_corporate_action=refetch_on_corporate_action,
         )
 
-    def _stored_levels(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
-        return StoredLevels(self.layout, self.manifest()).between(symbols, start, end)
+    def stored_levels(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+        """The stored price levels of symbols in a range."""
+        return StoredLevels(self.context.layout, self.context.manifest()).between(symbols, start, end)
 
-    def _wanted(self, named: Sequence[str] | None, window: Window) -> list[str]:
+    def symbols_for(self, named: Sequence[str] | None, window: Window) -> list[str]:
         """The symbols to fill a window with: those that are named, else those of its year; by today's names."""
-        return self._meant(self._symbols_of(window) if named is None else named, window.start, window.end)
+        return self.meant_over(self._symbols_of(window) if named is None else named, window.start, window.end)
 
-    def _meant(self, named: Sequence[str], start: date, end: date) -> list[str]:
+    def meant_over(self, named: Sequence[str], start: date, end: date) -> list[str]:
         """The symbols whose bars names mean in a range."""
-        return self.names_of(self.manifest()).over(named, start, end)
+        return self.state.names_of(self.context.manifest()).over(named, start, end)
 
-    def _run_windows(
+    def run_windows(
         self,
         run: Run,
         symbols: Sequence[str],
@@ -117,12 +116,12 @@ class PriceRuns(StoreVersions):
             def progress_after(
                 manifest: SyncManifest | None, completeness: Completeness, year: int = window.year
             ) -> ETLProgressManifest:
-                years = self._progress.of_years(request, windows, completed | {year}, "running")
-                return self._progress.after(manifest, completeness, years)
+                years = self.run_progress.of_years(request, windows, completed | {year}, "running")
+                return self.run_progress.after(manifest, completeness, years)
 
             try:
                 asked = self._as_covered(window)
-                parts = in_batches(symbols, self.settings.batch_symbols)
+                parts = in_batches(symbols, self.context.settings.batch_symbols)
                 requests = [FetchRequest(part, asked.lead_in, asked.end) for part in parts]
                 run.take(requests, str(window.year), progress_after, (asked.start, asked.end), alone=len(windows) == 1)
                 completed.add(window.year)
@@ -135,49 +134,38 @@ class PriceRuns(StoreVersions):
                     break
         if not failures:
             run.require_rows()
-            return self._close(
-                stats, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
+            return self.close(
+                stats, publish=publish, years=self.run_progress.of_years(request, windows, completed, "completed")
             )
         if stats.rows:
             # Years that the source does not cover are not left to do: the same request would fail again.
             due = [window for window in windows if not isinstance(failures.get(window.year), CoverageError)]
             status = "failed" if len(due) > len(completed) else "completed"
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(stats, publish=publish, years=self._progress.of_years(request, due, completed, status))
+                self.close(stats, publish=publish, years=self.run_progress.of_years(request, due, completed, status))
         raise _first_of(failures, completed)
 
-    def _close(self, stats: RunStats, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
+    def close(self, stats: RunStats, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
         """Save the last progress and publish; a catalog that cannot be published does not undo what is committed."""
-        if years is not None and self.manifest() is not None:
-            with self.lock():
-                manifest = self.manifest()
-                completeness = self.completeness_of(manifest)
-                save_progress(self.layout, self._progress.after(manifest, completeness, years))
+        if years is not None and self.context.manifest() is not None:
+            with self.context.lock():
+                manifest = self.context.manifest()
+                completeness = self.state.completeness_of(manifest)
+                save_progress(self.context.layout, self.run_progress.after(manifest, completeness, years))
         if publish:
-            self._publish_quietly(stats)
+            stats.catalog_error = publish_if_behind(self.context)
         stats.requests += requests_of(self.source)
-        stats.warnings += clock_notes(self.manifests, self.clock(), clock_offset_of(self.source))
-        return stats.result(self.manifest())
+        stats.warnings += clock_notes(self.context.manifests, self.context.clock(), clock_offset_of(self.source))
+        return stats.result(self.context.manifest())
 
-    def _publish_quietly(self, stats: RunStats | None = None) -> None:
-        manifest = self.manifest()
-        if manifest is None or self.catalog.shown_version() == manifest.version:
-            return
-        try:
-            with self.lock():  # whatever a crash left was put right by the commit
-                self.catalog.publish(self.manifest() or manifest)
-        except HistoricalETLError as error:
-            _log.error("The data is committed, the catalog is not up to date: %s", error)
-            if stats is not None:
-                stats.catalog_error = str(error)
-
-    def _windows(self, start: date, end: date) -> list[Window]:
-        info, closed = self.source.info, self.last_closed_session()
+    def windows(self, start: date, end: date) -> list[Window]:
+        """The years of a range, as far as the source covers them and their sessions have closed."""
+        info, closed = self.source.info, self.context.last_closed_session()
         return year_windows(
-            start, end, coverage=info.coverage, last_closed=closed, calendar=self.calendar, plan=info.plan
+            start, end, coverage=info.coverage, last_closed=closed, calendar=self.context.calendar, plan=info.plan
         )
 
-    def _clipped(self, start: date) -> list[str]:
+    def plan_notes(self, start: date) -> list[str]:
         """What is to be told of a run that asks from a day on which the account's plan does not give."""
         info = self.source.info
         return [info.plan] if info.plan and info.coverage is not None and start < info.coverage.first else []
@@ -198,28 +186,28 @@ class PriceRuns(StoreVersions):
                 where=str(window.year),
                 todo=f"ask from {info.coverage.first.year} on, or have a plan that gives more",
             )
-        return self._windows(window.start, window.end)[0]
+        return self.windows(window.start, window.end)[0]
 
-    def _require_calendar(self, end: date) -> None:
+    def require_known_calendar(self, end: date) -> None:
         """Raises ConfigurationError if sessions up to `end` may be missing for want of a calendar that knows them."""
-        if end > self.calendar.known_through and self.calendar_has_ended():
-            raise ended_calendar(self.calendar)
+        if end > self.context.calendar.known_through and self.calendar_has_ended():
+            raise ended_calendar(self.context.calendar)
 
     def calendar_has_ended(self) -> bool:
         """Whether there may have been sessions, which the source has, after the last that the calendar knows."""
-        coverage, calendar = self.source.info.coverage, self.calendar
+        coverage, calendar = self.source.info.coverage, self.context.calendar
         ends_earlier = coverage is not None and coverage.last is not None and coverage.last <= calendar.known_through
-        return not ends_earlier and calendar.has_ended(self.clock())
+        return not ends_earlier and calendar.has_ended(self.context.clock())
 
     def available_through(self) -> date:
         """The last session that can be had: it has closed, had time to settle, and the source covers it."""
-        coverage, closed = self.source.info.coverage, self.last_closed_session()
+        coverage, closed = self.source.info.coverage, self.context.last_closed_session()
         return min(closed, coverage.last) if coverage and coverage.last else closed
 
     def _symbols_of(self, window: Window) -> list[str]:
         """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
         symbols = self.source.members(window.start, window.end) or list(
-            self.settings.symbols or self.completeness().cursors()
+            self.context.settings.symbols or self.state.completeness().cursors()
         )
         if not symbols:
             raise ConfigurationError(
