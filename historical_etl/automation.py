@@ -97,7 +97,7 @@ def update_prices(
 
 @dg.op(
     ins={"refreshed": dg.In(dg.Nothing)},
-    description="Fail if the source did not deliver some symbols. By now what came is committed and published.",
+    description="Fail if the source did not deliver some symbols. By now what was fetched is committed and published.",
 )
 def require_all_symbols(missing: dict[str, str]) -> None:
     """Raises `Failure` if any is missing."""
@@ -266,7 +266,7 @@ class _Tick:
 
 
 def _updates(etl: HistoricalETL, symbols: list[str] | None, *, replaying: bool) -> Iterator[tuple[ETLResult, int]]:
-    """Each run that a session needs, with the version that stood before it; one, unless the sample is replayed."""
+    """Each run that a session needs, with the version that was current before it; one unless it is a replay."""
     manifest = etl.manifest()
     if replaying and manifest is None:
         yield _history(etl), 0
@@ -295,7 +295,7 @@ def _history(etl: HistoricalETL) -> ETLResult:
 
 
 def _listed(etl: HistoricalETL, manifest: SyncManifest) -> list[str]:
-    """Symbols that came to trade after what is stored: an increment of that does not know them."""
+    """Symbols that began to trade after what is stored: an increment of that does not know them."""
     members = etl.source.members
     first = etl.calendar.after(manifest.end_date) if manifest.end_date else None
     if first is None:

@@ -198,7 +198,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
     metadata: dict[str, dg.MetadataValue] = {"holds": dg.MetadataValue.int(holds.height)}
     if holds.height:
         way_out = pl.when(pl.col("code").is_in(NOT_FOR_PEOPLE)).then(
-            pl.lit("nothing right came; waits for the source to deliver something else")
+            pl.lit("no valid row was fetched; waits for the source to deliver other rows")
         )
         accept = pl.format("if it is right: historical-etl holds accept {} --reason …", "symbol")
         shown = holds.with_columns(way_out.otherwise(accept).alias("way_out"))
@@ -209,7 +209,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
         check_name="no_open_holds",
         severity=_ERROR if waiting.height else _WARN,
         description=f"{holds.height} symbol(s) are held, {waiting.height} of them for so long that a person must look. "
-        "What is stored of them stands; nothing new is stored until they are released or accepted."
+        "What is stored of them is unchanged; nothing new is stored until they are released or accepted."
         if holds.height
         else None,
         metadata=metadata,
@@ -217,7 +217,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
 
 
 def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEntry | None) -> dg.AssetCheckResult:
-    """How much of what came a second time came otherwise.
+    """The share of re-fetched values that differ from the stored ones.
 
     Compared were the cells of the rows that passed, less those that were new and those whose history was replaced as a
     whole. Between runs of few symbols one late volume is a large share, so a whole bar is always allowed.
@@ -247,7 +247,7 @@ def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEn
         passed=corrections.height <= allowed,
         check_name="corrections_within_bounds",
         severity=_WARN,
-        description=f"{corrections.height} of {compared} values that came a second time were changed ({share:.1%}); "
+        description=f"{corrections.height} of {compared} re-fetched values differ from the stored ones ({share:.1%}); "
         f"up to {allowed} are usual ({bound:.1%}, or one bar). The old values are in the ledger `corrections`."
         if corrections.height > allowed
         else None,

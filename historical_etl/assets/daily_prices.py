@@ -167,7 +167,7 @@ class _Years:
                 self._committed[report.key] = self._committed[report.key].followed_by(report)
             elif report.key not in self._keys or report.change_summary:
                 # The first `ret` of the year after it, or a history that was restated. A year of this run whose turn
-                # is still to come is reported then; what is told of it now would not be told again.
+                # is still to come is reported then; what is reported now would not be reported again.
                 self._context.log_event(report.materialization(f"Changed by the commit of {key}"))
 
     def _note(self, key: str, error: HistoricalETLError, before: Partition | None) -> None:
@@ -225,11 +225,13 @@ def _nothing_fetched(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
     symbol, why = next(iter(result.held.items()), ("", ""))
     words = f"{symbol}: {why}" if why else next(iter(result.details.values()), "")
-    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
+    message = (
+        f"Nothing was fetched for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
+    )
     if result.held:
         todo = f"{what_frees(why.partition(':')[0], symbol)}; `historical-etl holds` shows the evidence"
         return DataQualityError(message, where=key, todo=todo)
-    todo = "check the symbols and what the source covers; what was stored stands"
+    todo = "check the symbols and what the source covers; what was stored is unchanged"
     if unfetched(result):
         return ProviderUnavailableError(message, where=key, todo=todo)
     return ConfigurationError(message, where=key, todo=todo)

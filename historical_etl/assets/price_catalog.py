@@ -65,7 +65,7 @@ def build_price_catalog(years: PartitionsDefinition[str]) -> dg.AssetsDefinition
             raise as_failure(error) from error
         unseen = report_unseen_years(context.instance, etl, years.get_partition_keys())
         if unseen:
-            context.log.info("Told Dagster of years that no run had reported: %s", ", ".join(unseen))
+            context.log.info("Reported to Dagster the years that no run had reported: %s", ", ".join(unseen))
         return dg.MaterializeResult(
             metadata=catalog_metadata(etl, manifest),
             check_results=checks,
@@ -76,7 +76,7 @@ def build_price_catalog(years: PartitionsDefinition[str]) -> dg.AssetsDefinition
 
 
 def catalog_metadata(etl: HistoricalETL, manifest: SyncManifest) -> Metadata:
-    """What Dagster is told of a published version."""
+    """What is reported to Dagster of a published version."""
     years = [(p.year, p.rows, p.symbols, p.first_session, p.last_session) for p in manifest.partitions]
     return {
         "dagster/row_count": dg.MetadataValue.int(manifest.row_count),

@@ -1,4 +1,4 @@
-"""What Dagster is told of a committed year, and how failures reach it. Facts come from the manifest and the result."""
+"""What is reported to Dagster of a committed year, and of failures. Facts are from the manifest and the result."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -87,7 +87,7 @@ class YearReport:
 
     Attributes:
         partition: as the manifest names it.
-        metadata: what Dagster is told of it.
+        metadata: what is reported to Dagster of it.
         summary: a line for the log.
         result: of the run that committed it, None where that is not known.
         messages: what changed of that which was stored before; empty if nothing did.
@@ -108,7 +108,7 @@ class YearReport:
         """The event that shows this year as materialized. Equal bytes, equal data version.
 
         Args:
-            found: how the year came to be reported, where it was not simply asked for.
+            found: why the year is reported, where it was not requested.
         """
         return dg.AssetMaterialization(
             PRICES_KEY,

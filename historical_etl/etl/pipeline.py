@@ -1,7 +1,7 @@
 """HistoricalETL: fetch → validate → reconcile → merge → commit → publish.
 
 This page says what the runs are; `run` has their steps, each with a module of its own. Fetching, judging (`batch`)
-and holding what came against what is stored (`reconcile`) need no lock; it is held from the merge to the saved
+and holding what was fetched against what is stored (`reconcile`) need no lock; it is held from the merge to the saved
 progress (`commit`).
 """
 
@@ -158,7 +158,7 @@ class HistoricalETL(SecurityIdentities):
                 had committed.
             rebuild: replace the whole stored history of each symbol that comes, in one commit; the way to another
                 price basis. What was found out of the account's plan is forgotten first.
-            progress: told of each year as it is started, committed, failed, or left out by `resume`.
+            progress: reported each year as it is started, committed, failed, or left out by `resume`.
             command: what the ledger `runs` calls it.
 
         Raises:
@@ -257,7 +257,7 @@ class HistoricalETL(SecurityIdentities):
 
         Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named, and once the
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
-            too many symbols came empty at once.
+            too many symbols were fetched without rows at once.
         """
         completeness, end = trusted_completeness(self, self.manifest()), self.available_through()
         held = read_undamaged(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
@@ -305,7 +305,7 @@ class HistoricalETL(SecurityIdentities):
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
         """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
 
-        What came after it stays, as long as it is kept. A version that stands already makes no new one.
+        Later versions stay, as long as they are kept. If the current version is equal already, no new one is made.
 
         Args:
             version: a number, or the name of a pin.
@@ -313,7 +313,7 @@ class HistoricalETL(SecurityIdentities):
             publish: whether to refresh the catalog afterwards.
 
         Returns:
-            The version that then stands.
+            The current version.
 
         Raises:
             ConfigurationError: the version is not kept.
@@ -327,7 +327,7 @@ class HistoricalETL(SecurityIdentities):
         return manifest
 
     def repair(self, *, refetch: bool = False) -> RepairReport:
-        """Mend what can be mended with certainty; the report says of the rest which years and symbols to fetch again.
+        """Repair what can be repaired with certainty; the report names the years and symbols to fetch again.
 
         Nothing is deleted: what is replaced goes to quarantine.
 
@@ -337,7 +337,7 @@ class HistoricalETL(SecurityIdentities):
         Raises:
             ConfigurationError: no run has ever left anything here.
             ManifestCorruptError: no manifest is left that could be used.
-            LockTimeoutError, StorageError: what was mended until then stands.
+            LockTimeoutError, StorageError: what was repaired until then is unchanged.
         """
         return repair(self, self.check, self._fetch_again if refetch else None)
 

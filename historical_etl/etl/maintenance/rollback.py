@@ -11,18 +11,18 @@ __all__ = ["roll_back"]
 
 
 def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> SyncManifest:
-    """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
+    """Let an older version stand again, under a new number; what was fetched after it stays as long as it is kept.
 
-    Only the ledger `runs` goes on from the version that stood: it tells of this, too.
+    Only the ledger `runs` goes on from the version that was current: it tells of this, too.
 
-    Returns the version that then stands; the one that stood, if it equals the older one already.
+    Returns the current version; the one that were current, if it equals the older one already.
 
     Raises:
         ConfigurationError: the version is not kept.
         ManifestTooNewError: it holds what this release would drop; nothing was changed.
         ChecksumMismatchError: a file of it is damaged; nothing was changed.
         LockTimeoutError, StorageError: nothing was committed.
-        ETLProgressError: it stands, but progress was not saved.
+        ETLProgressError: it is committed, but progress was not saved.
     """
     with store.lease(version) as wanted, store.lock() as token:
         refuse_unknown_fields(store.layout, versions=[wanted.version])
@@ -41,7 +41,7 @@ def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> Syn
 
 
 def _follow(store: StoreVersions, restored: SyncManifest, transaction: Transaction) -> None:
-    """Save the progress of what stands; also where a rollback that was broken off had only that left to do."""
+    """Save the progress of what is stored; also where a rollback that was broken off had only that left to do."""
     saved = store.progress()
     if saved is not None and saved.data_version == restored.version:
         return

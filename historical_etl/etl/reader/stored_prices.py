@@ -84,7 +84,7 @@ class StoredPrices:
             version: as in `manifest`.
             as_of: as in `manifest`.
             in_process: run it in this process, for large answers to statements that you vouch for. Nothing stops such
-                a query, and only DuckDB itself heeds `query_memory`.
+                a query, and only DuckDB itself respects `query_memory`.
 
         Raises:
             CatalogError: DuckDB refuses the statement, or it goes beyond a limit.
@@ -171,7 +171,7 @@ class StoredPrices:
 
         Args:
             version: a number, or the name of a pin.
-            as_of: the time at which it stood; a date means its end, in UTC.
+            as_of: the time at which it was current; a date means its end, in UTC.
 
         Raises:
             ConfigurationError: no such version is kept, or both arguments are given.
@@ -317,7 +317,7 @@ class StoredPrices:
         return self.calendar.last_closed(self.clock(), timedelta(minutes=self.settings.settle_minutes))
 
     def completeness(self) -> Completeness:
-        """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
+        """Which sessions of each symbol are stored in the current version, and what is known of the missing ones."""
         return self.completeness_of(self.manifest())
 
     def completeness_of(self, manifest: SyncManifest | None) -> Completeness:
@@ -415,4 +415,4 @@ class StoredPrices:
             if stay_leased(self.layout, manifest.version):
                 return manifest
             if manifest == self.manifest(version, as_of):
-                return manifest  # the history lacks it, though it stands
+                return manifest  # the history lacks it, though it is current

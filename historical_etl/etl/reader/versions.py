@@ -185,7 +185,7 @@ class StoreVersions(StoredPrices):
         Args:
             dry_run: only tell what would go.
             keep_versions: keep the last so many; None takes the setting.
-            keep_days: keep those that stood within so many days, as `Retention` counts them; None takes the setting.
+            keep_days: keep those that were current within so many days (`Retention`); None takes the setting.
 
         Raises:
             ManifestCorruptError: a kept version is damaged; nothing was removed.
@@ -207,11 +207,11 @@ class StoreVersions(StoredPrices):
     def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
 
-        Open holds and a run that failed last are no damage, and are told of as warnings.
+        Open holds and a run that failed last are no damage, and are reported as warnings.
 
         Args:
             quick: only what the file system tells: sizes, and whether links lead where they should.
-            progress: told how many of how many files are checked.
+            progress: called with how many of how many files are checked.
 
         Raises:
             ConfigurationError: nothing was committed yet, so there is nothing to check.

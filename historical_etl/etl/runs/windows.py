@@ -164,7 +164,7 @@ class PriceRuns(StoreVersions):
         if manifest is None or self.catalog.shown_version() == manifest.version:
             return
         try:
-            with self.lock():  # whatever a crash left was put right by the commit
+            with self.lock():  # the commit repaired whatever a crash left
                 self.catalog.publish(self.manifest() or manifest)
         except HistoricalETLError as error:
             _log.error("The data is committed, the catalog is not up to date: %s", error)
@@ -178,7 +178,7 @@ class PriceRuns(StoreVersions):
         )
 
     def _clipped(self, start: date) -> list[str]:
-        """What is to be told of a run that asks from a day on which the account's plan does not give."""
+        """What to report of a run that asks from a day on which the account's plan does not give."""
         info = self.source.info
         return [info.plan] if info.plan and info.coverage is not None and start < info.coverage.first else []
 
@@ -235,7 +235,7 @@ def record_failure(run: Run) -> Generator[None]:
     """Note a run that fails; a refusal of the file system that nothing nearer has named is named here."""
     layout = run.store.layout
     try:
-        with storage_errors("working on the store", layout.root, "what was committed stands"):
+        with storage_errors("working on the store", layout.root, "what was committed is unchanged"):
             yield
     except HistoricalETLError as error:
         run.failed(error)
@@ -243,7 +243,7 @@ def record_failure(run: Run) -> Generator[None]:
 
 
 def ignore_event(_: YearEvent) -> None:
-    """Where nobody asked to be told."""
+    """The receiver of events that nobody asked for."""
 
 
 def _is_of_its_year(error: HistoricalETLError) -> bool:
