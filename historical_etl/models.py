@@ -305,8 +305,8 @@ class ETLResult(BaseModel):
     def complete(self) -> bool:
         """True if every symbol was fetched that still trades, and nothing was refused, skipped or held.
 
-        Nor may a new bar lack an `adj_close` that its series has. A bar that is stored without the `adj_close` that
-        was fetched, since that contradicts a named event, is stored.
+        Nor may a new bar lack an `adj_close` that its series has. A bar may be stored without the `adj_close` that
+        was fetched, since that contradicts a named event.
         """
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
         return (

@@ -33,7 +33,7 @@ def repair(terminal: Terminal, *, refetch: bool) -> int:
 
 
 def _report(terminal: Terminal, report: RepairReport) -> None:
-    for word, style, lines in (("mended", "bold green", report.mended), ("lost", "bold red", report.lost)):
+    for word, style, lines in (("repaired", "bold green", report.mended), ("lost", "bold red", report.lost)):
         for line in lines:
             terminal.out.print(Text.assemble((f"{word}: ", style), cleaned(line)), soft_wrap=True)
     for year in report.to_fetch:

@@ -25,7 +25,7 @@ from historical_etl_tests.crash.test_crash_matrix import is_idle
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 OLD, NEW = 3, 4
-BEHIND = f"it shows version {OLD}, all of it, and not version {NEW}, which stands"
+BEHIND = f"it shows version {OLD}, all of it, and not version {NEW}, the current one"
 
 
 def filled(root: Path, _: Tell) -> None:

@@ -294,7 +294,7 @@ def test_a_year_without_any_price_is_told_and_stops_nothing(root, market):
     etl = store(root, ScriptedFetcher(market, alter=spoil_2011))
     result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert list(daily_bytes(etl)) == ["2010.parquet", "2012.parquet", "2013.parquet"]
-    assert result.warnings == ("of 2011 rows came and none can be stored; see rejected_rows",)
+    assert result.warnings == ("of 2011 rows were fetched and none can be stored; see rejected_rows",)
     assert result.rejected_by_reason == {"no_close": market.bars(SYMBOLS)["date"].dt.year().eq(2011).sum()}
     assert not result.complete
     progress = etl.progress()

@@ -89,7 +89,7 @@ def test_very_many_files_that_are_set_aside_take_some_lines(desk: Desk) -> None:
         desk.put(f"f{number:02}.csv", "")
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
-    assert "70 file(s), or parts of them, are set aside" in answer.err
+    assert "70 file(s), or parts of them, are skipped" in answer.err
     assert "/f19.csv" in answer.err
     assert "/f20.csv" not in answer.err
     assert "and 50 more; --json names all of them" in answer.err

@@ -171,7 +171,7 @@ def test_a_year_for_which_nothing_came_is_a_failed_year(project: Make) -> None:
 
     result = scene.run(2010, config={"ops": {"daily_prices": {"config": {"symbols": ["BRK.B", "SPLT"]}}}})
 
-    assert "Nothing came for 2010: 2 symbol(s), empty; scripted: empty" in failure_text(result, "daily_prices")
+    assert "Nothing was fetched for 2010: 2 symbol(s), empty; scripted: empty" in failure_text(result, "daily_prices")
     assert scene.years() == []
     assert stored_years(scene.etl) == []
 

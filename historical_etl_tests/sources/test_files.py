@@ -445,7 +445,7 @@ def test_a_row_that_cannot_be_read_is_set_aside_by_file_and_line(tmp_path, suffi
     assert files.set_aside == ()
     told = "\n".join(files.notes)
     assert why in told
-    assert "(1)" in why or f"{path}: 1 row(s) cannot be read and are set aside: line {line}: " in told
+    assert "(1)" in why or f"{path}: 1 row(s) cannot be read and are refused: line {line}: " in told
     answer = files.fetch(WHOLE)
     assert answer.frame.height == good
     assert answer.rejected is not None
@@ -579,7 +579,7 @@ def test_a_bad_line_behind_many_good_ones_and_in_one_of_many_files(tmp_path):
         path = write(tmp_path / "f17.csv", HEADER + GOOD_LINES * 20_000 + line)
         files = source(tmp_path)
         (told,) = files.notes
-        assert f"{path}: 1 row(s) cannot be read and are set aside: line 60002: " in told
+        assert f"{path}: 1 row(s) cannot be read and are refused: line 60002: " in told
         assert files.fetch(WHOLE).frame.height == 39 * 3 + 60_000
 
 
@@ -600,9 +600,9 @@ def test_parquet_rows_that_cannot_be_read_are_set_aside_by_row(tmp_path, dates, 
     files = source(tmp_path)
     told = "\n".join(files.notes)
     if "F B" in why:
-        assert "1 row(s) of symbols that cannot be written are set aside: 'F B' (1)" in told
+        assert "1 row(s) of symbols that cannot be written are refused: 'F B' (1)" in told
     else:
-        assert f"{path}: 1 row(s) cannot be read and are set aside: row 2: {why}" in told
+        assert f"{path}: 1 row(s) cannot be read and are refused: row 2: {why}" in told
     assert files.fetch(WHOLE).frame.height == 2
 
 

@@ -238,7 +238,7 @@ def test_what_another_error_breaks_off_shows_the_version_before_until_the_next_w
     assert isinstance(caught.value, DiskSpaceError) == (error == errno.ENOSPC)
     assert linked_to(manager, 1)
     assert folders(manager) == ["00000001"]
-    behind = "it shows version 1, all of it, and not version 2, which stands"
+    behind = "it shows version 1, all of it, and not version 2, the current one"
     assert told(manager)[0] == ("warning", "daily/", behind)
     recovered(manager)
     assert linked_to(manager, 2)

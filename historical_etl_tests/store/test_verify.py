@@ -304,7 +304,7 @@ def _pin_of_nothing(store: Store) -> None:
 
 
 DAMAGE: list[tuple[Plant, str, str]] = [
-    (_pointer_missing, "historical_daily.json", "missing; version 3 stands in"),
+    (_pointer_missing, "historical_daily.json", "missing; version 3 replaces it"),
     (_pointer_torn, "historical_daily.json", "damaged"),
     (_pointer_edited, "historical_daily.json", "does not match its own checksum"),
     (_history_torn, "history 2", "damaged"),

@@ -61,7 +61,7 @@ NAME = "historical_daily.json"
 
 def test_a_missing_manifest(manager):
     manager.layout.manifest_file().unlink()
-    assert told(manager) == [("error", NAME, "The current manifest is missing; version 2 stands in for it")]
+    assert told(manager) == [("error", NAME, "The current manifest is missing; version 2 replaces it")]
 
 
 def test_a_first_commit_that_was_interrupted_is_no_damage(root):
@@ -81,7 +81,7 @@ def test_a_damaged_manifest(manager):
     ((severity, field, message),) = told(manager)
     assert (severity, field) == ("error", NAME)
     assert message.startswith("The manifest is damaged: ")
-    assert message.endswith("; version 2 stands in for it")
+    assert message.endswith("; version 2 replaces it")
 
 
 def test_without_any_manifest_no_file_is_called_left_over(manager):

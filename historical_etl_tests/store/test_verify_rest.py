@@ -45,7 +45,7 @@ def test_links(manager, quick):
     shutil.copyfile(path_of(manager), link)
     assert daily(manager, quick=quick) == []
     link.unlink()
-    older = ("error", "daily/", "it shows version 1, all of it, and not version 2, which stands")
+    older = ("error", "daily/", "it shows version 1, all of it, and not version 2, the current one")
     for put in (os.link, shutil.copyfile):
         put(path_of(manager, 2019, 1), link)
         small = path_of(manager).stat().st_size == path_of(manager, 2019, 1).stat().st_size
@@ -82,7 +82,7 @@ def test_a_mixture_is_damage_unless_a_writer_is_at_work_who_may_be_replacing_fil
         save_progress(layout, progress(3))
         assert daily(manager) == [finding], "the writer has come further than that"
     layout.daily_file(2017).unlink()
-    assert daily(manager) == [("error", "daily/", "it shows version 2, all of it, and not version 3, which stands")]
+    assert daily(manager) == [("error", "daily/", "it shows version 2, all of it, and not version 3, the current one")]
 
 
 def test_many_years_of_a_mixture_are_counted(manager):

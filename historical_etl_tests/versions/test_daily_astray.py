@@ -60,7 +60,7 @@ def test_repair_tells_what_it_did_with_what_was_no_folder(etl: HistoricalETL, wh
         linked_to(etl, "objects")
     report = etl.repair()
     assert report.ok
-    assert any(line.startswith("historical/daily was set aside: it is a ") for line in report.mended), report.mended
+    assert any(line.startswith("historical/daily was quarantined: it is a ") for line in report.mended), report.mended
 
 
 def test_a_link_to_a_folder_of_ones_own_within_the_data_folder_is_left_to_its_maker(etl: HistoricalETL):
@@ -94,7 +94,7 @@ def test_in_a_folder_of_ones_own_only_what_stands_in_the_place_of_a_year_is_repl
     linked_to(etl, own)
     report = etl.repair()
     assert {entry.file for entry in read_entries(etl.layout)} == {"2012.parquet"}
-    assert any("2012.parquet was set aside" in line for line in report.mended)
+    assert any("2012.parquet was quarantined" in line for line in report.mended)
     assert {name: (own / name).read_bytes() for name in shown} == shown
     assert (own / "1999.parquet").read_bytes() == b"1999.parquet"
     assert (own / "factors.parquet").read_bytes() == b"factors.parquet"

@@ -173,7 +173,7 @@ def test_ledgers_that_follow_from_the_data_are_rebuilt(etl: HistoricalETL):
     assert (standing.version, standing.checksum) == (4, manifest.checksum)
     run = mended.ledger("runs").sort("version").row(-1, named=True)
     assert (run["command"], run["version"], run["writer"]) == ("repair", 4, mended.writer_id)
-    assert run["message"] == "ledgers mended: actions, runs, symbols"
+    assert run["message"] == "ledgers repaired: actions, runs, symbols"
 
 
 def test_progress_is_rebuilt_and_what_it_was_is_kept(etl: HistoricalETL):

@@ -11,11 +11,11 @@ __all__ = ["roll_back"]
 
 
 def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> SyncManifest:
-    """Let an older version stand again, under a new number; what was fetched after it stays as long as it is kept.
+    """Commit an older version's content under a new number; later versions stay as long as they are kept.
 
-    Only the ledger `runs` goes on from the version that was current: it tells of this, too.
+    Only the ledger `runs` continues that of the version that was current: it records the rollback, too.
 
-    Returns the current version; the one that were current, if it equals the older one already.
+    Returns the current version: the one before, if it equals the older one already.
 
     Raises:
         ConfigurationError: the version is not kept.

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import httpx
     from urllib3 import PoolManager
 
-__all__ = ["GZIP", "MOST_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
+__all__ = ["GZIP", "MOST_RESPONSE_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
 
 #: Of one answer, unpacked: some times that of the largest one, a whole market's day.
-MOST_BYTES: Final = 1 << 25
+MOST_RESPONSE_BYTES: Final = 1 << 25
 #: The packing that is asked for.
 GZIP: Final = "gzip"
 #: So much of an answer is unpacked at once.
@@ -46,12 +46,12 @@ class Bounds:
     Args:
         vendor: its name, for messages.
         seconds: from connecting to the last byte.
-        most_bytes: of its answer, unpacked; default: `MOST_BYTES`.
+        most_bytes: of its answer, unpacked; default: `MOST_RESPONSE_BYTES`.
     """
 
     def __init__(self, vendor: str, seconds: float, most_bytes: int | None = None) -> None:
         self.seconds = seconds
-        self.most_bytes = most_bytes or MOST_BYTES
+        self.most_bytes = most_bytes or MOST_RESPONSE_BYTES
         self._vendor = vendor
 
     @contextmanager
@@ -258,22 +258,22 @@ def _bounded_connection(kind: type[Any]) -> type[Any]:
 
         def getresponse(self) -> Response:
             inner: Any = super()
-            fetched = inner.getresponse()
-            with closing(fetched):
-                packing = fetched.headers.get("content-encoding")
-                body = _running.get().body(fetched.stream(_PART, decode_content=False), packing)
-            messages = [(name, value) for name, value in fetched.headers.items() if name.lower() not in _OF_THE_WIRE]
+            response = inner.getresponse()
+            with closing(response):
+                packing = response.headers.get("content-encoding")
+                body = _running.get().body(response.stream(_PART, decode_content=False), packing)
+            pairs = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
             return Response(
                 io.BytesIO(body),
-                headers=HTTPHeaderDict(messages),
-                status=fetched.status,
-                version=fetched.version,
-                version_string=fetched.version_string,
-                reason=fetched.reason,
+                headers=HTTPHeaderDict(pairs),
+                status=response.status,
+                version=response.version,
+                version_string=response.version_string,
+                reason=response.reason,
                 preload_content=False,
                 decode_content=False,
                 # By this one it is seen that the connection is free.
-                original_response=fetched._original_response,  # noqa: SLF001
+                original_response=response._original_response,  # noqa: SLF001
             )
 
     return Bounded
