@@ -44,7 +44,7 @@ fi
 environment() { "$$uv" venv --quiet --allow-existing --python "$(PYTHON)" "$$1"; }
 endef
 
-.PHONY: help setup run ui test test-lowest torture lint format audit bench lock clean
+.PHONY: help setup run ui test test-lowest torture mutate lint format audit bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -180,6 +180,12 @@ torture: $(STAMP) ## all proofs by fault, kill 300 writers, live through 500 mar
 	$(BIN)/python -m historical_etl_tests.adopt_run
 	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 500
 	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
+
+# In a folder outside of the checkout, which keeps what is known of the tests and of each mutant.
+MUTANTS ?= $(or $(TMPDIR),/tmp)/historical-etl-mutants
+
+mutate: $(STAMP) ## change the store's code in 300 places, one at a time, and list what no test notices (MUTANTS=folder)
+	@$(BIN)/python -m tools.mutation $(MUTANTS) $(or $(ARGS),--sample 300)
 
 bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)

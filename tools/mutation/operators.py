@@ -8,7 +8,7 @@ checker something.
 
 import ast
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 __all__ = ["Edit", "edits_of", "mutated"]
 
@@ -69,11 +69,12 @@ def _of(owner: ast.AST, statement: tuple[int, int]) -> Iterator[Edit]:
     for name, value in ast.iter_fields(owner):
         if name in _LEFT_ALONE:
             continue
-        members = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
-        for index, node in members:
+        members = cast("list[object]", value) if isinstance(value, list) else [value]
+        for number, node in enumerate(members):
             if not isinstance(node, ast.AST) or _is_left_alone(node):
                 continue
             here = _lines(node) if isinstance(node, ast.stmt) else statement
+            index = number if isinstance(value, list) else None
             for what, new in _instead_of(node, name):
                 make = _placed(owner, name, index, new)
                 yield Edit(*here, getattr(node, "lineno", here[0]), f"{what}: {_short(node)}", make)

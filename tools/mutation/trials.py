@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from historical_etl_tests.mutation.operators import Edit
+from tools.mutation.operators import Edit
 
 __all__ = ["FAILED", "PYTEST", "Mutant", "Trial", "Trials", "changed_function", "fresh"]
 
@@ -143,7 +143,8 @@ def _same(before: CodeType, after: CodeType) -> bool:
 
 
 def _own(code: CodeType) -> tuple[object, ...]:
-    constants = [(type(c), c) for c in code.co_consts if not isinstance(c, CodeType)]
+    all_constants: tuple[object, ...] = code.co_consts
+    constants = [(type(c), c) for c in all_constants if not isinstance(c, CodeType)]
     return code.co_code, code.co_names, code.co_varnames, code.co_exceptiontable, constants, len(_inner(code))
 
 

@@ -1,10 +1,10 @@
 """Change the store's code in one place, run the tests that execute that place, and see whether one of them notices.
 
-`python -m historical_etl_tests.mutation.run FOLDER [--seed N] [--sample N] [--modules a,b]`, in a checkout. FOLDER gets
-a copy of the code, in which the changes are made, and the results. The tests run once with coverage, which says what
-each of them executes and how long it takes; that stays in FOLDER as `map.json`. Each mutant is tried in a process of
-its own, by the tests that execute the place, as many as fit into `--seconds`; what survives them is tried by the
-others, up to `--more-seconds`. A mutant that hangs is killed and counts as noticed.
+`python -m tools.mutation FOLDER [--seed N] [--sample N] [--modules a,b]`, in a checkout. FOLDER gets a copy of the
+code, in which the changes are made, and the results. The tests run once with coverage, which says what each of them
+executes and how long it takes; that stays in FOLDER as `map.json`. Each mutant is tried in a process of its own, by the
+tests that execute the place, as many as fit into `--seconds`; what survives them is tried by the others, up to
+`--more-seconds`. A mutant that hangs is killed and counts as noticed.
 """
 
 import argparse
@@ -25,13 +25,21 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from historical_etl_tests.mutation.operators import Edit, edits_of, mutated
-from historical_etl_tests.mutation.trials import FAILED, PYTEST, Mutant, Trial, Trials, changed_function, fresh
+from tools.mutation.operators import Edit, edits_of, mutated
+from tools.mutation.trials import FAILED, PYTEST, Mutant, Trial, Trials, changed_function, fresh
 
-_STORE: Final = "historical_etl/store"
-_COPIED: Final = ("historical_etl", "historical_etl_tests", "benchmarks", "pyproject.toml", "README.md", "docs")
+_STORE: Final = Path("historical_etl/store")
+_COPIED: Final = (
+    "historical_etl",
+    "historical_etl_tests",
+    "benchmarks",
+    "tools",
+    "pyproject.toml",
+    "README.md",
+    "docs",
+)
 #: Fast ones of what is built upon the store; the whole suite notices more.
-_TESTS: Final = ("store", "test_durable.py", "hostile/test_records.py")
+_TESTS: Final = ("store", "test_durable.py", "test_records.py")
 _NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_not and not failing_disk"
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _TIMES: Final = itertools.count(1_000_000_000)
@@ -58,7 +66,7 @@ class Map(NamedTuple):
         if not found:
             found = {test for tests in lines.values() for test in tests}
             found |= {test for test in self.seconds if _IMPORTED in test}
-        own = f"/test_{module}.py"
+        own = f"/test_{module.rpartition('.')[2]}.py"
         return sorted(found, key=lambda test: (own not in test, self.seconds.get(test, _UNLISTED), test))
 
     def files(self) -> list[str]:
@@ -77,7 +85,7 @@ def main() -> None:
     copy = folder / "copy"
     if Path.cwd() != copy:
         _make_copy(folder, copy)
-        command = [sys.executable, "-m", "historical_etl_tests.mutation.run", *sys.argv[1:]]
+        command = [sys.executable, "-m", "tools.mutation", *sys.argv[1:]]
         command[3] = str(folder)
         os.chdir(copy)
         os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(copy)})  # noqa: S606 - itself
@@ -123,7 +131,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="where the copy and the results go")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sample", type=int, default=0, help="how many mutants; 0 for all")
-    parser.add_argument("--modules", default="", help="names such as vacuum,leases; all if empty")
+    parser.add_argument("--modules", default="", help="names such as vacuum,archive.read; all if empty")
     parser.add_argument("--seconds", type=float, default=20, help="of tests, by the map, for each mutant")
     parser.add_argument("--more-seconds", type=float, default=90, help="of tests for what survives those")
     parser.add_argument(
@@ -151,7 +159,7 @@ def _map(folder: Path) -> Map:
         print("Running the tests once with coverage", flush=True)
         data, settings = folder / "coverage", folder / "coverage.ini"
         settings.write_text(f"[run]\ndata_file = {data}\nsource_pkgs = historical_etl.store\n")
-        tests = [f"historical_etl_tests/{name}" for name in _TESTS]
+        tests = [str(path) for name in _TESTS for path in sorted(Path("historical_etl_tests").rglob(name))]
         coverage = [
             "--cov",
             f"--cov-config={settings}",
@@ -186,7 +194,9 @@ def _read_coverage(data: Path, told: str) -> Map:
             str(line): sorted({c.rpartition("|")[0] for c in contexts} - failing - {""})
             for line, contexts in by_line.items()
         }
-        lines[Path(file).stem] = {line: names for line, names in tests.items() if names}
+        lines[_module(Path(file).relative_to(_STORE.absolute()))] = {
+            line: names for line, names in tests.items() if names
+        }
     seconds = Counter[str]()
     for line in told.splitlines():
         if took := _TOOK.match(line):
@@ -195,10 +205,16 @@ def _read_coverage(data: Path, told: str) -> Map:
 
 
 def _sampled(modules: list[str], seed: int, sample: int) -> list[Mutant]:
-    paths = [path for path in sorted(Path(_STORE).rglob("*.py")) if not modules or path.stem in modules]
-    mutants = [Mutant(path.stem, number) for path in paths for number in range(len(edits_of(path.read_text())))]
+    sources = {_module(path.relative_to(_STORE)): path.read_text() for path in sorted(_STORE.rglob("*.py"))}
+    chosen = [name for name in sources if not modules or name in modules]
+    mutants = [Mutant(name, number) for name in chosen for number in range(len(edits_of(sources[name])))]
     random.Random(seed).shuffle(mutants)
     return mutants[:sample] if sample else mutants
+
+
+def _module(path: Path) -> str:
+    """The name of a module below the store's package, by its path: `archive.read`."""
+    return ".".join(path.with_suffix("").parts)
 
 
 def _trials(
@@ -209,7 +225,7 @@ def _trials(
     states: Mapping[Mutant, str],
 ) -> Iterator[Trial]:
     """The trials of one mutant, until it is noticed; meanwhile the file holds it."""
-    path = Path(_STORE) / f"{mutant.module}.py"
+    path = _STORE.joinpath(*mutant.module.split(".")).with_suffix(".py")
     original = path.read_text()
     changed, edit = mutated(original, mutant.number)
     before, after = (
