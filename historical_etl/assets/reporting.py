@@ -12,14 +12,14 @@ from historical_etl.assets.changes import Changes
 from historical_etl.assets.tables import TABLE_ROWS, markdown_table
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
+from historical_etl.models import SCHEMA_VERSION, ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.store.sound import sound_path
 
 __all__ = [
-    "CATALOG_KEY",
+    "CODE_VERSION",
     "COLUMN_SCHEMA",
-    "PRICES_KEY",
+    "OWNERS",
     "Materialized",
     "Metadata",
     "YearReport",
@@ -30,13 +30,16 @@ __all__ = [
     "report_unseen_years",
     "reports_of",
     "unfetched",
+    "version_tags",
 ]
 
-PRICES_KEY: Final = dg.AssetKey("daily_prices")
-CATALOG_KEY: Final = dg.AssetKey("price_catalog")
-#: How Dagster marks a data version on an event; it exports no names for them.
-DATA_VERSION_TAG: Final = "dagster/data_version"
-DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
+OWNERS: Final = ("team:historical-etl",)
+#: What decides the bytes of a year: equal rows are equal bytes for one schema and one version of Polars.
+CODE_VERSION: Final = f"schema-{SCHEMA_VERSION}-polars-{pl.__version__}"
+#: How Dagster marks versions on an event; it exports no names for them.
+_DATA_VERSION_TAG: Final = "dagster/data_version"
+_DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
+_CODE_VERSION_TAG: Final = "dagster/code_version"
 #: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
 _TROUBLE: Final = (Outcome.NOT_PUBLISHED, Outcome.RATE_LIMITED, Outcome.ERROR)
 #: What was said when a year itself was asked for; no later commit has a better word on it.
@@ -104,18 +107,26 @@ class YearReport:
         """The partition key."""
         return str(self.partition.year)
 
-    def materialization(self, found: str = "") -> dg.AssetMaterialization:
+    @property
+    def metadata_with_changes(self) -> dict[str, dg.MetadataValue]:
+        """For the event that Dagster writes by itself, which has no description: what changed is in the metadata."""
+        changed = {"what_changed": dg.MetadataValue.text(self.told)} if self.told else {}
+        return changed | dict(self.metadata)
+
+    def materialization(self, key: dg.AssetKey, found: str = "") -> dg.AssetMaterialization:
         """The event that shows this year as materialized. Equal bytes, equal data version.
 
         Args:
-            found: how the year came to be reported, where it was not simply asked for.
+            key: of the asset.
+            found: why the year is reported, if it is not one that the run was for.
         """
         return dg.AssetMaterialization(
-            PRICES_KEY,
+            key,
             description=": ".join(part for part in (found, self.told) if part) or None,
             partition=self.key,
             metadata=self.metadata,
-            tags={DATA_VERSION_TAG: self.partition.checksum, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},
+            # Without a result another process has written it, perhaps another release.
+            tags=version_tags(self.partition.checksum, CODE_VERSION if self.result else None),
         )
 
     def followed_by(self, later: "YearReport") -> "YearReport":
@@ -136,14 +147,23 @@ def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | No
     ]
 
 
-def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years: Iterable[str]) -> list[str]:
+def version_tags(data_version: str, code_version: str | None) -> dict[str, str]:
+    """The tags by which Dagster reads versions from an event that it does not write by itself."""
+    tags = {_DATA_VERSION_TAG: data_version, _DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    return tags | ({_CODE_VERSION_TAG: code_version} if code_version else {})
+
+
+def report_unseen_years(
+    instance: dg.DagsterInstance, key: dg.AssetKey, etl: HistoricalETL, years: Iterable[str]
+) -> list[str]:
     """Tell Dagster of committed years that its last event on them does not describe; returns their keys.
 
     They were committed by the command line, or by a run that was killed between its commit and its end: Dagster
     writes the events of a range when its step ends.
 
     Args:
-        instance: where events are kept.
+        instance: where events are stored.
+        key: of `daily_prices`.
         etl: the store.
         years: the keys that Dagster knows; others are left alone.
     """
@@ -151,11 +171,11 @@ def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years:
     unseen = {
         partition.year
         for partition in (manifest.partitions if manifest else ())
-        if str(partition.year) in known and _last_checksum(instance, str(partition.year)) != partition.checksum
+        if str(partition.year) in known and _last_checksum(instance, key, str(partition.year)) != partition.checksum
     }
     found = reports_of(etl, unseen)
     for report in found:
-        instance.report_runless_asset_event(report.materialization("Found in the store"))
+        instance.report_runless_asset_event(report.materialization(key, "Found in the store"))
     return [report.key for report in found]
 
 
@@ -255,7 +275,7 @@ def _preview(path: Path) -> dg.MarkdownMetadataValue:
     return markdown_table(rows.columns, rows.with_columns(pl.col(pl.Float64).round(6)).iter_rows())
 
 
-def _last_checksum(instance: dg.DagsterInstance, key: str) -> object:
-    records = instance.fetch_materializations(dg.AssetRecordsFilter(PRICES_KEY, asset_partitions=[key]), limit=1)
+def _last_checksum(instance: dg.DagsterInstance, key: dg.AssetKey, year: str) -> object:
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(key, asset_partitions=[year]), limit=1)
     event = records.records[0].asset_materialization if records.records else None
     return event.metadata["checksum"].value if event and "checksum" in event.metadata else None

@@ -249,8 +249,9 @@ def test_a_year_that_another_years_commit_changes_is_shown_too(project: Make) ->
 def test_a_reversed_range_is_refused(project: Make) -> None:
     scene = project()
 
-    assert "The range holds no year. Next: put the earlier year first" in failure_text(
-        scene.run(2012, 2010), "daily_prices"
+    assert (
+        "The run holds no year. Next: choose a partition, or a range of them with the earlier year first"
+        in failure_text(scene.run(2012, 2010), "daily_prices")
     )
     assert stored_years(scene.etl) == []
 
