@@ -34,7 +34,7 @@ from historical_etl.sources.base import Coverage
 from historical_etl.sources.replay import is_replay
 from historical_etl.store.layout import Layout
 
-__all__ = ["DailyRun", "build_market"]
+__all__ = ["DailyRun", "assemble", "build_market"]
 
 _log = logging.getLogger(__name__)
 _GROUPS: Final = {"files": FilesSettings}
@@ -57,33 +57,41 @@ class DailyRun:
     replays: bool = False
 
 
-def build_market(
-    key_prefix: str = "",
-    *,
-    store: StoreResource | None = None,
-    source: PriceSourceResource | None = None,
-    daily: DailyRun | None = None,
-    **settings: object,
-) -> dg.Definitions:
+def build_market(key_prefix: str = "", **settings: object) -> dg.Definitions:
     """All definitions of one market.
 
     Args:
         key_prefix: first part of the asset keys, and beginning of the names of jobs, sensors and resources. Needed if
             the code location holds more than one market.
-        store: default: the store that the settings name.
-        source: default: the source that the settings name.
-        daily: default: one increment for each session.
         **settings: settings of this market alone, by name, such as `exchange="XLON"` or `files={"path": "/srv/lse"}`.
             They go before the environment and `.env`. Keys of vendors come from the environment only.
 
     Raises:
-        ConfigurationError: a setting is wrong, the prefix cannot be part of a name, or the settings ask for a replay
-            that these definitions do not have.
+        ConfigurationError: a setting is wrong, the prefix cannot be part of a name, or the settings ask for a replay,
+            which has definitions of its own.
     """
-    market = Market(key_prefix)
-    daily = daily or DailyRun()
-    source = source or PriceSourceResource()
-    store = store or StoreResource(overrides=_as_texts(settings))
+    return assemble(Market(key_prefix), store=StoreResource(overrides=_as_texts(settings)))
+
+
+def assemble(
+    market: Market | None = None,
+    *,
+    store: StoreResource | None = None,
+    source: PriceSourceResource | None = None,
+    daily: DailyRun | None = None,
+) -> dg.Definitions:
+    """All definitions of one market, over resources of the caller's.
+
+    Args:
+        market: default: the one without a prefix.
+        store: default: the store that the settings name.
+        source: default: the source that the settings name.
+        daily: default: one increment for each session.
+
+    Raises: as `build_market`.
+    """
+    market, daily = market or Market(), daily or DailyRun()
+    store, source = store or StoreResource(), source or PriceSourceResource()
     chosen = source.chosen(store.settings())
     if is_replay(chosen) and not daily.replays:
         raise ConfigurationError(

@@ -14,7 +14,7 @@ from historical_etl.assets.increment import update
 from historical_etl.automation import Tick
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.pipeline import HistoricalETL, stored_through
-from historical_etl.markets import DailyRun, build_market
+from historical_etl.markets import DailyRun, assemble
 from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.resources import PriceSourceResource, StoreResource
 from historical_etl.sessions import calendar_of
@@ -120,7 +120,7 @@ def build_replay() -> dg.Definitions:
         ConfigurationError: a setting is wrong.
     """
     daily = DailyRun(updates=replay_updates, tick=ReplayTick, every_seconds=_EVERY_SECONDS, replays=True)
-    return build_market(store=ReplayStoreResource(), daily=daily)
+    return assemble(store=ReplayStoreResource(), daily=daily)
 
 
 @dg.definitions

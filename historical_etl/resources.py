@@ -2,7 +2,7 @@
 
 Put here how Dagster reaches the library, and nothing that fills or judges data. Each resource is flat and opens
 nothing before it is asked: a lock or a connection is never held while a step fetches. Tests replace a resource by a
-subclass that overrides one method, and pass it to `build_market`.
+subclass that overrides one method, and pass it to `assemble`.
 """
 
 from collections.abc import Generator

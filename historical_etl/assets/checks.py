@@ -69,7 +69,8 @@ def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
             name="corrections_within_bounds",
             asset=key,
             description="Since this asset was last materialized the source has changed few of the values that it was "
-            "asked for again: at most the share max_corrected_share, or one whole bar. Restated histories do not count.",
+            "asked for again: at most the share max_corrected_share, or one whole bar. Restated histories do not "
+            "count.",
         ),
     ]
 

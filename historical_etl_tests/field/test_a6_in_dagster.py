@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from historical_etl import ConfigurationError, Settings, get_calendar
-from historical_etl.markets import build_market
+from historical_etl.markets import assemble
 from historical_etl.resources import StoreResource
 from historical_etl_tests.field.calendars import DayVendor, settings
 from historical_etl_tests.orchestration.harness import CATALOG, Ticked, evaluated, serving
@@ -47,7 +47,7 @@ def test_the_check_is_not_green_near_the_end_and_fails_after_it(
 ) -> None:
     etl = store(root, SOURCE, clock=lambda: datetime(2026, 9, 29, 20, tzinfo=UTC), settings=settings("XBOM"))
     etl.run_full_etl(["TCS"], "2026-09-01", "2026-09-29")
-    defs = build_market(**resources(root, at))  # pyright: ignore[reportArgumentType]
+    defs = assemble(**resources(root, at))  # pyright: ignore[reportArgumentType]
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
         ran = defs.resolve_job_def("daily_incremental_job").execute_in_process(instance=instance, raise_on_error=False)
         key = dg.AssetCheckKey(CATALOG, "calendar_is_current")
@@ -70,7 +70,7 @@ def test_the_sensor_fails_after_the_end_and_does_not_wait_in_silence(root: Path,
 
         def tick(at: datetime) -> Ticked:
             given = resources(root, at)
-            defs = build_market(**given)  # pyright: ignore[reportArgumentType]
+            defs = assemble(**given)  # pyright: ignore[reportArgumentType]
             return evaluated(instance, defs, resources=given)
 
         late = datetime(2027, 1, 8, 12, tzinfo=UTC)

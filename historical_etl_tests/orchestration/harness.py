@@ -11,7 +11,7 @@ import dagster as dg
 
 from historical_etl import Coverage, FetchRequest, FetchResult, HistoricalETL, Settings
 from historical_etl.clock import Clock, system_clock
-from historical_etl.markets import build_market
+from historical_etl.markets import assemble
 from historical_etl.resources import PriceSourceResource, StoreResource
 from historical_etl.sources.base import PriceSource
 from historical_etl.sources.sample import SampleSource
@@ -95,7 +95,7 @@ class Project:
 
     @property
     def defs(self) -> dg.Definitions:
-        return build_market(**self.resources)  # pyright: ignore[reportArgumentType]
+        return assemble(**self.resources)  # pyright: ignore[reportArgumentType]
 
     @property
     def etl(self) -> HistoricalETL:
@@ -171,6 +171,11 @@ class Project:
 
 def facts(event: dg.AssetMaterialization) -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
+
+
+def changed(event: dg.AssetMaterialization) -> str:
+    """What a year's event says of stored values that changed: Dagster's own events have no description."""
+    return str(facts(event).get("what_changed", event.description or ""))
 
 
 def failure_text(result: dg.ExecuteInProcessResult, step: str) -> str:

@@ -25,7 +25,7 @@ _STUCK = """
 import time
 from pathlib import Path
 
-from historical_etl.markets import build_market
+from historical_etl.markets import assemble
 from historical_etl.resources import PriceSourceResource
 from historical_etl.sources.sample import SampleSource
 from historical_etl.store.manifest import ManifestManager
@@ -45,7 +45,7 @@ class StuckResource(PriceSourceResource):
         return Stuck()
 
 
-defs = build_market(source=StuckResource())
+defs = assemble(source=StuckResource())
 """
 
 
