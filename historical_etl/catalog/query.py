@@ -15,13 +15,13 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.catalog.plan import files_of, files_opened
-from historical_etl.catalog.question import NOT_PROVEN, Params, Question
+from historical_etl.catalog.query_plan import files_of, files_opened
+from historical_etl.catalog.query_request import NOT_PROVEN, Params, Question
 from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.sound import require_sound
+from historical_etl.store.verified_files import require_sound
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers

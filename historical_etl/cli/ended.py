@@ -11,10 +11,10 @@ from rich.text import Text
 from historical_etl.cli.ledgers import Row, documents, number
 from historical_etl.cli.terminal import Terminal, cleaned, duration, size_text, some
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.account import ENDED
+from historical_etl.etl.completeness.completeness import ENDED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.quality.levels import TOLERANCE
+from historical_etl.quality.price_levels import TOLERANCE
 from historical_etl.store.ledgers import empty_ledger
 
 __all__ = ["Ended", "tell_set_aside"]
