@@ -163,8 +163,8 @@ class Tick:
         # A run that ended after now did so by a clock that has gone back since: its pause would not end for as long.
         if last is not None and _ended(last) <= self._now < (due := _ended(last) + pause_after(attempt)):
             through = manifest.end_date if manifest else None
-            stands = f"left the store at {through}" if through else "left the store empty"
-            trouble = f"ended as {last.dagster_run.status.value}" if failed else stands
+            left = f"left the store at {through}" if through else "left the store empty"
+            trouble = f"ended as {last.dagster_run.status.value}" if failed else left
             return self._skip(
                 f"Attempt {attempt} for {self.session} {trouble} (run {last.dagster_run.run_id}); "
                 f"attempt {attempt + 1} at {_at(due)}"
@@ -187,10 +187,10 @@ class Tick:
         return min(following or self.session, self.session)
 
     def next_session(self) -> str:
-        """What comes after a session that is stored, in words."""
+        """What to expect after a session that is stored, in words."""
         calendar, settle = self.etl.calendar, timedelta(minutes=self.etl.settings.settle_minutes)
         if self.session < self.etl.last_closed_session():
-            return f"The source ends on {self.session}; nothing more will come from it"
+            return f"The source ends on {self.session}; it delivers nothing more"
         following = calendar.after(self.session)
         if following is None:
             return f"The next session is not known: {calendar.end_in_words()}."

@@ -96,7 +96,7 @@ class ReplayTick(Tick):
         return super().first_session(manifest) if manifest else _history(self.etl)[0]
 
     def next_session(self) -> str:
-        """Nothing comes after the sample."""
+        """There is nothing after the sample."""
         return "The replay is at the end of the sample. To see it again, give it another HISTORICAL_ETL_DATA_DIR"
 
 

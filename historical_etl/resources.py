@@ -26,7 +26,7 @@ __all__ = ["CatalogResource", "PriceSourceResource", "StoreResource"]
 
 
 class PriceSourceResource(dg.ConfigurableResource["PriceSourceResource"]):
-    """Where prices come from: the source that the settings name."""
+    """The source of prices: the one that the settings name."""
 
     provider: str = Field(default="", description="Name of the source. Empty: the setting HISTORICAL_ETL_SOURCE.")
 
@@ -79,8 +79,8 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         """The library's object for this store, for one run or one tick: one clock for it and for the source.
 
         Args:
-            source: where prices come from.
-            run_id: tells others who holds the lock.
+            source: of the prices.
+            run_id: names the holder of the lock to others.
 
         Raises:
             ConfigurationError: a setting is wrong, or the source.

@@ -1,6 +1,6 @@
-"""What a run found and changed, as Dagster is told of it: restated histories, corrections, holds, gaps, warnings.
+"""What a run found and changed, as Dagster shows it: restated histories, corrections, holds, gaps, warnings.
 
-A run may change years that nobody asked for, because a split changes a whole history. So its story is told by year,
+A run may change years that nobody asked for, because a split changes a whole history. So it is reported by year,
 from the ledgers of the versions that it committed.
 """
 
@@ -26,12 +26,12 @@ _CELL: Final = ("date", "symbol", "column", "old", "new")
 #: How many things of a kind a sentence names.
 _NAMED: Final = 3
 #: Lines of one kind that an event may hold.
-_TOLD: Final = 100
+_LINES: Final = 100
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What one run did to what was stored, and what stands open after it.
+    """What one run did to what was stored, and what is open after it.
 
     Attributes:
         result: of the run.
@@ -91,7 +91,7 @@ class Changes:
             self.unread,
         )
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a sentence or two what changed that was stored before; empty if nothing did."""
         restated = [
             f"{symbol} restated{f' ×{ratio:.6g}' if ratio else ''}: {evidence}"
@@ -125,10 +125,10 @@ class Changes:
             facts["calendar"] = dg.MetadataValue.text("\n".join(result.calendar_notes))
         if result.warnings:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
-        for name, told in (("notes", result.notes), ("set_aside", result.set_aside)):
-            if told:
-                more = [f"and {len(told) - _TOLD:,} more"] if len(told) > _TOLD else []
-                facts[name] = dg.MetadataValue.text("\n".join([*told[:_TOLD], *more]))
+        for name, lines in (("notes", result.notes), ("set_aside", result.set_aside)):
+            if lines:
+                more = [f"and {len(lines) - _LINES:,} more"] if len(lines) > _LINES else []
+                facts[name] = dg.MetadataValue.text("\n".join([*lines[:_LINES], *more]))
         return facts
 
     def _cells(self) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """The checks on what was committed. They sit on `price_catalog`; its module says why.
 
-Every increment reports them, so that a store that nobody clicks on is judged after each session.
+Every increment reports them, so that a store that nobody clicks on is checked after each session.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -102,7 +102,7 @@ def evaluate(
         description=f"{f'The store ends on {manifest.end_date}' if manifest.end_date else 'No bar is stored'}; "
         f"the last session that can be had is {target}.",
     )
-    yield _judged("calendar_is_current", lambda: _calendar(etl))
+    yield _checked("calendar_is_current", lambda: _calendar(etl))
     last = instance.get_latest_materialization_event(key)
     entries = _newly_quarantined(etl, last)
     yield dg.AssetCheckResult(
@@ -112,9 +112,9 @@ def evaluate(
         description=f"{len(entries)} new; each holds a reason.json." if entries else None,
         metadata={"entries": dg.MetadataValue.json(entries)},
     )
-    yield _judged("sessions_complete", lambda: _sessions(etl))
-    yield _judged("no_open_holds", lambda: _holds(etl))
-    yield _judged("corrections_within_bounds", lambda: _corrections(etl, manifest, last))
+    yield _checked("sessions_complete", lambda: _sessions(etl))
+    yield _checked("no_open_holds", lambda: _holds(etl))
+    yield _checked("corrections_within_bounds", lambda: _corrections(etl, manifest, last))
 
 
 def evaluations(key: dg.AssetKey, results: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckEvaluation]:
@@ -153,10 +153,10 @@ def _shows(manifest: SyncManifest, catalog: CatalogResource) -> dg.AssetCheckRes
     )
 
 
-def _judged(name: str, judge: Callable[[], dg.AssetCheckResult]) -> dg.AssetCheckResult:
+def _checked(name: str, check: Callable[[], dg.AssetCheckResult]) -> dg.AssetCheckResult:
     """What a check finds; where its ledger is damaged, that. Prices are not affected, so the others go on."""
     try:
-        return judge()
+        return check()
     except ChecksumMismatchError as damage:
         return dg.AssetCheckResult(passed=False, check_name=name, severity=_ERROR, description=str(damage))
 
@@ -192,8 +192,8 @@ def _sessions(etl: HistoricalETL) -> dg.AssetCheckResult:
         passed=not missing,
         check_name="sessions_complete",
         severity=_WARN,
-        description=f"{missing} session(s) of {symbols} symbol(s) are missing and asked for again by the runs to come. "
-        "If one will never come: `historical-etl gaps waive`."
+        description=f"{missing} session(s) of {symbols} symbol(s) are missing; the next runs ask for them again. "
+        "If the source will never have one: `historical-etl gaps waive`."
         if missing
         else None,
         metadata=metadata,
@@ -205,7 +205,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
     metadata: dict[str, dg.MetadataValue] = {"holds": dg.MetadataValue.int(holds.height)}
     if holds.height:
         way_out = pl.when(pl.col("code").is_in(NOT_FOR_PEOPLE)).then(
-            pl.lit("nothing right came; waits for the source to deliver something else")
+            pl.lit("the source delivered no valid bar; the hold waits until it does")
         )
         accept = pl.format("if it is right: historical-etl holds accept {} --reason …", "symbol")
         shown = holds.with_columns(way_out.otherwise(accept).alias("way_out"))
@@ -216,7 +216,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
         check_name="no_open_holds",
         severity=_ERROR if waiting.height else _WARN,
         description=f"{holds.height} symbol(s) are held, {waiting.height} of them for so long that a person must look. "
-        "What is stored of them stands; nothing new is stored until they are released or accepted."
+        "What is stored of them stays as it is; nothing new is stored until they are released or accepted."
         if holds.height
         else None,
         metadata=metadata,
@@ -224,7 +224,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
 
 
 def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEntry | None) -> dg.AssetCheckResult:
-    """How much of what came a second time came otherwise.
+    """The share of re-fetched values that differ from the stored ones.
 
     Compared were the cells of the rows that passed, less those that were new and those whose history was replaced as a
     whole. Between runs of few symbols one late volume is a large share, so a whole bar is always allowed.
@@ -233,10 +233,10 @@ def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEn
     new = pl.col("version") > since
     # A run over several years counts on from one of its commits to the next.
     runs = etl.ledger("runs").filter(pl.col("status") == "committed")
-    came = runs.with_columns(pl.col("rows") - pl.col("rows").shift(1).fill_null(0).over("run_id")).filter(new)
+    fetched = runs.with_columns(pl.col("rows") - pl.col("rows").shift(1).fill_null(0).over("run_id")).filter(new)
     added = etl.ledger("additions").filter(new).get_column("rows").sum()
     replaced = etl.ledger("restatements").filter(new).get_column("rows_replaced").sum()
-    compared = max(0, int(came.get_column("rows").sum()) - int(added) - int(replaced)) * len(COMPARED)
+    compared = max(0, int(fetched.get_column("rows").sum()) - int(added) - int(replaced)) * len(COMPARED)
     corrections = etl.ledger("corrections").filter(new)
     share = corrections.height / compared if compared else 0.0
     bound = etl.settings.max_corrected_share
@@ -254,7 +254,7 @@ def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEn
         passed=corrections.height <= allowed,
         check_name="corrections_within_bounds",
         severity=_WARN,
-        description=f"{corrections.height} of {compared} values that came a second time were changed ({share:.1%}); "
+        description=f"{corrections.height} of {compared} re-fetched values differ from the stored ones ({share:.1%}); "
         f"up to {allowed} are usual ({bound:.1%}, or one bar). The old values are in the ledger `corrections`."
         if corrections.height > allowed
         else None,

@@ -1,4 +1,4 @@
-"""`daily_prices`: the bars of each year, fetched, judged and committed.
+"""`daily_prices`: the bars of each year, fetched, validated and committed.
 
 A run fills one year or a range of them, or it brings the store up to the last closed session: `increment` has that.
 
@@ -158,7 +158,7 @@ class _Years:
             self._failed[self._keys[0]] = error
             self._untried = self._keys[1:]
         except BaseException:
-            # SIGTERM comes as one that is no Exception.
+            # SIGTERM raises one that is no Exception.
             self._report_committed()
             raise
 
@@ -172,7 +172,7 @@ class _Years:
                 if isinstance(error, _ENDS_THE_RUN):
                     self._untried = self._keys[position:]
                     break
-        # What the source turned out not to cover will not come with the next run either: nothing is kept for that.
+        # What the source turned out not to cover, the next run will not get either: nothing stays staged for that.
         if not all(isinstance(error, CoverageError) for error in self._failed.values()):
             raise _YearsFailedError
 
@@ -200,7 +200,7 @@ class _Years:
         manifest = self._etl.manifest()
         result = self._etl.run_year(int(key), symbols, publish=False)
         if self._stored(key) is None or result.symbols_processed == 0:
-            raise _nothing_came(key, result)
+            raise _nothing_delivered(key, result)
         changes = Changes.of(self._etl, result, manifest.version if manifest else 0)
         for report in reports_of(self._etl, {int(key), *result.years_written}, changes):
             if report.key == key:
@@ -208,13 +208,13 @@ class _Years:
                 self._context.log.info("%s: %s", key, report.summary)
             elif report.key in self._committed:
                 self._committed[report.key] = self._committed[report.key].followed_by(report)
-            elif report.key not in self._keys or report.told:
+            elif report.key not in self._keys or report.changes:
                 # The first `ret` of the year after it, or a history that was restated. A year of this run whose turn
-                # is still to come is reported then; what is told of it now would not be told again.
+                # is still to come is reported then; but a change that is not reported now is not reported again.
                 self._context.log_event(report.materialization(self._market.prices, f"Changed by the commit of {key}"))
 
     def _note(self, key: str, error: HistoricalETLError, before: Partition | None) -> None:
-        """Remember a failure. It may have come after the commit, where progress is saved."""
+        """Remember a failure. It may have happened after the commit, where progress is saved."""
         self._context.log.error("%s failed: %s", key, error)
         self._failed[key] = error
         if self._stored(key) != before:
@@ -231,7 +231,7 @@ class _Years:
     def _failure(self, incomplete: Mapping[str, str]) -> dg.Failure:
         troubles = {key: str(error) for key, error in self._failed.items()} | dict(incomplete)
         if self._untried:
-            troubles[_span(self._untried)] = "not tried, because the same would have met it"
+            troubles[_span(self._untried)] = "skipped: the same error would occur"
         good = [key for key in self._committed if key not in troubles]
         lines = [f"{key}: {trouble}" for key, trouble in sorted(troubles.items())]
         lines.append(f"Committed and complete: {', '.join(good) or 'none'}.")
@@ -261,18 +261,19 @@ def _lacking(report: YearReport) -> str:
     lacking = unfetched(report.result) if report.result else {}
     if not lacking:
         return ""
-    return f"committed, but {len(lacking)} symbol(s) did not come: {named(lacking)}"
+    return f"committed, but {len(lacking)} symbol(s) were not delivered: {named(lacking)}"
 
 
-def _nothing_came(key: str, result: ETLResult) -> HistoricalETLError:
+def _nothing_delivered(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
     symbol, why = next(iter(result.held.items()), ("", ""))
     words = f"{symbol}: {why}" if why else next(iter(result.details.values()), "")
-    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
+    found = f"{len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
+    message = f"The source delivered nothing for {key}: {found}"
     if result.held:
         todo = f"{what_frees(why.partition(':')[0], symbol)}; `historical-etl holds` shows the evidence"
         return DataQualityError(message, where=key, todo=todo)
-    todo = "check the symbols and what the source covers; what was stored stands"
+    todo = "check the symbols and what the source covers; what is stored is unchanged"
     if unfetched(result):
         return ProviderUnavailableError(message, where=key, todo=todo)
     return ConfigurationError(message, where=key, todo=todo)

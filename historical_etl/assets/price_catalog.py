@@ -107,7 +107,7 @@ class _Publication:
 
 
 def _publish(context: dg.AssetExecutionContext, market: Market, years: Iterable[str]) -> _Publication:
-    """Let the catalog show what is committed, judge it, and report the years that no run has reported."""
+    """Let the catalog show what is committed, check it, and report the years that no run has reported."""
     store, source = market.store(context.resources), market.source(context.resources)
     etl = store.open_reader(source, context.run.run_id)
     try:

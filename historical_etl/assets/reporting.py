@@ -1,4 +1,4 @@
-"""What Dagster is told of a committed year, and how failures reach it. Facts come from the manifest and the result."""
+"""What Dagster shows of a committed year, and how failures reach it. Facts come from the manifest and the result."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -90,17 +90,17 @@ class YearReport:
 
     Attributes:
         partition: as the manifest names it.
-        metadata: what Dagster is told of it.
+        metadata: what Dagster shows of it.
         summary: a line for the log.
         result: of the run that committed it, None where that is not known.
-        told: what changed of that which was stored before; empty if nothing did.
+        changes: what changed of that which was stored before; empty if nothing did.
     """
 
     partition: Partition
     metadata: Metadata
     summary: str
     result: ETLResult | None = None
-    told: str = ""
+    changes: str = ""
 
     @property
     def key(self) -> str:
@@ -110,7 +110,7 @@ class YearReport:
     @property
     def metadata_with_changes(self) -> dict[str, dg.MetadataValue]:
         """For the event that Dagster writes by itself, which has no description: what changed is in the metadata."""
-        changed = {"what_changed": dg.MetadataValue.text(self.told)} if self.told else {}
+        changed = {"what_changed": dg.MetadataValue.text(self.changes)} if self.changes else {}
         return changed | dict(self.metadata)
 
     def materialization(self, key: dg.AssetKey, found: str = "") -> dg.AssetMaterialization:
@@ -122,7 +122,7 @@ class YearReport:
         """
         return dg.AssetMaterialization(
             key,
-            description=": ".join(part for part in (found, self.told) if part) or None,
+            description=": ".join(part for part in (found, self.changes) if part) or None,
             partition=self.key,
             metadata=self.metadata,
             # Without a result another process has written it, perhaps another release.
@@ -132,9 +132,10 @@ class YearReport:
     def followed_by(self, later: "YearReport") -> "YearReport":
         """This report, after another commit of the same run has changed the year once more."""
         asked = set(_OF_THE_ASKING) - ({"corrections"} if "corrected" in later.metadata else set())
-        kept = {name: self.metadata[name] for name in asked if name in self.metadata}
-        told = "; ".join(part for part in (self.told, later.told) if part)
-        return replace(self, partition=later.partition, metadata={**self.metadata, **later.metadata, **kept}, told=told)
+        own = {name: self.metadata[name] for name in asked if name in self.metadata}
+        metadata = {**self.metadata, **later.metadata, **own}
+        changes = "; ".join(part for part in (self.changes, later.changes) if part)
+        return replace(self, partition=later.partition, metadata=metadata, changes=changes)
 
 
 def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | None = None) -> list[YearReport]:
@@ -156,7 +157,7 @@ def version_tags(data_version: str, code_version: str | None) -> dict[str, str]:
 def report_unseen_years(
     instance: dg.DagsterInstance, key: dg.AssetKey, etl: HistoricalETL, years: Iterable[str]
 ) -> list[str]:
-    """Tell Dagster of committed years that its last event on them does not describe; returns their keys.
+    """Report committed years that Dagster's last event on them does not describe; returns their keys.
 
     They were committed by the command line, or by a run that was killed between its commit and its end: Dagster
     writes the events of a range when its step ends.
@@ -209,7 +210,7 @@ def outcome_table(result: ETLResult, outcomes: Mapping[str, Outcome]) -> dg.Tabl
 
 
 def plan_facts(etl: HistoricalETL) -> dict[str, dg.MetadataValue]:
-    """What the account is found out not to be given; nothing where nothing is."""
+    """What the plan of the vendor's account does not give, if that is known."""
     plan = etl.source.info.plan
     return {"plan": dg.MetadataValue.text(plan)} if plan else {}
 
@@ -219,9 +220,9 @@ def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, ch
     if changes is None:
         return YearReport(partition, facts, _summary(partition, manifest.version, None))
     result = changes.result
-    # What changed comes first: it is what somebody opens the event for.
+    # What changed is first: it is what somebody opens the event for.
     metadata = changes.metadata() | facts | _run_facts(changes, partition.year)
-    return YearReport(partition, metadata, _summary(partition, manifest.version, result), result, changes.told())
+    return YearReport(partition, metadata, _summary(partition, manifest.version, result), result, changes.summary())
 
 
 def _summary(partition: Partition, version: int, result: ETLResult | None) -> str:

@@ -316,7 +316,7 @@ def test_the_cursor_moves_when_the_store_has_the_session(project: Make) -> None:
 
     result, cursor = tick(scene, json.dumps(cursor))
 
-    assert why(result) == "Current through 2013-03-01. The source ends on 2013-03-01; nothing more will come from it"
+    assert why(result) == "Current through 2013-03-01. The source ends on 2013-03-01; it delivers nothing more"
     assert cursor == {"confirmed": "2013-03-01", "session": None, "attempt": 0}
 
 

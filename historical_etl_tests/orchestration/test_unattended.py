@@ -125,7 +125,7 @@ def test_a_first_history_that_is_held_is_red_says_what_frees_it_and_comes_with_i
     failed = scene.run(2012, 2013)
 
     told = failure_text(failed, "daily_prices")
-    assert "Nothing came for 2012: 5 symbol(s), empty, held; BRK.B: level_jump: " in told
+    assert "The source delivered nothing for 2012: 5 symbol(s), empty, held; BRK.B: level_jump: " in told
     assert "historical-etl holds accept BRK.B" in told
     assert (scene.years(), stored_years(scene.etl)) == ([], [])
     asked(scene, tick(scene)[0])
