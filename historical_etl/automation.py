@@ -64,8 +64,9 @@ def build_jobs(market: Market) -> dg.Definitions:
         config=_incremental(market),
         tags={MODE_TAG: Mode.incremental.value},
         description="Every symbol up to the last closed session, in one commit over all years. It finds the years "
-        "that it changes by itself, whatever partition it is launched for: choose the running year. A run without a "
-        "partition does the same.",
+        "that it changes by itself, whatever partition it is launched for: choose one, the running year. A run without "
+        "a partition does the same. Of several partitions Dagster makes a backfill of the assets, which fetches whole "
+        "years.",
     )
     return dg.Definitions(jobs=[backfill, increment])
 
