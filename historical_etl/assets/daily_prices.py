@@ -200,7 +200,7 @@ class _Years:
         manifest = self._etl.manifest()
         result = self._etl.run_year(int(key), symbols, publish=False)
         if self._stored(key) is None or result.symbols_processed == 0:
-            raise _nothing_delivered(key, result)
+            raise _nothing_fetched(key, result)
         changes = Changes.of(self._etl, result, manifest.version if manifest else 0)
         for report in reports_of(self._etl, {int(key), *result.years_written}, changes):
             if report.key == key:
@@ -208,7 +208,7 @@ class _Years:
                 self._context.log.info("%s: %s", key, report.summary)
             elif report.key in self._committed:
                 self._committed[report.key] = self._committed[report.key].followed_by(report)
-            elif report.key not in self._keys or report.changes:
+            elif report.key not in self._keys or report.change_summary:
                 # The first `ret` of the year after it, or a history that was restated. A year of this run whose turn
                 # is still to come is reported then; but a change that is not reported now is not reported again.
                 self._context.log_event(report.materialization(self._market.prices, f"Changed by the commit of {key}"))
@@ -264,7 +264,7 @@ def _lacking(report: YearReport) -> str:
     return f"committed, but {len(lacking)} symbol(s) were not delivered: {named(lacking)}"
 
 
-def _nothing_delivered(key: str, result: ETLResult) -> HistoricalETLError:
+def _nothing_fetched(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
     symbol, why = next(iter(result.held.items()), ("", ""))
     words = f"{symbol}: {why}" if why else next(iter(result.details.values()), "")

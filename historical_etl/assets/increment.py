@@ -127,7 +127,7 @@ def _missing(etl: HistoricalETL, result: ETLResult) -> dict[str, Outcome]:
 def _summary(result: ETLResult, changes: Changes) -> str:
     years = ", ".join(map(str, result.years_written)) or "none"
     held = f"; held: {named(result.held)}" if result.held else ""
-    changed = f"; {changes.summary()}" if changes.summary() else ""
+    changed = f"; {changes.change_summary()}" if changes.change_summary() else ""
     return (
         f"{result.total_rows} rows of {result.symbols_processed} symbols, {result.start_date} to {result.end_date}; "
         f"years changed: {years}; version {result.version}{changed}{held}; {result.sessions_missing} session(s) missing"

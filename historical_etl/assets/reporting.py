@@ -14,7 +14,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SCHEMA_VERSION, ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
 __all__ = [
     "CODE_VERSION",
@@ -93,14 +93,14 @@ class YearReport:
         metadata: what Dagster shows of it.
         summary: a line for the log.
         result: of the run that committed it, None where that is not known.
-        changes: what changed of that which was stored before; empty if nothing did.
+        change_summary: what changed of that which was stored before; empty if nothing did.
     """
 
     partition: Partition
     metadata: Metadata
     summary: str
     result: ETLResult | None = None
-    changes: str = ""
+    change_summary: str = ""
 
     @property
     def key(self) -> str:
@@ -110,7 +110,7 @@ class YearReport:
     @property
     def metadata_with_changes(self) -> dict[str, dg.MetadataValue]:
         """For the event that Dagster writes by itself, which has no description: what changed is in the metadata."""
-        changed = {"what_changed": dg.MetadataValue.text(self.changes)} if self.changes else {}
+        changed = {"what_changed": dg.MetadataValue.text(self.change_summary)} if self.change_summary else {}
         return changed | dict(self.metadata)
 
     def materialization(self, key: dg.AssetKey, found: str = "") -> dg.AssetMaterialization:
@@ -122,7 +122,7 @@ class YearReport:
         """
         return dg.AssetMaterialization(
             key,
-            description=": ".join(part for part in (found, self.changes) if part) or None,
+            description=": ".join(part for part in (found, self.change_summary) if part) or None,
             partition=self.key,
             metadata=self.metadata,
             # Without a result another process has written it, perhaps another release.
@@ -134,8 +134,8 @@ class YearReport:
         asked = set(_OF_THE_ASKING) - ({"corrections"} if "corrected" in later.metadata else set())
         own = {name: self.metadata[name] for name in asked if name in self.metadata}
         metadata = {**self.metadata, **later.metadata, **own}
-        changes = "; ".join(part for part in (self.changes, later.changes) if part)
-        return replace(self, partition=later.partition, metadata=metadata, changes=changes)
+        change_summary = "; ".join(part for part in (self.change_summary, later.change_summary) if part)
+        return replace(self, partition=later.partition, metadata=metadata, change_summary=change_summary)
 
 
 def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | None = None) -> list[YearReport]:
@@ -222,7 +222,9 @@ def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, ch
     result = changes.result
     # What changed is first: it is what somebody opens the event for.
     metadata = changes.metadata() | facts | _run_facts(changes, partition.year)
-    return YearReport(partition, metadata, _summary(partition, manifest.version, result), result, changes.summary())
+    return YearReport(
+        partition, metadata, _summary(partition, manifest.version, result), result, changes.change_summary()
+    )
 
 
 def _summary(partition: Partition, version: int, result: ETLResult | None) -> str:
@@ -244,7 +246,7 @@ def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partiti
         "checksum": dg.MetadataValue.text(partition.checksum),
         "version": dg.MetadataValue.int(manifest.version),
         "file": dg.PathMetadataValue(str(etl.layout.daily_file(partition.year))),
-        "preview": _preview(sound_path(etl.layout, partition)),
+        "preview": _preview(verified_path(etl.layout, partition)),
     }
 
 

@@ -1,17 +1,13 @@
-"""The commands that look into the ledgers, and those with which a person decides; declared here, each imported late.
-
-As in `app`, nothing here may import Polars, DuckDB or a calendar.
-"""
+"""The commands with which a person decides: on holds, gaps and names."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from historical_etl.cli.commands import ANYWHERE, Command
-from historical_etl.cli.terminal import Terminal
+from historical_etl.cli.declare.common import ANYWHERE, Context, terminal_of
 
-__all__ = ["accept", "explain", "gaps", "holds", "rename"]
+__all__ = ["accept", "gaps", "holds", "rename"]
 
 Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="The symbol.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)]
@@ -25,38 +21,35 @@ gaps = typer.Typer(help="Show sessions that are missing, and what happens next; 
 
 
 @holds.callback(invoke_without_command=True)
-def _holds(every: All = False) -> Command:  # noqa: FBT002 - Typer's options are parameters
+def _holds(context: Context, every: All = False) -> int:
     """Show the symbols that are held, and why; accept one that is right, or split one that is two.
 
     Nothing new of a held symbol is stored: what came does not fit what is stored, and no event
     explains it. Each update asks for it again, and releases it once what comes fits.
     """
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import holds as command
-        return command.show(terminal, every=every)
-
-    return run
+    if context.invoked_subcommand is not None:
+        return 0
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import holds as command
+    return command.show(terminal, every=every)
 
 
 @holds.command("accept", epilog=ANYWHERE)
-def accept(symbol: Symbol, reason: Reason, by: By = None) -> Command:
+def accept(context: Context, symbol: Symbol, reason: Reason, by: By = None) -> int:
     """Let a held symbol pass: record who decided and why, then bring it up to date.
 
     What is accepted is what was seen: if something else looks wrong later, the symbol is held anew.
     """
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import holds as command
-        return command.accept(terminal, symbol, reason, by)
-
-    return run
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import holds as command
+    return command.accept(terminal, symbol, reason, by)
 
 
 @holds.command("split", epilog=ANYWHERE)
 def _split(
+    context: Context,
     symbol: Symbol,
     reason: Reason,
     on: Annotated[
@@ -78,22 +71,20 @@ def _split(
         ),
     ] = None,
     by: By = None,
-) -> Command:
+) -> int:
     """Say that a ticker is another security from a session on: the bars before it get a name of their own.
 
     Nothing joins the two, and what was before is not asked for any more. The next update brings the
     history of the other one. With --on also for one that was joined before.
     """
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import identity as command
-        return command.split(terminal, symbol, on, name, reason, by)
-
-    return run
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import identity as command
+    return command.split(terminal, symbol, on, name, reason, by)
 
 
 def rename(
+    context: Context,
     old: Annotated[str | None, typer.Argument(metavar="[OLD]", help="The name until then.", show_default=False)] = None,
     new: Annotated[str | None, typer.Argument(metavar="[NEW]", help="The name since then.", show_default=False)] = None,
     on: Annotated[
@@ -107,83 +98,62 @@ def rename(
         str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)
     ] = "",
     by: By = None,
-    force: Annotated[  # noqa: FBT002 - Typer's options are parameters
+    force: Annotated[
         bool,
         typer.Option("--force", help="Join histories that contradict each other: NEW's bars win. Needs a reason."),
     ] = False,
-) -> Command:
+) -> int:
     """Go on with the history of OLD as NEW: one history, found by either name.
 
     All years move in one commit, and the ledger aliases has the former name. Updates ask for NEW. What
     OLD has from that date on stays: it is another security's.
     """
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import identity as command
-        return command.rename(terminal, old, new, on, file, reason, by, force=force)
-
-    return run
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import identity as command
+    return command.rename(terminal, old, new, on, file, reason, by, force=force)
 
 
 @gaps.callback(invoke_without_command=True)
 def _gaps(
-    every: All = False,  # noqa: FBT002 - Typer's options are parameters
+    context: Context,
+    every: All = False,
     symbol: Annotated[
         str | None, typer.Option("--symbol", metavar="SYMBOL", help="Only of this one.", show_default=False)
     ] = None,
-) -> Command:
+) -> int:
     """Show sessions that are missing, and what happens next; waive some.
 
     A missing session is asked for again by later updates. After updates on three sessions without a
     bar, where others have one, it is confirmed: there was none.
     """
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import gaps as command
-        return command.show(terminal, symbol, every=every)
-
-    return run
+    if context.invoked_subcommand is not None:
+        return 0
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import gaps as command
+    return command.show(terminal, symbol, every=every)
 
 
 @gaps.command("waive", epilog=ANYWHERE)
 def _waive(
+    context: Context,
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="First session.", show_default=False)],
     reason: Reason,
     symbol: Annotated[str | None, typer.Argument(metavar="[SYMBOL]", help="The symbol.", show_default=False)] = None,
-    every: Annotated[  # noqa: FBT002 - Typer's options are parameters
-        bool, typer.Option("--all", help="Of every symbol: the whole market was closed.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Of every symbol: the whole market was closed.")] = False,
     last: Annotated[
         str | None,
         typer.Option("--to", metavar="DATE", help="Last session. Default: that one.", show_default=False),
     ] = None,
     by: By = None,
-) -> Command:
+) -> int:
     """Let missing sessions stay missing.
 
     They are not asked for again, and the symbol counts as complete without them. --all is for days on
     which the exchange was closed and its calendar does not know it, as for a typhoon.
     """
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import gaps as command
-        return command.waive(terminal, command.whose(symbol, every=every), first, last, reason, by)
-
-    return run
-
-
-def explain(
-    symbol: Symbol,
-    day: Annotated[str, typer.Argument(metavar="DATE", help="The session, e.g. 2005-02-25.", show_default=False)],
-) -> Command:
-    """Tell the story of one bar: every value it ever had, when, and why it changed; or why there is none."""
-
-    def run(terminal: Terminal) -> int:
-        with terminal.busy("Loading"):
-            from historical_etl.cli import explain as command
-        return command.explain(terminal, symbol, day)
-
-    return run
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import gaps as command
+    return command.waive(terminal, command.whose(symbol, every=every), first, last, reason, by)
