@@ -72,7 +72,7 @@ def judge_batch(
     if not refused:
         return BatchVerdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
-    fetched = ordered(split.fetched.filter(is_refused).unique(maintain_order=True))
+    fetched = ordered(split.original.filter(is_refused).unique(maintain_order=True))
     set_aside = fetched.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
     return BatchVerdict(
         good.filter(~is_refused), pl.concat([split.bad, set_aside]), split.flagged.filter(~is_refused), refused
