@@ -1,6 +1,6 @@
 """What a run found and changed, as Dagster shows it: restated histories, corrections, holds, gaps, warnings.
 
-A run may change years that nobody asked for, because a split changes a whole history. So the report is by year,
+A run may change years that nobody asked for, because a split changes a whole history. So it is reported by year,
 from the ledgers of the versions that it committed.
 """
 
@@ -51,7 +51,7 @@ class Changes:
 
     @classmethod
     def of(cls, etl: HistoricalETL, result: ETLResult, since: int) -> "Changes":
-        """Read what a run did; `since` is the version that was current before it.
+        """Read what a run did; `since` is the version that stood before it.
 
         A damaged ledger does not raise: the prices are committed, and must be reported.
         """

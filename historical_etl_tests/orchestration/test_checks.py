@@ -119,7 +119,7 @@ def test_what_was_refused_cannot_be_accepted_and_says_so(project: Make) -> None:
 
     (row,) = rows(found(scene, "no_open_holds"), "held")
     assert (row["symbol"], row["code"]) == ("HALT", "refused")
-    assert row["way_out"] == "no valid row was fetched; waits for the source to deliver other rows"
+    assert row["way_out"] == "the source delivered no valid bar; the hold waits until it does"
 
 
 def _until(day: date, alter: Alter) -> Alter:
