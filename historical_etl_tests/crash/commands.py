@@ -13,7 +13,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl import DataQualityError, FetchRequest, FetchResult, HistoricalETL, Settings
+from historical_etl import DataQualityError, FetchRequest, FetchResult, HistoricalETL
 from historical_etl.durable import fsync_folder, make_folder, write_atomic
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl.etl.moving import import_store
@@ -23,6 +23,7 @@ from historical_etl.sources.base import Capabilities
 from historical_etl.sources.sample import SampleSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
+from historical_etl_tests.scenario import plain_settings
 
 __all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "in_place", "store_on"]
 
@@ -53,12 +54,8 @@ class AsOfSource(SampleSource):
 def store_on(root: Path, day: date) -> HistoricalETL:
     """The store as it is written on the evening of `day`; it keeps two versions."""
     evening = datetime(day.year, day.month, day.day, 23, 30, tzinfo=UTC)
-    source, settings = AsOfSource(day), _settings()
+    source, settings = AsOfSource(day), plain_settings()
     return HistoricalETL.open(root, source, clock=lambda: evening, settings=settings, keep_versions=2, keep_days=0)
-
-
-def _settings() -> Settings:
-    return Settings(_env_file=None)  # pyright: ignore[reportCallIssue] - of pydantic-settings
 
 
 def _year(root: Path, tell: Tell) -> None:
@@ -164,7 +161,7 @@ def _files(root: Path, _: Tell) -> None:
 
 def _adopt(root: Path, tell: Tell) -> None:
     files = {"path": str(aside(root, "files")), "adjustment": SampleSource.info.adjustment}
-    settings = _settings().changed({"data_dir": root, "files": files, "keep_versions": 4, "keep_days": 0})
+    settings = plain_settings().changed({"data_dir": root, "files": files, "keep_versions": 4, "keep_days": 0})
     etl = opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC))
     done = adopt(etl, progress=_heard(etl, tell))
     assert (done.account.refused, done.account.held, done.symbols) == (1, 0, ("IBM", "MSFT"))

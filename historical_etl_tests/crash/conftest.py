@@ -1,7 +1,6 @@
 """How much of the proofs by fault is tried: a share in every run, all of it on request (`make torture`)."""
 
 import os
-import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import TypeVar
 
 import pytest
 
+from historical_etl_tests.shares import drawn
+
 _T = TypeVar("_T")
 
-#: Takes some of many points: all with `--torture`, else so many, by chance but always the same ones.
+#: Takes some of many points: all with `--torture`, else so many, drawn by the seed of the run.
 Share = Callable[[Sequence[_T], int], list[_T]]
 #: Notes how much was tried, for the summary of the run.
 Tried = Callable[[str], None]
@@ -39,9 +40,7 @@ def torture(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def share(torture: bool, request: pytest.FixtureRequest) -> Share[object]:
     def some(points: Sequence[_T], most: int) -> list[_T]:
-        if torture or len(points) <= most:
-            return list(points)
-        return sorted(random.Random(request.node.name).sample(points, most), key=points.index)
+        return list(points) if torture else drawn(points, most, request.node.name)
 
     return some
 

@@ -24,7 +24,7 @@ from historical_etl_tests.crash.volumes import KINDS, Unavailable, Volume, volum
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 #: How many points of the command are tried in every run; all with `--torture`.
-CUT, FULL = 2, 1
+CUT, FULL = 1, 1
 JOURNALED = [name for name, kind in KINDS.items() if kind.links]
 #: A store and one more version of it fit in so many bytes.
 QUOTA = 3 << 20

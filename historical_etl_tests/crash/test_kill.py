@@ -18,6 +18,7 @@ import pytest
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.verify import verify_store
 from historical_etl_tests.crash.worker import LAST_DAY, store_at, write_everything, write_until_killed
+from historical_etl_tests.shares import number_of
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["historical_etl_tests.crash.worker", "exchange_calendars", "duckdb"])
@@ -70,7 +71,7 @@ def test_kill_at_random_moments_loses_nothing(tmp_path: Path, kills: int) -> Non
     began = time.perf_counter()
     write_everything(tmp_path / "again")
     some_commits = time.perf_counter() - began  # on this machine, as busy as it is
-    dice = random.Random(20261124)
+    dice = random.Random(number_of("kills"))
     versions = [0]
     for seed in range(kills):
         kill_a_writer(root, seed, after=dice.uniform(0, some_commits))

@@ -23,6 +23,7 @@ import pytest
 
 from historical_etl_tests.crash.crowd import LOCK_SECONDS, SYMBOLS, Told, crowded, read, write
 from historical_etl_tests.crash.process import PATIENCE
+from historical_etl_tests.shares import number_of
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["historical_etl_tests.crash.crowd", "exchange_calendars"])
@@ -162,7 +163,7 @@ class Crowd:
 
 @contextmanager
 def crowd_on(root: Path, account: Account) -> Generator[Crowd]:
-    crowd = Crowd(root, 20261125, account)
+    crowd = Crowd(root, number_of("crowd"), account)
     try:
         yield crowd
     finally:
@@ -197,7 +198,7 @@ def assert_complete(root: Path, began: float, account: Account) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(24 * 3600)
 def test_every_read_is_a_committed_version_and_every_acknowledged_commit_stays(root, many_minutes, tried, capsys):
-    account, dice = Account(), random.Random(8)
+    account, dice = Account(), random.Random(number_of("many at once"))
     crowded(root, time.time(), writer_id="the first one").run_full_etl(SYMBOLS, "2004-09-01", "2006-12-29")
     with crowd_on(root, account) as crowd:
         heard = last_told = next_kill = time.monotonic()

@@ -17,6 +17,7 @@ from historical_etl_tests.crash.disk import Acknowledged, Names, Operation, Stag
 from historical_etl_tests.crash.power_loss import State, pending_at, states, targeted, unready_folders
 from historical_etl_tests.crash.process import Work
 from historical_etl_tests.crash.recorded import Recorded, fault, record
+from historical_etl_tests.shares import drawn, number_of
 
 
 def essential(operations: Sequence[Operation]) -> list[int]:
@@ -80,6 +81,8 @@ def _suspects(recorded: Recorded, operations: list[Operation], shift: int, point
         before = exposed
 
 
+#: How many calls of each kind, and how many kills, are tried in every run; all with `--torture`.
+SHARE, KILLED = 5, 2
 #: Syncs that come with the helper that makes them, and that nothing here depends on, in their order.
 NEEDLESS = {
     "taken in": (
@@ -123,11 +126,12 @@ def killed(folder: Path, works: Sequence[Work], synced: str, *, undisturbed: Rec
 @pytest.mark.strace
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tried):
+def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, share, tried):
     """A rename that was made and not synced is seen by the next writer, which finds nothing to do, and says so."""
     needed: set[str] = set()
     undisturbed: dict[tuple[Work, ...], Recorded] = {}
-    for number, (works, synced) in enumerate(KILLS):
+    kills = share(KILLS, KILLED)
+    for number, (works, synced) in enumerate(kills):
         folder = memory / str(number)
         folder.mkdir()
         if works not in undisturbed:
@@ -137,15 +141,16 @@ def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tr
         operations, folders = recorded.disk.operations, recorded.disk.folders
         again = recorded.begins[-1]
         told = [at + 1 for at in range(again, len(operations)) if isinstance(operations[at], Acknowledged)]
-        for state in states(operations, folders, random.Random(1), points=told):
+        for state in states(operations, folders, random.Random(number_of("kills")), points=told):
             assert fault(state, recorded, recorded.disk.trees[len(state.operations)]) == "", state.lost
         needed |= {
             operations[at].call.removeprefix("fsync ").removeprefix(str(recorded.top))
             for at in settling(operations, again)
             if caught(recorded, at, rule=False)
         }
-    assert needed == {synced for _, synced in KILLS}, "each sync of the next writer is needed after some kill"
-    tried(f"{len(KILLS)} kills, each followed by a loss of power")
+    least, most = {synced for _, synced in kills}, {synced for _, synced in KILLS}
+    assert least <= needed <= most, "each sync of the next writer is needed after some kill"
+    tried(f"{len(kills)} of {len(KILLS)} kills, each followed by a loss of power")
 
 
 @pytest.mark.crash
@@ -153,11 +158,23 @@ def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, tr
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_no_sync_link_or_rename_of_a_commit_can_be_left_out(name, memory, tried):
+def test_no_sync_link_or_rename_of_a_commit_can_be_left_out(name, memory, torture, tried):
     recorded = record(SEQUENCES[name].works, memory, aside=SEQUENCES[name].aside)
-    calls = essential(recorded.disk.operations)
-    missed = [recorded.disk.operations[index].call for index in calls if not caught(recorded, index)]
+    operations = recorded.disk.operations
+    calls = essential(operations)
+    chosen = calls if torture else some_of(operations, calls)
+    missed = [operations[index].call for index in chosen if not caught(recorded, index)]
     needless = NEEDLESS.get(name, ())
-    assert len(missed) == len(needless), missed
-    assert all(re.fullmatch(known, call) for known, call in zip(needless, missed, strict=True)), missed
-    tried(f"{len(calls)} calls left out one by one, {len(calls) - len(missed)} noticed, {len(missed)} needless")
+    assert all(any(re.fullmatch(known, call) for known in needless) for call in missed), missed
+    if torture:
+        assert len(missed) == len(needless), missed
+    noticed = len(chosen) - len(missed)
+    tried(f"{len(chosen)} of {len(calls)} calls left out one by one, {noticed} noticed, {len(missed)} needless")
+
+
+def some_of(operations: Sequence[Operation], calls: Sequence[int]) -> list[int]:
+    """A share of the calls, of each kind some."""
+    kinds: dict[str, list[int]] = {}
+    for index in calls:
+        kinds.setdefault(operations[index].call.split()[0], []).append(index)
+    return sorted(index for kind, each in kinds.items() for index in drawn(each, SHARE, kind))

@@ -13,12 +13,13 @@ from historical_etl_tests.crash.checks import garbage, outcome_of
 from historical_etl_tests.crash.commands import MENDED, SEQUENCES
 from historical_etl_tests.crash.power_loss import states, unready_folders
 from historical_etl_tests.crash.recorded import fault, record, recovery_fault
+from historical_etl_tests.shares import drawn, number_of
 
 #: How many of the possible states are looked at in every run, and with `--torture`; from one in so many of them the
 #: commands go on.
-SHARE, MOST, GOING_ON = 100, 6000, 50
+SHARE, MOST, GOING_ON = 60, 6000, 30
 #: Likewise, of the states that are mended.
-MENDED_SHARE, MENDED_MOST = 15, 600
+MENDED_SHARE, MENDED_MOST = 8, 600
 
 pytestmark = [pytest.mark.crash, pytest.mark.strace, pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -31,8 +32,8 @@ def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(name, memory, 
     undisturbed = outcome_of(recorded.root, sequence.day)
     assert unready_folders(operations) == []
 
-    possible = list(states(operations, folders, random.Random(1), chances=12 if torture else 4))
-    chosen = random.Random(2).sample(possible, min(MOST if torture else SHARE, len(possible)))
+    possible = list(states(operations, folders, random.Random(number_of(name)), chances=12 if torture else 4))
+    chosen = drawn(possible, MOST if torture else SHARE, name)
     on = set(map(id, chosen[::GOING_ON]))
     for state in chosen:
         at = len(state.operations)
@@ -58,8 +59,10 @@ def test_a_loss_of_power_during_a_repair_loses_nothing(memory, torture, tried):
     assert len(replaced) > 5
 
     points = range(recorded.begins[len(before)] + 1, len(operations) + 1)
-    possible = list(states(operations, folders, random.Random(1), points=points, chances=12 if torture else 4))
-    chosen = random.Random(2).sample(possible, min(MENDED_MOST if torture else MENDED_SHARE, len(possible)))
+    possible = list(
+        states(operations, folders, random.Random(number_of("mended")), points=points, chances=12 if torture else 4)
+    )
+    chosen = drawn(possible, MENDED_MOST if torture else MENDED_SHARE, "mended")
     for state in chosen:
         where = f"after {operations[len(state.operations) - 1].call}, lost: {state.lost}"
         shutil.rmtree(recorded.top)

@@ -4,7 +4,7 @@
     @given(spoilt_json(RECORD))
     def test_...(content): ...
 
-With `--hypothesis-profile torture` each test tries twenty times as many.
+With `--hypothesis-profile torture` each test tries many times as many: see `shares.examples`.
 """
 
 import json
@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from historical_etl_tests.shares import examples
+
 __all__ = ["ODD", "fuzz", "spoilt_bytes", "spoilt_json"]
 
 Json: TypeAlias = Any
-_TIMES = 20
 
 #: Values where another one should stand: wrong types, bounds of integers and dates, what no encoding can write.
 ODD: tuple[Json, ...] = (
@@ -32,11 +33,10 @@ ODD: tuple[Json, ...] = (
 )
 
 
-def fuzz(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def fuzz(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The settings of a fuzzing test that tries so many inputs in `make test`."""
-    times = _TIMES if settings.get_current_profile_name() == "torture" else 1
     return settings(
-        max_examples=examples * times,
+        max_examples=examples(count),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     )

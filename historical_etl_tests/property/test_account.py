@@ -16,6 +16,7 @@ from historical_etl.etl.standing import ASKED, rebuild_account
 from historical_etl.etl.visit import REFUSED, Patience, Visit
 from historical_etl_tests.property.test_merge import commit
 from historical_etl_tests.scenario import COLUMNS, LAST, at, sessions
+from historical_etl_tests.shares import examples
 
 #: Across two year ends; a symbol may begin late, end early, and lack whole years.
 DAYS = sessions(date(2010, 12, 28), date(2011, 1, 4)) + sessions(date(2011, 1, 5), date(2012, 1, 5))
@@ -71,7 +72,7 @@ def missing(account: Account) -> dict[str, set[date]]:
 
 
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), st.tuples(lives, holes), min_size=1))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=examples(25))
 def test_rebuilt_from_the_data_cursors_stand_before_the_first_hole(listed):
     stored = {
         symbol: days for symbol, ((low, high), lost) in listed.items() if (days := set(DAYS[low : high + 1]) - lost)
@@ -98,7 +99,7 @@ def test_rebuilt_from_the_data_cursors_stand_before_the_first_hole(listed):
         max_size=6,
     )
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_whatever_came_when_the_missing_sessions_are_those_of_a_set(visits):
     """Every visit asks for a window and gets some; the rest up to the last session asked for is missing."""
     account, stored, through = Account.empty(), dict[str, set[date]](), dict[str, date]()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from historical_etl.quality.batch import judge_batch
 from historical_etl_tests.scenario import COLUMNS, sessions
+from historical_etl_tests.shares import examples
 
 START, END = date(2012, 12, 24), date(2013, 1, 4)
 SESSIONS = sessions(START, END)
@@ -62,7 +63,7 @@ def key(r: dict[str, Any]) -> tuple[object, ...]:
 
 
 @given(frames, st.sampled_from([0.0, 0.05, 0.5, 1.0]), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 def test_no_row_vanishes_and_none_is_let_in_by_mistake(frame, share, twice):
     frame = pl.concat([frame, frame.head(3)]) if twice else frame
     verdict = judge(frame, share)
@@ -81,7 +82,7 @@ def test_no_row_vanishes_and_none_is_let_in_by_mistake(frame, share, twice):
 
 
 @given(frames)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 def test_no_number_is_invented_and_what_is_left_out_is_told(frame):
     """Each number of a stored bar came with it; each that came and is not stored is among the flagged rows."""
     verdict = judge(frame, 1.0)
@@ -104,7 +105,7 @@ def test_no_number_is_invented_and_what_is_left_out_is_told(frame):
 
 
 @given(frames)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_what_was_judged_is_judged_no_other_way_again(frame):
     """Rows that may be stored may be stored, whatever they were cleaned of."""
     once = judge(frame, 1.0).accepted
@@ -114,7 +115,7 @@ def test_what_was_judged_is_judged_no_other_way_again(frame):
 
 
 @given(good_frames, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_the_order_of_rows_does_not_matter(frame, shuffled):
     """Equal rows collapse; a key with two volumes refuses its symbol, in whatever order they come."""
     order = list(range(frame.height))

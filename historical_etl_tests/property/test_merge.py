@@ -14,6 +14,7 @@ from historical_etl import DataValidator, ManifestManager
 from historical_etl.etl.merge import StoredYears, merge_years
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl_tests.scenario import COLUMNS, KEYS, LAST, as_rows, at, sessions, with_naive_returns
+from historical_etl_tests.shares import examples
 
 #: Both sides of two year ends and of a month's end, so that most predecessors lie elsewhere.
 DAYS = [
@@ -75,7 +76,7 @@ def bits(frame: pl.DataFrame) -> dict[tuple[date, str], bytes]:
 
 
 @given(st.lists(batch, min_size=1, max_size=5))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=examples(25))
 def test_merging_batches_equals_updating_a_dict(batches):
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
@@ -128,7 +129,7 @@ def test_merging_batches_equals_updating_a_dict(batches):
 
 
 @given(st.data(), batch)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=examples(10))
 def test_a_value_wins_over_a_null_in_any_order(data, rows):
     """One truth, delivered several times with cells left out here and there: the order does not show in the bytes."""
     holes = st.fixed_dictionaries({key: st.booleans() for key in rows})
@@ -150,7 +151,7 @@ def test_a_value_wins_over_a_null_in_any_order(data, rows):
 
 
 @given(st.lists(batch, min_size=1, max_size=4))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=examples(15))
 def test_the_path_does_not_show_in_the_bytes(batches):
     """Merged one after the other, or all of it at once: equal checksums. And the last batch again changes nothing."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -22,6 +22,7 @@ from historical_etl_tests.scenario import (
     store,
     stored,
 )
+from historical_etl_tests.shares import examples
 
 #: Three years that meet at two year ends, with everything that makes the order matter.
 MARKET = Market(
@@ -40,7 +41,7 @@ MARKET = Market(
 #: The last bar before its absence lies further back than any lead-in: it is right when all is stored.
 NOT_AWAY = pl.col("symbol") != "AWAY"
 DAYS = sessions(MARKET.first, MARKET.last)
-quick = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=examples(8))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def folder():
 
 
 @given(st.permutations([2010, 2011, 2012]), st.booleans())
-@settings(quick, max_examples=6)
+@settings(max_examples=examples(6))
 def test_years_may_be_backfilled_in_any_order(whole, years, one_symbol_at_a_time):
     with folder() as root:
         etl = store(Path(root), ScriptedFetcher(MARKET), batch_symbols=1 if one_symbol_at_a_time else 1000)

@@ -9,6 +9,7 @@ from polars.testing import assert_frame_equal
 
 from historical_etl.etl.returns import PRICES, last_rows, with_returns
 from historical_etl_tests.scenario import COLUMNS, KEYS, SHORT, sessions, with_naive_returns
+from historical_etl_tests.shares import examples
 
 DAYS = sessions(date(2012, 12, 27), date(2013, 1, 8))
 row = st.tuples(st.sampled_from([1.0, 3.0, 0.7]), st.sampled_from([None, None, 1.0, 2.0]))
@@ -24,7 +25,7 @@ def frame_of(table) -> pl.DataFrame:
 
 
 @given(rows)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_ret_of_a_month_equals_the_loops(table):
     everything = frame_of(table)
     before = everything.filter(pl.col("date") < date(2013, 1, 1))
@@ -34,7 +35,7 @@ def test_ret_of_a_month_equals_the_loops(table):
 
 
 @given(rows)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(30))
 def test_an_unknown_predecessor_leaves_the_stored_ret_of_an_equal_first_row(table):
     everything = frame_of(table)
     month = everything.filter(pl.col("date") >= date(2013, 1, 1))

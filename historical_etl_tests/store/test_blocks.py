@@ -23,6 +23,7 @@ from historical_etl.errors import ChecksumMismatchError, DataQualityError, Schem
 from historical_etl.schema import SCHEMA, VALUE_COLUMNS, empty_frame
 from historical_etl.store.blocks import Block, encode_block, read_blocks, write_year, writer_name
 from historical_etl.store.thrift import Shape, decode, encode
+from historical_etl_tests.shares import examples
 
 #: With dots and dashes as vendors write them; sorted by bytes, `A.B` before `AB`.
 SYMBOLS = ["A", "A.B", "AB", "BF-B", "BRK.B", "X^P", "ZZZ9"]
@@ -168,7 +169,7 @@ def cut_years(draw: st.DrawFn) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
 
 
 @given(cut_years())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_no_path_shows_in_the_bytes(cut: tuple[pl.DataFrame, list[pl.DataFrame]]) -> None:
     rows, increments = cut
     with tempfile.TemporaryDirectory() as folder:
@@ -336,7 +337,7 @@ def test_a_month_of_several_mebibytes_is_copied_whole(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 def test_no_edit_of_a_footer_raises_anything_but_our_error(data: st.DataObject) -> None:
     whole = BytesIO()
     write_year([encode_block(bars(days(month, 2), SYMBOLS)) for month in (1, 2)], whole)

@@ -1,0 +1,134 @@
+"""What a run tries of the proofs that are too large for every run: a share, drawn by a seed.
+
+The seed follows from the commit, so that each commit tries another share and a run of one commit can be repeated:
+`make test SEED=…`. It also seeds Hypothesis and the order of the tests. All of it is tried by `make torture`.
+"""
+
+import os
+import random
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pytest
+from hypothesis import settings
+
+__all__ = ["RUN", "SEED_VARIABLE", "chosen_cases", "drawn", "examples", "number_of", "part_of", "seed_of_commit"]
+
+_T = TypeVar("_T")
+
+#: Names the seed where no option does.
+SEED_VARIABLE: Final = "HISTORICAL_ETL_TESTS_SEED"
+#: Where there is no repository, as in an unpacked source distribution.
+_FALLBACK: Final = "no-commit"
+_ROOT: Final = Path(__file__).parents[1]
+#: Of the cases of one parametrized test in a folder or file, the part that `make test` tries. The longest path counts.
+#: Listed is what takes long; the cases of all other tests are tried in every run.
+PARTS: Final[Mapping[str, Fraction]] = {
+    "faults": Fraction(1, 3),
+    "field": Fraction(1, 4),
+    "hostile": Fraction(1, 2),
+    "sources/vendors": Fraction(1, 2),
+    "versions": Fraction(1, 2),
+}
+#: How many times as many examples Hypothesis tries with `--hypothesis-profile torture`.
+_TORTURE: Final = 20
+
+
+@dataclass
+class Run:
+    """This run of the tests, in each of its processes.
+
+    Attributes:
+        seed: from which all shares are drawn.
+    """
+
+    seed: str = _FALLBACK
+
+
+RUN: Final = Run()
+
+
+def seed_of_commit() -> str:
+    """The seed that the environment names, else the commit that is checked out, else a fixed one."""
+    if named := os.environ.get(SEED_VARIABLE):
+        return named
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True, cwd=_ROOT
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return _FALLBACK
+    return found.stdout.strip()
+
+
+def number_of(*names: object) -> int:
+    """A number below 2**32 that follows from the seed and from what it is for."""
+    text = " ".join(map(str, (RUN.seed, *names)))
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big")
+
+
+def drawn(points: Sequence[_T], most: int, name: str) -> list[_T]:
+    """So many of some points in their order, or all where there are no more.
+
+    Args:
+        points: to draw from.
+        most: how many to draw.
+        name: what they are drawn for; another name draws others.
+    """
+    if len(points) <= most:
+        return list(points)
+    chosen = random.Random(number_of(name)).sample(range(len(points)), most)
+    return [points[index] for index in sorted(chosen)]
+
+
+def examples(count: int) -> int:
+    """How many examples of Hypothesis a test tries: so many, and twenty times as many with the profile `torture`."""
+    return count * (_TORTURE if settings.get_current_profile_name() == "torture" else 1)
+
+
+def chosen_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """A share of the tests, in their order: of each parametrized test whose cases take long, some of the cases.
+
+    Cases with a value that no case before them has are drawn first, so that the share of each test varies all of its
+    parameters. Every test has at least one case in it.
+    """
+    functions: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen = {item.nodeid for name, cases in functions.items() for item in _some(name, cases)}
+    return [item for item in items if item.nodeid in chosen]
+
+
+def _some(name: str, cases: Sequence[pytest.Item]) -> Sequence[pytest.Item]:
+    part = part_of(name)
+    most = -(-len(cases) * part.numerator // part.denominator)
+    if most >= len(cases):
+        return cases
+    shuffled = sorted(cases, key=lambda item: number_of(item.nodeid))
+    seen: set[tuple[str, int]] = set()
+    first: list[pytest.Item] = []
+    rest: list[pytest.Item] = []
+    for item in shuffled:
+        values = _values(item)
+        (rest if values <= seen else first).append(item)
+        seen |= values
+    return [*first, *rest][:most]
+
+
+def _values(item: pytest.Item) -> set[tuple[str, int]]:
+    """The parameters of a case; the cases of one test share the objects."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return set()
+    return {(name, id(value)) for name, value in item.callspec.params.items()}
+
+
+def part_of(nodeid: str) -> Fraction:
+    """The part of a test's cases that is tried in every run."""
+    path = nodeid.partition("::")[0].partition("historical_etl_tests/")[2]
+    above = [path, *map(str, Path(path).parents)]
+    return next((PARTS[folder] for folder in above if folder in PARTS), Fraction(1))
