@@ -24,7 +24,7 @@ import polars as pl
 
 from benchmarks.floor import FloorStore, by_year
 from benchmarks.market import WORKLOADS, MarketFetcher, Workload, prepare
-from historical_etl.etl.merge import StoredYears, merge_years
+from historical_etl.etl.merge.merge import StoredYears, merge_years
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLProgressManifest
 from historical_etl.quality.batch import judge_batch

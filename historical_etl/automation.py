@@ -24,8 +24,8 @@ from historical_etl.assets.reporting import (
     unfetched,
 )
 from historical_etl.errors import ConfigurationError, HistoricalETLError, NotPublishedError
+from historical_etl.etl.fetch.requests import ended_calendar
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.planning import ended_calendar
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 from historical_etl.settings import Settings

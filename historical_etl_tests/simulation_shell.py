@@ -19,7 +19,8 @@ import pytest
 from historical_etl import Settings
 from historical_etl.cli import main
 from historical_etl.clock import Clock
-from historical_etl.etl import doctor, pipeline
+from historical_etl.etl import pipeline
+from historical_etl.etl.health import doctor
 from historical_etl.sources.fetcher import SOURCES
 from historical_etl_tests.scenario import Ticking, evening
 from historical_etl_tests.simulation_vendor import SimVendor

@@ -13,8 +13,8 @@ import polars as pl
 from historical_etl.assets.reporting import CATALOG_KEY
 from historical_etl.assets.tables import frame_table
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.decisions import NOT_FOR_PEOPLE
-from historical_etl.etl.differences import COMPARED
+from historical_etl.etl.commit.decisions import NOT_FOR_PEOPLE
+from historical_etl.etl.merge.row_changes import COMPARED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource

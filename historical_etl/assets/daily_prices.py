@@ -37,7 +37,7 @@ from historical_etl.errors import (
     RateLimitedError,
     StorageError,
 )
-from historical_etl.etl.decisions import what_frees
+from historical_etl.etl.commit.decisions import what_frees
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Partition, combined_checksum
 from historical_etl.resources import PriceSourceResource, StoreResource

@@ -22,7 +22,7 @@ from historical_etl.assets.reporting import (
 from historical_etl.assets.tables import markdown_table
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.versions import Citation
+from historical_etl.etl.reader.citation import Citation
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
 

@@ -14,7 +14,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.sound import sound_path
+from historical_etl.store.verified_files import sound_path
 
 __all__ = [
     "CATALOG_KEY",

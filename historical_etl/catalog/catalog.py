@@ -24,9 +24,9 @@ from historical_etl.durable import (
 )
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
+from historical_etl.store.catalog_version import is_of, read_catalog_pointer
+from historical_etl.store.checksummed_json import sealed
 from historical_etl.store.layout import Layout
-from historical_etl.store.sealed import sealed
-from historical_etl.store.shown import is_of, read_catalog_pointer
 
 __all__ = ["Catalog"]
 

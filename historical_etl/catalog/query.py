@@ -21,7 +21,7 @@ from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.sound import require_sound
+from historical_etl.store.verified_files import require_sound
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers

@@ -9,8 +9,8 @@ from historical_etl.cli.runs import year_by_year
 from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError
 from historical_etl.etl import adopt as adoption
-from historical_etl.etl import steps
 from historical_etl.etl.adopt import Adoption, RowAccount
+from historical_etl.etl.runs import windows as steps
 from historical_etl.settings import PREFIX
 from historical_etl.symbols import normalize_symbols
 

@@ -12,11 +12,11 @@ from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned, some
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.compare import MEASURES, Comparison
-from historical_etl.etl.compare import compare as held_against
-from historical_etl.etl.compare_plot import draw, require_matplotlib
+from historical_etl.etl.compare.compare import MEASURES, Comparison
+from historical_etl.etl.compare.compare import compare as held_against
+from historical_etl.etl.compare.plot import draw, require_matplotlib
 from historical_etl.etl.pipeline import stored_through
-from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout

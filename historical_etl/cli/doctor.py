@@ -8,7 +8,7 @@ from rich.text import Text
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.doctor import Examination, Verdict, examine, refused_settings
+from historical_etl.etl.health.doctor import Examination, Verdict, examine, refused_settings
 from historical_etl.store.layout import Layout
 
 __all__ = ["doctor"]

@@ -13,8 +13,8 @@ from historical_etl.cli.gaps import happens_next
 from historical_etl.cli.ledgers import Row, documents, moment, number, opened
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import as_date
-from historical_etl.etl.account import ENDED, FILLED
-from historical_etl.etl.reading import StoredPrices
+from historical_etl.etl.completeness.completeness import ENDED, FILLED
+from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.vendors.plans import book_of
 from historical_etl.symbols import normalize_symbols

@@ -9,13 +9,13 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_out, opened, show_table, since
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.account import WAIVED
-from historical_etl.etl.decisions import NOT_FOR_PEOPLE, waivable, what_frees
-from historical_etl.etl.identity_work import SPLITTABLE
-from historical_etl.etl.kept import KeptVersions
-from historical_etl.etl.names import SPLIT
+from historical_etl.etl.commit.decisions import NOT_FOR_PEOPLE, waivable, what_frees
+from historical_etl.etl.commit.ledger_rows import ACCEPTED, OPEN
+from historical_etl.etl.completeness.completeness import WAIVED
+from historical_etl.etl.identity.change import SPLITTABLE
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.record import ACCEPTED, OPEN
+from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.symbology.names import SPLIT
 
 __all__ = ["accept", "show"]
 

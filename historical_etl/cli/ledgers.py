@@ -12,7 +12,7 @@ from rich.text import Text
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.kept import KeptVersions
+from historical_etl.etl.reader.versions import KeptVersions
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 

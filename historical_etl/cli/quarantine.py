@@ -13,9 +13,9 @@ from historical_etl.cli.ledgers import Row, documents, left_out, moment, opened,
 from historical_etl.cli.terminal import Terminal, cleaned, size_text
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.reading import StoredPrices
-from historical_etl.store import quarantined
-from historical_etl.store.quarantined import QuarantineEntry
+from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.store.quarantine import entries as quarantined
+from historical_etl.store.quarantine.entries import QuarantineEntry
 
 __all__ = ["purge", "restore", "show", "show_all"]
 

@@ -8,8 +8,8 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned, some
 from historical_etl.cli.verify import tell_findings
-from historical_etl.etl.repair import RepairReport, ToFetch
-from historical_etl.etl.repair import repair as mend
+from historical_etl.etl.maintenance.repair import RepairReport, ToFetch
+from historical_etl.etl.maintenance.repair import repair as mend
 
 __all__ = ["repair"]
 

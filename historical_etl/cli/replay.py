@@ -13,8 +13,8 @@ from rich.text import Text
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl import steps
 from historical_etl.etl.pipeline import HistoricalETL
+from historical_etl.etl.runs import windows as steps
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings

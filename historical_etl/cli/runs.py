@@ -11,10 +11,10 @@ from rich.text import Text
 from historical_etl.cli.ended import Ended
 from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl import steps
+from historical_etl.etl.fetch.staged import forget_plan
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.plan import forget_plan
-from historical_etl.etl.tally import YearEvent
+from historical_etl.etl.run_stats import YearEvent
+from historical_etl.etl.runs import windows as steps
 from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols

@@ -5,8 +5,8 @@ from rich.text import Text
 
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned
-from historical_etl.etl.kept import NO_DAMAGE
-from historical_etl.store.verify import VerifyReport
+from historical_etl.etl.reader.versions import NO_DAMAGE
+from historical_etl.store.verify.store import VerifyReport
 
 __all__ = ["tell_findings", "verify"]
 

@@ -10,8 +10,8 @@ from rich.text import Text
 from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, moment, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
-from historical_etl.etl.kept import KeptVersions
-from historical_etl.etl.rollback import roll_back
+from historical_etl.etl.maintenance.rollback import roll_back
+from historical_etl.etl.reader.versions import KeptVersions
 
 __all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
 

@@ -21,18 +21,18 @@ from historical_etl.errors import (
     CoverageError,
     RateLimitedError,
 )
-from historical_etl.etl.decisions import accept_hold, decision, waive_gaps
-from historical_etl.etl.fetching import Fetcher, as_source
-from historical_etl.etl.identity import SecurityIdentities
-from historical_etl.etl.named_source import with_names
-from historical_etl.etl.plan import forget_plan, staged
-from historical_etl.etl.planning import Window, increment_requests, request_hash, young_symbols
-from historical_etl.etl.repair import RepairReport, repair
-from historical_etl.etl.rollback import roll_back
-from historical_etl.etl.steps import noting, unheard
-from historical_etl.etl.tally import Tally, YearEvent
-from historical_etl.etl.versions import Citation
-from historical_etl.etl.vouched import believed_account
+from historical_etl.etl.commit.decisions import accept_hold, decision, waive_gaps
+from historical_etl.etl.fetch.fetch import Fetcher, as_source
+from historical_etl.etl.fetch.renamed_source import with_names
+from historical_etl.etl.fetch.requests import Window, increment_requests, request_hash, young_symbols
+from historical_etl.etl.fetch.staged import forget_plan, staged
+from historical_etl.etl.identity.identities import SecurityIdentities
+from historical_etl.etl.maintenance.repair import RepairReport, repair
+from historical_etl.etl.maintenance.rollback import roll_back
+from historical_etl.etl.reader.citation import Citation
+from historical_etl.etl.run_stats import Tally, YearEvent
+from historical_etl.etl.runs.clock_trust import believed_account
+from historical_etl.etl.runs.windows import noting, unheard
 from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings

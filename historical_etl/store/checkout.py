@@ -29,7 +29,7 @@ from historical_etl.store.daily_folders import (
 )
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.strays import no_file
+from historical_etl.store.misplaced import no_file
 
 __all__ = ["check_out", "clear_the_way", "is_known"]
 

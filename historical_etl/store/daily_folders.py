@@ -12,7 +12,7 @@ from typing import Final
 
 from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, temp_name
 from historical_etl.store.layout import Layout
-from historical_etl.store.strays import no_folder
+from historical_etl.store.misplaced import no_folder
 
 __all__ = [
     "IMPOSSIBLE",

@@ -23,8 +23,8 @@ from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
 from historical_etl.regular import read_regular
-from historical_etl.store.sealed import sealed, unsealed
-from historical_etl.store.strays import no_file
+from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.misplaced import no_file
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
 

@@ -18,15 +18,16 @@ from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
 from historical_etl.forked import refuse_lost_threads
 from historical_etl.models import DATASET_ID, SyncManifest
-from historical_etl.store import disk, lock
-from historical_etl.store.committed import last_committed
+from historical_etl.store import lock
+from historical_etl.store.commit_times import stamp_after
+from historical_etl.store.committed_versions import last_committed
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest_file import read_manifest, render_manifest
-from historical_etl.store.newer import refuse_unknown_fields
-from historical_etl.store.quarantine import Quarantine
-from historical_etl.store.stamps import stamp_after
-from historical_etl.store.strays import no_file, no_folder
+from historical_etl.store.misplaced import no_file, no_folder
+from historical_etl.store.newer_release import refuse_unknown_fields
+from historical_etl.store.quarantine.write import Quarantine
+from historical_etl.store.volume import free_space as disk
 
 __all__ = ["ManifestManager"]
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import ConfigurationError
 from historical_etl.regular import read_regular
+from historical_etl.store.checksummed_json import sealed, unsealed
 from historical_etl.store.layout import Layout
-from historical_etl.store.sealed import sealed, unsealed
 
 __all__ = ["Pin", "drop_pin", "read_pins", "write_pin"]
 

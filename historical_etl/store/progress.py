@@ -13,11 +13,11 @@ from historical_etl.durable import replace_file, storage_errors, temp_name, writ
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.regular import read_regular
+from historical_etl.store.checksummed_json import reason_of, sealed, unsealed
+from historical_etl.store.commit_times import stamp_after
+from historical_etl.store.failed_runs import read_notes
 from historical_etl.store.layout import Layout
-from historical_etl.store.run_notes import read_notes
-from historical_etl.store.sealed import reason_of, sealed, unsealed
-from historical_etl.store.stamps import stamp_after
-from historical_etl.store.strays import no_file
+from historical_etl.store.misplaced import no_file
 
 __all__ = ["forget_progress", "load_progress", "parse_progress", "save_progress"]
 

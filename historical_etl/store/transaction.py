@@ -24,15 +24,15 @@ from historical_etl.durable import (
 )
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
-from historical_etl.store.blocks import Block, read_blocks, write_year
 from historical_etl.store.checkout import check_out
+from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.sound import require_sound, sound_path
-from historical_etl.store.stamps import stamp_after
+from historical_etl.store.parquet.month_blocks import Block, read_blocks, write_year
 from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
+from historical_etl.store.verified_files import require_sound, sound_path
 
 __all__ = ["Provenance", "Transaction", "put_right", "recover"]
 

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import fsync_folder, storage_errors
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
+from historical_etl.store.catalog_version import read_catalog_pointer
+from historical_etl.store.commit_times import ages
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.misplaced import no_file
 from historical_etl.store.pins import read_pins
-from historical_etl.store.shown import read_catalog_pointer
-from historical_etl.store.stamps import ages
-from historical_etl.store.strays import no_file
 
 __all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "vacuum"]
 

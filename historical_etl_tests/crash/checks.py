@@ -12,12 +12,12 @@ from typing import Final
 import duckdb
 
 from historical_etl import CatalogError, HistoricalETLError, SyncManifest
-from historical_etl.etl.standing import rebuild_account
+from historical_etl.etl.completeness.load import rebuild_account
 from historical_etl.sessions import get_calendar
 from historical_etl.store.daily_folders import is_replaceable
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.verify import StoreFinding, VerifyReport, verify_store
+from historical_etl.store.verify.store import StoreFinding, VerifyReport, verify_store
 from historical_etl_tests.crash.commands import DAMAGED, store_on
 from historical_etl_tests.crash.plain import kept_versions, plain_fault
 

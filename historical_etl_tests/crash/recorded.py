@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from historical_etl import HistoricalETLError, SyncManifest
 from historical_etl.durable import sha256_of
 from historical_etl.models import ETLProgressManifest
+from historical_etl.store.catalog_version import read_catalog_pointer
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.manifest_file import parse_manifest
-from historical_etl.store.shown import read_catalog_pointer
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention
-from historical_etl.store.verify import verify_store
+from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.crash.disk import Disk, Staged
 from historical_etl_tests.crash.plain import plain_fault, plain_sums, sums_of
 from historical_etl_tests.crash.power_loss import State

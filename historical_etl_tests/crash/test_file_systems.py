@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl.durable import write_atomic
-from historical_etl.store.volume import Trial, try_volume
+from historical_etl.store.volume.probe import Trial, try_volume
 from historical_etl_tests.crash.conftest import Share, Tried
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
 from historical_etl_tests.crash.on_volume import COMMAND, apart, done, goes_on, prepared

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.verify import verify_store
+from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.crash.worker import LAST_DAY, store_at, write_everything, write_until_killed
 from historical_etl_tests.shares import number_of
 

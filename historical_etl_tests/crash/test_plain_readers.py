@@ -16,7 +16,7 @@ import pytest
 
 from historical_etl import ManifestManager
 from historical_etl.store.layout import Layout
-from historical_etl.store.verify import verify_store
+from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.crash.checks import copy_store
 from historical_etl_tests.crash.commands import BEFORE, SPLIT, SYMBOLS, Tell, in_place, store_on
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted

@@ -7,8 +7,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, CoverageError, HistoricalETL, ProviderUnavailableError
-from historical_etl.etl.doctor import Check, Verdict, examine
-from historical_etl.etl.status import read_status
+from historical_etl.etl.health.doctor import Check, Verdict, examine
+from historical_etl.etl.health.status import read_status
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, ScriptedSource, evening, sessions, store, stored
 from historical_etl_tests.store.small import Hand
 

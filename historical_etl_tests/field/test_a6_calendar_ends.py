@@ -9,8 +9,8 @@ import pytest
 
 from historical_etl import ConfigurationError, Coverage, FilesSettings, HistoricalETL, get_calendar
 from historical_etl.etl.adopt import adopt, opened_for
-from historical_etl.etl.doctor import examine
-from historical_etl.etl.status import read_status
+from historical_etl.etl.health.doctor import examine
+from historical_etl.etl.health.status import read_status
 from historical_etl_tests.field.calendars import INFO, DayVendor, bar, corrections, settings
 from historical_etl_tests.scenario import store, stored
 

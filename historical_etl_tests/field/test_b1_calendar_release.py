@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, get_calendar
-from historical_etl.etl.doctor import examine
-from historical_etl.etl.status import read_status
+from historical_etl.etl.health.doctor import examine
+from historical_etl.etl.health.status import read_status
 from historical_etl_tests.field.calendars import DayVendor, bar, close_of, corrections, settings
 from historical_etl_tests.scenario import standing, store, stored, tree
 

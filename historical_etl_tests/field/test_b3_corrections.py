@@ -9,7 +9,7 @@ import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, get_calendar
 from historical_etl.calendar_corrections import packaged_text, parse_corrections
-from historical_etl.etl.doctor import examine
+from historical_etl.etl.health.doctor import examine
 from historical_etl_tests.cli.conftest import command_line
 from historical_etl_tests.field.calendars import HEADER, DayVendor, bar, corrections, settings
 from historical_etl_tests.scenario import standing, store, stored

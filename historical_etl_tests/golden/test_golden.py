@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, Outcome
-from historical_etl.etl.moving import import_store
-from historical_etl.store.findings import StoreFinding
+from historical_etl.etl.maintenance.archive import import_store
+from historical_etl.store.verify.findings import StoreFinding
 from historical_etl_tests.golden.recorded import (
     Golden,
     as_listed,

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from historical_etl import ETLProgressManifest, ManifestManager, SyncManifest
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError
-from historical_etl.etl.record import runs
+from historical_etl.etl.commit.ledger_rows import runs
 from historical_etl.models import CatalogPointer, Outcome, Partition, combined_checksum
+from historical_etl.store.catalog_version import read_catalog_pointer
+from historical_etl.store.failed_runs import RunRecord, note_run, read_notes
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, current_holder, live_holder
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.progress import load_progress
-from historical_etl.store.quarantine import Quarantine
-from historical_etl.store.run_notes import RunRecord, note_run, read_notes
-from historical_etl.store.shown import read_catalog_pointer
+from historical_etl.store.quarantine.write import Quarantine
 from historical_etl.store.staging import StagedUnit, Staging
 from historical_etl_tests.hostile.mutations import fuzz, spoilt_json
 from historical_etl_tests.scenario import SHORT, at, evening

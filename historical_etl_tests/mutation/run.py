@@ -195,7 +195,7 @@ def _read_coverage(data: Path, told: str) -> Map:
 
 
 def _sampled(modules: list[str], seed: int, sample: int) -> list[Mutant]:
-    paths = [path for path in sorted(Path(_STORE).glob("*.py")) if not modules or path.stem in modules]
+    paths = [path for path in sorted(Path(_STORE).rglob("*.py")) if not modules or path.stem in modules]
     mutants = [Mutant(path.stem, number) for path in paths for number in range(len(edits_of(path.read_text())))]
     random.Random(seed).shuffle(mutants)
     return mutants[:sample] if sample else mutants

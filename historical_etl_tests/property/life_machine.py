@@ -20,7 +20,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from historical_etl import ConfigurationError
 from historical_etl.errors import DataQualityError, ProviderError
-from historical_etl.etl.moving import export_store, import_store
+from historical_etl.etl.maintenance.archive import export_store, import_store
 from historical_etl_tests.property.machines import CountingMachine
 from historical_etl_tests.scenario import standing
 from historical_etl_tests.simulation import SimMarket, Style

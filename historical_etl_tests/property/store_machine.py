@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError
-from historical_etl.etl.moving import export_store, import_store
+from historical_etl.etl.maintenance.archive import export_store, import_store
 from historical_etl.store.manifest import ManifestManager
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
 from historical_etl_tests.property.machines import CountingMachine

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from historical_etl import ManifestManager, get_calendar
-from historical_etl.etl.account import Account, settle
-from historical_etl.etl.standing import ASKED, rebuild_account
-from historical_etl.etl.visit import REFUSED, Patience, Visit
+from historical_etl.etl.completeness.attempt import REFUSED, Patience, Visit
+from historical_etl.etl.completeness.completeness import Account, settle
+from historical_etl.etl.completeness.load import ASKED, rebuild_account
 from historical_etl_tests.property.test_merge import commit
 from historical_etl_tests.scenario import COLUMNS, LAST, at, sessions
 from historical_etl_tests.shares import examples

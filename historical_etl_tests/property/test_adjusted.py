@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from historical_etl import HistoricalETL
-from historical_etl.etl.adjusted import Adjust
+from historical_etl.etl.reader.adjusted import Adjust
 from historical_etl_tests.scenario import KEYS
 from historical_etl_tests.simulation import SimMarket, Style
 from historical_etl_tests.simulation_faults import Fault, View

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from historical_etl.etl.returns import PRICES, last_rows, with_returns
+from historical_etl.etl.merge.returns import PRICES, last_rows, with_returns
 from historical_etl_tests.scenario import COLUMNS, KEYS, SHORT, sessions, with_naive_returns
 from historical_etl_tests.shares import examples
 

@@ -9,10 +9,10 @@ import polars as pl
 
 from historical_etl.models import CatalogPointer, Partition, SyncManifest
 from historical_etl.schema import SCHEMA
-from historical_etl.store.blocks import encode_block
+from historical_etl.store.checksummed_json import sealed
 from historical_etl.store.ledgers import LedgerChanges
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.sealed import sealed
+from historical_etl.store.parquet.month_blocks import encode_block
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.vacuum import Retention
 

@@ -27,14 +27,14 @@ from historical_etl import (
     StorageError,
 )
 from historical_etl.durable import place_new
-from historical_etl.etl.moving import export_store, import_store
+from historical_etl.etl.maintenance.archive import export_store, import_store
 from historical_etl.models import combined_checksum
-from historical_etl.store.archive import import_version
-from historical_etl.store.archive_source import opened_archive
+from historical_etl.store.archive.read import opened_archive
+from historical_etl.store.archive.transfer import import_version
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
-from historical_etl.store.verify import verify_store
+from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, daily_bytes, standing, store, stored, tree
 
 MIDWAY, LAST = date(2013, 1, 15), date(2013, 2, 15)

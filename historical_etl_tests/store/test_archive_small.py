@@ -6,12 +6,12 @@ import pytest
 
 from historical_etl import ConfigurationError, DataQualityError, ManifestCorruptError, ManifestManager
 from historical_etl.durable import sha256_of
-from historical_etl.store.archive import export_version, import_version
-from historical_etl.store.archive_source import manifest_bytes, opened_archive
+from historical_etl.store.archive.read import manifest_bytes, opened_archive
+from historical_etl.store.archive.transfer import export_version, import_version
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import unleased
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
-from historical_etl.store.verify import verify_store
+from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.store.small import Hand, commit, corrections
 
 

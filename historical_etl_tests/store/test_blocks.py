@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from historical_etl.errors import ChecksumMismatchError, DataQualityError, SchemaDriftError, StorageError
 from historical_etl.schema import SCHEMA, VALUE_COLUMNS, empty_frame
-from historical_etl.store.blocks import Block, encode_block, read_blocks, write_year, writer_name
-from historical_etl.store.thrift import Shape, decode, encode
+from historical_etl.store.parquet.footer import Shape, decode, encode
+from historical_etl.store.parquet.month_blocks import Block, encode_block, read_blocks, write_year, writer_name
 from historical_etl_tests.shares import examples
 
 #: With dots and dashes as vendors write them; sorted by bytes, `A.B` before `AB`.

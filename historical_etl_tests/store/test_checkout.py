@@ -10,7 +10,7 @@ import pytest
 
 from historical_etl import ManifestManager
 from historical_etl.store.checkout import check_out, is_known
-from historical_etl.store.quarantined import read_entries
+from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.store.small import Hand, commit, only, spoil
 
 

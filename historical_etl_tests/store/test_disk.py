@@ -13,7 +13,7 @@ import pytest
 
 from historical_etl import DiskSpaceError, ETLProgressError, HistoricalETL, ManifestManager, Settings, StorageError
 from historical_etl.store import transaction
-from historical_etl.store.disk import check_disk_space, required_for_merge, system_disk_usage
+from historical_etl.store.volume.free_space import check_disk_space, required_for_merge, system_disk_usage
 from historical_etl_tests.scenario import (
     SHORT,
     SYMBOLS,

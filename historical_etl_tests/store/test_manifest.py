@@ -16,8 +16,8 @@ from historical_etl import (
     StorageError,
     SyncManifest,
 )
+from historical_etl.store.checksummed_json import seal
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
-from historical_etl.store.sealed import seal
 from historical_etl_tests.scenario import (
     SHORT,
     SYMBOLS,

@@ -9,9 +9,9 @@ import pytest
 
 from historical_etl import ManifestManager, StorageError
 from historical_etl.durable import sha256_of
-from historical_etl.store.mending import mend_daily, mend_files, mend_history, mend_pins, unlinked_years
 from historical_etl.store.pins import Pin, read_pins, write_pin
-from historical_etl.store.quarantined import QuarantineEntry, read_entries
+from historical_etl.store.quarantine.entries import QuarantineEntry, read_entries
+from historical_etl.store.verify.repair_files import mend_daily, mend_files, mend_history, mend_pins, unlinked_years
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
 

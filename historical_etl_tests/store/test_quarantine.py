@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from historical_etl import ManifestManager, StorageError
-from historical_etl.store.sealed import opened
+from historical_etl.store.checksummed_json import opened
 from historical_etl_tests.scenario import at
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from historical_etl import ChecksumMismatchError, ConfigurationError, ManifestManager, StorageError
-from historical_etl.store.quarantined import (
+from historical_etl.store.checksummed_json import opened, seal
+from historical_etl.store.quarantine.entries import (
     QuarantineEntry,
     find_entry,
     older_than,
@@ -15,7 +16,6 @@ from historical_etl.store.quarantined import (
     read_entries,
     restore,
 )
-from historical_etl.store.sealed import opened, seal
 from historical_etl_tests.scenario import at, evening, tree
 
 DAY = date(2013, 3, 1)

@@ -14,15 +14,15 @@ import pytest
 
 from historical_etl import ETLProgressError, ManifestManager, StorageError
 from historical_etl.models import ETLProgressManifest
-from historical_etl.store.archive import export_version
-from historical_etl.store.archive_source import opened_archive
+from historical_etl.store.archive.read import opened_archive
+from historical_etl.store.archive.transfer import export_version
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.progress import forget_progress, save_progress
-from historical_etl.store.quarantined import read_entries
-from historical_etl.store.sound import sound_path
+from historical_etl.store.quarantine.entries import read_entries
 from historical_etl.store.transaction import Transaction
-from historical_etl.store.verify import verify_store
+from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only
 
 

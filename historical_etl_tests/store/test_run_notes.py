@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from historical_etl.store.failed_runs import RunRecord, drop_notes, note_run, read_notes
 from historical_etl.store.layout import Layout
-from historical_etl.store.run_notes import RunRecord, drop_notes, note_run, read_notes
 from historical_etl_tests.store.small import START
 
 

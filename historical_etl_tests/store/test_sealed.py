@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from historical_etl.store.sealed import opened, reason_of, seal, sealed, unsealed
+from historical_etl.store.checksummed_json import opened, reason_of, seal, sealed, unsealed
 
 
 class Note(BaseModel):

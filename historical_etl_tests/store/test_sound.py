@@ -5,8 +5,8 @@ import os
 import pytest
 
 from historical_etl import ChecksumMismatchError, ManifestManager, StorageError
-from historical_etl.store import sound
-from historical_etl.store.sound import require_sound, sound_path
+from historical_etl.store import verified_files as sound
+from historical_etl.store.verified_files import require_sound, sound_path
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
 

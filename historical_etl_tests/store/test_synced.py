@@ -14,16 +14,16 @@ import polars as pl
 import pytest
 
 from historical_etl import ETLProgressManifest, ManifestManager, Outcome
-from historical_etl.store.archive import export_version, import_version
+from historical_etl.store.archive.transfer import export_version, import_version
 from historical_etl.store.checkout import check_out
-from historical_etl.store.mending import mend_files
+from historical_etl.store.failed_runs import RunRecord, note_run
 from historical_etl.store.pins import Pin, drop_pin, write_pin
 from historical_etl.store.progress import forget_progress, save_progress
-from historical_etl.store.quarantined import find_entry, purge, read_entries, restore
-from historical_etl.store.run_notes import RunRecord, note_run
+from historical_etl.store.quarantine.entries import find_entry, purge, read_entries, restore
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl.store.vacuum import Retention
+from historical_etl.store.verify.repair_files import mend_files
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only, spoil
 
 #: Not durable on purpose: kernel locks with a record for people, and a copy for convenience.

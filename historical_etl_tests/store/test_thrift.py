@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from historical_etl.store.thrift import Shape, Struct, Structs, ThriftError, decode, encode
+from historical_etl.store.parquet.footer import Shape, Struct, Structs, ThriftError, decode, encode
 
 #: One of each: i32 -3; binary "ab"; bool; i64 150 after a step of 20 ids; a list of two structs with a double and a
 #: byte each; a set of 16 booleans; an empty struct.

@@ -8,14 +8,14 @@ import pytest
 from pydantic import BaseModel
 
 import historical_etl.store
-from historical_etl.store.findings import error
-from historical_etl.store.run_notes import RunRecord
+from historical_etl.store.failed_runs import RunRecord
 from historical_etl.store.vacuum import VacuumReport
+from historical_etl.store.verify.findings import error
 from historical_etl_tests.store.small import START
 
 #: Work in progress, each in the hands of one function.
 CHANGING = {"_Check"}
-MODULES = [module.name for module in pkgutil.iter_modules(historical_etl.store.__path__, "historical_etl.store.")]
+MODULES = [module.name for module in pkgutil.walk_packages(historical_etl.store.__path__, "historical_etl.store.")]
 
 
 def values(module: str) -> list[type]:

@@ -18,15 +18,15 @@ from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import CatalogPointer, Outcome, SyncManifest, combined_checksum
-from historical_etl.store.findings import StoreFinding
+from historical_etl.store.checksummed_json import sealed
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.progress import parse_progress
-from historical_etl.store.sealed import sealed
 from historical_etl.store.staging import Staging
-from historical_etl.store.verify import VerifyReport, verify_store
+from historical_etl.store.verify.findings import StoreFinding
+from historical_etl.store.verify.store import VerifyReport, verify_store
 
 FIRST, SECOND, CURRENT = 1, 2, 3
 

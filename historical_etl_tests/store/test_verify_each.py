@@ -12,10 +12,10 @@ from historical_etl import ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.schema import SCHEMA
+from historical_etl.store.checksummed_json import seal
 from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.progress import save_progress
-from historical_etl.store.sealed import seal
-from historical_etl.store.verify import VerifyReport, verify_store
+from historical_etl.store.verify.store import VerifyReport, verify_store
 from historical_etl_tests.store.small import Hand, bars, commit, publish, spoil
 from historical_etl_tests.store.verified import path_of, progress, restate, restate_year, told, two_versions, verify
 

@@ -9,10 +9,10 @@ from historical_etl import ManifestManager, Outcome
 from historical_etl.durable import sha256_of
 from historical_etl.errors import CatalogError
 from historical_etl.models import CatalogPointer
+from historical_etl.store.checksummed_json import sealed
 from historical_etl.store.pins import Pin, write_pin
-from historical_etl.store.sealed import sealed
 from historical_etl.store.staging import Staging
-from historical_etl.store.verify_others import catalog_findings, pin_findings, quarantine_findings, staging_findings
+from historical_etl.store.verify.beside import catalog_findings, pin_findings, quarantine_findings, staging_findings
 from historical_etl_tests.store.small import Hand, commit, spoil
 
 

@@ -13,11 +13,11 @@ from historical_etl import ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.errors import StorageError
 from historical_etl.models import SyncManifest
-from historical_etl.store.blocks import read_blocks
 from historical_etl.store.layout import Layout
+from historical_etl.store.parquet.month_blocks import read_blocks
 from historical_etl.store.progress import save_progress
-from historical_etl.store.verify import verify_store
-from historical_etl.store.verify_file import _rows
+from historical_etl.store.verify.store import verify_store
+from historical_etl.store.verify.year_file import _rows
 from historical_etl_tests.store.small import commit, corrections, only, publish, spoil
 from historical_etl_tests.store.verified import CURSORS, path_of, progress, restate, told, two_versions, verify
 
@@ -270,7 +270,7 @@ def test_what_changed_under_the_check_is_looked_at_again(manager):
 
 
 def test_a_store_that_never_holds_still_is_told_of(manager, monkeypatch):
-    monkeypatch.setattr("historical_etl.store.verify._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("historical_etl.store.verify.store._PAUSE_SECONDS", 0)
     path = path_of(manager)
     spoil(path)
     (manager.layout.objects / "notes.parquet").write_bytes(b"x")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from historical_etl.store.volume import Mount, Trial, mount_of, try_volume
+from historical_etl.store.volume.probe import Mount, Trial, mount_of, try_volume
 
 
 def mounts(tmp_path, *lines: str):

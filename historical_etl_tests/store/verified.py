@@ -11,7 +11,7 @@ from historical_etl import ETLProgressManifest, ManifestManager
 from historical_etl.models import combined_checksum
 from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.progress import save_progress
-from historical_etl.store.verify import VerifyReport, verify_store
+from historical_etl.store.verify.store import VerifyReport, verify_store
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only, publish
 
 CURSORS = {"AAA": date(2019, 1, 5)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import HistoricalETL, ManifestManager
-from historical_etl.etl.moving import import_store
+from historical_etl.etl.maintenance.archive import import_store
 from historical_etl.models import SyncManifest
 from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.vacuum import Retention

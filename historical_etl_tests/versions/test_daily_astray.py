@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import HistoricalETL
-from historical_etl.store.quarantined import read_entries
+from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.scenario import daily_bytes, tree
 
 Write = Callable[[HistoricalETL], object]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from historical_etl import HistoricalETL
-from historical_etl.store.quarantined import read_entries
+from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.scenario import daily_bytes, standing
 from historical_etl_tests.versions.conftest import opened
 

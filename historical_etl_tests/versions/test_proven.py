@@ -11,7 +11,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ChecksumMismatchError, HistoricalETL
-from historical_etl.store import blocks, sound
+from historical_etl.store import verified_files as sound
+from historical_etl.store.parquet import month_blocks as blocks
 from historical_etl_tests.scenario import KEYS, SHORT, ScriptedFetcher, changing, standing, stored, tree
 from historical_etl_tests.versions.conftest import CORRECTED, opened
 

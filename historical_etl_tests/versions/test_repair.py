@@ -10,8 +10,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, HistoricalETL
-from historical_etl.etl import repair as repairing
-from historical_etl.store.quarantined import read_entries
+from historical_etl.etl.maintenance import repair as repairing
+from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.etl.test_damage import flip
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, changing, daily_bytes, tree
 from historical_etl_tests.versions.conftest import CORRECTED, opened

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, StorageError
-from historical_etl.store.quarantined import purge, read_entries
+from historical_etl.store.quarantine.entries import purge, read_entries
 from historical_etl_tests.scenario import SHORT, daily_bytes, standing
 
 Place = Callable[[HistoricalETL], Path]

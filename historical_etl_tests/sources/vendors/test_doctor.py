@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from historical_etl import HistoricalETL, load_settings
-from historical_etl.etl import doctor
-from historical_etl.etl.doctor import Verdict, examine
+from historical_etl.etl.health import doctor
+from historical_etl.etl.health.doctor import Verdict, examine
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.scenario import at, tree
 from historical_etl_tests.sources.vendors.conftest import TRUTH

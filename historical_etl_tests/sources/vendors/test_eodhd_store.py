@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from historical_etl import CoverageError
-from historical_etl.etl.whole_histories import beyond_plan
+from historical_etl.etl.reconcile.whole_histories import beyond_plan
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
 from historical_etl_tests.sources.vendors.eodhd_store import PLANS, filled

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import CoverageError, Outcome, load_settings
 from historical_etl.errors import NotPublishedError
-from historical_etl.etl.doctor import Verdict, examine
+from historical_etl.etl.health.doctor import Verdict, examine
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.orchestration.harness import Project, facts, failure_text, stored_years, tick

@@ -1,0 +1,311 @@
+"""What a commit writes into the ledgers: pure functions from what happened to rows of their schemas."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import polars as pl
+
+from historical_etl.etl.completeness.attempt import Visit
+from historical_etl.etl.merge.corporate_actions import with_implied, with_judged, with_named, without_outdated
+from historical_etl.etl.merge.merge import MergedYear
+from historical_etl.etl.merge.row_changes import COMPARED
+from historical_etl.etl.reconcile.result import Reconciled
+from historical_etl.models import SyncManifest
+from historical_etl.quality.suspicion import HELD_BACK, Suspicion
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
+from historical_etl.sessions import SessionCalendar
+from historical_etl.store.failed_runs import RunRecord
+from historical_etl.store.ledgers import SCHEMAS, empty_ledger
+from historical_etl.store.transaction import Transaction
+
+__all__ = [
+    "ACCEPTED",
+    "HISTORY_REPLACED",
+    "OFF_CALENDAR",
+    "Holds",
+    "actions",
+    "additions",
+    "corrections",
+    "flagged_rows",
+    "holds",
+    "is_due",
+    "rejected_rows",
+    "replaced_rows",
+    "restatements",
+    "run_of",
+    "runs",
+    "stale_bars",
+    "suspicion_of",
+    "withheld",
+]
+
+ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
+#: Why a row is in `replaced_rows`, if not for the calendar.
+HISTORY_REPLACED = "the history was replaced"
+#: How the reason of one begins that has left the calendar.
+OFF_CALENDAR = "no session of "
+#: The longest pause, in sessions, between two looks at the history of a symbol that is stored without `adj_close`.
+_PAUSE: Final = 20
+
+
+def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: Visit) -> pl.DataFrame:
+    """One row for each cell of a stored row that changed, of symbols whose history was not replaced as a whole."""
+    parts = [year.differences.changed for year in years if year.differences.changed.height]
+    if not parts:
+        return empty_ledger("corrections")
+    changed = pl.concat(parts).filter(~pl.col("symbol").is_in(list(restated)))
+    cells = [
+        changed.filter(pl.col(name).ne_missing(pl.col(f"{name}_new"))).select(
+            "date",
+            "symbol",
+            pl.lit(name).alias("column"),
+            pl.col(name).alias("old"),
+            pl.col(f"{name}_new").alias("new"),
+            *visit.stamp,
+        )
+        for name in COMPARED
+    ]
+    return pl.concat(cells).sort("symbol", "date", "column")
+
+
+def replaced_rows(
+    years: Sequence[MergedYear], came: Reconciled, visit: Visit, left: pl.DataFrame, calendar: SessionCalendar
+) -> pl.DataFrame:
+    """The stored rows that a new history replaced with other values, or does not have; and those off the calendar."""
+    rows = _replaced(years, came)
+    if rows.is_empty():
+        return empty_ledger("replaced_rows")
+    off = left.select("symbol", "date", pl.lit(f"{OFF_CALENDAR}{calendar.version}").alias("reason")).unique()
+    return (
+        rows.join(off, on=("symbol", "date"), how="left")
+        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *visit.stamp)
+        .select(list(SCHEMAS["replaced_rows"]))
+        .sort("symbol", "date")
+    )
+
+
+def _replaced(years: Sequence[MergedYear], came: Reconciled) -> pl.DataFrame:
+    rows = [year.differences.removed for year in years]
+    if came.restated:
+        mine = pl.col("symbol").is_in(list(came.restated))
+        rows += [year.differences.changed.filter(mine).select(list(SCHEMA)) for year in years]
+    return pl.concat([empty_frame(), *rows])
+
+
+def restatements(came: Reconciled, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+    """One row for each symbol whose history was replaced."""
+    if not came.restated:
+        return empty_ledger("restatements")
+    replaced = _replaced(years, came)
+    spans = replaced.group_by("symbol").agg(
+        pl.col("date").min().alias("first_session"),
+        pl.col("date").max().alias("last_session"),
+        pl.len().cast(pl.Int64).alias("rows_replaced"),
+    )
+    facts = [(r.symbol, r.ratio, r.close_ratio, r.evidence) for r in came.restated.values()]
+    names = ("symbol", "ratio", "close_ratio", "evidence")
+    schema = {name: SCHEMAS["restatements"][name] for name in names}
+    return (
+        pl.DataFrame(facts, schema=schema, orient="row")
+        .join(spans, on="symbol")  # one that was rebuilt and came out equal replaced nothing
+        .with_columns(visit.stamp)
+        .select(list(SCHEMAS["restatements"]))
+        .sort("symbol")
+    )
+
+
+def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+    """Which sessions of which symbols were stored for the first time: one row for each span that symbols share."""
+    keys = [year.differences.added for year in years if year.differences.added.height]
+    if not keys:
+        return empty_ledger("additions")
+    spans = (
+        pl.concat(keys)
+        .group_by("symbol")
+        .agg(pl.col("date").min().alias("first_session"), pl.col("date").max().alias("last_session"), pl.len())
+    )
+    return (
+        spans.sort("symbol")
+        .group_by("first_session", "last_session", maintain_order=True)
+        .agg(pl.col("len").sum().cast(pl.Int64).alias("rows"), pl.col("symbol").alias("symbols"))
+        .with_columns(visit.stamp)
+    )
+
+
+def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
+    """The refused rows that were not refused before with the same values, however often the source repeats them.
+
+    A row is told again if it breaks a rule that it was not told of.
+    """
+    if rejected.is_empty() or known is None:
+        return empty_ledger("rejected_rows")
+    names = [*SCHEMA, "reasons"]
+    new = rejected.select(names).unique(maintain_order=True)
+    if known.height:
+        place = new.with_row_index("place")
+        both = place.join(known.select(names), on=list(SCHEMA), nulls_equal=True, suffix="_known")
+        told = both.filter(pl.col("reasons").list.set_difference("reasons_known").list.len() == 0)
+        new = new.filter(~place.get_column("place").is_in(told.get_column("place").implode()))
+    return new.with_columns(visit.stamp)
+
+
+def stale_bars(came: Reconciled, visit: Visit) -> pl.DataFrame:
+    """The stretches of equal bars that the commit begins or lengthens."""
+    if came.stale.is_empty():
+        return empty_ledger("stale_bars")
+    names = [name for name in SCHEMAS["stale_bars"] if name in came.stale.columns]
+    return came.stale.select(names).with_columns(visit.stamp)
+
+
+def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+    """The flagged rows that the commit stored, as they came; those that are stored as they are were told before."""
+    if flagged.is_empty():
+        return empty_ledger("flagged_rows")
+    keys = [
+        rows.select("symbol", "date") for year in years for rows in (year.differences.added, year.differences.changed)
+    ]
+    if not keys:
+        return empty_ledger("flagged_rows")
+    new = flagged.unique().join(pl.concat(keys), on=("symbol", "date"), how="semi")
+    return new.with_columns(visit.stamp).sort("symbol", "date")
+
+
+def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
+    """The cells that the source did not give, once for each set of values."""
+    if cells.is_empty() or known is None:
+        return empty_ledger("withheld")
+    names = ["date", "symbol", "column", "stored", "came"]
+    new = cells.join(known.select(names), on=names, how="anti", nulls_equal=True)
+    return new.with_columns(visit.stamp).sort("symbol", "date", "column")
+
+
+def actions(
+    stored: pl.DataFrame,
+    came: Reconciled,
+    years: Sequence[MergedYear],
+    *,
+    split_adjusted: bool,
+) -> pl.DataFrame:
+    """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
+    given = came.batch.actions
+    stored = without_outdated(stored, came.outdated)
+    if given is None:
+        ledger = with_implied(stored, [found for year in years for found in year.differences.implied])
+        return with_judged(ledger, came.events, in_close=True)
+    symbols = symbols_in(came.batch.rows)
+    asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols.sort()]
+    schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
+    named = given.filter(pl.col("symbol").is_in(symbols.implode())).with_columns(
+        pl.lit(not split_adjusted).alias("in_close")
+    )
+    if came.taken_out:
+        hidden = pl.DataFrame(sorted(came.taken_out), schema={name: SCHEMA[name] for name in ORDER}, orient="row")
+        named = named.join(hidden.with_columns(hidden=True), on=ORDER, how="left", maintain_order="left")
+        named = named.with_columns(pl.col("in_close") & pl.col("hidden").is_null()).drop("hidden")
+    ledger = with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
+    return with_judged(ledger, came.events, in_close=not split_adjusted)
+
+
+def runs(records: Sequence[RunRecord]) -> pl.DataFrame:
+    """Runs as rows of their ledger."""
+    schema = SCHEMAS["runs"]
+    return pl.DataFrame([record.model_dump() for record in records], schema=schema).select(list(schema))
+
+
+@dataclass(frozen=True)
+class Holds:
+    """The holds after a commit: those that stand, and those that it closed."""
+
+    open: pl.DataFrame
+    closed: pl.DataFrame
+
+
+def run_of(transaction: Transaction, command: str, writer: str, content: SyncManifest, message: str) -> RunRecord:
+    """The record of a commit that fetched nothing: `content` is the version whose bars it has."""
+    return RunRecord(
+        run_id=f"{command}-{transaction.version}",
+        command=command,
+        writer=writer,
+        started=transaction.at,
+        finished=transaction.at,
+        status="committed",
+        version=transaction.version,
+        start_date=content.start_date,
+        end_date=content.end_date,
+        rows=content.row_count,
+        message=message,
+        provider=content.provider,
+    )
+
+
+def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
+    """Open, repeat and close holds: a symbol that came and is no longer suspicious is released."""
+    asked = set(visit.asked.get_column("symbol"))
+    answered = {s for s, outcome in came.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
+    kept: list[dict[str, object]] = []
+    closed: list[dict[str, object]] = []
+    repeated: set[tuple[str, Suspicion]] = set()
+    for hold in before.iter_rows(named=True):
+        symbol, is_held_back = hold["symbol"], hold["code"] == HELD_BACK
+        known, seen = suspicion_of(hold), came.seen_of(symbol, held_back=is_held_back)
+        now = next((one for one in seen if one.same_as(known) or hold["code"] == one.code == "refused"), None)
+        stands = any(standing.same_as(known) for standing in came.standing.get(symbol, ()))
+        if symbol not in asked or symbol not in answered or (is_held_back and symbol in came.suspects):
+            kept.append(hold)
+        elif now is not None or stands:
+            hold |= {"kept_from": _earliest(hold["kept_from"], came.kept_from.get(symbol))}
+            if now is not None:
+                repeated.add((symbol, now))
+            if now is not None and not stands and hold["asked"] != visit.today:
+                hold |= {"evidence": now.evidence, "against": now.against, "through": now.through}
+                hold |= {"attempts": hold["attempts"] + 1, "asked": visit.today}
+            kept.append(hold)
+        elif hold["status"] == ACCEPTED and symbol not in came.passed:
+            kept.append(hold)  # its time is still to come
+        else:
+            status = ACCEPTED if hold["status"] == ACCEPTED else RELEASED
+            closed.append({**hold, "status": status, "closed_version": visit.version, "closed_at": visit.at})
+    beside = [(symbol, suspicion) for symbol, further in came.beside.items() for suspicion in further]
+    for symbol, suspicion in [*came.suspects.items(), *beside, *came.held_back.items()]:
+        if (symbol, suspicion) not in repeated:
+            kept.append({**_new_hold(symbol, suspicion, visit), "kept_from": came.kept_from.get(symbol)})
+    return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
+
+
+def _earliest(known: date | None, now: date | None) -> date | None:
+    return min(filter(None, (known, now)), default=None)
+
+
+def is_due(hold: Mapping[str, Any], today: date) -> bool:
+    """Whether a symbol without `adj_close` is looked at again as a whole: after 1, 2, 4, … sessions, then each 20."""
+    attempts: int = hold["attempts"]
+    return hold["asked"] != today and (attempts % _PAUSE == 0 or (attempts < _PAUSE and attempts.bit_count() == 1))
+
+
+def suspicion_of(hold: dict[str, Any]) -> Suspicion:
+    """The suspicion that a row of the ledger `holds` records; its schema types the row."""
+    return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"], hold["against"], hold["through"])
+
+
+def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, object]:
+    return {
+        "symbol": symbol,
+        "code": suspicion.code,
+        "evidence": suspicion.evidence,
+        "ratio": suspicion.ratio,
+        "session": suspicion.session,
+        "against": suspicion.against,
+        "through": suspicion.through,
+        "status": OPEN,
+        "attempts": 1,
+        "asked": visit.today,
+        "version": visit.version,
+        "committed_at": visit.at,
+    }
+
+
+def _frame(rows: Sequence[dict[str, object]], name: str) -> pl.DataFrame:
+    schema = SCHEMAS[name]
+    return pl.DataFrame([{column: row.get(column) for column in schema} for row in rows], schema=schema)

@@ -1,0 +1,427 @@
+"""The account of sessions: for each symbol which sessions are stored, and where the missing ones stand.
+
+Two tables tell everything. `symbols` has the first and last stored session of each symbol, its cursor, and whether it
+still trades. `gaps` has the missing sessions between the first bar and the last session that was asked for, as ranges.
+So what a commit adds to an account follows from the rows of that commit alone; no other data is read.
+
+Inside this module a session is its position in the calendar.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+import polars as pl
+
+from historical_etl.etl.completeness.attempt import Patience, Visit
+from historical_etl.etl.completeness.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, spans
+from historical_etl.models import Outcome
+from historical_etl.sessions import SessionCalendar
+from historical_etl.store.ledgers import SCHEMAS, empty_ledger
+
+__all__ = ["CONFIRMED", "ENDED", "KEPT_OUT", "LIVE", "OPEN", "WAIVED", "Account", "Traded", "settle"]
+
+OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
+#: Why a session is missing whose bar came, and is held. Waived, it says that such a bar stays out.
+KEPT_OUT: Final = "the rows are held"
+#: The source answered, so that what is missing was really asked for.
+_ANSWERS: Final = (Outcome.OK.value, Outcome.EMPTY.value, Outcome.NOT_FOUND.value)
+_WHY: Final = {
+    Outcome.OK.value: "the source has no bar",
+    Outcome.EMPTY.value: "the source has no bar",
+    Outcome.NOT_FOUND.value: "the source does not know the symbol",
+    Outcome.NOT_COVERED.value: "the source does not give it to this account",
+    Outcome.NOT_PUBLISHED.value: "the source has not published it yet",
+    Outcome.RATE_LIMITED.value: "the source asked to slow down",
+    Outcome.ERROR.value: "the source failed",
+    Outcome.REFUSED.value: "the rows were refused",
+    Outcome.HELD.value: KEPT_OUT,
+}
+_DECISION: Final = ("reason", "by", "decided_version", "decided_at")
+_NOT_ASKED: Final = "not asked for yet"
+
+#: Of some sessions, those on which any symbol has a bar.
+Traded = Callable[[pl.Series], pl.Series]
+
+
+@dataclass(frozen=True)
+class Account:
+    """The state after a commit: the ledgers `symbols` and `open_gaps`."""
+
+    symbols: pl.DataFrame
+    gaps: pl.DataFrame
+
+    @classmethod
+    def empty(cls) -> "Account":
+        """Of a store without rows."""
+        return cls(empty_ledger("symbols"), empty_ledger("open_gaps"))
+
+    def cursors(self) -> dict[str, date]:
+        """Each symbol's last contiguous session."""
+        return dict(self.symbols[["symbol", "contiguous_through"]].iter_rows())
+
+    def ended(self) -> set[str]:
+        """Symbols that count as ended."""
+        return set(self.symbols.filter(pl.col("status") == ENDED).get_column("symbol"))
+
+    def missing(self) -> int:
+        """The number of sessions in open gaps."""
+        return int(self.gaps.filter(pl.col("status") == OPEN).get_column("sessions").sum())
+
+    def waived(self) -> int:
+        """The number of sessions in waived gaps."""
+        return int(self.gaps.filter(pl.col("status") == WAIVED).get_column("sessions").sum())
+
+    def remembering(self, gaps: pl.DataFrame, symbols: pl.DataFrame, calendar: SessionCalendar) -> "Account":
+        """This account, with what an older one knew of the sessions that are still missing, and of the symbols."""
+        now = exploded(self.gaps, calendar).select("symbol", "position", "date")
+        old = exploded(gaps, calendar)
+        inside = now.join(old, on=("symbol", "position"), how="left", suffix="_0")
+        new = pl.col("status").is_null()
+        days = inside.with_columns(
+            pl.when(new).then(pl.lit(OPEN)).otherwise("status").alias("status"),
+            pl.when(new).then(pl.lit(_NOT_ASKED)).otherwise("why").alias("why"),
+            pl.col("attempts").fill_null(0),
+        )
+        lasts = self.symbols.select("symbol", "last_session")
+        trailing = old.join(lasts, on="symbol").filter(pl.col("date") > pl.col("last_session")).select(old.columns)
+        ranges = as_ranges(pl.concat([days.select(old.columns), trailing]).unique(["symbol", "position"]), calendar)
+        facts = [name for name in symbols.columns if name not in ("symbol", "first_session", "last_session")]
+        known = self.symbols.join(symbols.select("symbol", *facts), on="symbol", how="left", suffix="_0")
+        merged = known.with_columns(pl.coalesce(f"{name}_0", name).alias(name) for name in facts)
+        return Account(_with_cursors(merged, ranges, calendar), in_order(ranges))
+
+    def with_cursors(self, calendar: SessionCalendar) -> "Account":
+        """This account, with the cursors that follow from its gaps."""
+        return Account(_with_cursors(self.symbols, self.gaps, calendar), self.gaps)
+
+    def stamped(self, version: int, at: datetime) -> "Account":
+        """This account, with the version that brings them on gaps that have none yet."""
+        if not self.gaps.get_column("version").null_count():
+            return self
+        stamp = pl.col("version").fill_null(version), pl.col("committed_at").fill_null(pl.lit(at))
+        return Account(self.symbols, self.gaps.with_columns(stamp))
+
+    def waive(
+        self, symbol: str | None, sessions: pl.Series, decision: Mapping[str, object], calendar: SessionCalendar
+    ) -> "Account":
+        """Accept that some missing sessions stay missing; sessions that are not open gaps are ignored.
+
+        Args:
+            symbol: whose sessions; None takes every symbol.
+            sessions: which ones.
+            decision: says who, why and when: reason, by, decided_version, decided_at.
+            calendar: the exchange's sessions.
+        """
+        if sessions.is_empty():
+            return self
+        meets = (pl.col("first_session") <= sessions.max()) & (pl.col("last_session") >= sessions.min())
+        here = pl.col("status").is_in([OPEN, CONFIRMED]) & meets
+        concerned = self.gaps.filter(here if symbol is None else here & (pl.col("symbol") == symbol))
+        mine = pl.col("symbol").is_in(concerned.get_column("symbol").unique().implode())
+        days = exploded(self.gaps.filter(mine), calendar)
+        here = pl.col("status").is_in([OPEN, CONFIRMED]) & pl.col("date").is_in(sessions.implode())
+        changes = {"status": WAIVED, **decision}
+        days = days.with_columns(
+            pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in changes.items()
+        )
+        gaps = in_order(pl.concat([self.gaps.filter(~mine), as_ranges(days, calendar)]))
+        touched = _with_cursors(self.symbols.filter(mine), gaps.filter(mine), calendar)
+        return Account(pl.concat([self.symbols.filter(~mine), touched]).sort("symbol"), gaps)
+
+
+def settle(
+    account: Account, visit: Visit, calendar: SessionCalendar, patience: Patience, traded: Traded
+) -> tuple[Account, pl.DataFrame]:
+    """The account after a commit, and the gaps that it filled (the columns of `closed_gaps`).
+
+    Args:
+        account: as it stood.
+        visit: what the commit asked for and stores.
+        calendar: the exchange's sessions.
+        patience: how long to ask for what does not come.
+        traded: tells on which sessions there is any bar: a gap is only confirmed where others have traded.
+    """
+    lives = _lives(account.symbols, visit, calendar)
+    touched = lives.get_column("symbol").implode()
+    mine = pl.col("symbol").is_in(touched)
+    old = exploded(account.gaps.filter(mine), calendar)
+    stored = visit.stored.select("symbol", calendar.positions(pl.col("date")).alias("position"))
+    missing = _missing(lives, old, stored, visit, calendar)
+    closed = old.join(of_symbols(stored, old), on=("symbol", "position"), how="semi") if old.height else old
+    settled = missing
+    if missing.height:
+        settled = _attempted(missing, lives, visit, calendar, patience)
+        settled = _confirmed(settled, lives, calendar, patience, traded)
+        settled = _ended(settled, lives, patience)
+    gaps = as_ranges(settled, calendar)
+    symbols = _with_status(lives, settled, calendar)
+    symbols = _with_cursors(symbols, gaps, calendar)
+    untouched = account.symbols.filter(~pl.col("symbol").is_in(touched))
+    after = Account(
+        pl.concat([untouched, symbols]).sort("symbol"), in_order(pl.concat([account.gaps.filter(~mine), gaps]))
+    )
+    return after, _closed(closed, visit, calendar)
+
+
+def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl.DataFrame:
+    """One row for each symbol that has a bar: its life before (`*_0`) and after this commit, as positions."""
+    bounds = (
+        visit.stored.group_by("symbol")
+        .agg(pl.col("date").min().alias("came_first"), pl.col("date").max().alias("came_last"))
+        .with_columns(calendar.positions(pl.col(name)).alias(name) for name in ("came_first", "came_last"))
+    )
+    before = symbols.select(
+        "symbol",
+        calendar.positions(pl.col("first_session")).alias("first_0"),
+        calendar.positions(pl.col("last_session")).alias("last_0"),
+        calendar.positions(pl.col("asked_through")).alias("through_0"),
+        pl.col("status").alias("status_0"),
+        pl.col("adjustment").alias("adjustment_0"),
+        pl.col("provider").alias("provider_0"),
+        pl.col("outcome").alias("outcome_0"),
+        calendar.positions(pl.coalesce("asked_from", "first_session")).alias("from_0"),
+        pl.col("adjusted_through").alias("adjusted_through_0"),
+        pl.col("names_events").alias("names_events_0"),
+        pl.col("split_adjusted").alias("split_adjusted_0"),
+    )
+    return (
+        visit.asked.with_columns(
+            calendar.positions(pl.col(name)).alias(name) for name in ("start", "end", "expected_from")
+        )
+        .join(bounds, on="symbol", how="left")
+        .join(before, on="symbol", how="left")
+        .with_columns(
+            pl.min_horizontal("first_0", "came_first").alias("first"),
+            pl.max_horizontal("last_0", "came_last").alias("last"),
+            pl.max_horizontal("through_0", "end", "last_0", "came_last").alias("through"),
+        )
+        .filter(pl.col("first").is_not_null())
+    )
+
+
+def _missing(
+    lives: pl.DataFrame, old: pl.DataFrame, stored: pl.DataFrame, visit: Visit, calendar: SessionCalendar
+) -> pl.DataFrame:
+    """Every missing session of the touched symbols, with what is known of it; new ones without."""
+    expected = pl.when(pl.col("expected_from").is_not_null()).then(pl.max_horizontal("start", "expected_from"))
+    ranges = spans(
+        lives,
+        (pl.col("last_0") + 1, pl.col("came_first") - 1),
+        (pl.col("came_last") + 1, pl.col("first_0") - 1),
+        (pl.col("last") + 1, pl.col("through")),
+        (expected, pl.col("first") - 1),
+    )
+    follows = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("position") - pl.col("position").shift(1) > 1)
+    ends = stored.select(follows.fill_null(value=False)).to_series().arg_true()
+    inner = stored[ends].with_columns(stored.get_column("position").gather(ends - 1).alias("before"))
+    inside = days_of(spans(inner, (pl.col("before") + 1, pl.col("position") - 1)))
+    if inside.height:
+        # Between two rows that came there may be rows that are stored.
+        known = inside.join(lives.select("symbol", "first_0", "last_0"), on="symbol", how="left")
+        present = pl.col("position").is_between("first_0", "last_0").fill_null(value=False)
+        unknown = known.filter(~present).select("symbol", "position")
+        still = known.filter(present).join(old, on=("symbol", "position"), how="semi").select("symbol", "position")
+        inside = pl.concat([unknown, still])
+    dropped = visit.dropped.select("symbol", calendar.positions(pl.col("date")).alias("position"))
+    both = pl.concat([old.select("symbol", "position"), days_of(ranges), inside, dropped])
+    if both.is_empty():
+        return old
+    both = both.unique()
+    both = both.join(of_symbols(stored, both), on=("symbol", "position"), how="anti")
+    return both.join(old, on=("symbol", "position"), how="left").sort("symbol", "position")
+
+
+def _attempted(
+    missing: pl.DataFrame, lives: pl.DataFrame, visit: Visit, calendar: SessionCalendar, patience: Patience
+) -> pl.DataFrame:
+    """Count this visit as an attempt where the source answered for a session, once for each closed session."""
+    version, at = visit.stamp
+    frame = missing.join(lives.select("symbol", "start", "end", "outcome", "last"), on="symbol", how="left")
+    refused = visit.refused.select(
+        "symbol", calendar.positions(pl.col("date")).alias("position"), refused=pl.col("outcome")
+    )
+    frame = frame.join(
+        refused.unique(["symbol", "position"]), on=("symbol", "position"), how="left", maintain_order="left"
+    )
+    in_view = pl.col("position").is_between("start", "end")
+    came_bad = pl.col("refused").is_not_null()
+    resumed = (pl.col("status") == ENDED) & (pl.col("position") < pl.col("last"))
+    is_due = pl.col("due").is_null() | (pl.col("due") <= visit.today) | resumed
+    is_new_day = pl.col("asked").is_null() | (pl.col("asked") < visit.today)
+    answered = (
+        in_view
+        & ~came_bad
+        & pl.col("outcome").is_in(_ANSWERS)
+        & is_due
+        & is_new_day
+        & pl.col("status").ne_missing(WAIVED)
+    )
+    attempts = pl.when(resumed).then(0).otherwise(pl.col("attempts").fill_null(0)) + answered.cast(pl.Int64)
+    today = calendar.position(visit.today) or 0
+    beyond = attempts - patience.confirm_runs
+    pause = pl.when(beyond >= 0).then(pl.min_horizontal(2 ** beyond.clip(0, 16), patience.max_pause)).otherwise(0)
+    due = calendar.dates(today + pause.cast(pl.Int64))
+    why = (
+        pl.when(pl.col("status") == WAIVED, pl.col("why") == KEPT_OUT)
+        .then("why")
+        .when(came_bad)
+        .then(pl.col("refused").replace_strict(_WHY, default=_NOT_ASKED))
+        .when(in_view)
+        .then(pl.col("outcome").replace_strict(_WHY, default=_NOT_ASKED))
+    )
+    return frame.select(
+        "symbol",
+        "position",
+        pl.when(resumed).then(pl.lit(OPEN)).otherwise(pl.col("status").fill_null(OPEN)).alias("status"),
+        why.otherwise(pl.col("why").fill_null(_NOT_ASKED)).alias("why"),
+        attempts.alias("attempts"),
+        pl.when(answered).then(pl.lit(visit.today)).otherwise("asked").alias("asked"),
+        pl.when(answered).then(due).otherwise("due").alias("due"),
+        *_DECISION,
+        pl.col("version").fill_null(version),
+        pl.col("committed_at").fill_null(at),
+    )
+
+
+def _confirmed(
+    gaps: pl.DataFrame, lives: pl.DataFrame, calendar: SessionCalendar, patience: Patience, traded: Traded
+) -> pl.DataFrame:
+    """Gaps before the last bar that were asked for often enough, on days when others traded."""
+    tried = gaps.filter(pl.col("status") == OPEN, pl.col("attempts") >= patience.confirm_runs)
+    if tried.is_empty():
+        return gaps
+    tried = tried.join(lives.select("symbol", "last"), on="symbol").filter(pl.col("position") < pl.col("last"))
+    if tried.is_empty():
+        return gaps
+    tried = tried.with_columns(calendar.dates(pl.col("position")).alias("date"))
+    fine = traded(tried.get_column("date").unique().sort())
+    sure = tried.filter(pl.col("date").is_in(fine.implode())).select("symbol", "position", sure=True)
+    return (
+        gaps.join(sure, on=("symbol", "position"), how="left")
+        .with_columns(pl.when("sure").then(pl.lit(CONFIRMED)).otherwise("status").alias("status"))
+        .drop("sure")
+        .sort("symbol", "position")
+    )
+
+
+def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.DataFrame:
+    """Sessions after the last bar of symbols that were silent for long enough: one range each, `ended`."""
+    after_last = gaps.join(lives.select("symbol", "last", "outcome"), on="symbol", how="left").with_columns(
+        ((pl.col("position") > pl.col("last")) & pl.col("status").is_in([OPEN, ENDED])).alias("trailing")
+    )
+    trailing = pl.col("trailing")
+    silent = (
+        after_last.filter(trailing)
+        .group_by("symbol")
+        .agg(
+            pl.col("attempts").max().alias("most"),
+            pl.col("asked").max().alias("last_asked"),
+            pl.col("due").max().alias("next_due"),
+            pl.col("version").min().alias("since"),
+            pl.col("committed_at").min().alias("since_at"),
+            pl.col("outcome").first().alias("came"),
+            (pl.col("status") == ENDED).any().alias("was_ended"),
+            pl.col("asked").is_null().any().alias("unasked"),
+            pl.len().alias("run"),
+        )
+    )
+    long = (pl.col("run") > patience.ended_after) & pl.col("came").is_in(_ANSWERS)
+    done = silent.filter(pl.col("was_ended") | ((pl.col("most") >= patience.confirm_runs) | long) & ~pl.col("unasked"))
+    if done.is_empty():
+        return gaps
+    joined = after_last.join(done, on="symbol", how="left")
+    over = trailing & pl.col("most").is_not_null()
+    changes = {
+        "status": pl.lit(ENDED),
+        "attempts": pl.col("most"),
+        "asked": pl.col("last_asked"),
+        "due": pl.col("next_due"),
+        "version": pl.col("since"),
+        "committed_at": pl.col("since_at"),
+        "why": pl.lit("no bar since; it counts as ended"),
+    }
+    return (
+        joined.with_columns(
+            pl.when(over).then(value).otherwise(pl.col(name)).alias(name) for name, value in changes.items()
+        )
+        .select(gaps.columns)
+        .sort("symbol", "position")
+    )
+
+
+def _with_status(lives: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
+    trailing = (
+        gaps.join(lives.select("symbol", "last"), on="symbol")
+        .filter(pl.col("position") > pl.col("last"))
+        .group_by("symbol")
+        .agg(
+            pl.col("attempts").max().alias("misses"),
+            pl.col("due").max().alias("due"),
+            pl.col("asked").max().alias("asked"),
+            (pl.col("status") == ENDED).any().alias("ended"),
+        )
+    )
+    ended = pl.col("ended").fill_null(value=False)
+    newest = pl.col("through_0").is_null() | (pl.col("end") >= pl.col("through_0"))
+    return lives.join(trailing, on="symbol", how="left").select(
+        "symbol",
+        calendar.dates(pl.col("first")).alias("first_session"),
+        calendar.dates(pl.col("last")).alias("last_session"),
+        calendar.dates(pl.col("last")).alias("contiguous_through"),
+        calendar.dates(pl.col("through")).alias("asked_through"),
+        calendar.dates(_asked_from()).alias("asked_from"),
+        pl.when(ended).then(pl.lit(ENDED)).otherwise(pl.lit(LIVE)).alias("status"),
+        pl.when(newest).then("outcome").otherwise("outcome_0").alias("outcome"),
+        pl.col("misses").fill_null(0).cast(pl.Int64),
+        "asked",
+        pl.when(ended).then("due").alias("due"),
+        _if_came("adjustment"),
+        _if_came("provider"),
+        pl.when("replaced")
+        .then("adjusted_through")
+        .otherwise(pl.max_horizontal("adjusted_through", "adjusted_through_0")),
+        _if_came("names_events"),
+        _if_came("split_adjusted"),
+    )
+
+
+def _asked_from() -> pl.Expr:
+    """From when on the source was asked for every session up to the first bar; gaps tell of the sessions after it."""
+    met = pl.col("outcome").is_in(_ANSWERS) & (pl.col("end") >= pl.col("from_0") - 1)
+    earlier = pl.col("from_0").is_null() | (pl.col("came_first") < pl.col("from_0")) | met
+    return (
+        pl.when(earlier.fill_null(value=False)).then(pl.min_horizontal("from_0", "start", "first")).otherwise("from_0")
+    )
+
+
+def _if_came(name: str) -> pl.Expr:
+    return pl.when(pl.col("came_first").is_not_null()).then(name).otherwise(f"{name}_0").alias(name)
+
+
+def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
+    """`contiguous_through`: the session before the first open gap after the first bar, at most the last bar."""
+    still_open = gaps.filter(pl.col("status") == OPEN)
+    if still_open.is_empty():
+        return symbols.with_columns(contiguous_through="last_session").select(list(SCHEMAS["symbols"]))
+    first_open = (
+        still_open.join(symbols.select("symbol", pl.col("first_session").alias("begin")), on="symbol")
+        .filter(pl.col("first_session") > pl.col("begin"))
+        .group_by("symbol")
+        .agg(calendar.positions(pl.col("first_session")).min().alias("hole"))
+    )
+    return (
+        symbols.join(first_open, on="symbol", how="left")
+        .with_columns(pl.min_horizontal(calendar.dates(pl.col("hole") - 1), "last_session").alias("contiguous_through"))
+        .drop("hole")
+        .select(list(SCHEMAS["symbols"]))
+    )
+
+
+def _closed(days: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl.DataFrame:
+    if days.is_empty():
+        return empty_ledger("closed_gaps")
+    ranges = as_ranges(days.with_columns(pl.lit(FILLED).alias("status")), calendar)
+    version, at = visit.stamp
+    return ranges.with_columns(closed_version=version, closed_at=at)

@@ -1,0 +1,60 @@
+"""Rollback: a new version that equals an older one; data, ledgers and cursors together."""
+
+from historical_etl.etl.commit import ledger_rows as record
+from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.store.newer_release import refuse_unknown_fields
+from historical_etl.store.progress import forget_progress, save_progress
+from historical_etl.store.transaction import Transaction
+
+__all__ = ["roll_back"]
+
+
+def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> SyncManifest:
+    """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
+
+    Only the ledger `runs` goes on from the version that stood: it tells of this, too.
+
+    Returns the version that then stands; the one that stood, if it equals the older one already.
+
+    Raises:
+        ConfigurationError: the version is not kept.
+        ManifestTooNewError: it holds what this release would drop; nothing was changed.
+        ChecksumMismatchError: a file of it is damaged; nothing was changed.
+        LockTimeoutError, StorageError: nothing was committed.
+        ETLProgressError: it stands, but progress was not saved.
+    """
+    with store.lease(version) as wanted, store.lock() as token:
+        refuse_unknown_fields(store.layout, versions=[wanted.version])
+        transaction = Transaction(store.manifests, token, store.retention)
+        base = transaction.base
+        if base is not None and _same(base, wanted):
+            stands = base
+        else:
+            # Its resume speaks of years as they were; without it, cursors are those of the version.
+            forget_progress(store.layout)
+            message = f"to version {wanted.version}{f': {reason}' if reason else ''}"
+            run = record.run_of(transaction, "rollback", store.writer_id, wanted, message)
+            stands = transaction.restore(wanted, {"runs": record.runs([run])})
+        _follow(store, stands, transaction)
+    return stands
+
+
+def _follow(store: KeptVersions, stands: SyncManifest, transaction: Transaction) -> None:
+    """Save the progress of what stands; also where a rollback that was broken off had only that left to do."""
+    saved = store.progress()
+    if saved is not None and saved.data_version == stands.version:
+        return
+    progress = ETLProgressManifest(
+        last_updated=transaction.at,
+        symbol_last_dates=store.account_of(stands).cursors(),
+        status="completed",
+        data_version=stands.version,
+    )
+    save_progress(store.layout, progress)
+
+
+def _same(one: SyncManifest, other: SyncManifest) -> bool:
+    """Whether two versions have the same bars and ledgers, but for the runs."""
+    ledgers = [{name: files for name, files in version.ledgers.items() if name != "runs"} for version in (one, other)]
+    return one.partitions == other.partitions and ledgers[0] == ledgers[1]

@@ -1,0 +1,185 @@
+"""Named events beside the prices of their source: one a day, each where it shows, and what is told of them."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cache
+from typing import Final
+
+import polars as pl
+
+from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.merge.corporate_actions import inside
+from historical_etl.etl.reconcile.foreign_dividends import settled
+from historical_etl.etl.reconcile.result import Base
+from historical_etl.etl.reconcile.spin_offs import spun_off
+from historical_etl.quality.events import EVENTS
+from historical_etl.quality.named_days import NEARBY, named_days
+from historical_etl.quality.named_no_more import named_no_more
+from historical_etl.quality.named_splits import IS_NAMED, NotShown, judge_named_splits
+from historical_etl.quality.price_line import Line, line_of
+from historical_etl.schema import ORDER, symbols_in
+from historical_etl.sources.base import SHARES_OF
+from historical_etl.store.ledgers import empty_ledger
+
+__all__ = ["SettledNames"]
+
+_MOST_TOLD: Final = 5
+
+
+@dataclass
+class SettledNames:
+    """What became of the events that a source names.
+
+    Attributes:
+        base: the version that the batch is held against.
+        split_adjusted: whether the source says that its close is adjusted for splits.
+        stored_of: all stored rows of a symbol, columns `LEVELS`.
+        events: what is to be said of single events, columns `EVENTS`.
+        foreign: likewise, of dividends in other currencies and of spin-offs.
+        not_shown: splits that did not happen.
+        taken_out: (symbol, date) of splits that the source takes out of its prices without saying so.
+    """
+
+    base: Base
+    split_adjusted: bool
+    stored_of: Callable[[str], pl.DataFrame]
+    events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    foreign: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    not_shown: Sequence[NotShown] = ()
+    taken_out: frozenset[tuple[str, date]] = frozenset()
+    _named: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    _set_aside: dict[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
+
+    def enter(self, batch: Batch) -> Batch:
+        """A batch as it came, with one event of each symbol and day; what is no event is set aside."""
+        batch = self._with_foreign(batch)
+        if batch.actions is None or batch.actions.is_empty():
+            return batch
+        found = named_days(batch.actions, in_close=not self.split_adjusted, line=lambda s: self._line(s, batch.seen()))
+        for symbol, day, split, dividend in found.set_aside.iter_rows():
+            self._set_aside[symbol, day] = f"{symbol} on {day}: split {split}, dividend {dividend}"
+        self._say(found.chosen)
+        return replace(batch, actions=found.events)
+
+    def _with_foreign(self, batch: Batch) -> Batch:
+        """The batch with what its adj_close contains of dividends in other currencies and spin-offs; all are told."""
+        if batch.actions is None or batch.foreign is None:
+            return batch
+        rows = batch.seen()
+
+        @cache
+        def line(symbol: str) -> Line:
+            return self._line(symbol, rows)
+
+        is_spun = pl.col("currency").str.starts_with(SHARES_OF)
+        found = settled(batch.foreign.filter(~is_spun), line)
+        spun = spun_off(batch.foreign.filter(is_spun), batch.actions, line, in_close=not self.split_adjusted)
+        told = pl.DataFrame([*found.told, *spun.told], schema=EVENTS, orient="row")
+        self.foreign = pl.concat([self.foreign, told]).unique(list(ORDER), keep="last")
+        shown, worth = (pl.DataFrame(one.shown, schema=batch.actions.schema, orient="row") for one in (found, spun))
+        others = shown.join(batch.actions, on=ORDER, how="anti")
+        return replace(batch, actions=pl.concat([batch.actions, others, worth]))
+
+    def settle(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> Batch:
+        """A batch with each named split on the day that shows it, and what is named no more but shown.
+
+        Args:
+            batch: what came.
+            rows: its bars, columns `LEVELS`, sorted by (symbol, date).
+            stored: the stored bars on their dates, likewise.
+        """
+        if batch.actions is None:
+            return batch
+        self._named = self._with_lost(batch, batch.actions, rows)
+        if not self.split_adjusted:
+            bars = self._bars(rows)
+            found = judge_named_splits(rows, self._named, stored, self._known(), batch.requested, bars)
+            self.not_shown, self.taken_out = found.suspects, frozenset(found.taken_out)
+            self._named = found.names(self._named)
+            if found.moved:
+                self._add(found.events(self._named))
+        # A whole history may have come since, and not show what a few bars did.
+        if self.events.height:
+            self.events = self.events.join(self._named, on=ORDER, how="semi")
+        return replace(batch, actions=self._named)
+
+    def _with_lost(self, batch: Batch, named: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """The named events, with those that are named no more and that the prices show."""
+        before = inside(self._known().filter(~pl.col("inferred"), ~pl.col("unexplained")), batch.spans())
+        if before.join(named, on=[*ORDER, "split", "dividend"], how="anti").is_empty():
+            return named
+        # The name of a split that was moved to a later day may lie before what was asked for.
+        is_near = (pl.col("date") <= pl.col("low") + NEARBY) & pl.col("note").str.contains(IS_NAMED, literal=True)
+        before = before.filter(~is_near.fill_null(value=False), pl.col("symbol").is_in(symbols_in(rows).implode()))
+        kept = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
+        if not kept:
+            return named
+        lost = pl.DataFrame([one[:4] for one in kept], schema=named.schema, orient="row")
+        days = pl.concat([named, lost]).group_by(ORDER, maintain_order=True)
+        together = days.agg(pl.col("split").product(), pl.col("dividend").sum())
+        words = {one[:2]: one[4] for one in kept}
+        self._say([(*one, words[one[:2]]) for one in together.join(lost, on=ORDER, how="semi").iter_rows()])
+        return together
+
+    def _line(self, symbol: str, rows: pl.DataFrame) -> Line:
+        return line_of(self._bars(rows)(symbol).with_columns(close_0=pl.lit(None, pl.Float64)))
+
+    def _bars(self, rows: pl.DataFrame) -> Callable[[str], pl.DataFrame]:
+        """Gives all bars of a symbol that are stored or came."""
+
+        def bars(symbol: str) -> pl.DataFrame:
+            mine = rows.filter(pl.col("symbol") == symbol)
+            return pl.concat([self.stored_of(symbol).join(mine, on=ORDER, how="anti"), mine]).sort(ORDER)
+
+        return bars
+
+    def accept(self, split: NotShown) -> None:
+        """Take a person's word that the prices are right: the split is no part of them, and stays unexplained."""
+        words = f"a split of {split.split:g} is named, and the prices do not show it"
+        is_it = (pl.col("symbol") == split.symbol) & (pl.col("date") == split.named_on)
+        told = self._named.filter(is_it).with_columns(unexplained=pl.lit(value=True), note=pl.lit(words))
+        self._add(told.select(list(EVENTS)))
+
+    def with_judged(self, judged: pl.DataFrame) -> pl.DataFrame:
+        """What is to be said of single events: what was judged of them last goes before what was of their names."""
+        if self.events.is_empty() and self.foreign.is_empty():
+            return judged
+        return pl.concat([self.foreign, self.events, judged]).unique(list(ORDER), keep="last").sort(ORDER)
+
+    def warnings(self) -> list[str]:
+        """What is told of them, once."""
+        known = self._known()
+        told: list[str] = []
+        if self.events.height or self.foreign.height:
+            new = pl.concat([self.events, self.foreign]).join(
+                known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti"
+            )
+            told += [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
+        if hidden := self._hidden_now(known):
+            some = ", ".join(f"{symbol} on {day}" for symbol, day in hidden[:_MOST_TOLD])
+            more = f" and {len(hidden) - _MOST_TOLD} more" if len(hidden) > _MOST_TOLD else ""
+            way = "the source takes splits out of its prices, and has to say so with split_adjusted"
+            told.append(f"splits are named that the prices do not show, of {some}{more}: {way}")
+        if self._set_aside:
+            some = "; ".join(list(self._set_aside.values())[:_MOST_TOLD])
+            told.append(f"{len(self._set_aside)} named value(s) are no event, and were set aside: {some}")
+        return told
+
+    def _hidden_now(self, known: pl.DataFrame) -> list[tuple[str, date]]:
+        """The splits that are found to be taken out for the first time."""
+        if not self.taken_out:
+            return []
+        return sorted(self.taken_out - set(known.filter(~pl.col("in_close")).select(ORDER).iter_rows()))
+
+    def _known(self) -> pl.DataFrame:
+        return empty_ledger("actions") if self.base.actions is None else self.base.actions
+
+    def _say(self, told: Collection[tuple[str, date, float, float, str]]) -> None:
+        """Say something of events: symbol, day, split, dividend, words."""
+        if told:
+            rows = [(*one[:4], False, one[4]) for one in told]
+            self._add(pl.DataFrame(rows, schema=EVENTS, orient="row"))
+
+    def _add(self, told: pl.DataFrame) -> None:
+        self.events = pl.concat([self.events, told]).unique(list(ORDER), keep="last").sort(ORDER)

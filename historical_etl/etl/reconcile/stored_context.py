@@ -1,0 +1,134 @@
+"""What is stored around what came, and what the source was asked for: the ground on which a batch is judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import polars as pl
+
+from historical_etl.etl.reconcile.result import Base
+from historical_etl.etl.reconcile.stored_levels import StoredLevels
+from historical_etl.schema import ORDER
+from historical_etl.sessions import SessionCalendar
+
+__all__ = ["Around", "first_after", "lives_of"]
+
+_DAY: Final = timedelta(days=1)
+_SPAN: Final = pl.Schema({"symbol": pl.String(), "low": pl.Date(), "high": pl.Date()})
+
+
+@dataclass(frozen=True)
+class Around:
+    """The neighbourhood of a batch in one version of the store.
+
+    Attributes:
+        base: the version.
+        levels: reads its levels.
+        lives: first and last stored session of each symbol.
+        calendar: the exchange's sessions.
+        requested: symbol → first and last date that was asked for.
+    """
+
+    base: Base
+    levels: StoredLevels
+    lives: Mapping[str, tuple[date, date]]
+    calendar: SessionCalendar
+    requested: Mapping[str, tuple[date, date]]
+
+    def is_stored(self, symbol: str, day: date) -> bool:
+        """Whether a session of a symbol is stored."""
+        if symbol not in self.lives:
+            return False
+        first, last = self.lives[symbol]
+        here = (pl.col("symbol") == symbol) & (pl.col("first_session") <= day) & (pl.col("last_session") >= day)
+        return first <= day <= last and self.base.account.gaps.filter(here).is_empty()
+
+    def nearest_stored(self, symbol: str, count: int) -> tuple[date, date] | None:
+        """The nearest stored sessions that were not asked for; None if what was asked for holds stored ones."""
+        first, last = self.lives[symbol]
+        start, end = self.requested[symbol]
+        if last < start:
+            return self.calendar.back(last, count - 1), last
+        if first > end:
+            return first, min(self.calendar.back(first, 1 - count), last)
+        holes = self.base.account.gaps.filter(
+            pl.col("symbol") == symbol, pl.col("first_session") <= start, pl.col("last_session") >= start
+        )
+        if holes.is_empty():
+            return None
+        hole: date = holes.item(0, "first_session")
+        return max(self.calendar.back(hole, count), first), self.calendar.back(hole, 1)
+
+    def was_asked_between(self, symbol: str, before: date, after: date) -> bool:
+        """Whether the source was asked for all sessions between two dates, now or earlier."""
+        between = self.calendar.between(before + _DAY, after - _DAY)
+        start, end = self.requested[symbol]
+        earlier = between.filter((between < start) | (between > end))
+        if earlier.is_empty():
+            return True
+        if symbol not in self.lives:
+            return False
+        mine = self.base.account.symbols.filter(pl.col("symbol") == symbol)
+        since = mine.item(0, "asked_from") or self.lives[symbol][0]
+        unasked = self.base.account.gaps.filter(pl.col("symbol") == symbol, pl.col("asked").is_null())
+        low, high = (
+            pl.max_horizontal("first_session", pl.lit(between[0])),
+            pl.min_horizontal("last_session", pl.lit(between[-1])),
+        )
+        never_asked = unasked.filter(low <= high, (low < start) | (high > end))
+        return since <= earlier[0] and earlier[-1] <= mine.item(0, "asked_through") and never_asked.is_empty()
+
+    def on_dates_of(self, seen: pl.DataFrame) -> pl.DataFrame:
+        """The stored rows on the dates that came, of the symbols that came; only files of those years are read."""
+        mine = seen.filter(pl.col("symbol").is_in(list(self.lives))) if self.lives else seen.clear()
+        spans = mine.group_by(pl.col("date").dt.year().alias("year")).agg(
+            pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
+        )
+        return self.levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
+
+    def silences(self) -> pl.DataFrame:
+        """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
+        gaps = self.base.account.gaps
+        if not gaps.get_column("asked").null_count():
+            return pl.DataFrame(schema=_SPAN)
+        spans = [(symbol, *span) for symbol, span in self.requested.items()]
+        return (
+            gaps.lazy()
+            .filter(pl.col("asked").is_null())
+            .join(pl.LazyFrame(spans, _SPAN, orient="row"), on="symbol")
+            .filter(pl.col("first_session") <= pl.col("high"), pl.col("last_session") >= pl.col("low"))
+            .group_by("symbol")
+            .agg(pl.col("first_session").min().alias("low"), pl.col("last_session").max().alias("high"))
+            .collect()
+        )
+
+    def beside(self, seen: pl.DataFrame, stored: pl.DataFrame, silences: pl.DataFrame) -> pl.DataFrame:
+        """The stored rows on the dates that came, and those next to them and to silences, where nothing stored came."""
+        if not self.lives:
+            return stored
+        low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")
+        met = stored.lazy().group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
+        lives = self.base.account.symbols.lazy().select("symbol", "first_session", "last_session")
+        begins = (pl.col("first_session") < pl.col("low")) & ~(pl.col("low_0") <= pl.col("low")).fill_null(value=False)
+        ends = (pl.col("last_session") > pl.col("high")) & ~(pl.col("high_0") >= pl.col("high")).fill_null(value=False)
+        came = seen.lazy().group_by("symbol").agg(low, high).join(lives, on="symbol")
+        edges = came.join(met, on="symbol", how="left").filter(begins | ends).select(list(_SPAN)).collect()
+        if edges.is_empty() and silences.is_empty():
+            return stored
+        spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
+        return pl.concat([stored, self.levels.beside(spans)]).unique(ORDER).sort(ORDER)
+
+
+def lives_of(base: Base) -> dict[str, tuple[date, date]]:
+    """First and last stored session of each symbol."""
+    columns = ("symbol", "first_session", "last_session")
+    return {symbol: (first, last) for symbol, first, last in base.account.symbols.select(columns).iter_rows()}
+
+
+def first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """The stored rows that follow on silences."""
+    if silences.is_empty():
+        return stored.clear()
+    after = stored.join(silences, on="symbol").filter(pl.col("date") > pl.col("high"))
+    return stored.join(after.group_by("symbol").agg(pl.col("date").min()), on=ORDER, how="semi")

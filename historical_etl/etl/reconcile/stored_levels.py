@@ -1,0 +1,107 @@
+"""The price levels that are stored, as far as they are needed to compare with."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import polars as pl
+
+from historical_etl.errors import ChecksumMismatchError, StorageError
+from historical_etl.models import SyncManifest
+from historical_etl.quality.levels import LEVELS
+from historical_etl.schema import ORDER, SCHEMA, empty_frame
+from historical_etl.store.layout import Layout
+from historical_etl.store.verified_files import sound_path
+
+__all__ = ["StoredLevels"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredLevels:
+    """Reads some columns of one version; only files of the years that are named are opened.
+
+    Rows of `left`, columns (symbol, date), are taken as not stored.
+    """
+
+    layout: Layout
+    manifest: SyncManifest | None
+    columns: Sequence[str] = LEVELS
+    left: pl.DataFrame | None = None
+
+    def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
+        """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
+        frames = [self._nothing(), *(self._year(year, *span) for year, span in spans.items())]
+        return pl.concat(frames).sort(ORDER)
+
+    def between(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
+        """The rows of some symbols between two dates; sorted by (symbol, date)."""
+        return self.read({year: (start, end, [*symbols]) for year in range(start.year, end.year + 1)})
+
+    def whole(self, symbol: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+        """All rows of a symbol, sorted by date; `columns` empty takes those of the reader."""
+        years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
+        frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
+        return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
+
+    def beside(self, spans: pl.DataFrame) -> pl.DataFrame:
+        """The last row of each symbol before its span and the first one after it, where there are any.
+
+        Args:
+            spans: columns symbol (unique), low and high.
+        """
+        if spans.is_empty() or self.manifest is None:
+            return self._nothing()
+        years = [partition.year for partition in self.manifest.partitions]
+        first, last = spans.select(pl.col("high").dt.year().min(), pl.col("low").dt.year().max()).row(0)
+        before = self._nearest(spans, [y for y in reversed(years) if y <= last], pl.col("date") < pl.col("low"), "last")
+        after = self._nearest(spans, [y for y in years if y >= first], pl.col("date") > pl.col("high"), "first")
+        return pl.concat([before, after])
+
+    def _nearest(
+        self, spans: pl.DataFrame, years: Sequence[int], outside: pl.Expr, keep: Literal["first", "last"]
+    ) -> pl.DataFrame:
+        """Of each symbol the row outside its span that is met first in years that lead away from it."""
+        found = [self._nothing()]
+        for year in years:
+            if spans.is_empty():
+                break
+            rows = self._year(year, date.min, date.max, spans.get_column("symbol").to_list()).sort(ORDER)
+            rows = rows.join(spans, on="symbol").filter(outside).select(self.columns)
+            found.append(rows.unique("symbol", keep=keep))
+            spans = spans.join(rows, on="symbol", how="anti")
+        return pl.concat(found)
+
+    def rows(self, symbol: str) -> pl.DataFrame:
+        """All rows of a symbol, with all columns, sorted by date.
+
+        Raises:
+            ChecksumMismatchError, StorageError: a file cannot be read, so that the history is not whole.
+        """
+        frames = [empty_frame()]
+        for partition in self.manifest.partitions if self.manifest else ():
+            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+            frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol).collect()))
+        return pl.concat(frames).sort(ORDER)
+
+    def _year(self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()) -> pl.DataFrame:
+        partition = self.manifest.partition(year) if self.manifest else None
+        if partition is None:
+            return self._nothing(columns)
+        wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
+        try:
+            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+            return self._without_left(rows.filter(wanted).select(columns or self.columns).collect())
+        except (ChecksumMismatchError, StorageError) as damage:
+            # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
+            _log.warning("%d cannot be compared with: %s", year, damage)
+            return self._nothing(columns)
+
+    def _without_left(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows if self.left is None or self.left.is_empty() else rows.join(self.left, on=ORDER, how="anti")
+
+    def _nothing(self, columns: Sequence[str] = ()) -> pl.DataFrame:
+        return pl.DataFrame(schema={name: SCHEMA[name] for name in columns or self.columns})

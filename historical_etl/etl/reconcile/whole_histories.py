@@ -1,0 +1,117 @@
+"""Whole histories, fetched where the level of a symbol moved: what to ask for, and what they lack."""
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.reconcile.stored_levels import StoredLevels
+from historical_etl.quality.levels import LEVELS, TOLERANCE
+from historical_etl.quality.overlap import compare
+from historical_etl.quality.suspicion import Suspicion
+from historical_etl.schema import ORDER
+from historical_etl.sources.base import FetchRequest
+
+__all__ = ["beyond_plan", "contradicted", "lacks_sessions", "lacks_values", "requests_of"]
+
+#: A volume may be corrected on a session: its factor is what so many of them have in common.
+_FIRST: Final = 5
+#: Small volumes are rounded.
+_ROUNDED: Final = 0.01
+
+
+def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]) -> list[FetchRequest]:
+    """One request for each group of symbols that have the same life: to the end of what was asked for.
+
+    What happened there is in the prices, also where no bar of it has come.
+    """
+    ends = dict(batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
+    starts = dict(batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
+    groups: dict[tuple[date, date], list[str]] = {}
+    for symbol in sorted(symbols):
+        first, last = lives[symbol]
+        last = max(last, ends.get(symbol, last), batch.requested[symbol][1])
+        span = min(first, starts.get(symbol, first)), last
+        groups.setdefault(span, []).append(symbol)
+    return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
+
+
+def beyond_plan(
+    histories: pl.DataFrame, stored_of: Callable[[str], pl.DataFrame], first: date
+) -> tuple[pl.DataFrame, list[str]]:
+    """Stored bars that the plan of the account no longer gives, on the basis of the histories that came; and in words.
+
+    Args:
+        histories: as they came.
+        stored_of: all stored rows of a symbol.
+        first: the oldest day that the plan gives.
+    """
+    found, told = [histories.clear()], list[str]()
+    for history in histories.sort(ORDER).partition_by("symbol"):
+        symbol: str = history.item(0, "symbol")
+        older = _on_basis_of(history, stored_of(symbol), first)
+        if older.height:
+            found.append(older)
+            days = older.get_column("date")
+            told.append(
+                f"{symbol}: {older.height} stored session(s), {days.min()} to {days.max()}, lie before what the plan of"
+                " the account gives now; adj_close and volume are restated by the factor of the first that came"
+            )
+    return pl.concat(found), told
+
+
+def _on_basis_of(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.DataFrame:
+    """The stored bars of a symbol before a day, on the basis of its history.
+
+    What is adjusted for an event is so by one factor on all bars before it: that of the earliest session which came
+    holds for those before it too. None where the closes that came are others.
+    """
+    older = stored.filter(pl.col("date") < first).join(history, on=ORDER, how="anti")
+    both = history.join(stored, on=ORDER, suffix="_0").sort("date").head(_FIRST)
+    ratios = both.select((pl.col(name) / pl.col(f"{name}_0")).alias(name) for name in ("close", "adj_close", "volume"))
+    if older.is_empty() or both.is_empty() or ratios.select((pl.col("close") - 1).abs().max() > TOLERANCE).item():
+        return older.clear()
+    factor = ratios.get_column("adj_close")[0]
+    return older.with_columns(
+        pl.col("adj_close") * (1.0 if factor is None else factor),
+        pl.col("volume") * _of_all(ratios.filter(both.get_column("volume_0") > 0).get_column("volume")),
+    ).select(history.columns)
+
+
+def _of_all(ratios: pl.Series) -> float:
+    """The one factor of all sessions; 1 where they have none in common: those are corrections."""
+    known = ratios.drop_nulls().sort()
+    is_one = known.len() > 0 and known[-1] <= known[0] * (1 + _ROUNDED)
+    return known[known.len() // 2] if is_one else 1.0
+
+
+def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
+    """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
+    found = compare(first.select(LEVELS), history.select(LEVELS))
+    words = "its history contradicts the sessions that came first in the same run"
+    return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
+
+
+def lacks_values(history: pl.DataFrame, levels: StoredLevels) -> Suspicion | None:
+    """Of a restated history: stored values other than `adj_close` that it lacks, on bars with another close."""
+    names = [n for n in ("open", "high", "low", "volume") if history.get_column(n).null_count()]
+    if not names:
+        return None
+    stored = levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
+    both = history.join(stored, on=ORDER, suffix="_0").filter(
+        (pl.col("close") / pl.col("close_0") - 1).abs() > TOLERANCE
+    )
+    lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
+    words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)
+    return Suspicion("incomplete_history", f"but stored values did not come: {words}") if words else None
+
+
+def lacks_sessions(lost: pl.DataFrame) -> Suspicion | None:
+    """Of a history that is to replace the stored one whatever it was: stored sessions that it lacks."""
+    if lost.is_empty():
+        return None
+    days = lost.get_column("date").sort()
+    words = f"{len(days)} stored session(s) did not come, {days[0]} to {days[-1]}"
+    return Suspicion("incomplete_history", words)

@@ -1,0 +1,171 @@
+"""What a run did, counted while it goes on."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final, Literal
+
+import polars as pl
+
+from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.merge.missing_cells import told
+from historical_etl.models import ETLResult, Outcome, SyncManifest
+from historical_etl.quality.batch import Verdict
+from historical_etl.quality.cells import WORTH_A_LOOK
+from historical_etl.quality.suspicion import Suspicion
+from historical_etl.sources.base import FetchResult
+from historical_etl.symbols import resembling
+
+__all__ = ["Tally", "YearEvent"]
+
+_NAMED: Final = 10  # symbols that a warning names
+
+
+@dataclass(frozen=True)
+class YearEvent:
+    """A step of a run that goes year by year, told while it goes on.
+
+    `done` of `total` years are behind it, one way or the other; `rows` are stored so far; `error` is why a year failed.
+    While the bars of all years are fetched at once the step is `fetching`, and symbols are counted.
+    """
+
+    year: int
+    step: Literal["fetching", "started", "committed", "failed", "resumed"]
+    done: int
+    total: int
+    rows: int = 0
+    error: HistoricalETLError | None = None
+
+
+@dataclass
+class Tally:
+    """Counts of one run over `start` to `end`; `result` makes the public record of them."""
+
+    start: date
+    end: date
+    began: float = field(default_factory=time.perf_counter)
+    rows: int = 0
+    requests: int = 0
+    rows_fetched: int = 0
+    rows_rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict[str, int])
+    unwritable: set[str] = field(default_factory=set[str])
+    rows_flagged: int = 0
+    flagged: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    details: dict[str, str] = field(default_factory=dict[str, str])
+    years: set[int] = field(default_factory=set[int])
+    corrections: int = 0
+    restated: set[str] = field(default_factory=set[str])
+    held: dict[str, str] = field(default_factory=dict[str, str])
+    ended: set[str] = field(default_factory=set[str])
+    sessions_missing: int = 0
+    withheld: int = 0
+    unadjusted: set[str] = field(default_factory=set[str])
+    warnings: list[str] = field(default_factory=list[str])
+    calendar_notes: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    set_aside: list[str] = field(default_factory=list[str])
+    quarantined: list[str] = field(default_factory=list[str])
+    disk_warnings: list[str] = field(default_factory=list[str])
+    catalog_error: str | None = None
+
+    def add_outcomes(self, outcomes: dict[str, Outcome], details: dict[str, str]) -> None:
+        """A symbol that came in any year came; otherwise the latest word counts."""
+        for symbol, outcome in outcomes.items():
+            if self.outcomes.get(symbol) is not Outcome.OK or outcome not in (Outcome.OK, Outcome.EMPTY):
+                self.outcomes[symbol] = outcome
+        self.details |= details
+
+    def add_suspects(self, suspects: Mapping[str, Sequence[Suspicion]]) -> None:
+        """Note which symbols are held, and why."""
+        for symbol, (first, *others) in suspects.items():
+            more = f"; and {len(others)} more, see `historical-etl holds`" if others else ""
+            self.held[symbol] = f"{first.code}: {first.evidence}{more}"
+            self.details.setdefault(symbol, self.held[symbol])
+
+    def add_withheld(self, cells: pl.DataFrame) -> None:
+        """Count and tell the cells that the source did not give."""
+        if cells.is_empty():
+            return
+        self.withheld += cells.height
+        lacks_basis = (pl.col("column") == "adj_close") & pl.col("stored").is_null()
+        self.unadjusted |= set(cells.filter(lacks_basis).get_column("symbol"))
+        self.warnings += told(cells)
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """Count what the quality rules said of a batch."""
+        self.rows_rejected += verdict.rejected.height
+        for reason, count in verdict.by_reason().items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+        self.unwritable |= verdict.unwritable()
+
+    def add_flagged(self, rows: pl.DataFrame) -> None:
+        """Count bars that were stored with something wrong beside the close, by reason and symbol."""
+        if rows.is_empty():
+            return
+        self.rows_flagged += rows.height
+        counts = rows.select("symbol", pl.col("reasons").alias("reason")).explode("reason").group_by("reason", "symbol")
+        for reason, symbol, count in counts.len().sort("reason", "symbol").iter_rows():
+            self.flagged.setdefault(reason, Counter())[symbol] += count
+
+    def add_told(self, answer: FetchResult) -> None:
+        """Note what a source tells of what it has; what it tells with every answer is told once."""
+        self.notes += [note for note in answer.notes if note not in self.notes]
+        self.set_aside = list(dict.fromkeys((*self.set_aside, *answer.set_aside)))
+
+    def result(self, manifest: SyncManifest | None) -> ETLResult:
+        """The public record, with the version that stands now."""
+        return ETLResult(
+            total_rows=self.rows,
+            partitions_written=len(self.years),
+            years_written=tuple(sorted(self.years)),
+            symbols_processed=sum(outcome is Outcome.OK for outcome in self.outcomes.values()),
+            start_date=self.start,
+            end_date=self.end,
+            duration_seconds=time.perf_counter() - self.began,
+            manifest_checksum=manifest.checksum if manifest else "",
+            version=manifest.version if manifest else 0,
+            outcomes=dict(sorted(self.outcomes.items())),
+            details=dict(sorted(self.details.items())),
+            requests=self.requests,
+            rows_fetched=self.rows_fetched,
+            rows_rejected=self.rows_rejected,
+            rejected_by_reason=dict(sorted(self.reasons.items())),
+            rows_flagged=self.rows_flagged,
+            flagged_by_reason={reason: by.total() for reason, by in sorted(self.flagged.items())},
+            quarantine_paths=tuple(self.quarantined),
+            corrections=self.corrections,
+            restated_symbols=tuple(sorted(self.restated)),
+            held=dict(sorted(self.held.items())),
+            ended_symbols=tuple(sorted(self.ended)),
+            sessions_missing=self.sessions_missing,
+            withheld=self.withheld,
+            unadjusted_symbols=tuple(sorted(self.unadjusted)),
+            warnings=(*self.warnings, *self._warnings_of_rows()),
+            calendar_notes=tuple(dict.fromkeys(self.calendar_notes)),
+            notes=tuple(self.notes),
+            set_aside=tuple(self.set_aside),
+            disk_warnings=tuple(dict.fromkeys(self.disk_warnings)),
+            catalog_error=self.catalog_error,
+        )
+
+    def _warnings_of_rows(self) -> list[str]:
+        """One line for each kind of what a person should look at in rows that came."""
+        told = [
+            f"{by.total():,} bar(s) came with {WORTH_A_LOOK[reason]}, and are stored without: "
+            f"{_some([f'{symbol} ({count:,})' for symbol, count in by.most_common()])}; see the ledger flagged_rows"
+            for reason, by in sorted(self.flagged.items())
+            if reason in WORTH_A_LOOK
+        ]
+        if self.unwritable:
+            names = _some([resembling(symbol) for symbol in sorted(self.unwritable)])
+            told.append(f"rows of {len(self.unwritable):,} symbol(s) that cannot be written were set aside: {names}")
+        return told
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,79 @@
+"""Committed files, proven to be the bytes that were committed before a row of them is read.
+
+A file is hashed when a process first opens it, and again only if its inode, size or times have changed since.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from historical_etl.durable import sha256_of, storage_errors
+from historical_etl.errors import ChecksumMismatchError
+from historical_etl.forked import refuse_lost_threads
+from historical_etl.models import LedgerFile, Partition
+from historical_etl.store.layout import Layout
+from historical_etl.store.misplaced import no_file
+
+__all__ = ["require_sound", "sound_path"]
+
+_MEND: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
+_MOST_CHECKED: Final = 20_000  # a process may live for years
+#: Files by path: the state in which they had the SHA-256 beside it.
+_checked: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+
+def sound_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = False) -> Path:
+    """The path of a committed file whose bytes are those that were committed.
+
+    Args:
+        layout: of the store.
+        file: as its version names it.
+        anew: hash it again, whatever this process knows of it.
+
+    Raises:
+        ChecksumMismatchError: it is missing, or its bytes are not.
+        StorageError: it cannot be read.
+        ConfigurationError: this process was forked from one in which Polars had threads.
+    """
+    refuse_lost_threads()
+    path = layout.resolve(file.path)
+    what = f"the stored file of {file.year}" if isinstance(file, Partition) else f"the ledger file {path.name}"
+    with storage_errors(f"reading {what}", path, "nothing was changed"):
+        try:
+            state = _state(path)
+            if not anew and _checked.get(path) == (state, file.checksum):
+                return path
+            if sha256_of(path) == file.checksum:
+                if len(_checked) >= _MOST_CHECKED:
+                    _checked.clear()
+                _checked[path] = state, file.checksum
+                return path
+        except OSError as error:
+            fault = no_file(path)
+            if not fault and not isinstance(error, FileNotFoundError):
+                raise
+            raise _refused(f"{what} is missing{fault and ', '}{fault}", path) from None
+    raise _refused(f"{what} was changed after its commit: its SHA-256 is not the committed one", path)
+
+
+def require_sound(layout: Layout, files: Iterable[Partition | LedgerFile]) -> None:
+    """Prove several files at once; raises as `sound_path`, for the first one that is not sound."""
+    files = list(files)
+    new = [file for file in files if layout.resolve(file.path) not in _checked]
+    if len(new) > 1:
+        with suppress(RuntimeError), ThreadPoolExecutor(thread_name_prefix="checksum") as pool:
+            for proof in [pool.submit(sound_path, layout, file) for file in new]:
+                proof.exception()
+    for file in files:
+        sound_path(layout, file)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _refused(what: str, path: Path) -> ChecksumMismatchError:
+    return ChecksumMismatchError(f"{what[0].upper()}{what[1:]}; no row of it is read", where=path, todo=_MEND)
