@@ -29,11 +29,12 @@ _ROOT: Final = Path(__file__).parents[1]
 #: Of the cases of one parametrized test in a folder or file, the part that `make test` tries. The longest path counts.
 #: Listed is what takes long; the cases of all other tests are tried in every run.
 PARTS: Final[Mapping[str, Fraction]] = {
-    "faults": Fraction(1, 3),
-    "field": Fraction(1, 4),
-    "hostile": Fraction(1, 2),
-    "sources/vendors": Fraction(1, 2),
-    "versions": Fraction(1, 2),
+    "cli": Fraction(1, 2),
+    "faults": Fraction(1, 4),
+    "field": Fraction(1, 8),
+    "hostile": Fraction(1, 4),
+    "sources/vendors": Fraction(1, 4),
+    "versions": Fraction(1, 4),
 }
 #: How many times as many examples Hypothesis tries with `--hypothesis-profile torture`.
 _TORTURE: Final = 20
