@@ -22,7 +22,7 @@ __all__ = ["PATIENCE", "Ended", "Work", "Worker"]
 
 Work = Callable[[Path, Tell], None]
 #: Seconds after which a process that says nothing is stuck.
-PATIENCE: Final = 120
+PATIENCE: Final = 600
 
 _FORKS = multiprocessing.get_context("forkserver")
 _OURS = ["historical_etl_tests.crash.process", "historical_etl_tests.crash.on_volume"]

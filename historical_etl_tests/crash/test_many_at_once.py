@@ -30,7 +30,7 @@ _FORKS.set_forkserver_preload(["historical_etl_tests.crash.crowd", "exchange_cal
 
 WRITERS, READERS = 8, 8
 #: What a busy machine may add to a wait, in seconds.
-GRACE = 20
+GRACE = 240
 Work = Callable[[Path, int, int, float, Connection], None]
 
 
