@@ -26,16 +26,17 @@ SEED_VARIABLE: Final = "HISTORICAL_ETL_TESTS_SEED"
 #: Where there is no repository, as in an unpacked source distribution.
 _FALLBACK: Final = "no-commit"
 _ROOT: Final = Path(__file__).parents[1]
-#: Of the cases of one parametrized test in a folder or file, the part that `make test` tries. The longest path counts.
-#: Listed is what takes long; the cases of all other tests are tried in every run.
-PARTS: Final[Mapping[str, Fraction]] = {
-    "cli": Fraction(1, 2),
-    "faults": Fraction(1, 4),
-    "field": Fraction(1, 8),
-    "hostile": Fraction(1, 4),
-    "sources/vendors": Fraction(1, 4),
-    "versions": Fraction(1, 4),
+#: What `make test` tries in a folder or file: the part of the tests in each file, and the part of the cases of each of
+#: them that is parametrized. The longest path counts. Listed is what takes long; of all else everything is tried.
+PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
+    "cli": (Fraction(1), Fraction(1, 2)),
+    "faults": (Fraction(1, 2), Fraction(1, 4)),
+    "field": (Fraction(1, 3), Fraction(1, 4)),
+    "hostile": (Fraction(1), Fraction(1, 4)),
+    "sources/vendors": (Fraction(1), Fraction(1, 4)),
+    "versions": (Fraction(1), Fraction(1, 4)),
 }
+_ALL: Final = (Fraction(1), Fraction(1))
 #: How many times as many examples Hypothesis tries with `--hypothesis-profile torture`.
 _TORTURE: Final = 20
 
@@ -93,21 +94,26 @@ def examples(count: int) -> int:
 
 
 def chosen_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """A share of the tests, in their order: of each parametrized test whose cases take long, some of the cases.
+    """A share of the tests, in their order: of each file some tests, and of each parametrized test some cases.
 
     Cases with a value that no case before them has are drawn first, so that the share of each test varies all of its
-    parameters. Every test has at least one case in it.
+    parameters. Every file has at least one test in it, and every test that is tried at least one case.
     """
-    functions: dict[str, list[pytest.Item]] = {}
+    files: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
-        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    chosen = {item.nodeid for name, cases in functions.items() for item in _some(name, cases)}
+        name = item.nodeid.partition("[")[0]
+        files.setdefault(name.partition("::")[0], {}).setdefault(name, []).append(item)
+    chosen = {
+        item.nodeid
+        for path, tests in files.items()
+        for name in drawn(list(tests), _count(len(tests), part_of(path)[0]), path)
+        for item in _some(tests[name], part_of(path)[1])
+    }
     return [item for item in items if item.nodeid in chosen]
 
 
-def _some(name: str, cases: Sequence[pytest.Item]) -> Sequence[pytest.Item]:
-    part = part_of(name)
-    most = -(-len(cases) * part.numerator // part.denominator)
+def _some(cases: Sequence[pytest.Item], part: Fraction) -> Sequence[pytest.Item]:
+    most = _count(len(cases), part)
     if most >= len(cases):
         return cases
     shuffled = sorted(cases, key=lambda item: number_of(item.nodeid))
@@ -121,6 +127,11 @@ def _some(name: str, cases: Sequence[pytest.Item]) -> Sequence[pytest.Item]:
     return [*first, *rest][:most]
 
 
+def _count(whole: int, part: Fraction) -> int:
+    """A part of a number, at least one."""
+    return -(-whole * part.numerator // part.denominator)
+
+
 def _values(item: pytest.Item) -> set[tuple[str, int]]:
     """The parameters of a case; the cases of one test share the objects."""
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
@@ -128,8 +139,8 @@ def _values(item: pytest.Item) -> set[tuple[str, int]]:
     return {(name, id(value)) for name, value in item.callspec.params.items()}
 
 
-def part_of(nodeid: str) -> Fraction:
-    """The part of a test's cases that is tried in every run."""
-    path = nodeid.partition("::")[0].partition("historical_etl_tests/")[2]
-    above = [path, *map(str, Path(path).parents)]
-    return next((PARTS[folder] for folder in above if folder in PARTS), Fraction(1))
+def part_of(path: str) -> tuple[Fraction, Fraction]:
+    """The part of the tests in a file, and the part of their cases, that is tried in every run."""
+    below = path.partition("historical_etl_tests/")[2]
+    above = [below, *map(str, Path(below).parents)]
+    return next((PARTS[folder] for folder in above if folder in PARTS), _ALL)
