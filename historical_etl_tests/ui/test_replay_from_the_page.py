@@ -12,10 +12,10 @@ from historical_etl_tests.scenario import store
 from historical_etl_tests.ui.browser import Visitor
 from historical_etl_tests.ui.webserver import Webserver
 
-pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SPLIT, FIRST, EVE = date(2005, 2, 28), date(2005, 2, 25), date(2005, 2, 24)
-_PATIENCE_SECONDS = 240
+_PATIENCE_SECONDS = 1200
 
 _TICKS = """{ sensorOrError(sensorSelector: {repositoryName: "__repository__",
   repositoryLocationName: "historical_etl", sensorName: "daily_incremental_sensor"}) {
