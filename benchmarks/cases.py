@@ -27,7 +27,7 @@ from benchmarks.market import WORKLOADS, MarketFetcher, Workload, prepare
 from historical_etl.etl.merge.merge import StoredYears, merge_years
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLProgressManifest
-from historical_etl.quality.batch import judge_batch
+from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl.quality.rules import conform
 from historical_etl.schema import SCHEMA
 from historical_etl.settings import Settings

@@ -17,7 +17,7 @@ from typing import Final, Literal, cast
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import path_told
-from historical_etl.regular import read_text
+from historical_etl.regular_files import read_text
 
 __all__ = [
     "SETTING",

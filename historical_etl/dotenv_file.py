@@ -14,7 +14,7 @@ from dotenv.parser import Binding, parse_stream
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.regular import SETTINGS, read_text
+from historical_etl.regular_files import SETTINGS, read_text
 from historical_etl.strict_json import object_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from historical_etl.errors import DiskSpaceError, StorageError
-from historical_etl.regular import open_regular
+from historical_etl.regular_files import open_regular
 
 __all__ = [
     "TEMP_SUFFIX",

@@ -10,7 +10,7 @@ from historical_etl.dotenv_file import OWN_FILE, ThisFolder
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import looks_secret
 from historical_etl.models import UNSTATED
-from historical_etl.regular import read_text
+from historical_etl.regular_files import read_text
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["FilesSettings"]

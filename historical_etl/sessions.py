@@ -32,8 +32,8 @@ from historical_etl.calendar_corrections import (
 from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, installed_release
 from historical_etl.durable import write_atomic
 from historical_etl.errors import ConfigurationError
-from historical_etl.forked import refuse_lost_threads
-from historical_etl.regular import read_regular
+from historical_etl.fork_guard import refuse_lost_threads
+from historical_etl.regular_files import read_regular
 
 if TYPE_CHECKING:
     from historical_etl.settings import Settings

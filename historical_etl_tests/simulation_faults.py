@@ -222,6 +222,22 @@ class PhantomDays(Fault):
 
 
 @dataclass(frozen=True)
+class FrozenFeed(Fault):
+    """From one session until another the dates go on, and each bar of a symbol is the last one before."""
+
+    symbol: str
+    since: date
+    moves: date
+
+    def alter(self, bars: pl.DataFrame, view: View) -> pl.DataFrame:
+        before = view.market.bars([self.symbol], view.market.first, self.since - timedelta(days=1), view.today)
+        last = before.tail(1).row(0, named=True)
+        frozen = (pl.col("symbol") == self.symbol) & pl.col("date").is_between(self.since, self.moves, closed="left")
+        names = (*PRICES, "volume", "adj_close")
+        return bars.with_columns(pl.when(frozen).then(pl.lit(last[n])).otherwise(n).alias(n) for n in names)
+
+
+@dataclass(frozen=True)
 class DuplicateLastRow(Fault):
     """The last row of every symbol comes twice, equal."""
 

@@ -15,8 +15,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.catalog.plan import files_of, files_opened
-from historical_etl.catalog.question import NOT_PROVEN, Params, Question
+from historical_etl.catalog.query_plan import files_of, files_opened
+from historical_etl.catalog.query_request import NOT_PROVEN, Params, Question
 from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
 from historical_etl.models import LedgerFile, Partition, SyncManifest

@@ -14,7 +14,7 @@ from typing import Final
 import duckdb
 import polars as pl
 
-from historical_etl.catalog.question import NOT_PROVEN, Params, Question
+from historical_etl.catalog.query_request import NOT_PROVEN, Params, Question
 from historical_etl.catalog.quoting import escape_glob, quote_text
 from historical_etl.errors import CatalogError
 from historical_etl.workers.answer import Answer

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.catalog.question import NOT_PROVEN
+from historical_etl.catalog.query_request import NOT_PROVEN
 from historical_etl.catalog.quoting import escape_glob, quote_name, quote_text
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.schema import SCHEMA

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from historical_etl.cli.ended import Ended, tell_set_aside
+from historical_etl.cli.run_summary import Ended, tell_set_aside
 from historical_etl.cli.runs import year_by_year
 from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError
 from historical_etl.etl import adopt as adoption
 from historical_etl.etl.adopt import Adoption, RowAccount
-from historical_etl.etl.runs import windows as steps
+from historical_etl.etl.runs import windows
 from historical_etl.settings import PREFIX
 from historical_etl.symbols import normalize_symbols
 
@@ -37,7 +37,7 @@ _BASIS = (
 
 def adopt(terminal: Terminal, given: Mapping[str, str], symbols: str | None, *, rehearse: bool) -> int:
     """Take files into the store; see the command's help."""
-    terminal.shown_elsewhere.add(steps.__name__)
+    terminal.shown_elsewhere.add(windows.__name__)
     settings = terminal.settings
     files = settings.files.model_dump(exclude_unset=True) | dict(given)
     wanted = normalize_symbols([part for part in symbols.split(",") if part.strip()]) if symbols is not None else None

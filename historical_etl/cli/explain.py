@@ -16,7 +16,7 @@ from historical_etl.clock import as_date
 from historical_etl.etl.completeness.completeness import ENDED, FILLED
 from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.schema import SCHEMA
-from historical_etl.sources.vendors.plans import book_of
+from historical_etl.sources.vendors.subscription import book_of
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["explain"]

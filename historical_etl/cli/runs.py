@@ -1,4 +1,4 @@
-"""`backfill` and `update`: a run of the pipeline, watched while it goes on; how its end is told is in `ended`."""
+"""`backfill` and `update`: a run of the pipeline, watched while it goes on; how its end is told is in `run_summary`."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from historical_etl.cli.ended import Ended
+from historical_etl.cli.run_summary import Ended
 from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetch.staged import forget_plan
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.run_stats import YearEvent
-from historical_etl.etl.runs import windows as steps
+from historical_etl.etl.runs import windows
 from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols
@@ -99,7 +99,7 @@ def tell_update(
 def opened(terminal: Terminal, command: str) -> HistoricalETL:
     """The store and its configured source, for a run."""
     # Its failures come as events, and as the error raised: logged, they would be said twice.
-    terminal.shown_elsewhere.add(steps.__name__)
+    terminal.shown_elsewhere.add(windows.__name__)
     settings = terminal.settings
     return HistoricalETL.open(settings.data_dir, settings=settings, writer_id=f"{PROGRAM} {command}")
 

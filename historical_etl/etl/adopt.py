@@ -21,7 +21,7 @@ from historical_etl.etl.run_stats import YearEvent
 from historical_etl.etl.symbology.names import Names
 from historical_etl.etl.symbology.renames import Move
 from historical_etl.models import ETLResult
-from historical_etl.quality.batch import collapse_duplicates, judge_batch
+from historical_etl.quality.batch_verdict import collapse_duplicates, judge_batch
 from historical_etl.quality.cells import clean_cells
 from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.settings import Settings

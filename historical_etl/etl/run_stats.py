@@ -10,9 +10,9 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.merge.missing_cells import told
+from historical_etl.etl.merge.withheld_cells import told
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.quality.batch import Verdict
+from historical_etl.quality.batch_verdict import Verdict
 from historical_etl.quality.cells import WORTH_A_LOOK
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.sources.base import FetchResult

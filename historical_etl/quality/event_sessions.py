@@ -12,8 +12,8 @@ from math import exp, inf, log
 from typing import Any, Final
 
 from historical_etl.quality.spikes import BOUND
-from historical_etl.quality.splits import SMALLEST_SPLIT, read_move
-from historical_etl.quality.usual import DECISIVE_FEW, MANY, decisive
+from historical_etl.quality.split_ratios import SMALLEST_SPLIT, read_move
+from historical_etl.quality.typical_moves import DECISIVE_FEW, MANY, decisive
 
 __all__ = [
     "CONFIRMED_BY",

@@ -31,8 +31,8 @@ from historical_etl.quality.event_sessions import (
     WEEK,
     implied_event,
 )
-from historical_etl.quality.splits import SMALLEST_SPLIT
-from historical_etl.quality.usual import DECISIVE, usual_move
+from historical_etl.quality.split_ratios import SMALLEST_SPLIT
+from historical_etl.quality.typical_moves import DECISIVE, usual_move
 from historical_etl.schema import ORDER
 
 __all__ = ["EVENTS", "Contradiction", "Findings", "implied_event", "judge_events", "rounding"]

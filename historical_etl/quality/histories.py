@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 import polars as pl
 
-from historical_etl.quality.levels import (
+from historical_etl.quality.partial_restatements import other_parts
+from historical_etl.quality.price_levels import (
     BEGINNINGS,
     LARGE,
     LEVELS,
@@ -21,9 +22,8 @@ from historical_etl.quality.levels import (
     on_shared_sessions,
     size_of,
 )
-from historical_etl.quality.parts import other_parts
 from historical_etl.quality.rewritten import has_same_returns, how_it_differs, is_as_a_day_late, rewritten
-from historical_etl.quality.splits import read_move
+from historical_etl.quality.split_ratios import read_move
 from historical_etl.quality.suspicion import NEAR_SPLIT, Code, Suspicion
 
 __all__ = ["HistoryVerdict", "judge_history", "nearer"]

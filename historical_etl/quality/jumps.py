@@ -8,8 +8,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.levels import BOTH_ADJUSTED, LARGE, LEVELS, SEAM, factor_of, ratio_of_levels
-from historical_etl.quality.runs import Days, Jump, with_runs
+from historical_etl.quality.outlier_runs import Days, Jump, with_runs
+from historical_etl.quality.price_levels import BOTH_ADJUSTED, LARGE, LEVELS, SEAM, factor_of, ratio_of_levels
 from historical_etl.quality.spikes import BOUND, Move, half_applied, is_turned_round, proposal, taken_back
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
 from historical_etl.schema import ORDER, symbols_in

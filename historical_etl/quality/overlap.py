@@ -8,7 +8,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.levels import (
+from historical_etl.quality.partial_restatements import other_parts
+from historical_etl.quality.price_levels import (
     BEGINNINGS,
     SEAM,
     factor_of,
@@ -18,7 +19,6 @@ from historical_etl.quality.levels import (
     on_shared_sessions,
     size_of,
 )
-from historical_etl.quality.parts import other_parts
 from historical_etl.quality.rewritten import rewritten
 from historical_etl.quality.spikes import proposal
 from historical_etl.quality.suspicion import Suspicion

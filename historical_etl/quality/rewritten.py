@@ -8,8 +8,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.levels import TOLERANCE
-from historical_etl.quality.parts import beside, rounding
+from historical_etl.quality.partial_restatements import beside, rounding
+from historical_etl.quality.price_levels import TOLERANCE
 
 __all__ = ["has_same_returns", "how_it_differs", "is_as_a_day_late", "rewritten"]
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
-from historical_etl.forked import refuse_lost_threads
+from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.masking import told
 from historical_etl.models import Outcome
 from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import path_told, told
-from historical_etl.regular import TEXTS, read_regular
+from historical_etl.regular_files import TEXTS, read_regular
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["PACKAGED_UNIVERSES", "Interval", "MembershipTable", "packaged_universe"]

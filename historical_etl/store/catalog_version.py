@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from historical_etl.models import DATASET_ID, CatalogPointer
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import unsealed
 from historical_etl.store.layout import Layout
 

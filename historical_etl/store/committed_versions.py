@@ -9,7 +9,7 @@ history is newer, an older file was put in the place of the current manifest.
 from collections.abc import Collection, Iterator
 
 from historical_etl.models import DATASET_ID
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.catalog_version import is_of, read_catalog_pointer
 from historical_etl.store.daily_folders import shown_folder
 from historical_etl.store.layout import Layout

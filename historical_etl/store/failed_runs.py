@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.durable import write_atomic
 from historical_etl.models import UtcDatetime
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import sealed, unsealed
 from historical_etl.store.layout import Layout
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from historical_etl.regular import open_regular
+from historical_etl.regular_files import open_regular
 from historical_etl.store.layout import Layout
 
 __all__ = ["leased", "stay_leased", "unleased"]

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import sealed, unsealed
 from historical_etl.store.misplaced import no_file
 

@@ -16,7 +16,7 @@ from typing import Final
 from historical_etl.clock import Clock, system_clock, with_zone
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
-from historical_etl.forked import refuse_lost_threads
+from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store import lock
 from historical_etl.store.commit_times import stamp_after
@@ -27,7 +27,7 @@ from historical_etl.store.manifest_file import read_manifest, render_manifest
 from historical_etl.store.misplaced import no_file, no_folder
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.quarantine.write import Quarantine
-from historical_etl.store.volume import free_space as disk
+from historical_etl.store.volume import free_space
 
 __all__ = ["ManifestManager"]
 
@@ -54,7 +54,7 @@ class ManifestManager:
         root: str | Path | Layout = "data",
         *,
         clock: Clock = system_clock,
-        disk_usage: disk.DiskProbe = disk.system_disk_usage,
+        disk_usage: free_space.DiskProbe = free_space.system_disk_usage,
     ) -> None:
         self.layout = root if isinstance(root, Layout) else Layout(root)
         self.clock = with_zone(clock)
@@ -299,9 +299,9 @@ class ManifestManager:
         if leftovers:
             fsync_folder(self.layout.history_folder(dataset))
 
-    def check_disk_space(self, required_bytes: int, path: Path | None = None) -> disk.DiskStatus:
-        """See `store.disk.check_disk_space`; `path` defaults to the folder that holds the data."""
-        return disk.check_disk_space(required_bytes, path or self.layout.storage, self._disk_usage)
+    def check_disk_space(self, required_bytes: int, path: Path | None = None) -> free_space.DiskStatus:
+        """See `store.volume.free_space.check_disk_space`; `path` defaults to the folder that holds the data."""
+        return free_space.check_disk_space(required_bytes, path or self.layout.storage, self._disk_usage)
 
     def quarantine_data(self, source_path: str | Path, reason: str, dataset: str = DATASET_ID) -> Path:
         """Move a file to quarantine; returns the folder that holds it and its `reason.json`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from historical_etl.errors import ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import SCHEMA_VERSION, SyncManifest, major_version
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import opened, reason_of, seal
 from historical_etl.store.misplaced import no_file
 from historical_etl.store.newer_release import MANIFEST_FIELDS, MANIFEST_SEAL

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from historical_etl.regular import refuse_odd
+from historical_etl.regular_files import refuse_odd
 
 __all__ = ["no_file", "no_folder"]
 

@@ -21,7 +21,7 @@ from historical_etl.models import (
     SyncManifest,
     major_version,
 )
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import SEAL, opened
 from historical_etl.store.layout import Layout
 from historical_etl.store.pins import Pin

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import ConfigurationError
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import sealed, unsealed
 from historical_etl.store.layout import Layout
 

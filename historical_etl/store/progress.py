@@ -12,7 +12,7 @@ from historical_etl.clock import Clock
 from historical_etl.durable import replace_file, storage_errors, temp_name, write_atomic
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import reason_of, sealed, unsealed
 from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.failed_runs import read_notes

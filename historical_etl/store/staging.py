@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
-from historical_etl.regular import STAGED, read_regular
+from historical_etl.regular_files import STAGED, read_regular
 from historical_etl.store.checksummed_json import sealed, unsealed
 from historical_etl.store.layout import Layout
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.forked import refuse_lost_threads
+from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file

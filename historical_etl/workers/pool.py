@@ -26,7 +26,7 @@ import polars as pl
 
 from historical_etl import errors
 from historical_etl.errors import HistoricalETLError, WorkerStoppedError
-from historical_etl.forked import refuse_lost_threads
+from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.workers.answer import HEAD, MOST_FACTS, SIZE, Answer
 from historical_etl.workers.limits import Limits
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from historical_etl import ETLResult, HistoricalETL
-from historical_etl.cli.ended import Ended
+from historical_etl.cli.run_summary import Ended
 from historical_etl.cli.terminal import Terminal
 from historical_etl_tests.cli.conftest import CommandLine, Stage, evening
 from historical_etl_tests.cli.test_shell import LIST_IMPORTS

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ETLResult, HistoricalETL, Outcome
-from historical_etl.cli.ended import Ended
+from historical_etl.cli.run_summary import Ended
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.files import FilesSource
 from historical_etl_tests.scenario import COLUMNS, daily_bytes, sessions, store, stored

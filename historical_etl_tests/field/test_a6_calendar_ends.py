@@ -93,7 +93,7 @@ def test_a_correction_carries_a_calendar_over_its_end(root: Path, tmp_path: Path
 def test_rows_of_files_after_the_end_are_accounted_for(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("historical_etl.sources.files.orders.system_clock", lambda: AFTER)
+    monkeypatch.setattr("historical_etl.sources.files.date_order.system_clock", lambda: AFTER)
     days = [date(2026, 12, 30), LAST, date(2027, 1, 1), date(2027, 1, 4)]
     pl.DataFrame([bar("TCS", day) for day in days]).write_csv(tmp_path / "tata.csv")
     chosen = settings(ENDS, data_dir=root, files=FilesSettings(path=str(tmp_path / "tata.csv")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import DataQualityError, Outcome
-from historical_etl.cli.ended import Ended
+from historical_etl.cli.run_summary import Ended
 from historical_etl_tests.field.market import Teller, bars, cells, opened, sessions
 
 FIRST = date(2007, 1, 3)

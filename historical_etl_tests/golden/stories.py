@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from historical_etl import HistoricalETL, Settings, SyncManifest, get_calendar
+import pytest
+
+from historical_etl import HistoricalETL, ProviderUnavailableError, Settings, SyncManifest, get_calendar
 from historical_etl_tests.golden.recorded import moment
 from historical_etl_tests.scenario import SHORT
 
@@ -251,6 +253,85 @@ def _run_and_die(root: Path, point: str, minute: int) -> None:
     Stage(root, story.source, story.options, minute).at(story.today).run_incremental_etl()
 
 
+def _every_ledger() -> Story:
+    """A row in every ledger and in each status it knows; a pin, a rollback, and runs that failed."""
+    from historical_etl_tests import simulation_faults as faults
+    from historical_etl_tests.simulation import SimListing, SimMarket
+    from historical_etl_tests.simulation_vendor import SimVendor
+
+    listings = (
+        *(SimListing(f"PLAIN{number}") for number in range(3)),
+        *map(SimListing, ("ACCP", "BADR", "CORR", "FLAG", "LOST", "NULL", "PENC", "STAL")),
+        SimListing("GONE", last=_day(1)),
+        SimListing("LACK", dividends=((_day(-10), 0.01), (_day(27), 0.02))),
+        SimListing("PAYR", dividends=((_day(-20), 0.01), (_day(2), 0.02))),
+        SimListing("RENA", formerly=("OLDN", _day(26))),
+        SimListing("SPLT", splits=((_day(4), 2.0),)),
+        SimListing("TAKEN", away=(_day(3), _day(24)), again=(_day(25), 3.7)),
+        SimListing("THEN", away=(_day(3), _day(24)), again=(_day(25), 0.2)),
+    )
+    market = SimMarket(seed=5, symbols=listings, first=date(2012, 11, 1), last=_SESSIONS[-1])
+    errs = (
+        faults.Pence("ACCP", _day(2), 0.01, start=_day(2)),
+        faults.ImpossibleRows("BADR", _day(4), "close", -1.0, start=_day(4)),
+        faults.LateCorrection("CORR", _day(2), start=_day(2), until=_day(3)),
+        faults.ImpossibleRows("FLAG", _day(3), "open", 0.0, start=_day(3)),
+        faults.IncompleteHistory("LACK", (_day(-15),), start=_day(27)),
+        *(faults.LostDays("LOST", (_day(number),), start=_day(number)) for number in (2, 26, 31)),
+        faults.ImpossibleRows("NULL", _day(3), "volume", None, start=_day(4)),
+        faults.Pence("PENC", _day(28), start=_day(28)),
+        faults.FrozenFeed("STAL", _day(25), _day(28), start=_day(25)),
+    )
+    first, today = market.first, _day(31)
+
+    def source(day: date) -> SimVendor:
+        return SimVendor(market, errs, names_actions=True, today=day)
+
+    decisions: Mapping[int, Callable[[HistoricalETL], object]] = {
+        3: lambda etl: etl.accept("ACCP", reason="in pounds from now on", by="anna"),
+        5: lambda etl: etl.pin("before-christmas"),
+        25: lambda etl: etl.split("TAKEN", reason="another company since January", by="anna"),
+        26: lambda etl: etl.rename("OLDN", "RENA", _day(26), reason="it says so in the news", by="anna"),
+        27: lambda etl: etl.waive("LOST", _day(26), reason="the exchange lost it", by="anna"),
+    }
+
+    def fail(stage: Stage, day: date) -> None:
+        unreachable = [*errs, faults.Errors()]
+        broken = SimVendor(market, unreachable, names_actions=True, today=day)
+        with pytest.raises(ProviderUnavailableError):
+            replace(stage, source=lambda _: broken).at(day).run_incremental_etl()
+        stage.minute += 1
+
+    def play(stage: Stage) -> None:
+        stage.at(_SINCE).run_full_etl(sorted(market.newest_names(_SINCE)), first, _SINCE)
+        for number in (1, 2, 3, 4, 5, *range(25, 32)):
+            if number == 4:
+                fail(stage, _day(number))  # the next version has it in its ledger
+            stage.at(_day(number)).run_incremental_etl()
+            if number in decisions:
+                decisions[number](stage.at(_day(number)))
+            if number == 29:
+                newest = stage.at(_day(number)).versions()["version"].to_list()[-1]
+                stage.at(_day(number)).rollback("before-christmas", reason="to look at it once more")
+                stage.at(_day(number)).rollback(newest, reason="looked at")
+        fail(stage, today)  # no version has it yet
+
+    told = [("ACCP", _day(2)), ("BADR", _day(4)), ("CORR", _day(2)), ("FLAG", _day(3)), ("LOST", _day(26))]
+    told += [("NULL", _day(3)), ("RENA", _day(1)), ("SPLT", _day(3)), ("STAL", _day(27)), ("TAKEN", _day(25))]
+    return Story(
+        market.names,
+        first,
+        today,
+        play,
+        source,
+        {"start": first, "keep_versions": 3, "keep_days": 0},
+        told,
+        whole=False,
+        adjusted=True,
+        catalog=True,
+    )
+
+
 def _before_ledgers() -> Story:
     """Made by a release that kept no ledgers: awkward symbols over a year's end."""
     from historical_etl_tests.scenario import ScriptedSource
@@ -274,6 +355,7 @@ STORIES: Final[Mapping[str, Callable[[], Story]]] = {
     "named-split-adjusted": lambda: _named("split_adjusted"),
     "killed-before": lambda: _killed("before"),
     "killed-after": lambda: _killed("after"),
+    "every-ledger": _every_ledger,
     "before-ledgers": _before_ledgers,
 }
 

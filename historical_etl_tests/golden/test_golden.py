@@ -13,6 +13,8 @@ import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, Outcome
 from historical_etl.etl.maintenance.archive import import_store
+from historical_etl.store.failed_runs import read_notes
+from historical_etl.store.quarantine.entries import read_entries
 from historical_etl.store.verify.findings import StoreFinding
 from historical_etl_tests.golden.recorded import (
     Golden,
@@ -117,8 +119,37 @@ def test_all_of_them_are_here():
     """Else every other test would have nothing to look at. Each new format adds its own; none is taken away."""
     release_1 = "held killed-after killed-before named-raw named-split-adjusted replay without-adj-close"
     kept = {"release-0-before-ledgers", *(f"release-1-{name}" for name in release_1.split())}
+    kept |= {"release-2-every-ledger", "release-2-killed-after"}
     assert kept <= set(map(str, STORES))
     assert [golden for golden in STORES if golden.archive.exists()]
+
+
+def test_one_of_them_has_a_row_in_every_ledger_and_what_lies_beside(readable: Readable):
+    """So that no format in a data folder is without a recorded store."""
+    golden = next(golden for golden in STORES if str(golden) == "release-2-every-ledger")
+    assert {name for name, ledger in golden.standing["ledgers"].items() if ledger["rows"]} >= {
+        *("actions", "additions", "aliases", "closed_gaps", "closed_holds", "corrections", "flagged_rows", "open_gaps"),
+        *("open_holds", "rejected_rows", "replaced_rows", "restatements", "runs", "stale_bars", "symbols", "withheld"),
+    }
+    assert {row[-1] for row in golden.facts["holds"]} == {"open", "accepted", "split"}
+    assert {row[-1] for row in golden.facts["gaps"]} == {"open", "confirmed", "waived", "filled", "ended"}
+    assert golden.facts["pins"]
+    layout = readable(golden).layout
+    assert layout.daily.is_symlink()
+    assert read_notes(layout)
+    entries = read_entries(layout)
+    assert entries
+    assert all(entry.content and entry.is_intact() for entry in entries)
+
+
+def test_a_failed_run_that_no_version_has_is_recorded_by_the_next(root: Path):
+    golden = next(golden for golden in STORES if str(golden) == "release-2-every-ledger")
+    etl = opened(golden, root)
+    failed = pl.col("status") == "failed"
+    assert etl.ledger("runs").filter(failed).height == 1
+    golden.open(root, golden.following).run_incremental_etl(publish=False)
+    assert etl.ledger("runs").filter(failed).height == 2
+    assert read_notes(etl.layout) == []
 
 
 # ── it answers ─────────────────────────────────────────────────────────────────────────────────────────────────────

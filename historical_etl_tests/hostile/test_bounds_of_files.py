@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 import pytest
 
-from historical_etl.sources import probe
+from historical_etl.sources import file_probe as probe
 from historical_etl_tests.field.files_at_hand import FINE, INCOMPLETE, Desk, days, desk, lines
 
 __all__ = ["desk"]

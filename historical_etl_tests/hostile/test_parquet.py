@@ -38,7 +38,7 @@ PAGES, FOOTER = (
     YEAR[: -8 - int.from_bytes(YEAR[-8:-4], "little")],
     YEAR[-8 - int.from_bytes(YEAR[-8:-4], "little") : -8],
 )
-#: As `store.blocks` opens a footer.
+#: As `store.parquet.month_blocks` opens a footer.
 CHUNK = {2: {}, 3: {7: {}, 9: {}, 10: {}, 11: {}}}
 SHAPE = {3: {}, 4: {1: CHUNK, 3: {}, 5: {}, 7: {}}}
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from historical_etl import ConfigurationError, Settings, load_settings, normalize_symbols
 from historical_etl.settings import given_settings
 from historical_etl.sources.universe import MembershipTable, packaged_universe
-from historical_etl.sources.vendors.extras import key_from
+from historical_etl.sources.vendors.optional_clients import key_from
 from historical_etl.symbols import SYMBOL_PATTERN
 from historical_etl.vendor_settings import VENDOR_GROUPS, variable_of
 from historical_etl_tests.hostile.mutations import ODD, fuzz, spoilt_bytes

@@ -19,9 +19,9 @@ from werkzeug import Request, Response
 from historical_etl.errors import ConfigurationError, ProviderError
 from historical_etl.models import Outcome
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult
-from historical_etl.sources.vendors.http import JsonClient
-from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.json_client import JsonClient
 from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.throttle import Gate
 from historical_etl.vendor_settings import TiingoSettings
 from historical_etl_tests.hostile.mutations import fuzz, spoilt_json
 from historical_etl_tests.scenario import COLUMNS

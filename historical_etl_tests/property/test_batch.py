@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from historical_etl.quality.batch import judge_batch
+from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl_tests.scenario import COLUMNS, sessions
 from historical_etl_tests.shares import examples
 

@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import SchemaDriftError
-from historical_etl.quality.batch import judge_batch
+from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl.quality.rules import conform
 from historical_etl_tests.scenario import (
     COLUMNS,

@@ -450,6 +450,7 @@ HOSTILE = {
     "contiguous": altering("historical/objects", type=tarfile.CONTTYPE),
     "folder": adding("historical/other", tarfile.DIRTYPE),
     "long name": adding("historical/objects/" + "x" * 200),
+    "name that is not UTF-8": adding("historical/objects/\udcff"),
     "long link": adding("x", tarfile.SYMTYPE, "y" * 200),
     "no manifest": lambda members: members.pop(0),
     "no history": lambda members: members.pop(1),

@@ -1,6 +1,7 @@
 """Import of what agrees with itself and is no store: each kind of file is judged before any of it counts."""
 
 import tarfile
+import tracemalloc
 
 import pytest
 
@@ -122,6 +123,40 @@ def test_a_folder_that_somebody_has_packed_comes_in(exported, tmp_path):
     new = ManifestManager(tmp_path / "new", clock=Hand())
     assert taken(new, tmp_path / "packed.tar") == made
     assert verify_store(new).ok
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_with_a_huge_body_is_refused_before_its_body_is_read(tmp_path, kind):
+    """`tarfile` alone reads such a body whole, whatever its size."""
+    path, size = tmp_path / "huge.tar", 128 << 20
+    header = tarfile.TarInfo("huge")
+    header.type, header.size = kind, size
+    with path.open("wb") as stream:
+        stream.write(header.tobuf(tarfile.GNU_FORMAT))
+        stream.truncate(stream.tell() + size)  # a hole: it takes no room on the disk
+    new = ManifestManager(tmp_path / "new", clock=Hand())
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError, match="'huge' is no plain file"):
+            taken(new, path)
+        assert tracemalloc.get_traced_memory()[1] < size / 8
+    finally:
+        tracemalloc.stop()
+    assert new.load_manifest() is None
+
+
+def test_a_chain_of_sparse_headers_is_refused_at_the_first(tmp_path):
+    """Each 512 bytes of it say that more of them follow; `tarfile` alone keeps a list of all."""
+    path = tmp_path / "sparse.tar"
+    header = tarfile.TarInfo("sparse")
+    header.type = tarfile.GNUTYPE_SPARSE
+    first = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    first[482] = 1  # more follow
+    first[148:156] = b" " * 8
+    first[148:156] = b"%06o\0 " % sum(first)
+    path.write_bytes(first + (b"00000000001\0" * 42 + b"\1" + b"\0" * 7) * 1000)
+    with pytest.raises(ConfigurationError, match="'sparse' is no plain file"):
+        taken(ManifestManager(tmp_path / "new", clock=Hand()), path)
 
 
 def test_a_manifest_whose_files_are_lost_is_exported_as_it_is_known(tmp_path):

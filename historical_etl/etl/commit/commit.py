@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError, StorageError
-from historical_etl.etl.commit import ledger_rows as record
+from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.completeness.attempt import Patience, Visit
 from historical_etl.etl.completeness.completeness import Account, settle
 from historical_etl.etl.completeness.load import load_actions
 from historical_etl.etl.merge.merge import Gate, MergedYear, StoredYears, merge_years
-from historical_etl.etl.merge.missing_cells import CELLS, without_adj_close
 from historical_etl.etl.merge.row_changes import COMPARED
+from historical_etl.etl.merge.withheld_cells import CELLS, without_adj_close
 from historical_etl.etl.reconcile.result import Reconciled
 from historical_etl.etl.run_stats import Tally
 from historical_etl.models import ETLProgressManifest, SyncManifest
@@ -109,8 +109,8 @@ class Commit:
         tally.rows += came.batch.rows.height
         notes = read_notes(self.manifests.layout)
         accompanying = {
-            "additions": record.additions(years, visit),
-            "runs": record.runs([*notes, run("committed", visit.version)]),
+            "additions": ledger_rows.additions(years, visit),
+            "runs": ledger_rows.runs([*notes, run("committed", visit.version)]),
         }
         bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
@@ -136,16 +136,16 @@ class Commit:
         withheld: pl.DataFrame,
     ) -> LedgerChanges:
         layout, base = self.manifests.layout, self.transaction.base
-        holds = record.holds(read_sound(layout, base, "open_holds"), came, visit)
+        holds = ledger_rows.holds(read_sound(layout, base, "open_holds"), came, visit)
         known = read_sound(layout, base, "rejected_rows") if came.batch.rejected.height else None
         return {
-            "corrections": record.corrections(years, came.restated, visit),
-            "restatements": record.restatements(came, years, visit),
-            "replaced_rows": record.replaced_rows(years, came, visit, left, self.calendar),
-            "stale_bars": record.stale_bars(came, visit),
-            "rejected_rows": record.rejected_rows(came.batch.rejected, known, visit),
-            "flagged_rows": record.flagged_rows(came.batch.flagged, years, visit),
-            "withheld": record.withheld(
+            "corrections": ledger_rows.corrections(years, came.restated, visit),
+            "restatements": ledger_rows.restatements(came, years, visit),
+            "replaced_rows": ledger_rows.replaced_rows(years, came, visit, left, self.calendar),
+            "stale_bars": ledger_rows.stale_bars(came, visit),
+            "rejected_rows": ledger_rows.rejected_rows(came.batch.rejected, known, visit),
+            "flagged_rows": ledger_rows.flagged_rows(came.batch.flagged, years, visit),
+            "withheld": ledger_rows.withheld(
                 withheld, read_sound(layout, base, "withheld") if withheld.height else None, visit
             ),
             "closed_gaps": filled,
@@ -153,7 +153,7 @@ class Commit:
             "symbols": after.symbols,
             "open_gaps": after.gaps,
             "open_holds": holds.open,
-            "actions": record.actions(load_actions(layout, base), came, years, split_adjusted=self.split_adjusted),
+            "actions": ledger_rows.actions(load_actions(layout, base), came, years, split_adjusted=self.split_adjusted),
         }
 
     def _without_unchanged(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -95,7 +95,7 @@ def waive_gaps(
     """Commit an account in which gaps of a symbol, or of any, are waived.
 
     A hold ends with the session that it names, and one of bars that are kept out alone with the last of theirs: from
-    then on such bars are left out (`etl.waived`).
+    then on such bars are left out (`etl.reconcile.waived_bars`).
 
     Raises:
         ConfigurationError: none of the sessions is a gap that can be waived, or the reason is blank.

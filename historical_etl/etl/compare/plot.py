@@ -11,7 +11,7 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.compare.compare import MEASURES, Comparison
-from historical_etl.sources.vendors.extras import how_to_install
+from historical_etl.sources.vendors.optional_clients import how_to_install
 
 __all__ = ["draw", "require_matplotlib"]
 

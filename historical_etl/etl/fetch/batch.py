@@ -13,8 +13,8 @@ from historical_etl.etl.fetch.fetch import fetch_all
 from historical_etl.etl.fetch.requests import lead_in
 from historical_etl.etl.run_stats import Tally
 from historical_etl.models import DATASET_ID, Outcome
-from historical_etl.quality.batch import Verdict, judge_batch
-from historical_etl.quality.levels import LEVELS
+from historical_etl.quality.batch_verdict import Verdict, judge_batch
+from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.rules import split_rows
 from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar

@@ -17,20 +17,19 @@ from pydantic import SecretStr
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import HistoricalETLError, NotPublishedError, ProviderError, RateLimitedError
-from historical_etl.etl.health import calendar_check as doctor_calendar
-from historical_etl.etl.health import machine_checks as machine
+from historical_etl.etl.health import calendar_check, machine_checks
 from historical_etl.etl.health.check import Check, Verdict, problem
 from historical_etl.masking import looks_secret, masked
 from historical_etl.models import Outcome
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings, given_settings, secrets_of, unknown_variables
 from historical_etl.sources.base import FetchRequest, FetchResult, SourceInfo
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import clock_for
-from historical_etl.sources.vendors.collect import VendorSource
 from historical_etl.sources.vendors.proxies import proxy_secrets
+from historical_etl.sources.vendors.vendor_source import VendorSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import parse_progress
@@ -100,13 +99,13 @@ def examine(
         "plan": doctor.plan,
         "limits": doctor.limits,
         "clock": lambda: doctor.clock(manager.newest_stamp()),
-        "time zone": lambda: machine.time_zone(settings, clock),
-        "calendar": lambda: doctor_calendar.calendar(settings, manager, clock),
-        "disk": lambda: machine.disk(manager),
-        "volume": lambda: machine.volume(layout, mounts),
-        "versions": lambda: machine.versions(settings),
-        "written by": lambda: machine.written_by(manager),
-        "store": lambda: machine.store(
+        "time zone": lambda: machine_checks.time_zone(settings, clock),
+        "calendar": lambda: calendar_check.calendar(settings, manager, clock),
+        "disk": lambda: machine_checks.disk(manager),
+        "volume": lambda: machine_checks.volume(layout, mounts),
+        "versions": lambda: machine_checks.versions(settings),
+        "written by": lambda: machine_checks.written_by(manager),
+        "store": lambda: machine_checks.store(
             manager, settings, lambda: doctor.available_through, doctor.source_info, catalog_version
         ),
     }
@@ -127,7 +126,7 @@ def examine(
 def refused_settings(error: HistoricalETLError) -> Examination:
     """What is left to say where the settings themselves are refused."""
     rest = Check("source", Verdict.WARNING, "Nothing else was checked, since it needs the settings")
-    return Examination((problem("settings", error), rest, *machine.versions(None)))
+    return Examination((problem("settings", error), rest, *machine_checks.versions(None)))
 
 
 class _Doctor:
@@ -298,7 +297,7 @@ class _Doctor:
         """Whether this machine's clock is right, by the vendor's and by the latest stamp of a version."""
         source = self._fetcher.source if self._fetcher else None
         offset = source.clock_offset if isinstance(source, VendorSource) else None
-        yield machine.clock(self._clock(), offset, self._name, newest)
+        yield machine_checks.clock(self._clock(), offset, self._name, newest)
 
     def _source_clock(self) -> Clock:
         """The clock that the source goes by: another one where the sample is replayed."""

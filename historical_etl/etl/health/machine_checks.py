@@ -18,7 +18,7 @@ from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import SourceInfo
-from historical_etl.sources.vendors.extras import how_to_install
+from historical_etl.sources.vendors.optional_clients import how_to_install
 from historical_etl.store.commit_times import clock_trouble
 from historical_etl.store.daily_folders import is_replaceable
 from historical_etl.store.layout import Layout

@@ -16,7 +16,7 @@ from historical_etl.calendar_record import NEAR_THE_END, CalendarRecord, install
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, DiskSpaceError, StorageError
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.catalog_version import is_of, read_catalog_pointer
 from historical_etl.store.commit_times import clock_trouble
 from historical_etl.store.failed_runs import read_notes
@@ -192,7 +192,7 @@ def _committed(manifest: SyncManifest | None, clock: Clock) -> dict[str, object]
 
 
 def _plan(settings: "Settings", clock: Clock) -> str:
-    from historical_etl.sources.vendors.plans import book_of
+    from historical_etl.sources.vendors.subscription import book_of
 
     book = book_of(settings, clock)
     return book.known.in_words(book.today) if book and book.known else ""

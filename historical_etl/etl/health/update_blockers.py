@@ -9,7 +9,7 @@ from historical_etl.etl.commit.decisions import waivable, what_frees
 from historical_etl.etl.commit.ledger_rows import OPEN
 from historical_etl.etl.reconcile.price_basis import on_another_basis
 from historical_etl.models import SyncManifest
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.failed_runs import RunRecord, read_notes
 from historical_etl.store.layout import Layout

@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError
-from historical_etl.etl.commit import ledger_rows as record
+from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.decisions import decision
 from historical_etl.etl.completeness.load import load_actions
 from historical_etl.etl.identity.joining import Joining
@@ -232,7 +232,7 @@ class IdentityWork:
         )
         account = state.account(self._account) if moved.before.height else self._account
         stamp = {"version": transaction.version, "committed_at": transaction.at}
-        replaced = {**stamp, "reason": record.HISTORY_REPLACED}
+        replaced = {**stamp, "reason": ledger_rows.HISTORY_REPLACED}
         kind = SPLIT if is_split else RENAMED
         changes: dict[str, pl.DataFrame] = {
             "symbols": account.symbols,
@@ -254,8 +254,8 @@ class IdentityWork:
     def _save(self, changes: LedgerChanges, command: str, message: str, rows: int) -> SyncManifest:
         store, transaction, base = self._store, self._transaction, self._base
         assert base is not None  # noqa: S101 - a symbol is known
-        run = record.run_of(transaction, command, store.writer_id, base, message).model_copy(update={"rows": rows})
-        manifest = transaction.commit(Provenance.of(base), changes, {"runs": record.runs([run])})
+        run = ledger_rows.run_of(transaction, command, store.writer_id, base, message).model_copy(update={"rows": rows})
+        manifest = transaction.commit(Provenance.of(base), changes, {"runs": ledger_rows.runs([run])})
         assert manifest is not None  # noqa: S101 - likewise
         return manifest
 

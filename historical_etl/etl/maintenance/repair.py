@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
-from historical_etl.etl.commit import ledger_rows as record
+from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.completeness.load import load_account, load_actions, rebuild_account
 from historical_etl.etl.reader.versions import KeptVersions
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
 from historical_etl.store.progress import parse_progress, save_progress
@@ -231,8 +231,8 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
             work.lost.append(f"{rows:,} row(s) of the ledger {name} are lost; no price is affected")
     transaction.forget([file.path for files in broken.values() for file in files])
     message = f"ledgers mended: {', '.join(sorted(broken))}"
-    run = record.run_of(transaction, "repair", work.store.writer_id, current, message)
-    committed = transaction.commit(Provenance.of(current), changes, {"runs": record.runs([run])})
+    run = ledger_rows.run_of(transaction, "repair", work.store.writer_id, current, message)
+    committed = transaction.commit(Provenance.of(current), changes, {"runs": ledger_rows.runs([run])})
     assert committed is not None  # noqa: S101 - there is a version
     return committed
 

@@ -1,6 +1,6 @@
 """Rollback: a new version that equals an older one; data, ledgers and cursors together."""
 
-from historical_etl.etl.commit import ledger_rows as record
+from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.reader.versions import KeptVersions
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
@@ -34,8 +34,8 @@ def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> Sync
             # Its resume speaks of years as they were; without it, cursors are those of the version.
             forget_progress(store.layout)
             message = f"to version {wanted.version}{f': {reason}' if reason else ''}"
-            run = record.run_of(transaction, "rollback", store.writer_id, wanted, message)
-            stands = transaction.restore(wanted, {"runs": record.runs([run])})
+            run = ledger_rows.run_of(transaction, "rollback", store.writer_id, wanted, message)
+            stands = transaction.restore(wanted, {"runs": ledger_rows.runs([run])})
         _follow(store, stands, transaction)
     return stands
 

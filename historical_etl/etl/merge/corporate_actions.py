@@ -11,9 +11,9 @@ import polars as pl
 
 from historical_etl.quality.event_sessions import DAYS_OFF
 from historical_etl.quality.events import EVENTS, implied_event, rounding
-from historical_etl.quality.named_days import ALIKE
-from historical_etl.quality.named_no_more import NO_MORE
-from historical_etl.quality.splits import SMALLEST_SPLIT
+from historical_etl.quality.reported_days import ALIKE
+from historical_etl.quality.split_ratios import SMALLEST_SPLIT
+from historical_etl.quality.withdrawn_events import NO_MORE
 from historical_etl.schema import ORDER
 
 __all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named", "without_outdated"]

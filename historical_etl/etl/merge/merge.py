@@ -14,9 +14,9 @@ import polars as pl
 
 from historical_etl.errors import DataQualityError
 from historical_etl.etl.merge.corporate_actions import inferred
-from historical_etl.etl.merge.missing_cells import keep_stored, lacking
 from historical_etl.etl.merge.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.etl.merge.row_changes import Differences
+from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in, years_in
 from historical_etl.store.layout import Layout

@@ -22,7 +22,7 @@ from historical_etl.etl.reader.citation import Citation, version_at, version_nam
 from historical_etl.etl.reader.known_symbols import known_symbols, refuse_unknown
 from historical_etl.etl.reader.store_folder import is_untouched, nothing_stored
 from historical_etl.etl.symbology.names import RENAMED, Names
-from historical_etl.forked import refuse_lost_threads
+from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import SessionCalendar, calendar_of

@@ -201,7 +201,7 @@ class KeptVersions(StoredPrices):
             return vacuum(self.manifests, current, policy, dry_run=dry_run)
 
     def export(self, target: str | Path, version: int | str | None = None) -> Path:
-        """Write one version, the current one by default, as a store of its own; see `etl.moving.export_store`."""
+        """Write one version, the current one by default, as a store of its own; see `maintenance.archive`."""
         return export_store(self, target, version)
 
     def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:

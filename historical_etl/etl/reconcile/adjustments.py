@@ -15,8 +15,8 @@ import polars as pl
 from historical_etl.etl.reconcile.foreign_dividends import ABROAD
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
-from historical_etl.quality.levels import LEVELS
-from historical_etl.quality.splits import SMALLEST_SPLIT
+from historical_etl.quality.price_levels import LEVELS
+from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar

@@ -14,10 +14,10 @@ from historical_etl.etl.reconcile.foreign_dividends import settled
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.spin_offs import spun_off
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.named_days import NEARBY, named_days
-from historical_etl.quality.named_no_more import named_no_more
-from historical_etl.quality.named_splits import IS_NAMED, NotShown, judge_named_splits
-from historical_etl.quality.price_line import Line, line_of
+from historical_etl.quality.price_series import Line, line_of
+from historical_etl.quality.reported_days import NEARBY, named_days
+from historical_etl.quality.reported_splits import IS_NAMED, NotShown, judge_named_splits
+from historical_etl.quality.withdrawn_events import named_no_more
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sources.base import SHARES_OF
 from historical_etl.store.ledgers import empty_ledger

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.event_sessions import implied_event
-from historical_etl.quality.price_line import Line
+from historical_etl.quality.price_series import Line
 
 __all__ = ["ABROAD", "Foreign", "settled"]
 

@@ -8,7 +8,7 @@ import polars as pl
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.merge.corporate_actions import outside
 from historical_etl.etl.reconcile.result import Base
-from historical_etl.quality.named_days import ALIKE, NEARBY
+from historical_etl.quality.reported_days import ALIKE, NEARBY
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import ACTIONS
 

@@ -16,13 +16,13 @@ from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.reconcile.adjustments import Adjustments
 from historical_etl.etl.reconcile.earlier_holds import as_held, spans_one, still_held
 from historical_etl.etl.reconcile.event_days import SettledNames
-from historical_etl.etl.reconcile.frozen_feed import FrozenFeed
 from historical_etl.etl.reconcile.named_events import all_named, newly_named, splits
 from historical_etl.etl.reconcile.price_basis import on_another_basis, refused_bases
 from historical_etl.etl.reconcile.result import Base, Reconciled, Restatement
+from historical_etl.etl.reconcile.stale_feed import FrozenFeed
 from historical_etl.etl.reconcile.stored_context import Around, first_after, lives_of
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.etl.reconcile.waived_sessions import without_waived
+from historical_etl.etl.reconcile.waived_bars import without_waived
 from historical_etl.etl.reconcile.whole_histories import (
     beyond_plan,
     contradicted,
@@ -34,8 +34,8 @@ from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.jumps import Jumps, jumps
-from historical_etl.quality.levels import LEVELS
 from historical_etl.quality.overlap import compare, of_unknown_basis, single_bars
+from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar

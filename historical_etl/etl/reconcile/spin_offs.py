@@ -11,7 +11,7 @@ from math import exp, log
 import polars as pl
 
 from historical_etl.etl.reconcile.foreign_dividends import Foreign
-from historical_etl.quality.price_line import Line
+from historical_etl.quality.price_series import Line
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import SHARES_OF
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.models import SyncManifest
-from historical_etl.quality.levels import LEVELS
+from historical_etl.quality.price_levels import LEVELS
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout
 from historical_etl.store.verified_files import sound_path

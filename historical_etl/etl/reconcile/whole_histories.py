@@ -8,8 +8,8 @@ import polars as pl
 
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.quality.levels import LEVELS, TOLERANCE
 from historical_etl.quality.overlap import compare
+from historical_etl.quality.price_levels import LEVELS, TOLERANCE
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import FetchRequest

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
-from historical_etl.etl.commit import ledger_rows as record
+from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.commit import Commit, ProgressUpdate
 from historical_etl.etl.completeness.attempt import REFUSED, Patience, Visit
 from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words
@@ -23,10 +23,10 @@ from historical_etl.etl.fetch.outage import refuse_outage
 from historical_etl.etl.fetch.requests import request_hash
 from historical_etl.etl.merge.merge import Gate
 from historical_etl.etl.reader.stored_prices import StoredPrices
-from historical_etl.etl.reconcile.frozen_feed import FrozenFeed
 from historical_etl.etl.reconcile.late_dividends import due_again
 from historical_etl.etl.reconcile.reconciler import Reconciler
 from historical_etl.etl.reconcile.result import Base, Reconciled
+from historical_etl.etl.reconcile.stale_feed import FrozenFeed
 from historical_etl.etl.run_stats import Tally
 from historical_etl.etl.runs.clock_trust import Silence, believed_account, silence
 from historical_etl.etl.symbology.names import Names
@@ -257,13 +257,15 @@ class Run:
 
     def _base(self, manifest: SyncManifest | None, account: Account, left: pl.DataFrame) -> Base:
         layout = self.store.layout
-        held: dict[str, list[record.Suspicion]] = {}
-        accepted: dict[str, list[record.Suspicion]] = {}
+        held: dict[str, list[ledger_rows.Suspicion]] = {}
+        accepted: dict[str, list[ledger_rows.Suspicion]] = {}
         today, look_again = self.store.last_closed_session(), set[str]()
         for hold in read_sound(layout, manifest, "open_holds").iter_rows(named=True):
-            kind = accepted if hold["status"] == record.ACCEPTED else held
-            kind.setdefault(hold["symbol"], []).append(record.suspicion_of(hold))
-            if hold["code"] == HELD_BACK and (kind is accepted or (self.heed_events and record.is_due(hold, today))):
+            kind = accepted if hold["status"] == ledger_rows.ACCEPTED else held
+            kind.setdefault(hold["symbol"], []).append(ledger_rows.suspicion_of(hold))
+            if hold["code"] == HELD_BACK and (
+                kind is accepted or (self.heed_events and ledger_rows.is_due(hold, today))
+            ):
                 look_again.add(hold["symbol"])
         actions = load_actions(layout, manifest)
         if self.heed_events:

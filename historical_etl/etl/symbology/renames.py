@@ -17,7 +17,7 @@ import polars as pl
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.symbology.names import RENAMED, REUSED, Names
-from historical_etl.regular import read_text
+from historical_etl.regular_files import read_text
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS
 from historical_etl.symbols import normalize_symbols

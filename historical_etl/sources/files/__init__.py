@@ -14,7 +14,7 @@ are read where they lie. So asking year by year reads each byte of CSV once. An 
 were when it was made.
 """
 
-from historical_etl.sources.files.plan import REASONS as UNREADABLE
+from historical_etl.sources.files.read_plan import REASONS as UNREADABLE
 from historical_etl.sources.files.source import FilesSource
 
 __all__ = ["UNREADABLE", "FilesSource"]

@@ -11,7 +11,7 @@ from typing import Final
 from historical_etl.errors import ConfigurationError, SchemaDriftError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.spellings import EVENTS, MARKS, SPELLINGS, is_unnamed, looks_like, plain
+from historical_etl.sources.files.column_spellings import EVENTS, MARKS, SPELLINGS, is_unnamed, looks_like, plain
 
 __all__ = ["COLUMNS", "NUMBERS", "Matched", "match_columns", "score"]
 

@@ -14,9 +14,9 @@ import polars as pl
 from historical_etl.errors import DataQualityError
 from historical_etl.sessions import SessionCalendar
 from historical_etl.settings import PREFIX
-from historical_etl.sources.files.moments import Doubt, day_of, day_of_text, doubt_of
-from historical_etl.sources.files.orders import FIRST_DAY, LAST_DAY, chosen, day_in, swapped
-from historical_etl.sources.files.spellings import NULLS
+from historical_etl.sources.files.column_spellings import NULLS
+from historical_etl.sources.files.date_order import FIRST_DAY, LAST_DAY, chosen, day_in, swapped
+from historical_etl.sources.files.timestamps import Doubt, day_of, day_of_text, doubt_of
 
 __all__ = ["EXCEL", "FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
 

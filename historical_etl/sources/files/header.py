@@ -11,10 +11,10 @@ from typing import Final
 
 from historical_etl.errors import SchemaDriftError
 from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.files.column_spellings import SPELLINGS, plain
 from historical_etl.sources.files.columns import score
-from historical_etl.sources.files.levels import Levels, levels_of_names, levels_of_rows
-from historical_etl.sources.files.lines import read_head, refused_line
-from historical_etl.sources.files.spellings import SPELLINGS, plain
+from historical_etl.sources.files.csv_lines import read_head, refused_line
+from historical_etl.sources.files.multi_level_header import Levels, levels_of_names, levels_of_rows
 
 __all__ = ["AUTO", "Header", "read_header"]
 

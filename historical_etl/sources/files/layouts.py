@@ -14,7 +14,7 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.masking import told
 from historical_etl.models import UNSTATED
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.spellings import plain
+from historical_etl.sources.files.column_spellings import plain
 
 __all__ = ["LAYOUTS", "FilesLayout", "for_file", "laid_out", "layout_of", "split_basis"]
 

@@ -17,13 +17,13 @@ from typing import Final
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import hidden, told
-from historical_etl.regular import open_regular
+from historical_etl.regular_files import open_regular
 from historical_etl.settings import PREFIX, FilesSettings
+from historical_etl.sources.display_text import shown
+from historical_etl.sources.files.column_spellings import EVENTS
 from historical_etl.sources.files.columns import COLUMNS, score
 from historical_etl.sources.files.header import AUTO
-from historical_etl.sources.files.kinds import ENDINGS, steps
-from historical_etl.sources.files.spellings import EVENTS
-from historical_etl.sources.shown import shown
+from historical_etl.sources.files.unsupported_formats import ENDINGS, steps
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["SUFFIXES", "Listing", "check_settings", "find_files", "path_of", "suffix_of", "version_of"]

@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.settings import PREFIX
-from historical_etl.sources.files.spellings import NULLS
+from historical_etl.sources.files.column_spellings import NULLS
 
 __all__ = ["NumberRule", "advice", "number_rule", "question"]
 

@@ -16,14 +16,14 @@ from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.base import ACTIONS, Coverage, FetchRequest, FetchResult, SourceInfo
-from historical_etl.sources.files.joins import separated
+from historical_etl.sources.display_text import LINE, shown
 from historical_etl.sources.files.layouts import laid_out, layout_of
 from historical_etl.sources.files.listing import check_settings, find_files, version_of
-from historical_etl.sources.files.markets import renamed
-from historical_etl.sources.files.plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
+from historical_etl.sources.files.market_suffix import renamed
+from historical_etl.sources.files.messages import as_told, contradictions, everything_wrong, notes_of, reading_of
+from historical_etl.sources.files.mixed_symbols import separated
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
 from historical_etl.sources.files.survey import Aside, Surveyed, scratch_error, survey
-from historical_etl.sources.files.told import as_told, contradictions, everything_wrong, notes_of, reading_of
-from historical_etl.sources.shown import LINE, shown
 from historical_etl.symbols import is_symbol
 
 __all__ = ["FilesSource"]

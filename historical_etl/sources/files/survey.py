@@ -14,16 +14,16 @@ import polars as pl
 from historical_etl.errors import ConfigurationError, DataQualityError, HistoricalETLError, StorageError
 from historical_etl.schema import SCHEMA
 from historical_etl.settings import FilesSettings
-from historical_etl.sources.files.cadence import not_daily, parts_not_daily
+from historical_etl.sources.file_probe import probed
+from historical_etl.sources.files.column_spellings import MARKS
+from historical_etl.sources.files.csv_plan import csv_plans
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
+from historical_etl.sources.files.file_symbols import SETTING, Named, name_of, writable
+from historical_etl.sources.files.frequency import not_daily, parts_not_daily
 from historical_etl.sources.files.listing import suffix_of
-from historical_etl.sources.files.names import SETTING, Named, name_of, writable
-from historical_etl.sources.files.parquet import parquet_plans
-from historical_etl.sources.files.plan import BROKEN, Plan, is_no_symbol
-from historical_etl.sources.files.refusals import crowded, hopeless, misread_days
-from historical_etl.sources.files.spellings import MARKS
-from historical_etl.sources.files.table import csv_plans
-from historical_etl.sources.probe import probed
+from historical_etl.sources.files.parquet_plan import parquet_plans
+from historical_etl.sources.files.read_plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.rejected_files import crowded, hopeless, misread_days
 
 __all__ = ["Aside", "Surveyed", "survey"]
 

@@ -8,9 +8,9 @@ import polars as pl
 
 from historical_etl.errors import SchemaDriftError
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.names import Named, writable
-from historical_etl.sources.files.spellings import is_unnamed
-from historical_etl.sources.shown import CELL
+from historical_etl.sources.display_text import CELL
+from historical_etl.sources.files.column_spellings import is_unnamed
+from historical_etl.sources.files.file_symbols import Named, writable
 
 __all__ = ["cut", "dividend_of", "in_capitals", "split_of", "symbol_of"]
 

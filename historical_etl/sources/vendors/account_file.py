@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from platformdirs import user_state_path
 
 from historical_etl.durable import write_atomic
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 
 if TYPE_CHECKING:
     from historical_etl.vendor_settings import VendorSettings

@@ -19,14 +19,14 @@ from historical_etl.models import Outcome
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors import alpaca_actions
-from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
-from historical_etl.sources.vendors.collect import Part, VendorSource
-from historical_etl.sources.vendors.extras import client_version, key_from, require
 from historical_etl.sources.vendors.frames import Bars, FormError, Pages, Row, bars_frame, joined, local_days, rows_of
-from historical_etl.sources.vendors.plans import EVENTS
-from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.optional_clients import client_version, key_from, require
 from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
+from historical_etl.sources.vendors.response_limits import Bounds, bounded_urllib3
+from historical_etl.sources.vendors.subscription import EVENTS
+from historical_etl.sources.vendors.throttle import Pace
+from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.vendor_settings import AlpacaSettings
 
 if TYPE_CHECKING:

@@ -21,16 +21,16 @@ from historical_etl.schema import empty_frame
 from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import FOREIGN, Capabilities, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.as_traded import NEAR, heeded, shares_after, splits_of, volumes_as_traded
-from historical_etl.sources.vendors.collect import Part, VendorSource, together
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
 from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
 from historical_etl.sources.vendors.event_rows import Event, actions_frame, empty_actions
-from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import FormError, Row, bars_frame, rows_of
-from historical_etl.sources.vendors.http import JsonClient
-from historical_etl.sources.vendors.plans import EVENTS
-from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.json_client import JsonClient
+from historical_etl.sources.vendors.optional_clients import client_version, key_from
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
+from historical_etl.sources.vendors.subscription import EVENTS
+from historical_etl.sources.vendors.throttle import Pace
+from historical_etl.sources.vendors.vendor_source import Part, VendorSource, together
 from historical_etl.vendor_settings import EodhdSettings
 
 __all__ = ["EodhdSource"]

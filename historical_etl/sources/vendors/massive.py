@@ -18,15 +18,15 @@ import polars as pl
 from historical_etl.models import Outcome
 from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, FetchResult, SourceInfo, Unit
-from historical_etl.sources.vendors.collect import Part, VendorSource
-from historical_etl.sources.vendors.extras import client_version, key_from
+from historical_etl.sources.vendors.available_range import Reach
 from historical_etl.sources.vendors.frames import Bars, FormError, bars_frame, joined, local_days
 from historical_etl.sources.vendors.massive_client import MassiveClient
 from historical_etl.sources.vendors.massive_events import MOST_TICKERS, MassiveEvents, NamedEvents
-from historical_etl.sources.vendors.plans import EVENTS
-from historical_etl.sources.vendors.politeness import Pace
-from historical_etl.sources.vendors.reach import Reach
+from historical_etl.sources.vendors.optional_clients import client_version, key_from
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
+from historical_etl.sources.vendors.subscription import EVENTS
+from historical_etl.sources.vendors.throttle import Pace
+from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.symbols import is_symbol
 from historical_etl.vendor_settings import MassiveSettings
 

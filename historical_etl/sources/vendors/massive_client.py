@@ -9,12 +9,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from historical_etl.sources.vendors.bounds import Bounds, bounded_urllib3
-from historical_etl.sources.vendors.extras import require
 from historical_etl.sources.vendors.frames import FormError, Pages, Row, rows_of
-from historical_etl.sources.vendors.politeness import Gate
+from historical_etl.sources.vendors.optional_clients import require
 from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
+from historical_etl.sources.vendors.response_limits import Bounds, bounded_urllib3
+from historical_etl.sources.vendors.throttle import Gate
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, Retry

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.account_file import AccountFile
-from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.event_rows import actions_frame
-from historical_etl.sources.vendors.extras import client_version, key_from
 from historical_etl.sources.vendors.frames import FormError, bars_frame, rows_of
-from historical_etl.sources.vendors.http import JsonClient
-from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.json_client import JsonClient
+from historical_etl.sources.vendors.optional_clients import client_version, key_from
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
 from historical_etl.sources.vendors.symbol_quota import SymbolQuota
+from historical_etl.sources.vendors.throttle import Pace
+from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.vendor_settings import TiingoSettings
 
 __all__ = ["TiingoSource"]

@@ -20,13 +20,13 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import Capabilities, FetchRequest, SourceInfo, Unit
-from historical_etl.sources.vendors.bounds import Bounds, bounded_session
-from historical_etl.sources.vendors.collect import Part, VendorSource
 from historical_etl.sources.vendors.event_rows import actions_frame, empty_actions
-from historical_etl.sources.vendors.extras import client_version, require
 from historical_etl.sources.vendors.frames import FormError, bars_frame
-from historical_etl.sources.vendors.politeness import Gate, Pace
+from historical_etl.sources.vendors.optional_clients import client_version, require
 from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.response_limits import Bounds, bounded_session
+from historical_etl.sources.vendors.throttle import Gate, Pace
+from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.sources.vendors.yahoo_chart import Chart, read_chart, result_of
 from historical_etl.vendor_settings import YfinanceSettings
 

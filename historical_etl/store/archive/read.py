@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Self
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, ManifestCorruptError
 from historical_etl.models import DATASET_ID, SyncManifest
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.layout import Layout
 from historical_etl.store.leases import leased
 from historical_etl.store.manifest import ManifestManager

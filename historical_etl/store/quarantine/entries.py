@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import opened, reason_of
 from historical_etl.store.layout import Layout
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from historical_etl.clock import Clock
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import opened, seal
 from historical_etl.store.layout import Layout
 

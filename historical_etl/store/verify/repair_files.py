@@ -1,6 +1,7 @@
 """What can be mended in a store's files with certainty: each is put right from bytes that are proven to be its own.
 
-Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog are not the store's, see `etl.repair`.
+Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog are not the store's; see
+`maintenance.repair`.
 """
 
 import os

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import TEMP_SUFFIX, sha256_of, storage_errors
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError, ManifestTooNewError
-from historical_etl.forked import refuse_lost_threads
+from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.models import ETLProgressManifest, Partition, SyncManifest
-from historical_etl.regular import read_regular
+from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import reason_of
 from historical_etl.store.daily_folders import left_over
 from historical_etl.store.leases import leased

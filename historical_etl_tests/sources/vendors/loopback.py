@@ -28,11 +28,11 @@ from werkzeug import Request, Response
 from werkzeug.serving import WSGIRequestHandler
 
 from historical_etl.sources.vendors.alpaca import AlpacaSource
-from historical_etl.sources.vendors.collect import VendorSource
 from historical_etl.sources.vendors.eodhd import EodhdSource
 from historical_etl.sources.vendors.massive import MassiveSource
-from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.throttle import Pace
 from historical_etl.sources.vendors.tiingo import TiingoSource
+from historical_etl.sources.vendors.vendor_source import VendorSource
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, polite
 from historical_etl.vendor_settings import (
     AlpacaSettings,

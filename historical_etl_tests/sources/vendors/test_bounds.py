@@ -21,9 +21,10 @@ from historical_etl import (
     ProviderUnavailableError,
     strict_json,
 )
-from historical_etl.sources.vendors import bounds, yfinance
-from historical_etl.sources.vendors.bounds import Bounds
+from historical_etl.sources.vendors import response_limits as bounds
+from historical_etl.sources.vendors import yfinance
 from historical_etl.sources.vendors.refusals import Refusal
+from historical_etl.sources.vendors.response_limits import Bounds
 from historical_etl.sources.vendors.yfinance import YfinanceSource
 from historical_etl.vendor_settings import YfinanceSettings
 from historical_etl_tests.sources.vendors.loopback import VENDORS, Loopback

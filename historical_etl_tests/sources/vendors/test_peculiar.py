@@ -14,9 +14,9 @@ from werkzeug import Request, Response
 from historical_etl import FetchRequest, Outcome, ProviderError, RateLimitedError
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS, Unit
-from historical_etl.sources.vendors.bounds import Bounds
-from historical_etl.sources.vendors.politeness import Gate
 from historical_etl.sources.vendors.refusals import Reader, Refusal
+from historical_etl.sources.vendors.response_limits import Bounds
+from historical_etl.sources.vendors.throttle import Gate
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH

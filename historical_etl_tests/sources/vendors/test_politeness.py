@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from historical_etl import ConfigurationError, Outcome, RateLimitedError, StorageError
-from historical_etl.sources.vendors import politeness
-from historical_etl.sources.vendors.politeness import Breaker, Gate, Turnstile
+from historical_etl.sources.vendors import throttle as politeness
 from historical_etl.sources.vendors.refusals import Refusal, clock_offset, retry_after
+from historical_etl.sources.vendors.throttle import Breaker, Gate, Turnstile
 from historical_etl.vendor_settings import TiingoSettings
 from historical_etl_tests.cli.conftest import command_line
 from historical_etl_tests.sources.vendors.conftest import SYMBOLS
@@ -152,7 +152,7 @@ def test_processes_share_the_limit(tmp_path):
     """A Dagster run and a command line are two processes with one account."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from historical_etl.sources.vendors.politeness import Pace, Turnstile\n"
+        "from historical_etl.sources.vendors.throttle import Pace, Turnstile\n"
         "from historical_etl.sources.vendors.refusals import Refusal\n"
         "from historical_etl.vendor_settings import TiingoSettings\n"
         "settings = TiingoSettings(rate='30/day', daily_budget=None)\n"

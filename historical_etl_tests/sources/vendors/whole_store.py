@@ -18,7 +18,7 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from historical_etl import HistoricalETL
-from historical_etl.sources.vendors.politeness import Pace
+from historical_etl.sources.vendors.throttle import Pace
 from historical_etl_tests.scenario import KEYS, sessions, store, stored
 from historical_etl_tests.simulation import BAR_COLUMNS, SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import VENDORS, Faults, Loopback, Truth

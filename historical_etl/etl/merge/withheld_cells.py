@@ -1,0 +1,211 @@
+"""What a source does not give again: the one rule for stored cells that come empty, or torn from their bar.
+
+A stored value is never replaced by a null. A bar that comes with a null where one is stored keeps the stored value, as
+long as both belong together: an `adj_close` stays only beside the close that it was given with, and a range only around
+the prices of its bar. Open, high and low are one: where those that come contradict their close, or lack one of them and
+change another, the stored ones stay if they hold the close, unless what came is another bar, with another close and
+volume. Where nothing fits, nothing of what came is taken, and the stored bar stands as a whole. All of it is told. A
+value wins over a null, in whatever order they come.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import polars as pl
+
+from historical_etl.etl.merge.row_changes import COMPARED
+from historical_etl.quality.price_levels import TOLERANCE
+from historical_etl.schema import ORDER, ordered
+from historical_etl.store.ledgers import SCHEMAS
+
+__all__ = ["CELLS", "OPTIONAL", "keep_stored", "lacking", "told", "without_adj_close"]
+
+#: Columns that a bar may lack.
+OPTIONAL: Final = tuple(name for name in COMPARED if name != "close")
+#: What is told of a cell; `stored` is null where a new bar lacks what its series has.
+CELLS: Final = pl.Schema({name: SCHEMAS["withheld"][name] for name in ("date", "symbol", "column", "stored", "came")})
+_RANGE: Final = ("open", "high", "low")
+_NAMED: Final = 10
+
+
+def keep_stored(
+    old: pl.DataFrame | None, rows: pl.DataFrame | None, as_came: Collection[str]
+) -> tuple[pl.DataFrame | None, pl.DataFrame]:
+    """New rows with the stored values that they do not bring, and the cells that the source did not give.
+
+    Args:
+        old: the stored rows of the same months.
+        rows: the new ones, sorted by (symbol, date).
+        as_came: symbols whose history is replaced by what came, nulls and all, since a person asked for it.
+    """
+    nothing = pl.DataFrame(schema=CELLS)
+    if old is None or rows is None:
+        return rows, nothing
+    mine = ~pl.col("symbol").is_in(list(as_came))
+    empty = [
+        name
+        for name in OPTIONAL
+        if rows.get_column(name).null_count() and old.get_column(name).null_count() < old.height
+    ]
+    lacks = [pl.col(name).is_null() for name in empty]
+    odd = rows.filter(mine, pl.any_horizontal(~_holds(), *lacks))
+    if odd.is_empty():
+        return rows, nothing
+    judged = (
+        odd.join(old.select(*ORDER, pl.col(COMPARED).name.suffix("_s")), on=ORDER)
+        .with_columns(pl.any_horizontal(_is_lost(name) for name in OPTIONAL).alias("loses"), _stays().alias("stays"))
+        .filter(pl.col("loses") | pl.col("stays"))
+        .with_columns((pl.col("loses") & ~(_is_on_its_basis() & (_holds_filled() | pl.col("stays")))).alias("stands"))
+    )
+    if judged.is_empty():
+        return rows, nothing
+    cells = [
+        judged.filter(_is_kept(name) | pl.col(name).is_null(), _differs(name)).select(
+            *ORDER, pl.lit(name).alias("column"), pl.col(f"{name}_s").alias("stored"), pl.col(name).alias("came")
+        )
+        for name in COMPARED
+    ]
+    kept = judged.with_columns(
+        pl.when(_is_kept(name)).then(f"{name}_s").otherwise(pl.coalesce(name, f"{name}_s")).alias(name)
+        for name in COMPARED
+    ).select(rows.columns)
+    others = rows.join(kept, on=ORDER, how="anti", maintain_order="left")
+    return ordered(pl.concat([others, kept])), _as_cells(cells)
+
+
+def lacking(old: pl.DataFrame | None, rows: pl.DataFrame | None, as_came: Collection[str]) -> pl.DataFrame:
+    """The cells that new bars lack though their series has them; of `adj_close` after its first one, as far as seen.
+
+    The arguments are those of `keep_stored`.
+    """
+    nothing = pl.DataFrame(schema=CELLS)
+    if rows is None:
+        return nothing
+    known = rows if old is None else pl.concat([old, rows])
+    empty = [
+        name
+        for name in OPTIONAL
+        if rows.get_column(name).null_count() and known.get_column(name).null_count() < known.height
+    ]
+    if not empty:
+        return nothing
+    new = rows.filter(pl.any_horizontal(pl.col(name).is_null() for name in empty))
+    new = new if old is None else new.join(old, on=ORDER, how="anti")
+    if new.is_empty():
+        return nothing
+    if old is not None and as_came:
+        known = pl.concat([old.filter(~pl.col("symbol").is_in(list(as_came))), rows])
+    mine = known.filter(pl.col("symbol").is_in(new.get_column("symbol").unique().implode()))
+    since = mine.group_by("symbol").agg(
+        pl.col("date").filter(pl.col(name).is_not_null()).min().alias(f"{name}_since") for name in empty
+    )
+    new = new.join(since, on="symbol")
+    cells = [
+        new.filter(
+            pl.col(name).is_null(),
+            pl.col("date") > pl.col("adj_close_since")
+            if name == "adj_close"
+            else pl.col(f"{name}_since").is_not_null(),
+        ).select(*ORDER, pl.lit(name).alias("column"), _NO_VALUE.alias("stored"), _NO_VALUE.alias("came"))
+        for name in empty
+    ]
+    return _as_cells(cells)
+
+
+def without_adj_close(rows: pl.DataFrame, added: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
+    """New bars without an `adj_close`, of symbols that had one on an earlier session, as the ledger `symbols` says."""
+    adjusted = symbols.select("symbol", "adjusted_through").drop_nulls()
+    bare = rows.filter(pl.col("adj_close").is_null()).join(adjusted, on="symbol")
+    bare = bare.filter(pl.col("date") > pl.col("adjusted_through")).join(added, on=ORDER, how="semi")
+    facts = [pl.lit("adj_close").alias("column"), _NO_VALUE.alias("stored"), _NO_VALUE.alias("came")]
+    return _as_cells([bare.select(*ORDER, *facts)])
+
+
+def told(cells: pl.DataFrame) -> list[str]:
+    """A line for each column that was not given again, was not taken, or is lacking."""
+    lines: list[str] = []
+    refused = cells.filter(pl.col("came").is_not_null())
+    whole = refused.filter(~pl.col("column").is_in(_RANGE))
+    if (torn := refused.join(whole, on=ORDER, how="anti")).height:
+        bars = torn.select(ORDER).unique()
+        lines.append(
+            f"open, high or low of {bars.height} stored bar(s) came again and contradict the close, or one another; "
+            f"the stored ones stay: {_some(bars)}"
+        )
+    if whole.height:
+        bars = whole.select(ORDER).unique()
+        lines.append(
+            f"{bars.height} bar(s) came with other prices and without values that are stored; nothing of them was "
+            f"taken, the stored bars stand: {_some(bars)}"
+        )
+    for name in OPTIONAL:
+        mine = cells.filter(pl.col("column") == name, pl.col("came").is_null()).join(refused, on=ORDER, how="anti")
+        kept, new = mine.filter(pl.col("stored").is_not_null()), mine.filter(pl.col("stored").is_null())
+        if kept.height:
+            lines.append(f"{name} of {kept.height} stored bar(s) did not come again and was kept: {_some(kept)}")
+        if new.height:
+            unknown = "; `ret` and adjust='total' are null there" if name == "adj_close" else ""
+            lines.append(f"{name} is lacking on {new.height} new bar(s) of series that have it{unknown}: {_some(new)}")
+    return lines
+
+
+_NO_VALUE: Final = pl.lit(None, pl.Float64)
+
+
+def _holds(suffix: str = "", close: str = "close") -> pl.Expr:
+    """Whether low to high hold open and close, as far as they are known."""
+    return _within([pl.col(f"{name}{suffix}") for name in _RANGE], pl.col(close))
+
+
+def _holds_filled() -> pl.Expr:
+    """Whether it is so with the stored values that did not come."""
+    return _within([pl.coalesce(name, f"{name}_s") for name in _RANGE], pl.col("close"))
+
+
+def _within(prices: Sequence[pl.Expr], close: pl.Expr) -> pl.Expr:
+    start, high, low = prices
+    below_high = high * (1 + TOLERANCE) >= pl.max_horizontal(start, close, low)
+    above_low = low * (1 - TOLERANCE) <= pl.min_horizontal(start, close)
+    return below_high.fill_null(value=True) & above_low.fill_null(value=True)
+
+
+def _stays() -> pl.Expr:
+    """Whether the stored open, high and low are taken for those that came."""
+    changes = pl.any_horizontal(_differs(name) & pl.col(name).is_not_null() for name in _RANGE)
+    lost = pl.any_horizontal(_is_lost(name) for name in _RANGE)
+    return changes & (lost | ~_holds_filled()) & _holds("_s", "close_s") & _holds("_s") & ~_is_another_bar()
+
+
+def _is_another_bar() -> pl.Expr:
+    """Whether what came is no correction of the stored bar, as where that was the bar of the day before once more."""
+    differs = (pl.col("volume") != pl.col("volume_s")).fill_null(value=False)
+    return differs & ((pl.col("close") / pl.col("close_s") - 1).abs() > TOLERANCE)
+
+
+def _is_on_its_basis() -> pl.Expr:
+    """Whether a stored `adj_close` that did not come again has its close beside it."""
+    same_close = (pl.col("close") / pl.col("close_s") - 1).abs() <= TOLERANCE
+    return pl.col("adj_close").is_not_null() | pl.col("adj_close_s").is_null() | same_close
+
+
+def _is_kept(name: str) -> pl.Expr:
+    return pl.col("stands") | pl.col("stays") if name in _RANGE else pl.col("stands")
+
+
+def _is_lost(name: str) -> pl.Expr:
+    return pl.col(name).is_null() & pl.col(f"{name}_s").is_not_null()
+
+
+def _differs(name: str) -> pl.Expr:
+    return pl.col(name).ne_missing(pl.col(f"{name}_s")) & pl.col(f"{name}_s").is_not_null()
+
+
+def _as_cells(cells: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat([pl.DataFrame(schema=CELLS), *(part.select(list(CELLS)) for part in cells)])
+
+
+def _some(cells: pl.DataFrame) -> str:
+    counts = cells.group_by("symbol").len().sort("symbol")
+    names = [f"{symbol} ({count})" if count > 1 else symbol for symbol, count in counts.head(_NAMED).iter_rows()]
+    more = f" and {counts.height - _NAMED} more" if counts.height > _NAMED else ""
+    return f"{', '.join(names)}{more}"
