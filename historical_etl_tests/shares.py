@@ -29,12 +29,22 @@ _ROOT: Final = Path(__file__).parents[1]
 #: What `make test` tries in a folder or file: the part of the tests in each file, and the part of the cases of each of
 #: them that is parametrized. The longest path counts. Listed is what takes long; of all else everything is tried.
 PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
-    "cli": (Fraction(1), Fraction(1, 2)),
-    "faults": (Fraction(1, 2), Fraction(1, 4)),
-    "field": (Fraction(1, 3), Fraction(1, 4)),
-    "hostile": (Fraction(1), Fraction(1, 4)),
+    "cli": (Fraction(1), Fraction(1, 3)),
+    # What these commands do is tested below them, in all cases.
+    "cli/test_archive.py": (Fraction(1, 2), Fraction(1, 3)),
+    "cli/test_identity.py": (Fraction(1, 2), Fraction(1, 3)),
+    "cli/test_review.py": (Fraction(1, 2), Fraction(1, 3)),
+    "cli/test_versions.py": (Fraction(1, 2), Fraction(1, 3)),
+    "faults": (Fraction(1, 3), Fraction(1, 4)),
+    "field": (Fraction(1, 4), Fraction(1, 4)),
+    "hostile": (Fraction(1, 2), Fraction(1, 4)),
     "sources/vendors": (Fraction(1), Fraction(1, 4)),
-    "versions": (Fraction(1), Fraction(1, 4)),
+    # Whole stores, filled by a vendor evening by evening.
+    "sources/vendors/test_eodhd_store.py": (Fraction(1, 2), Fraction(1, 4)),
+    "sources/vendors/test_plans_anew.py": (Fraction(1, 2), Fraction(1, 4)),
+    "sources/vendors/test_plans_in_stores.py": (Fraction(1, 2), Fraction(1, 4)),
+    "sources/vendors/test_whole_store.py": (Fraction(1, 2), Fraction(1, 4)),
+    "versions": (Fraction(1, 2), Fraction(1, 4)),
 }
 _ALL: Final = (Fraction(1), Fraction(1))
 #: How many times as many examples Hypothesis tries with `--hypothesis-profile torture`.

@@ -45,7 +45,7 @@ def test_the_environment_comes_before_the_commit(monkeypatch):
 @pytest.mark.parametrize(
     ("path", "parts"),
     [
-        ("field/test_renames.py", (Fraction(1, 3), Fraction(1, 4))),
+        ("field/test_renames.py", (Fraction(1, 4), Fraction(1, 4))),
         ("sources/vendors/test_yahoo.py", (1, Fraction(1, 4))),
         ("sources/test_files.py", (1, 1)),
         ("test_settings.py", (1, 1)),

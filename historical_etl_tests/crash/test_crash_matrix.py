@@ -22,7 +22,7 @@ from historical_etl_tests.crash.commands import COMMANDS, Command
 from historical_etl_tests.crash.intercept import Answer, Step, intercepted
 
 #: How many points of each command are tried in every run; all with `--torture`.
-SHARE = 3
+SHARE = 2
 
 
 def prepared(command: Command, root: Path) -> int:

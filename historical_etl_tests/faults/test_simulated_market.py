@@ -23,7 +23,7 @@ from historical_etl_tests.simulation_vendor import SimVendor
 MARKETS = 500
 #: A year's end in the middle, and every kind of listing twice.
 FIRST, LAST = date(2011, 9, 1), date(2012, 3, 30)
-quick = settings(max_examples=examples(3))
+quick = settings(max_examples=examples(2))
 
 
 @pytest.mark.slow

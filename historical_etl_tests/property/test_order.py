@@ -41,7 +41,7 @@ MARKET = Market(
 #: The last bar before its absence lies further back than any lead-in: it is right when all is stored.
 NOT_AWAY = pl.col("symbol") != "AWAY"
 DAYS = sessions(MARKET.first, MARKET.last)
-quick = settings(max_examples=examples(8))
+quick = settings(max_examples=examples(3))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def folder():
 
 
 @given(st.permutations([2010, 2011, 2012]), st.booleans())
-@settings(max_examples=examples(6))
+@settings(max_examples=examples(2))
 def test_years_may_be_backfilled_in_any_order(whole, years, one_symbol_at_a_time):
     with folder() as root:
         etl = store(Path(root), ScriptedFetcher(MARKET), batch_symbols=1 if one_symbol_at_a_time else 1000)
