@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -170,13 +170,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("proofs by fault")
         for line in sorted(tried):
             terminalreporter.write_line(line)
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for report in reports:
         folder = Path(report.nodeid.partition("::")[0]).parent.name
-        spent[folder] += sum(float(value) for name, value in report.user_properties if name == "cpu_seconds")
+        spent[folder] += sum(
+            value for name, value in report.user_properties if name == "cpu_seconds" and isinstance(value, float)
+        )
     if sum(spent.values()) > _WORTH_TELLING:
         terminalreporter.section("CPU seconds")
-        each = ", ".join(f"{folder} {seconds:.0f}" for folder, seconds in spent.most_common())
+        each = ", ".join(
+            f"{folder} {seconds:.0f}" for folder, seconds in sorted(spent.items(), key=lambda each: -each[1])
+        )
         terminalreporter.write_line(f"{sum(spent.values()):.0f}: {each}")
 
 
