@@ -86,7 +86,7 @@ def update_prices(
             changes = Changes.of(etl, result, since)
             for report in reports_of(etl, result.years_written, changes):
                 context.log_event(report.materialization())
-            context.log.info(_told(result, changes))
+            context.log.info(_update_summary(result, changes))
             missing |= {symbol: outcome.value for symbol, outcome in _lacking(etl, result).items()}
     except NotPublishedError as error:  # no failure: the sensor asks again, with growing pauses
         context.log.info("Nothing new yet: %s", error)
@@ -222,8 +222,8 @@ class _Tick:
         # A run that ended after now did so by a clock that has gone back since: its pause would not end for as long.
         if last is not None and _ended(last) <= self._now < (due := _ended(last) + pause_after(attempt)):
             through = manifest.end_date if manifest else None
-            stands = f"left the store at {through}" if through else "left the store empty"
-            trouble = f"ended as {last.dagster_run.status.value}" if failed else stands
+            outcome = f"left the store at {through}" if through else "left the store empty"
+            trouble = f"ended as {last.dagster_run.status.value}" if failed else outcome
             return self._skip(
                 f"Attempt {attempt} for {self._session} {trouble} (run {last.dagster_run.run_id}); "
                 f"attempt {attempt + 1} at {_at(due)}"
@@ -313,13 +313,13 @@ def _require_replayed(etl: HistoricalETL, manifest: SyncManifest) -> None:
         )
 
 
-def _told(result: ETLResult, changes: Changes) -> str:
+def _update_summary(result: ETLResult, changes: Changes) -> str:
     years = ", ".join(map(str, result.years_written)) or "none"
     held = f"; held: {named(result.held)}" if result.held else ""
-    told = f"; {changes.told()}" if changes.told() else ""
+    changed = f"; {changes.change_summary()}" if changes.change_summary() else ""
     return (
         f"{result.total_rows} rows of {result.symbols_processed} symbols, {result.start_date} to {result.end_date}; "
-        f"years changed: {years}; version {result.version}{told}{held}; {result.sessions_missing} session(s) missing"
+        f"years changed: {years}; version {result.version}{changed}{held}; {result.sessions_missing} session(s) missing"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import told
+from historical_etl.masking import display_value
 
 __all__ = ["FIRST", "LAST", "TABLE", "build", "require_known"]
 
@@ -84,7 +84,7 @@ def require_known(exchange: str, where: str = _WHERE) -> None:
     known = get_calendar_names(include_aliases=True)
     if exchange not in known:
         raise ConfigurationError(
-            f"Unknown exchange {told(exchange, known)}",
+            f"Unknown exchange {display_value(exchange, known)}",
             where=where,
             todo=f"use a code of exchange_calendars, such as {', '.join(sorted(known)[:5])}, XNYS, XLON, XTKS or 24/7",
         )

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import path_told
+from historical_etl.masking import display_path
 from historical_etl.regular_files import read_text
 
 __all__ = [
-    "SETTING",
+    "CORRECTIONS_SETTING",
     "Correction",
     "corrections_text",
     "digest_of",
@@ -28,7 +28,7 @@ __all__ = [
     "parse_corrections",
 ]
 
-SETTING: Final = "HISTORICAL_ETL_CALENDAR_CORRECTIONS"
+CORRECTIONS_SETTING: Final = "HISTORICAL_ETL_CALENDAR_CORRECTIONS"
 _COLUMNS: Final = ("exchange", "date", "change", "reason", "close")
 _REQUIRED: Final = frozenset(_COLUMNS) - {"close"}
 _CHANGES: Final = ("added", "removed")
@@ -61,8 +61,8 @@ def corrections_text(path: Path) -> str:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
         raise ConfigurationError(
             f"The calendar corrections cannot be read: {reason}",
-            where=path_told(path, SETTING),
-            todo=f"correct {SETTING}, or unset it to use the calendar as it is",
+            where=display_path(path, CORRECTIONS_SETTING),
+            todo=f"correct {CORRECTIONS_SETTING}, or unset it to use the calendar as it is",
         ) from None
 
 

@@ -20,7 +20,7 @@ def system_clock() -> datetime:
 def with_zone(clock: Clock) -> Clock:
     """A clock of a caller's, which raises ConfigurationError when it tells no moment, or one without a zone."""
 
-    def told() -> datetime:
+    def checked() -> datetime:
         now = cast("object", clock())  # of a caller who may not check types
         if not isinstance(now, datetime) or now.utcoffset() is None:
             raise ConfigurationError(
@@ -30,7 +30,7 @@ def with_zone(clock: Clock) -> Clock:
             )
         return now
 
-    return clock if clock is system_clock else told
+    return clock if clock is system_clock else checked
 
 
 def as_date(value: date | datetime | str, name: str) -> date:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OWN_FILE", "ThisFolder", "of_group", "read_dotenv", "upper"]
 
-NAME: Final = ".env"
+DOTENV_NAME: Final = ".env"
 #: For `env_file` of a class, in place of the name: else pydantic-settings reads the file first, in its own way.
 OWN_FILE: Final = ""
 
@@ -45,7 +45,7 @@ class OwnDotEnv(DotEnvSettingsSource):
     def _read_env_files(self) -> Mapping[str, str | None]:
         if self.env_file is None:
             return {}
-        found = upper(read_dotenv(self._variables(), Path(cast("str", self.env_file or NAME))))
+        found = upper(read_dotenv(self._variables(), Path(cast("str", self.env_file or DOTENV_NAME))))
         return {name.lower(): value for name, value in found.items()}  # as it looks for them
 
     def decode_complex_value(self, field_name: str, field: "FieldInfo", value: Any) -> Any:  # noqa: ANN401 - likewise
@@ -77,14 +77,14 @@ class ThisFolder(BaseSettings):
 
 
 def read_dotenv(
-    ours: Collection[str] = (), path: Path = Path(NAME), *, interpolate: bool = True
+    ours: Collection[str] = (), path: Path = Path(DOTENV_NAME), *, interpolate: bool = True
 ) -> Mapping[str, str | None]:
     """The variables of the file; none where there is none.
 
     Args:
         ours: variables of which two different values are an error.
         path: of the file.
-        interpolate: whether `${NAME}` means a variable of the environment or of the file.
+        interpolate: whether `${DOTENV_NAME}` means a variable of the environment or of the file.
 
     Raises:
         ConfigurationError: it is no regular file of text, a line of it cannot be read, or it contradicts itself.

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["SHORTEST", "hidden", "looks_secret", "masked", "path_told", "told"]
+__all__ = ["SHORTEST", "display_path", "display_value", "hidden", "looks_secret", "masked"]
 
 #: A shorter secret is masked nowhere: it would take words apart, and is hardly one.
 SHORTEST: Final = 8
@@ -59,7 +59,7 @@ def hidden(text: str, secrets: Iterable[str] = ()) -> bool:
     return looks_secret(name) and not _is_there(given)
 
 
-def told(value: object, known: Iterable[str] = ()) -> str:
+def display_value(value: object, known: Iterable[str] = ()) -> str:
     """A value that is refused as it is told again, in quotes; or that it is not told, where it may be a secret.
 
     Args:
@@ -77,7 +77,7 @@ def told(value: object, known: Iterable[str] = ()) -> str:
     return f"({len(text)} characters, not shown since they may be a secret)"
 
 
-def path_told(value: object, variable: str) -> str:
+def display_path(value: object, variable: str) -> str:
     """Where a file was looked for; the name of the variable instead, where its value looks like a key."""
     return variable if hidden(str(value)) else str(value)
 

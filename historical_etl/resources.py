@@ -96,8 +96,12 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         if not isinstance(clock, ReplayClock):
             return clock
         # The history of a replay ends on the evening before it, by whatever run it is fetched.
-        stands = through or calendar_of(settings).back(settings.replay_from, 1)
-        return clock_for(settings.changed({"replay_from": stands}), lambda: None) if looking or not through else clock
+        replayed_through = through or calendar_of(settings).back(settings.replay_from, 1)
+        return (
+            clock_for(settings.changed({"replay_from": replayed_through}), lambda: None)
+            if looking or not through
+            else clock
+        )
 
 
 class CatalogResource(DuckDBResource):

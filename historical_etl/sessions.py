@@ -228,8 +228,8 @@ def _corrected(exchange: str, path: str, text: str) -> SessionCalendar:
     table = _table(exchange)
     names = {exchange, table.item(0, "exchange")}
     own = parse_corrections(text, path)
-    for stranger in sorted({correction.exchange for correction in own} - names):
-        require_known(stranger, path)  # else a misspelt name would correct nothing, without a word
+    for unknown in sorted({correction.exchange for correction in own} - names):
+        require_known(unknown, path)  # else a misspelt name would correct nothing, without a word
     mine = tuple(correction for correction in own if correction.exchange in names)
     return _from_table(exchange, corrected(table, mine), mine, digest_of(text) if mine else "")
 
@@ -248,10 +248,10 @@ def corrected(table: pl.DataFrame, corrections: Sequence[Correction]) -> pl.Data
     zone = ZoneInfo(table.item(0, "timezone"))
     rows = [(c.day, _close(c, table, zone)) for c in added]
     new = pl.DataFrame(rows, schema={name: TABLE[name] for name in ("session", "close")}, orient="row")
-    kept = table.filter(~pl.col("session").is_in(removed))
+    remaining = table.filter(~pl.col("session").is_in(removed))
     days = [c.day for c in added]
     return (
-        pl.concat([kept, new], how="diagonal")
+        pl.concat([remaining, new], how="diagonal")
         .sort("session")
         .with_columns(pl.lit(table.item(0, name)).alias(name) for name in ("timezone", "exchange"))
         .with_columns(

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from historical_etl.dotenv_file import OWN_FILE, ThisFolder, read_dotenv, upper
 from historical_etl.errors import ConfigurationError
 from historical_etl.files_settings import FilesSettings
-from historical_etl.masking import SHORTEST, hidden, looks_secret, told
+from historical_etl.masking import SHORTEST, display_value, hidden, looks_secret
 from historical_etl.symbols import normalize_symbols
 from historical_etl.vendor_settings import (
     VENDOR_GROUPS,
@@ -175,7 +175,7 @@ def _refused(error: ValidationError) -> ConfigurationError:
     name = named or group + "_".join(places).upper()
     whole = not places or places[-1] in {"files", *VENDOR_GROUPS}
     given: object = first["input"]
-    value = "" if named or whole or not isinstance(given, str | int | float) else f"={told(given)}"
+    value = "" if named or whole or not isinstance(given, str | int | float) else f"={display_value(given)}"
     return ConfigurationError(f"{name}{value}: {first['msg']}", where=name, todo="correct or unset this variable")
 
 
@@ -229,8 +229,8 @@ def unknown_variables() -> dict[str, str]:
     """Variables with our prefix, in the environment or `.env`, that are no setting; each with what may be meant."""
     known = [variable for variable, _ in _places()]
     given: dict[str, None] = dict.fromkeys([*os.environ, *_of_file()])
-    strangers = [name for name in given if name.upper() not in known]
-    nearest = {name: _nearest(name, known) for name in strangers}
+    unknown = [name for name in given if name.upper() not in known]
+    nearest = {name: _nearest(name, known) for name in unknown}
     return {name: near for name, near in nearest.items() if near or name.upper().startswith(PREFIX)}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import looks_secret, told
+from historical_etl.masking import display_value, looks_secret
 
 __all__ = ["SYMBOL_PATTERN", "is_symbol", "normalize_symbols", "resembling"]
 
@@ -56,7 +56,7 @@ def normalize_symbols(symbols: Iterable[str] | str) -> list[str]:
 def resembling(text: str) -> str:
     """A text that is no symbol, in quotes, with the symbols that it may stand for; not one that may be a key."""
     if looks_secret(text):
-        return told(text)
+        return display_value(text)
     parts = text.upper().split() if text.isascii() else []
     likely = [name for name in (".".join(parts), "-".join(parts)) if len(parts) > 1 and is_symbol(name)]
     likely += [_PREFERRED.sub(r"\1.PR\2", text)] if _PREFERRED.fullmatch(text) else []

@@ -45,10 +45,10 @@ def main() -> int:
         run = done.result.duration_seconds if done.result else 0
         print(f"adopted in {seconds:.1f} s, {run:.1f} of them the run, the others reading and accounting")
         print(f"peak {peak / 1024:.0f} MB, {before / 1024:.0f} MB of it before")
-        print(done.account)
-        account = done.account
-        found = {name: getattr(account, name) for name in files.fate}
-        ok = found == dict(files.fate) and account.read == files.rows and not account.held
+        print(done.row_counts)
+        row_counts = done.row_counts
+        found = {name: getattr(row_counts, name) for name in files.fate}
+        ok = found == dict(files.fate) and row_counts.read == files.rows and not row_counts.held
         print("every row is accounted for" if ok else f"planted: {dict(files.fate)}")
     return 0 if ok else 1
 

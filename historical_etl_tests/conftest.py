@@ -187,7 +187,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 _observers: list[Callable[[str], None]] = []
 
 
-def _tell(event: str, _: tuple[object, ...]) -> None:
+def _report(event: str, _: tuple[object, ...]) -> None:
     if _observers and (event == "open" or event.startswith("os.")):
         watching, _observers[:] = _observers[:], []
         try:
@@ -222,7 +222,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def watching() -> Callable[[Callable[[str], None]], AbstractContextManager[None]]:
     """Call a function before every change to the file system that this process makes, and every file it opens."""
-    sys.addaudithook(_tell)
+    sys.addaudithook(_report)
 
     @contextmanager
     def watch(observer: Callable[[str], None]) -> Generator[None]:

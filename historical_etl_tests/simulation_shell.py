@@ -88,7 +88,7 @@ class Shell:
         store = self._examined()
         if found:
             assert "All good" not in self("verify").out
-            assert store.verdict is not doctor.Verdict.OK, store
+            assert store.verdict is not doctor.CheckStatus.OK, store
             assert store.todo, store
             assert "next: " in self("status").err
         todo: dict[str, list[str]] = {}

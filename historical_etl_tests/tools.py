@@ -147,7 +147,7 @@ def _counted() -> Counter[str]:
     return counter.found
 
 
-def _ran(command: Sequence[str], patience: int, *, told: bool = False) -> bool:
+def _ran(command: Sequence[str], gap_policy: int, *, told: bool = False) -> bool:
     try:
         ran = subprocess.run(
             command,
@@ -157,7 +157,7 @@ def _ran(command: Sequence[str], patience: int, *, told: bool = False) -> bool:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=patience,
+            timeout=gap_policy,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         if told:

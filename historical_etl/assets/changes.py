@@ -26,7 +26,7 @@ _CELL: Final = ("date", "symbol", "column", "old", "new")
 #: How many things of a kind a sentence names.
 _NAMED: Final = 3
 #: Lines of one kind that an event may hold.
-_TOLD: Final = 100
+_MOST_LINES: Final = 100
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Changes:
             self.unread,
         )
 
-    def told(self) -> str:
+    def change_summary(self) -> str:
         """In a sentence or two what changed that was stored before; empty if nothing did."""
         restated = [
             f"{symbol} restated{f' ×{ratio:.6g}' if ratio else ''}: {evidence}"
@@ -125,10 +125,10 @@ class Changes:
             facts["calendar"] = dg.MetadataValue.text("\n".join(result.calendar_notes))
         if result.warnings:
             facts["warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
-        for name, told in (("notes", result.notes), ("set_aside", result.set_aside)):
-            if told:
-                more = [f"and {len(told) - _TOLD:,} more"] if len(told) > _TOLD else []
-                facts[name] = dg.MetadataValue.text("\n".join([*told[:_TOLD], *more]))
+        for name, lines in (("notes", result.notes), ("set_aside", result.set_aside)):
+            if lines:
+                more = [f"and {len(lines) - _MOST_LINES:,} more"] if len(lines) > _MOST_LINES else []
+                facts[name] = dg.MetadataValue.text("\n".join([*lines[:_MOST_LINES], *more]))
         return facts
 
     def _cells(self) -> pl.DataFrame:

@@ -226,10 +226,10 @@ def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEn
     new = pl.col("version") > since
     # A run over several years counts on from one of its commits to the next.
     runs = etl.ledger("runs").filter(pl.col("status") == "committed")
-    came = runs.with_columns(pl.col("rows") - pl.col("rows").shift(1).fill_null(0).over("run_id")).filter(new)
+    fetched = runs.with_columns(pl.col("rows") - pl.col("rows").shift(1).fill_null(0).over("run_id")).filter(new)
     added = etl.ledger("additions").filter(new).get_column("rows").sum()
     replaced = etl.ledger("restatements").filter(new).get_column("rows_replaced").sum()
-    compared = max(0, int(came.get_column("rows").sum()) - int(added) - int(replaced)) * len(COMPARED)
+    compared = max(0, int(fetched.get_column("rows").sum()) - int(added) - int(replaced)) * len(COMPARED)
     corrections = etl.ledger("corrections").filter(new)
     share = corrections.height / compared if compared else 0.0
     bound = etl.settings.max_corrected_share

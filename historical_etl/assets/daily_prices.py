@@ -144,8 +144,10 @@ class _Years:
             raise self._failure(incomplete)
         for key, report in self._committed.items():
             # An event that Dagster writes by itself has no description.
-            told = {"what_changed": dg.MetadataValue.text(report.told)} if report.told else {}
-            self._context.add_asset_metadata(told | dict(report.metadata), partition_key=key)
+            change_facts = (
+                {"what_changed": dg.MetadataValue.text(report.change_summary)} if report.change_summary else {}
+            )
+            self._context.add_asset_metadata(change_facts | dict(report.metadata), partition_key=key)
         checksums = [report.partition.checksum for report in self._committed.values()]
         # One run has one data version for all its years. Over a range it changes when any of them does.
         version = checksums[0] if len(checksums) == 1 else combined_checksum(checksums)
@@ -155,7 +157,7 @@ class _Years:
         manifest = self._etl.manifest()
         result = self._etl.run_year(int(key), symbols, publish=False)
         if self._stored(key) is None or result.symbols_processed == 0:
-            raise _nothing_came(key, result)
+            raise _nothing_fetched(key, result)
         changes = Changes.of(self._etl, result, manifest.version if manifest else 0)
         for report in reports_of(self._etl, {int(key), *result.years_written}, changes):
             if report.key == key:
@@ -163,7 +165,7 @@ class _Years:
                 self._context.log.info("%s: %s", key, report.summary)
             elif report.key in self._committed:
                 self._committed[report.key] = self._committed[report.key].followed_by(report)
-            elif report.key not in self._keys or report.told:
+            elif report.key not in self._keys or report.change_summary:
                 # The first `ret` of the year after it, or a history that was restated. A year of this run whose turn
                 # is still to come is reported then; what is told of it now would not be told again.
                 self._context.log_event(report.materialization(f"Changed by the commit of {key}"))
@@ -219,7 +221,7 @@ def _lacking(report: YearReport) -> str:
     return f"committed, but {len(lacking)} symbol(s) did not come: {named(lacking)}"
 
 
-def _nothing_came(key: str, result: ETLResult) -> HistoricalETLError:
+def _nothing_fetched(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
     symbol, why = next(iter(result.held.items()), ("", ""))
     words = f"{symbol}: {why}" if why else next(iter(result.details.values()), "")

@@ -86,7 +86,7 @@ def catalog_metadata(etl: HistoricalETL, manifest: SyncManifest) -> Metadata:
         "citation": dg.MetadataValue.text(str(Citation.of(manifest))),
         "years": dg.MetadataValue.int(len(years)),
         "symbols": dg.MetadataValue.int(len(etl.cursors())),
-        "sessions_missing": dg.MetadataValue.int(etl.account().missing()),
+        "sessions_missing": dg.MetadataValue.int(etl.completeness().missing()),
         "file": dg.PathMetadataValue(str(etl.catalog.path)),
         "rows_by_year": markdown_table(("year", "rows", "symbols", "first session", "last session"), years),
     }

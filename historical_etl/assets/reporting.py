@@ -14,7 +14,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
 __all__ = [
     "CATALOG_KEY",
@@ -90,14 +90,14 @@ class YearReport:
         metadata: what Dagster is told of it.
         summary: a line for the log.
         result: of the run that committed it, None where that is not known.
-        told: what changed of that which was stored before; empty if nothing did.
+        messages: what changed of that which was stored before; empty if nothing did.
     """
 
     partition: Partition
     metadata: Metadata
     summary: str
     result: ETLResult | None = None
-    told: str = ""
+    change_summary: str = ""
 
     @property
     def key(self) -> str:
@@ -112,7 +112,7 @@ class YearReport:
         """
         return dg.AssetMaterialization(
             PRICES_KEY,
-            description=": ".join(part for part in (found, self.told) if part) or None,
+            description=": ".join(part for part in (found, self.change_summary) if part) or None,
             partition=self.key,
             metadata=self.metadata,
             tags={DATA_VERSION_TAG: self.partition.checksum, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},
@@ -121,9 +121,14 @@ class YearReport:
     def followed_by(self, later: "YearReport") -> "YearReport":
         """This report, after another commit of the same run has changed the year once more."""
         asked = set(_OF_THE_ASKING) - ({"corrections"} if "corrected" in later.metadata else set())
-        kept = {name: self.metadata[name] for name in asked if name in self.metadata}
-        told = "; ".join(part for part in (self.told, later.told) if part)
-        return replace(self, partition=later.partition, metadata={**self.metadata, **later.metadata, **kept}, told=told)
+        earlier = {name: self.metadata[name] for name in asked if name in self.metadata}
+        change_summary = "; ".join(part for part in (self.change_summary, later.change_summary) if part)
+        return replace(
+            self,
+            partition=later.partition,
+            metadata={**self.metadata, **later.metadata, **earlier},
+            change_summary=change_summary,
+        )
 
 
 def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | None = None) -> list[YearReport]:
@@ -201,7 +206,9 @@ def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, ch
     result = changes.result
     # What changed comes first: it is what somebody opens the event for.
     metadata = changes.metadata() | facts | _run_facts(changes, partition.year)
-    return YearReport(partition, metadata, _summary(partition, manifest.version, result), result, changes.told())
+    return YearReport(
+        partition, metadata, _summary(partition, manifest.version, result), result, changes.change_summary()
+    )
 
 
 def _summary(partition: Partition, version: int, result: ETLResult | None) -> str:
@@ -223,7 +230,7 @@ def _stored_facts(etl: HistoricalETL, manifest: SyncManifest, partition: Partiti
         "checksum": dg.MetadataValue.text(partition.checksum),
         "version": dg.MetadataValue.int(manifest.version),
         "file": dg.PathMetadataValue(str(etl.layout.daily_file(partition.year))),
-        "preview": _preview(sound_path(etl.layout, partition)),
+        "preview": _preview(verified_path(etl.layout, partition)),
     }
 
 

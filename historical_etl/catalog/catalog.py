@@ -25,7 +25,7 @@ from historical_etl.durable import (
 from historical_etl.errors import CatalogError, StorageError
 from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.catalog_version import is_of, read_catalog_pointer
-from historical_etl.store.checksummed_json import sealed
+from historical_etl.store.checksummed_json import render_checksummed
 from historical_etl.store.layout import Layout
 
 __all__ = ["Catalog"]
@@ -118,7 +118,7 @@ class Catalog:
                 temp.unlink()
 
     def _point(self, pointer: CatalogPointer) -> None:
-        write_atomic(self._layout.catalog_pointer(), sealed(pointer))
+        write_atomic(self._layout.catalog_pointer(), render_checksummed(pointer))
 
 
 def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> None:

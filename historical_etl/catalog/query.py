@@ -21,7 +21,7 @@ from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.verified_files import require_sound
+from historical_etl.store.verified_files import require_verified
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers
@@ -90,10 +90,10 @@ def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memor
     found = ask("plan", _question(layout, manifest, sql, memory, openable)).facts["plan"]
     opened = {} if found is None else {file.path: file for file in files_opened(str(found), manifest)}
     opened |= {file.path: file for file in everything if layout.resolve(file.path).name in sql}
-    require_sound(layout, opened.values())
+    require_verified(layout, opened.values())
     answer = ask("answer", _question(layout, manifest, sql, memory, list(opened.values())))
     if answer.frame is None and len(opened) < len(everything) and _concerns(str(answer.facts["refused"]), layout):
-        require_sound(layout, everything)
+        require_verified(layout, everything)
         answer = ask("answer", _question(layout, manifest, sql, memory, everything))
     if answer.frame is None:
         raise CatalogError(

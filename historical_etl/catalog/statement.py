@@ -40,7 +40,7 @@ def plan(question: Question, params: Params) -> Answer:
     Raises:
         CatalogError: it is not a single reading statement.
     """
-    with _told():
+    with _library_errors():
         connection = _planning(question.views, question.paths, question.memory).cursor()
         _refuse_writing(connection, question.sql)
     try:
@@ -57,7 +57,7 @@ def answer(question: Question, params: Params) -> Answer:
     Raises:
         CatalogError: DuckDB refused it, or it takes too much memory.
     """
-    with _told(), _confined(question.views, question.paths, question.memory) as connection:
+    with _library_errors(), _confined(question.views, question.paths, question.memory) as connection:
         _refuse_writing(connection, question.sql)
         try:
             relation = connection.sql(question.sql, params=params)
@@ -104,7 +104,7 @@ def _confined_to(
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def _library_errors() -> Generator[None]:
     """Errors of libraries as ours."""
     try:
         yield

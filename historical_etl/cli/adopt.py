@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from historical_etl.cli.run_summary import Ended, tell_set_aside
+from historical_etl.cli.run_summary import RunSummary, report_skipped_files
 from historical_etl.cli.runs import year_by_year
 from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError
 from historical_etl.etl import adopt as adoption
-from historical_etl.etl.adopt import Adoption, RowAccount
+from historical_etl.etl.adopt import Adoption, RowCounts
 from historical_etl.etl.runs import windows
 from historical_etl.settings import PREFIX
 from historical_etl.symbols import normalize_symbols
@@ -57,35 +57,39 @@ def adopt(terminal: Terminal, given: Mapping[str, str], symbols: str | None, *, 
         if "price basis" in error.what:
             error.add_note(_BASIS)
         raise
-    ended = Ended(etl, before, done.result) if done.result else None
+    summary = RunSummary(etl, before, done.result) if done.result else None
     code = (
-        (0 if done.complete else _INCOMPLETE) if ended is None else ended.code or (0 if done.complete else _INCOMPLETE)
+        (0 if done.complete else _INCOMPLETE)
+        if summary is None
+        else summary.code or (0 if done.complete else _INCOMPLETE)
     )
     if terminal.as_json:
-        terminal.json({**(ended.document() if ended else {}), "adopted": _document(done), "rehearsed": rehearse})
+        terminal.json({**(summary.document() if summary else {}), "adopted": _document(done), "rehearsed": rehearse})
         return code
-    _tell(terminal, done, rehearse=rehearse)
-    if ended is None:
+    _report(terminal, done, rehearse=rehearse)
+    if summary is None:
         terminal.say("next: the same command without --dry-run")
     else:
-        ended.tell(terminal)
-        ended.tell_next(terminal, f"{terminal.program} status, or {terminal.program} update from the source you choose")
+        summary.report(terminal)
+        summary.report_next_steps(
+            terminal, f"{terminal.program} status, or {terminal.program} update from the source you choose"
+        )
     return code
 
 
-def _tell(terminal: Terminal, done: Adoption, *, rehearse: bool) -> None:
-    account = done.account
-    terminal.out.print(Text(f"{account.read:>12,}  row(s) in {done.files:,} file(s)"))
+def _report(terminal: Terminal, done: Adoption, *, rehearse: bool) -> None:
+    row_counts = done.row_counts
+    terminal.out.print(Text(f"{row_counts.read:>12,}  row(s) in {done.files:,} file(s)"))
     for name, words in _WORDS.items():
-        count = int(getattr(account, name))
+        count = int(getattr(row_counts, name))
         if count or name == "taken":
             terminal.out.print(Text(f"{count:>12,}  {'would be ' if rehearse and name == 'taken' else ''}{words}"))
-    for reason, count in sorted(account.by_reason.items()) if rehearse else ():
+    for reason, count in sorted(row_counts.by_reason.items()) if rehearse else ():
         terminal.out.print(Text(f"{'':>12}  refused: {reason}: {count:,}"))
-    for line in done.told:
+    for line in done.reading:
         terminal.say(line)
     if rehearse:
-        tell_set_aside(terminal, done.set_aside)
+        report_skipped_files(terminal, done.set_aside)
     if done.years:
         terminal.out.print(
             Text(f"{len(done.symbols):,} symbol(s) ({some(done.symbols, 5)}), {ranges(list(done.years))}"),
@@ -99,14 +103,14 @@ def _document(done: Adoption) -> dict[str, object]:
     return {
         "files": done.files,
         "year_files": done.year_files,
-        **_rows(done.account),
+        **_rows(done.row_counts),
         "symbols": list(done.symbols),
         "years": list(done.years),
-        "reading": list(done.told),
+        "reading": list(done.reading),
         "set_aside": list(done.set_aside),
     }
 
 
-def _rows(account: RowAccount) -> dict[str, object]:
-    counts: dict[str, object] = {"read": account.read, "outside": account.outside}
-    return counts | {name: getattr(account, name) for name in _WORDS} | {"by_reason": dict(account.by_reason)}
+def _rows(row_counts: RowCounts) -> dict[str, object]:
+    counts: dict[str, object] = {"read": row_counts.read, "outside": row_counts.outside}
+    return counts | {name: getattr(row_counts, name) for name in _WORDS} | {"by_reason": dict(row_counts.by_reason)}

@@ -100,7 +100,7 @@ app.command("accept", hidden=True, epilog=ANYWHERE)(review.accept)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Whatever happens, the reader gets a message and not a traceback."""
-    _mend_streams()
+    _prepare_streams()
     arguments = _globals_first(list(sys.argv[1:] if argv is None else argv))
     # For errors in the options themselves; later the callback sets these.
     terminal = Terminal(as_json="--json" in arguments, verbose=not {"-v", "--verbose"}.isdisjoint(arguments))
@@ -163,7 +163,7 @@ def _globals_first(arguments: list[str]) -> list[str]:
     return first + rest
 
 
-def _mend_streams() -> None:
+def _prepare_streams() -> None:
     """A stream that was closed swallows all, one that knows few characters escapes the others."""
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the life of the process

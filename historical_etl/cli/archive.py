@@ -21,7 +21,7 @@ def export(terminal: Terminal, target: Path, version: str | None) -> int:
         terminal.json({"exported": str(written), **_document(manifest)})
         return 0
     terminal.out.print(
-        Text(cleaned(f"Exported {_told(manifest)} to {written}; every byte was read back")), soft_wrap=True
+        Text(cleaned(f"Exported {_described(manifest)} to {written}; every byte was read back")), soft_wrap=True
     )
     how = f"--data-dir {written} status" if written.is_dir() else f"--data-dir NEW_FOLDER import {written}"
     terminal.say(f"next: {PROGRAM} {how}")
@@ -37,13 +37,14 @@ def import_(terminal: Terminal, source: Path) -> int:
         terminal.json({"data_dir": str(store.layout.root), **_document(manifest)})
         return 0
     terminal.out.print(
-        Text(cleaned(f"Imported {_told(manifest)} into {store.layout.root}; every byte was checked")), soft_wrap=True
+        Text(cleaned(f"Imported {_described(manifest)} into {store.layout.root}; every byte was checked")),
+        soft_wrap=True,
     )
     terminal.say(f"next: {terminal.program} update, or {terminal.program} status")
     return 0
 
 
-def _told(manifest: SyncManifest) -> str:
+def _described(manifest: SyncManifest) -> str:
     size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
     span = f", {manifest.start_date} to {manifest.end_date}" if manifest.partitions else ""
     return f"version {manifest.version} ({manifest.row_count:,} rows{span}, {size})"

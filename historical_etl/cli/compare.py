@@ -65,7 +65,7 @@ def compare(
         written = {"output": str(table) if table else None, "plot": str(picture) if picture else None}
         terminal.json(_document(found) | written)
     else:
-        _tell(terminal, found)
+        _report(terminal, found)
         for target in (table, picture):
             if target is not None:
                 terminal.say(f"written: {target}")
@@ -105,7 +105,7 @@ def _keys(keys: pl.DataFrame) -> dict[str, object]:
     return {"count": keys.height, "first": keys.head(_IN_JSON).to_dicts()}
 
 
-def _tell(terminal: Terminal, found: Comparison) -> None:
+def _report(terminal: Terminal, found: Comparison) -> None:
     out = terminal.out
     out.print(Text(cleaned(f"here:  {found.here.name}: {found.here.adjustment}")), soft_wrap=True)
     out.print(Text(cleaned(f"there: {found.there.name}: {found.there.adjustment}")), soft_wrap=True)

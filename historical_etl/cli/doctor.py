@@ -8,13 +8,13 @@ from rich.text import Text
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.health.doctor import Examination, Verdict, examine, refused_settings
+from historical_etl.etl.health.doctor import CheckStatus, Examination, examine, refused_settings
 from historical_etl.store.layout import Layout
 
 __all__ = ["doctor"]
 
 _PROBLEM: Final = 1
-_STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
+_STYLES: Final = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.PROBLEM: "bold red"}
 
 
 def doctor(terminal: Terminal, *, offline: bool) -> int:
@@ -28,7 +28,7 @@ def doctor(terminal: Terminal, *, offline: bool) -> int:
         ]
         terminal.json({"ok": found.ok, "checks": checks})
     else:
-        _tell(terminal, found)
+        _report(terminal, found)
     return 0 if found.ok else _PROBLEM
 
 
@@ -42,7 +42,7 @@ def _examined(terminal: Terminal, *, offline: bool) -> Examination:
     return examine(settings, offline=offline, named=named, catalog_version=Catalog(layout).version_in_file)
 
 
-def _tell(terminal: Terminal, found: Examination) -> None:
+def _report(terminal: Terminal, found: Examination) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
@@ -53,6 +53,6 @@ def _tell(terminal: Terminal, found: Examination) -> None:
             what += Text(f"\nnext: {cleaned(check.todo)}", style=_STYLES[check.verdict])
         table.add_row(Text(check.verdict.value, style=_STYLES[check.verdict]), check.name, what)
     terminal.out.print(table)
-    counts = {verdict: sum(check.verdict is verdict for check in found.checks) for verdict in Verdict}
-    told = f"{counts[Verdict.PROBLEM]} problem(s), {counts[Verdict.WARNING]} warning(s)"
-    terminal.say(told if any(check.verdict is not Verdict.OK for check in found.checks) else "All is well")
+    counts = {verdict: sum(check.verdict is verdict for check in found.checks) for verdict in CheckStatus}
+    counted = f"{counts[CheckStatus.PROBLEM]} problem(s), {counts[CheckStatus.WARNING]} warning(s)"
+    terminal.say(counted if any(check.verdict is not CheckStatus.OK for check in found.checks) else "All is well")

@@ -29,7 +29,7 @@ def explain(terminal: Terminal, symbol: str, day: str) -> int:
     [symbol], session = normalize_symbols([symbol]), as_date(day, "DATE")
     with terminal.busy("Reading the ledgers"):
         store = opened(terminal)
-        manifest = store.standing()
+        manifest = store.require_manifest()
         name = store.meant(symbol, session)
         story = store.explain(name, session)
         rows = store.scan(name, session, session).collect()

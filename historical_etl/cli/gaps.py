@@ -10,7 +10,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.completeness.completeness import CONFIRMED, ENDED, FILLED, KEPT_OUT, OPEN, WAIVED
+from historical_etl.etl.completeness.completeness import BAR_HELD, CONFIRMED, ENDED, FILLED, GAP_OPEN, WAIVED
 from historical_etl.etl.fetch.requests import LAST_ATTEMPT
 from historical_etl.symbols import normalize_symbols
 
@@ -23,10 +23,10 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     """Show what is missing; see the command's help."""
     asked = [] if symbol is None else normalize_symbols([symbol])
     store = opened(terminal)
-    names = store.named(asked, store.standing()) if asked else []
+    names = store.named(asked, store.require_manifest()) if asked else []
     mine = pl.col("symbol").is_in(names) if names else pl.lit(value=True)
     known = store.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
-    missing = known.filter(pl.col("status") == OPEN)
+    missing = known.filter(pl.col("status") == GAP_OPEN)
     rows = known if every else missing
     sessions, symbols = int(missing.get_column("sessions").sum()), missing.get_column("symbol").n_unique()
     if terminal.as_json:
@@ -84,9 +84,9 @@ def waive(terminal: Terminal, symbol: str | None, first: str, last: str | None, 
     else:
         words = f"{waived:,} session(s) of {wanted or 'all symbols'} are waived by {name}: {reason}"
         terminal.out.print(Text(cleaned(words)), soft_wrap=True)
-        stands = f"{wanted} now counts" if wanted is not None else "each symbol now counts"
+        headline = f"{wanted} now counts" if wanted is not None else "each symbol now counts"
         terminal.out.print(
-            Text(f"Version {version}: {stands} as complete through {through}{'' if wanted else ' or later'}"),
+            Text(f"Version {version}: {headline} as complete through {through}{'' if wanted else ' or later'}"),
             soft_wrap=True,
         )
         if wanted is not None and (left := etl.holds().filter(pl.col("symbol") == wanted)).height:
@@ -111,7 +111,7 @@ def happens_next(gap: Row) -> str:
             return "there was no bar: not asked again"
         case str(status) if status in (CONFIRMED, ENDED):
             return f"accounted for; {again or 'asked again by the next update'}"
-        case _ if gap["why"] == KEPT_OUT:
+        case _ if gap["why"] == BAR_HELD:
             return "comes when the hold is released or accepted"
         case _:
             return again or "asked again by the next update"
@@ -134,7 +134,7 @@ def _spans(gaps: Sequence[Row]) -> list[Row]:
 def _explain(terminal: Terminal, missing: pl.DataFrame, sessions: int, symbols: int) -> None:
     """The sum of what is missing, and what to do."""
     terminal.say(f"{sessions:,} session(s) of {symbols:,} symbol(s) are missing")
-    held = missing.filter(pl.col("why") == KEPT_OUT)
+    held = missing.filter(pl.col("why") == BAR_HELD)
     if held.height:
         terminal.say(f"next: {terminal.program} holds")
     if free := missing.join(held, on="symbol", how="anti").to_dicts():

@@ -10,11 +10,11 @@ from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_o
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.commit.decisions import NOT_FOR_PEOPLE, waivable, what_frees
-from historical_etl.etl.commit.ledger_rows import ACCEPTED, OPEN
+from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
 from historical_etl.etl.completeness.completeness import WAIVED
 from historical_etl.etl.identity.change import SPLITTABLE
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.reader.versions import StoreVersions
 from historical_etl.etl.symbology.names import SPLIT
 
 __all__ = ["accept", "show"]
@@ -27,10 +27,10 @@ def show(terminal: Terminal, *, every: bool) -> int:
     store = opened(terminal)
     known = store.holds(all=True)
     # One that was accepted stands until an update has let it pass.
-    standing = known.filter(pl.col("closed_version").is_null())
-    rows = (known if every else standing).sort("closed_version", "symbol", "version", nulls_last=False)
+    open_holds = known.filter(pl.col("closed_version").is_null())
+    rows = (known if every else open_holds).sort("closed_version", "symbol", "version", nulls_last=False)
     if terminal.as_json:
-        held = known.filter(pl.col("status") == OPEN).get_column("symbol").n_unique()
+        held = known.filter(pl.col("status") == HOLD_OPEN).get_column("symbol").n_unique()
         terminal.json({"data_dir": str(store.layout.root), "symbols_held": held, "holds": documents(rows)})
         return 0
     if rows.is_empty():
@@ -54,7 +54,7 @@ def show(terminal: Terminal, *, every: bool) -> int:
         ],
     )
     left_out(terminal, min(_MOST, len(found)), len(found), "--json has all")
-    _explain(terminal, [hold for hold in found if hold["status"] == OPEN], store)
+    _explain(terminal, [hold for hold in found if hold["status"] == HOLD_OPEN], store)
     return 0
 
 
@@ -70,7 +70,9 @@ def accept(terminal: Terminal, symbol: str, reason: str, by: str | None) -> int:
             if _is_recorded(etl, before.version if before else 0):
                 error.add_note("The decision is recorded: the next update lets the symbol pass")
             raise
-    return runs.tell_update(terminal, etl, before, result, f"{symbol.strip().upper()} is accepted by {name}: {reason}")
+    return runs.report_update(
+        terminal, etl, before, result, f"{symbol.strip().upper()} is accepted by {name}: {reason}"
+    )
 
 
 def _is_recorded(etl: HistoricalETL, version: int) -> bool:
@@ -89,7 +91,7 @@ def _decision(hold: Row) -> str:
     return f"; {hold['status']} in v{closed}, when what came was no longer suspicious" if closed is not None else ""
 
 
-def _explain(terminal: Terminal, held: list[Row], store: KeptVersions) -> None:
+def _explain(terminal: Terminal, held: list[Row], store: StoreVersions) -> None:
     """What the codes mean, and what to do."""
     codes = sorted({hold["code"] for hold in held})
     for code in codes:

@@ -46,7 +46,7 @@ def rename(  # the options of the command
             )
         else:
             change = etl.rename(old, new, on, reason=reason, by=name, force=force)
-    return _tell(terminal, etl, change)
+    return _report(terminal, etl, change)
 
 
 def split(terminal: Terminal, symbol: str, on: str | None, as_: str | None, reason: str, by: str | None) -> int:
@@ -56,15 +56,15 @@ def split(terminal: Terminal, symbol: str, on: str | None, as_: str | None, reas
         etl = runs.opened(terminal, "holds split")
         change = etl.split(symbol, on, as_=as_, reason=reason, by=name)
     ((ticker, other, day),) = change.renames
-    told = f"{ticker} is another security since {day}: what was before is {other}, {change.rows:,} bar(s)"
+    headline = f"{ticker} is another security since {day}: what was before is {other}, {change.rows:,} bar(s)"
     next_ = f"{terminal.program} update --symbols {quote(ticker)}"
     begins = etl.ledger("holds").filter(symbol=ticker, status=SPLIT).get_column("kept_from").min()
     if not change.rows and isinstance(begins, date):  # what was before was kept out, too
         next_ += f"; {terminal.program} backfill --symbols {quote(other)} --from {begins.year} brings what was before"
-    return _tell(terminal, etl, change, told, next_)
+    return _report(terminal, etl, change, headline, next_)
 
 
-def _tell(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, told: str = "", next_: str = "") -> int:
+def _report(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, headline: str = "", next_: str = "") -> int:
     published = not change.version or etl.catalog.shown_version() == change.version  # 0: there is no store yet
     if terminal.as_json:
         facts = {
@@ -72,7 +72,7 @@ def _tell(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, told: 
             "changed": change.changed,
             "renames": [{"old": old, "new": new, "date": on.isoformat()} for old, new, on in change.renames],
             "rows": change.rows,
-            "kept": change.kept,
+            "kept": change.remaining_rows,
             "replaced": change.replaced,
             "known": change.known,
             "left_out": list(change.left_out),
@@ -80,13 +80,13 @@ def _tell(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, told: 
         }
         terminal.json(facts)
         return 0 if published else 1
-    for line in [told] if told else [f"{new} was {old} until {on}" for old, new, on in change.renames]:
+    for line in [headline] if headline else [f"{new} was {old} until {on}" for old, new, on in change.renames]:
         terminal.out.print(Text(cleaned(line)), soft_wrap=True)
     if change.changed:
         terminal.out.print(Text(f"Version {change.version}: {change.rows:,} bar(s) have another symbol now"))
     else:
         terminal.out.print(Text(f"Nothing to do{': these renames are known' if change.known else ''}"))
-    for name, rows in change.kept.items() if not told else ():
+    for name, rows in change.remaining_rows.items() if not headline else ():
         terminal.say(f"{name} keeps {rows:,} later bar(s), as a symbol of its own")
     if change.replaced:
         terminal.say(f"{change.replaced:,} bar(s) gave way to others on the same session; see replaced_rows")

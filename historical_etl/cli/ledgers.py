@@ -12,7 +12,7 @@ from rich.text import Text
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.reader.versions import StoreVersions
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 
@@ -39,11 +39,11 @@ CODES: Final = {
 }
 
 
-def opened(terminal: Terminal) -> KeptVersions:
+def opened(terminal: Terminal) -> StoreVersions:
     """The store, to look at; no source is made."""
     layout = Layout(terminal.settings.data_dir)
     manifests = ManifestManager(layout, clock=system_clock)
-    return KeptVersions(layout, manifests, terminal.settings, system_clock, "historical-etl")
+    return StoreVersions(layout, manifests, terminal.settings, system_clock, "historical-etl")
 
 
 def decided_by(name: str | None) -> str:

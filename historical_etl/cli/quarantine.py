@@ -55,7 +55,7 @@ def show(terminal: Terminal, name: str) -> int:
             facts |= {"rows": rows.height, "by_reason": _by_reason(rows), "sample": _sample(rows)}
         terminal.json(_document(entry) | facts)
         return 0
-    told = {
+    labels = {
         "entry": entry.path,
         "since": f"{moment(entry.when)} UTC" if entry.when else "not known",
         "why": entry.reason or "not known",
@@ -65,13 +65,13 @@ def show(terminal: Terminal, name: str) -> int:
         "came from": entry.moved_from,
         **entry.facts,
     }
-    for label, value in told.items():
+    for label, value in labels.items():
         if value is not None:
             terminal.out.print(Text(f"{cleaned(label) + ':':<11}{cleaned(str(value))}"), soft_wrap=True)
     if not intact:
         terminal.warn(entry.fault or "its file is not the one that was quarantined")
     if rows is not None:
-        _tell_rows(terminal, rows)
+        _report_rows(terminal, rows)
     if entry.moved_from and intact:
         terminal.say(f"next: {terminal.program} quarantine restore {cleaned(entry.name)} [--to FILE]")
     return 0
@@ -179,7 +179,7 @@ def _sample(rows: pl.DataFrame) -> list[Row]:
     ]
 
 
-def _tell_rows(terminal: Terminal, rows: pl.DataFrame) -> None:
+def _report_rows(terminal: Terminal, rows: pl.DataFrame) -> None:
     terminal.out.print(Text(f"\n{rows.height:,} refused row(s), by reason (a row may have several):"))
     for reason, count in _by_reason(rows).items():
         terminal.out.print(Text(f"{count:>9,}  {cleaned(reason)}"))

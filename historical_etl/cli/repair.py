@@ -7,9 +7,9 @@ from rich.text import Text
 from historical_etl.cli import runs
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned, some
-from historical_etl.cli.verify import tell_findings
+from historical_etl.cli.verify import report_findings
 from historical_etl.etl.maintenance.repair import RepairReport, ToFetch
-from historical_etl.etl.maintenance.repair import repair as mend
+from historical_etl.etl.maintenance.repair import repair as repair_store
 
 __all__ = ["repair"]
 
@@ -24,15 +24,15 @@ def repair(terminal: Terminal, *, refetch: bool) -> int:
             report = runs.opened(terminal, "repair").repair(refetch=True)
         else:
             store = opened(terminal)  # without a source: its settings do not matter
-            report = mend(store, store.check)
+            report = repair_store(store, store.check)
     if terminal.as_json:
         terminal.json({"data_dir": str(terminal.settings.data_dir), "ok": report.ok, **report.model_dump(mode="json")})
     else:
-        _tell(terminal, report)
+        _report(terminal, report)
     return 0 if report.ok else _DAMAGED
 
 
-def _tell(terminal: Terminal, report: RepairReport) -> None:
+def _report(terminal: Terminal, report: RepairReport) -> None:
     for word, style, lines in (("mended", "bold green", report.mended), ("lost", "bold red", report.lost)):
         for line in lines:
             terminal.out.print(Text.assemble((f"{word}: ", style), cleaned(line)), soft_wrap=True)
@@ -40,7 +40,7 @@ def _tell(terminal: Terminal, report: RepairReport) -> None:
         terminal.out.print(Text.assemble(("to fetch: ", "bold red"), cleaned(_wanted(year))), soft_wrap=True)
         for step in _steps(terminal, year):
             terminal.out.print(Text(f"  next: {cleaned(step)}"), soft_wrap=True)
-    tell_findings(terminal, report.check)
+    report_findings(terminal, report.check)
     if report.ok:
         verdict = "Nothing was damaged" if not report.mended and not report.lost else "All is well again"
         terminal.out.print(Text(f"{verdict}; version {report.version} stands" if report.version else verdict))

@@ -58,7 +58,7 @@ def replay(terminal: Terminal, first: str | None, days: int, since: int | None, 
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ReplayPlan:
     """What a call is to do: the history an empty store begins with, what to make up for, and the sessions to live."""
 
     history: tuple[date, date] | None
@@ -106,18 +106,18 @@ class _Evening:
     def line(self) -> str:
         """On one line, what is worth telling."""
         rows = f"{self.rows_added:+,} row{'s' if self.rows_added > 1 else ''}"
-        told = [rows if self.rows_added else "nothing new"]
-        told += [f"{symbol} listed" for symbol in self.listed]
-        told += [f"{symbol} restated{f' ×{ratio:.6g}' if ratio else ''}" for symbol, ratio in self.restated.items()]
+        parts = [rows if self.rows_added else "nothing new"]
+        parts += [f"{symbol} listed" for symbol in self.listed]
+        parts += [f"{symbol} restated{f' ×{ratio:.6g}' if ratio else ''}" for symbol, ratio in self.restated.items()]
         if self.corrected:
             cells = [f"{symbol} {column} of {day}" for symbol, day, column in self.corrected]
-            told.append(f"corrected: {_some(cells)}")
+            parts.append(f"corrected: {_some(cells)}")
         if self.found:
-            told.append(f"gap found: {_some(f'{symbol} {day}' for symbol, day in self.found)}")
+            parts.append(f"gap found: {_some(f'{symbol} {day}' for symbol, day in self.found)}")
         if self.filled:
-            told.append(f"gap filled: {_some(f'{symbol} {day}' for symbol, day in self.filled)}")
-        told += [f"{symbol} held: {why}" for symbol, why in self.held.items()]
-        return f"{self.session}  {'; '.join(told)}"
+            parts.append(f"gap filled: {_some(f'{symbol} {day}' for symbol, day in self.filled)}")
+        parts += [f"{symbol} held: {why}" for symbol, why in self.held.items()]
+        return f"{self.session}  {'; '.join(parts)}"
 
 
 class _Player:
@@ -136,7 +136,7 @@ class _Player:
         self._settings = settings.changed(changes | {"replay_from": self.first})
         self._open_gaps: set[tuple[str, date]] | None = None
 
-    def plan(self, days: int) -> _Plan:
+    def plan(self, days: int) -> _ReplayPlan:
         """What is to be done, after a look at what is stored.
 
         Raises:
@@ -147,13 +147,13 @@ class _Player:
         manifest = etl.manifest()
         before = self._calendar.back(self.first, 1)
         if manifest is None or manifest.end_date is None:
-            return _Plan((self._history_from(before), before), None, self._sessions(self.first, days), [])
+            return _ReplayPlan((self._history_from(before), before), None, self._sessions(self.first, days), [])
         self._require_replayed(etl, manifest)
         through = manifest.end_date
         if self._asked_from is None:
-            return _Plan(None, None, self._sessions(through + timedelta(days=1), days), [])
+            return _ReplayPlan(None, None, self._sessions(through + timedelta(days=1), days), [])
         asked = self._sessions(self.first, days)
-        return _Plan(
+        return _ReplayPlan(
             None,
             before if through < before else None,
             [session for session in asked if session > through],
@@ -283,7 +283,7 @@ class _Shown:
         for error in evening.catalog_errors:
             self.terminal.warn(f"the data is committed, the catalog is not up to date: {error}")
 
-    def end(self, player: _Player, plan: _Plan) -> int:
+    def end(self, player: _Player, plan: _ReplayPlan) -> int:
         """The sum of it, and what to do next; returns the exit code."""
         manifest = player.manifest()
         following = player.after(manifest.end_date) if manifest and manifest.end_date else None
@@ -328,8 +328,8 @@ class _Shown:
             f"restated: {', '.join(restated) or 'none'}",
         ]
         span = f"{len(evenings)} session(s), {evenings[0].session} to {evenings[-1].session}"
-        stands = f"Version {manifest.version}: {manifest.row_count:,} rows, {manifest.start_date} to"
-        return f"{span}: {', '.join(counted)}\n{stands} {manifest.end_date}"
+        headline = f"Version {manifest.version}: {manifest.row_count:,} rows, {manifest.start_date} to"
+        return f"{span}: {', '.join(counted)}\n{headline} {manifest.end_date}"
 
     def _next(self, player: _Player, following: date | None) -> Iterator[str]:
         place = f" --data-dir {shlex.quote(str(self.terminal.data_dir))}" if self.terminal.data_dir else ""

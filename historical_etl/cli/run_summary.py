@@ -14,10 +14,10 @@ from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.completeness.completeness import ENDED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.quality.price_levels import TOLERANCE
+from historical_etl.quality.price_levels import LEVEL_TOLERANCE
 from historical_etl.store.ledgers import empty_ledger
 
-__all__ = ["Ended", "tell_set_aside"]
+__all__ = ["RunSummary", "report_skipped_files"]
 
 _FAILED, _INCOMPLETE = 1, 3
 _SAMPLE = 10
@@ -41,7 +41,7 @@ _REFUSED = ("refused", "other_basis")
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunSummary:
     """A run that is over.
 
     Attributes:
@@ -65,13 +65,13 @@ class Ended:
 
         Of a symbol that has ended nothing is expected.
         """
-        came = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
+        all_fetched = all(o is Outcome.OK or s in self._ended for s, o in self.result.outcomes.items())
         result = self.result
-        whole = not (result.rows_rejected or result.unadjusted_symbols or result.set_aside or self._kept_out)
-        return came and whole and not self.missing
+        whole = not (result.rows_rejected or result.unadjusted_symbols or result.set_aside or self._held_bars)
+        return all_fetched and whole and not self.missing
 
     @property
-    def _kept_out(self) -> list[str]:
+    def _held_bars(self) -> list[str]:
         """Symbols of which bars are held; what is stored without its `adj_close` has come."""
         return [symbol for symbol, why in self.result.held.items() if not why.startswith("adj_close:")]
 
@@ -115,18 +115,18 @@ class Ended:
             "complete": self.complete,
         }
 
-    def tell(self, terminal: Terminal) -> None:
+    def report(self, terminal: Terminal) -> None:
         """What stands now, what changed on what was stored, and what was refused, is held or did not come."""
-        self._tell_version(terminal)
-        self._tell_changes(terminal)
-        self._tell_source(terminal)
-        self._tell_refused(terminal)
-        self._tell_held(terminal)
+        self._report_version(terminal)
+        self._report_changes(terminal)
+        self._report_source(terminal)
+        self._report_refused(terminal)
+        self._report_held(terminal)
         if self.missing:
             terminal.warn(f"{self.missing:,} session(s) are missing: `{terminal.program} gaps` shows them")
-        self._tell_warnings(terminal)
+        self._report_warnings(terminal)
 
-    def tell_next(self, terminal: Terminal, otherwise: str) -> None:
+    def report_next_steps(self, terminal: Terminal, otherwise: str) -> None:
         """What to do about it; `otherwise` where nothing needs to be done."""
         terminal.say(f"next: {next(self._steps(terminal.program), otherwise)}")
 
@@ -153,19 +153,19 @@ class Ended:
 
     def _rebuild(self, symbols: Collection[str]) -> str:
         """The command that replaces the histories of some symbols: one that begins later would lose bars."""
-        lives = self.etl.account().symbols.filter(pl.col("symbol").is_in(list(symbols)))
+        lives = self.etl.completeness().symbols.filter(pl.col("symbol").is_in(list(symbols)))
         years = lives.select(pl.col("first_session").dt.year()).to_series().drop_nulls()
         return " ".join(["backfill --rebuild", *(f"--from {year}" for year in years.sort()[:1])])
 
     def _steps_of_what_lacks(self, program: str) -> Iterator[str]:
-        came = set(self.result.outcomes.values())
+        outcomes = set(self.result.outcomes.values())
         if self.result.set_aside:
             yield "correct what is set aside, or take it out of the folder; then repeat"
-        if self.result.rows_rejected or Outcome.REFUSED in came:
+        if self.result.rows_rejected or Outcome.REFUSED in outcomes:
             yield f"{program} query {_REJECTED}; correct the source, then repeat"
-        if came.intersection(_AGAIN):
+        if outcomes.intersection(_AGAIN):
             yield "the same command again later: what was committed stands"
-        if came - {Outcome.OK} and not self.complete:
+        if outcomes - {Outcome.OK} and not self.complete:
             yield "look at what did not come; correct the list of symbols or the source, then repeat"
 
     @property
@@ -186,25 +186,25 @@ class Ended:
         except ChecksumMismatchError:  # the run itself has told of it
             return empty_ledger(ledger)
 
-    def _tell_version(self, terminal: Terminal) -> None:
+    def _report_version(self, terminal: Terminal) -> None:
         result, manifest = self.result, self.after
         if manifest is None:
             terminal.out.print(Text("Nothing is stored: no row came"))
             return
-        stands = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
+        headline = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
         size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
         span = f"{manifest.start_date} to {manifest.end_date}" if manifest.partitions else "all that came is kept out"
         asked = f", {result.requests:,} request(s)" if result.requests else ""
         took = f"took {duration(result.duration_seconds)}{asked}"
-        terminal.out.print(Text(f"{stands}, {span}, {size}; {took}"), soft_wrap=True)
+        terminal.out.print(Text(f"{headline}, {span}, {size}; {took}"), soft_wrap=True)
 
-    def _tell_source(self, terminal: Terminal) -> None:
+    def _report_source(self, terminal: Terminal) -> None:
         """How the source understood what it has, and what it could not read."""
         for note in self.result.notes:
             terminal.say(cleaned(f"from the source: {note}"))
-        tell_set_aside(terminal, self.result.set_aside)
+        report_skipped_files(terminal, self.result.set_aside)
 
-    def _tell_warnings(self, terminal: Terminal) -> None:
+    def _report_warnings(self, terminal: Terminal) -> None:
         result = self.result
         if result.rows_flagged:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in result.flagged_by_reason.items())
@@ -220,7 +220,7 @@ class Ended:
         if result.catalog_error:
             terminal.warn(f"the data is committed, the catalog is not up to date: {result.catalog_error}")
 
-    def _tell_changes(self, terminal: Terminal) -> None:
+    def _report_changes(self, terminal: Terminal) -> None:
         rows = self._restated.to_dicts()
         for row in rows[:_SAMPLE]:
             terminal.out.print(Text(cleaned(_restated(row))), soft_wrap=True)
@@ -233,7 +233,7 @@ class Ended:
         if cells.height > _CELLS:
             terminal.out.print(Text(f"and {cells.height - _CELLS:,} more value(s) were corrected"))
 
-    def _tell_refused(self, terminal: Terminal) -> None:
+    def _report_refused(self, terminal: Terminal) -> None:
         result = self.result
         if result.rows_rejected:
             terminal.warn(f"{result.rows_rejected:,} row(s) refused")
@@ -242,7 +242,7 @@ class Ended:
             for path in result.quarantine_paths:
                 terminal.say(f"  kept in {path}")
         for outcome, why in _WHY.items():
-            symbols = [s for s, came in result.outcomes.items() if came is outcome and s not in self._ended]
+            symbols = [s for s, other in result.outcomes.items() if other is outcome and s not in self._ended]
             if symbols:
                 terminal.warn(cleaned(f"{len(symbols):,} symbol(s) did not come, {why}: {some(symbols, _SAMPLE)}"))
                 for line in self._details(symbols):
@@ -252,7 +252,7 @@ class Ended:
                 f"{len(self._ended):,} symbol(s) that have ended gave no rows: {some(sorted(self._ended), _SAMPLE)}"
             )
 
-    def _tell_held(self, terminal: Terminal) -> None:
+    def _report_held(self, terminal: Terminal) -> None:
         held = self._held
         if not held:
             return
@@ -275,20 +275,20 @@ class Ended:
             yield f"  {some(alike, _CELLS)}: {detail}"
 
 
-def tell_set_aside(terminal: Terminal, told: Sequence[str]) -> None:
+def report_skipped_files(terminal: Terminal, skipped: Sequence[str]) -> None:
     """Tell of the first files that are set aside, and how many more there are."""
-    if told:
-        terminal.warn(f"{len(told):,} file(s), or parts of them, are set aside")
-    for what in told[:_FILES]:
+    if skipped:
+        terminal.warn(f"{len(skipped):,} file(s), or parts of them, are set aside")
+    for what in skipped[:_FILES]:
         terminal.say(cleaned(f"  {what}"))
-    if len(told) > _FILES:
-        terminal.say(f"  and {len(told) - _FILES:,} more; --json names all of them")
+    if len(skipped) > _FILES:
+        terminal.say(f"  and {len(skipped) - _FILES:,} more; --json names all of them")
 
 
 def _restated(row: Row) -> str:
     of_level, of_close = row["ratio"], row["close_ratio"]
     ratio = f" x{of_level:.6g}" if of_level is not None else ""
-    if of_close is not None and abs(of_close - 1) > TOLERANCE:
+    if of_close is not None and abs(of_close - 1) > LEVEL_TOLERANCE:
         ratio += f" (close x{of_close:.6g})"
     span = f"{row['first_session']} to {row['last_session']}"
     return f"{row['symbol']} restated{ratio}: {row['rows_replaced']:,} row(s) replaced, {span}"

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from historical_etl.cli.run_summary import Ended
+from historical_etl.cli.run_summary import RunSummary
 from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetch.staged import forget_plan
@@ -19,7 +19,7 @@ from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["backfill", "opened", "tell_update", "update", "year_by_year"]
+__all__ = ["backfill", "opened", "report_update", "update", "year_by_year"]
 
 _QUESTION = '"SELECT * FROM daily_prices LIMIT 5"'
 
@@ -41,16 +41,16 @@ def backfill(
     manifest = etl.manifest()
     partitions = [p for p in manifest.partitions if start.year <= p.year <= end.year] if manifest else []
     resumed = [event.year for event in years if event.step == "resumed"]
-    ended = Ended(etl, before, result)
+    summary = RunSummary(etl, before, result)
     if terminal.as_json:
         facts = {"years_resumed": resumed, "partitions": [p.model_dump(mode="json") for p in partitions]}
-        terminal.json({**ended.document(), **facts})
+        terminal.json({**summary.document(), **facts})
     else:
         if partitions:
             terminal.out.print(_years_table(partitions, result, resumed))
-        ended.tell(terminal)
-        ended.tell_next(terminal, f"{terminal.program} query {_QUESTION}, or {terminal.program} status")
-    return ended.code
+        summary.report(terminal)
+        summary.report_next_steps(terminal, f"{terminal.program} query {_QUESTION}, or {terminal.program} status")
+    return summary.code
 
 
 def update(terminal: Terminal, symbols: str | None) -> int:
@@ -59,22 +59,22 @@ def update(terminal: Terminal, symbols: str | None) -> int:
         etl = opened(terminal, "update")
         before = etl.manifest()
         result = etl.run_incremental_etl(_named(symbols) if symbols is not None else None)
-    return tell_update(terminal, etl, before, result)
+    return report_update(terminal, etl, before, result)
 
 
-def tell_update(
+def report_update(
     terminal: Terminal, etl: HistoricalETL, before: SyncManifest | None, result: ETLResult, headline: str = ""
 ) -> int:
     """Tell of an increment since the version `before`; returns the exit code."""
-    ended = Ended(etl, before, result)
-    after = ended.after
+    summary = RunSummary(etl, before, result)
+    after = summary.after
     sessions = _new_sessions(etl, before, after)
     added = (after.row_count if after else 0) - (before.row_count if before else 0)
     if terminal.as_json:
         through = after.end_date.isoformat() if after and after.end_date else None
         facts = {"rows_added": added, "new_sessions": [day.isoformat() for day in sessions], "current_through": through}
-        terminal.json({**ended.document(), **facts})
-        return ended.code
+        terminal.json({**summary.document(), **facts})
+        return summary.code
     if headline:
         terminal.out.print(Text(cleaned(headline)), soft_wrap=True)
     asked = f"{len(result.outcomes):,} symbol(s), {result.start_date} to {result.end_date}"
@@ -86,14 +86,14 @@ def tell_update(
     counted = f"{rows}, {result.corrections:,} stored value(s) corrected"
     if result.changed:
         terminal.out.print(Text(counted))
-    elif ended.complete:
+    elif summary.complete:
         given = "gives to the plan of this account" if etl.source.info.plan else "has"
         terminal.out.print(Text(f"Nothing new: what is stored is what the source {given}"))
     else:
         terminal.out.print(Text("Nothing new could be stored"))
-    ended.tell(terminal)
-    ended.tell_next(terminal, f"nothing; {terminal.program} status shows what is stored")
-    return ended.code
+    summary.report(terminal)
+    summary.report_next_steps(terminal, f"nothing; {terminal.program} status shows what is stored")
+    return summary.code
 
 
 def opened(terminal: Terminal, command: str) -> HistoricalETL:
@@ -137,7 +137,7 @@ def _universe(etl: HistoricalETL, start: date, end: date) -> list[str]:
 
 
 @contextmanager
-def year_by_year(terminal: Terminal, heard: list[YearEvent]) -> Generator[Callable[[YearEvent], None], None, None]:
+def year_by_year(terminal: Terminal, events: list[YearEvent]) -> Generator[Callable[[YearEvent], None], None, None]:
     """A bar on a terminal, a line for each year elsewhere."""
     bar = Progress(
         SpinnerColumn(),
@@ -154,7 +154,7 @@ def year_by_year(terminal: Terminal, heard: list[YearEvent]) -> Generator[Callab
         task = bar.add_task("Preparing", total=None, rows=0)
 
         def hear(event: YearEvent) -> None:
-            heard.append(event)
+            events.append(event)
             doing = {"fetching": "Fetching", "started": f"{event.year}"}.get(event.step, "Finishing")
             bar.update(task, description=doing, completed=event.done, total=event.total, rows=event.rows)
             if event.error is not None:

@@ -8,7 +8,7 @@ from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.etl.reader.versions import NO_DAMAGE
 from historical_etl.store.verify.store import VerifyReport
 
-__all__ = ["tell_findings", "verify"]
+__all__ = ["report_findings", "verify"]
 
 _DAMAGED = 1
 
@@ -22,11 +22,11 @@ def verify(terminal: Terminal, *, quick: bool) -> int:
     if terminal.as_json:
         terminal.json({"data_dir": str(store.layout.root), "ok": report.ok, **report.model_dump(mode="json")})
     else:
-        _tell(terminal, report)
+        _report(terminal, report)
     return 0 if report.ok else _DAMAGED
 
 
-def tell_findings(terminal: Terminal, report: VerifyReport) -> None:
+def report_findings(terminal: Terminal, report: VerifyReport) -> None:
     """What was found, each with the next step."""
     for finding in report.findings:
         style = "bold red" if finding.severity == "error" else "yellow"
@@ -36,14 +36,14 @@ def tell_findings(terminal: Terminal, report: VerifyReport) -> None:
             terminal.out.print(Text(f"  next: {cleaned(finding.todo)}"), soft_wrap=True)
 
 
-def _tell(terminal: Terminal, report: VerifyReport) -> None:
-    tell_findings(terminal, report)
+def _report(terminal: Terminal, report: VerifyReport) -> None:
+    report_findings(terminal, report)
     errors = sum(finding.severity == "error" for finding in report.findings)
     checked = (
         f"version {report.version}: {report.years} year(s), {report.rows:,} rows; {report.objects} file(s) checked, "
         + ("by sizes and links only" if report.mode == "quick" else "every byte and row")
     )
-    noted = any(finding.field in NO_DAMAGE for finding in report.findings)
-    fine = ("Undamaged, see the notes", "bold yellow") if noted else ("All good", "bold green")
+    has_notes = any(finding.field in NO_DAMAGE for finding in report.findings)
+    fine = ("Undamaged, see the notes", "bold yellow") if has_notes else ("All good", "bold green")
     verdict = Text.assemble((f"{errors} damaged", "bold red") if errors else fine)
     terminal.out.print(verdict + Text(f". {checked[0].upper()}{checked[1:]}"), soft_wrap=True)

@@ -11,7 +11,7 @@ from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, moment, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
 from historical_etl.etl.maintenance.rollback import roll_back
-from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.reader.versions import StoreVersions
 
 __all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
 
@@ -23,11 +23,11 @@ _SHORT: Final = 12
 def versions(terminal: Terminal) -> int:
     """List what is kept; see the command's help."""
     store = opened(terminal)
-    kept = store.versions()
+    listed = store.versions()
     if terminal.as_json:
-        terminal.json({"data_dir": str(store.layout.root), "versions": documents(kept)})
+        terminal.json({"data_dir": str(store.layout.root), "versions": documents(listed)})
         return 0
-    rows = kept.tail(_MOST).to_dicts()
+    rows = listed.tail(_MOST).to_dicts()
     show_table(
         terminal,
         [
@@ -55,12 +55,12 @@ def versions(terminal: Terminal) -> int:
                 f"{row['first_session'].year}-{row['last_session'].year}" if row["first_session"] else "",
                 _what_changed(row),
                 row["checksum"][:_SHORT],
-                ", ".join(_kept_as(row)),
+                ", ".join(_reason_to_keep(row)),
             ]
             for row in rows
         ],
     )
-    left_out(terminal, len(rows), kept.height, "--json has all")
+    left_out(terminal, len(rows), listed.height, "--json has all")
     return 0
 
 
@@ -144,20 +144,20 @@ def rollback(terminal: Terminal, version: str, reason: str) -> int:
     with terminal.busy("Rolling back"):
         store = _writing(terminal)
         before, wanted = store.manifest(), store.manifest(version)
-        stands = roll_back(store, version, reason)
+        restored = roll_back(store, version, reason)
         store.publish_catalog()
     number = wanted.version if wanted else 0
-    changed = before is None or stands.version != before.version
+    changed = before is None or restored.version != before.version
     if terminal.as_json:
         terminal.json(
-            {"changed": changed, "version": stands.version, "citation": store.cite(), "rows": stands.row_count}
+            {"changed": changed, "version": restored.version, "citation": store.cite(), "rows": restored.row_count}
         )
         return 0
     if changed:
-        terminal.say(f"Version {stands.version} stands, and equals version {number}: {stands.row_count:,} rows")
+        terminal.say(f"Version {restored.version} stands, and equals version {number}: {restored.row_count:,} rows")
         terminal.say(f"next: {terminal.program} diff {before.version if before else ''} shows what that changed")
     else:
-        terminal.say(f"Version {stands.version} stands already, and equals version {number}: nothing was changed")
+        terminal.say(f"Version {restored.version} stands already, and equals version {number}: nothing was changed")
     return 0
 
 
@@ -176,7 +176,7 @@ def vacuum(terminal: Terminal, *, dry_run: bool, keep_versions: int | None, keep
     return 0
 
 
-def _writing(terminal: Terminal) -> KeptVersions:
+def _writing(terminal: Terminal) -> StoreVersions:
     store = opened(terminal)
     store.writer_id = decided_by(None)
     return store
@@ -190,7 +190,7 @@ def _what_changed(row: Row) -> str:
     return cleaned("; ".join(words))
 
 
-def _kept_as(row: Row) -> list[str]:
+def _reason_to_keep(row: Row) -> list[str]:
     marks = [("current", row["current"]), ("in the catalog", row["in_catalog"])]
     return [*row["pins"], *(word for word, holds in marks if holds)]
 

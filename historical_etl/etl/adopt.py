@@ -33,7 +33,7 @@ from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["Adoption", "RowAccount", "adopt", "opened_for"]
+__all__ = ["Adoption", "RowCounts", "adopt", "opened_for"]
 
 _VALUES: Final = [name for name in SCHEMA if name != "ret"]
 _REASONS: Final = "reasons"
@@ -42,7 +42,7 @@ _UNREAD: Final = pl.col(_REASONS).list.eval(pl.element().is_in(list(UNREADABLE))
 
 
 @dataclass
-class RowAccount:
+class RowCounts:
     """What became of the rows of files: `read` is the sum of all others but `by_reason`.
 
     Attributes:
@@ -83,30 +83,30 @@ class Adoption:
     """What an adoption did, or would do.
 
     Attributes:
-        account: of all rows.
+        row_counts: of all rows.
         files: how many files were read.
         year_files: how many of them are year files of a store like this one; their `ret` is computed anew.
         symbols: the symbols of the rows taken.
         years: the years of the rows taken.
         result: of the run; None in a rehearsal.
-        told: how the files are understood.
+        messages: how the files are understood.
         set_aside: files, or symbols of files, that could not be taken as a whole.
     """
 
-    account: RowAccount
+    row_counts: RowCounts
     files: int
     year_files: int
     symbols: tuple[str, ...]
     years: tuple[int, ...]
     result: ETLResult | None
-    told: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every row that was asked for is taken."""
-        account = self.account
-        lacking = account.refused or account.held or account.before_calendar or account.after_calendar
+        row_counts = self.row_counts
+        lacking = row_counts.refused or row_counts.held or row_counts.before_calendar or row_counts.after_calendar
         return not lacking and not self.set_aside
 
 
@@ -138,8 +138,8 @@ def opened_for(settings: Settings, *, clock: Clock = system_clock, writer_id: st
             todo=f"`historical-etl import` takes it into an empty store; or adopt {Layout(path).daily}, its year files",
         )
     changes: dict[str, object] = {"max_empty_share": 1.0}  # symbols that the files do not have in a year are no outage
-    if told := _basis_of_store(path):
-        changes["files"] = told | settings.files.model_dump(exclude_unset=True)
+    if basis := _basis_of_store(path):
+        changes["files"] = basis | settings.files.model_dump(exclude_unset=True)
     changed = settings.changed(changes)
     source = FilesSource(changed.files, exchange=changed.exchange)
     return HistoricalETL.open(changed.data_dir, source, settings=changed, clock=clock, writer_id=writer_id)
@@ -156,13 +156,13 @@ def _basis_of_store(path: Path) -> dict[str, object]:
         symbols = read_ledger(layout, manifest, "symbols")
     except HistoricalETLError:
         return {}
-    told: dict[str, object] = {}
+    basis: dict[str, object] = {}
     if manifest and manifest.adjustment:
-        told["adjustment"] = manifest.adjustment
+        basis["adjustment"] = manifest.adjustment
     ways = symbols.get_column("split_adjusted").unique()
     if len(ways) == 1 and ways[0] is not None:
-        told["split_adjusted"] = ways[0]
-    return told
+        basis["split_adjusted"] = ways[0]
+    return basis
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:
@@ -203,7 +203,7 @@ def adopt(
     for year in _years(source):
         look.at(year)
     return Adoption(
-        look.account,
+        look.row_counts,
         len(source.paths),
         source.year_files,
         tuple(sorted(look.symbols)),
@@ -251,7 +251,7 @@ class _Look:
         result: ETLResult | None,
         names: Names,
     ) -> None:
-        self.account = RowAccount(read=source.rows)
+        self.row_counts = RowCounts(read=source.rows)
         self.symbols: set[str] = set()
         self.years: list[int] = []
         self._etl = etl
@@ -265,28 +265,28 @@ class _Look:
 
     def at(self, year: int) -> None:
         """Account for the rows of a year."""
-        account = self.account
+        row_counts = self.row_counts
         rows = self._source.fetch(FetchRequest(self._members, date(year, 1, 1), date(year, 12, 31))).frame
         rows = mapped(rows, self._moves, pl.col("date")).select(rows.columns) if self._moves else rows
         mine = rows.filter(pl.col("symbol").is_in(list(self._wanted)))
-        account.not_asked += rows.height - mine.height
+        row_counts.not_asked += rows.height - mine.height
         calendar = self._etl.calendar
         ended = calendar.has_ended(self._etl.clock())  # until then, such a day has not come yet
         late = mine.filter(pl.col("date") > calendar.known_through).height if ended else 0
-        account.after_calendar += late
-        account.before_calendar += mine.filter(pl.col("date") < calendar.known_from).height
+        row_counts.after_calendar += late
+        row_counts.before_calendar += mine.filter(pl.col("date") < calendar.known_from).height
         due = mine.filter(pl.col("date") <= self._closed)
-        account.not_closed += mine.height - due.height - late
+        row_counts.not_closed += mine.height - due.height - late
         due = due.filter(pl.col("date") >= calendar.known_from)
         sessions = self._sessions(year)
         inside = due.filter(pl.col("date").is_between(sessions[0], sessions[-1])) if len(sessions) else due.clear()
-        account.not_session += due.height - inside.height
+        row_counts.not_session += due.height - inside.height
         good = self._without_refused(inside, year, sessions)
         distinct, _ = collapse_duplicates(ordered(clean_cells(good).rows))
-        account.repeated += good.height - distinct.height
+        row_counts.repeated += good.height - distinct.height
         taken = distinct if self._result is None else self._stored(distinct, year)
-        account.taken += taken.height
-        account.held += distinct.height - taken.height
+        row_counts.taken += taken.height
+        row_counts.held += distinct.height - taken.height
         self.symbols |= set(symbols_in(taken))
         self.years += [year] if taken.height else []
 
@@ -295,13 +295,13 @@ class _Look:
         rows = self._source.unreadable
         others = pl.col("symbol").is_in(list(set(self._members) - self._wanted))
         mine = rows.filter(~others.fill_null(value=False))
-        self.account.not_asked += rows.height - mine.height
+        self.row_counts.not_asked += rows.height - mine.height
         self._add_refused(mine)
 
     def _add_refused(self, rows: pl.DataFrame) -> None:
-        self.account.refused += rows.height
+        self.row_counts.refused += rows.height
         for reason, count in rows.get_column(_REASONS).explode().value_counts().iter_rows():
-            self.account.by_reason[reason] = self.account.by_reason.get(reason, 0) + count
+            self.row_counts.by_reason[reason] = self.row_counts.by_reason.get(reason, 0) + count
 
     def _sessions(self, year: int) -> pl.Series:
         """Those that the run has asked for."""
@@ -313,13 +313,13 @@ class _Look:
     def _without_refused(self, rows: pl.DataFrame, year: int, sessions: pl.Series) -> pl.DataFrame:
         if rows.is_empty():
             return rows
-        refused = self._judged(rows, sessions) if self._result is None else self._kept_aside(self._result, year)
+        refused = self._judged(rows, sessions) if self._result is None else self._quarantined_rows(self._result, year)
         if refused is None:
             return rows
         refused = refused.filter(~_UNREAD)
         self._add_refused(refused)
         others = rows.join(refused, on=_VALUES, how="anti", nulls_equal=True)
-        self.account.repeated += rows.height - others.height - refused.height  # refused once, and again in the files
+        self.row_counts.repeated += rows.height - others.height - refused.height  # refused once, and again in the files
         return others
 
     def _judged(self, rows: pl.DataFrame, sessions: pl.Series) -> pl.DataFrame:
@@ -330,10 +330,10 @@ class _Look:
             rows, symbols=symbols, start=start, end=end, sessions=sessions, max_rejected_share=share
         ).rejected
 
-    def _kept_aside(self, result: ETLResult, year: int) -> pl.DataFrame | None:
+    def _quarantined_rows(self, result: ETLResult, year: int) -> pl.DataFrame | None:
         """The rows of a year that the run has put in quarantine."""
-        kept = {path for path in result.quarantine_paths if path.endswith(f"_{year}.rows.parquet")}
-        frames = [pl.read_parquet(Path(path) / f"{year}.rows.parquet", glob=False) for path in sorted(kept)]
+        quarantined = {path for path in result.quarantine_paths if path.endswith(f"_{year}.rows.parquet")}
+        frames = [pl.read_parquet(Path(path) / f"{year}.rows.parquet", glob=False) for path in sorted(quarantined)]
         known = ~pl.col(_REASONS).list.contains(BEFORE_CALENDAR)  # those are of earlier years, and counted there
         return pl.concat(frames).filter(known) if frames else None
 

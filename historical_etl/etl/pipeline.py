@@ -24,15 +24,15 @@ from historical_etl.errors import (
 from historical_etl.etl.commit.decisions import accept_hold, decision, waive_gaps
 from historical_etl.etl.fetch.fetch import Fetcher, as_source
 from historical_etl.etl.fetch.renamed_source import with_names
-from historical_etl.etl.fetch.requests import Window, increment_requests, request_hash, young_symbols
+from historical_etl.etl.fetch.requests import Window, increment_requests, request_hash, symbols_without_history
 from historical_etl.etl.fetch.staged import forget_plan, staged
 from historical_etl.etl.identity.identities import SecurityIdentities
 from historical_etl.etl.maintenance.repair import RepairReport, repair
 from historical_etl.etl.maintenance.rollback import roll_back
 from historical_etl.etl.reader.citation import Citation
-from historical_etl.etl.run_stats import Tally, YearEvent
-from historical_etl.etl.runs.clock_trust import believed_account
-from historical_etl.etl.runs.windows import noting, unheard
+from historical_etl.etl.run_stats import RunStats, YearEvent
+from historical_etl.etl.runs.clock_trust import trusted_completeness
+from historical_etl.etl.runs.windows import ignore_event, record_failure
 from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.settings import Settings, load_settings
@@ -40,7 +40,7 @@ from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import read_sound
+from historical_etl.store.ledgers import read_undamaged
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Transaction
@@ -177,14 +177,14 @@ class HistoricalETL(SecurityIdentities):
         windows = self._windows(start, end)
         name = request_hash(request.symbols, start, end, self.source.info)
         done = self._progress.years_done(name) if resume and not rebuild else set[int]()
-        tally = Tally(windows[0].start, windows[-1].end, notes=self._clipped(start))
-        run = self._run("rebuild" if rebuild else command, tally, rebuild=rebuild)
-        with noting(run):
+        stats = RunStats(windows[0].start, windows[-1].end, notes=self._clipped(start))
+        run = self._run("rebuild" if rebuild else command, stats, rebuild=rebuild)
+        with record_failure(run):
             try:
                 first = windows[0].year
 
                 def fetching(done: int, total: int) -> None:
-                    (progress or unheard)(YearEvent(first, "fetching", done, total))
+                    (progress or ignore_event)(YearEvent(first, "fetching", done, total))
 
                 with staged(self, run.source, request.symbols, windows, name, fetching) as run.source:
                     result = self._run_windows(
@@ -236,8 +236,8 @@ class HistoricalETL(SecurityIdentities):
         windows = self._windows(date(year, 1, 1), date(year, 12, 31))
         wanted = self._wanted(normalize_symbols(symbols) if symbols is not None else None, windows[0])
         clipped = self._clipped(date(year, 1, 1))
-        run = self._run("year", Tally(windows[0].start, windows[-1].end, notes=clipped))
-        with noting(run):
+        run = self._run("year", RunStats(windows[0].start, windows[-1].end, notes=clipped))
+        with record_failure(run):
             return self._run_windows(run, tuple(wanted), windows, publish=publish)
 
     def run_incremental_etl(
@@ -259,11 +259,11 @@ class HistoricalETL(SecurityIdentities):
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
             too many symbols came empty at once.
         """
-        account, end = believed_account(self, self.manifest()), self.available_through()
-        held = read_sound(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
+        completeness, end = trusted_completeness(self, self.manifest()), self.available_through()
+        held = read_undamaged(self.layout, self.manifest(), "open_holds")  # also what is not stored at all yet
         names = self.names_of(self.manifest())
-        known = {*account.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}
-        known -= names.made_up & account.ended()
+        known = {*completeness.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}
+        known -= names.made_up & completeness.ended()
         wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
         if not wanted:
             self.require_store()
@@ -275,7 +275,7 @@ class HistoricalETL(SecurityIdentities):
         coverage = self.source.info.coverage
         requests = increment_requests(
             wanted,
-            account,
+            completeness,
             first=max(self.settings.start, coverage.first) if coverage else self.settings.start,
             covered=coverage.first if coverage else None,
             end=end,
@@ -286,16 +286,18 @@ class HistoricalETL(SecurityIdentities):
             kept_from=dict(held.drop_nulls("kept_from").group_by("symbol").agg(pl.col("kept_from").min()).iter_rows()),
             since=names.begins,
         )
-        run = self._run("increment", Tally(min((r.start for r in requests), default=end), end), heed_events=True)
-        run.tally.sessions_missing = account.missing()
-        run.tally.notes += self._clipped(self.settings.start) if set(wanted) - known else []
-        with noting(run):
+        run = self._run(
+            "increment", RunStats(min((r.start for r in requests), default=end), end), refetch_on_corporate_action=True
+        )
+        run.stats.sessions_missing = completeness.missing()
+        run.stats.notes += self._clipped(self.settings.start) if set(wanted) - known else []
+        with record_failure(run):
             if requests:  # else every symbol has ended, and none is due
-                young = young_symbols(requests, account)
-                run.take(requests, f"increment-{end}", self._progress.after, young=young)
+                without_history = symbols_without_history(requests, completeness)
+                run.take(requests, f"increment-{end}", self._progress.after, without_history=without_history)
             if beyond_calendar and self.calendar_has_ended():
-                run.tally.calendar_notes.append(self.calendar.end_in_words())
-            result = self._close(run.tally, publish=publish)
+                run.stats.calendar_notes.append(self.calendar.end_in_words())
+            result = self._close(run.stats, publish=publish)
         if not beyond_calendar:
             self._require_calendar(date.max)
         return result
@@ -388,13 +390,13 @@ class HistoricalETL(SecurityIdentities):
         self.require_calendar()
         with self.lock() as token:
             transaction = Transaction(self.manifests, token, self.retention)
-            account = self.account_of(transaction.base)
+            completeness = self.completeness_of(transaction.base)
             decided = decision(transaction, reason, by)
-            after = account.waive(name, sessions, decided, self.calendar)
-            waive_gaps(transaction, account, after, name, decided)
+            after = completeness.waive(name, sessions, decided, self.calendar)
+            waive_gaps(transaction, completeness, after, name, decided)
             save_progress(self.layout, self._progress.after(self.manifest(), after))
-        self._publish_quietly(Tally(first, last))
-        return after.waived() - account.waived()
+        self._publish_quietly(RunStats(first, last))
+        return after.waived() - completeness.waived()
 
 
 def stored_through(layout: Layout) -> date | None:

@@ -10,15 +10,15 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.merge.withheld_cells import told
+from historical_etl.etl.merge.withheld_cells import withheld_messages
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.quality.batch_verdict import Verdict
+from historical_etl.quality.batch_verdict import BatchVerdict
 from historical_etl.quality.cells import WORTH_A_LOOK
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.sources.base import FetchResult
 from historical_etl.symbols import resembling
 
-__all__ = ["Tally", "YearEvent"]
+__all__ = ["RunStats", "YearEvent"]
 
 _NAMED: Final = 10  # symbols that a warning names
 
@@ -40,7 +40,7 @@ class YearEvent:
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Counts of one run over `start` to `end`; `result` makes the public record of them."""
 
     start: date
@@ -93,9 +93,9 @@ class Tally:
         self.withheld += cells.height
         lacks_basis = (pl.col("column") == "adj_close") & pl.col("stored").is_null()
         self.unadjusted |= set(cells.filter(lacks_basis).get_column("symbol"))
-        self.warnings += told(cells)
+        self.warnings += withheld_messages(cells)
 
-    def add_verdict(self, verdict: Verdict) -> None:
+    def add_verdict(self, verdict: BatchVerdict) -> None:
         """Count what the quality rules said of a batch."""
         self.rows_rejected += verdict.rejected.height
         for reason, count in verdict.by_reason().items():
@@ -111,7 +111,7 @@ class Tally:
         for reason, symbol, count in counts.len().sort("reason", "symbol").iter_rows():
             self.flagged.setdefault(reason, Counter())[symbol] += count
 
-    def add_told(self, answer: FetchResult) -> None:
+    def add_notes(self, answer: FetchResult) -> None:
         """Note what a source tells of what it has; what it tells with every answer is told once."""
         self.notes += [note for note in answer.notes if note not in self.notes]
         self.set_aside = list(dict.fromkeys((*self.set_aside, *answer.set_aside)))
@@ -154,7 +154,7 @@ class Tally:
 
     def _warnings_of_rows(self) -> list[str]:
         """One line for each kind of what a person should look at in rows that came."""
-        told = [
+        lines = [
             f"{by.total():,} bar(s) came with {WORTH_A_LOOK[reason]}, and are stored without: "
             f"{_some([f'{symbol} ({count:,})' for symbol, count in by.most_common()])}; see the ledger flagged_rows"
             for reason, by in sorted(self.flagged.items())
@@ -162,8 +162,8 @@ class Tally:
         ]
         if self.unwritable:
             names = _some([resembling(symbol) for symbol in sorted(self.unwritable)])
-            told.append(f"rows of {len(self.unwritable):,} symbol(s) that cannot be written were set aside: {names}")
-        return told
+            lines.append(f"rows of {len(self.unwritable):,} symbol(s) that cannot be written were set aside: {names}")
+        return lines
 
 
 def _some(names: list[str]) -> str:

@@ -7,24 +7,24 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.cells import TOLERANCE
+from historical_etl.quality.cells import CELL_TOLERANCE
 from historical_etl.quality.rules import EXCUSED, PRICE_COLUMNS, UNWRITABLE, split_rows
 from historical_etl.schema import ORDER, PRIMARY_KEYS, VALUE_COLUMNS, ordered
 
-__all__ = ["Verdict", "collapse_duplicates", "judge_batch"]
+__all__ = ["BatchVerdict", "collapse_duplicates", "judge_batch"]
 
-#: Of fewer rows no share says anything: what is bad among them is set aside, and that is all.
+#: Of fewer rows no share says anything: bad rows among them are refused, and nothing else is.
 _ENOUGH: Final = 20
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BatchVerdict:
     """The result of judging a batch.
 
     Attributes:
         accepted: rows to store, sorted by (symbol, date), keys unique.
-        rejected: rows set aside, with `reasons`; those of refused symbols have `batch_refused` among them.
-        flagged: accepted rows as they came, of which something beside the close is wrong (`cells.FLAGGED`).
+        rejected: refused rows, with `reasons`; those of refused symbols have `batch_refused` among them.
+        flagged: accepted rows as fetched, of which something beside the close is wrong (`cells.FLAGGED`).
         refused: symbols whose whole batch was refused → why, in words.
     """
 
@@ -39,7 +39,7 @@ class Verdict:
         return dict(counts.iter_rows())
 
     def unwritable(self) -> set[str]:
-        """What came as a symbol and cannot be one."""
+        """Values of the column `symbol` that cannot be a symbol."""
         if self.rejected.is_empty():
             return set()
         rows = self.rejected.filter(pl.col("reasons").list.contains(UNWRITABLE))
@@ -54,25 +54,27 @@ def judge_batch(
     end: date,
     sessions: pl.Series,
     max_rejected_share: float,
-) -> Verdict:
+) -> BatchVerdict:
     """Separate good rows from bad ones, and refuse a symbol whose batch cannot be trusted.
 
     A symbol is refused if more than `max_rejected_share` of its rows are bad (of `_ENOUGH` or more, and more than
-    one), or if one key came twice with different values: then any choice would be by chance. Rows that nobody asked
-    for, of days without a session, or without a price count for no share. Rows that came twice and say the same are
-    one row.
+    one), or if one key was fetched twice with different values: then any choice would be by chance. Rows that nobody
+    requested, of days without a session, or without a price count for no share. Rows that were fetched twice with equal
+    values are one row.
     """
     split = split_rows(frame, symbols=symbols, start=start, end=end, sessions=sessions)
     good = ordered(split.good)
     refused = _over_threshold(good, split.bad, max_rejected_share)
     good, conflicting = collapse_duplicates(good)
-    refused |= {symbol: f"{count} key(s) came twice with different values" for symbol, count in conflicting.items()}
+    refused |= {
+        symbol: f"{count} key(s) were fetched twice with different values" for symbol, count in conflicting.items()
+    }
     if not refused:
-        return Verdict(good, split.bad, split.flagged, {})
+        return BatchVerdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
-    came = ordered(split.came.filter(is_refused).unique(maintain_order=True))
-    set_aside = came.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
-    return Verdict(
+    fetched = ordered(split.fetched.filter(is_refused).unique(maintain_order=True))
+    set_aside = fetched.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
+    return BatchVerdict(
         good.filter(~is_refused), pl.concat([split.bad, set_aside]), split.flagged.filter(~is_refused), refused
     )
 
@@ -99,7 +101,7 @@ def collapse_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int
     """Make one row of those that say the same of a key, in rows sorted by (symbol, date); count the keys that differ.
 
     Rows say the same if prices are equal up to rounding and one has all that the others have: a null is no other
-    value. The fullest one stays; of equally full ones that with the lowest prices, in whatever order they came.
+    value. The fullest one stays; of equally full ones that with the lowest prices, in whatever order they were fetched.
     """
     same_key = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in PRIMARY_KEYS).fill_null(value=False)
     repeats = rows.select(same_key.alias("repeat")).get_column("repeat")
@@ -120,8 +122,8 @@ def collapse_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int
 
 def _differs(name: str) -> pl.Expr:
     """Whether a row has another value than the one that is kept; where it has none, it does not."""
-    value, kept = pl.col(name), pl.col(f"{name}_kept")
-    equal = value == kept
+    value, first = pl.col(name), pl.col(f"{name}_kept")
+    equal = value == first
     if name in PRICE_COLUMNS:
-        equal = (value - kept).abs() <= TOLERANCE * kept
+        equal = (value - first).abs() <= CELL_TOLERANCE * first
     return value.is_not_null() & ~equal.fill_null(value=False)

@@ -1,7 +1,7 @@
-"""What stands beside a close: prices and volumes that cannot be, or that contradict it.
+"""The cells beside a close: prices and volumes that cannot be, or that contradict it.
 
 A bar is judged by its close. What is wrong beside a close that is right becomes null or stays as it is, and the bar is
-flagged with the values that came; it is never refused for them. Only where open, high and low agree with one another
+flagged with the fetched values; it is never refused for them. Only where open, high and low agree with one another
 and with the sessions around, and the close alone is far off, is it the close that is wrong.
 """
 
@@ -15,9 +15,9 @@ from historical_etl.schema import SCHEMA
 
 __all__ = [
     "ABSURD",
+    "CELL_TOLERANCE",
     "FLAGGED",
-    "NUMBERS",
-    "TOLERANCE",
+    "NUMBER_CELLS",
     "WORTH_A_LOOK",
     "Cells",
     "clean_cells",
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 #: Relative slack for comparing prices of one bar: adjusted vendors round each of them on its own.
-TOLERANCE: Final = 1e-6
+CELL_TOLERANCE: Final = 1e-6
 _OTHERS: Final = ("open", "high", "low")
 #: Numbers of a bar that may be null; a NaN there is a null.
-NUMBERS: Final = (*_OTHERS, "volume", "adj_close")
-#: Columns of a flagged bar, as it came; `reasons` tells why.
+NUMBER_CELLS: Final = (*_OTHERS, "volume", "adj_close")
+#: Columns of a flagged bar, as fetched; `reasons` says why.
 FLAGGED: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "adj_close", "reasons")
 _FLAGGED: Final = {name: SCHEMA.get(name, pl.List(pl.String)) for name in FLAGGED}
 #: So many times off the close: a closing auction does not lead further than the first; what stands alone and is off by
@@ -50,7 +50,7 @@ WORTH_A_LOOK: Final = {
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows as they may be stored, and those of them that are flagged, as they came (columns `FLAGGED`)."""
+    """Rows as they may be stored, and those of them that are flagged, as fetched (columns `FLAGGED`)."""
 
     rows: pl.DataFrame
     flagged: pl.DataFrame
@@ -58,20 +58,20 @@ class Cells:
 
 def clean_cells(rows: pl.DataFrame) -> Cells:
     """Make null what cannot be beside a close, and flag the bars concerned. Each close must be finite and above 0."""
-    came = rows.with_columns(pl.col(NUMBERS).fill_nan(None))
-    odd = came.select(_may_be_wrong() | _lacks_volume(came)).to_series().fill_null(value=False).arg_true()
+    cleaned = rows.with_columns(pl.col(NUMBER_CELLS).fill_nan(None))
+    odd = cleaned.select(_may_be_wrong() | _lacks_volume(cleaned)).to_series().fill_null(value=False).arg_true()
     if odd.is_empty():
-        return Cells(came, pl.DataFrame(schema=_FLAGGED))
-    part = came[odd]
+        return Cells(cleaned, pl.DataFrame(schema=_FLAGGED))
+    part = cleaned[odd]
     volume = pl.col("volume")
     possible = part.with_columns(
         *(pl.when(_is_price(name)).then(name).alias(name) for name in (*_OTHERS, "adj_close")),
         pl.when(volume.is_finite() & (volume >= 0)).then(volume).alias("volume"),
     )
     absurd = {name: _is_absurd(name).fill_null(value=False) for name in _OTHERS}
-    kept = possible.with_columns(pl.when(~wrong).then(name).alias(name) for name, wrong in absurd.items())
+    plausible = possible.with_columns(pl.when(~wrong).then(name).alias(name) for name, wrong in absurd.items())
     reasons = {
-        "range": kept.select(outside_range()),
+        "range": plausible.select(outside_range()),
         "zero_price": part.select(pl.any_horizontal(pl.col(_OTHERS) == 0)),
         "impossible_price": part.select(pl.any_horizontal(_is_impossible(name) for name in _OTHERS)),
         "absurd_price": possible.select(pl.any_horizontal(absurd.values())),
@@ -79,10 +79,12 @@ def clean_cells(rows: pl.DataFrame) -> Cells:
         "impossible_volume": part.select(_is_impossible("volume")),
         "no_volume": part.select(volume.is_null()),
     }
-    if not kept.select(NUMBERS).equals(part.select(NUMBERS)):
-        came = came.with_columns(came.get_column(name).clone().scatter(odd, kept.get_column(name)) for name in NUMBERS)
+    if not plausible.select(NUMBER_CELLS).equals(part.select(NUMBER_CELLS)):
+        cleaned = cleaned.with_columns(
+            cleaned.get_column(name).clone().scatter(odd, plausible.get_column(name)) for name in NUMBER_CELLS
+        )
     found = pl.DataFrame([verdict.to_series().alias(name).fill_null(value=False) for name, verdict in reasons.items()])
-    return Cells(came, _flagged(rows[odd], _named(found)))
+    return Cells(cleaned, _flagged(rows[odd], _named(found)))
 
 
 def _flagged(rows: pl.DataFrame, reasons: pl.Series) -> pl.DataFrame:
@@ -117,8 +119,8 @@ def wrong_closes(rows: pl.DataFrame) -> pl.Series:
     if not suspects.any():
         return suspects
     ordered = rows.with_columns(suspects.alias("suspect")).with_row_index("place").sort("symbol", "date")
-    sound = pl.when(~pl.col("suspect")).then(close)
-    before, after = (fill.over("symbol") for fill in (sound.forward_fill(_NEAR), sound.backward_fill(_NEAR)))
+    trusted = pl.when(~pl.col("suspect")).then(close)
+    before, after = (fill.over("symbol") for fill in (trusted.forward_fill(_NEAR), trusted.backward_fill(_NEAR)))
     witness = pl.coalesce(before, after)
     supported = (witness <= _FAR * highest) & (witness * _FAR >= lowest)
     verdict = ordered.select("place", (pl.col("suspect") & supported).fill_null(value=False).alias("wrong"))
@@ -128,14 +130,14 @@ def wrong_closes(rows: pl.DataFrame) -> pl.Series:
 @cache
 def outside_range() -> pl.Expr:
     """Whether open or close lies outside low to high, or low above high; what is null contradicts nothing."""
-    high, low, body = pl.col("high") * (1 + TOLERANCE), pl.col("low") * (1 - TOLERANCE), ("open", "close")
+    high, low, body = pl.col("high") * (1 + CELL_TOLERANCE), pl.col("low") * (1 - CELL_TOLERANCE), ("open", "close")
     outside = [*(pl.col(name) > high for name in body), *(pl.col(name) < low for name in body), low > high]
     return pl.any_horizontal(test.fill_null(value=False) for test in outside)
 
 
 @cache
 def _may_be_wrong() -> pl.Expr:
-    """Whether anything may be wrong beside a close, a volume that lacks aside; told by cheap tests."""
+    """Whether anything may be wrong beside a close, a volume that lacks aside; found by cheap tests."""
     prices, close, infinite = [pl.col(name) for name in _OTHERS], pl.col("close"), float("inf")
     tests = [
         outside_range(),

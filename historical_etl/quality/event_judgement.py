@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
-    IMPOSSIBLE,
+    IMPOSSIBLE_MOVE,
     MATTERS,
     SAME,
     SAME_SHARE,
@@ -40,7 +40,7 @@ from historical_etl.quality.spikes import proposal
 
 __all__ = ["NOT_CONTAINED", "Contradiction", "Judgement"]
 
-#: What is told of a named event that adj_close does not contain.
+#: The note on a named event that adj_close does not contain.
 NOT_CONTAINED: Final = f"adj_close contains {in_words(1.0, 0.0)}"
 
 #: Between bars that are so far apart others are lacking, but for the closings of a war.
@@ -68,7 +68,7 @@ class Judgement:
     warnings: list[str] = field(default_factory=list[str])
 
     def symbol(self, symbol: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Judge all sessions of a symbol that have an event; only what is new is told."""
+        """Judge all sessions of a symbol that have an event; only what is new is reported."""
         given = (row for row in rows if row["log_g"] is not None and isfinite(row["log_g"]))
         sessions = [session_of(row, in_close=self.in_close) for row in given]
         sessions = for_shares_of_today(sessions)
@@ -99,7 +99,7 @@ class Judgement:
             if (first.is_new or second.is_new) and are_one(first, second, sessions):
                 words = (
                     f"{contained(first):.6g} on {first.day} and {contained(second):.6g} on {second.day} look like one "
-                    f"dividend that came twice, and adj_close contains both"
+                    f"dividend that was given twice, and adj_close contains both"
                 )
                 self._contradict(symbol, second, words)
 
@@ -116,7 +116,7 @@ class Judgement:
         sessions = [at for at in named if at.split == 1 and at.dividend > 0]
         paid = [at.dividend for at in sessions] + [*self.paid_elsewhere.get(symbol, ())]
         for at in (one for one in sessions if one.is_new):
-            is_none = at.yields >= IMPOSSIBLE or is_not_seen(at)
+            is_none = at.yields >= IMPOSSIBLE_MOVE or is_not_seen(at)
             if is_none or is_hardly_seen(at):
                 words = (
                     f"the dividend of {at.dividend:.6g} on {at.day} is {at.yields:.1%} of the price before, and the "
@@ -133,7 +133,7 @@ class Judgement:
             if (first.is_new or second.is_new) and are_one(first, second, sessions):
                 words = (
                     f"the dividends of {first.dividend:.6g} on {first.day} and {second.dividend:.6g} on {second.day} "
-                    f"look like one that came twice"
+                    f"look like one that was given twice"
                 )
                 self._note(symbol, second, 1.0, second.dividend, words, unexplained=True)
 
@@ -141,7 +141,7 @@ class Judgement:
         expected = at.expected(at.dividend)
         off = min((abs(at.g - move) for move in expected), default=inf)
         tolerance = at.noise + SAME + SAME_SHARE * abs(log(1 - min(at.yields, 0.5)))
-        if off <= tolerance and at.yields < IMPOSSIBLE:
+        if off <= tolerance and at.yields < IMPOSSIBLE_MOVE:
             self._agreeing(symbol, at, paid)
             return
         split, cash, unexplained, _ = shown(at)
@@ -155,10 +155,10 @@ class Judgement:
         hint = "" if unit is None else unit_words(unit, at.split)
         seen = f"named {in_words(at.split, at.dividend)} on {at.named_on}; adj_close {contained}{hint}"
         by_factor = abs(at.p + at.g)
-        by_name = at.distance(at.dividend) if at.yields < IMPOSSIBLE else inf
+        by_name = at.distance(at.dividend) if at.yields < IMPOSSIBLE_MOVE else inf
         shows = not at.at_rest or off > SHOWS_ALWAYS
         agrees = shows and not unexplained and by_name - by_factor > at.decisive
-        # That the split makes the difference is no chance: there the price need not tell.
+        # That the split makes the difference is no chance: there the price need not show it.
         if agrees or (by_share and by_factor - by_name <= at.decisive):
             note = f"{seen}, and the price agrees with adj_close" if agrees else seen
             self._note(symbol, at, split, cash, note, unexplained=False)
@@ -169,7 +169,7 @@ class Judgement:
             self._note(symbol, at, at.split, at.dividend, words, unexplained=False, warn=False)
             self._contradict(symbol, at, words)
         else:
-            words = f"{seen}, and the price does not tell which is right"
+            words = f"{seen}, and the price does not show which is right"
             self._note(symbol, at, at.split, at.dividend, words, unexplained=True, warn=False)
             self._contradict(symbol, at, words)
 
@@ -236,7 +236,7 @@ class Judgement:
         warn: bool = True,
     ) -> None:
         self.events.append((symbol, at.named_on or at.day, split, cash, unexplained, note))
-        for day in at.named_before:  # what is told stands for all of them
+        for day in at.named_before:  # what is reported counts for all of them
             self.events.append((symbol, day, 1.0, 0.0, False, f"counted on {at.named_on}: {note}"))
         if warn:
             self.warnings.append(f"{symbol}: {note}")

@@ -18,7 +18,7 @@ from historical_etl.quality.typical_moves import DECISIVE_FEW, MANY, decisive
 __all__ = [
     "CONFIRMED_BY",
     "DAYS_OFF",
-    "IMPOSSIBLE",
+    "IMPOSSIBLE_MOVE",
     "LARGE",
     "MATTERS",
     "SAME",
@@ -54,20 +54,20 @@ __all__ = [
 
 #: Name and factor agree up to this share of the dividend, or of the price.
 SAME_SHARE, SAME = 0.1, 3e-4
-#: A disagreement smaller than this share of the price is told and holds nothing.
+#: A disagreement smaller than this share of the price is reported and causes no hold.
 MATTERS: Final = 0.0075
 #: A price that did not move may not have been traded; a dividend of this size would show all the same.
 SHOWS_ALWAYS: Final = 0.2
 #: A dividend of so many usual moves and this share of the price, while the price showed no more of it than this. One
 #: is seen in a fall by so many usual moves.
 LARGE, SHOWS, _CALM, SHOWN = 6.0, 0.02, 3.0, 0.25
-#: A dividend is about a hundredth of the others between these; so many others tell.
+#: A dividend is about a hundredth of the others between these; so many others decide.
 _ABOUT, _OTHERS = (0.5, 2.0), 2
 #: A ratio of amounts is a unit's, or a split's, up to this.
 _NEAR_UNIT: Final = 0.05
 WEEK, _FRIDAY, _PAUSES = timedelta(days=7), 4, 2
 #: No dividend is so large a share of the price before it.
-IMPOSSIBLE: Final = 0.9
+IMPOSSIBLE_MOVE: Final = 0.9
 #: The factor moves by so much in a split, as a logarithm; by less in what else pays.
 _SPIKE: Final = log(1.9)
 #: No company splits its shares and takes it back within so many days, without that somebody names it.

@@ -19,7 +19,7 @@ import polars as pl
 from historical_etl.quality.event_judgement import Contradiction, Judgement
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
-    IMPOSSIBLE,
+    IMPOSSIBLE_MOVE,
     LARGE,
     MATTERS,
     SAME,
@@ -61,8 +61,8 @@ class Findings:
     Attributes:
         events: columns `EVENTS`: the events of which more is to be said than their source says.
         contradicted: by symbol, sessions where adj_close contradicts the other witnesses, earliest first.
-        warnings: what is told and holds nothing.
-        outdated: (symbol, date) of events that were told of before, and of which there is nothing to say now.
+        warnings: what is reported and causes no hold.
+        outdated: (symbol, date) of events that were reported before, and that need no report now.
     """
 
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
@@ -85,7 +85,7 @@ def judge_events(
     *,
     split_adjusted: bool,
     complete_until: date = date.max,
-    told: pl.DataFrame | None = None,
+    reported: pl.DataFrame | None = None,
 ) -> Findings:
     """Hold named events, adj_close and prices against each other.
 
@@ -96,7 +96,7 @@ def judge_events(
         answered: symbols for which `named` is complete over the rows in view.
         split_adjusted: whether the source says that it takes splits out of its prices.
         complete_until: later events may be named yet.
-        told: (symbol, date) of events that were told of before.
+        reported: (symbol, date) of events that were reported before.
     """
     lacking = rows.get_column("adj_close").null_count()
     bare = _bare(rows, named) if lacking else []
@@ -105,7 +105,7 @@ def judge_events(
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
     pairs = _pairs(line, judged)
-    looked_at = _looked_at(pairs, told)
+    looked_at = _looked_at(pairs, reported)
     events = _with_names(pairs, named, split_adjusted=split_adjusted).filter(
         (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
     )
@@ -131,11 +131,11 @@ def judge_events(
     return Findings(news, contradicted, tuple(found.warnings), looked_at.join(news, on=ORDER, how="anti"))
 
 
-def _looked_at(pairs: pl.DataFrame, told: pl.DataFrame | None) -> pl.DataFrame:
-    """Of events that were told of those that are looked at anew: their bar, or the one before it, is another."""
-    if told is None or told.is_empty():
+def _looked_at(pairs: pl.DataFrame, reported: pl.DataFrame | None) -> pl.DataFrame:
+    """Of reported events those that are looked at anew: their bar, or the one before it, is another."""
+    if reported is None or reported.is_empty():
         return pl.DataFrame(schema=_KEYS)
-    return pairs.filter("is_new", pl.col("log_g").is_not_null()).join(told, on=ORDER, how="semi").select(ORDER)
+    return pairs.filter("is_new", pl.col("log_g").is_not_null()).join(reported, on=ORDER, how="semi").select(ORDER)
 
 
 def _bare(rows: pl.DataFrame, named: pl.DataFrame | None) -> list[str]:
@@ -149,7 +149,7 @@ def _bare(rows: pl.DataFrame, named: pl.DataFrame | None) -> list[str]:
 
 def _factor_of_name() -> pl.Expr:
     """The move of the factor that a named dividend would make."""
-    share = (pl.col("dividend_n").fill_null(0.0) / pl.col("close_0")).clip(0.0, IMPOSSIBLE)
+    share = (pl.col("dividend_n").fill_null(0.0) / pl.col("close_0")).clip(0.0, IMPOSSIBLE_MOVE)
     return pl.when(pl.col("split_n") == 1).then(-(1 - share).log()).otherwise(0.0)
 
 

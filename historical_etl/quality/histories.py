@@ -1,4 +1,4 @@
-"""The whole history of one symbol, as it came now, against all that is stored of it."""
+"""The whole history of one symbol, as fetched now, against all that is stored of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from historical_etl.quality.partial_restatements import other_parts
 from historical_etl.quality.price_levels import (
     BEGINNINGS,
     LARGE,
+    LEVEL_TOLERANCE,
     LEVELS,
     NEAR_HUNDRED,
-    TOLERANCE,
     factor_of,
     is_beyond,
     is_from_the_beginning,
@@ -50,7 +50,7 @@ class HistoryVerdict:
 
 
 def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date, float]) -> HistoryVerdict:
-    """Judge the whole history of one symbol, as it came now, against all that is stored of it.
+    """Judge the whole history of one symbol, as fetched now, against all that is stored of it.
 
     Args:
         new: columns `LEVELS`, sorted by date.
@@ -77,14 +77,14 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
     is_most = bool(rewritten(shared))
     if _is_from_the_beginning(shared, off, is_most=is_most):
         doubt = _doubt(new, shared, lost, ratio, splits)
-        kept = HistoryVerdict(
+        corrected = HistoryVerdict(
             "restated", evidence, ratio, first["close_ratio"], unexplained=_unexplained(shared, splits)
         )
     else:
         doubt = _no_correction(shared, off, splits, is_most=is_most)
-        kept = HistoryVerdict("corrected")
+        corrected = HistoryVerdict("corrected")
     if doubt is None:
-        return kept
+        return corrected
     code, words, session = doubt
     if code == "other_history":
         evidence = f"{off.height} of {shared.height} stored closes are others, {first['date']} to {last['date']}"
@@ -92,7 +92,7 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
 
 
 def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict[str, bool]:
-    """Of each symbol whether one history is nearer to what is stored than another; without what cannot be told.
+    """Whether one history of a symbol is nearer to the stored one than another, for symbols that can be compared.
 
     Nearer is the one with the returns that are stored, and of equal ones that with the levels.
 
@@ -107,22 +107,22 @@ def nearer(one: pl.DataFrame, other: pl.DataFrame, stored: pl.DataFrame) -> dict
     return {symbol: distance < second[symbol] for symbol, distance in first.items() if symbol in second}
 
 
-def _distances(came: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[float, float]]:
+def _distances(fetched: pl.DataFrame, stored: pl.DataFrame) -> dict[str, tuple[float, float]]:
     """How far returns typically are from the stored ones, to a hundredth of a percent, and levels; by symbol."""
     shared = (
-        on_shared_sessions(came.unique(("symbol", "date"), keep="first", maintain_order=True), stored)
+        on_shared_sessions(fetched.unique(("symbol", "date"), keep="first", maintain_order=True), stored)
         .drop_nulls("ratio")
         .sort("symbol", "date")
     )
     off = pl.col("ratio").log()
-    told = shared.group_by("symbol").agg(
+    distances = shared.group_by("symbol").agg(
         off.diff().abs().median().fill_null(0.0).round(4).alias("returns"), off.abs().median().alias("levels")
     )
-    return {symbol: (returns, levels) for symbol, returns, levels in told.iter_rows()}
+    return {symbol: (returns, levels) for symbol, returns, levels in distances.iter_rows()}
 
 
 def _is_from_the_beginning(shared: pl.DataFrame, off: pl.DataFrame, *, is_most: bool) -> bool:
-    """Whether a history differs from its first session on; or where most of it does, from the first that can tell.
+    """Whether a history differs from its first session on; or where most of it does, from the first that shows it.
 
     Of a price of a few cents a ratio near 1 makes the same price again.
     """
@@ -187,7 +187,7 @@ def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:
     if moved.height <= max(1, _FEW_CLOSES * shared.height):
         return ""
     ratio = float(moved.item(0, "close_ratio"))
-    read = read_move(1 / ratio, TOLERANCE)
+    read = read_move(1 / ratio, LEVEL_TOLERANCE)
     if _any_near(splits, ratio) or (read is not None and read[0] != 1):
         return ""
     return (
@@ -198,10 +198,10 @@ def _unexplained(shared: pl.DataFrame, splits: Mapping[date, float]) -> str:
 
 def _without_basis(new: pl.DataFrame, stored: pl.DataFrame, shared: pl.DataFrame) -> str | None:
     """Why a new `adj_close` cannot stand beside the stored one: there is no session that has both."""
-    came, known = new.get_column("adj_close"), stored.get_column("adj_close")
-    if not came.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
+    fetched, known = new.get_column("adj_close"), stored.get_column("adj_close")
+    if not fetched.is_not_null().any() or not known.is_not_null().any() or shared.get_column("adjusted").any():
         return None
-    return "adj_close came on none of the sessions that have it stored: whether the new one has its basis is not known"
+    return "no session with a stored adj_close was fetched with one: whether the new one has its basis is not known"
 
 
 def _any_near(splits: Mapping[date, float], ratio: float) -> bool:

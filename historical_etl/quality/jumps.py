@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.quality.outlier_runs import Days, Jump, with_runs
 from historical_etl.quality.price_levels import BOTH_ADJUSTED, LARGE, LEVELS, SEAM, factor_of, ratio_of_levels
-from historical_etl.quality.spikes import BOUND, Move, half_applied, is_turned_round, proposal, taken_back
+from historical_etl.quality.spikes import BOUND, PriceMove, half_applied, is_turned_round, proposal, taken_back
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
@@ -19,7 +19,7 @@ __all__ = ["Jumps", "jumps"]
 
 #: After a long gap a smaller move counts.
 _BREAK: Final = 1.5
-#: What a named split leaves of a move is told from here on: the ratio may be the wrong one.
+#: What a named split leaves of a move is reported from here on: the ratio may be the wrong one.
 _BEYOND_SPLIT: Final = 1.3
 #: Ticks of exchanges whose prices go down to a few of them, and how far a price may be off from a whole one.
 _TICKS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -31,7 +31,7 @@ _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20
 #: A move has the ratio of a split if what is left of it is no more than 2 %, or so many median moves up to a bound.
 _TIMES_NEAR, _NEAREST = 3.0, 0.035
-#: So many jumps of a symbol are told, and decided, at once.
+#: So many jumps of a symbol are reported, and decided, at once.
 _MOST_HELD: Final = 10
 
 
@@ -44,7 +44,7 @@ class Jumps:
 
 
 def jumps(
-    came: pl.DataFrame,
+    fetched: pl.DataFrame,
     stored: pl.DataFrame,
     calendar: SessionCalendar,
     *,
@@ -58,7 +58,7 @@ def jumps(
     """Large moves into, inside or out of new rows, and which of them only an error or another security makes.
 
     Args:
-        came: columns `LEVELS`, sorted by (symbol, date).
+        fetched: columns `LEVELS`, sorted by (symbol, date).
         stored: likewise: the stored rows around and among them.
         calendar: the exchange's sessions.
         long_gap: more sessions than this without a bar make a price break suspicious.
@@ -72,12 +72,12 @@ def jumps(
     """
     found: dict[str, list[Jump]] = {}
     moves: list[str] = []
-    unpaired: dict[str, list[Move]] = {}
+    unpaired: dict[str, list[PriceMove]] = {}
     named = {(symbol, day): split for (symbol, day), split in splits.items() if split > 0}
     of_symbol: dict[str, list[tuple[date, float]]] = {}
     for (symbol, day), split in named.items():
         of_symbol.setdefault(symbol, []).append((day, split))
-    parts = _by_symbols(came, stored)
+    parts = _by_symbols(fetched, stored)
     for pair in (
         pair for part in parts for pair in _large_moves(_pairs(*part, again), calendar, long_gap, list(named))
     ):
@@ -104,7 +104,7 @@ def jumps(
             moves += words
     suspects: dict[str, list[Suspicion]] = {}
     for symbol, jumped in found.items():
-        for jump in with_runs(jumped, lambda symbol=symbol: _days_of(symbol, came, stored)):
+        for jump in with_runs(jumped, lambda symbol=symbol: _days_of(symbol, fetched, stored)):
             if accepted(symbol, jump.suspicion):
                 moves += jump.words
             else:
@@ -112,8 +112,8 @@ def jumps(
     return Jumps({symbol: reasons[:_MOST_HELD] for symbol, reasons in suspects.items()}, tuple(moves))
 
 
-def _days_of(symbol: str, came: pl.DataFrame, stored: pl.DataFrame) -> Days:
-    mine = [frame.filter(pl.col("symbol") == symbol).get_column("date") for frame in (came, stored)]
+def _days_of(symbol: str, fetched: pl.DataFrame, stored: pl.DataFrame) -> Days:
+    mine = [frame.filter(pl.col("symbol") == symbol).get_column("date") for frame in (fetched, stored)]
     return Days(sorted({*mine[0], *mine[1]}), frozenset(mine[1]))
 
 
@@ -121,9 +121,9 @@ def _days_of(symbol: str, came: pl.DataFrame, stored: pl.DataFrame) -> Days:
 class _Pair:
     """Two neighbouring rows of a symbol, at least one of them new, and the ratio of the later level to the earlier.
 
-    `known` says that the symbol is stored, `unmet` that one row is stored and the other not, and that no stored row
-    came again; `apart` counts the sessions between them. `is_new` and `was_new` say of the later and the earlier row
-    whether it is new. `near` is how near to the ratio of a split a move is of one.
+    `known` says that the symbol is stored, `has_no_overlap` that one row is stored and the other not, and that no
+    stored row was fetched again; `apart` counts the sessions between them. `is_new` and `was_new` say of the later and
+    the earlier row whether it is new. `near` is how near to the ratio of a split a move is of one.
     """
 
     symbol: str
@@ -133,7 +133,7 @@ class _Pair:
     size: float
     adjusted: bool
     known: bool
-    unmet: bool
+    has_no_overlap: bool
     is_new: bool
     was_new: bool
     apart: int
@@ -146,7 +146,7 @@ class _Pair:
 
 
 def _in_words(pair: _Pair, split: float) -> list[str]:
-    """What is told of a move that is stored: a large one, or more than the split that is named for it."""
+    """The warning about a move that is stored: a large one, or more than the split that is named for it."""
     times = f"{pair.ratio:.4g} times the one before"
     if split != 1 and pair.size > _BEYOND_SPLIT:
         return [f"{pair.symbol} {pair.day}: the source names a split of {split:g}, and beyond it the level is {times}"]
@@ -165,7 +165,7 @@ def _of_named_split(pair: _Pair, split: float, *, adjusted: bool) -> Suspicion |
 
 
 def _suspect(
-    pair: _Pair, long_gap: int, unpaired: list[Move], splits: Sequence[tuple[date, float]]
+    pair: _Pair, long_gap: int, unpaired: list[PriceMove], splits: Sequence[tuple[date, float]]
 ) -> Suspicion | None:
     times = _of_times(pair)
     if pair.apart > long_gap and pair.size > _BREAK:
@@ -178,8 +178,8 @@ def _suspect(
     if factor == "100" or (factor and pair.known) or pair.size >= BOUND:
         words = f"{times}; no event explains it{proposal(f'the bars from {pair.day} on', pair.ratio)}"
         return Suspicion("level_jump", words, pair.ratio, pair.day, pair.day_before)
-    if pair.unmet and pair.size > SEAM:
-        words = f"no stored session came again, and {times}"
+    if pair.has_no_overlap and pair.size > SEAM:
+        words = f"no stored session was fetched again, and {times}"
         return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
     if pair.size > LARGE:  # real moves have any size up to the bound; one that is taken back is none
         back = taken_back(pair.day, pair.ratio, unpaired, pair.near) if pair.was_new else None
@@ -187,14 +187,14 @@ def _suspect(
             words = f"the level of {back.day} is {back.ratio:.4g} times the one before, and {pair.day} takes it back"
             return Suspicion("level_jump", f"{words}; no event explains them", pair.ratio, back.day, pair.day)
         if pair.is_new:
-            unpaired.append(Move(pair.day, pair.ratio, bool(factor)))
+            unpaired.append(PriceMove(pair.day, pair.ratio, bool(factor)))
     return None
 
 
 def _way_back(pair: _Pair, jumped: Sequence[Jump]) -> Suspicion | None:
     """A move that is none of its own, and takes back the jump before it."""
     plain = [one.suspicion for one in jumped[-1:] if one.is_plain]
-    away = [Move(one.session, one.ratio, near=False) for one in plain if one.session and one.ratio]
+    away = [PriceMove(one.session, one.ratio, near=False) for one in plain if one.session and one.ratio]
     if not pair.was_new or taken_back(pair.day, pair.ratio, away, pair.near) is None:
         return None
     return Suspicion("level_jump", _of_times(pair), pair.ratio, pair.day, pair.day_before)
@@ -204,33 +204,33 @@ def _of_times(pair: _Pair) -> str:
     return f"the level of {pair.day} is {pair.ratio:.4g} times the one before"
 
 
-def _by_symbols(came: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+def _by_symbols(fetched: pl.DataFrame, stored: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """The rows in parts of whole symbols: a year of thousands of symbols at once would take a lot of memory."""
-    symbol = came.get_column("symbol")
+    symbol = fetched.get_column("symbol")
     start = 0
-    while start < came.height:
-        end = min(start + _ROWS_AT_ONCE, came.height)
+    while start < fetched.height:
+        end = min(start + _ROWS_AT_ONCE, fetched.height)
         first, last = str(symbol[start]), str(symbol[end - 1])
-        if end < came.height:
+        if end < fetched.height:
             end = int(symbol.search_sorted(last, side="right"))
-        part = came.slice(start, end - start)
+        part = fetched.slice(start, end - start)
         inside = pl.col("symbol").is_between(pl.lit(first), pl.lit(last))
         yield part, stored.filter(inside) if stored.height else stored
         start = end
 
 
-def _pairs(came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None) -> pl.LazyFrame:
-    line = came.select(*LEVELS, is_new=pl.lit(value=True))
+def _pairs(fetched: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None) -> pl.LazyFrame:
+    line = fetched.select(*LEVELS, is_new=pl.lit(value=True))
     shared: pl.Series = stored.get_column("symbol").clear()
     if stored.height:
-        met = stored.select(*ORDER, met=pl.lit(value=True))
-        line = came.join(met, on=ORDER, how="left", maintain_order="left").select(
-            *LEVELS, is_new=pl.col("met").is_null()
+        matched = stored.select(*ORDER, matched=pl.lit(value=True))
+        line = fetched.join(matched, on=ORDER, how="left", maintain_order="left").select(
+            *LEVELS, is_new=pl.col("matched").is_null()
         )
         old = line.filter(~pl.col("is_new"))
         shared = symbols_in(old)
         if old.height < stored.height:
-            alone = stored.join(came, on=ORDER, how="anti").select(*LEVELS, is_new=pl.lit(value=False))
+            alone = stored.join(fetched, on=ORDER, how="anti").select(*LEVELS, is_new=pl.lit(value=False))
             line = pl.concat([line, alone]).sort(ORDER)
     judged = pl.col("is_new") | pl.col("is_new_0")
     if again is not None and again.height:

@@ -26,7 +26,7 @@ _TIMES_AS_MANY: Final = 5
 
 @dataclass(frozen=True)
 class Jump:
-    """A suspicious jump, what is told of it once it is let pass, and whether nothing but its size is known of it.
+    """A suspicious jump, the warning about it once it is accepted, and whether nothing but its size is known of it.
 
     Of such a one that is below the bound the size is that of a split, or of the way back.
     """
@@ -102,8 +102,8 @@ def _run(jumps: Sequence[Jump], at: int, last: int, days: Days, before: Sequence
 
 
 def _with(jump: Jump, words: str, *, through: date | None = None) -> Jump:
-    told = jump.suspicion.evidence.partition(";")[0] if through else jump.suspicion.evidence
-    return replace(jump, suspicion=replace(jump.suspicion, evidence=told + words, through=through))
+    evidence = jump.suspicion.evidence.partition(";")[0] if through else jump.suspicion.evidence
+    return replace(jump, suspicion=replace(jump.suspicion, evidence=evidence + words, through=through))
 
 
 def _first(jump: Jump) -> date:

@@ -1,4 +1,4 @@
-"""The sessions that came again: does what came stand on the basis of what is stored?"""
+"""The overlap: are fetched bars on the price basis of the stored ones?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from historical_etl.quality.rewritten import rewritten
 from historical_etl.quality.spikes import proposal
 from historical_etl.quality.suspicion import Suspicion
 
-__all__ = ["Comparison", "compare", "of_unknown_basis", "single_bars"]
+__all__ = ["OverlapResult", "compare_overlap", "of_unknown_basis", "single_bars"]
 
 #: Ratios this near to each other are one, and ratios this near to 1 are none.
 _ONE_SCALE: Final = 1.02
@@ -33,7 +33,7 @@ _SIDES: Final = ("close_b", "adj_close_b", "close_a", "adj_close_a")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OverlapResult:
     """New against stored on shared sessions: symbols whose whole history is to be looked at, and odd ones.
 
     Of those in `single` the new bars of some sessions are odd, and nothing else is.
@@ -44,7 +44,7 @@ class Comparison:
     single: Mapping[str, Sequence[Suspicion]]
 
 
-def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
+def compare_overlap(fetched: pl.DataFrame, stored: pl.DataFrame) -> OverlapResult:
     """Hold new rows against stored ones on the sessions that both have.
 
     A level that differs from the earliest shared session on has moved, and so have volumes that all differ by one
@@ -53,20 +53,20 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
     unless by a factor that splits and units have: such a bar is odd.
 
     Args:
-        came: columns `LEVELS`, keys unique.
+        fetched: columns `LEVELS`, keys unique.
         stored: likewise.
     """
-    shared = _with_fit(on_shared_sessions(came, stored))
+    shared = _with_fit(on_shared_sessions(fetched, stored))
     scaled = _on_another_scale(shared)
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
     if off.is_empty():
-        return Comparison(scaled, {}, {})
+        return OverlapResult(scaled, {}, {})
     symbols = off.get_column("symbol").unique()
     earliest = shared.filter(pl.col("symbol").is_in(symbols.implode())).group_by("symbol").agg(BEGINNINGS)
     moved = frozenset(off.join(earliest, on="symbol").filter(is_from_the_beginning()).get_column("symbol"))
     suspects: dict[str, Suspicion] = {}
     single: dict[str, list[Suspicion]] = {}
-    for symbol, day, ratio, is_between in _odd(off, came):
+    for symbol, day, ratio, is_between in _odd(off, fetched):
         if symbol in moved:
             continue
         if is_between:
@@ -79,23 +79,23 @@ def compare(came: pl.DataFrame, stored: pl.DataFrame) -> Comparison:
         mine = shared.filter(pl.col("symbol").is_in(list(left)))
         others = frozenset(other_parts(mine).get_column("symbol")) | rewritten(mine, by_noise=True)
     single = {symbol: found for symbol, found in single.items() if symbol not in suspects}
-    return Comparison(moved | ((scaled | others) - suspects.keys()), suspects, single)
+    return OverlapResult(moved | ((scaled | others) - suspects.keys()), suspects, single)
 
 
-def single_bars(came: pl.DataFrame, stored: pl.DataFrame) -> list[Suspicion]:
+def single_bars(fetched: pl.DataFrame, stored: pl.DataFrame) -> list[Suspicion]:
     """Of one symbol's whole history, the new bars that alone are odd. Arguments as `compare` has them."""
-    shared = _with_fit(on_shared_sessions(came, stored))
+    shared = _with_fit(on_shared_sessions(fetched, stored))
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
-    return [_single(day, ratio) for _, day, ratio, is_between in _odd(off, came) if is_between]
+    return [_single(day, ratio) for _, day, ratio, is_between in _odd(off, fetched) if is_between]
 
 
-def _odd(off: pl.DataFrame, came: pl.DataFrame) -> Iterator[tuple[str, date, float, bool]]:
+def _odd(off: pl.DataFrame, fetched: pl.DataFrame) -> Iterator[tuple[str, date, float, bool]]:
     """Of sessions on another level those that no correction explains: the ratio, and whether both neighbours agree."""
     large = off.filter(pl.any_horizontal(is_beyond(name, SEAM) for name in ("ratio", "close_ratio")))
-    mended = _mended(large, came) if large.height else frozenset[tuple[str, date]]()
+    taken_back = _taken_back(large, fetched) if large.height else frozenset[tuple[str, date]]()
     columns = ("symbol", "date", "ratio", "close_ratio", "worse", "between")
     for symbol, day, ratio, close_ratio, worse, is_between in large.select(columns).iter_rows():
-        if (symbol, day) in mended:
+        if (symbol, day) in taken_back:
             continue
         odd = next(
             (r for r in (ratio, close_ratio) if r is not None and (factor_of(r) or (worse and size_of(r) > SEAM))), None
@@ -106,7 +106,7 @@ def _odd(off: pl.DataFrame, came: pl.DataFrame) -> Iterator[tuple[str, date, flo
 
 def _single(day: date, ratio: float) -> Suspicion:
     words = (
-        f"{_odd_words(day, ratio)} the days around it agree; the new bar alone is kept out, and the stored one stands"
+        f"{_odd_words(day, ratio)} the days around it agree; the new bar alone is not stored, and the stored one stays"
     )
     return Suspicion("level_jump", words + proposal("it", ratio), ratio, day, day, through=day)
 
@@ -134,40 +134,40 @@ def _on_another_scale(shared: pl.DataFrame) -> frozenset[str]:
     return frozenset(found.get_column("symbol"))
 
 
-def of_unknown_basis(came: pl.DataFrame, stored: pl.DataFrame) -> frozenset[str]:
+def of_unknown_basis(fetched: pl.DataFrame, stored: pl.DataFrame) -> frozenset[str]:
     """Symbols that bring an `adj_close` which nothing stored can be compared with: only the whole history can tell.
 
     So it is where an `adj_close` begins to come, or comes again on the earliest shared session; and where it comes
     with new bars and with none of the shared ones.
 
     Args:
-        came: columns `LEVELS`, keys unique.
+        fetched: columns `LEVELS`, keys unique.
         stored: likewise.
     """
-    given = came.get_column("adj_close").is_not_null()
+    given = fetched.get_column("adj_close").is_not_null()
     if not given.any() or not (
-        came.get_column("adj_close").null_count() or stored.get_column("adj_close").null_count()
+        fetched.get_column("adj_close").null_count() or stored.get_column("adj_close").null_count()
     ):
         return frozenset()
-    givers = came.filter(given).get_column("symbol").unique()
-    shared = on_shared_sessions(came.filter(pl.col("symbol").is_in(givers.implode())), stored)
+    givers = fetched.filter(given).get_column("symbol").unique()
+    shared = on_shared_sessions(fetched.filter(pl.col("symbol").is_in(givers.implode())), stored)
     first = pl.col("adj_close").sort_by("date").first().is_not_null()
     first_0 = pl.col("adj_close_0").sort_by("date").first().is_null()
     unknown = shared.group_by("symbol").agg(~pl.col("adjusted").any() | (first & first_0)).filter("adjusted")
     return frozenset(unknown.get_column("symbol"))
 
 
-def _mended(large: pl.DataFrame, came: pl.DataFrame) -> frozenset[tuple[str, date]]:
-    """Sessions whose stored bar was an error, which the new one mends.
+def _taken_back(large: pl.DataFrame, fetched: pl.DataFrame) -> frozenset[tuple[str, date]]:
+    """Sessions whose stored bar was an error, which the new one corrects.
 
-    The new one stands between its neighbours, while the stored one was far from both; or the stored one repeats the bar
-    before it, and the new one stands beside the bar after it, as where a feed froze on the day of a crash.
+    The new one is between its neighbours, while the stored one was far from both; or the stored one repeats the bar
+    before it, and the new one is near the bar after it, as where a feed froze on the day of a crash.
 
     Args:
         large: shared sessions with another price, and whether the stored one `repeats`.
-        came: all that came, so that the bar after the last stored session tells, too.
+        fetched: all fetched bars, so that the bar after the last stored session counts, too.
     """
-    line = came.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
+    line = fetched.filter(pl.col("symbol").is_in(large.get_column("symbol").unique().implode())).sort("symbol", "date")
     known = pl.col("symbol")
     sides = [
         pl.when(known == known.shift(step)).then(pl.col(name).shift(step)).alias(f"{name}_{side}")

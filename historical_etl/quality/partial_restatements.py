@@ -8,12 +8,12 @@ from math import log
 
 import polars as pl
 
-from historical_etl.quality.price_levels import SEAM, TOLERANCE, is_beyond
+from historical_etl.quality.price_levels import LEVEL_TOLERANCE, SEAM, is_beyond
 
 __all__ = ["beside", "other_parts", "rounding"]
 
 #: Ratios nearer than this to each other are one, beside what rounding to cents makes of them.
-_ONE_RATIO, _CENT = 5 * TOLERANCE, 0.011
+_ONE_RATIO, _CENT = 5 * LEVEL_TOLERANCE, 0.011
 #: A step of the ratio is another basis from here on, and if it is so many times what rounding makes.
 _STEP, _TIMES_ROUNDING = 0.01, 4.0
 
@@ -22,7 +22,7 @@ def other_parts(shared: pl.DataFrame) -> pl.DataFrame:
     """Where a part on another basis begins: columns symbol, date, `before`, `ratio` and `step`, in order.
 
     The ratio there differs from those of the two sessions before and lasts for two sessions or more, and the new level
-    moves by more than the stored one does: where it moves by less, the stored bars were wrong and are mended. After
+    moves by more than the stored one does: where it moves by less, the stored bars were wrong and are corrected. After
     sessions that are restated, too, a small step is a dividend that was corrected. Stored bars that repeat were stale.
 
     Args:

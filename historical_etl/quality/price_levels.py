@@ -16,9 +16,9 @@ __all__ = [
     "BOTH_ADJUSTED",
     "LARGE",
     "LEVELS",
+    "LEVEL_TOLERANCE",
     "NEAR_HUNDRED",
     "SEAM",
-    "TOLERANCE",
     "factor_of",
     "is_beyond",
     "is_from_the_beginning",
@@ -31,7 +31,7 @@ __all__ = [
 #: What a level is judged by; and the volume, which goes with it over splits.
 LEVELS: Final = ("symbol", "date", "close", "adj_close", "volume")
 #: A ratio further from 1 than this is another level (Yahoo and Tiingo round adjusted prices to six digits or more).
-TOLERANCE: Final = 1e-4
+LEVEL_TOLERANCE: Final = 1e-4
 #: Moves below this are no candidates for a wrong split.
 LARGE: Final = 1.9
 #: Moves beyond this are looked at where two histories meet.
@@ -48,9 +48,9 @@ BEGINNINGS: Final = (
 )
 
 
-def on_shared_sessions(came: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+def on_shared_sessions(fetched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of both on the sessions that both have, the stored values as `…_0`, with their ratios."""
-    both = came.join(stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left")
+    both = fetched.join(stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left")
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(ratio_of_levels().alias("ratio"), by_close, BOTH_ADJUSTED.alias("adjusted"))
 
@@ -67,7 +67,7 @@ def is_from_the_beginning() -> pl.Expr:
 
 def is_off(column: str) -> pl.Expr:
     """Whether a ratio is another level."""
-    return ((pl.col(column) - 1).abs() > TOLERANCE).fill_null(value=False)
+    return ((pl.col(column) - 1).abs() > LEVEL_TOLERANCE).fill_null(value=False)
 
 
 def is_beyond(column: str, size: float) -> pl.Expr:

@@ -61,7 +61,7 @@ class Line:
         return follows or abs(size) > self.decisive
 
     def contradicts(self, at: int, size: float) -> bool:
-        """Whether the price says that there was no such split, or adj_close does where the price does not tell."""
+        """Whether the price says that there was no such split, or adj_close does where the price does not show it."""
         move, factor = self.moves[at], self.factors[at]
         if move is None or self.shows(at, size):
             return False
@@ -98,7 +98,7 @@ class Line:
         return [*sizes, log(split) + log(1 + dividend / self.closes[at])]
 
     def is_restated(self, at: int, size: float) -> bool:
-        """Whether what is stored before a session stands at the ratio of a split to what came, and nothing jumps."""
+        """Whether stored bars before a session differ from fetched ones by the ratio of a split, and nothing jumps."""
         level, move = self.levels[at - 1], self.moves[at]
         if level is None or move is None or abs(move) > max(self.decisive, abs(size) / 2):
             return False
@@ -121,7 +121,7 @@ def line_of(rows: pl.DataFrame, history: pl.DataFrame | None = None) -> Line:
         history: more of its bars, to tell the usual move from.
     """
     factor, move = (pl.col("adj_close") / pl.col("close")).log(), (pl.col("close") / pl.col("close").shift(1)).log()
-    told = rows.select(
+    parts = rows.select(
         "date",
         "close",
         move.alias("move"),
@@ -130,6 +130,6 @@ def line_of(rows: pl.DataFrame, history: pl.DataFrame | None = None) -> Line:
         (pl.col("close_0") / pl.col("close")).log().alias("level"),
     )
     usual, moves = (rows if history is None else history).select(usual_move(move), move.count().alias("moves")).row(0)
-    days, prices, sizes, factors, noise, levels = told.get_columns()
+    days, prices, sizes, factors, noise, levels = parts.get_columns()
     columns = (sizes.to_list(), factors.to_list(), noise.to_list(), levels.to_list())
     return Line(days.to_list(), prices.to_list(), *columns, decisive(usual, moves))

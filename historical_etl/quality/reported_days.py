@@ -1,4 +1,4 @@
-"""Named events as they come in: values that are no events set aside, and the rows of one day put together."""
+"""Named events as they are fetched: invalid values are left out, and the rows of one day are merged."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class NamedDays:
 
     Attributes:
         events: columns `ACTIONS`.
-        set_aside: rows with a value that is none, as they came.
+        invalid: rows with an invalid value, as fetched.
         chosen: days of whose rows only some are meant: the symbol, the event, and why.
     """
 
     events: pl.DataFrame
-    set_aside: pl.DataFrame
+    invalid: pl.DataFrame
     chosen: list[tuple[str, date, float, float, str]]
 
 
@@ -56,7 +56,7 @@ def named_days(named: pl.DataFrame, *, in_close: bool, line: Callable[[str], Lin
     is_empty = pl.any_horizontal(pl.col(name).is_nan() for name in fine) & ~pl.any_horizontal(
         (pl.col(name) != nothing) & fine[name] for name, nothing in _NOTHING.items()
     )
-    aside = named.filter((is_wrong | is_empty).fill_null(value=False))
+    invalid = named.filter((is_wrong | is_empty).fill_null(value=False))
     events = named.with_columns(values).filter(is_event).unique(maintain_order=True)
     is_twice = events.select(pl.struct(ORDER).is_duplicated()).to_series()
     chosen: list[tuple[str, date, float, float, str]] = []
@@ -69,7 +69,7 @@ def named_days(named: pl.DataFrame, *, in_close: bool, line: Callable[[str], Lin
             together.append((symbol, day, *event))
             chosen += [(symbol, day, *event, words)] if words else []
         events = pl.concat([events.filter(~is_twice), pl.DataFrame(together, schema=named.schema, orient="row")])
-    return NamedDays(events, aside, chosen)
+    return NamedDays(events, invalid, chosen)
 
 
 def _meant(splits: Iterable[float], paid: Iterable[float]) -> tuple[list[float], list[float]]:

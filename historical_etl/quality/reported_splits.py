@@ -38,7 +38,7 @@ class NotShown:
     """A named split that the price contradicts.
 
     `is_new` unless it was judged before; `margin` is how much better the price fits no split, where 1 decides;
-    `is_restated` if the stored bars before it stand at the ratio of the split to those that came.
+    `is_restated` if the stored bars before it differ from the fetched ones by the ratio of the split.
     """
 
     symbol: str
@@ -56,24 +56,24 @@ class NamedSplits:
 
     Attributes:
         moved: (symbol, the day that is named, the day that shows it, ratio, whether another name has it there).
-        kept: splits that were moved before, and whose name is no longer asked for: (symbol, date, ratio, 0).
+        retained: splits that were moved before, and whose name is no longer asked for: (symbol, date, ratio, 0).
         taken_out: (symbol, date) of splits that the source takes out of its prices.
         suspects: splits that did not happen.
     """
 
     moved: list[tuple[str, date, date, float, bool]] = field(default_factory=list[tuple[str, date, date, float, bool]])
-    kept: list[tuple[str, date, float, float]] = field(default_factory=list[tuple[str, date, float, float]])
+    retained: list[tuple[str, date, float, float]] = field(default_factory=list[tuple[str, date, float, float]])
     taken_out: set[tuple[str, date]] = field(default_factory=set[tuple[str, date]])
     suspects: list[NotShown] = field(default_factory=list[NotShown])
 
     def names(self, named: pl.DataFrame) -> pl.DataFrame:
         """Some named events, each split on the day that shows it, and once."""
-        if not self.moved and not self.kept:
+        if not self.moved and not self.retained:
             return named
         wrong = pl.DataFrame([one[:2] for one in self.moved], schema=_KEY, orient="row")
-        right = [(symbol, day, split, 0.0) for symbol, _, day, split, is_twice in self.moved if not is_twice]
+        corrected = [(symbol, day, split, 0.0) for symbol, _, day, split, is_twice in self.moved if not is_twice]
         off = named.join(wrong, on=ORDER, how="semi").with_columns(pl.lit(1.0).alias("split"))
-        new = pl.DataFrame([*right, *self.kept], schema=named.schema, orient="row")
+        new = pl.DataFrame([*corrected, *self.retained], schema=named.schema, orient="row")
         together = pl.concat([named.join(wrong, on=ORDER, how="anti"), off.filter(pl.col("dividend") != 0), new])
         return together.group_by(ORDER, maintain_order=True).agg(pl.col("split").product(), pl.col("dividend").sum())
 
@@ -84,8 +84,8 @@ class NamedSplits:
             for symbol, named_on, day, split, _ in self.moved
         ]
         notes = pl.DataFrame(words, schema={**_KEY, "note": pl.String()}, orient="row").unique(list(ORDER))
-        told = notes.join(names, on=ORDER).with_columns(pl.lit(value=False).alias("unexplained"))
-        return told.select(list(EVENTS)).sort(ORDER)
+        rows = notes.join(names, on=ORDER).with_columns(pl.lit(value=False).alias("unexplained"))
+        return rows.select(list(EVENTS)).sort(ORDER)
 
 
 def judge_named_splits(
@@ -104,7 +104,7 @@ def judge_named_splits(
         stored: likewise as `rows`: what was judged before, if its name was.
         ledger: the events that were known before: symbol, date, split, note and whether it was `in_close`.
         asked: symbol → first and last date that the source was asked for.
-        history: all bars of a symbol that are stored or in view: a few do not tell how it usually moves.
+        history: all bars of a symbol that are stored or in view: a few do not show how it usually moves.
     """
     found = NamedSplits()
     if rows.is_empty():
@@ -121,33 +121,33 @@ def judge_named_splits(
     same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
     judged = set(mine.filter(same).select(ORDER).iter_rows())
     known = {(symbol, day): (split, in_close) for symbol, day, split, in_close in ledger.select(_KNOWN).iter_rows()}
-    settled, names = _by_symbol(before), _by_symbol(splits)
+    placed, names = _by_symbol(before), _by_symbol(splits)
     not_shown: list[NotShown] = []
     is_any_shown = False
     for (symbol,), part in mine.partition_by("symbol", as_dict=True, maintain_order=True).items():
-        name, told = str(symbol), names.get(symbol, [])
+        name, reported = str(symbol), names.get(symbol, [])
         line = line_of(part, None if len(part) > MANY else history(name))
-        new = {at for on, _ in told if (at := line.at(on)) and ((symbol, line.days[at]) not in judged)}
-        new |= {at for on, _ in told if (at := line.at(on)) and (symbol, on) not in known}
-        shown, wrong = _judge(name, line, told, new, settled.get(symbol, ()), found)
+        new = {at for on, _ in reported if (at := line.at(on)) and ((symbol, line.days[at]) not in judged)}
+        new |= {at for on, _ in reported if (at := line.at(on)) and (symbol, on) not in known}
+        shown, wrong = _judge(name, line, reported, new, placed.get(symbol, ()), found)
         is_any_shown |= any(line.plainly_shows(at, log(split)) for at, split in shown.items())
         not_shown += wrong
         since, until = asked.get(symbol, (date.max, date.min))
-        there = {day for day, _ in told} | {day for other, _, day, _, _ in found.moved if other == symbol}
-        found.kept += [
+        there = {day for day, _ in reported} | {day for other, _, day, _, _ in found.moved if other == symbol}
+        found.retained += [
             (symbol, day, split, 0.0)
-            for day, split in settled.get(symbol, ())
+            for day, split in placed.get(symbol, ())
             if since <= day <= min(until, since + NEARBY) and day not in there
         ]
         visible = {line.days[at] for at in shown}
         found.taken_out |= {
-            (symbol, on) for on, split in told if known.get((symbol, on)) == (split, False) and on not in visible
+            (symbol, on) for on, split in reported if known.get((symbol, on)) == (split, False) and on not in visible
         }
-    _tell_apart(not_shown, known, found, is_any_shown=is_any_shown)
+    _distinguish(not_shown, known, found, is_any_shown=is_any_shown)
     return found
 
 
-def _tell_apart(
+def _distinguish(
     not_shown: Sequence[NotShown],
     known: Mapping[tuple[str, date], tuple[float, bool]],
     found: NamedSplits,
@@ -185,7 +185,7 @@ def _judge(
     line: Line,
     names: Sequence[tuple[date, float]],
     new: Collection[int],
-    settled: Sequence[tuple[date, float]],
+    placed: Sequence[tuple[date, float]],
     found: NamedSplits,
 ) -> tuple[dict[int, float], list[NotShown]]:
     """The splits that sessions show, by session, and those that none shows; moved ones go to `found`."""
@@ -196,7 +196,7 @@ def _judge(
         at = line.at(named_on)
         if at is not None and line.shows(at, log(split)) and at not in taken:
             taken[at] = split
-        elif (day := _settled(named_on, split, settled)) is not None:
+        elif (day := _placed(named_on, split, placed)) is not None:
             found.moved.append((symbol, named_on, day, split, any(day == on for on, _ in names)))
         elif at is not None:
             left.append((named_on, split, at))
@@ -214,10 +214,10 @@ def _judge(
     return taken, not_shown
 
 
-def _settled(named_on: date, split: float, settled: Sequence[tuple[date, float]]) -> date | None:
+def _placed(named_on: date, split: float, placed: Sequence[tuple[date, float]]) -> date | None:
     """The other day that a name was moved to before."""
     near = (
-        day for day, other in settled if day != named_on and abs(day - named_on) <= NEARBY and _are_one(other, split)
+        day for day, other in placed if day != named_on and abs(day - named_on) <= NEARBY and _are_one(other, split)
     )
     return next(near, None)
 

@@ -1,7 +1,7 @@
 """Rewritten histories: most closes are others, and no one ratio makes them of the stored ones.
 
-A correction leaves most bars as they were. Where it does not, returns tell what came: those that are stored, on a basis
-that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
+A correction leaves most bars as they were. Where it does not, returns show what was fetched: those that are stored, on a
+basis that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.partial_restatements import beside, rounding
-from historical_etl.quality.price_levels import TOLERANCE
+from historical_etl.quality.price_levels import LEVEL_TOLERANCE
 
 __all__ = ["has_same_returns", "how_it_differs", "is_as_a_day_late", "rewritten"]
 
@@ -27,11 +27,11 @@ def rewritten(shared: pl.DataFrame, *, by_noise: bool = False) -> frozenset[str]
     """The symbols of which more closes moved than corrections move.
 
     A close that moves by less than noise counts if it does so by the ratio of the one before it. Stored closes that
-    repeat the one before do not count: a frozen feed is mended.
+    repeat the one before do not count: a stale feed is corrected.
 
     Args:
         shared: columns of `on_shared_sessions`, sorted by (symbol, date).
-        by_noise: count all that rounding does not move. The few sessions of an overlap do not tell what noise is.
+        by_noise: count all that rounding does not move. The few sessions of an overlap do not show what noise is.
     """
     stored = (pl.col("close_0") / beside("close_0", 1)).log().abs()
     moves = shared.with_columns(rounding().alias("rounding"), _typical(stored).over("symbol").alias("typical"))
@@ -52,16 +52,16 @@ def has_same_returns(shared: pl.DataFrame) -> bool:
     cent = _CENT / pl.min_horizontal(pl.coalesce("adj_close", "close"), pl.coalesce("adj_close_0", "close_0"))
     noise = pl.max_horizontal(cent, _noise(_OF_A_RETURN, 1.0))
     agree = ((new / old - 1).abs() <= noise).drop_nulls()
-    told, agreeing = moves.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
-    return told - agreeing <= max(1, (1 - _AGREEING) * told)
+    compared, agreeing = moves.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
+    return compared - agreeing <= max(1, (1 - _AGREEING) * compared)
 
 
 def is_as_a_day_late(shared: pl.DataFrame, by: int = 1) -> bool:
     """Whether the closes that differ, three or more, are those that are stored of the session before (-1: after)."""
     differs = (pl.col("close_ratio") - 1).abs() > rounding()
-    late = (pl.col("close") / pl.col("close_0").shift(by) - 1).abs() <= TOLERANCE
-    told, agreeing = shared.select(differs.sum().alias("told"), (differs & late).sum().alias("agreeing")).row(0)
-    return agreeing > _TWO and agreeing >= _AGREEING * told
+    late = (pl.col("close") / pl.col("close_0").shift(by) - 1).abs() <= LEVEL_TOLERANCE
+    compared, agreeing = shared.select(differs.sum().alias("told"), (differs & late).sum().alias("agreeing")).row(0)
+    return agreeing > _TWO and agreeing >= _AGREEING * compared
 
 
 def how_it_differs(shared: pl.DataFrame) -> str:

@@ -18,14 +18,14 @@ from historical_etl.quality.cells import ABSURD, FLAGGED, clean_cells, wrong_clo
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame, symbols_in
 from historical_etl.symbols import is_symbol
 
-__all__ = ["EXCUSED", "PRICE_COLUMNS", "UNWRITABLE", "Split", "all_sound", "bar_rules", "conform", "split_rows"]
+__all__ = ["EXCUSED", "PRICE_COLUMNS", "UNWRITABLE", "Split", "all_valid", "bar_rules", "conform", "split_rows"]
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close", "adj_close")
 #: Columns in which NaN says what null says: that there is no value.
 OPTIONAL: Final = ("open", "high", "low", "volume", "adj_close")
 REQUIRED_COLUMNS: Final = ("date", "symbol", "close")
 UNWRITABLE: Final = "unwritable_symbol"
-#: Rows that were not asked for, are of no session, or say that there is no price: they are set aside, and tell nothing
+#: Rows that were not asked for, are of no session, or say that there is no price: they are refused, and say nothing
 #: of whether the others can be trusted.
 EXCUSED: Final = frozenset({"not_requested", "outside_window", "off_session", "no_close", UNWRITABLE})
 _WITH_REASONS: Final = {**SCHEMA, "reasons": pl.List(pl.String)}
@@ -44,13 +44,13 @@ class Split:
 
     Attributes:
         good: rows as they may be stored.
-        came: the same rows as they came.
+        original: the same rows as fetched.
         bad: rows that may not, with a `reasons` column (list of rule names).
-        flagged: good rows as they came, of which something beside the close is wrong (columns `FLAGGED`).
+        flagged: good rows as fetched, of which something beside the close is wrong (columns `FLAGGED`).
     """
 
     good: pl.DataFrame
-    came: pl.DataFrame
+    original: pl.DataFrame
     bad: pl.DataFrame
     flagged: pl.DataFrame
 
@@ -143,8 +143,8 @@ def bar_rules() -> dict[str, pl.Expr]:
     }
 
 
-def all_sound(frame: pl.DataFrame) -> bool:
-    """Whether surely all rows have a close and a volume, and nothing in them is wrong, told by cheap aggregates.
+def all_valid(frame: pl.DataFrame) -> bool:
+    """Whether surely all rows have a close and a volume, and nothing in them is wrong, found by cheap aggregates.
 
     False is no verdict: ask the rules.
     """
@@ -152,14 +152,14 @@ def all_sound(frame: pl.DataFrame) -> bool:
         return False
     if {frame.get_column(name).null_count() for name in ("open", "high", "low")} not in ({0}, {frame.height}):
         return False  # one is held against the close by way of the others
-    return bool(frame.select(_soundness()).item())
+    return bool(frame.select(_validity()).item())
 
 
 @cache
-def _soundness() -> pl.Expr:
+def _validity() -> pl.Expr:
     prices = [pl.col(name) for name in PRICE_COLUMNS]
     start, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
-    sound = [
+    valid = [
         *(number.sum().is_finite() for number in [*prices, pl.col("volume")]),  # NaN and infinity stay in a sum
         *(price.min() > 0 for price in prices),
         pl.col("volume").min() >= 0,
@@ -167,7 +167,7 @@ def _soundness() -> pl.Expr:
         *((price >= low).all() for price in (start, close)),
         (high < low * ABSURD).all(),
     ]
-    return pl.all_horizontal(test.fill_null(value=True) for test in sound)
+    return pl.all_horizontal(test.fill_null(value=True) for test in valid)
 
 
 def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end: date, sessions: pl.Series) -> Split:
@@ -180,11 +180,11 @@ def split_rows(frame: pl.DataFrame, *, symbols: Sequence[str], start: date, end:
         end: the last date that was asked for.
         sessions: the exchange's sessions from `start` to `end`.
     """
-    came = {symbol for symbol in symbols_in(frame) if symbol is not None}
-    unasked, unwritable = came.difference(symbols), {symbol for symbol in came if not is_symbol(symbol)}
+    fetched = {symbol for symbol in symbols_in(frame) if symbol is not None}
+    unasked, unwritable = fetched.difference(symbols), {symbol for symbol in fetched if not is_symbol(symbol)}
     days = frame.get_column("date").unique().to_list()
     expected = {day for day in sessions.to_list() if start <= day <= end}
-    if not unasked and not unwritable and expected.issuperset(days) and all_sound(frame):
+    if not unasked and not unwritable and expected.issuperset(days) and all_valid(frame):
         nothing = pl.DataFrame(schema=_WITH_REASONS)
         return Split(frame, frame, nothing, nothing[list(FLAGGED)])
     day, close = pl.col("date"), pl.col("close")

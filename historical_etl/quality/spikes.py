@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from math import log
 from typing import Final
 
-__all__ = ["BOUND", "Move", "half_applied", "has_come_back", "is_turned_round", "proposal", "taken_back"]
+__all__ = ["BOUND", "PriceMove", "half_applied", "has_come_back", "is_turned_round", "proposal", "taken_back"]
 
 #: No session multiplies or divides a price by this much without an event. The largest known falls of a day are of 90 %,
 #: the largest rises of small companies about sevenfold; a person may accept the next one.
@@ -27,7 +27,7 @@ _NEAR_UNIT: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Move:
+class PriceMove:
     """A move of the level into `day`, by `ratio`; `near` says that it has the size of a split or unit."""
 
     day: date
@@ -35,13 +35,13 @@ class Move:
     near: bool
 
 
-def taken_back(day: date, ratio: float, earlier: Sequence[Move], near: float) -> Move | None:
+def taken_back(day: date, ratio: float, earlier: Sequence[PriceMove], near: float) -> PriceMove | None:
     """The move that this one takes back; None if there is none.
 
     Args:
         day: of this move.
         ratio: likewise.
-        earlier: moves into rows that came with this one, and that nothing has taken back.
+        earlier: moves into rows that were fetched with this one, and that nothing has taken back.
         near: the tolerance for moves of the size of a split or unit, whenever they were.
     """
     for move in reversed(earlier):

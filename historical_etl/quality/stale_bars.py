@@ -8,13 +8,13 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["BARS", "TOLD", "repeating_symbols", "stretches"]
+__all__ = ["BARS", "REPORTED_AFTER", "repeating_symbols", "stretches"]
 
-CELLS: Final = ("open", "high", "low", "close", "volume")
+REPEATED_CELLS: Final = ("open", "high", "low", "close", "volume")
 #: What a stretch is found in.
-BARS: Final = ("symbol", "date", *CELLS)
-#: From so many equal bars on a stretch is told.
-TOLD: Final = 3
+BARS: Final = ("symbol", "date", *REPEATED_CELLS)
+#: From so many equal bars on a stretch is reported.
+REPORTED_AFTER: Final = 3
 #: A series moves if of its last so many levels before the stretch, at least the fewest, no more than a share lasted.
 _LEVELS_BEFORE, _FEWEST_BEFORE, _SHARE_LASTING = 20, 3, 0.2
 
@@ -73,7 +73,7 @@ def _with_repeats(rows: pl.DataFrame) -> set[str]:
 
 def _repeats(bars: pl.DataFrame) -> pl.Series:
     """Whether a bar equals the row before it, in every cell and with trades."""
-    same = [pl.col(name).eq_missing(pl.col(name).shift()) for name in ("symbol", *CELLS)]
+    same = [pl.col(name).eq_missing(pl.col(name).shift()) for name in ("symbol", *REPEATED_CELLS)]
     # Without a volume a fund's value may well stand still; a bar with a range may not.
     traded = pl.when(pl.col("volume").is_null()).then(pl.col("high") > pl.col("low")).otherwise(pl.col("volume") > 0)
     return bars.select(pl.all_horizontal(*same, traded.fill_null(value=False))).to_series()

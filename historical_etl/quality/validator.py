@@ -10,7 +10,7 @@ from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import DataQualityError, SchemaDriftError
 from historical_etl.models import Finding
 from historical_etl.quality.cells import outside_range
-from historical_etl.quality.rules import all_sound, bar_rules
+from historical_etl.quality.rules import all_valid, bar_rules
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, is_ordered, ordered
 from historical_etl.sessions import SessionCalendar, get_calendar
 
@@ -115,7 +115,7 @@ class DataValidator:
 
         An open or close outside low to high is a warning: closing auctions are like that.
         """
-        if all_sound(frame) and is_ordered(frame, unique=True):
+        if all_valid(frame) and is_ordered(frame, unique=True):
             return []
         rules = bar_rules()
         counts = frame.select(rule.fill_null(value=False).sum().alias(name) for name, rule in rules.items())
@@ -143,11 +143,11 @@ class DataValidator:
         sessions = self.calendar.between(date(year, 1, 1), date(year, 12, 31))
         if set(sessions.to_list()).issuperset(frame.get_column("date").unique().to_list()):
             return []
-        stray = frame.filter(pl.col("date").dt.year() != year)
+        outside = frame.filter(pl.col("date").dt.year() != year)
         off = frame.filter(pl.col("date").dt.year() == year, ~pl.col("date").is_in(sessions.implode()))
         return [
             Finding(field="date", message=message, count=rows.height, sample=_rows(rows))
-            for message, rows in ((f"rows are not in {year}", stray), (f"not a session of {self.exchange}", off))
+            for message, rows in ((f"rows are not in {year}", outside), (f"not a session of {self.exchange}", off))
             if rows.height
         ]
 

@@ -16,10 +16,10 @@ __all__ = ["NO_MORE", "named_no_more"]
 NO_MORE: Final = "the source names no more"
 _VALUES: Final = ("split", "dividend")
 
-Kept = tuple[str, date, float, float, str]
+Withdrawn = tuple[str, date, float, float, str]
 
 
-def named_no_more(before: pl.DataFrame, named: pl.DataFrame, line: Callable[[str], Line]) -> list[Kept]:
+def named_no_more(before: pl.DataFrame, named: pl.DataFrame, line: Callable[[str], Line]) -> list[Withdrawn]:
     """What to keep: symbol, day, the split and the dividend that are not named again, and words.
 
     An event that is named with another value, or likewise on a day nearby, is corrected and not kept.
@@ -38,7 +38,7 @@ def named_no_more(before: pl.DataFrame, named: pl.DataFrame, line: Callable[[str
         names.setdefault(symbol, []).append((day, split, dividend))
     known = set(before.select(ORDER).iter_rows())
     lines: dict[str, Line] = {}
-    kept: list[Kept] = []
+    withdrawn: list[Withdrawn] = []
     for symbol, day, split, dividend, in_close in gone.select(*ORDER, *_VALUES, "in_close").iter_rows():
         # A name nearby that was there before is another event, as of one who pays every week.
         others = [one for one in names.get(symbol, ()) if one[0] == day or (symbol, one[0]) not in known]
@@ -50,8 +50,8 @@ def named_no_more(before: pl.DataFrame, named: pl.DataFrame, line: Callable[[str
         at = bars.at(day)
         if at is not None and bars.confirms(at, split if in_close else 1.0, dividend):
             words = f"{NO_MORE} {in_words(lost_split, lost_cash)} on {day}, which the prices show"
-            kept.append((symbol, day, lost_split, lost_cash, words))
-    return kept
+            withdrawn.append((symbol, day, lost_split, lost_cash, words))
+    return withdrawn
 
 
 def _is_named(day: date, value: float, nothing: float, names: Iterable[tuple[date, float]]) -> bool:

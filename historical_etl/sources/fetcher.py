@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.clock import Clock, as_date, system_clock
 from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
 from historical_etl.fork_guard import refuse_lost_threads
-from historical_etl.masking import told
+from historical_etl.masking import display_value
 from historical_etl.models import Outcome
 from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
@@ -99,8 +99,8 @@ class UnifiedDataFetcher:
         make = _maker(name)
         if self.settings.is_production and name in _NOT_REAL:
             raise ConfigurationError(
-                f"Environment {told(self.settings.environment, _PRODUCTION)} counts as production, which refuses"
-                f" the source {name!r}",
+                f"Environment {display_value(self.settings.environment, _PRODUCTION)} counts as production, which "
+                f"refuses the source {name!r}",
                 where="HISTORICAL_ETL_SOURCE",
                 todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
             )
@@ -220,7 +220,7 @@ def _maker(name: str) -> Callable[[Settings], PriceSource]:
     others = {point.name.strip().lower(): point for point in entry_points(group=ENTRY_POINTS)}
     if name not in others:
         raise ConfigurationError(
-            f"Unknown source {told(name, [*SOURCES, *others])}",
+            f"Unknown source {display_value(name, [*SOURCES, *others])}",
             where="HISTORICAL_ETL_SOURCE",
             todo=f"use one of: {', '.join([*SOURCES, *sorted(others)])}",
         )

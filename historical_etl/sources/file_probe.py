@@ -38,7 +38,7 @@ _SHARE, _COMMON = 4, 1_000
 #: What packs by blocks has some kilobytes in each; what is packed day by day has not so many.
 _PART, _MANY_PARTS = 256, 100_000
 _PACKED: Final = b"\x1f\x8b\x08"
-_WORKERS: Final = Workers(__name__, kept=1)
+_WORKERS: Final = Workers(__name__, idle_limit=1)
 _OUT: Final = "take it out of the folder"
 #: What a path leads to that is no file, by the number of the error.
 _ODD: Final = {

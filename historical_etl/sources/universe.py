@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import path_told, told
+from historical_etl.masking import display_path, display_value
 from historical_etl.regular_files import TEXTS, read_regular
 from historical_etl.symbols import normalize_symbols
 
@@ -34,7 +34,7 @@ class Interval:
     start: date
     end: date | None = None
 
-    def meets(self, start: date | None, end: date | None) -> bool:
+    def overlaps(self, start: date | None, end: date | None) -> bool:
         """Whether the stay has a day from `start` to `end`, both included; None means unbounded."""
         return (end is None or self.start <= end) and (start is None or self.end is None or start < self.end)
 
@@ -76,7 +76,7 @@ class MembershipTable:
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols that are members on any day from `start` to `end`, both included, sorted; None means unbounded."""
-        return [symbol for symbol, stays in self._intervals.items() if any(stay.meets(start, end) for stay in stays)]
+        return [symbol for symbol, stays in self._intervals.items() if any(stay.overlaps(start, end) for stay in stays)]
 
     def intervals(self, symbol: str) -> tuple[Interval, ...]:
         """The stays of `symbol` in order of time; empty if it never was a member.
@@ -97,7 +97,7 @@ def packaged_universe(name: str) -> MembershipTable:
     path = PACKAGED_UNIVERSES.get(name.strip().lower())
     if path is None:
         raise ConfigurationError(
-            f"There is no packaged universe {told(name, PACKAGED_UNIVERSES)}",
+            f"There is no packaged universe {display_value(name, PACKAGED_UNIVERSES)}",
             where="HISTORICAL_ETL_UNIVERSE",
             todo=f"use one of: {', '.join(PACKAGED_UNIVERSES)}; or give the path of a CSV file",
         )
@@ -127,7 +127,7 @@ def _lines(path: Path) -> list[str]:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
             f"The universe cannot be read: {reason}",
-            where=path_told(path, "HISTORICAL_ETL_UNIVERSE"),
+            where=display_path(path, "HISTORICAL_ETL_UNIVERSE"),
             todo="correct the path, or write sp500 for the packaged one",
         ) from None
     lines: list[str] = []

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from historical_etl.models import DATASET_ID, CatalogPointer
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import unsealed
+from historical_etl.store.checksummed_json import parse_checksummed
 from historical_etl.store.layout import Layout
 
 __all__ = ["is_of", "read_catalog_pointer"]
@@ -13,7 +13,7 @@ __all__ = ["is_of", "read_catalog_pointer"]
 def read_catalog_pointer(layout: Layout, dataset: str = DATASET_ID) -> CatalogPointer | None:
     """What the catalog file shows, None if that is not known."""
     try:
-        return unsealed(read_regular(layout.catalog_pointer(dataset)), CatalogPointer)
+        return parse_checksummed(read_regular(layout.catalog_pointer(dataset)), CatalogPointer)
     except (OSError, ValueError):
         return None
 

@@ -20,9 +20,9 @@ from historical_etl.models import SyncManifest
 from historical_etl.store.daily_folders import (
     IMPOSSIBLE,
     YEARS,
-    in_the_way,
     is_replaceable,
     new_folder,
+    obstacles,
     put_in_place,
     remove,
     tidy,
@@ -31,7 +31,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.misplaced import no_file
 
-__all__ = ["check_out", "clear_the_way", "is_known"]
+__all__ = ["check_out", "is_known", "quarantine_obstacles"]
 
 _SECOND: Final = 10**9
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def check_out(
         relink: whether copies of objects are replaced by links to them.
     """
     layout = manager.layout
-    clear_the_way(manager)
+    quarantine_obstacles(manager)
     if layout.daily.is_symlink() and not is_replaceable(layout) and not layout.daily.is_dir():
         _log.warning("%s is somebody's link that leads nowhere: it shows no version %d", layout.daily, manifest.version)
         return
@@ -66,7 +66,7 @@ def check_out(
             sources[path] = wanted
             wrong.append(path)
         elif path.is_file():
-            sources[path] = path  # a lost object is damage: `verify` and the next write of that year tell of it
+            sources[path] = path  # a lost object is damage: `verify` and the next write of that year report it
         elif no_file(path):
             wrong.append(path)
     years = {layout.daily_file(partition.year) for partition in manifest.partitions}
@@ -74,19 +74,19 @@ def check_out(
     if not is_replaceable(layout):
         spare = [path for path in spare if is_known(path, layout)]
     if wrong or spare:
-        _keep_strangers(manager, wrong, spare, manifest.version)
+        _quarantine_foreign_files(manager, wrong, spare, manifest.version)
         if not _swap(layout, manifest.version, sources):
             _replace_each(layout, sources, spare, links_only=relink)
     tidy(layout)
 
 
-def clear_the_way(manager: ManifestManager) -> list[tuple[Path, str, Path]]:
+def quarantine_obstacles(manager: ManifestManager) -> list[tuple[Path, str, Path]]:
     """Quarantine what lies in the place of `daily` or of its folders; returns each with its fault and its entry."""
     moved: list[tuple[Path, str, Path]] = []
-    for path, fault in in_the_way(manager.layout):
-        kept = manager.quarantine_data(path, f"{fault}, in the place of a folder of the store")
-        _log.warning("%s is no folder of the store: %s. It is now in %s", path, fault, kept)
-        moved.append((path, fault, kept))
+    for path, fault in obstacles(manager.layout):
+        quarantined = manager.quarantine_data(path, f"{fault}, in the place of a folder of the store")
+        _log.warning("%s is no folder of the store: %s. It is now in %s", path, fault, quarantined)
+        moved.append((path, fault, quarantined))
     return moved
 
 
@@ -101,16 +101,18 @@ def is_known(target: Path, layout: Layout) -> bool:
     )
 
 
-def _keep_strangers(manager: ManifestManager, wrong: Collection[Path], spare: Collection[Path], version: int) -> None:
+def _quarantine_foreign_files(
+    manager: ManifestManager, wrong: Collection[Path], spare: Collection[Path], version: int
+) -> None:
     for path in (*wrong, *spare):
         if not os.path.lexists(path) or is_known(path, manager.layout):
             continue
         if path in spare:
-            kept = manager.quarantine_data(path, f"version {version}, which now stands, has no such year")
-            _log.warning("%s belongs to no year of version %d; it is now in %s", path, version, kept)
+            quarantined = manager.quarantine_data(path, f"version {version}, the current one, has no such year")
+            _log.warning("%s belongs to no year of version %d; it is now in %s", path, version, quarantined)
         else:
-            kept = manager.quarantine_data(path, "a file in daily/ that no commit put there")
-            _log.warning("%s was replaced from outside; it is now in %s", path, kept)
+            quarantined = manager.quarantine_data(path, "a file in daily/ that no commit put there")
+            _log.warning("%s was replaced from outside; it is now in %s", path, quarantined)
 
 
 def _swap(layout: Layout, version: int, sources: Mapping[Path, Path]) -> bool:

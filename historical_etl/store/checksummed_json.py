@@ -1,7 +1,7 @@
-"""Sealed records: JSON files that carry the SHA-256 of all their fields, so that a flipped bit is noticed.
+"""Checksummed JSON: files that contain the SHA-256 of all their fields, so that a flipped bit is noticed.
 
-A record without a seal is taken as it is, as long as it has no field that is not known: people may write one by hand,
-but a seal whose name was damaged is no seal.
+A record without a checksum is accepted as long as it has no unknown field: people may write one by hand, but a checksum
+whose name was damaged is none.
 """
 
 import hashlib
@@ -13,47 +13,47 @@ from pydantic import BaseModel, ValidationError
 
 from historical_etl.strict_json import object_of
 
-__all__ = ["SEAL", "opened", "reason_of", "seal", "sealed", "unsealed"]
+__all__ = ["CHECKSUM_FIELD", "add_checksum", "parse_checksummed", "read_checksummed", "reason_of", "render_checksummed"]
 
-SEAL: Final = "record_sha256"
+CHECKSUM_FIELD: Final = "record_sha256"
 _Record = TypeVar("_Record", bound=BaseModel)
 
 
-def sealed(record: BaseModel) -> bytes:
+def render_checksummed(record: BaseModel) -> bytes:
     """A record as the bytes of its file."""
-    return seal(record.model_dump(mode="json"))
+    return add_checksum(record.model_dump(mode="json"))
 
 
-def unsealed(content: bytes, kind: type[_Record]) -> _Record:
-    """Read what `sealed` gave.
+def parse_checksummed(content: bytes, kind: type[_Record]) -> _Record:
+    """Read what `render_checksummed` gave.
 
     Raises:
         ValueError: it is not a record of this kind, or not what was written.
     """
-    return kind.model_validate(opened(content, kind.model_fields))
+    return kind.model_validate(read_checksummed(content, kind.model_fields))
 
 
-def seal(body: Mapping[str, object], name: str = SEAL) -> bytes:
-    """Fields as the bytes of a file, with their seal under `name`."""
+def add_checksum(body: Mapping[str, object], name: str = CHECKSUM_FIELD) -> bytes:
+    """Fields as the bytes of a file, with their checksum under `name`."""
     return (json.dumps({**body, name: _checksum(body)}, indent=1) + "\n").encode()
 
 
-def opened(
+def read_checksummed(
     content: bytes,
     known: Collection[str] | None,
-    name: str = SEAL,
+    name: str = CHECKSUM_FIELD,
     look: Callable[[Mapping[str, object]], None] | None = None,
 ) -> dict[str, object]:
-    """The fields in a file, without their seal.
+    """The fields in a file, without their checksum.
 
     Args:
         content: the bytes of the file.
-        known: the fields that a file without a seal may have; None allows any.
-        name: of the seal.
-        look: given the fields before the seal is compared.
+        known: the fields that a file without a checksum may have; None allows any.
+        name: of the checksum field.
+        look: given the fields before the checksum is compared.
 
     Raises:
-        ValueError: it is no JSON object, has two values under one name, or the seal is broken.
+        ValueError: it is no JSON object, has two values under one name, or the checksum is wrong.
     """
     try:
         body: object = object_of(content)

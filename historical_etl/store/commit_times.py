@@ -1,8 +1,8 @@
 """Stamps: when each version was committed, by a clock that may jump.
 
-A stamp is later than those of all versions before it, so that what stood at a time stays what stood then. Where the
-clock said something else, the manifest keeps that, too: by it the age of a version is told. Nothing here reads or
-writes.
+A stamp is later than those of all versions before it, so that the version of a time stays the version of that time.
+Where the clock said something else, the manifest records that, too: it gives the age of a version. Nothing here reads
+or writes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Final
 
 from historical_etl.models import SyncManifest
 
-__all__ = ["ages", "clock_trouble", "stamp_after", "standing_from"]
+__all__ = ["ages", "clock_trouble", "current_since", "stamp_after"]
 
 _STEP: Final = timedelta(microseconds=1)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -27,10 +27,10 @@ def stamp_after(newest: datetime | None, now: datetime) -> datetime:
     return newest + min(_STEP, _LAST - newest)
 
 
-def standing_from(versions: Iterable[SyncManifest]) -> dict[int, datetime]:
-    """Since when each of some versions stood, given in ascending order.
+def current_since(versions: Iterable[SyncManifest]) -> dict[int, datetime]:
+    """Since when each of some versions was current, given in ascending order.
 
-    Earlier releases took the clock as it was. A version of theirs did not stand before the one before it.
+    Earlier releases took the clock as it was. A version of theirs was not current before the one before it.
     """
     found = list(versions)
     return dict(zip((v.version for v in found), accumulate((v.sync_timestamp for v in found), max), strict=True))
@@ -48,11 +48,11 @@ def ages(versions: Sequence[SyncManifest], now: datetime, step: timedelta) -> Ma
 
 
 def clock_trouble(newest: datetime | None, now: datetime) -> str | None:
-    """What is to be told where the clock is behind the stamp of the newest version; None where it is not, by much."""
+    """The warning where the clock is behind the stamp of the newest version; None where it is not, by much."""
     if newest is None or newest - now <= _TOLERANCE:
         return None
     return (
         f"the clock says {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, and the newest version was committed at "
         f"{newest:%Y-%m-%d %H:%M:%S} UTC: it is behind now, or was ahead then. Until it has passed that time, new "
-        "versions are stamped just after it, and `as_of` cannot tell them apart by the hour"
+        "versions are stamped just after it, and `as_of` cannot separate them by the hour"
     )

@@ -1,7 +1,7 @@
 """Which versions were certainly committed, whatever the current manifest says.
 
 A commit that is broken off leaves one manifest in the history that does not count, and the next writer drops it before
-it makes another. Progress, the catalog's record, the folder behind `daily` and the lock's record tell of a version only
+it makes another. Progress, the catalog's record, the folder behind `daily` and the lock's record name a version only
 once it is committed. So where they name one that is newer than the current manifest, or where more than one in the
 history is newer, an older file was put in the place of the current manifest.
 """
@@ -29,10 +29,10 @@ def last_committed(layout: Layout, current: int, history: Collection[int], datas
         dataset: of the manifest.
     """
     newer = sorted(version for version in history if version > current)
-    return max([current, *newer[:-1], *_witnesses(layout, dataset)])
+    return max([current, *newer[:-1], *_recorded_versions(layout, dataset)])
 
 
-def _witnesses(layout: Layout, dataset: str) -> Iterator[int]:
+def _recorded_versions(layout: Layout, dataset: str) -> Iterator[int]:
     try:
         version = fields_of(read_regular(layout.progress_file(dataset)), "progress").get("data_version")
     except (OSError, ValueError):

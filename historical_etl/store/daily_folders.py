@@ -17,10 +17,10 @@ from historical_etl.store.misplaced import no_folder
 __all__ = [
     "IMPOSSIBLE",
     "YEARS",
-    "in_the_way",
     "is_replaceable",
     "left_over",
     "new_folder",
+    "obstacles",
     "put_in_place",
     "remove",
     "shown_folder",
@@ -54,7 +54,7 @@ def is_replaceable(layout: Layout) -> bool:
     return shown_folder(layout) is not None or not layout.daily.is_symlink() or bool(_astray(layout))
 
 
-def in_the_way(layout: Layout) -> Iterator[tuple[Path, str]]:
+def obstacles(layout: Layout) -> Iterator[tuple[Path, str]]:
     """What lies in the place of `daily` or of its folders and can be neither, with what is wrong with it.
 
     A link of somebody else's leads elsewhere. One into the store's own folders, or in a circle, is wrong for certain.

@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from historical_etl.durable import write_atomic
 from historical_etl.models import UtcDatetime
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.layout import Layout
 
 __all__ = ["RunRecord", "drop_notes", "note_run", "read_notes"]
 
 _log = logging.getLogger(__name__)
 #: More notes than this are of no use to anybody, and the oldest go.
-_KEPT: Final = 200
+_MOST_NOTES: Final = 200
 #: What a column of the ledger can hold.
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -62,8 +62,8 @@ def note_run(layout: Layout, record: RunRecord) -> None:
     """Keep a note; one that cannot be written is logged, since the run's own end matters more."""
     path = layout.run_notes / f"{record.finished:%Y%m%dT%H%M%S.%f}-{record.run_id[:8]}.json"
     try:
-        write_atomic(path, sealed(record))
-        for old in sorted(layout.run_notes.glob("*.json"))[:-_KEPT]:
+        write_atomic(path, render_checksummed(record))
+        for old in sorted(layout.run_notes.glob("*.json"))[:-_MOST_NOTES]:
             old.unlink(missing_ok=True)
     except OSError as error:
         _log.warning("The run could not be noted in %s: %s", layout.run_notes, error.strerror)
@@ -74,7 +74,7 @@ def read_notes(layout: Layout) -> list[RunRecord]:
     notes: list[RunRecord] = []
     for path in sorted(layout.run_notes.glob("*.json")):
         with suppress(OSError, ValueError):
-            notes.append(unsealed(read_regular(path), RunRecord))
+            notes.append(parse_checksummed(read_regular(path), RunRecord))
     return notes
 
 

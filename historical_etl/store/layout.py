@@ -95,8 +95,8 @@ class Layout:
 
     def own_folders(self) -> tuple[Path, ...]:
         """The folders in which nobody but the store puts anything."""
-        kept = (self.objects, self.ledgers, self.daily_folders, self.manifests)
-        return (*kept, self.progress_folder, self.quarantine, self.staging)
+        versioned = (self.objects, self.ledgers, self.daily_folders, self.manifests)
+        return (*versioned, self.progress_folder, self.quarantine, self.staging)
 
     def relative(self, path: Path) -> str:
         """`path` as manifests write it: relative to the root where it lies below it, with forward slashes."""

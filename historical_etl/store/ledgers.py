@@ -35,13 +35,13 @@ __all__ = [
     "empty_ledger",
     "read_ledger",
     "read_named_ledger",
-    "read_sound",
+    "read_undamaged",
     "write_ledgers",
 ]
 
 _log = logging.getLogger(__name__)
-#: What mends a damaged ledger.
-REBUILT: Final = "run `historical-etl repair`: what can be told from the data is rebuilt; prices are not affected"
+#: What repairs a damaged ledger.
+REBUILT: Final = "run `historical-etl repair`: what follows from the data is rebuilt; prices are not affected"
 _AT: Final = pl.Datetime("us", "UTC")
 _STAMP: Final = {"version": pl.Int64(), "committed_at": _AT}
 _DECIDED: Final = {"reason": pl.String(), "by": pl.String(), "decided_version": pl.Int64(), "decided_at": _AT}
@@ -228,7 +228,7 @@ ADDED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "symbols": ("asked_from", "adjusted_through", "names_events", "split_adjusted"),
 }
 #: Columns that make no version by themselves where the file of a state is too old to have them.
-_ASIDE: Final = {name: ADDED_COLUMNS[name] for name in ("open_holds", "symbols")}
+_IGNORED_COLUMNS: Final = {name: ADDED_COLUMNS[name] for name in ("open_holds", "symbols")}
 #: Ledgers by the names that readers use, and what each consists of.
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in (*LOGS, *STATES) if name.partition("_")[0] not in ("open", "closed")},
@@ -266,7 +266,7 @@ def read_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.
     return pl.concat([_read(layout, name, file) for file in files])
 
 
-def read_sound(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
+def read_undamaged(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
     """The rows of a ledger that can still be read, for a run that must go on; what cannot is warned of."""
     parts = [empty_ledger(name)]
     for file in manifest.ledgers.get(name, ()) if manifest else ():
@@ -278,7 +278,7 @@ def read_sound(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.D
 
 
 def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) -> pl.DataFrame:
-    """All rows of a ledger by the name that readers use; for `gaps` and `holds` those that stand and closed ones.
+    """All rows of a ledger by the name that readers use; for `gaps` and `holds` open and closed ones.
 
     Raises:
         ConfigurationError: there is no such ledger.
@@ -320,24 +320,24 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
         known = _read(layout, name, files[0])
         if known.equals(rows[list(SCHEMAS[name])]):
             return True
-        aside = set(_ASIDE.get(name, ())).difference(pl.read_parquet_schema(layout.resolve(files[0].path)))
-        aside |= {"asked_from"} & set(SCHEMAS[name])
-        return bool(aside) and rows.drop(aside).equals(known.drop(aside))
+        ignored = set(_IGNORED_COLUMNS.get(name, ())).difference(pl.read_parquet_schema(layout.resolve(files[0].path)))
+        ignored |= {"asked_from"} & set(SCHEMAS[name])
+        return bool(ignored) and rows.drop(ignored).equals(known.drop(ignored))
     except (ChecksumMismatchError, OSError, pl.exceptions.PolarsError):
         return False  # it is replaced
 
 
 def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
-    kept, parts = list(files), [_typed(name, rows)]
+    unchanged, parts = list(files), [_typed(name, rows)]
     size = rows.height
-    while kept and kept[-1].rows <= size:
+    while unchanged and unchanged[-1].rows <= size:
         try:
-            parts.insert(0, _read(layout, name, kept[-1]))
+            parts.insert(0, _read(layout, name, unchanged[-1]))
         except ChecksumMismatchError as damage:
             _log.warning("%s It is left as it is; new entries go to another file", damage)
             break
-        size += kept.pop().rows
-    return (*kept, _write(layout, name, pl.concat(parts)))
+        size += unchanged.pop().rows
+    return (*unchanged, _write(layout, name, pl.concat(parts)))
 
 
 def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from historical_etl.clock import Clock
 from historical_etl.durable import make_folder, storage_errors
 from historical_etl.errors import LockTimeoutError, StorageError
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.misplaced import no_file
 
 __all__ = ["Holder", "LockToken", "acquire", "current_holder", "live_holder"]
@@ -51,7 +51,7 @@ class Holder(BaseModel):
     """Who holds, or last held, a lock. `released` is None while it is held, or if the holder died.
 
     `settled` says that it ended well. Where it met an error, what it last did may not be durable. `committed` is as in
-    its token: numbers of versions are not used again, also once nothing else tells of them.
+    its token: numbers of versions are not used again, also once nothing else names them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,7 +72,7 @@ class Holder(BaseModel):
 def current_holder(lock_file: Path) -> Holder | None:
     """The record in the lock file, None if there is none that can be read."""
     try:
-        return unsealed(read_regular(lock_file), Holder)
+        return parse_checksummed(read_regular(lock_file), Holder)
     except (OSError, ValueError):
         return None
 
@@ -145,7 +145,7 @@ def acquire(
             raise StorageError(
                 "This file system has no kernel locks; nothing was committed",
                 where=lock_file,
-                todo="keep the store on a local file system; `historical-etl doctor` tells of this one",
+                todo="keep the store on a local file system; `historical-etl doctor` reports on this one",
             ) from error
     try:
         previous = current_holder(lock_file)
@@ -157,7 +157,7 @@ def acquire(
             yield LockToken(dataset=dataset, number=holder.token, writer_id=writer_id, settled=settled, committed=known)
             ended_well = True
         finally:
-            # After an error too: the next writer must not be told that this one died. And what was committed is not
+            # After an error too: the next writer must not assume that this one died. And what was committed is not
             # undone by a record that cannot be written.
             with suppress(StorageError):
                 _write(lock_file, holder.model_copy(update={"released": clock(), "settled": ended_well}))
@@ -182,7 +182,7 @@ def _sign(lock_file: Path, previous: Holder | None, writer_id: str, clock: Clock
 
 def _write(lock_file: Path, holder: Holder) -> None:
     # In place: a rename would put another inode under the name, and the kernel locks inodes.
-    record = sealed(holder)
+    record = render_checksummed(holder)
     with storage_errors("recording the holder of the writer lock", lock_file), lock_file.open("r+b") as stream:
         stream.write(record)
         stream.truncate()

@@ -83,15 +83,15 @@ class ManifestManager:
             try:
                 refuse_unknown_fields(self.layout, dataset)
                 if not token.settled:
-                    self._settle()
+                    self._sync_folders()
                 yield token
             finally:
                 del self._held[dataset]
 
-    def _settle(self) -> None:
-        """Make durable what a writer that was killed, or met an error, may have done and not synced.
+    def _sync_folders(self) -> None:
+        """Sync to disk what a writer that was killed, or failed, may have written and not synced.
 
-        Else a power cut could take away a version that was found standing, and built on.
+        Else a power cut could take away a version that the next one is built on.
         """
         with storage_errors("making durable what the last writer left", self.layout.root):
             for folder in self.layout.found_folders():
@@ -118,7 +118,7 @@ class ManifestManager:
         Raises:
             LockNotHeldError: `token` does not hold the lock of the manifest's dataset.
             ManifestCorruptError: a listed file is missing or empty; nothing was changed.
-            StorageError: the folder cannot be written; the old manifest stands.
+            StorageError: the folder cannot be written; the old manifest is current.
         """
         dataset = manifest.dataset
         self.check_token(token, dataset)
@@ -148,13 +148,13 @@ class ManifestManager:
         with storage_errors("saving the manifest", self.layout.manifests):
             write_atomic(self.layout.history_file(saved.version, dataset), content)
         # The commit itself. If the folder cannot be synced after the rename, the new version may stand all the same.
-        state = "`historical-etl status` tells which version stands"
+        state = "`historical-etl status` shows the current version"
         with storage_errors("replacing the current manifest", self.layout.manifest_file(dataset), state):
             write_atomic(self.layout.manifest_file(dataset), content)
         return saved
 
     def next_version(self, current: SyncManifest | None, token: LockToken) -> int:
-        """The number of the version that is saved next, while `current` stands."""
+        """The number of the version that is saved after `current`."""
         return max(current.version if current else 0, token.committed) + 1
 
     def load_manifest(self, dataset: str = DATASET_ID) -> SyncManifest | None:
@@ -198,11 +198,13 @@ class ManifestManager:
         try:
             return self._parsed(path)
         except FileNotFoundError:
-            kept = self.list_versions(dataset)
+            available = self.list_versions(dataset)
             raise ManifestCorruptError(
                 f"Version {version} is not kept",
                 where=path,
-                todo=f"use one of {kept}" if kept else "nothing was committed yet; run `historical-etl backfill`",
+                todo=f"use one of {available}"
+                if available
+                else "nothing was committed yet; run `historical-etl backfill`",
             ) from None
         except OSError:
             with storage_errors("reading a version", path, "nothing was changed"):
@@ -247,7 +249,7 @@ class ManifestManager:
         """Make the current manifest good again and drop what a crashed commit left in the history.
 
         A bad current manifest goes to quarantine and the newest good version takes its place; likewise one that is
-        older than what was committed. Returns the manifest that now stands, None for a store without data.
+        older than what was committed. Returns the manifest that is now current, None for a store without data.
 
         Raises:
             ManifestCorruptError: no manifest is good, and there is data that it must have named.
@@ -317,7 +319,7 @@ class ManifestManager:
         read = self._read.get(path)
         if read is None or read[0] != key:
             read = key, read_manifest(path)
-            self._read = {kept: other for kept, other in self._read.items() if kept.exists()} | {path: read}
+            self._read = {cached: other for cached, other in self._read.items() if cached.exists()} | {path: read}
         return read[1]
 
     def _good(self, path: Path) -> SyncManifest | None:

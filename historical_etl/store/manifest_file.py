@@ -1,4 +1,4 @@
-"""One manifest as a file: sealed JSON, whichever release wrote it."""
+"""One manifest as a file: checksummed JSON, whichever release wrote it."""
 
 import errno
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from typing import Final
 from historical_etl.errors import ManifestCorruptError, ManifestTooNewError
 from historical_etl.models import SCHEMA_VERSION, SyncManifest, major_version
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import opened, reason_of, seal
+from historical_etl.store.checksummed_json import add_checksum, read_checksummed, reason_of
 from historical_etl.store.misplaced import no_file
-from historical_etl.store.newer_release import MANIFEST_FIELDS, MANIFEST_SEAL
+from historical_etl.store.newer_release import MANIFEST_CHECKSUM_FIELD, MANIFEST_FIELDS
 
 __all__ = ["parse_manifest", "read_manifest", "render_manifest"]
 
-_MEND: Final = "run `historical-etl repair`: it restores the newest good version, and sets aside what is damaged"
+_TODO: Final = "run `historical-etl repair`: it restores the newest good version, and sets aside what is damaged"
 
 
 def render_manifest(manifest: SyncManifest) -> bytes:
     """A manifest as the JSON bytes of its file, with a checksum over all of its own fields."""
-    return seal(manifest.model_dump(mode="json"), MANIFEST_SEAL)
+    return add_checksum(manifest.model_dump(mode="json"), MANIFEST_CHECKSUM_FIELD)
 
 
 def read_manifest(path: Path) -> SyncManifest:
@@ -36,7 +36,7 @@ def read_manifest(path: Path) -> SyncManifest:
         fault = error.strerror if error.errno == errno.EFBIG else no_file(path)
         if not fault:
             raise
-        raise ManifestCorruptError(f"The manifest is damaged: {fault}", where=path, todo=_MEND) from error
+        raise ManifestCorruptError(f"The manifest is damaged: {fault}", where=path, todo=_TODO) from error
 
 
 @lru_cache(maxsize=16)
@@ -48,8 +48,11 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         ManifestCorruptError: anything else that is wrong with it.
     """
     try:
-        fields = opened(
-            content, MANIFEST_FIELDS, MANIFEST_SEAL, lambda unproven: _refuse_newer(unproven, path, proven=False)
+        fields = read_checksummed(
+            content,
+            MANIFEST_FIELDS,
+            MANIFEST_CHECKSUM_FIELD,
+            lambda unproven: _refuse_newer(unproven, path, proven=False),
         )
         _refuse_newer(fields, path, proven=True)
         return SyncManifest.model_validate(fields)
@@ -57,12 +60,12 @@ def parse_manifest(content: bytes, path: Path) -> SyncManifest:
         raise ManifestCorruptError(
             f"The manifest is damaged: {reason_of(error)}",
             where=path,
-            todo=_MEND,
+            todo=_TODO,
         ) from error
 
 
 def _refuse_newer(fields: Mapping[str, object], path: Path, *, proven: bool) -> None:
-    """Refuse what a newer release may have sealed in its own way; one flipped bit makes no newer release."""
+    """Refuse what a newer release may have checksummed in its own way; one flipped bit makes no newer release."""
     version = major_version(fields.get("schema_version"))
     if isinstance(version, int) and version > SCHEMA_VERSION and (proven or not _one_bit_apart(version)):
         raise ManifestTooNewError(

@@ -22,13 +22,13 @@ from historical_etl.models import (
     major_version,
 )
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import SEAL, opened
+from historical_etl.store.checksummed_json import CHECKSUM_FIELD, read_checksummed
 from historical_etl.store.layout import Layout
 from historical_etl.store.pins import Pin
 
-__all__ = ["MANIFEST_FIELDS", "MANIFEST_SEAL", "fields_of", "refuse_unknown_fields", "unknown_fields"]
+__all__ = ["MANIFEST_CHECKSUM_FIELD", "MANIFEST_FIELDS", "fields_of", "refuse_unknown_fields", "unknown_fields"]
 
-MANIFEST_SEAL: Final = "manifest_sha256"
+MANIFEST_CHECKSUM_FIELD: Final = "manifest_sha256"
 MANIFEST_FIELDS: Final = frozenset({*SyncManifest.model_fields, "wrds_query_hash"})
 _FIELDS: Final[Mapping[str, Collection[str]]] = {
     "progress": frozenset(ETLProgressManifest.model_fields),
@@ -66,36 +66,36 @@ def unknown_fields(
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """The records of a store that hold fields of which this release does not know, and those fields."""
     with storage_errors("listing the records of the store", layout.manifests):
-        newest = sorted(layout.history_folder(dataset).glob("*.json"))[-1:]  # it stands in for a damaged manifest
+        newest = sorted(layout.history_folder(dataset).glob("*.json"))[-1:]  # it replaces a damaged manifest
         pins = sorted(layout.pins.glob("*.json"))
-    kept = [layout.history_file(version, dataset) for version in versions]
-    records = [(path, "manifest") for path in (layout.manifest_file(dataset), *newest, *kept)]
+    history = [layout.history_file(version, dataset) for version in versions]
+    records = [(path, "manifest") for path in (layout.manifest_file(dataset), *newest, *history)]
     records += [(layout.progress_file(dataset), "progress"), (layout.catalog_pointer(dataset), "catalog")]
     records += [(path, "pin") for path in pins]
     for path, kind in records:
         try:
             names = _unknown(read_regular(path), kind)
         except (OSError, ValueError):
-            continue  # whoever needs it tells of it
+            continue  # whoever needs it reports it
         if names:
             yield path, names
 
 
 @lru_cache(maxsize=64)
 def fields_of(content: bytes, kind: str) -> Mapping[str, object]:
-    """The fields of a sealed record of a kind: progress, catalog or pin; the last ones are remembered.
+    """The fields of a checksummed record of a kind: progress, catalog or pin; the last ones are remembered.
 
     Raises:
         ValueError: as `opened`.
     """
-    return opened(content, _FIELDS[kind], SEAL)
+    return read_checksummed(content, _FIELDS[kind], CHECKSUM_FIELD)
 
 
 @lru_cache(maxsize=64)
 def _unknown(content: bytes, kind: str) -> tuple[str, ...]:
     if kind != "manifest":
         return tuple(sorted(fields_of(content, kind).keys() - _FIELDS[kind]))
-    fields = opened(content, MANIFEST_FIELDS, MANIFEST_SEAL)
+    fields = read_checksummed(content, MANIFEST_FIELDS, MANIFEST_CHECKSUM_FIELD)
     schema = major_version(fields.get("schema_version"))
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         return ()  # not to be read at all

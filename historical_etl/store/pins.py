@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import ConfigurationError
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.layout import Layout
 
 __all__ = ["Pin", "drop_pin", "read_pins", "write_pin"]
@@ -67,7 +67,7 @@ def write_pin(layout: Layout, pin: Pin) -> None:
         )
     path = _file(layout, pin)
     with storage_errors("pinning a version", path, "it is not pinned"):
-        write_atomic(path, sealed(pin))
+        write_atomic(path, render_checksummed(pin))
 
 
 def drop_pin(layout: Layout, name: str) -> Pin:
@@ -93,7 +93,7 @@ def _file(layout: Layout, pin: Pin) -> Path:
 
 def _read(path: Path, named: Pin) -> Pin:
     try:
-        pin = unsealed(read_regular(path), Pin)
+        pin = parse_checksummed(read_regular(path), Pin)
     except (OSError, ValueError):
         return named
     return pin if (pin.name, pin.version) == (named.name, named.version) else named

@@ -13,7 +13,7 @@ from historical_etl.durable import replace_file, storage_errors, temp_name, writ
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import reason_of, sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, reason_of, render_checksummed
 from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.failed_runs import read_notes
 from historical_etl.store.layout import Layout
@@ -57,7 +57,7 @@ def parse_progress(content: bytes) -> ETLProgressManifest:
     Raises:
         ValueError: they are not what was saved.
     """
-    return unsealed(content, ETLProgressManifest)
+    return parse_checksummed(content, ETLProgressManifest)
 
 
 def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
@@ -69,7 +69,7 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
     path = layout.progress_file(dataset)
     if fault := no_file(path):
         raise StorageError(
-            f"Progress cannot be set aside: {fault}; nothing was changed",
+            f"Progress cannot be moved to another name: {fault}; nothing was changed",
             where=path,
             todo="run `historical-etl repair`: it moves that to quarantine",
         )
@@ -96,7 +96,7 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
                 backup = temp_name(path)
                 shutil.copyfile(path, backup)  # not synced: it is a convenience, and the data knows it all
                 backup.replace(path.with_name(path.name + ".backup"))
-            write_atomic(path, sealed(progress))
+            write_atomic(path, render_checksummed(progress))
     except StorageError as error:
         raise ETLProgressError(
             f"Progress could not be saved: {error.what}, and cursors will be rebuilt from it",
@@ -106,13 +106,13 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
 
 
 def _move_aside(path: Path, fault: str, clock: Clock) -> None:
-    aside = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
+    moved_to = path.with_name(f"{path.name}.corrupted.{clock().astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
-        path.replace(aside)
+        path.replace(moved_to)
     except OSError as refusal:
         raise ETLProgressError(
             f"Progress is damaged and cannot be moved aside: {refusal.strerror}",
             where=path,
             todo="check the permissions of this folder, or delete the file: it is rebuilt from the data",
         ) from refusal
-    _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", fault, aside)
+    _log.warning("Progress was damaged (%s) and moved to %s; cursors are rebuilt from the data", fault, moved_to)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from historical_etl.durable import fsync_folder, storage_errors, sync_stream, temporary_beside, write_atomic
 from historical_etl.models import Outcome
 from historical_etl.regular_files import STAGED, read_regular
-from historical_etl.store.checksummed_json import sealed, unsealed
+from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.layout import Layout
 
 __all__ = ["StagedUnit", "Staging", "damaged_units"]
@@ -28,7 +28,7 @@ _ENDINGS: Final = {"rows": "parquet", "record": "json"}
 
 
 class StagedUnit(BaseModel):
-    """The record of a unit: its symbols, what became of each, what was told, and the SHA-256 of its files.
+    """The record of a unit: its symbols, what became of each, its notes, and the SHA-256 of its files.
 
     `rows` are its bars, `actions` and `foreign` what the source names, `rejected` rows that cannot be read; None where
     it has none.
@@ -57,14 +57,14 @@ def damaged_units(layout: Layout) -> list[Path]:
     damaged: list[Path] = []
     for folder in sorted(layout.staging.glob("*/")):
         staging = Staging(layout, folder.name)
-        sound = {unit.symbols for unit in staging.units()}
-        damaged += [path for path in sorted(folder.glob("*.json")) if not _is_of(path, sound)]
+        intact = {unit.symbols for unit in staging.units()}
+        damaged += [path for path in sorted(folder.glob("*.json")) if not _is_of(path, intact)]
     return damaged
 
 
 def _is_of(path: Path, units: Collection[tuple[str, ...]]) -> bool:
     try:
-        return unsealed(read_regular(path, STAGED), StagedUnit).symbols in units
+        return parse_checksummed(read_regular(path, STAGED), StagedUnit).symbols in units
     except (OSError, ValueError):
         return False
 
@@ -85,7 +85,7 @@ class Staging:
         found: list[StagedUnit] = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                unit = unsealed(read_regular(path, STAGED), StagedUnit)
+                unit = parse_checksummed(read_regular(path, STAGED), StagedUnit)
                 if not set(unit.symbols) <= set(unit.outcomes):
                     continue
                 if all(self._sum(unit, kind) == checksum for kind, checksum in unit.files.items()):
@@ -107,7 +107,7 @@ class Staging:
             frames: `rows`, and any of the others that a unit may have.
             outcomes: of all its symbols.
             details: why a symbol has another outcome than `ok`.
-            notes: what the source told.
+            notes: of the source.
 
         Raises:
             DiskSpaceError, StorageError: the unit does not count.
@@ -121,13 +121,13 @@ class Staging:
             notes=notes,
             **sums,
         )
-        with storage_errors("staging what was fetched", self.folder, "what was staged before stands"):
+        with storage_errors("staging what was fetched", self.folder, "what was staged before is unchanged"):
             for name, content in contents.items():
                 with temporary_beside(self._file(unit, name)) as (temp, stream):
                     stream.write(content)
                     sync_stream(stream)
                     temp.replace(self._file(unit, name))  # durable with the record, in the same folder
-            write_atomic(self._file(unit, "record"), sealed(unit))
+            write_atomic(self._file(unit, "record"), render_checksummed(unit))
         return unit
 
     def rows(self, units: Iterable[StagedUnit], low: date, high: date) -> pl.LazyFrame | None:
@@ -152,7 +152,7 @@ class Staging:
     def clear(self) -> None:
         """Remove the request's units."""
         if self.folder.is_dir():
-            with storage_errors("clearing staging", self.folder, "what was committed stands"):
+            with storage_errors("clearing staging", self.folder, "what was committed is unchanged"):
                 shutil.rmtree(self.folder)
                 fsync_folder(self.folder.parent)
 

@@ -31,17 +31,17 @@ from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.parquet.month_blocks import Block, read_blocks, write_year
-from historical_etl.store.vacuum import Retention, set_aside_unnamed, vacuum
-from historical_etl.store.verified_files import require_sound, sound_path
+from historical_etl.store.vacuum import Retention, quarantine_unreferenced, vacuum
+from historical_etl.store.verified_files import require_verified, verified_path
 
-__all__ = ["Provenance", "Transaction", "put_right", "recover"]
+__all__ = ["Provenance", "Transaction", "recover", "recover_without_vacuum"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the rows of a commit came from; becomes part of its manifest. Holds no secrets."""
+    """The source of the rows of a commit; becomes part of its manifest. Holds no secrets."""
 
     provider: str = ""
     provider_version: str = ""
@@ -101,13 +101,13 @@ class Transaction:
     def _proven(self, partition: Partition, *, anew: bool = False) -> Path:
         """The path of a committed year; of one that is damaged a copy is kept as evidence."""
         try:
-            return sound_path(self.layout, partition, anew=anew)
+            return verified_path(self.layout, partition, anew=anew)
         except ChecksumMismatchError as damage:
             path = self.layout.resolve(partition.path)
             if path.is_file():
                 reason = f"its SHA-256 is not {partition.checksum}, which version {self._version} names"
-                kept = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
-                damage.add_note(f"A copy of it is in {kept}.")
+                copied = self._manager.quarantine.copy_bytes(path.name, path.read_bytes(), reason, DATASET_ID)
+                damage.add_note(f"A copy of it is in {copied}.")
             raise
 
     def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
@@ -121,7 +121,7 @@ class Transaction:
             last: the last session in them.
 
         Raises:
-            DiskSpaceError: the volume is full; the temp file is gone and `quarantine/` tells of it.
+            DiskSpaceError: the volume is full; the temp file is gone and `quarantine/` has a note on it.
             StorageError: the file system refused.
             ChecksumMismatchError: what was read back is not what was written.
         """
@@ -166,7 +166,7 @@ class Transaction:
         """Commit all written years and ledgers at once, then link `daily/` and drop what no kept version names.
 
         Args:
-            provenance: where the rows came from.
+            provenance: the source of the rows.
             ledgers: rows for logs and new states, by ledger.
             accompanying: what is recorded too if anything changes, and makes no version by itself.
 
@@ -182,7 +182,7 @@ class Transaction:
         known = self.base.ledgers if self.base else {}
         recorded = known
         if partitions or self.base is not None or _asks_a_person(ledgers or {}):
-            recorded = write_ledgers(self.layout, self._sound(known), ledgers or {})
+            recorded = write_ledgers(self.layout, self._without_forgotten(known), ledgers or {})
         if not changed and not self._emptied and recorded == known:
             if self._placed:  # a damaged object was made good, and no manifest is saved after it
                 with storage_errors("making the new files durable", self.layout.objects):
@@ -218,7 +218,7 @@ class Transaction:
         self._forgotten |= set(paths)
 
     def restore(self, version: SyncManifest, ledgers: LedgerChanges) -> SyncManifest:
-        """Commit an older version's files as a new version, so that it stands again.
+        """Commit an older version's files as a new version, so that its content is current again.
 
         Args:
             version: the manifest of a kept version.
@@ -228,7 +228,7 @@ class Transaction:
             ChecksumMismatchError: a file of it is damaged; nothing was changed.
             StorageError: the manifest could not be replaced; nothing was committed.
         """
-        require_sound(self.layout, [*version.partitions, *(f for files in version.ledgers.values() for f in files)])
+        require_verified(self.layout, [*version.partitions, *(f for files in version.ledgers.values() for f in files)])
         known = self.base.ledgers if self.base else {}
         going_on = write_ledgers(self.layout, {name: known.get(name, ()) for name in ledgers}, ledgers)
         manifest = version.model_copy(
@@ -244,9 +244,9 @@ class Transaction:
         _vacuum(self._manager, saved, self._retention)
         return saved
 
-    def _sound(self, ledgers: Ledgers) -> Ledgers:
-        kept = {name: tuple(f for f in files if f.path not in self._forgotten) for name, files in ledgers.items()}
-        return {name: files for name, files in kept.items() if files}
+    def _without_forgotten(self, ledgers: Ledgers) -> Ledgers:
+        remaining = {name: tuple(f for f in files if f.path not in self._forgotten) for name, files in ledgers.items()}
+        return {name: files for name, files in remaining.items() if files}
 
     @property
     def _version(self) -> int:
@@ -267,7 +267,7 @@ def _asks_a_person(ledgers: LedgerChanges) -> bool:
 
 
 def recover(manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> SyncManifest | None:
-    """Finish or undo what a crash left, and return the version that stands (None: nothing was ever committed).
+    """Finish or undo what a crash left, and return the current version (None: nothing was ever committed).
 
     Undoes everything before the commit point: temp files, objects that no kept manifest names, manifests newer
     than the current one. Finishes everything after it: `daily/`. Where all is well it costs a few stats a year.
@@ -276,12 +276,12 @@ def recover(manager: ManifestManager, token: LockToken, retention: Retention | N
         ManifestCorruptError: no usable manifest is left.
         StorageError: the file system refused.
     """
-    manifest = put_right(manager, token)
+    manifest = recover_without_vacuum(manager, token)
     _vacuum(manager, manifest, retention or Retention())
     return manifest
 
 
-def put_right(manager: ManifestManager, token: LockToken) -> SyncManifest | None:
+def recover_without_vacuum(manager: ManifestManager, token: LockToken) -> SyncManifest | None:
     """As `recover`, but for old versions and files that no version names: those are left to a vacuum."""
     fell_back = manager.is_astray()
     manifest = manager.restore_manifest(token)
@@ -291,7 +291,7 @@ def put_right(manager: ManifestManager, token: LockToken) -> SyncManifest | None
         _show(manager, manifest)
         if fell_back:  # only now, while the object behind a link in daily/ was known
             with storage_errors("recovering the store", manager.layout.root):
-                set_aside_unnamed(manager, manifest)
+                quarantine_unreferenced(manager, manifest)
     return manifest
 
 
@@ -305,7 +305,7 @@ def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: 
     try:
         vacuum(manager, manifest, retention)
     except ManifestCorruptError as error:
-        # What a damaged version needs is unknown: nothing is removed until that is mended.
+        # What a damaged version needs is unknown: nothing is removed until that is repaired.
         _log.warning("Old versions were not vacuumed: %s", error)
 
 

@@ -24,7 +24,7 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.misplaced import no_file
 from historical_etl.store.pins import read_pins
 
-__all__ = ["Retention", "VacuumReport", "set_aside_unnamed", "vacuum"]
+__all__ = ["Retention", "VacuumReport", "quarantine_unreferenced", "vacuum"]
 
 _OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
@@ -32,7 +32,7 @@ _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
 
 @dataclass(frozen=True)
 class Retention:
-    """Which versions are kept: the last `versions`, and all that stood within the last `days`.
+    """Which versions are kept: the last `versions`, and all that were current within the last `days`.
 
     The days are those that the commits vouch for, `step` at most from one to the next, since the clock may have been
     set meanwhile; and one step more is kept, so that no single jump takes what should stay.
@@ -71,9 +71,9 @@ def vacuum(
 
     Args:
         manager: of the store.
-        current: the version that stands; without one, every object is a leftover of a first commit that failed.
+        current: the current version; without one, every object is a leftover of a first commit that failed.
         retention: the policy.
-        dry_run: only tell.
+        dry_run: only report.
 
     Raises:
         ManifestCorruptError: a kept manifest is damaged: what it needs is unknown, and nothing was removed.
@@ -85,11 +85,11 @@ def vacuum(
     spare = [version for version in versions if version not in reasons]
     with (
         unleased(layout, spare) as free,
-        storage_errors("removing old versions", layout.objects, "every kept one stands"),
+        storage_errors("removing old versions", layout.objects, "every version that is to be kept is unchanged"),
     ):
         reasons |= {version: "open in a reader" for version in spare if version not in free}
-        kept = [*([current] if current else []), *(manager.load_version(v) for v in versions if v in reasons)]
-        leftovers = list(_unnamed(layout, kept))
+        retained = [*([current] if current else []), *(manager.load_version(v) for v in versions if v in reasons)]
+        leftovers = list(_unnamed(layout, retained))
         report = VacuumReport(
             removed=tuple(version for version in versions if version not in reasons),
             kept={version: reasons[version] for version in versions if version in reasons},
@@ -106,7 +106,7 @@ def vacuum(
     return report
 
 
-def set_aside_unnamed(manager: ManifestManager, current: SyncManifest) -> None:
+def quarantine_unreferenced(manager: ManifestManager, current: SyncManifest) -> None:
     """Quarantine what no kept version names, after the manifest that may have named it was lost.
 
     Raises:
@@ -136,8 +136,8 @@ def _beyond(older: Sequence[int], retention: Retention) -> int:
     return max(0, len(older) - retention.versions + 1)
 
 
-def _unnamed(layout: Layout, kept: Sequence[SyncManifest]) -> Iterator[Path]:
-    named = {path.rpartition("/")[2] for manifest in kept for path in manifest.named_paths()}
+def _unnamed(layout: Layout, retained: Sequence[SyncManifest]) -> Iterator[Path]:
+    named = {path.rpartition("/")[2] for manifest in retained for path in manifest.named_paths()}
     for folder, pattern in ((layout.objects, _OBJECT), (layout.ledgers, _LEDGER)):
         for path in folder.glob("*.parquet"):
             if path.name not in named and pattern.fullmatch(path.name) and not no_file(path):

@@ -16,15 +16,15 @@ from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file
 
-__all__ = ["require_sound", "sound_path"]
+__all__ = ["require_verified", "verified_path"]
 
-_MEND: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
+_TODO: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
 _MOST_CHECKED: Final = 20_000  # a process may live for years
 #: Files by path: the state in which they had the SHA-256 beside it.
 _checked: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
-def sound_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = False) -> Path:
+def verified_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = False) -> Path:
     """The path of a committed file whose bytes are those that were committed.
 
     Args:
@@ -58,16 +58,16 @@ def sound_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = Fal
     raise _refused(f"{what} was changed after its commit: its SHA-256 is not the committed one", path)
 
 
-def require_sound(layout: Layout, files: Iterable[Partition | LedgerFile]) -> None:
-    """Prove several files at once; raises as `sound_path`, for the first one that is not sound."""
+def require_verified(layout: Layout, files: Iterable[Partition | LedgerFile]) -> None:
+    """Prove several files at once; raises as `verified_path`, for the first one that is not sound."""
     files = list(files)
     new = [file for file in files if layout.resolve(file.path) not in _checked]
     if len(new) > 1:
         with suppress(RuntimeError), ThreadPoolExecutor(thread_name_prefix="checksum") as pool:
-            for proof in [pool.submit(sound_path, layout, file) for file in new]:
+            for proof in [pool.submit(verified_path, layout, file) for file in new]:
                 proof.exception()
     for file in files:
-        sound_path(layout, file)
+        verified_path(layout, file)
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -76,4 +76,4 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _refused(what: str, path: Path) -> ChecksumMismatchError:
-    return ChecksumMismatchError(f"{what[0].upper()}{what[1:]}; no row of it is read", where=path, todo=_MEND)
+    return ChecksumMismatchError(f"{what[0].upper()}{what[1:]}; no row of it is read", where=path, todo=_TODO)

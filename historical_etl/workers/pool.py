@@ -48,12 +48,12 @@ class Workers:
 
     Args:
         module: that has the tasks; a worker imports it while it starts.
-        kept: how many idle ones stay.
+        environment: how many idle ones stay.
     """
 
-    def __init__(self, module: str, kept: int = 2) -> None:
+    def __init__(self, module: str, idle_limit: int = 2) -> None:
         self._module = module
-        self._kept = kept
+        self._idle_limit = idle_limit
         self._idle: list[Worker] = []
         self._guard = threading.Lock()
         _pools.add(self)
@@ -79,7 +79,7 @@ class Workers:
             yield worker
         finally:
             with self._guard:
-                keeps = worker.is_sound and len(self._idle) < self._kept
+                keeps = worker.is_healthy and len(self._idle) < self._idle_limit
                 if keeps:
                     self._idle.append(worker)
             if not keeps:
@@ -145,7 +145,7 @@ class Worker:
             os.close(end)
         self._has_started = False
         #: Whether it waits for the next task.
-        self.is_sound = True
+        self.is_healthy = True
 
     def await_start(self) -> None:
         """Wait until it is ready for its first task.
@@ -155,7 +155,7 @@ class Worker:
         """
         if self._has_started:
             return
-        self.is_sound = False
+        self.is_healthy = False
         self._connection.settimeout(_START_SECONDS)
         try:
             self._received(SIZE.size)
@@ -165,7 +165,7 @@ class Worker:
                 where=sys.executable,
                 todo="try again; `python -c 'import historical_etl'` shows whether the interpreter finds the package",
             ) from None
-        self._has_started = self.is_sound = True
+        self._has_started = self.is_healthy = True
 
     def perform(self, task: str, arguments: Mapping[str, object], limits: Limits) -> Answer:
         """Run a task in the worker and wait for its answer.
@@ -182,10 +182,10 @@ class Worker:
         """
         asked = _Request(limits.memory)
         pickle.dump((task, dict(arguments)), asked, protocol=pickle.HIGHEST_PROTOCOL)
-        self.is_sound = False
+        self.is_healthy = False
         with _file() as file:
             reply = self._asked(asked.content, file, limits)
-            self.is_sound = _resident(self._process.pid) < _LARGE
+            self.is_healthy = _resident(self._process.pid) < _LARGE
             if (kind := reply.get("error")) is not None:
                 raise _error(str(kind), reply, limits)
             facts = cast("dict[str, object]", reply["facts"])
@@ -284,9 +284,9 @@ def _size(memory: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     paths = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
-    return {**kept, "TZ": "UTC", "PYTHONPATH": paths}
+    return {**environment, "TZ": "UTC", "PYTHONPATH": paths}
 
 
 def _file() -> IO[bytes]:

@@ -89,13 +89,13 @@ def test_the_files_that_a_query_opens_are_proven_first(make, monkeypatch, sql, p
     """By DuckDB's own plan: the years in it, and never fewer than are opened."""
     etl = make()
     proven: set[int] = set()
-    require = queries.require_sound
+    require = queries.require_verified
 
     def noted(layout, files):
         wanted = list(files)
         proven.update(file.year for file in wanted if hasattr(file, "year"))
         require(layout, wanted)
 
-    monkeypatch.setattr(queries, "require_sound", noted)
+    monkeypatch.setattr(queries, "require_verified", noted)
     etl.query_sql(sql, params)
     assert proven == years

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from historical_etl import ETLResult, HistoricalETL
-from historical_etl.cli.run_summary import Ended
+from historical_etl.cli.run_summary import RunSummary
 from historical_etl.cli.terminal import Terminal
 from historical_etl_tests.cli.conftest import CommandLine, Stage, evening
 from historical_etl_tests.cli.test_shell import LIST_IMPORTS
@@ -102,7 +102,7 @@ def test_what_has_ended_is_not_missed(stage: Stage):
 
 def test_many_warnings_are_told_in_short(cli: CommandLine, capsys: pytest.CaptureFixture[str]):
     result = ETLResult(start_date=FIRST, end_date=FIRST, warnings=tuple(f"S{number} moved" for number in range(13)))
-    Ended(HistoricalETL.open(cli.data), None, result).tell(Terminal())
+    RunSummary(HistoricalETL.open(cli.data), None, result).report(Terminal())
     told = capsys.readouterr().err
     assert told.count("worth a look") == 10
     assert "and 3 more like these" in told

@@ -12,7 +12,7 @@ from typing import Final
 import duckdb
 
 from historical_etl import CatalogError, HistoricalETLError, SyncManifest
-from historical_etl.etl.completeness.load import rebuild_account
+from historical_etl.etl.completeness.load import rebuild_completeness
 from historical_etl.sessions import get_calendar
 from historical_etl.store.daily_folders import is_replaceable
 from historical_etl.store.layout import Layout
@@ -116,7 +116,7 @@ def verified(root: Path) -> VerifyReport:
     layout = Layout(root)
 
     def cursors(manifest: SyncManifest) -> Mapping[str, date]:
-        return rebuild_account(layout, manifest, get_calendar("XNYS")).cursors()
+        return rebuild_completeness(layout, manifest, get_calendar("XNYS")).cursors()
 
     return verify_store(ManifestManager(root), rebuild_cursors=cursors, catalog_version=lambda: shown(layout))
 

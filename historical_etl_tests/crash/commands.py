@@ -164,7 +164,7 @@ def _adopt(root: Path, tell: Tell) -> None:
     settings = plain_settings().changed({"data_dir": root, "files": files, "keep_versions": 4, "keep_days": 0})
     etl = opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC))
     done = adopt(etl, progress=_heard(etl, tell))
-    assert (done.account.refused, done.account.held, done.symbols) == (1, 0, ("IBM", "MSFT"))
+    assert (done.row_counts.refused, done.row_counts.held, done.symbols) == (1, 0, ("IBM", "MSFT"))
     tell(_standing(etl))
 
 

@@ -35,7 +35,7 @@ Work = Callable[[Path, int, int, float, Connection], None]
 
 
 @dataclass
-class Account:
+class Completeness:
     """What all have told so far; of each version only its checksums."""
 
     versions: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
@@ -92,9 +92,9 @@ class Account:
 class Crowd:
     """The processes, by their place; one that is killed is replaced."""
 
-    def __init__(self, root: Path, seed: int, account: Account) -> None:
+    def __init__(self, root: Path, seed: int, completeness: Completeness) -> None:
         self.began = time.time()
-        self.account = account
+        self.completeness = completeness
         self._root = root
         self._seed = seed
         self._members: dict[int, tuple[BaseProcess, Connection]] = {}
@@ -115,7 +115,7 @@ class Crowd:
         process.kill()
         self._end(process, connection)
         assert process.exitcode == -signal.SIGKILL, "it must be ended by us, not by an error of its own"
-        self.account.kills += 1
+        self.completeness.kills += 1
         self._start(place)
 
     def stop(self) -> None:
@@ -145,7 +145,7 @@ class Crowd:
         process.start()
         theirs.close()
         assert process.pid is not None
-        self.account.pids.add(process.pid)
+        self.completeness.pids.add(process.pid)
         self._members[place] = process, cast("Connection", mine)
 
     def _end(self, process: BaseProcess, connection: Connection) -> None:
@@ -156,21 +156,21 @@ class Crowd:
     def _hear_all(self, connection: Connection) -> None:
         try:
             while connection.poll():
-                self.account.hear(connection.recv())
+                self.completeness.hear(connection.recv())
         except (EOFError, ConnectionResetError):
             return  # it has ended, and all it told is heard
 
 
 @contextmanager
-def crowd_on(root: Path, account: Account) -> Generator[Crowd]:
-    crowd = Crowd(root, number_of("crowd"), account)
+def crowd_on(root: Path, completeness: Completeness) -> Generator[Crowd]:
+    crowd = Crowd(root, number_of("crowd"), completeness)
     try:
         yield crowd
     finally:
         crowd.close()
 
 
-def assert_complete(root: Path, began: float, account: Account) -> int:
+def assert_complete(root: Path, began: float, completeness: Completeness) -> int:
     """After the next write: no trace of the killed ones, and every commit that was acknowledged."""
     store = crowded(root, began, writer_id="the next one")
     store.run_incremental_etl(SYMBOLS)
@@ -189,8 +189,8 @@ def assert_complete(root: Path, began: float, account: Account) -> int:
     assert report.version is not None
     runs = store.ledger("runs").filter(status="committed")
     assert sorted(set(runs.get_column("version"))) == list(range(1, report.version + 1)), "a hole in the versions"
-    assert account.acknowledged <= set(runs.get_column("writer"))
-    assert max(account.versions) <= report.version
+    assert completeness.acknowledged <= set(runs.get_column("writer"))
+    assert max(completeness.versions) <= report.version
     return report.version
 
 
@@ -198,11 +198,11 @@ def assert_complete(root: Path, began: float, account: Account) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(24 * 3600)
 def test_every_read_is_a_committed_version_and_every_acknowledged_commit_stays(root, many_minutes, tried, capsys):
-    account, dice = Account(), random.Random(number_of("many at once"))
+    completeness, dice = Completeness(), random.Random(number_of("many at once"))
     crowded(root, time.time(), writer_id="the first one").run_full_etl(SYMBOLS, "2004-09-01", "2006-12-29")
-    with crowd_on(root, account) as crowd:
+    with crowd_on(root, completeness) as crowd:
         heard = last_told = next_kill = time.monotonic()
-        while account.done["read"] < READERS or account.done["wrote"] < WRITERS:
+        while completeness.done["read"] < READERS or completeness.done["wrote"] < WRITERS:
             assert crowd.listen(PATIENCE), "they are stuck"
         until = time.monotonic() + many_minutes * 60
         while (now := time.monotonic()) < until:
@@ -214,8 +214,8 @@ def test_every_read_is_a_committed_version_and_every_acknowledged_commit_stays(r
             if now - last_told >= 60:
                 last_told = now
                 with capsys.disabled():
-                    print(f"\n{(until - now) / 60:.0f} min left: {account}", file=sys.stderr, flush=True)
+                    print(f"\n{(until - now) / 60:.0f} min left: {completeness}", file=sys.stderr, flush=True)
         crowd.stop()
-        version = assert_complete(root, crowd.began, account)
+        version = assert_complete(root, crowd.began, completeness)
     assert [path.name for path in root.parent.iterdir()] == [root.name]
-    tried(f"{account}; version {version} stands")
+    tried(f"{completeness}; version {version} stands")

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from historical_etl import ConfigurationError, DataQualityError, HistoricalETL, Settings
-from historical_etl.etl.adopt import RowAccount, adopt, opened_for
+from historical_etl.etl.adopt import RowCounts, adopt, opened_for
 from historical_etl_tests.field.series import Series, backfill, walk
 from historical_etl_tests.foreign import Foreign
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, at, sessions, standing, store, stored, tree
@@ -27,12 +27,12 @@ def opened(root: Path, path: Path | str, today: date = LAST, **files: str) -> Hi
     return opened_for(settings, clock=at(today))
 
 
-def total(account: RowAccount) -> int:
-    return account.taken + account.repeated + account.refused + account.held + account.outside
+def total(row_counts: RowCounts) -> int:
+    return row_counts.taken + row_counts.repeated + row_counts.refused + row_counts.held + row_counts.outside
 
 
-def found(account: RowAccount, names: object) -> dict[str, int]:
-    return {name: getattr(account, name) for name in names}  # pyright: ignore[reportGeneralTypeIssues]
+def found(row_counts: RowCounts, names: object) -> dict[str, int]:
+    return {name: getattr(row_counts, name) for name in names}  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def csv(folder: Path, symbol: str, rows: list[tuple[object, ...]]) -> Path:
@@ -51,10 +51,10 @@ def quiet(first: date, last: date, close: float = 10.0) -> list[tuple[object, ..
 def test_every_planted_row_is_accounted_for(root, foreign, rehearse):
     etl = opened(root, foreign.folder, foreign.today)
     done = adopt(etl, rehearse=rehearse)
-    assert found(done.account, foreign.fate) == dict(foreign.fate)
-    assert done.account.read == total(done.account) == foreign.rows
-    assert done.account.held == 0
-    assert done.account.by_reason["no_close"] >= 2
+    assert found(done.row_counts, foreign.fate) == dict(foreign.fate)
+    assert done.row_counts.read == total(done.row_counts) == foreign.rows
+    assert done.row_counts.held == 0
+    assert done.row_counts.by_reason["no_close"] >= 2
     assert done.years == (2010, 2011, 2012)
     assert not done.complete
     assert (done.files, done.year_files) == (4 + 1 + 3, 0)
@@ -81,7 +81,7 @@ def test_adopting_again_changes_nothing_and_tells_the_same(root, foreign):
     first = adopt(etl)
     before = {k: v for k, v in tree(root).items() if k.endswith((".parquet", ".json"))}
     again = adopt(opened(root, foreign.folder, foreign.today))
-    assert again.account == first.account
+    assert again.row_counts == first.row_counts
     assert again.result is not None
     assert not again.result.changed
     after = {k: v for k, v in tree(root).items() if k.endswith((".parquet", ".json"))}
@@ -91,8 +91,8 @@ def test_adopting_again_changes_nothing_and_tells_the_same(root, foreign):
 def test_only_the_symbols_that_are_named(root, foreign):
     done = adopt(opened(root, foreign.folder, foreign.today), ["s001", "s005"])
     assert done.symbols == ("S001", "S005")
-    assert done.account.read == total(done.account) == foreign.rows
-    assert done.account.not_asked > foreign.rows // 2
+    assert done.row_counts.read == total(done.row_counts) == foreign.rows
+    assert done.row_counts.not_asked > foreign.rows // 2
 
 
 def test_year_files_of_another_store_come_with_its_price_basis(root, tmp_path):
@@ -101,7 +101,7 @@ def test_year_files_of_another_store_come_with_its_price_basis(root, tmp_path):
     manifest = standing(other)
     etl = opened(root, other.layout.daily)
     done = adopt(etl)
-    assert (done.year_files, done.files, done.account.taken) == (2, 2, manifest.row_count)
+    assert (done.year_files, done.files, done.row_counts.taken) == (2, 2, manifest.row_count)
     assert done.complete
     assert stored(etl).equals(stored(other))
     assert etl.source.info.adjustment == manifest.adjustment
@@ -139,11 +139,11 @@ def test_years_without_rows_and_symbols_that_ended_are_no_outage(root, tmp_path)
         old, new = (date(2005, 3, 1), date(2005, 4, 1)), (date(2012, 3, 1), date(2012, 4, 2))
         csv(folder, f"A{number}", [*quiet(*old), *quiet(*new)])
     done = adopt(opened(root, folder))
-    assert (done.years, done.account.taken, done.complete) == ((2005, 2012), done.account.read, True)
+    assert (done.years, done.row_counts.taken, done.complete) == ((2005, 2012), done.row_counts.read, True)
     store(root, ScriptedFetcher(SHORT), LAST).run_full_etl(SYMBOLS, SHORT.first, LAST)
     csv(tmp_path / "more", "IPOX", quiet(date(2005, 3, 1), date(2005, 3, 31)))
     csv(tmp_path / "more", "HALT", quiet(date(2005, 3, 1), date(2005, 3, 31)))
-    assert adopt(opened(root, tmp_path / "more")).account.taken == 44
+    assert adopt(opened(root, tmp_path / "more")).row_counts.taken == 44
 
 
 def test_prices_on_another_basis_than_what_is_stored_are_refused(root, tmp_path):
@@ -164,7 +164,7 @@ def test_what_does_not_fit_what_is_stored_is_held_and_counted(root, tmp_path):
     csv(tmp_path / "new", "BBB", quiet(date(2012, 6, 4), date(2012, 7, 2)))
     done = adopt(opened(root, tmp_path / "new"))
     rows = len(sessions(date(2012, 6, 4), date(2012, 7, 2)))
-    assert (done.account.taken, done.account.held, done.symbols) == (rows, rows, ("BBB",))
+    assert (done.row_counts.taken, done.row_counts.held, done.symbols) == (rows, rows, ("BBB",))
     assert done.result is not None
     assert list(done.result.held) == ["AAA"]
     assert not done.complete
@@ -175,7 +175,7 @@ def test_a_row_whose_stored_value_is_kept_over_a_null_is_taken_and_not_held(root
     adopt(opened(root, csv(tmp_path / "whole", "ACME", rows)))
     rows[3] = (*rows[3][:2], "")
     done = adopt(opened(root, csv(tmp_path / "hole", "ACME", rows)))
-    assert (done.account.taken, done.account.held) == (len(rows), 0)
+    assert (done.row_counts.taken, done.row_counts.held) == (len(rows), 0)
     assert done.complete
     assert stored(opened(root, tmp_path / "hole"))["volume"].null_count() == 0
 
@@ -198,8 +198,8 @@ def test_nothing_to_adopt(root, tmp_path):
 def test_a_date_far_in_the_future_is_told_and_stops_nothing(root, tmp_path):
     csv(tmp_path / "files", "AAA", [*quiet(date(2012, 3, 1), date(2012, 6, 1)), (date(2099, 1, 2), 10, 1)])
     done = adopt(opened(root, tmp_path / "files"))
-    assert (done.account.refused, done.account.taken) == (1, done.account.read - 1)
-    assert done.account.by_reason == {"unreadable_date": 1}
+    assert (done.row_counts.refused, done.row_counts.taken) == (1, done.row_counts.read - 1)
+    assert done.row_counts.by_reason == {"unreadable_date": 1}
 
 
 def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tmp_path):
@@ -207,7 +207,7 @@ def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tm
     csv(tmp_path / "files", "AAA", [*bad, *quiet(date(2012, 3, 1), date(2012, 6, 1))])
     etl = opened(root, tmp_path / "files")
     done = adopt(etl)
-    assert (done.complete, done.account.refused) == (False, len(bad))
+    assert (done.complete, done.row_counts.refused) == (False, len(bad))
     assert done.result is not None
     assert "of 2011 rows came and none can be stored; see rejected_rows" in done.result.warnings
     assert [p.year for p in standing(etl).partitions] == [2012]
@@ -219,5 +219,5 @@ def test_rows_at_the_edge_of_a_session_day_are_neither_lost_nor_invented(root, t
     csv(tmp_path / "files", "AAA", rows)
     today = date(2012, 3, 15)
     done = adopt(opened(root, tmp_path / "files", today=today))
-    assert done.account.taken == len(sessions(date(2012, 3, 1), today))
-    assert done.account.not_closed == len(sessions(today + timedelta(days=1), date(2012, 3, 30)))
+    assert done.row_counts.taken == len(sessions(date(2012, 3, 1), today))
+    assert done.row_counts.not_closed == len(sessions(today + timedelta(days=1), date(2012, 3, 30)))

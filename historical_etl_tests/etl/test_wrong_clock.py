@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, CoverageError, HistoricalETL, ProviderUnavailableError
-from historical_etl.etl.health.doctor import Check, Verdict, examine
+from historical_etl.etl.health.doctor import Check, CheckStatus, examine
 from historical_etl.etl.health.status import read_status
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, ScriptedSource, evening, sessions, store, stored
 from historical_etl_tests.store.small import Hand
@@ -154,11 +154,11 @@ def test_status_and_doctor_tell_of_a_clock_behind_the_newest_version(etl, clock)
         return examine(settings, offline=True, clock=clock).check("clock")
 
     assert read_status(etl.layout, clock, settings).clock_notes == ()
-    assert doctor().verdict is Verdict.OK
+    assert doctor().verdict is CheckStatus.OK
     clock.now -= timedelta(minutes=30)
     (told,) = read_status(etl.layout, clock, settings).clock_notes
     assert told.startswith("the clock says 2013-01-31 22:30:00 UTC, and the newest version was committed at 2013-01-31")
-    assert doctor().verdict is Verdict.WARNING
+    assert doctor().verdict is CheckStatus.WARNING
     assert doctor().what == told
 
 

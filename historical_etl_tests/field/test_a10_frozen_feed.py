@@ -63,7 +63,7 @@ def test_thirty_symbols_that_repeat_one_bar_are_an_outage_and_nothing_moves(root
     feed.backfill()
     before, version = stored(feed.etl), standing(feed.etl).version
     for day in AFTER[:6]:
-        with pytest.raises(ProviderUnavailableError, match="stands still") as told:
+        with pytest.raises(ProviderUnavailableError, match="feed is stale") as told:
             feed.evening(day)
         assert told.value.todo
     assert stored(feed.etl).equals(before)

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ETLResult, HistoricalETL, Outcome
-from historical_etl.cli.run_summary import Ended
+from historical_etl.cli.run_summary import RunSummary
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.files import FilesSource
 from historical_etl_tests.scenario import COLUMNS, daily_bytes, sessions, store, stored
@@ -355,12 +355,12 @@ def test_a1_files_with_an_empty_column_say_so_and_the_command_ends_with_3(root, 
     file = tmp_path / "AAA.csv"
     names = {"date": "Date", "close": "Close", "adj_close": "Adj Close", "volume": "Volume"}
 
-    def run(frame: pl.DataFrame, day: date) -> Ended:
+    def run(frame: pl.DataFrame, day: date) -> RunSummary:
         frame.select(pl.col(old).alias(new) for old, new in names.items()).write_csv(file)
         etl = store(root, FilesSource(FilesSettings(path=str(tmp_path))), day, start=DAYS[0])
         before = etl.manifest()
         full = before is None
-        return Ended(etl, before, etl.run_full_etl(["AAA"], DAYS[0], day) if full else etl.run_incremental_etl())
+        return RunSummary(etl, before, etl.run_full_etl(["AAA"], DAYS[0], day) if full else etl.run_incremental_etl())
 
     assert run(bars(DAY_1), DAY_1).code == 0
     silent = run(bars(DAY_2, {**dict.fromkeys(DAYS[1:6]), DAY_2: None}), DAY_2)

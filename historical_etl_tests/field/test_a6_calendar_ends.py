@@ -87,7 +87,7 @@ def test_a_correction_carries_a_calendar_over_its_end(root: Path, tmp_path: Path
     assert etl.available_through() == date(2027, 1, 4)
     etl.run_incremental_etl()
     assert stored(etl)["date"].max() == LAST
-    assert etl.account().missing() == 2  # the vendor of this test lacks the first of January
+    assert etl.completeness().missing() == 2  # the vendor of this test lacks the first of January
 
 
 def test_rows_of_files_after_the_end_are_accounted_for(
@@ -101,8 +101,8 @@ def test_rows_of_files_after_the_end_are_accounted_for(
     done = adopt(opened_for(chosen, clock=lambda: AFTER))
 
     assert stored(opened(root, AFTER))["date"].to_list() == days[:2]
-    account = done.account
-    assert (account.read, account.taken, account.after_calendar, account.not_closed) == (4, 2, 2, 0)
+    completeness = done.row_counts
+    assert (completeness.read, completeness.taken, completeness.after_calendar, completeness.not_closed) == (4, 2, 2, 0)
     assert not done.complete
 
 

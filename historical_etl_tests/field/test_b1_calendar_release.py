@@ -332,7 +332,7 @@ def test_another_exchange_moves_nothing(root: Path, command: str) -> None:
     assert "XLON" in finding.message
     checked = examine(settings("XLON", data_dir=root), offline=True, clock=lambda: evening(TODAY)).check("calendar")
     assert checked.verdict == "problem"
-    assert etl.account().missing() == 0
+    assert etl.completeness().missing() == 0
 
 
 def test_a_calendar_that_knows_fewer_years_moves_nothing(root: Path) -> None:

@@ -185,7 +185,7 @@ def lacking_a_day(root: Path) -> HistoricalETL:
 def test_a_day_is_waived_for_every_symbol_in_one_commit(root: Path) -> None:
     etl = lacking_a_day(root)
     version = standing(etl).version
-    assert etl.account().missing() == len(HONG_KONG)
+    assert etl.completeness().missing() == len(HONG_KONG)
 
     assert etl.waive(None, TYPHOON, reason="black rainstorm", by="anna") == len(HONG_KONG)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import DataQualityError, Outcome
-from historical_etl.cli.run_summary import Ended
+from historical_etl.cli.run_summary import RunSummary
 from historical_etl_tests.field.market import Teller, bars, cells, opened, sessions
 
 FIRST = date(2007, 1, 3)
@@ -26,7 +26,7 @@ def test_years_without_a_price_before_a_listing_cost_nothing(root: Path, nothing
     assert result.total_rows == len(SINCE)
     assert result.rejected_by_reason["no_close"] == len(BEFORE)
     assert result.held == {}
-    assert Ended(etl, None, result).code == 3
+    assert RunSummary(etl, None, result).code == 3
     assert etl.ledger("rejected_rows").height == len(BEFORE), "also of the years of which nothing was stored"
     assert etl.gaps().is_empty()
     assert etl.verify().ok

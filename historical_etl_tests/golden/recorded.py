@@ -82,7 +82,7 @@ class Golden:
         return date.fromisoformat(self.facts["following"])
 
     @property
-    def standing(self) -> dict[str, Any]:
+    def require_manifest(self) -> dict[str, Any]:
         """What is recorded of its current version."""
         return self.facts["versions"][-1]
 

@@ -127,7 +127,7 @@ def test_all_of_them_are_here():
 def test_one_of_them_has_a_row_in_every_ledger_and_what_lies_beside(readable: Readable):
     """So that no format in a data folder is without a recorded store."""
     golden = next(golden for golden in STORES if str(golden) == "release-2-every-ledger")
-    assert {name for name, ledger in golden.standing["ledgers"].items() if ledger["rows"]} >= {
+    assert {name for name, ledger in golden.require_manifest["ledgers"].items() if ledger["rows"]} >= {
         *("actions", "additions", "aliases", "closed_gaps", "closed_holds", "corrections", "flagged_rows", "open_gaps"),
         *("open_holds", "rejected_rows", "replaced_rows", "restatements", "runs", "stale_bars", "symbols", "withheld"),
     }
@@ -161,8 +161,8 @@ def test_it_verifies_and_reading_changes_nothing(golden: Golden, readable: Reada
     before = tree(etl.layout.root)
     report = etl.verify()
     assert report.ok, report.findings
-    assert report.version == golden.standing["version"]
-    assert report.rows == sum(year["rows"] for year in golden.standing["years"].values())
+    assert report.version == golden.require_manifest["version"]
+    assert report.rows == sum(year["rows"] for year in golden.require_manifest["years"].values())
     assert etl.scan().collect().height == report.rows
     assert tree(etl.layout.root) == before
 
@@ -256,8 +256,8 @@ def test_an_update_that_brings_nothing_new_keeps_every_byte(golden: Golden, root
     before = committed(root)
     result = etl.run_incremental_etl()
     assert not result.changed
-    if not golden.standing["ledgers"]:  # what is known of each symbol is written down for the first time
-        assert year_files(etl) == recorded_years(golden.standing, "file")
+    if not golden.require_manifest["ledgers"]:  # what is known of each symbol is written down for the first time
+        assert year_files(etl) == recorded_years(golden.require_manifest, "file")
         assert before.items() - committed(root).items() == {
             ("manifests/historical_daily.json", before["manifests/historical_daily.json"])
         }
@@ -265,7 +265,7 @@ def test_an_update_that_brings_nothing_new_keeps_every_byte(golden: Golden, root
         golden.open(root).run_incremental_etl()
     if golden.name == "named-split-adjusted":  # its source takes splits out of its prices, and did not say so
         assert any("split_adjusted" in warning for warning in result.warnings)
-        assert year_files(etl) == recorded_years(golden.standing, "file")
+        assert year_files(etl) == recorded_years(golden.require_manifest, "file")
         splits = etl.ledger("actions").filter(pl.col("split") != 1)
         assert splits.height
         assert not splits["in_close"].any()
@@ -307,7 +307,7 @@ def test_an_update_with_a_session_more_leaves_the_rest_as_it_is(golden: Golden, 
 def test_what_a_killed_writer_left_is_finished_or_undone(golden: Golden, root: Path):
     etl = opened(golden, root)
     assert etl.verify().findings
-    stood = golden.standing["version"]
+    stood = golden.require_manifest["version"]
     before = committed(root)
     result = etl.run_incremental_etl()
     brought = str(golden.today) not in golden.facts["cursors"].values()
@@ -329,10 +329,10 @@ def test_the_same_bars_in_a_new_store_are_the_same_bytes(golden: Golden, root: P
     etl = opened(golden, root)
     new = golden.open(root.parent / "new")
     new.run_full_etl(golden.facts["symbols"], golden.facts["first"], golden.today)
-    assert by_year(golden, new.scan().collect()) == recorded_years(golden.standing)
+    assert by_year(golden, new.scan().collect()) == recorded_years(golden.require_manifest)
     if golden.facts["writer"] == f"polars {pl.__version__}":  # another Polars may write other bytes for equal rows
         assert daily_bytes(new) == daily_bytes(etl)
-        assert standing(new).checksum == golden.standing["checksum"]
+        assert standing(new).checksum == golden.require_manifest["checksum"]
 
 
 @of(golden for golden in SETTLED if golden.facts["holds"])
@@ -364,7 +364,7 @@ def test_a_hold_that_was_recorded_can_be_accepted(golden: Golden, root: Path):
 @of(SETTLED)
 def test_an_old_version_can_stand_again(golden: Golden, root: Path):
     etl = opened(golden, root)
-    oldest, newest = golden.facts["versions"][0], golden.standing
+    oldest, newest = golden.facts["versions"][0], golden.require_manifest
     etl.pin("newest")
     for wanted, name in ((oldest, oldest["version"]), (newest, "newest")):
         version = standing(etl).version
@@ -380,11 +380,11 @@ def test_an_old_version_can_stand_again(golden: Golden, root: Path):
 def test_the_catalog_is_built_for_the_place_where_it_now_lies(golden: Golden, root: Path):
     etl = opened(golden, root)
     etl.publish_catalog()
-    ledgers = golden.standing["ledgers"]
+    ledgers = golden.require_manifest["ledgers"]
     with duckdb.connect(etl.layout.catalog, read_only=True) as catalog:
         rows = catalog.execute(f"SELECT {', '.join(COLUMNS)} FROM daily_prices").fetchall()
         prices = pl.DataFrame(rows, schema=COLUMNS, orient="row")
-        assert by_year(golden, prices) == recorded_years(golden.standing)
+        assert by_year(golden, prices) == recorded_years(golden.require_manifest)
         for name in {"holds", "gaps", *ledgers}:
             if name.partition("_")[0] in {"open", "closed"}:
                 continue
@@ -398,11 +398,11 @@ def test_it_goes_out_and_comes_in(golden: Golden, root: Path):
     etl = opened(golden, root)
     archive = etl.export(root.parent / "archive.tar")
     came = golden.open(root.parent / "came")
-    assert import_store(came, archive).version == golden.standing["version"]
+    assert import_store(came, archive).version == golden.require_manifest["version"]
     manifest = "manifests/historical_daily.json"
     assert (came.layout.root / manifest).read_bytes() == (root / manifest).read_bytes()
     assert daily_bytes(came) == daily_bytes(etl)
-    assert read_recorded(came.layout.root)["versions"] == [golden.standing]
+    assert read_recorded(came.layout.root)["versions"] == [golden.require_manifest]
     assert as_listed(came.holds(all=True), HOLDS) == golden.facts["holds"]
     assert beside_holds(came) == []
 
@@ -416,7 +416,7 @@ def test_what_the_release_exported_comes_in_and_goes_on(golden: Golden, root: Pa
     assert beside_holds(etl) == []
     etl.run_incremental_etl(publish=False)
     assert in_order(etl.scan().collect(), [*KEYS, *GIVEN]).equals(given(golden, golden.facts["symbols"]))
-    assert year_files(etl) == recorded_years(golden.standing, "file")
+    assert year_files(etl) == recorded_years(golden.require_manifest, "file")
 
 
 @of(golden for golden in SETTLED if golden.facts["pins"])
@@ -430,4 +430,4 @@ def test_a_copy_without_hard_links_is_as_good(golden: Golden, root: Path):
     before = committed(root)
     assert not etl.run_incremental_etl(publish=False).changed
     assert committed(root) == before
-    assert by_year(golden, etl.scan().collect()) == recorded_years(golden.standing)
+    assert by_year(golden, etl.scan().collect()) == recorded_years(golden.require_manifest)

@@ -50,7 +50,7 @@ def records(layout: Layout) -> dict[str, tuple[Path, str]]:
     }
 
 
-def sealed(fields: dict[str, Any], name: str) -> bytes:
+def render_checksummed(fields: dict[str, Any], name: str) -> bytes:
     body = {key: value for key, value in fields.items() if key != name}
     digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return json.dumps({**body, name: digest}).encode()
@@ -110,8 +110,8 @@ def touched(etl: HistoricalETL) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["manifest", "progress", "catalog", "pin"])
 def test_a_field_of_a_newer_release_is_not_dropped_nothing_is_written(root, kind):
-    path, seal = records(Layout(root))[kind]
-    path.write_bytes(sealed(json.loads(path.read_bytes()) | {"of_a_newer_release": {"x": 1}}, seal))
+    path, add_checksum = records(Layout(root))[kind]
+    path.write_bytes(render_checksummed(json.loads(path.read_bytes()) | {"of_a_newer_release": {"x": 1}}, add_checksum))
     before = tree(root)
     etl = store(root, ScriptedFetcher(SHORT))
     assert etl.scan(SYMBOL).collect().height
@@ -126,20 +126,20 @@ def test_a_field_of_a_newer_release_is_not_dropped_nothing_is_written(root, kind
 
 
 def test_nor_is_one_of_a_year_or_a_ledgers_file(root):
-    path, seal = records(Layout(root))["manifest"]
+    path, add_checksum = records(Layout(root))["manifest"]
     whole = json.loads(path.read_bytes())
     year = [whole["partitions"][0] | {"bloom": "abc"}, *whole["partitions"][1:]]
     name, files = next((name, files) for name, files in whole["ledgers"].items() if files)
     of_ledger = whole["ledgers"] | {name: [files[0] | {"bloom": 1}, *files[1:]]}
     for fields, told in (({"partitions": year}, "partitions.bloom"), ({"ledgers": of_ledger}, "ledgers.bloom")):
-        path.write_bytes(sealed(whole | fields, seal))
+        path.write_bytes(render_checksummed(whole | fields, add_checksum))
         with pytest.raises(ManifestTooNewError, match=told):
             store(root, ScriptedFetcher(SHORT)).pin("more")
 
 
 def test_a_run_is_refused_before_anything_is_fetched(root):
-    path, seal = records(Layout(root))["manifest"]
-    path.write_bytes(sealed(json.loads(path.read_bytes()) | {"newer": 1}, seal))
+    path, add_checksum = records(Layout(root))["manifest"]
+    path.write_bytes(render_checksummed(json.loads(path.read_bytes()) | {"newer": 1}, add_checksum))
     fetcher = ScriptedFetcher(SHORT)
     with pytest.raises(ManifestTooNewError):
         store(root, fetcher).run_full_etl([SYMBOL], SHORT.first, SHORT.last)
@@ -150,7 +150,7 @@ def test_a_history_that_a_rollback_builds_upon_counts_too(root):
     etl = store(root, ScriptedFetcher(SHORT))
     etl.run_full_etl(["SPLT"], SHORT.first, SHORT.last)
     first = Layout(root).history_file(1)
-    first.write_bytes(sealed(json.loads(first.read_bytes()) | {"newer": 1}, "manifest_sha256"))
+    first.write_bytes(render_checksummed(json.loads(first.read_bytes()) | {"newer": 1}, "manifest_sha256"))
     with pytest.raises(ManifestTooNewError, match="newer"):
         etl.rollback(1)
     etl.pin("still")  # the current version is built upon

@@ -14,7 +14,7 @@ from historical_etl import ChecksumMismatchError, SyncManifest
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.models import LedgerFile
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LOGS, SCHEMAS, read_ledger, read_sound, write_ledgers
+from historical_etl.store.ledgers import LOGS, SCHEMAS, read_ledger, read_undamaged, write_ledgers
 from historical_etl.store.parquet.footer import ThriftError, decode, encode
 from historical_etl.store.parquet.month_blocks import encode_block, read_blocks, write_year
 from historical_etl_tests.hostile.mutations import fuzz, spoilt_bytes
@@ -131,7 +131,7 @@ def test_a_ledger(content, tmp_path_factory):
         rows = read_ledger(layout, manifest, "corrections")
     except ChecksumMismatchError as error:
         assert "corrections" in str(error)
-        assert read_sound(layout, manifest, "corrections").is_empty()
+        assert read_undamaged(layout, manifest, "corrections").is_empty()
     else:
         assert rows.schema == SCHEMAS["corrections"]
     after = write_ledgers(layout, manifest.ledgers, {"corrections": corrections(5)})

@@ -21,7 +21,7 @@ from historical_etl.models import Outcome
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult
 from historical_etl.sources.vendors.json_client import JsonClient
 from historical_etl.sources.vendors.refusals import Reader, Refusal
-from historical_etl.sources.vendors.throttle import Gate
+from historical_etl.sources.vendors.throttle import Throttle
 from historical_etl.vendor_settings import TiingoSettings
 from historical_etl_tests.hostile.mutations import fuzz, spoilt_json
 from historical_etl_tests.scenario import COLUMNS
@@ -206,7 +206,7 @@ def test_a_small_answer_that_unpacks_to_a_large_one(tmp_path_factory, size):
         http.expect_request("/x").respond_with_response(
             Response(packed, content_type=JSON, headers={"Content-Encoding": "gzip"})
         )
-        gate = Gate("tiingo", settings, fixed_clock().pace, tmp_path_factory.mktemp("turns"))
+        gate = Throttle("tiingo", settings, fixed_clock().pace, tmp_path_factory.mktemp("turns"))
         limit = max(size // 2, 1)
         client = JsonClient(
             http.url_for("").rstrip("/"), "tiingo", Reader("tiingo", (), ()), gate, 30, most_bytes=limit

@@ -115,7 +115,7 @@ def main() -> None:
     plugin = Trials(trials(), report, folder / "noticed")
     pytest.main([*PYTEST, "-x", "--tb=line", *known.files()], plugins=[plugin])
     sys.stdout = told
-    _tell(_last(results))
+    _report(_last(results))
 
 
 def _options() -> argparse.Namespace:
@@ -261,7 +261,7 @@ def _last(results: Path) -> dict[Mutant, dict[str, object]]:
     return {Mutant(r["module"], r["number"]): r for r in map(json.loads, lines)}
 
 
-def _tell(results: Mapping[Mutant, Mapping[str, object]]) -> None:
+def _report(results: Mapping[Mutant, Mapping[str, object]]) -> None:
     """The score by module, and what survived."""
     outcomes = {mutant: str(r["outcome"]) for mutant, r in results.items() if r["outcome"] != "error"}
     print(f"{'module':18}{'mutants':>8}{'noticed':>8}{'score':>8}")

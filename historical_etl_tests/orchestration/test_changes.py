@@ -142,11 +142,11 @@ def test_what_is_held_and_what_is_missing_is_shown_with_the_evidence(project: Ma
     (held,) = table(event, "held")
     assert held["symbol"] == "BRK.B"
     assert str(held["why"]).startswith("level_jump: ")
-    assert facts(event)["sessions_missing"] == scene.etl.account().missing()
+    assert facts(event)["sessions_missing"] == scene.etl.completeness().missing()
     assert {"symbol": "HALT", "first_session": "2013-02-28", "last_session": "2013-02-28"}.items() <= table(
         event, "gaps_open"
     )[0].items() | table(event, "gaps_open")[-1].items()
-    assert facts(scene.events(CATALOG)[-1])["sessions_missing"] == scene.etl.account().missing()
+    assert facts(scene.events(CATALOG)[-1])["sessions_missing"] == scene.etl.completeness().missing()
 
 
 def test_a_gap_that_was_filled_is_told(project: Make) -> None:

@@ -83,7 +83,7 @@ class Operation:
                 store.vacuum()
             case "adopt":
                 done = adopt(self.moment.adopting(root, self.files))
-                assert done.complete, done.account
+                assert done.complete, done.row_counts
             case "publish":
                 store.publish_catalog()
         tell(stands(store))

@@ -9,7 +9,7 @@ import polars as pl
 
 from historical_etl.models import CatalogPointer, Partition, SyncManifest
 from historical_etl.schema import SCHEMA
-from historical_etl.store.checksummed_json import sealed
+from historical_etl.store.checksummed_json import render_checksummed
 from historical_etl.store.ledgers import LedgerChanges
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.parquet.month_blocks import encode_block
@@ -75,7 +75,7 @@ def only(manifest: SyncManifest, year: int = 2019) -> Partition:
 def publish(manager: ManifestManager, version: int) -> None:
     """What the catalog leaves beside the manifests when it shows a version."""
     pointer = CatalogPointer(version=version, objects=str(manager.layout.objects))
-    manager.layout.catalog_pointer().write_bytes(sealed(pointer))
+    manager.layout.catalog_pointer().write_bytes(render_checksummed(pointer))
 
 
 def spoil(path: Path) -> bytes:

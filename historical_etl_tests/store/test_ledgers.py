@@ -16,7 +16,7 @@ from historical_etl.store.ledgers import (
     empty_ledger,
     read_ledger,
     read_named_ledger,
-    read_sound,
+    read_undamaged,
     write_ledgers,
 )
 from historical_etl_tests.store.small import START, corrections, spoil
@@ -112,7 +112,7 @@ def test_damage_is_refused_and_a_run_goes_on_without(layout, damage, caplog):
         path.unlink()
     with pytest.raises(ChecksumMismatchError, match="missing or was changed"):
         olds(layout, ledgers)
-    sound = read_sound(layout, manifest(ledgers), "corrections")
+    sound = read_undamaged(layout, manifest(ledgers), "corrections")
     assert sound.get_column("old").to_list() == [3, 4]
     assert "The run goes on without what was in it" in caplog.text
     more = write_ledgers(layout, ledgers, {"corrections": pl.concat([corrections(9)] * 5)})
@@ -141,7 +141,7 @@ def test_names_that_readers_use(layout):
     one = pl.concat([empty_ledger("open_gaps"), pl.DataFrame({"symbol": ["AAA"]})], how="diagonal")
     ledgers = write_ledgers(layout, {}, {"open_gaps": one})
     assert read_named_ledger(layout, manifest(ledgers), "gaps").get_column("symbol").to_list() == ["AAA"]
-    assert read_sound(layout, None, "corrections").is_empty()
+    assert read_undamaged(layout, None, "corrections").is_empty()
     with pytest.raises(ConfigurationError, match="There is no ledger 'open_gaps'") as caught:
         read_named_ledger(layout, None, "open_gaps")
     assert "gaps, holds" in caught.value.todo

@@ -16,7 +16,7 @@ from historical_etl import (
     StorageError,
     SyncManifest,
 )
-from historical_etl.store.checksummed_json import seal
+from historical_etl.store.checksummed_json import add_checksum
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl_tests.scenario import (
     SHORT,
@@ -323,7 +323,7 @@ def test_a_newer_schema_version_is_left_alone_byte_for_byte_and_refused(three_ve
     body = json.loads(etl.layout.manifest_file().read_bytes())
     del body["manifest_sha256"]
     body |= {"schema_version": "v2.1", "what_is_this": [1, 2, 3]}
-    etl.layout.manifest_file().write_bytes(seal(body, "manifest_sha256"))
+    etl.layout.manifest_file().write_bytes(add_checksum(body, "manifest_sha256"))
     before = tree(etl.layout.root)
     for action in (
         etl.manifest,
@@ -345,7 +345,7 @@ def test_a_newer_manifest_that_is_whole_is_newer_also_one_bit_from_ours(tmp_path
     """3 is one bit from 1: without its seal it may be ours, damaged; with it, it is not."""
     body = {**draft().model_dump(mode="json"), "schema_version": version}
     with pytest.raises(ManifestTooNewError, match=f"schema version {version}"):
-        parse_manifest(seal(body, "manifest_sha256"), tmp_path)
+        parse_manifest(add_checksum(body, "manifest_sha256"), tmp_path)
 
 
 def test_the_schema_version_may_be_written_as_text(tmp_path):

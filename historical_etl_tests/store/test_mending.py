@@ -11,7 +11,13 @@ from historical_etl import ManifestManager, StorageError
 from historical_etl.durable import sha256_of
 from historical_etl.store.pins import Pin, read_pins, write_pin
 from historical_etl.store.quarantine.entries import QuarantineEntry, read_entries
-from historical_etl.store.verify.repair_files import mend_daily, mend_files, mend_history, mend_pins, unlinked_years
+from historical_etl.store.verify.repair_files import (
+    repair_daily,
+    repair_files,
+    repair_history,
+    repair_pins,
+    unlinked_years,
+)
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
 
@@ -43,11 +49,11 @@ def replace(path: Path, content: bytes) -> None:
 def test_a_damaged_manifest_of_an_older_version_is_set_aside(manager):
     commit(manager, {2018: 3})
     layout = manager.layout
-    assert list(mend_history(manager, manager.load_manifest())) == []
+    assert list(repair_history(manager, manager.load_manifest())) == []
     layout.history_file(1).write_bytes(b"{")
     shutil.copyfile(layout.history_file(3), layout.history_file(2))
     layout.history_file(3).write_bytes(b"{")  # the current one's, which is restored with it
-    told = list(mend_history(manager, manager.load_manifest()))
+    told = list(repair_history(manager, manager.load_manifest()))
     entries = kept(manager)
     assert told == [
         f"version {version} is lost: its manifest is damaged, and is now in {entry.path}"
@@ -62,7 +68,7 @@ def test_a_damaged_manifest_of_an_older_version_is_set_aside(manager):
 
 def test_without_a_current_version_every_damaged_manifest_is_set_aside(manager):
     manager.layout.history_file(2).write_bytes(b"{")
-    assert len(list(mend_history(manager, None))) == 1
+    assert len(list(repair_history(manager, None))) == 1
     assert manager.list_versions() == [1]
 
 
@@ -70,7 +76,7 @@ def test_without_a_current_version_every_damaged_manifest_is_set_aside(manager):
 
 
 def mend(manager: ManifestManager):
-    return mend_files(manager, [manager.load_version(2), manager.load_version(1)])
+    return repair_files(manager, [manager.load_version(2), manager.load_version(1)])
 
 
 def test_sound_files_are_left_alone(manager):
@@ -120,7 +126,7 @@ def test_what_cannot_be_mended_is_named_with_the_versions_that_need_it_newest_fi
     third = commit(manager, {2018: 5})
     path = path_of(manager, 2019)
     spoil(path)  # and its link in daily/ with it
-    restored, damaged = mend_files(manager, [third, *map(manager.load_version, (2, 1))])
+    restored, damaged = repair_files(manager, [third, *map(manager.load_version, (2, 1))])
     assert restored == []
     assert damaged == {only(third).path: (only(third), [3, 2])}
     assert kept(manager) == []
@@ -137,7 +143,7 @@ def test_a_large_file_is_restored_whole(manager):
     )
     manager.quarantine_data(stranger, "taken away")
     made = manager.load_version(2).model_copy(update={"partitions": (big,), "ledgers": {}})
-    assert len(mend_files(manager, [made])[0]) == 1
+    assert len(repair_files(manager, [made])[0]) == 1
     assert stranger.read_bytes() == content
 
 
@@ -154,7 +160,7 @@ def test_a_refusal_while_restoring_is_told_in_our_words(manager):
 
 
 def daily(manager: ManifestManager) -> list[str]:
-    return list(mend_daily(manager, manager.load_version(2)))
+    return list(repair_daily(manager, manager.load_version(2)))
 
 
 def test_links_that_are_right_are_left_alone(manager):
@@ -250,7 +256,7 @@ def test_a_damaged_record_of_a_pin_is_written_anew(manager):
     for pin in (whole, Pin(name="torn", version=2), Pin(name="lost", version=9)):
         write_pin(layout, pin)
     (layout.pins / "torn@00000002.json").write_bytes(b"{")
-    assert list(mend_pins(manager)) == ["the record of the pin torn is written again"]
+    assert list(repair_pins(manager)) == ["the record of the pin torn is written again"]
     mended = Pin(name="torn", version=2, checksum=manager.load_version(2).checksum, at=manager.clock())
     assert read_pins(layout) == {"lost": Pin(name="lost", version=9), "torn": mended, "whole": whole}
-    assert list(mend_pins(manager)) == []
+    assert list(repair_pins(manager)) == []

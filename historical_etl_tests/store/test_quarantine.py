@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from historical_etl import ManifestManager, StorageError
-from historical_etl.store.checksummed_json import opened
+from historical_etl.store.checksummed_json import read_checksummed
 from historical_etl_tests.scenario import at
 
 
@@ -18,7 +18,7 @@ def manager(root) -> ManifestManager:
 
 def reason_of(entry):
     """The record of an entry, whose seal is whole."""
-    return opened((entry / "reason.json").read_bytes(), None)
+    return read_checksummed((entry / "reason.json").read_bytes(), None)
 
 
 def test_quarantine_data_moves_a_file_and_says_why(manager, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import ChecksumMismatchError, ConfigurationError, ManifestManager, StorageError
-from historical_etl.store.checksummed_json import opened, seal
+from historical_etl.store.checksummed_json import add_checksum, read_checksummed
 from historical_etl.store.quarantine.entries import (
     QuarantineEntry,
     find_entry,
@@ -44,7 +44,7 @@ def only(manager: ManifestManager) -> QuarantineEntry:
 def rewrite(entry: QuarantineEntry, **changes: object) -> None:
     """Let its record say something else, under a seal that fits: what it says is judged, and not its seal."""
     path = entry.path / "reason.json"
-    path.write_bytes(seal(opened(path.read_bytes(), None) | changes))
+    path.write_bytes(add_checksum(read_checksummed(path.read_bytes(), None) | changes))
 
 
 def test_an_entry_tells_what_why_when_and_whence(manager):

@@ -21,7 +21,7 @@ from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.progress import forget_progress, save_progress
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl.store.transaction import Transaction
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only
 
@@ -62,7 +62,7 @@ DOORS: dict[str, Callable[[Store], object]] = {
     "the quarantine": lambda store: read_entries(store.layout),
     "a quarantined file": lambda store: store.entry.is_intact(),
     "the versions": lambda store: store.manager.list_versions(),
-    "a year": lambda store: sound_path(store.layout, only(store.made)),
+    "a year": lambda store: verified_path(store.layout, only(store.made)),
     "all of it": lambda store: verify_store(store.manager),
     "progress that is set aside": lambda store: forget_progress(store.layout),
     "progress that is saved": lambda store: save_progress(store.layout, store.progress),

@@ -5,7 +5,13 @@ import json
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from historical_etl.store.checksummed_json import opened, reason_of, seal, sealed, unsealed
+from historical_etl.store.checksummed_json import (
+    add_checksum,
+    parse_checksummed,
+    read_checksummed,
+    reason_of,
+    render_checksummed,
+)
 
 
 class Note(BaseModel):
@@ -17,52 +23,52 @@ NOTE = Note(name="ü", count=7)
 
 
 def test_a_record_comes_back_as_it_was():
-    content = sealed(NOTE)
-    assert unsealed(content, Note) == NOTE
+    content = render_checksummed(NOTE)
+    assert parse_checksummed(content, Note) == NOTE
     assert content.endswith(b"}\n")
     assert json.loads(content).keys() == {"name", "count", "record_sha256"}
 
 
 def test_every_single_bit_counts():
-    content = sealed(NOTE)
+    content = render_checksummed(NOTE)
     told = 0
     for at in range(len(content)):
         for bit in range(8):
             changed = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
             try:
-                assert unsealed(changed, Note) == NOTE, changed
+                assert parse_checksummed(changed, Note) == NOTE, changed
             except ValueError:
                 told += 1
     assert told > len(content) * 6, "all but the blanks between the fields"
 
 
 def test_a_record_that_somebody_wrote_by_hand_needs_no_seal_if_it_has_known_fields_only():
-    assert unsealed(b'{"count": 3, "name": "x"}', Note) == Note(name="x", count=3)
+    assert parse_checksummed(b'{"count": 3, "name": "x"}', Note) == Note(name="x", count=3)
     with pytest.raises(ValueError, match=r"it has no checksum, and unknown fields: a, b$"):
-        unsealed(b'{"name": "x", "b": 1, "a": 2}', Note)
-    assert opened(b'{"name": "x", "b": 1}', None) == {"name": "x", "b": 1}
+        parse_checksummed(b'{"name": "x", "b": 1, "a": 2}', Note)
+    assert read_checksummed(b'{"name": "x", "b": 1}', None) == {"name": "x", "b": 1}
     long = {f"field{number:03}": 1 for number in range(50)}
     with pytest.raises(ValueError, match="unknown fields: field000") as caught:
-        opened(json.dumps(long).encode(), ["name"])
+        read_checksummed(json.dumps(long).encode(), ["name"])
     assert len(str(caught.value)) < 150
 
 
 def test_a_sealed_record_may_have_fields_that_are_not_known():
-    assert opened(seal({"name": "x", "later": 1}), ["name"]) == {"name": "x", "later": 1}
+    assert read_checksummed(add_checksum({"name": "x", "later": 1}), ["name"]) == {"name": "x", "later": 1}
 
 
 def test_a_seal_has_a_name():
-    content = seal({"name": "x"}, "manifest_sha256")
-    assert opened(content, None, "manifest_sha256") == {"name": "x"}
+    content = add_checksum({"name": "x"}, "manifest_sha256")
+    assert read_checksummed(content, None, "manifest_sha256") == {"name": "x"}
     with pytest.raises(ValueError, match="its own checksum"):
-        opened(content.replace(b'"x"', b'"y"'), None, "manifest_sha256")
+        read_checksummed(content.replace(b'"x"', b'"y"'), None, "manifest_sha256")
     with pytest.raises(ValueError, match="unknown fields: manifest_sha256"):
-        opened(content, ["name"])
+        read_checksummed(content, ["name"])
 
 
 def test_the_order_of_the_fields_is_no_part_of_what_is_sealed():
-    body = json.loads(sealed(NOTE))
-    assert unsealed(json.dumps(dict(reversed(body.items()))).encode(), Note) == NOTE
+    body = json.loads(render_checksummed(NOTE))
+    assert parse_checksummed(json.dumps(dict(reversed(body.items()))).encode(), Note) == NOTE
 
 
 @pytest.mark.parametrize(
@@ -71,11 +77,11 @@ def test_the_order_of_the_fields_is_no_part_of_what_is_sealed():
 )
 def test_what_is_no_record_is_a_value_error(content, words):
     with pytest.raises(ValueError, match=words):
-        unsealed(content, Note)
+        parse_checksummed(content, Note)
 
 
 def test_reasons_are_short():
     with pytest.raises(ValidationError) as caught:
-        unsealed(b'{"name": 1}', Note)
+        parse_checksummed(b'{"name": 1}', Note)
     assert reason_of(caught.value) == "Input should be a valid string"
     assert reason_of(ValueError("x" * 500)) == "x" * 200

@@ -6,7 +6,7 @@ import pytest
 
 from historical_etl import ChecksumMismatchError, ManifestManager, StorageError
 from historical_etl.store import verified_files as sound
-from historical_etl.store.verified_files import require_sound, sound_path
+from historical_etl.store.verified_files import require_verified, verified_path
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
 
@@ -20,63 +20,63 @@ def test_a_file_is_read_once_for_its_proof_and_again_after_any_change(manager, w
     path = manager.layout.resolve(partition.path)
     seen: list[str] = []
     with watching(seen.append):
-        assert sound_path(manager.layout, partition) == path
+        assert verified_path(manager.layout, partition) == path
         first = seen.count("open")
-        assert sound_path(manager.layout, partition) == path
+        assert verified_path(manager.layout, partition) == path
     assert 0 < first == seen.count("open")
     os.utime(path, ns=(1, 1))
     with watching(seen.append):
-        sound_path(manager.layout, partition)
+        verified_path(manager.layout, partition)
     assert seen.count("open") == 2 * first
 
 
 def test_a_change_is_seen_though_size_and_time_are_as_before(manager):
     partition = only(commit(manager, {2019: 1}))
-    path = sound_path(manager.layout, partition)
+    path = verified_path(manager.layout, partition)
     before = path.stat()
     content = spoil(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(ChecksumMismatchError, match=r"^The stored file of 2019 was changed after its commit") as caught:
-        sound_path(manager.layout, partition)
+        verified_path(manager.layout, partition)
     assert "repair" in caught.value.todo
     path.write_bytes(content)
-    assert sound_path(manager.layout, partition) == path
+    assert verified_path(manager.layout, partition) == path
 
 
 def test_a_proof_holds_for_the_checksum_that_was_proven_only(manager):
     partition = only(commit(manager, {2019: 1}))
-    sound_path(manager.layout, partition)
+    verified_path(manager.layout, partition)
     with pytest.raises(ChecksumMismatchError):
-        sound_path(manager.layout, partition.model_copy(update={"checksum": "0" * 64}))
-    sound_path(manager.layout, partition)
+        verified_path(manager.layout, partition.model_copy(update={"checksum": "0" * 64}))
+    verified_path(manager.layout, partition)
 
 
 def test_a_missing_file_and_one_of_a_ledger_are_named(manager):
     made = commit(manager, {2019: 1}, {"corrections": corrections(1)})
     (file,) = made.ledgers["corrections"]
-    path = sound_path(manager.layout, file)
+    path = verified_path(manager.layout, file)
     spoil(path)
     with pytest.raises(ChecksumMismatchError, match=rf"^The ledger file {path.name} was changed"):
-        sound_path(manager.layout, file)
+        verified_path(manager.layout, file)
     path.unlink()
     with pytest.raises(ChecksumMismatchError, match="is missing; no row of it is read"):
-        sound_path(manager.layout, file)
+        verified_path(manager.layout, file)
     path.mkdir()
     with pytest.raises(ChecksumMismatchError, match="is missing, it is a folder, not a file; no row of it is read"):
-        sound_path(manager.layout, file)
+        verified_path(manager.layout, file)
     path.parent.rename(path.parent.with_name("aside"))
     path.parent.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(StorageError, match="nothing was changed"):
-        sound_path(manager.layout, file)
+        verified_path(manager.layout, file)
 
 
 def test_of_several_files_the_first_that_is_not_sound_is_named(manager):
     made = commit(manager, {2017: 1, 2018: 1, 2019: 1})
-    require_sound(manager.layout, made.partitions)
+    require_verified(manager.layout, made.partitions)
     for year in (2018, 2019):
         spoil(manager.layout.resolve(only(made, year).path))
     with pytest.raises(ChecksumMismatchError, match="file of 2018"):
-        require_sound(manager.layout, made.partitions)
+        require_verified(manager.layout, made.partitions)
 
 
 def test_a_process_that_lives_for_years_remembers_a_bounded_number_of_proofs(manager, monkeypatch):
@@ -84,6 +84,6 @@ def test_a_process_that_lives_for_years_remembers_a_bounded_number_of_proofs(man
     monkeypatch.setattr(sound, "_MOST_CHECKED", 2)
     remembered: list[int] = []
     for number in range(1, 6):
-        sound_path(manager.layout, only(commit(manager, {2019: number})))
+        verified_path(manager.layout, only(commit(manager, {2019: number})))
         remembered.append(len(sound._checked))
     assert remembered == [1, 2, 1, 2, 1]

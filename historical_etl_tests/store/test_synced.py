@@ -23,7 +23,7 @@ from historical_etl.store.quarantine.entries import find_entry, purge, read_entr
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl.store.vacuum import Retention
-from historical_etl.store.verify.repair_files import mend_files
+from historical_etl.store.verify.repair_files import repair_files
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only, spoil
 
 #: Not durable on purpose: kernel locks with a record for people, and a copy for convenience.
@@ -230,7 +230,7 @@ def test_mending(manager, disk):
     shutil.copyfile(path, daily)
     spoil(path)
     disk.settle()
-    assert len(mend_files(manager, [made])[0]) == 1
+    assert len(repair_files(manager, [made])[0]) == 1
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar"])

@@ -10,7 +10,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.store.leases import leased
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.transaction import recover
-from historical_etl.store.vacuum import Retention, VacuumReport, set_aside_unnamed, vacuum
+from historical_etl.store.vacuum import Retention, VacuumReport, quarantine_unreferenced, vacuum
 from historical_etl_tests.scenario import tree
 from historical_etl_tests.store.small import Hand, commit, corrections, only, publish
 
@@ -163,10 +163,10 @@ def test_nothing_is_set_aside_while_an_older_version_is_damaged(manager):
     stands, second = current(manager), manager.layout.resolve(only(manager.load_version(2)).path).name
     manager.layout.history_file(2).write_bytes(b"{")
     before = files(manager)
-    set_aside_unnamed(manager, stands)
+    quarantine_unreferenced(manager, stands)
     assert files(manager) == before
     manager.layout.history_file(2).unlink()
-    set_aside_unnamed(manager, stands)
+    quarantine_unreferenced(manager, stands)
     assert quarantined(manager) == [second], "its ledger is that of version 3 as well"
 
 

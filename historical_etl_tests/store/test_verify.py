@@ -18,7 +18,7 @@ from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import CatalogPointer, Outcome, SyncManifest, combined_checksum
-from historical_etl.store.checksummed_json import sealed
+from historical_etl.store.checksummed_json import render_checksummed
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
@@ -246,7 +246,7 @@ def _progress_torn(store: Store) -> None:
 
 def resave_progress(store: Store, **changes: object) -> None:
     progress = parse_progress(store.layout.progress_file().read_bytes())
-    store.layout.progress_file().write_bytes(sealed(progress.model_copy(update=changes)))
+    store.layout.progress_file().write_bytes(render_checksummed(progress.model_copy(update=changes)))
 
 
 def _progress_edited(store: Store) -> None:
@@ -273,7 +273,7 @@ def _catalog_replaced(store: Store) -> None:
 
 def point(store: Store, version: int) -> None:
     pointer = CatalogPointer(version=version, objects=str(store.layout.objects))
-    store.layout.catalog_pointer().write_bytes(sealed(pointer))
+    store.layout.catalog_pointer().write_bytes(render_checksummed(pointer))
 
 
 def _catalog_of_another_version(store: Store) -> None:

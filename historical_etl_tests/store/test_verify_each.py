@@ -12,7 +12,7 @@ from historical_etl import ManifestManager
 from historical_etl.durable import sha256_of
 from historical_etl.errors import ManifestTooNewError
 from historical_etl.schema import SCHEMA
-from historical_etl.store.checksummed_json import seal
+from historical_etl.store.checksummed_json import add_checksum
 from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.progress import save_progress
 from historical_etl.store.verify.store import VerifyReport, verify_store
@@ -115,7 +115,7 @@ def test_a_newer_release_s_manifest_is_not_judged(manager):
     for path in (manager.layout.manifest_file(), manager.layout.history_file(2)):
         body = json.loads(path.read_bytes())
         del body["manifest_sha256"]
-        path.write_bytes(seal(body | {"schema_version": 2}, "manifest_sha256"))
+        path.write_bytes(add_checksum(body | {"schema_version": 2}, "manifest_sha256"))
         with pytest.raises(ManifestTooNewError):
             verify(manager)
 

@@ -9,7 +9,7 @@ from historical_etl import ManifestManager, Outcome
 from historical_etl.durable import sha256_of
 from historical_etl.errors import CatalogError
 from historical_etl.models import CatalogPointer
-from historical_etl.store.checksummed_json import sealed
+from historical_etl.store.checksummed_json import render_checksummed
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.staging import Staging
 from historical_etl.store.verify.beside import catalog_findings, pin_findings, quarantine_findings, staging_findings
@@ -38,7 +38,9 @@ def publish(manager: ManifestManager, version: int = 3, **changes) -> None:
     catalog.parent.mkdir(exist_ok=True)
     catalog.write_bytes(b"a catalog")
     usual = {"version": version, "objects": str(manager.layout.objects), "checksum": sha256_of(catalog)}
-    manager.layout.catalog_pointer().write_bytes(sealed(CatalogPointer.model_validate({**usual, **changes})))
+    manager.layout.catalog_pointer().write_bytes(
+        render_checksummed(CatalogPointer.model_validate({**usual, **changes}))
+    )
 
 
 def catalog(manager: ManifestManager, shown: int | None = 3, *, quick: bool = False) -> list[tuple[str, str]]:

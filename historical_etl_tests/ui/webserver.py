@@ -94,8 +94,8 @@ def _wait_until_it_answers(server: Webserver, process: subprocess.Popen[bytes]) 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for sign, patience in _ENDINGS:
-        deadline = time.monotonic() + patience
+    for sign, gap_policy in _ENDINGS:
+        deadline = time.monotonic() + gap_policy
         if _lives(process):
             os.killpg(process.pid, sign)
         while _lives(process) and time.monotonic() < deadline:

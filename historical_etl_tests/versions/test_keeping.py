@@ -76,7 +76,10 @@ def test_a_difference_names_every_bar(etl: HistoricalETL):
 
 
 def test_a_rollback_brings_data_ledgers_and_cursors_back(etl: HistoricalETL):
-    before, cursors = etl.manifest(1), HistoricalETL.open(etl.layout.root, None).account_of(etl.manifest(1)).cursors()
+    before, cursors = (
+        etl.manifest(1),
+        HistoricalETL.open(etl.layout.root, None).completeness_of(etl.manifest(1)).cursors(),
+    )
     assert before is not None
     stands = etl.rollback(1, reason="the vendor was wrong")
     assert (stands.version, stands.checksum, stands.previous_checksum) == (4, before.checksum, etl.cite(3)[-64:])

@@ -156,7 +156,7 @@ def test_a_damaged_old_manifest_does_not_stop_vacuuming(etl: HistoricalETL):
 
 
 def test_ledgers_that_follow_from_the_data_are_rebuilt(etl: HistoricalETL):
-    account, actions = etl.account(), etl.ledger("actions")
+    completeness, actions = etl.completeness(), etl.ledger("actions")
     manifest = etl.manifest()
     assert manifest is not None
     for name in ("symbols", "actions"):
@@ -166,7 +166,7 @@ def test_ledgers_that_follow_from_the_data_are_rebuilt(etl: HistoricalETL):
     assert report.ok, report
     assert any("row(s) of the ledger runs are lost" in line for line in report.lost)
     mended = opened(etl.layout.root)
-    assert mended.account().cursors() == account.cursors()
+    assert mended.completeness().cursors() == completeness.cursors()
     assert_frame_equal(mended.ledger("actions"), actions)
     standing = mended.manifest()
     assert standing is not None
@@ -211,14 +211,14 @@ def test_a_place_without_a_store_is_not_repaired(root: Path):
 def test_a_year_that_rots_while_the_store_is_mended_is_told_of(etl: HistoricalETL, monkeypatch: pytest.MonkeyPatch):
     """Once all years were sound, a cursor is read from one that is so no more."""
     etl.layout.progress_file().unlink()
-    true = repairing.rebuild_account
+    true = repairing.rebuild_completeness
 
     def rot(*arguments: Any) -> Any:
-        monkeypatch.setattr(repairing, "rebuild_account", true)
+        monkeypatch.setattr(repairing, "rebuild_completeness", true)
         flip(object_of(etl, 2012))
         return true(*arguments)
 
-    monkeypatch.setattr(repairing, "rebuild_account", rot)
+    monkeypatch.setattr(repairing, "rebuild_completeness", rot)
     report = etl.repair()
     assert any(line.startswith("progress is not rebuilt: The stored file of 2012") for line in report.lost), report
     assert not report.ok

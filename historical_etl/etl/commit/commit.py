@@ -8,24 +8,24 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.completeness.attempt import Patience, Visit
-from historical_etl.etl.completeness.completeness import Account, settle
+from historical_etl.etl.completeness.attempt import FetchAttempt, GapPolicy
+from historical_etl.etl.completeness.completeness import Completeness, update_completeness
 from historical_etl.etl.completeness.load import load_actions
 from historical_etl.etl.merge.merge import Gate, MergedYear, StoredYears, merge_years
 from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.etl.merge.withheld_cells import CELLS, without_adj_close
+from historical_etl.etl.merge.withheld_cells import WITHHELD_SCHEMA, without_adj_close
 from historical_etl.etl.reconcile.result import Reconciled
-from historical_etl.etl.run_stats import Tally
+from historical_etl.etl.run_stats import RunStats
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.schema import ORDER, ordered, years_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord, drop_notes, read_notes
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LedgerChanges, read_sound
+from historical_etl.store.ledgers import LedgerChanges, read_undamaged
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 from historical_etl.store.volume.free_space import required_for_merge
 
 __all__ = ["Commit", "ProgressUpdate"]
@@ -33,7 +33,7 @@ __all__ = ["Commit", "ProgressUpdate"]
 _log = logging.getLogger(__name__)
 
 #: Makes the progress to save after a commit: from the version that now stands, and its account.
-ProgressUpdate = Callable[[SyncManifest | None, Account], ETLProgressManifest]
+ProgressUpdate = Callable[[SyncManifest | None, Completeness], ETLProgressManifest]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Commit:
         transaction: opened under the lock.
         manifests: the store's manifest manager.
         calendar: the exchange's sessions.
-        patience: how long to ask for what does not come.
+        gap_policy: how long to ask for what does not come.
         gate: judges each changed month.
         split_adjusted: whether the source's close is adjusted for splits already.
         provenance: where the rows came from.
@@ -54,7 +54,7 @@ class Commit:
     transaction: Transaction
     manifests: ManifestManager
     calendar: SessionCalendar
-    patience: Patience
+    gap_policy: GapPolicy
     gate: Gate
     split_adjusted: bool
     provenance: Provenance
@@ -62,20 +62,20 @@ class Commit:
 
     def write(
         self,
-        came: Reconciled,
-        account: Account,
-        visit: Visit,
-        tally: Tally,
+        reconciled: Reconciled,
+        completeness: Completeness,
+        attempt: FetchAttempt,
+        stats: RunStats,
         run: Callable[[str, int], RunRecord],
         left: pl.DataFrame,
     ) -> SyncManifest | None:
         """Merge rows into the stored years and commit them all at once; returns the version that then stands.
 
         Args:
-            came: what may be stored, held against the version that this builds on.
-            account: of that version.
-            visit: what was asked for.
-            tally: counts what happened.
+            reconciled: what may be stored, held against the version that this builds on.
+            completeness: of that version.
+            attempt: what was asked for.
+            stats: counts what happened.
             run: makes the run's own record, from how it ended and the version.
             left: (symbol, date) of stored rows on days that have left the calendar: they are removed, too.
 
@@ -83,34 +83,38 @@ class Commit:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
             ETLProgressError: the commit stands, but progress was not saved.
         """
-        rows = self._without_unchanged(came.batch.rows)
-        lead_in = came.batch.context
+        rows = self._without_unchanged(reconciled.batch.rows)
+        lead_in = reconciled.batch.context
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
-        _check_disk(self.manifests, stored, rows, tally)
-        dropped = pl.concat([came.dropped, left.select(came.dropped.columns)]).unique() if left.height else came.dropped
+        _check_disk(self.manifests, stored, rows, stats)
+        dropped = (
+            pl.concat([reconciled.dropped, left.select(reconciled.dropped.columns)]).unique()
+            if left.height
+            else reconciled.dropped
+        )
         years: list[MergedYear] = []
         off = years_in(left)
-        for year in merge_years(rows, lead_in, dropped, stored, self.gate, came.as_came, may_be_emptied=off):
+        for year in merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off):
             if year.blocks:
                 self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
             else:
                 self.transaction.empty_year(year.year)
             year.blocks.clear()  # a run may touch thirty years
             years.append(year)
-        after, filled = settle(account, visit, self.calendar, self.patience, self._traded)
-        after = after.stamped(visit.version, visit.at)
+        after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
+        after = after.stamped(attempt.version, attempt.at)
         base = self.transaction.base
-        withheld = _withheld(came, years, account)
-        ledgers = self._ledgers(came, years, visit, after, filled, left, withheld)
-        tally.add_withheld(withheld)
-        tally.corrections += ledgers["corrections"].height
-        tally.restated |= set(ledgers["restatements"].get_column("symbol"))
-        tally.add_flagged(ledgers["flagged_rows"])
-        tally.rows += came.batch.rows.height
+        withheld = _withheld(reconciled, years, completeness)
+        ledgers = self._ledgers(reconciled, years, attempt, after, filled, left, withheld)
+        stats.add_withheld(withheld)
+        stats.corrections += ledgers["corrections"].height
+        stats.restated |= set(ledgers["restatements"].get_column("symbol"))
+        stats.add_flagged(ledgers["flagged_rows"])
+        stats.rows += reconciled.batch.rows.height
         notes = read_notes(self.manifests.layout)
         accompanying = {
-            "additions": ledger_rows.additions(years, visit),
-            "runs": ledger_rows.runs([*notes, run("committed", visit.version)]),
+            "additions": ledger_rows.additions(years, attempt),
+            "runs": ledger_rows.runs([*notes, run("committed", attempt.version)]),
         }
         bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
@@ -119,41 +123,43 @@ class Commit:
             drop_notes(self.manifests.layout, notes)
         if manifest is not None:
             old = {p.year: p.checksum for p in base.partitions} if base else {}
-            tally.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
-        tally.sessions_missing = after.missing()
-        tally.ended = after.ended() & set(tally.outcomes)
+            stats.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
+        stats.sessions_missing = after.missing()
+        stats.ended = after.ended() & set(stats.outcomes)
         save_progress(self.manifests.layout, self.update_progress(manifest, after))
         return manifest
 
     def _ledgers(
         self,
-        came: Reconciled,
+        reconciled: Reconciled,
         years: Sequence[MergedYear],
-        visit: Visit,
-        after: Account,
+        attempt: FetchAttempt,
+        after: Completeness,
         filled: pl.DataFrame,
         left: pl.DataFrame,
         withheld: pl.DataFrame,
     ) -> LedgerChanges:
         layout, base = self.manifests.layout, self.transaction.base
-        holds = ledger_rows.holds(read_sound(layout, base, "open_holds"), came, visit)
-        known = read_sound(layout, base, "rejected_rows") if came.batch.rejected.height else None
+        holds = ledger_rows.holds(read_undamaged(layout, base, "open_holds"), reconciled, attempt)
+        known = read_undamaged(layout, base, "rejected_rows") if reconciled.batch.rejected.height else None
         return {
-            "corrections": ledger_rows.corrections(years, came.restated, visit),
-            "restatements": ledger_rows.restatements(came, years, visit),
-            "replaced_rows": ledger_rows.replaced_rows(years, came, visit, left, self.calendar),
-            "stale_bars": ledger_rows.stale_bars(came, visit),
-            "rejected_rows": ledger_rows.rejected_rows(came.batch.rejected, known, visit),
-            "flagged_rows": ledger_rows.flagged_rows(came.batch.flagged, years, visit),
+            "corrections": ledger_rows.corrections(years, reconciled.restated, attempt),
+            "restatements": ledger_rows.restatements(reconciled, years, attempt),
+            "replaced_rows": ledger_rows.replaced_rows(years, reconciled, attempt, left, self.calendar),
+            "stale_bars": ledger_rows.stale_bars(reconciled, attempt),
+            "rejected_rows": ledger_rows.rejected_rows(reconciled.batch.rejected, known, attempt),
+            "flagged_rows": ledger_rows.flagged_rows(reconciled.batch.flagged, years, attempt),
             "withheld": ledger_rows.withheld(
-                withheld, read_sound(layout, base, "withheld") if withheld.height else None, visit
+                withheld, read_undamaged(layout, base, "withheld") if withheld.height else None, attempt
             ),
             "closed_gaps": filled,
             "closed_holds": holds.closed,
             "symbols": after.symbols,
             "open_gaps": after.gaps,
             "open_holds": holds.open,
-            "actions": ledger_rows.actions(load_actions(layout, base), came, years, split_adjusted=self.split_adjusted),
+            "actions": ledger_rows.actions(
+                load_actions(layout, base), reconciled, years, split_adjusted=self.split_adjusted
+            ),
         }
 
     def _without_unchanged(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -173,7 +179,7 @@ class Commit:
         if partition is None:
             return rows
         try:
-            stored = pl.scan_parquet(sound_path(self.manifests.layout, partition), glob=False)
+            stored = pl.scan_parquet(verified_path(self.manifests.layout, partition), glob=False)
             known = stored.join(rows.lazy().select(ORDER), on=ORDER, how="semi").collect()
         except (ChecksumMismatchError, StorageError):
             return rows  # the merge tells of the damage
@@ -187,7 +193,7 @@ class Commit:
             days = sessions.filter(sessions.dt.year() == partition.year)
             if days.len():
                 try:
-                    rows = pl.scan_parquet(sound_path(self.manifests.layout, partition), glob=False)
+                    rows = pl.scan_parquet(verified_path(self.manifests.layout, partition), glob=False)
                 except ChecksumMismatchError as damage:
                     _log.warning("%s Whether others traded then is not known", damage)
                     continue
@@ -196,20 +202,20 @@ class Commit:
         return pl.concat(found)
 
 
-def _withheld(came: Reconciled, years: Sequence[MergedYear], account: Account) -> pl.DataFrame:
+def _withheld(reconciled: Reconciled, years: Sequence[MergedYear], completeness: Completeness) -> pl.DataFrame:
     """The cells that the source did not give though they are stored, or though their series has them."""
     parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
     added = [year.differences.added for year in years if year.differences.added.height]
-    if added and came.batch.rows.get_column("adj_close").null_count():
-        symbols = account.symbols.filter(~pl.col("symbol").is_in(list(came.as_came)))
-        parts.append(without_adj_close(came.batch.rows, pl.concat(added), symbols))
-    cells = pl.concat([pl.DataFrame(schema=CELLS), *parts])
+    if added and reconciled.batch.rows.get_column("adj_close").null_count():
+        symbols = completeness.symbols.filter(~pl.col("symbol").is_in(list(reconciled.overwritten)))
+        parts.append(without_adj_close(reconciled.batch.rows, pl.concat(added), symbols))
+    cells = pl.concat([pl.DataFrame(schema=WITHHELD_SCHEMA), *parts])
     if cells.is_empty():
         return cells
     cells = cells.unique(maintain_order=True)
     # What the row rules made null is told in `flagged_rows`.
     flagged = cells.filter(pl.col("column") != "adj_close", pl.col("stored").is_null(), pl.col("came").is_null())
-    flagged = flagged.join(came.batch.flagged, on=ORDER, how="semi")
+    flagged = flagged.join(reconciled.batch.flagged, on=ORDER, how="semi")
     return cells.join(flagged, on=cells.columns, how="anti", nulls_equal=True, maintain_order="left")
 
 
@@ -232,10 +238,10 @@ def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) 
     return StoredYears(base, layout, lambda year: transaction.stored_blocks(year) if year in present else [])
 
 
-def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, tally: Tally) -> None:
+def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, stats: RunStats) -> None:
     partitions = [stored.partition(year) for year in years_in(rows)]
     merged_rows = rows.height + sum(partition.rows for partition in partitions if partition)
     bytes_per_row = rows.estimated_size() / max(1, rows.height)
     status = manifests.check_disk_space(required_for_merge(int(merged_rows * bytes_per_row)))
     if status.level != "ok":
-        tally.disk_warnings.append(str(status))
+        stats.disk_warnings.append(str(status))

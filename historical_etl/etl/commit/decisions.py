@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.commit.ledger_rows import ACCEPTED, OPEN
-from historical_etl.etl.completeness.completeness import CONFIRMED, WAIVED, Account
-from historical_etl.etl.completeness.completeness import OPEN as WAITED
+from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
+from historical_etl.etl.completeness.completeness import CONFIRMED, WAIVED, Completeness
+from historical_etl.etl.completeness.completeness import GAP_OPEN as WAITED
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
@@ -34,10 +34,10 @@ def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> 
     """
     require_reason(reason)
     holds = _holds(transaction)
-    mine = (pl.col("symbol") == symbol) & (pl.col("status") == OPEN)
+    mine = (pl.col("symbol") == symbol) & (pl.col("status") == HOLD_OPEN)
     found = holds.filter(mine)
     if found.is_empty():
-        held = holds.filter(pl.col("status") == OPEN).get_column("symbol").unique().sort().to_list()
+        held = holds.filter(pl.col("status") == HOLD_OPEN).get_column("symbol").unique().sort().to_list()
         todo = f"held are: {', '.join(held)}" if held else "nothing is held; see `historical-etl holds --all`"
         raise ConfigurationError(f"{symbol} is not held", where="holds", todo=todo)
     barred = found.filter(pl.col("code").is_in(NOT_FOR_PEOPLE))
@@ -90,7 +90,7 @@ def waivable(holds: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def waive_gaps(
-    transaction: Transaction, before: Account, after: Account, symbol: str | None, decided: dict[str, object]
+    transaction: Transaction, before: Completeness, after: Completeness, symbol: str | None, decided: dict[str, object]
 ) -> None:
     """Commit an account in which gaps of a symbol, or of any, are waived.
 
@@ -115,7 +115,7 @@ def waive_gaps(
 def _without_waived(transaction: Transaction, gaps: pl.DataFrame, decided: dict[str, object]) -> LedgerChanges:
     """The ledgers of holds, if some are of bars that are waited for no more."""
     holds = _holds(transaction)
-    named = holds.filter(pl.col("session").is_not_null(), pl.col("status") == OPEN)
+    named = holds.filter(pl.col("session").is_not_null(), pl.col("status") == HOLD_OPEN)
     if named.is_empty():
         return {}
     through = pl.coalesce("through", "session")

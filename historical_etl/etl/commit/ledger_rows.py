@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.attempt import Visit
+from historical_etl.etl.completeness.attempt import FetchAttempt
 from historical_etl.etl.merge.corporate_actions import with_implied, with_judged, with_named, without_outdated
 from historical_etl.etl.merge.merge import MergedYear
 from historical_etl.etl.merge.row_changes import COMPARED
@@ -41,7 +41,7 @@ __all__ = [
     "withheld",
 ]
 
-ACCEPTED, OPEN, RELEASED = "accepted", "open", "released"
+ACCEPTED, HOLD_OPEN, RELEASED = "accepted", "open", "released"
 #: Why a row is in `replaced_rows`, if not for the calendar.
 HISTORY_REPLACED = "the history was replaced"
 #: How the reason of one begins that has left the calendar.
@@ -50,7 +50,7 @@ OFF_CALENDAR = "no session of "
 _PAUSE: Final = 20
 
 
-def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: Visit) -> pl.DataFrame:
+def corrections(years: Sequence[MergedYear], restated: Collection[str], attempt: FetchAttempt) -> pl.DataFrame:
     """One row for each cell of a stored row that changed, of symbols whose history was not replaced as a whole."""
     parts = [year.differences.changed for year in years if year.differences.changed.height]
     if not parts:
@@ -63,7 +63,7 @@ def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: V
             pl.lit(name).alias("column"),
             pl.col(name).alias("old"),
             pl.col(f"{name}_new").alias("new"),
-            *visit.stamp,
+            *attempt.stamp,
         )
         for name in COMPARED
     ]
@@ -71,52 +71,56 @@ def corrections(years: Sequence[MergedYear], restated: Collection[str], visit: V
 
 
 def replaced_rows(
-    years: Sequence[MergedYear], came: Reconciled, visit: Visit, left: pl.DataFrame, calendar: SessionCalendar
+    years: Sequence[MergedYear],
+    reconciled: Reconciled,
+    attempt: FetchAttempt,
+    left: pl.DataFrame,
+    calendar: SessionCalendar,
 ) -> pl.DataFrame:
     """The stored rows that a new history replaced with other values, or does not have; and those off the calendar."""
-    rows = _replaced(years, came)
+    rows = _replaced(years, reconciled)
     if rows.is_empty():
         return empty_ledger("replaced_rows")
     off = left.select("symbol", "date", pl.lit(f"{OFF_CALENDAR}{calendar.version}").alias("reason")).unique()
     return (
         rows.join(off, on=("symbol", "date"), how="left")
-        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *visit.stamp)
+        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *attempt.stamp)
         .select(list(SCHEMAS["replaced_rows"]))
         .sort("symbol", "date")
     )
 
 
-def _replaced(years: Sequence[MergedYear], came: Reconciled) -> pl.DataFrame:
+def _replaced(years: Sequence[MergedYear], reconciled: Reconciled) -> pl.DataFrame:
     rows = [year.differences.removed for year in years]
-    if came.restated:
-        mine = pl.col("symbol").is_in(list(came.restated))
+    if reconciled.restated:
+        mine = pl.col("symbol").is_in(list(reconciled.restated))
         rows += [year.differences.changed.filter(mine).select(list(SCHEMA)) for year in years]
     return pl.concat([empty_frame(), *rows])
 
 
-def restatements(came: Reconciled, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+def restatements(reconciled: Reconciled, years: Sequence[MergedYear], attempt: FetchAttempt) -> pl.DataFrame:
     """One row for each symbol whose history was replaced."""
-    if not came.restated:
+    if not reconciled.restated:
         return empty_ledger("restatements")
-    replaced = _replaced(years, came)
+    replaced = _replaced(years, reconciled)
     spans = replaced.group_by("symbol").agg(
         pl.col("date").min().alias("first_session"),
         pl.col("date").max().alias("last_session"),
         pl.len().cast(pl.Int64).alias("rows_replaced"),
     )
-    facts = [(r.symbol, r.ratio, r.close_ratio, r.evidence) for r in came.restated.values()]
+    facts = [(r.symbol, r.ratio, r.close_ratio, r.evidence) for r in reconciled.restated.values()]
     names = ("symbol", "ratio", "close_ratio", "evidence")
     schema = {name: SCHEMAS["restatements"][name] for name in names}
     return (
         pl.DataFrame(facts, schema=schema, orient="row")
         .join(spans, on="symbol")  # one that was rebuilt and came out equal replaced nothing
-        .with_columns(visit.stamp)
+        .with_columns(attempt.stamp)
         .select(list(SCHEMAS["restatements"]))
         .sort("symbol")
     )
 
 
-def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+def additions(years: Sequence[MergedYear], attempt: FetchAttempt) -> pl.DataFrame:
     """Which sessions of which symbols were stored for the first time: one row for each span that symbols share."""
     keys = [year.differences.added for year in years if year.differences.added.height]
     if not keys:
@@ -130,11 +134,11 @@ def additions(years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
         spans.sort("symbol")
         .group_by("first_session", "last_session", maintain_order=True)
         .agg(pl.col("len").sum().cast(pl.Int64).alias("rows"), pl.col("symbol").alias("symbols"))
-        .with_columns(visit.stamp)
+        .with_columns(attempt.stamp)
     )
 
 
-def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
+def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, attempt: FetchAttempt) -> pl.DataFrame:
     """The refused rows that were not refused before with the same values, however often the source repeats them.
 
     A row is told again if it breaks a rule that it was not told of.
@@ -146,20 +150,20 @@ def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, visit: Vis
     if known.height:
         place = new.with_row_index("place")
         both = place.join(known.select(names), on=list(SCHEMA), nulls_equal=True, suffix="_known")
-        told = both.filter(pl.col("reasons").list.set_difference("reasons_known").list.len() == 0)
-        new = new.filter(~place.get_column("place").is_in(told.get_column("place").implode()))
-    return new.with_columns(visit.stamp)
+        repeated = both.filter(pl.col("reasons").list.set_difference("reasons_known").list.len() == 0)
+        new = new.filter(~place.get_column("place").is_in(repeated.get_column("place").implode()))
+    return new.with_columns(attempt.stamp)
 
 
-def stale_bars(came: Reconciled, visit: Visit) -> pl.DataFrame:
+def stale_bars(reconciled: Reconciled, attempt: FetchAttempt) -> pl.DataFrame:
     """The stretches of equal bars that the commit begins or lengthens."""
-    if came.stale.is_empty():
+    if reconciled.stale.is_empty():
         return empty_ledger("stale_bars")
-    names = [name for name in SCHEMAS["stale_bars"] if name in came.stale.columns]
-    return came.stale.select(names).with_columns(visit.stamp)
+    names = [name for name in SCHEMAS["stale_bars"] if name in reconciled.stale.columns]
+    return reconciled.stale.select(names).with_columns(attempt.stamp)
 
 
-def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visit) -> pl.DataFrame:
+def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], attempt: FetchAttempt) -> pl.DataFrame:
     """The flagged rows that the commit stored, as they came; those that are stored as they are were told before."""
     if flagged.is_empty():
         return empty_ledger("flagged_rows")
@@ -169,43 +173,43 @@ def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], visit: Visi
     if not keys:
         return empty_ledger("flagged_rows")
     new = flagged.unique().join(pl.concat(keys), on=("symbol", "date"), how="semi")
-    return new.with_columns(visit.stamp).sort("symbol", "date")
+    return new.with_columns(attempt.stamp).sort("symbol", "date")
 
 
-def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, visit: Visit) -> pl.DataFrame:
+def withheld(cells: pl.DataFrame, known: pl.DataFrame | None, attempt: FetchAttempt) -> pl.DataFrame:
     """The cells that the source did not give, once for each set of values."""
     if cells.is_empty() or known is None:
         return empty_ledger("withheld")
     names = ["date", "symbol", "column", "stored", "came"]
     new = cells.join(known.select(names), on=names, how="anti", nulls_equal=True)
-    return new.with_columns(visit.stamp).sort("symbol", "date", "column")
+    return new.with_columns(attempt.stamp).sort("symbol", "date", "column")
 
 
 def actions(
     stored: pl.DataFrame,
-    came: Reconciled,
+    reconciled: Reconciled,
     years: Sequence[MergedYear],
     *,
     split_adjusted: bool,
 ) -> pl.DataFrame:
     """The splits and dividends that are known after the commit: as the source names them, else as prices imply."""
-    given = came.batch.actions
-    stored = without_outdated(stored, came.outdated)
+    given = reconciled.batch.actions
+    stored = without_outdated(stored, reconciled.outdated)
     if given is None:
         ledger = with_implied(stored, [found for year in years for found in year.differences.implied])
-        return with_judged(ledger, came.events, in_close=True)
-    symbols = symbols_in(came.batch.rows)
-    asked = [(symbol, *came.batch.requested[symbol]) for symbol in symbols.sort()]
+        return with_judged(ledger, reconciled.events, in_close=True)
+    symbols = symbols_in(reconciled.batch.rows)
+    asked = [(symbol, *reconciled.batch.requested[symbol]) for symbol in symbols.sort()]
     schema = {"symbol": pl.String, "low": pl.Date, "high": pl.Date}
     named = given.filter(pl.col("symbol").is_in(symbols.implode())).with_columns(
         pl.lit(not split_adjusted).alias("in_close")
     )
-    if came.taken_out:
-        hidden = pl.DataFrame(sorted(came.taken_out), schema={name: SCHEMA[name] for name in ORDER}, orient="row")
+    if reconciled.taken_out:
+        hidden = pl.DataFrame(sorted(reconciled.taken_out), schema={name: SCHEMA[name] for name in ORDER}, orient="row")
         named = named.join(hidden.with_columns(hidden=True), on=ORDER, how="left", maintain_order="left")
         named = named.with_columns(pl.col("in_close") & pl.col("hidden").is_null()).drop("hidden")
     ledger = with_named(stored, named, pl.DataFrame(asked, schema=schema, orient="row"))
-    return with_judged(ledger, came.events, in_close=not split_adjusted)
+    return with_judged(ledger, reconciled.events, in_close=not split_adjusted)
 
 
 def runs(records: Sequence[RunRecord]) -> pl.DataFrame:
@@ -240,38 +244,38 @@ def run_of(transaction: Transaction, command: str, writer: str, content: SyncMan
     )
 
 
-def holds(before: pl.DataFrame, came: Reconciled, visit: Visit) -> Holds:
+def holds(before: pl.DataFrame, reconciled: Reconciled, attempt: FetchAttempt) -> Holds:
     """Open, repeat and close holds: a symbol that came and is no longer suspicious is released."""
-    asked = set(visit.asked.get_column("symbol"))
-    answered = {s for s, outcome in came.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
-    kept: list[dict[str, object]] = []
+    asked = set(attempt.asked.get_column("symbol"))
+    answered = {s for s, outcome in reconciled.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
+    still_open: list[dict[str, object]] = []
     closed: list[dict[str, object]] = []
     repeated: set[tuple[str, Suspicion]] = set()
     for hold in before.iter_rows(named=True):
         symbol, is_held_back = hold["symbol"], hold["code"] == HELD_BACK
-        known, seen = suspicion_of(hold), came.seen_of(symbol, held_back=is_held_back)
+        known, seen = suspicion_of(hold), reconciled.seen_of(symbol, held_back=is_held_back)
         now = next((one for one in seen if one.same_as(known) or hold["code"] == one.code == "refused"), None)
-        stands = any(standing.same_as(known) for standing in came.standing.get(symbol, ()))
-        if symbol not in asked or symbol not in answered or (is_held_back and symbol in came.suspects):
-            kept.append(hold)
-        elif now is not None or stands:
-            hold |= {"kept_from": _earliest(hold["kept_from"], came.kept_from.get(symbol))}
+        persists = any(carried.same_as(known) for carried in reconciled.carried_holds.get(symbol, ()))
+        if symbol not in asked or symbol not in answered or (is_held_back and symbol in reconciled.suspects):
+            still_open.append(hold)
+        elif now is not None or persists:
+            hold |= {"kept_from": _earliest(hold["kept_from"], reconciled.kept_from.get(symbol))}
             if now is not None:
                 repeated.add((symbol, now))
-            if now is not None and not stands and hold["asked"] != visit.today:
+            if now is not None and not persists and hold["asked"] != attempt.today:
                 hold |= {"evidence": now.evidence, "against": now.against, "through": now.through}
-                hold |= {"attempts": hold["attempts"] + 1, "asked": visit.today}
-            kept.append(hold)
-        elif hold["status"] == ACCEPTED and symbol not in came.passed:
-            kept.append(hold)  # its time is still to come
+                hold |= {"attempts": hold["attempts"] + 1, "asked": attempt.today}
+            still_open.append(hold)
+        elif hold["status"] == ACCEPTED and symbol not in reconciled.passed:
+            still_open.append(hold)  # its time is still to come
         else:
             status = ACCEPTED if hold["status"] == ACCEPTED else RELEASED
-            closed.append({**hold, "status": status, "closed_version": visit.version, "closed_at": visit.at})
-    beside = [(symbol, suspicion) for symbol, further in came.beside.items() for suspicion in further]
-    for symbol, suspicion in [*came.suspects.items(), *beside, *came.held_back.items()]:
+            closed.append({**hold, "status": status, "closed_version": attempt.version, "closed_at": attempt.at})
+    beside = [(symbol, suspicion) for symbol, further in reconciled.beside.items() for suspicion in further]
+    for symbol, suspicion in [*reconciled.suspects.items(), *beside, *reconciled.held_back.items()]:
         if (symbol, suspicion) not in repeated:
-            kept.append({**_new_hold(symbol, suspicion, visit), "kept_from": came.kept_from.get(symbol)})
-    return Holds(_frame(kept, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
+            still_open.append({**_new_hold(symbol, suspicion, attempt), "kept_from": reconciled.kept_from.get(symbol)})
+    return Holds(_frame(still_open, "open_holds").sort("symbol", "code", "session"), _frame(closed, "closed_holds"))
 
 
 def _earliest(known: date | None, now: date | None) -> date | None:
@@ -289,7 +293,7 @@ def suspicion_of(hold: dict[str, Any]) -> Suspicion:
     return Suspicion(hold["code"], hold["evidence"], hold["ratio"], hold["session"], hold["against"], hold["through"])
 
 
-def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, object]:
+def _new_hold(symbol: str, suspicion: Suspicion, attempt: FetchAttempt) -> dict[str, object]:
     return {
         "symbol": symbol,
         "code": suspicion.code,
@@ -298,11 +302,11 @@ def _new_hold(symbol: str, suspicion: Suspicion, visit: Visit) -> dict[str, obje
         "session": suspicion.session,
         "against": suspicion.against,
         "through": suspicion.through,
-        "status": OPEN,
+        "status": HOLD_OPEN,
         "attempts": 1,
-        "asked": visit.today,
-        "version": visit.version,
-        "committed_at": visit.at,
+        "asked": attempt.today,
+        "version": attempt.version,
+        "committed_at": attempt.at,
     }
 
 

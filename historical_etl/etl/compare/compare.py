@@ -63,7 +63,7 @@ class Tolerances:
         """The tolerance of a measure."""
         return self.ret if measure in _RETURNS else self.volume if measure == "volume" else self.price
 
-    def told(self, measure: str) -> str:
+    def describe(self, measure: str) -> str:
         """The tolerance of a measure in words."""
         return f"{self.of(measure):.2%}" + ("" if measure in _RETURNS else " of the larger one")
 
@@ -301,7 +301,7 @@ def _agreement(rows: pl.DataFrame, sums: pl.DataFrame, tolerances: Tolerances) -
         }
         row: dict[str, object] = {
             "measure": measure,
-            "tolerance": tolerances.told(measure),
+            "tolerance": tolerances.describe(measure),
             **found.get(measure, nothing),
             **alone,
         }

@@ -7,14 +7,14 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["REFUSED", "Patience", "Visit"]
+__all__ = ["REFUSED", "FetchAttempt", "GapPolicy"]
 
-#: Columns of `Visit.refused`.
+#: Columns of `FetchAttempt.refused`.
 REFUSED: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "outcome": pl.String()})
 
 
 @dataclass(frozen=True)
-class Patience:
+class GapPolicy:
     """How long to ask for what does not come.
 
     Attributes:
@@ -30,7 +30,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Visit:
+class FetchAttempt:
     """What one commit asked for and stores.
 
     Attributes:

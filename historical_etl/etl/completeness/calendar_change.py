@@ -19,14 +19,14 @@ import polars as pl
 from historical_etl.calendar_corrections import packaged_text, parse_corrections
 from historical_etl.calendar_record import CalendarRecord, installed_release
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, StorageError
-from historical_etl.etl.completeness.completeness import OPEN, Account
+from historical_etl.etl.completeness.completeness import GAP_OPEN, Completeness
 from historical_etl.etl.completeness.gap_ranges import GAP_FACTS, as_ranges, days_of, exploded, in_order
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import SCHEMAS
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
 __all__ = ["CalendarChange", "joined_in_words", "misfit", "rebased"]
 
@@ -76,7 +76,7 @@ class CalendarChange:
         rows = [pl.DataFrame(schema=_KEYS)]
         for partition in manifest.partitions:
             if (here := gone.filter(gone.dt.year() == partition.year)).len():
-                scan = pl.scan_parquet(sound_path(layout, partition), glob=False)
+                scan = pl.scan_parquet(verified_path(layout, partition), glob=False)
                 rows.append(scan.filter(pl.col("date").is_in(here.implode())).select(ORDER).collect())
         if manifest.start_date is None or manifest.end_date is None:
             return cls(pl.concat(rows), stored, 0, manifest.calendar, calendar.version)
@@ -102,31 +102,33 @@ class CalendarChange:
         )
 
 
-def rebased(account: Account, change: CalendarChange, calendar: SessionCalendar) -> Account:
+def rebased(completeness: Completeness, change: CalendarChange, calendar: SessionCalendar) -> Completeness:
     """An account as the calendar of today has it: without days that have left it, with gaps where one has joined.
 
     Args:
-        account: as an earlier calendar had it.
+        completeness: as an earlier calendar had it.
         change: what is stored, held against the calendar.
         calendar: the one that counts now.
     """
     if change.was == change.now:
-        return account
-    gaps = exploded(account.gaps, calendar)
-    gaps = pl.concat([gaps, _joined(account, gaps, change, calendar)])
-    symbols = _lives(account.symbols, gaps, calendar)
+        return completeness
+    gaps = exploded(completeness.gaps, calendar)
+    gaps = pl.concat([gaps, _joined(completeness, gaps, change, calendar)])
+    symbols = _lives(completeness.symbols, gaps, calendar)
     gaps = gaps.join(symbols, on="symbol", how="semi")
-    return Account(symbols, in_order(as_ranges(gaps, calendar))).with_cursors(calendar)
+    return Completeness(symbols, in_order(as_ranges(gaps, calendar))).with_cursors(calendar)
 
 
-def _joined(account: Account, gaps: pl.DataFrame, change: CalendarChange, calendar: SessionCalendar) -> pl.DataFrame:
+def _joined(
+    completeness: Completeness, gaps: pl.DataFrame, change: CalendarChange, calendar: SessionCalendar
+) -> pl.DataFrame:
     """Sessions on which nothing is stored, and that no gap speaks of, for the symbols that were alive."""
-    lives = account.symbols.select("symbol", "first_session", "last_session")
+    lives = completeness.symbols.select("symbol", "first_session", "last_session")
     days = pl.DataFrame({"date": change.joined}).with_columns(calendar.positions(pl.col("date")).alias("position"))
     alive = days.join_where(lives, pl.col("date") > pl.col("first_session"), pl.col("date") < pl.col("last_session"))
     new = alive.join(gaps, on=("symbol", "position"), how="anti")
     dtypes = SCHEMAS["open_gaps"]
-    facts = {"status": OPEN, "why": _JOINED, "attempts": 0}
+    facts = {"status": GAP_OPEN, "why": _JOINED, "attempts": 0}
     return (
         new.with_columns(
             pl.lit(facts.get(name), dtypes[name]).alias(name)
@@ -156,9 +158,9 @@ def _lives(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar)
         gaps, on=("symbol", "position"), how="anti"
     )
     spans = stored.group_by("symbol").agg(pl.col("position").min().alias("low"), pl.col("position").max().alias("high"))
-    mended = moved.drop("low", "high").join(spans, on="symbol")  # a symbol of which nothing is left is not known
+    moved_ranges = moved.drop("low", "high").join(spans, on="symbol")  # a symbol of which nothing is left is not known
     return (
-        pl.concat([known.filter(~ends), mended.select(known.columns)])
+        pl.concat([known.filter(~ends), moved_ranges.select(known.columns)])
         .with_columns(
             calendar.dates(pl.col("low")).alias("first_session"), calendar.dates(pl.col("high")).alias("last_session")
         )
@@ -167,11 +169,11 @@ def _lives(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar)
     )
 
 
-def joined_in_words(account: Account) -> str:
+def joined_in_words(completeness: Completeness) -> str:
     """Which sessions a rebased account has gained; empty if none."""
-    if not account.gaps.get_column("version").null_count():
+    if not completeness.gaps.get_column("version").null_count():
         return ""
-    new = account.gaps.filter(pl.col("version").is_null())
+    new = completeness.gaps.filter(pl.col("version").is_null())
     spans = new.select("first_session", "last_session").unique().sort("first_session")
     first, last = spans.item(0, 0), spans.item(-1, 1)
     days = f"{first}" if first == last else f"{first} to {last}"
@@ -235,7 +237,7 @@ def _release(calendar: str) -> str:
 
 def _days(layout: Layout, partition: Partition) -> Iterator[pl.Series]:
     try:
-        scan = pl.scan_parquet(sound_path(layout, partition), glob=False)
+        scan = pl.scan_parquet(verified_path(layout, partition), glob=False)
         yield scan.select(pl.col("date").unique()).collect().get_column("date").cast(SCHEMA["date"])
     except (ChecksumMismatchError, StorageError) as damage:
         _log.warning("%s Whether its days have left the calendar is not known", damage)

@@ -14,17 +14,27 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.attempt import Patience, Visit
+from historical_etl.etl.completeness.attempt import FetchAttempt, GapPolicy
 from historical_etl.etl.completeness.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, spans
 from historical_etl.models import Outcome
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
-__all__ = ["CONFIRMED", "ENDED", "KEPT_OUT", "LIVE", "OPEN", "WAIVED", "Account", "Traded", "settle"]
+__all__ = [
+    "BAR_HELD",
+    "CONFIRMED",
+    "ENDED",
+    "GAP_OPEN",
+    "LIVE",
+    "WAIVED",
+    "Completeness",
+    "Traded",
+    "update_completeness",
+]
 
-OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
+GAP_OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
 #: Why a session is missing whose bar came, and is held. Waived, it says that such a bar stays out.
-KEPT_OUT: Final = "the rows are held"
+BAR_HELD: Final = "the rows are held"
 #: The source answered, so that what is missing was really asked for.
 _ANSWERS: Final = (Outcome.OK.value, Outcome.EMPTY.value, Outcome.NOT_FOUND.value)
 _WHY: Final = {
@@ -36,7 +46,7 @@ _WHY: Final = {
     Outcome.RATE_LIMITED.value: "the source asked to slow down",
     Outcome.ERROR.value: "the source failed",
     Outcome.REFUSED.value: "the rows were refused",
-    Outcome.HELD.value: KEPT_OUT,
+    Outcome.HELD.value: BAR_HELD,
 }
 _DECISION: Final = ("reason", "by", "decided_version", "decided_at")
 _NOT_ASKED: Final = "not asked for yet"
@@ -46,14 +56,14 @@ Traded = Callable[[pl.Series], pl.Series]
 
 
 @dataclass(frozen=True)
-class Account:
+class Completeness:
     """The state after a commit: the ledgers `symbols` and `open_gaps`."""
 
     symbols: pl.DataFrame
     gaps: pl.DataFrame
 
     @classmethod
-    def empty(cls) -> "Account":
+    def empty(cls) -> "Completeness":
         """Of a store without rows."""
         return cls(empty_ledger("symbols"), empty_ledger("open_gaps"))
 
@@ -67,20 +77,20 @@ class Account:
 
     def missing(self) -> int:
         """The number of sessions in open gaps."""
-        return int(self.gaps.filter(pl.col("status") == OPEN).get_column("sessions").sum())
+        return int(self.gaps.filter(pl.col("status") == GAP_OPEN).get_column("sessions").sum())
 
     def waived(self) -> int:
         """The number of sessions in waived gaps."""
         return int(self.gaps.filter(pl.col("status") == WAIVED).get_column("sessions").sum())
 
-    def remembering(self, gaps: pl.DataFrame, symbols: pl.DataFrame, calendar: SessionCalendar) -> "Account":
+    def carrying_over(self, gaps: pl.DataFrame, symbols: pl.DataFrame, calendar: SessionCalendar) -> "Completeness":
         """This account, with what an older one knew of the sessions that are still missing, and of the symbols."""
         now = exploded(self.gaps, calendar).select("symbol", "position", "date")
         old = exploded(gaps, calendar)
         inside = now.join(old, on=("symbol", "position"), how="left", suffix="_0")
         new = pl.col("status").is_null()
         days = inside.with_columns(
-            pl.when(new).then(pl.lit(OPEN)).otherwise("status").alias("status"),
+            pl.when(new).then(pl.lit(GAP_OPEN)).otherwise("status").alias("status"),
             pl.when(new).then(pl.lit(_NOT_ASKED)).otherwise("why").alias("why"),
             pl.col("attempts").fill_null(0),
         )
@@ -90,22 +100,22 @@ class Account:
         facts = [name for name in symbols.columns if name not in ("symbol", "first_session", "last_session")]
         known = self.symbols.join(symbols.select("symbol", *facts), on="symbol", how="left", suffix="_0")
         merged = known.with_columns(pl.coalesce(f"{name}_0", name).alias(name) for name in facts)
-        return Account(_with_cursors(merged, ranges, calendar), in_order(ranges))
+        return Completeness(_with_cursors(merged, ranges, calendar), in_order(ranges))
 
-    def with_cursors(self, calendar: SessionCalendar) -> "Account":
+    def with_cursors(self, calendar: SessionCalendar) -> "Completeness":
         """This account, with the cursors that follow from its gaps."""
-        return Account(_with_cursors(self.symbols, self.gaps, calendar), self.gaps)
+        return Completeness(_with_cursors(self.symbols, self.gaps, calendar), self.gaps)
 
-    def stamped(self, version: int, at: datetime) -> "Account":
+    def stamped(self, version: int, at: datetime) -> "Completeness":
         """This account, with the version that brings them on gaps that have none yet."""
         if not self.gaps.get_column("version").null_count():
             return self
         stamp = pl.col("version").fill_null(version), pl.col("committed_at").fill_null(pl.lit(at))
-        return Account(self.symbols, self.gaps.with_columns(stamp))
+        return Completeness(self.symbols, self.gaps.with_columns(stamp))
 
     def waive(
         self, symbol: str | None, sessions: pl.Series, decision: Mapping[str, object], calendar: SessionCalendar
-    ) -> "Account":
+    ) -> "Completeness":
         """Accept that some missing sessions stay missing; sessions that are not open gaps are ignored.
 
         Args:
@@ -116,59 +126,59 @@ class Account:
         """
         if sessions.is_empty():
             return self
-        meets = (pl.col("first_session") <= sessions.max()) & (pl.col("last_session") >= sessions.min())
-        here = pl.col("status").is_in([OPEN, CONFIRMED]) & meets
+        overlapping = (pl.col("first_session") <= sessions.max()) & (pl.col("last_session") >= sessions.min())
+        here = pl.col("status").is_in([GAP_OPEN, CONFIRMED]) & overlapping
         concerned = self.gaps.filter(here if symbol is None else here & (pl.col("symbol") == symbol))
         mine = pl.col("symbol").is_in(concerned.get_column("symbol").unique().implode())
         days = exploded(self.gaps.filter(mine), calendar)
-        here = pl.col("status").is_in([OPEN, CONFIRMED]) & pl.col("date").is_in(sessions.implode())
+        here = pl.col("status").is_in([GAP_OPEN, CONFIRMED]) & pl.col("date").is_in(sessions.implode())
         changes = {"status": WAIVED, **decision}
         days = days.with_columns(
             pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in changes.items()
         )
         gaps = in_order(pl.concat([self.gaps.filter(~mine), as_ranges(days, calendar)]))
         touched = _with_cursors(self.symbols.filter(mine), gaps.filter(mine), calendar)
-        return Account(pl.concat([self.symbols.filter(~mine), touched]).sort("symbol"), gaps)
+        return Completeness(pl.concat([self.symbols.filter(~mine), touched]).sort("symbol"), gaps)
 
 
-def settle(
-    account: Account, visit: Visit, calendar: SessionCalendar, patience: Patience, traded: Traded
-) -> tuple[Account, pl.DataFrame]:
+def update_completeness(
+    completeness: Completeness, attempt: FetchAttempt, calendar: SessionCalendar, gap_policy: GapPolicy, traded: Traded
+) -> tuple[Completeness, pl.DataFrame]:
     """The account after a commit, and the gaps that it filled (the columns of `closed_gaps`).
 
     Args:
-        account: as it stood.
-        visit: what the commit asked for and stores.
+        completeness: as it stood.
+        attempt: what the commit asked for and stores.
         calendar: the exchange's sessions.
-        patience: how long to ask for what does not come.
+        gap_policy: how long to ask for what does not come.
         traded: tells on which sessions there is any bar: a gap is only confirmed where others have traded.
     """
-    lives = _lives(account.symbols, visit, calendar)
+    lives = _lives(completeness.symbols, attempt, calendar)
     touched = lives.get_column("symbol").implode()
     mine = pl.col("symbol").is_in(touched)
-    old = exploded(account.gaps.filter(mine), calendar)
-    stored = visit.stored.select("symbol", calendar.positions(pl.col("date")).alias("position"))
-    missing = _missing(lives, old, stored, visit, calendar)
+    old = exploded(completeness.gaps.filter(mine), calendar)
+    stored = attempt.stored.select("symbol", calendar.positions(pl.col("date")).alias("position"))
+    missing = _missing(lives, old, stored, attempt, calendar)
     closed = old.join(of_symbols(stored, old), on=("symbol", "position"), how="semi") if old.height else old
-    settled = missing
+    days = missing
     if missing.height:
-        settled = _attempted(missing, lives, visit, calendar, patience)
-        settled = _confirmed(settled, lives, calendar, patience, traded)
-        settled = _ended(settled, lives, patience)
-    gaps = as_ranges(settled, calendar)
-    symbols = _with_status(lives, settled, calendar)
+        days = _attempted(missing, lives, attempt, calendar, gap_policy)
+        days = _confirmed(days, lives, calendar, gap_policy, traded)
+        days = _ended(days, lives, gap_policy)
+    gaps = as_ranges(days, calendar)
+    symbols = _with_status(lives, days, calendar)
     symbols = _with_cursors(symbols, gaps, calendar)
-    untouched = account.symbols.filter(~pl.col("symbol").is_in(touched))
-    after = Account(
-        pl.concat([untouched, symbols]).sort("symbol"), in_order(pl.concat([account.gaps.filter(~mine), gaps]))
+    untouched = completeness.symbols.filter(~pl.col("symbol").is_in(touched))
+    after = Completeness(
+        pl.concat([untouched, symbols]).sort("symbol"), in_order(pl.concat([completeness.gaps.filter(~mine), gaps]))
     )
-    return after, _closed(closed, visit, calendar)
+    return after, _closed(closed, attempt, calendar)
 
 
-def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl.DataFrame:
+def _lives(symbols: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar) -> pl.DataFrame:
     """One row for each symbol that has a bar: its life before (`*_0`) and after this commit, as positions."""
     bounds = (
-        visit.stored.group_by("symbol")
+        attempt.stored.group_by("symbol")
         .agg(pl.col("date").min().alias("came_first"), pl.col("date").max().alias("came_last"))
         .with_columns(calendar.positions(pl.col(name)).alias(name) for name in ("came_first", "came_last"))
     )
@@ -187,7 +197,7 @@ def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl
         pl.col("split_adjusted").alias("split_adjusted_0"),
     )
     return (
-        visit.asked.with_columns(
+        attempt.asked.with_columns(
             calendar.positions(pl.col(name)).alias(name) for name in ("start", "end", "expected_from")
         )
         .join(bounds, on="symbol", how="left")
@@ -202,7 +212,7 @@ def _lives(symbols: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl
 
 
 def _missing(
-    lives: pl.DataFrame, old: pl.DataFrame, stored: pl.DataFrame, visit: Visit, calendar: SessionCalendar
+    lives: pl.DataFrame, old: pl.DataFrame, stored: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar
 ) -> pl.DataFrame:
     """Every missing session of the touched symbols, with what is known of it; new ones without."""
     expected = pl.when(pl.col("expected_from").is_not_null()).then(pl.max_horizontal("start", "expected_from"))
@@ -224,7 +234,7 @@ def _missing(
         unknown = known.filter(~present).select("symbol", "position")
         still = known.filter(present).join(old, on=("symbol", "position"), how="semi").select("symbol", "position")
         inside = pl.concat([unknown, still])
-    dropped = visit.dropped.select("symbol", calendar.positions(pl.col("date")).alias("position"))
+    dropped = attempt.dropped.select("symbol", calendar.positions(pl.col("date")).alias("position"))
     both = pl.concat([old.select("symbol", "position"), days_of(ranges), inside, dropped])
     if both.is_empty():
         return old
@@ -234,39 +244,39 @@ def _missing(
 
 
 def _attempted(
-    missing: pl.DataFrame, lives: pl.DataFrame, visit: Visit, calendar: SessionCalendar, patience: Patience
+    missing: pl.DataFrame, lives: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar, gap_policy: GapPolicy
 ) -> pl.DataFrame:
     """Count this visit as an attempt where the source answered for a session, once for each closed session."""
-    version, at = visit.stamp
+    version, at = attempt.stamp
     frame = missing.join(lives.select("symbol", "start", "end", "outcome", "last"), on="symbol", how="left")
-    refused = visit.refused.select(
+    refused = attempt.refused.select(
         "symbol", calendar.positions(pl.col("date")).alias("position"), refused=pl.col("outcome")
     )
     frame = frame.join(
         refused.unique(["symbol", "position"]), on=("symbol", "position"), how="left", maintain_order="left"
     )
     in_view = pl.col("position").is_between("start", "end")
-    came_bad = pl.col("refused").is_not_null()
+    is_refused = pl.col("refused").is_not_null()
     resumed = (pl.col("status") == ENDED) & (pl.col("position") < pl.col("last"))
-    is_due = pl.col("due").is_null() | (pl.col("due") <= visit.today) | resumed
-    is_new_day = pl.col("asked").is_null() | (pl.col("asked") < visit.today)
+    is_due = pl.col("due").is_null() | (pl.col("due") <= attempt.today) | resumed
+    is_new_day = pl.col("asked").is_null() | (pl.col("asked") < attempt.today)
     answered = (
         in_view
-        & ~came_bad
+        & ~is_refused
         & pl.col("outcome").is_in(_ANSWERS)
         & is_due
         & is_new_day
         & pl.col("status").ne_missing(WAIVED)
     )
     attempts = pl.when(resumed).then(0).otherwise(pl.col("attempts").fill_null(0)) + answered.cast(pl.Int64)
-    today = calendar.position(visit.today) or 0
-    beyond = attempts - patience.confirm_runs
-    pause = pl.when(beyond >= 0).then(pl.min_horizontal(2 ** beyond.clip(0, 16), patience.max_pause)).otherwise(0)
+    today = calendar.position(attempt.today) or 0
+    beyond = attempts - gap_policy.confirm_runs
+    pause = pl.when(beyond >= 0).then(pl.min_horizontal(2 ** beyond.clip(0, 16), gap_policy.max_pause)).otherwise(0)
     due = calendar.dates(today + pause.cast(pl.Int64))
     why = (
-        pl.when(pl.col("status") == WAIVED, pl.col("why") == KEPT_OUT)
+        pl.when(pl.col("status") == WAIVED, pl.col("why") == BAR_HELD)
         .then("why")
-        .when(came_bad)
+        .when(is_refused)
         .then(pl.col("refused").replace_strict(_WHY, default=_NOT_ASKED))
         .when(in_view)
         .then(pl.col("outcome").replace_strict(_WHY, default=_NOT_ASKED))
@@ -274,10 +284,10 @@ def _attempted(
     return frame.select(
         "symbol",
         "position",
-        pl.when(resumed).then(pl.lit(OPEN)).otherwise(pl.col("status").fill_null(OPEN)).alias("status"),
+        pl.when(resumed).then(pl.lit(GAP_OPEN)).otherwise(pl.col("status").fill_null(GAP_OPEN)).alias("status"),
         why.otherwise(pl.col("why").fill_null(_NOT_ASKED)).alias("why"),
         attempts.alias("attempts"),
-        pl.when(answered).then(pl.lit(visit.today)).otherwise("asked").alias("asked"),
+        pl.when(answered).then(pl.lit(attempt.today)).otherwise("asked").alias("asked"),
         pl.when(answered).then(due).otherwise("due").alias("due"),
         *_DECISION,
         pl.col("version").fill_null(version),
@@ -286,10 +296,10 @@ def _attempted(
 
 
 def _confirmed(
-    gaps: pl.DataFrame, lives: pl.DataFrame, calendar: SessionCalendar, patience: Patience, traded: Traded
+    gaps: pl.DataFrame, lives: pl.DataFrame, calendar: SessionCalendar, gap_policy: GapPolicy, traded: Traded
 ) -> pl.DataFrame:
     """Gaps before the last bar that were asked for often enough, on days when others traded."""
-    tried = gaps.filter(pl.col("status") == OPEN, pl.col("attempts") >= patience.confirm_runs)
+    tried = gaps.filter(pl.col("status") == GAP_OPEN, pl.col("attempts") >= gap_policy.confirm_runs)
     if tried.is_empty():
         return gaps
     tried = tried.join(lives.select("symbol", "last"), on="symbol").filter(pl.col("position") < pl.col("last"))
@@ -306,10 +316,10 @@ def _confirmed(
     )
 
 
-def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.DataFrame:
+def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, gap_policy: GapPolicy) -> pl.DataFrame:
     """Sessions after the last bar of symbols that were silent for long enough: one range each, `ended`."""
     after_last = gaps.join(lives.select("symbol", "last", "outcome"), on="symbol", how="left").with_columns(
-        ((pl.col("position") > pl.col("last")) & pl.col("status").is_in([OPEN, ENDED])).alias("trailing")
+        ((pl.col("position") > pl.col("last")) & pl.col("status").is_in([GAP_OPEN, ENDED])).alias("trailing")
     )
     trailing = pl.col("trailing")
     silent = (
@@ -327,8 +337,10 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, patience: Patience) -> pl.Da
             pl.len().alias("run"),
         )
     )
-    long = (pl.col("run") > patience.ended_after) & pl.col("came").is_in(_ANSWERS)
-    done = silent.filter(pl.col("was_ended") | ((pl.col("most") >= patience.confirm_runs) | long) & ~pl.col("unasked"))
+    long = (pl.col("run") > gap_policy.ended_after) & pl.col("came").is_in(_ANSWERS)
+    done = silent.filter(
+        pl.col("was_ended") | ((pl.col("most") >= gap_policy.confirm_runs) | long) & ~pl.col("unasked")
+    )
     if done.is_empty():
         return gaps
     joined = after_last.join(done, on="symbol", how="left")
@@ -377,32 +389,32 @@ def _with_status(lives: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalen
         pl.col("misses").fill_null(0).cast(pl.Int64),
         "asked",
         pl.when(ended).then("due").alias("due"),
-        _if_came("adjustment"),
-        _if_came("provider"),
+        _if_fetched("adjustment"),
+        _if_fetched("provider"),
         pl.when("replaced")
         .then("adjusted_through")
         .otherwise(pl.max_horizontal("adjusted_through", "adjusted_through_0")),
-        _if_came("names_events"),
-        _if_came("split_adjusted"),
+        _if_fetched("names_events"),
+        _if_fetched("split_adjusted"),
     )
 
 
 def _asked_from() -> pl.Expr:
     """From when on the source was asked for every session up to the first bar; gaps tell of the sessions after it."""
-    met = pl.col("outcome").is_in(_ANSWERS) & (pl.col("end") >= pl.col("from_0") - 1)
-    earlier = pl.col("from_0").is_null() | (pl.col("came_first") < pl.col("from_0")) | met
+    reached = pl.col("outcome").is_in(_ANSWERS) & (pl.col("end") >= pl.col("from_0") - 1)
+    earlier = pl.col("from_0").is_null() | (pl.col("came_first") < pl.col("from_0")) | reached
     return (
         pl.when(earlier.fill_null(value=False)).then(pl.min_horizontal("from_0", "start", "first")).otherwise("from_0")
     )
 
 
-def _if_came(name: str) -> pl.Expr:
+def _if_fetched(name: str) -> pl.Expr:
     return pl.when(pl.col("came_first").is_not_null()).then(name).otherwise(f"{name}_0").alias(name)
 
 
 def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
     """`contiguous_through`: the session before the first open gap after the first bar, at most the last bar."""
-    still_open = gaps.filter(pl.col("status") == OPEN)
+    still_open = gaps.filter(pl.col("status") == GAP_OPEN)
     if still_open.is_empty():
         return symbols.with_columns(contiguous_through="last_session").select(list(SCHEMAS["symbols"]))
     first_open = (
@@ -419,9 +431,9 @@ def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCa
     )
 
 
-def _closed(days: pl.DataFrame, visit: Visit, calendar: SessionCalendar) -> pl.DataFrame:
+def _closed(days: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar) -> pl.DataFrame:
     if days.is_empty():
         return empty_ledger("closed_gaps")
     ranges = as_ranges(days.with_columns(pl.lit(FILLED).alias("status")), calendar)
-    version, at = visit.stamp
+    version, at = attempt.stamp
     return ranges.with_columns(closed_version=version, closed_at=at)

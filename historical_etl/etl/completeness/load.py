@@ -7,8 +7,8 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.completeness.attempt import REFUSED, Patience, Visit
-from historical_etl.etl.completeness.completeness import Account, settle
+from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
+from historical_etl.etl.completeness.completeness import Completeness, update_completeness
 from historical_etl.etl.merge.corporate_actions import inferred, with_implied
 from historical_etl.etl.merge.returns import PRICES, last_rows
 from historical_etl.models import UNSTATED, Outcome, SyncManifest
@@ -16,12 +16,12 @@ from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import empty_ledger, read_ledger
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
-__all__ = ["ASKED", "load_account", "load_actions", "rebuild_account"]
+__all__ = ["ASKED", "load_actions", "load_completeness", "rebuild_completeness"]
 
 _log = logging.getLogger(__name__)
-#: Columns of `Visit.asked`.
+#: Columns of `FetchAttempt.asked`.
 ASKED: Final = pl.Schema(
     {
         "symbol": pl.String(),
@@ -39,21 +39,21 @@ ASKED: Final = pl.Schema(
 )
 
 
-def load_account(layout: Layout, manifest: SyncManifest | None, calendar: SessionCalendar) -> Account:
+def load_completeness(layout: Layout, manifest: SyncManifest | None, calendar: SessionCalendar) -> Completeness:
     """The account that a version's ledgers give; rebuilt from the data if there are none or they are damaged."""
     if manifest is None:
-        return Account.empty()
+        return Completeness.empty()
     if "symbols" in manifest.ledgers:
         try:
-            return Account(read_ledger(layout, manifest, "symbols"), read_ledger(layout, manifest, "open_gaps"))
+            return Completeness(read_ledger(layout, manifest, "symbols"), read_ledger(layout, manifest, "open_gaps"))
         except ChecksumMismatchError as damage:
             _log.warning("%s The account of sessions is rebuilt from the data", damage)
-    return rebuild_account(layout, manifest, calendar, tolerant=True)
+    return rebuild_completeness(layout, manifest, calendar, tolerant=True)
 
 
-def rebuild_account(
+def rebuild_completeness(
     layout: Layout, manifest: SyncManifest, calendar: SessionCalendar, *, tolerant: bool = False
-) -> Account:
+) -> Completeness:
     """The account that follows from the data alone, and from what the ledger of gaps says of the sessions missing.
 
     Every file of the version is read, its keys only. A damaged one has no sessions if `tolerant`.
@@ -61,11 +61,11 @@ def rebuild_account(
     Raises:
         ChecksumMismatchError: a file is damaged, and not `tolerant`.
     """
-    account = Account.empty()
+    completeness = Completeness.empty()
     nothing = pl.DataFrame(schema={"symbol": pl.String(), "date": pl.Date()})
     for partition in manifest.partitions:
         try:
-            path = sound_path(layout, partition)
+            path = verified_path(layout, partition)
         except ChecksumMismatchError as damage:
             if not tolerant:
                 raise
@@ -74,7 +74,7 @@ def rebuild_account(
         rows = pl.scan_parquet(path, glob=False).select(ORDER).collect().sort(ORDER)
         if not rows.get_column("date").unique().is_in(calendar.sessions.implode()).all():
             rows = rows.filter(pl.col("date").is_in(calendar.sessions.implode()))  # they have left the calendar
-        visit = Visit(
+        attempt = FetchAttempt(
             asked=_stored_as_asked(rows, manifest),
             stored=rows,
             dropped=nothing,
@@ -83,12 +83,12 @@ def rebuild_account(
             version=manifest.version,
             at=datetime.fromtimestamp(manifest.sync_timestamp.timestamp(), UTC),
         )
-        account, _ = settle(account, visit, calendar, Patience(), lambda sessions: sessions)
+        completeness, _ = update_completeness(completeness, attempt, calendar, GapPolicy(), lambda sessions: sessions)
     try:
         known, symbols = read_ledger(layout, manifest, "open_gaps"), read_ledger(layout, manifest, "symbols")
     except ChecksumMismatchError:
         known, symbols = empty_ledger("open_gaps"), empty_ledger("symbols")
-    return account.remembering(known, symbols, calendar)
+    return completeness.carrying_over(known, symbols, calendar)
 
 
 def load_actions(layout: Layout, manifest: SyncManifest | None) -> pl.DataFrame:
@@ -100,7 +100,7 @@ def load_actions(layout: Layout, manifest: SyncManifest | None) -> pl.DataFrame:
     events: list[tuple[pl.DataFrame, pl.DataFrame]] = []
     lasts = pl.DataFrame(schema={name: SCHEMA[name] for name in PRICES})
     for partition in manifest.partitions if manifest else ():
-        rows = pl.scan_parquet(sound_path(layout, partition), glob=False).select(PRICES).collect().sort(ORDER)
+        rows = pl.scan_parquet(verified_path(layout, partition), glob=False).select(PRICES).collect().sort(ORDER)
         events.append(inferred(rows, lasts))
         lasts = pl.concat([lasts, last_rows(rows)]).unique("symbol", keep="last", maintain_order=True)
     return with_implied(empty_ledger("actions"), events)

@@ -11,9 +11,9 @@ import polars as pl
 from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.fetch.fetch import fetch_all
 from historical_etl.etl.fetch.requests import lead_in
-from historical_etl.etl.run_stats import Tally
+from historical_etl.etl.run_stats import RunStats
 from historical_etl.models import DATASET_ID, Outcome
-from historical_etl.quality.batch_verdict import Verdict, judge_batch
+from historical_etl.quality.batch_verdict import BatchVerdict, judge_batch
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.rules import split_rows
 from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
@@ -21,7 +21,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource
 from historical_etl.store.quarantine.write import Quarantine
 
-__all__ = ["BEFORE_CALENDAR", "Batch", "Judge", "nothing_left", "refuse_unknown"]
+__all__ = ["BEFORE_CALENDAR", "Batch", "BatchFetcher", "nothing_left", "refuse_unknown"]
 
 _log = logging.getLogger(__name__)
 #: Why a row of a day before the first that the calendar knows is refused: nobody can tell whether it was a session.
@@ -49,7 +49,7 @@ class Batch:
         late: those that it names of days before what was asked for, in whatever currency.
         named_since: symbol → from which of those days on it names all.
         foreign: dividends in another currency than that of the prices, columns `FOREIGN`; None where there are none.
-        kept_in: where the refused rows are kept.
+        quarantine_path: where the refused rows are kept.
     """
 
     source: str
@@ -67,7 +67,7 @@ class Batch:
     late: pl.DataFrame | None = None
     named_since: Mapping[str, date] = field(default_factory=dict[str, date])
     foreign: pl.DataFrame | None = None
-    kept_in: str = ""
+    quarantine_path: str = ""
 
     def without(self, symbols: Collection[str]) -> Self:
         """The batch without the rows of some symbols; their outcomes stay."""
@@ -110,8 +110,8 @@ class Batch:
         """The batch with `adj_close` null in all rows of some symbols."""
         if not symbols:
             return self
-        kept = pl.when(~pl.col("symbol").is_in(list(symbols))).then("adj_close").alias("adj_close")
-        return replace(self, **{name: rows.with_columns(kept) for name, rows in self._frames().items()})
+        remaining = pl.when(~pl.col("symbol").is_in(list(symbols))).then("adj_close").alias("adj_close")
+        return replace(self, **{name: rows.with_columns(remaining) for name, rows in self._frames().items()})
 
     def without_bars(self, bars: pl.DataFrame) -> Self:
         """The batch without some bars, columns symbol and date."""
@@ -148,7 +148,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Judge:
+class BatchFetcher:
     """Fetches and judges by one set of rules.
 
     Attributes:
@@ -171,24 +171,24 @@ class Judge:
         requests: Sequence[FetchRequest],
         *,
         name: str,
-        tally: Tally,
+        stats: RunStats,
         window: tuple[date, date] | None = None,
-        young: Collection[str] = (),
+        without_history: Collection[str] = (),
     ) -> Batch:
         """Fetch, judge, and set aside what was refused.
 
         Args:
             requests: what to ask for.
             name: what to call the refused rows in quarantine.
-            tally: counts what happened.
+            stats: counts what happened.
             window: the first and last date to store; None stores all that was asked for.
-            young: symbols of which nothing earlier is stored: sessions before their requests are asked for, too, so
-                that their first `ret` has a predecessor.
+            without_history: symbols of which nothing earlier is stored. Sessions before their requests are requested as
+                well, so that their first `ret` has a predecessor.
 
         Raises:
             ProviderError: every request failed.
         """
-        requests, since = self._with_lead_in(requests, young)
+        requests, since = self._with_lead_in(requests, without_history)
         answer = fetch_all(self.source, requests)
         symbols = sorted({symbol for request in requests for symbol in request.symbols})
         start, end = min(request.start for request in requests), max(request.end for request in requests)
@@ -213,27 +213,27 @@ class Judge:
         )
         if early.height:
             verdict = replace(verdict, rejected=pl.concat([verdict.rejected, early], how="diagonal"))
-            tally.calendar_notes.append(self._told_of_early(early))
+            stats.calendar_notes.append(self._early_bars_note(early))
         # A source may also spoil rows of symbols that nobody asked for: those are set aside, and that is all.
         refused = {symbol: why for symbol, why in verdict.refused.items() if symbol in answer.outcomes}
         outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
         rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
-        set_aside = {s for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
-        outcomes |= dict.fromkeys(set_aside, Outcome.REFUSED)
+        rejected_only = {s for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
+        outcomes |= dict.fromkeys(rejected_only, Outcome.REFUSED)
         led_in = {*since, *symbols_in(context)}
         only_led_in = led_in.difference(symbols_in(main)) if led_in else led_in
         outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
         verdict = _with_unreadable(verdict, answer)
-        tally.rows_fetched += main.height + early.height
-        tally.add_verdict(verdict)
-        tally.add_told(answer)
+        stats.rows_fetched += main.height + early.height
+        stats.add_verdict(verdict)
+        stats.add_notes(answer)
         requested = _asked(requests, start, end, {})
         actions, late = _parted(answer.actions, requested)
         foreign, late_foreign = _parted(answer.foreign, requested)
         if late_foreign is not None:
             others = late_foreign.select(*ORDER, pl.lit(1.0).alias("split"), "dividend")
             late = others if late is None else pl.concat([late, others])
-        kept = self._keep_rejected(verdict, name, tally) if verdict.rejected.height else ""
+        quarantined = self._keep_rejected(verdict, name, stats) if verdict.rejected.height else ""
         covered = self.source.info.coverage  # as it is found out by now: of days before it nothing was asked
         since_covered = max(first, covered.first) if covered else first
         return Batch(
@@ -242,7 +242,7 @@ class Judge:
             context=context.select(list(SCHEMA)),
             anchors=context.select(list(SCHEMA)).clear(),
             outcomes=outcomes,
-            details={**answer.details, **_why_set_aside(verdict.rejected, set_aside), **refused},
+            details={**answer.details, **_why_refused(verdict.rejected, rejected_only), **refused},
             asked=_asked(requests, since_covered, last, since),
             requested=requested,
             refused=refused,
@@ -252,7 +252,7 @@ class Judge:
             late=late,
             named_since=answer.named_since,
             foreign=foreign,
-            kept_in=kept,
+            quarantine_path=quarantined,
         )
 
     def _without_early(self, frame: pl.DataFrame, start: date) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -264,7 +264,7 @@ class Judge:
         reasons = pl.lit([BEFORE_CALENDAR]).alias("reasons")
         return frame.filter(~early.fill_null(value=False)), frame.filter(early).with_columns(reasons)
 
-    def _told_of_early(self, early: pl.DataFrame) -> str:
+    def _early_bars_note(self, early: pl.DataFrame) -> str:
         days, symbols = early.get_column("date"), early.get_column("symbol").n_unique()
         return (
             f"{early.height:,} row(s) of {symbols:,} symbol(s), {days.min()} to {days.max()}, lie before the calendar "
@@ -272,22 +272,22 @@ class Judge:
         )
 
     def _with_lead_in(
-        self, requests: Sequence[FetchRequest], young: Collection[str]
+        self, requests: Sequence[FetchRequest], without_history: Collection[str]
     ) -> tuple[Sequence[FetchRequest], Mapping[str, date]]:
         """The requests as they are to be made, and from when on the rows of a symbol are to be stored."""
-        if not young:
+        if not without_history:
             return requests, {}
         coverage, since = self.source.info.coverage, dict[str, date]()
         wider: list[FetchRequest] = []
         for request in requests:
             start = request.start
-            if not set(young).isdisjoint(request.symbols):
+            if not set(without_history).isdisjoint(request.symbols):
                 start = lead_in(start, self.calendar, coverage)
                 since |= dict.fromkeys(request.symbols, request.start)
             wider.append(replace(request, start=start))
         return wider, since
 
-    def _keep_rejected(self, verdict: Verdict, name: str, tally: Tally) -> str:
+    def _keep_rejected(self, verdict: BatchVerdict, name: str, stats: RunStats) -> str:
         facts = {
             "source": self.source.info.name,
             "rows": verdict.rejected.height,
@@ -295,12 +295,14 @@ class Judge:
             "refused_symbols": dict(verdict.refused),
         }
         reason = f"{verdict.rejected.height} row(s) broke a rule or belong to a refused batch; see `reasons`"
-        kept = str(self.quarantine.keep_rows(f"{name}.rows.parquet", verdict.rejected, reason, DATASET_ID, facts))
-        tally.quarantined.append(kept)
-        return kept
+        quarantined = str(
+            self.quarantine.keep_rows(f"{name}.rows.parquet", verdict.rejected, reason, DATASET_ID, facts)
+        )
+        stats.quarantined.append(quarantined)
+        return quarantined
 
 
-def _with_unreadable(verdict: Verdict, answer: FetchResult) -> Verdict:
+def _with_unreadable(verdict: BatchVerdict, answer: FetchResult) -> BatchVerdict:
     """The verdict with the rows that the source itself could not read."""
     if answer.rejected is None or answer.rejected.is_empty():
         return verdict
@@ -337,7 +339,7 @@ def nothing_left(batch: Batch, name: str) -> DataQualityError | None:
     return DataQualityError(
         f"All {batch.rejected.height} rows that {batch.source} delivered for {name} were refused "
         f"({_counted(batch.rejected)}); none of them is stored",
-        where=batch.kept_in,
+        where=batch.quarantine_path,
         todo="look at the rows and their reasons there; ask again once the source is right",
     )
 
@@ -347,7 +349,7 @@ def _counted(rejected: pl.DataFrame) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in reasons.iter_rows())
 
 
-def _why_set_aside(rejected: pl.DataFrame, symbols: Collection[str]) -> dict[str, str]:
+def _why_refused(rejected: pl.DataFrame, symbols: Collection[str]) -> dict[str, str]:
     """Of symbols of which no row is left, what was wrong with them."""
     if not symbols:
         return {}

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ProviderUnavailableError
-from historical_etl.etl.completeness.completeness import ENDED, Account
+from historical_etl.etl.completeness.completeness import ENDED, Completeness
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.models import Outcome
 
@@ -15,7 +15,7 @@ __all__ = ["refuse_outage"]
 _SAMPLE: Final = 5
 
 
-def refuse_outage(batch: Batch, account: Account, start: date, end: date, max_share: float) -> None:
+def refuse_outage(batch: Batch, completeness: Completeness, start: date, end: date, max_share: float) -> None:
     """Refuse a batch in which too many symbols came empty that should have come.
 
     Should have come: what still trades, and what is stored inside the range that was asked for.
@@ -24,7 +24,7 @@ def refuse_outage(batch: Batch, account: Account, start: date, end: date, max_sh
         ProviderUnavailableError: more than `max_share` of them (and more than one) did not come.
     """
     stored_there = (pl.col("first_session") <= end) & (pl.col("last_session") >= start)
-    expected = account.symbols.filter((pl.col("status") != ENDED) & stored_there).get_column("symbol")
+    expected = completeness.symbols.filter((pl.col("status") != ENDED) & stored_there).get_column("symbol")
     asked = [symbol for symbol in expected if symbol in batch.outcomes]
     silent = [s for s in asked if batch.outcomes[s] in (Outcome.EMPTY, Outcome.NOT_FOUND)]
     if len(silent) > max(1.0, max_share * len(asked)):

@@ -103,20 +103,20 @@ class NamedSource:
         taken = pl.col("symbol").replace_strict(begins, default=date.min, return_dtype=pl.Date) <= pl.col("date")
         frame = answer.frame.filter(taken | pl.col("date").is_null())
         actions = answer.actions.filter(taken) if answer.actions is not None else None
-        came = set(frame.get_column("symbol").unique())
+        fetched = set(frame.get_column("symbol").unique())
         outcomes = {
-            s: Outcome.EMPTY if outcome is Outcome.OK and s in begins and s not in came else outcome
+            s: Outcome.EMPTY if outcome is Outcome.OK and s in begins and s not in fetched else outcome
             for s, outcome in answer.outcomes.items()
         }
         return replace(answer, frame=frame, actions=actions, outcomes=outcomes)
 
     def _lacking(
-        self, request: FetchRequest, symbols: Sequence[str], came: pl.DataFrame
+        self, request: FetchRequest, symbols: Sequence[str], fetched: pl.DataFrame
     ) -> dict[tuple[date, date], dict[str, str]]:
         """Ranges up to whose end today's name brought nothing: the former names of then, and whose they were."""
         found: dict[tuple[date, date], dict[str, str]] = {}
         for symbol in symbols:
-            days = came.filter(pl.col("symbol") == symbol).get_column("date")
+            days = fetched.filter(pl.col("symbol") == symbol).get_column("date")
             for alias in self.names.former(symbol):
                 part = alias.within(request.start, request.end)
                 if part is None or not alias.by_day or alias.alias == symbol:
@@ -201,12 +201,12 @@ class NamedSource:
         if stored is None or stored.is_empty():
             return {}
         try:
-            came = fetch_one(self.source, FetchRequest(tuple(sorted((name, symbol))), first, last)).frame
+            fetched = fetch_one(self.source, FetchRequest(tuple(sorted((name, symbol))), first, last)).frame
         except HistoricalETLError as error:
             _log.warning("%s and %s could not be held against what is stored: %s", name, symbol, error)
             return {}
-        today = came.filter(pl.col("symbol") == symbol)
-        return nearer(today, _renamed(came.filter(pl.col("symbol") == name), {name: symbol}), stored)
+        today = fetched.filter(pl.col("symbol") == symbol)
+        return nearer(today, _renamed(fetched.filter(pl.col("symbol") == name), {name: symbol}), stored)
 
 
 def _renamed(rows: pl.DataFrame, former: dict[str, str]) -> pl.DataFrame:

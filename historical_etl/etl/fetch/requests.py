@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError, CoverageError
-from historical_etl.etl.completeness.completeness import CONFIRMED, ENDED, OPEN, Account
+from historical_etl.etl.completeness.completeness import CONFIRMED, ENDED, GAP_OPEN, Completeness
 from historical_etl.etl.fetch.fetch import in_batches
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar
@@ -23,8 +23,8 @@ __all__ = [
     "increment_requests",
     "lead_in",
     "request_hash",
+    "symbols_without_history",
     "year_windows",
-    "young_symbols",
 ]
 
 #: Sessions fetched before a window, so that its first `ret` has a predecessor even after a short halt.
@@ -118,7 +118,7 @@ def ended_calendar(calendar: SessionCalendar) -> ConfigurationError:
 
 def increment_requests(
     symbols: Sequence[str],
-    account: Account,
+    completeness: Completeness,
     *,
     first: date,
     covered: date | None,
@@ -138,7 +138,7 @@ def increment_requests(
 
     Args:
         symbols: what to bring up to `end`.
-        account: what is stored of them.
+        completeness: what is stored of them.
         first: where the history of a symbol that is not stored begins.
         covered: the first date that the source has, if it says so.
         end: the last session to ask for.
@@ -151,16 +151,16 @@ def increment_requests(
     """
     today = pl.lit(end)
     due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
-    hopeful = (pl.col("status") == OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < LAST_ATTEMPT))
-    wanted = account.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min())
+    hopeful = (pl.col("status") == GAP_OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < LAST_ATTEMPT))
+    wanted = completeness.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min())
     earliest_gap: dict[str, date] = dict(wanted.iter_rows())
     known = {
         symbol: (last, asked)
-        for symbol, last, asked in account.symbols.select(
-            "symbol", _last_to_meet(calendar), (pl.col("status") != ENDED) | due
+        for symbol, last, asked in completeness.symbols.select(
+            "symbol", _last_overlap_session(calendar), (pl.col("status") != ENDED) | due
         ).iter_rows()
     }
-    begins = _first_sessions(account)
+    begins = _first_sessions(completeness)
     groups: dict[tuple[date, bool], list[str]] = {}
     back = {day: calendar.back(day, overlap_sessions - 1) for day in {last for last, _ in known.values()}}
     for symbol in symbols:
@@ -182,7 +182,7 @@ def increment_requests(
     ]
 
 
-def _last_to_meet(calendar: SessionCalendar) -> pl.Expr:
+def _last_overlap_session(calendar: SessionCalendar) -> pl.Expr:
     """The last session to meet again: while no `adj_close` comes, the last that had one.
 
     After a silence that is longer than the overlap, nothing in it tells what `adj_close` was adjusted for meanwhile.
@@ -191,9 +191,9 @@ def _last_to_meet(calendar: SessionCalendar) -> pl.Expr:
     return pl.when(silent.is_between(1, _SILENCE)).then("adjusted_through").otherwise("last_session").alias("last")
 
 
-def young_symbols(requests: Sequence[FetchRequest], account: Account) -> set[str]:
+def symbols_without_history(requests: Sequence[FetchRequest], completeness: Completeness) -> set[str]:
     """Symbols of which nothing is stored before their request begins."""
-    begins = _first_sessions(account)
+    begins = _first_sessions(completeness)
     return {
         symbol
         for request in requests
@@ -202,8 +202,8 @@ def young_symbols(requests: Sequence[FetchRequest], account: Account) -> set[str
     }
 
 
-def _first_sessions(account: Account) -> dict[str, date]:
-    return {symbol: day for symbol, day in account.symbols[["symbol", "first_session"]].iter_rows() if day}
+def _first_sessions(completeness: Completeness) -> dict[str, date]:
+    return {symbol: day for symbol, day in completeness.symbols[["symbol", "first_session"]].iter_rows() if day}
 
 
 def request_hash(symbols: Sequence[str], start: date, end: date, source: SourceInfo) -> str:

@@ -135,18 +135,18 @@ class StagedSource:
         named, foreign = (
             of_units(units, request.start, request.end) for of_units in (self.staging.actions, self.staging.foreign)
         )
-        told = [unit.notes for unit in units] + [answer.notes for answer in self._unstaged]
+        notes_by_part = [unit.notes for unit in units] + [answer.notes for answer in self._unstaged]
         present = set(frame.get_column("symbol").unique())
         outcomes, details = dict[str, Outcome](), dict[str, str]()
         for symbol in request.symbols:
-            outcomes[symbol], details[symbol] = self._outcome(symbol, came=symbol in present)
+            outcomes[symbol], details[symbol] = self._outcome(symbol, is_present=symbol in present)
         return FetchResult(
             frame,
             outcomes,
             {symbol: detail for symbol, detail in details.items() if detail},
             named.filter(mine).select(list(ACTIONS)).collect() if named is not None else None,
             self._rejected(request, units),
-            tuple(dict.fromkeys(note for notes in told for note in notes)),
+            tuple(dict.fromkeys(note for notes in notes_by_part for note in notes)),
             foreign=foreign.filter(mine).collect() if foreign is not None else None,
         )
 
@@ -161,14 +161,14 @@ class StagedSource:
         rejected = pl.concat(found).filter(pl.col("symbol").is_in(request.symbols))
         return rejected if request.start == self.start else rejected.drop_nulls("date")
 
-    def _outcome(self, symbol: str, *, came: bool) -> tuple[Outcome, str]:
+    def _outcome(self, symbol: str, *, is_present: bool) -> tuple[Outcome, str]:
         if symbol in self._failed:
             return self._failed[symbol]
         unit = self._units[symbol]
         outcome = unit.outcomes[symbol]
         if outcome is Outcome.NOT_FOUND:
             return outcome, unit.details.get(symbol, "")
-        return (Outcome.OK if came else Outcome.EMPTY), ""
+        return (Outcome.OK if is_present else Outcome.EMPTY), ""
 
     def _fetch(self, symbols: tuple[str, ...], among: tuple[str, ...]) -> FetchResult:
         return fetch_one(self.source, FetchRequest(symbols, self.start, self.end, among))

@@ -6,7 +6,7 @@ from historical_etl.calendar_corrections import Correction, packaged_text, parse
 from historical_etl.calendar_record import installed_release
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, StorageError
-from historical_etl.etl.health.check import Check, Verdict
+from historical_etl.etl.health.check import Check, CheckStatus
 from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
@@ -40,15 +40,17 @@ def calendar(settings: Settings, manager: ManifestManager, clock: Clock) -> Iter
     except (ChecksumMismatchError, StorageError):
         trouble, notes = None, []  # the check of the store tells of the damage
     if trouble is not None:
-        yield Check("calendar", Verdict.PROBLEM, f"{what}. {trouble.what}", trouble.todo, facts)
+        yield Check("calendar", CheckStatus.PROBLEM, f"{what}. {trouble.what}", trouble.todo, facts)
     elif found.has_ended(now) or found.ends_soon(now):
         words, _, todo = found.end_in_words().partition("; ")
-        verdict = Verdict.PROBLEM if found.has_ended(now) else Verdict.WARNING
+        verdict = CheckStatus.PROBLEM if found.has_ended(now) else CheckStatus.WARNING
         yield Check("calendar", verdict, f"{what}; {words}", todo, facts)
     elif notes:
-        yield Check("calendar", Verdict.WARNING, f"{what}; {'; '.join(notes)}", _CHANGED, facts | {"changed": notes})
+        yield Check(
+            "calendar", CheckStatus.WARNING, f"{what}; {'; '.join(notes)}", _CHANGED, facts | {"changed": notes}
+        )
     else:
-        yield Check("calendar", Verdict.OK, what, facts=facts)
+        yield Check("calendar", CheckStatus.OK, what, facts=facts)
 
 
 def _own(found: SessionCalendar, settings: Settings) -> str:

@@ -6,10 +6,10 @@ from enum import StrEnum
 
 from historical_etl.errors import HistoricalETLError
 
-__all__ = ["Check", "Verdict", "problem"]
+__all__ = ["Check", "CheckStatus", "problem"]
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """`warning` is worth a look and stops nothing; with a `problem` the store is not filled, or not to be trusted."""
 
     OK = "ok"
@@ -30,7 +30,7 @@ class Check:
     """
 
     name: str
-    verdict: Verdict
+    verdict: CheckStatus
     what: str
     todo: str = ""
     facts: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -39,4 +39,4 @@ class Check:
 def problem(name: str, error: HistoricalETLError) -> Check:
     """An error of ours as a check."""
     where = f" ({error.where})" if error.where else ""
-    return Check(name, Verdict.PROBLEM, f"{error.what}{where}", error.todo or "mend this, then run it again")
+    return Check(name, CheckStatus.PROBLEM, f"{error.what}{where}", error.todo or "mend this, then run it again")

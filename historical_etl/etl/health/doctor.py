@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import HistoricalETLError, NotPublishedError, ProviderError, RateLimitedError
 from historical_etl.etl.health import calendar_check, machine_checks
-from historical_etl.etl.health.check import Check, Verdict, problem
+from historical_etl.etl.health.check import Check, CheckStatus, problem
 from historical_etl.masking import looks_secret, masked
 from historical_etl.models import Outcome
 from historical_etl.regular_files import read_regular
@@ -36,7 +36,7 @@ from historical_etl.store.progress import parse_progress
 from historical_etl.store.volume.free_space import DiskProbe, system_disk_usage
 from historical_etl.vendor_settings import VENDOR_GROUPS, VendorSettings, variable_of
 
-__all__ = ["Check", "Examination", "Verdict", "examine", "refused_settings"]
+__all__ = ["Check", "CheckStatus", "Examination", "examine", "refused_settings"]
 
 _T = TypeVar("_T")
 #: For one request, and for all that the one question to a source may come to.
@@ -60,7 +60,7 @@ class Examination:
     @property
     def ok(self) -> bool:
         """True unless something is a problem; warnings are none."""
-        return all(check.verdict is not Verdict.PROBLEM for check in self.checks)
+        return all(check.verdict is not CheckStatus.PROBLEM for check in self.checks)
 
     def check(self, name: str) -> Check:
         """The check of this name."""
@@ -118,14 +118,14 @@ def examine(
             checks.append(problem(name, error))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one thing, the others are looked at
             what = masked(f"It cannot be checked: unexpected {type(error).__name__}: {error}", secrets)[:500]
-            checks.append(Check(name, Verdict.PROBLEM, what, "report it, with the output of --verbose"))
+            checks.append(Check(name, CheckStatus.PROBLEM, what, "report it, with the output of --verbose"))
     doctor.close()
     return Examination(tuple(_without(secrets, check) for check in checks))
 
 
 def refused_settings(error: HistoricalETLError) -> Examination:
     """What is left to say where the settings themselves are refused."""
-    rest = Check("source", Verdict.WARNING, "Nothing else was checked, since it needs the settings")
+    rest = Check("source", CheckStatus.WARNING, "Nothing else was checked, since it needs the settings")
     return Examination((problem("settings", error), rest, *machine_checks.versions(None)))
 
 
@@ -166,15 +166,13 @@ class _Doctor:
         given = {setting.variable: setting for setting in given_settings(self._settings)}
         shown = {name: f"{setting.value} ({setting.origin})" for name, setting in given.items()}
         shown |= {name: f"{self._settings.data_dir} ({option})" for name, option in self._named.items()}
-        strangers = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown_variables().items()]
+        unknown = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown_variables().items()]
         texts = [f"{name}={value}" for name, value in shown.items()]
         what = "; ".join(texts) if texts else "none is set: all have their defaults"
-        if strangers:
-            what = f"{what}. Ignored, since they are no settings: {', '.join(strangers)}"
-        verdict = Verdict.WARNING if strangers else Verdict.OK
-        yield Check(
-            "settings", verdict, what, "correct or unset these variables" if strangers else "", {"given": shown}
-        )
+        if unknown:
+            what = f"{what}. Ignored, since they are no settings: {', '.join(unknown)}"
+        verdict = CheckStatus.WARNING if unknown else CheckStatus.OK
+        yield Check("settings", verdict, what, "correct or unset these variables" if unknown else "", {"given": shown})
 
     def source(self) -> Iterator[Check]:
         """Whether the configured source can be made."""
@@ -196,7 +194,7 @@ class _Doctor:
         info = replace(self._fetcher.info, adjustment=self._adjustment or self._fetcher.info.adjustment)
         facts = {"name": info.name, "version": info.version, "adjustment": info.adjustment}
         lenient = "" if self._settings.is_production else f", environment {self._settings.environment}"
-        yield Check("source", Verdict.OK, f"{info.name} ({info.version}){lenient}: {info.adjustment}", facts=facts)
+        yield Check("source", CheckStatus.OK, f"{info.name} ({info.version}){lenient}: {info.adjustment}", facts=facts)
         if isinstance(self._fetcher.source, FilesSource):
             yield _files(self._fetcher.source)
 
@@ -204,7 +202,7 @@ class _Doctor:
         """Whether the keys of the source are there. They are not shown."""
         if self._name not in VENDOR_GROUPS:
             name = "the source" if looks_secret(self._name) else self._name
-            yield Check("keys", Verdict.OK, f"{name} needs none that is known here")
+            yield Check("keys", CheckStatus.OK, f"{name} needs none that is known here")
             return
         group, fields = getattr(self._settings, self._name), VENDOR_GROUPS[self._name].model_fields
         found = {variable_of(self._name, name, field): getattr(group, name) for name, field in fields.items()}
@@ -217,7 +215,7 @@ class _Doctor:
         what = ", ".join(f"{name} {'set' if is_set else 'not set'}" for name, is_set in held.items())
         yield Check(
             "keys",
-            Verdict.PROBLEM if missing else Verdict.OK,
+            CheckStatus.PROBLEM if missing else CheckStatus.OK,
             what or f"{self._name} needs none",
             f"set {' and '.join(missing)} in the environment or in .env" if missing else "",
             {"set": held},
@@ -226,11 +224,11 @@ class _Doctor:
     def vendor(self) -> Iterator[Check]:
         """Whether the source answers: one symbol, one session, soon over."""
         if self._offline:
-            yield Check("vendor", Verdict.OK, "not asked, as --offline says")
+            yield Check("vendor", CheckStatus.OK, "not asked, as --offline says")
             return
         fetcher = self._fetcher
         if fetcher is None:
-            yield Check("vendor", Verdict.WARNING, "not asked, since the source cannot be used")
+            yield Check("vendor", CheckStatus.WARNING, "not asked, since the source cannot be used")
             return
         day, began = self.available_through, time.monotonic()
         symbol = next(iter(self._settings.symbols or ()), None) or self._stored_symbol()
@@ -242,18 +240,18 @@ class _Doctor:
         try:
             answer = _within(ANSWER_SECONDS, ask)
         except RateLimitedError as error:
-            yield Check("vendor", Verdict.WARNING, error.what, error.todo)
+            yield Check("vendor", CheckStatus.WARNING, error.what, error.todo)
             return
         except NotPublishedError as error:
-            yield Check("vendor", Verdict.OK, f"{fetcher.info.name} answered; {day} will come later: {error.what}")
+            yield Check("vendor", CheckStatus.OK, f"{fetcher.info.name} answered; {day} will come later: {error.what}")
             return
         except ProviderError as error:
-            yield Check("vendor", Verdict.PROBLEM, error.what, _LOOK if error.retryable else error.todo or _LOOK)
+            yield Check("vendor", CheckStatus.PROBLEM, error.what, _LOOK if error.retryable else error.todo or _LOOK)
             return
         if answer is None:
             self._hangs = True
             what = f"{fetcher.info.name} has not answered within {ANSWER_SECONDS:g} s"
-            yield Check("vendor", Verdict.PROBLEM, what, _LOOK)
+            yield Check("vendor", CheckStatus.PROBLEM, what, _LOOK)
             return
         yield _answered(fetcher.info.name, answer, day, time.monotonic() - began)
 
@@ -262,14 +260,14 @@ class _Doctor:
         info = self.source_info
         if info is not None and info.plan:
             first = info.coverage.first if info.coverage else None
-            yield Check("plan", Verdict.OK, info.plan, facts={"plan": info.plan, "first": first})
+            yield Check("plan", CheckStatus.OK, info.plan, facts={"plan": info.plan, "first": first})
 
     def limits(self) -> Iterator[Check]:
         """How much of the vendor's limits is used, by all processes of this user."""
         source = self._fetcher.source if self._fetcher else None
         if not isinstance(source, VendorSource):
             yield Check(
-                "limits", Verdict.OK, "none is known" if source else "not known, since the source cannot be used"
+                "limits", CheckStatus.OK, "none is known" if source else "not known, since the source cannot be used"
             )
             return
         found = source.allowances()
@@ -290,8 +288,8 @@ class _Doctor:
         todo = (
             f"go on later; where your plan allows more, set HISTORICAL_ETL_{self._name.upper()}_RATE and _DAILY_BUDGET"
         )
-        verdict = Verdict.WARNING if waits or nearly else Verdict.OK
-        yield Check("limits", verdict, "; ".join(texts), todo if verdict is Verdict.WARNING else "", facts)
+        verdict = CheckStatus.WARNING if waits or nearly else CheckStatus.OK
+        yield Check("limits", verdict, "; ".join(texts), todo if verdict is CheckStatus.WARNING else "", facts)
 
     def clock(self, newest: datetime | None) -> Iterator[Check]:
         """Whether this machine's clock is right, by the vendor's and by the latest stamp of a version."""
@@ -320,15 +318,15 @@ class _Doctor:
 
 def _files(source: FilesSource) -> Check:
     """How files are understood, and what of them is set aside."""
-    told = (*source.reading, *source.notes)
+    lines = (*source.reading, *source.notes)
     facts = {"reading": list(source.reading), "notes": list(source.notes), "set_aside": list(source.set_aside)}
     if source.set_aside:
         more = "; …" if len(source.set_aside) > _FILES else ""
         some = "; ".join(source.set_aside[:_FILES])
-        what = f"{len(source.set_aside):,} are set aside: {some}{more}. {'; '.join(told)}"
-        return Check("files", Verdict.WARNING, what, "correct them, or take them out of the folder", facts)
-    verdict = Verdict.WARNING if source.unreadable.height else Verdict.OK
-    return Check("files", verdict, f"{len(source.paths):,} are read: {'; '.join(told)}", facts=facts)
+        what = f"{len(source.set_aside):,} are set aside: {some}{more}. {'; '.join(lines)}"
+        return Check("files", CheckStatus.WARNING, what, "correct them, or take them out of the folder", facts)
+    verdict = CheckStatus.WARNING if source.unreadable.height else CheckStatus.OK
+    return Check("files", verdict, f"{len(source.paths):,} are read: {'; '.join(lines)}", facts=facts)
 
 
 def _answered(name: str, answer: tuple[str, FetchResult], day: date, seconds: float) -> Check:
@@ -342,14 +340,14 @@ def _answered(name: str, answer: tuple[str, FetchResult], day: date, seconds: fl
     }
     began = f"{name} answered in {seconds:.1f} s"
     if outcome is Outcome.OK:
-        return Check("vendor", Verdict.OK, f"{began}, with the bar of {symbol} on {day}", facts=facts)
+        return Check("vendor", CheckStatus.OK, f"{began}, with the bar of {symbol} on {day}", facts=facts)
     if outcome is Outcome.EMPTY:
-        return Check("vendor", Verdict.OK, f"{began}; it has no bar of {symbol} on {day}", facts=facts)
+        return Check("vendor", CheckStatus.OK, f"{began}; it has no bar of {symbol} on {day}", facts=facts)
     why = result.details.get(symbol, outcome.value)
     if outcome is Outcome.NOT_FOUND:
         todo = "name a symbol that it has in HISTORICAL_ETL_SYMBOLS, to be sure"
-        return Check("vendor", Verdict.WARNING, f"{began}; it does not know {symbol}: {why}", todo, facts)
-    verdict = Verdict.WARNING if outcome is Outcome.RATE_LIMITED else Verdict.PROBLEM
+        return Check("vendor", CheckStatus.WARNING, f"{began}; it does not know {symbol}: {why}", todo, facts)
+    verdict = CheckStatus.WARNING if outcome is Outcome.RATE_LIMITED else CheckStatus.PROBLEM
     return Check("vendor", verdict, f"{symbol} did not come from {name}: {why}", "run it again later", facts)
 
 

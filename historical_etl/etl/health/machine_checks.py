@@ -12,8 +12,8 @@ import polars as pl
 
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
-from historical_etl.etl.health.check import Check, Verdict
-from historical_etl.etl.health.update_blockers import open_matters, other_basis_of_all
+from historical_etl.etl.health.check import Check, CheckStatus
+from historical_etl.etl.health.update_blockers import other_basis_of_all, update_blockers
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
@@ -59,18 +59,20 @@ def clock(now: datetime, offset: timedelta | None, vendor: str, newest: datetime
         todo = "" if offset is not None else "set the clock if it is wrong, and let the machine keep it (NTP); "
         todo += "`historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
         facts: dict[str, object] = {"offset": offset and round(offset.total_seconds(), 1), "newest_stamp": newest}
-        return Check("clock", Verdict.WARNING, f"{trouble}{agrees}", todo, facts)
+        return Check("clock", CheckStatus.WARNING, f"{trouble}{agrees}", todo, facts)
     if offset is None:
-        return Check("clock", Verdict.OK, f"{text}; there is no other clock to compare it with", facts={"offset": None})
+        return Check(
+            "clock", CheckStatus.OK, f"{text}; there is no other clock to compare it with", facts={"offset": None}
+        )
     seconds = offset.total_seconds()
     facts = {"offset": round(seconds, 1)}
     if abs(offset) < _CLOCK_OFF:
-        return Check("clock", Verdict.OK, f"{text}; it agrees with {vendor}'s within a minute", facts=facts)
+        return Check("clock", CheckStatus.OK, f"{text}; it agrees with {vendor}'s within a minute", facts=facts)
     wrong = abs(offset) >= _CLOCK_WRONG
     way = "behind" if seconds > 0 else "ahead of"
     what = f"{text}; it is {abs(seconds):,.0f} s {way} {vendor}'s, and it decides which sessions have closed"
     todo = "set the clock, and let the machine keep it (NTP)"
-    return Check("clock", Verdict.PROBLEM if wrong else Verdict.WARNING, what, todo, facts)
+    return Check("clock", CheckStatus.PROBLEM if wrong else CheckStatus.WARNING, what, todo, facts)
 
 
 def time_zone(settings: Settings, clock: Clock) -> Iterator[Check]:
@@ -90,7 +92,7 @@ def time_zone(settings: Settings, clock: Clock) -> Iterator[Check]:
         "exchange_zone": calendar.timezone,
         "last_closed_session": last,
     }
-    yield Check("time zone", Verdict.OK, what, facts=facts)
+    yield Check("time zone", CheckStatus.OK, what, facts=facts)
 
 
 def disk(manager: ManifestManager) -> Iterator[Check]:
@@ -99,7 +101,7 @@ def disk(manager: ManifestManager) -> Iterator[Check]:
     try:
         found = manager.check_disk_space(0)
     except DiskSpaceError as error:
-        yield Check("disk", Verdict.PROBLEM, error.what, todo, {"level": "full"})
+        yield Check("disk", CheckStatus.PROBLEM, error.what, todo, {"level": "full"})
         return
     facts: dict[str, object] = {
         "level": found.level,
@@ -108,7 +110,7 @@ def disk(manager: ManifestManager) -> Iterator[Check]:
     }
     what = f"{found.used_share:.0%} used, {found.free_bytes / 1e9:,.1f} GB free"
     fine = found.level == "ok"
-    yield Check("disk", Verdict.OK if fine else Verdict.WARNING, what, "" if fine else todo, facts)
+    yield Check("disk", CheckStatus.OK if fine else CheckStatus.WARNING, what, "" if fine else todo, facts)
 
 
 def volume(layout: Layout, mounts: Path) -> Iterator[Check]:
@@ -117,38 +119,40 @@ def volume(layout: Layout, mounts: Path) -> Iterator[Check]:
     mount = mount_of(layout.root, mounts)
     facts: dict[str, object] = {"folder": layout.root, "type": mount.kind if mount else None}
     if mount is None:
-        yield Check("file system", Verdict.OK, f"{layout.root}; its type is not known on this system", facts=facts)
+        yield Check("file system", CheckStatus.OK, f"{layout.root}; its type is not known on this system", facts=facts)
     elif mount.is_shared:
         what = f"{layout.root} lies on {mount.kind} ({mount.point}), whose locks need not hold between machines"
         todo = "write from one machine only, or move the data folder to a local disk"
-        yield Check("file system", Verdict.WARNING, what, todo, facts)
+        yield Check("file system", CheckStatus.WARNING, what, todo, facts)
     elif mount.is_in_memory:
         what = f"{layout.root} lies on {mount.kind} ({mount.point}), which a restart empties"
-        yield Check("file system", Verdict.WARNING, what, "move the data folder to a disk", facts)
+        yield Check("file system", CheckStatus.WARNING, what, "move the data folder to a disk", facts)
     elif mount.is_fragile:
         what = f"{layout.root} lies on {mount.kind} ({mount.point}), which may undo a commit when the power fails"
         todo = "move the data folder to a file system with a journal, such as ext4, xfs or btrfs"
-        yield Check("file system", Verdict.WARNING, what, todo, facts)
+        yield Check("file system", CheckStatus.WARNING, what, todo, facts)
     elif mount.is_layered:
         what = f"{layout.root} lies on {mount.kind} ({mount.point}); in a container it goes when the container goes"
-        yield Check("file system", Verdict.WARNING, what, "mount a volume for the data folder", facts)
+        yield Check("file system", CheckStatus.WARNING, what, "mount a volume for the data folder", facts)
     else:
-        yield Check("file system", Verdict.OK, f"{layout.root} lies on {mount.kind} ({mount.point})", facts=facts)
+        yield Check("file system", CheckStatus.OK, f"{layout.root} lies on {mount.kind} ({mount.point})", facts=facts)
     tried = try_volume(layout.root)
     if tried.writing:
         what = f"Nothing can be written in {folder}: {tried.writing}"
-        yield Check("locks", Verdict.PROBLEM, what, "check the owner, permissions and mount options of this folder")
+        yield Check("locks", CheckStatus.PROBLEM, what, "check the owner, permissions and mount options of this folder")
         return
     if tried.locking:
         what = f"Two writers are not kept apart here: {tried.locking}"
-        yield Check("locks", Verdict.PROBLEM, what, "move the data folder to a file system with kernel locks (flock)")
+        yield Check(
+            "locks", CheckStatus.PROBLEM, what, "move the data folder to a file system with kernel locks (flock)"
+        )
     else:
-        yield Check("locks", Verdict.OK, "a second writer is kept out while the first one holds the lock")
+        yield Check("locks", CheckStatus.OK, "a second writer is kept out while the first one holds the lock")
     if tried.linking:
         what = f"There are no hard links here ({tried.linking}): daily/ holds copies, and takes the space twice"
-        yield Check("hard links", Verdict.WARNING, what, "mind the space, or move the data folder to a local disk")
+        yield Check("hard links", CheckStatus.WARNING, what, "mind the space, or move the data folder to a local disk")
     else:
-        yield Check("hard links", Verdict.OK, "they work")
+        yield Check("hard links", CheckStatus.OK, "they work")
     yield _of_daily(layout, tried)
 
 
@@ -164,8 +168,8 @@ def _of_daily(layout: Layout, tried: Trial) -> Check:
         todo = f"to read one version at any time, remove the link {layout.daily}: the next write makes its own"
     if reason:
         what = f"Its files are replaced one by one, since {reason}. A reader may meet two versions in mid-commit"
-        return Check("daily/", Verdict.WARNING, what, todo)
-    return Check("daily/", Verdict.OK, "one rename replaces all of its years at once")
+        return Check("daily/", CheckStatus.WARNING, what, todo)
+    return Check("daily/", CheckStatus.OK, "one rename replaces all of its years at once")
 
 
 def versions(settings: Settings | None) -> Iterator[Check]:
@@ -183,7 +187,7 @@ def versions(settings: Settings | None) -> Iterator[Check]:
     if missing and settings:
         extra = {"yfinance": "yahoo"}.get(settings.source.strip().lower(), settings.source.strip().lower())
         todo = how_to_install(extra if set(missing) & set(clients) else "plot")
-    yield Check("versions", Verdict.PROBLEM if missing else Verdict.OK, ", ".join(texts), todo, dict(found))
+    yield Check("versions", CheckStatus.PROBLEM if missing else CheckStatus.OK, ", ".join(texts), todo, dict(found))
 
 
 def written_by(manager: ManifestManager) -> Iterator[Check]:
@@ -192,12 +196,12 @@ def written_by(manager: ManifestManager) -> Iterator[Check]:
     facts: dict[str, object] = {"schema_version": SCHEMA_VERSION, "writes_as": ours}
     if manifest is None:
         yield Check(
-            "written by", Verdict.OK, f"nothing is stored; schema {SCHEMA_VERSION}, files by {ours}", facts=facts
+            "written by", CheckStatus.OK, f"nothing is stored; schema {SCHEMA_VERSION}, files by {ours}", facts=facts
         )
         return
     for path, names in unknown_fields(manager.layout):
         what = f"{path} holds {', '.join(names)}, which this release does not know: it reads the store, it cannot write"
-        yield Check("written by", Verdict.PROBLEM, what, "upgrade historical-etl", facts)
+        yield Check("written by", CheckStatus.PROBLEM, what, "upgrade historical-etl", facts)
         return
     others: dict[str, int] = {}
     for partition in manifest.partitions:
@@ -206,12 +210,12 @@ def written_by(manager: ManifestManager) -> Iterator[Check]:
     facts |= {"stored_schema_version": manifest.schema_version, "other_writers": others}
     what = f"schema {manifest.schema_version}, this release's is {SCHEMA_VERSION}"
     if not others:
-        yield Check("written by", Verdict.OK, f"{what}; all years are as {ours} writes them", facts=facts)
+        yield Check("written by", CheckStatus.OK, f"{what}; all years are as {ours} writes them", facts=facts)
         return
     named = ", ".join(f"{count} year(s) by {name}" for name, count in others.items())
     what = f"{what}; {named}, where {ours} is installed: equal rows may become other bytes"
     todo = "nothing: a year is written anew when its rows change; for equal bytes on all machines install one version"
-    yield Check("written by", Verdict.WARNING, what, todo, facts)
+    yield Check("written by", CheckStatus.WARNING, what, todo, facts)
 
 
 def store(
@@ -237,11 +241,11 @@ def store(
         more = f", and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         what = f"{len(errors)} damaged: {'; '.join(map(str, errors[:_SHOWN]))}{more}"
         facts: dict[str, object] = {"version": report.version, "damaged": len(errors)}
-        yield Check("store", Verdict.PROBLEM, what, f"{errors[0].todo}; `historical-etl verify` tells all", facts)
+        yield Check("store", CheckStatus.PROBLEM, what, f"{errors[0].todo}; `historical-etl verify` tells all", facts)
         return
     if manifest is None:
         yield Check(
-            "store", Verdict.OK, "nothing was committed yet", "run `historical-etl backfill`", {"version": None}
+            "store", CheckStatus.OK, "nothing was committed yet", "run `historical-etl backfill`", {"version": None}
         )
         return
     missing = 0
@@ -256,27 +260,27 @@ def store(
     reach = f"current through {manifest.end_date}" if manifest.end_date else "no bar is stored"
     what = f"version {manifest.version}, {reach}, undamaged by a quick look"
     catalog = [finding for finding in report.findings if finding.field.startswith("catalog")]
-    matters = [*open_matters(manager.layout, manifest), *catalog]
+    blockers = [*update_blockers(manager.layout, manifest), *catalog]
     others = [finding for finding in report.findings if finding not in catalog]
-    notes = [str(finding) for finding in (*matters, *others)]
+    notes = [str(finding) for finding in (*blockers, *others)]
     if notes:
         what = f"{what}; {'; '.join(notes[:_SHOWN])}"
     if source is not None and (other := other_basis_of_all(manager.layout, manifest, source.adjustment)):
         what = f"{what}; it was filled from {manifest.provider!r} with {other.basis!r}, and {source.name!r} gives "
         what += f"{source.adjustment!r}: an update is refused"
-        yield Check("store", Verdict.PROBLEM, what, other.todo, facts)
+        yield Check("store", CheckStatus.PROBLEM, what, other.todo, facts)
         return
     if source is not None and manifest.provider != source.name:
         what = f"{what}; it was filled from {manifest.provider!r}, and the source is now {source.name!r}"
         todo = f"set HISTORICAL_ETL_SOURCE={manifest.provider}, or use another data folder: a store has one vendor"
-        yield Check("store", Verdict.WARNING, what, todo, facts)
+        yield Check("store", CheckStatus.WARNING, what, todo, facts)
         return
-    if missing and not matters:
+    if missing and not blockers:
         yield Check(
-            "store", Verdict.WARNING, f"{what}; {missing} session(s) behind", "run `historical-etl update`", facts
+            "store", CheckStatus.WARNING, f"{what}; {missing} session(s) behind", "run `historical-etl update`", facts
         )
         return
-    if matters:
-        yield Check("store", Verdict.WARNING, what, matters[0].todo, facts)
+    if blockers:
+        yield Check("store", CheckStatus.WARNING, what, blockers[0].todo, facts)
         return
-    yield Check("store", Verdict.OK, what, facts=facts)
+    yield Check("store", CheckStatus.OK, what, facts=facts)

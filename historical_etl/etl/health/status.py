@@ -30,7 +30,7 @@ from historical_etl.strict_json import object_of
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
 
-__all__ = ["FailedRun", "HeldSymbol", "QuarantineEntry", "Restated", "StoreStatus", "UnfinishedRun", "read_status"]
+__all__ = ["FailedRun", "HeldSymbol", "QuarantineSummary", "Restated", "StoreStatus", "UnfinishedRun", "read_status"]
 
 _NEWEST = 3
 
@@ -44,7 +44,7 @@ class UnfinishedRun(BaseModel):
     since: datetime
 
 
-class QuarantineEntry(BaseModel):
+class QuarantineSummary(BaseModel):
     """One entry of `quarantine/`, and why it is there."""
 
     entry: str
@@ -129,7 +129,7 @@ class StoreStatus(BaseModel):
     restated_newest: tuple[Restated, ...] = ()
     failed_newest: tuple[FailedRun, ...] = ()
     quarantine_entries: int = 0
-    quarantine_newest: tuple[QuarantineEntry, ...] = ()
+    quarantine_newest: tuple[QuarantineSummary, ...] = ()
     disk_level: Literal["ok", "warning", "critical", "full"] = "ok"
     disk_used_share: float = 0.0
     disk_free_bytes: int = 0
@@ -274,7 +274,7 @@ def _recorded(
         for note in read_notes(layout)
         if note.status == "failed"
     ]
-    if manifest is None or not _is_told_of(manifest):
+    if manifest is None or not _is_listed(manifest):
         return {"failed_newest": _newest_first(failed)}, None
     try:
         facts, earlier = _from_ledgers(layout, manifest)
@@ -284,13 +284,13 @@ def _recorded(
     return {**facts, "failed_newest": _newest_first([*earlier, *failed])}, None
 
 
-def _is_told_of(manifest: SyncManifest) -> bool:
+def _is_listed(manifest: SyncManifest) -> bool:
     """Whether the ledgers hold anything to tell of: they are Parquet, and Polars costs as much as all else here."""
     rows = {name: sum(file.rows for file in files) for name, files in manifest.ledgers.items()}
     # Each run that commits adds a row to `runs`; more rows than versions are runs that failed or changed nothing. A
     # person's decision makes a version without a run, but leaves a row in another ledger.
-    noted = ("open_gaps", "closed_gaps", "open_holds", "closed_holds", "restatements")
-    return any(rows.get(name) for name in noted) or rows.get("runs", 0) > manifest.version
+    names = ("open_gaps", "closed_gaps", "open_holds", "closed_holds", "restatements")
+    return any(rows.get(name) for name in names) or rows.get("runs", 0) > manifest.version
 
 
 def _from_ledgers(layout: Layout, manifest: SyncManifest) -> tuple[dict[str, object], list[dict[str, object]]]:
@@ -336,13 +336,13 @@ def _quarantine(layout: Layout, clock: Clock) -> dict[str, object]:
     return {"quarantine_entries": len(entries), "quarantine_newest": newest}
 
 
-def _entry(path: Path) -> QuarantineEntry:
+def _entry(path: Path) -> QuarantineSummary:
     try:
         record: object = object_of(read_regular(path / "reason.json"))
     except (OSError, ValueError):
         record = None
     facts = cast("dict[str, object]", record) if isinstance(record, dict) else {}
-    return QuarantineEntry(
+    return QuarantineSummary(
         entry=path.name,
         reason=str(facts.get("reason", "no reason is recorded")),
         quarantined_at=str(facts.get("quarantined_at", "")),

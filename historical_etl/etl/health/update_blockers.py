@@ -6,18 +6,18 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.commit.decisions import waivable, what_frees
-from historical_etl.etl.commit.ledger_rows import OPEN
+from historical_etl.etl.commit.ledger_rows import HOLD_OPEN
 from historical_etl.etl.reconcile.price_basis import on_another_basis
 from historical_etl.models import SyncManifest
 from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.failed_runs import RunRecord, read_notes
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import read_sound
+from historical_etl.store.ledgers import read_undamaged
 from historical_etl.store.progress import parse_progress
 from historical_etl.store.verify.findings import StoreFinding, warning
 
-__all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "open_matters", "other_basis_of_all"]
+__all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "other_basis_of_all", "update_blockers"]
 
 #: What the findings are called.
 HOLDS: Final = "holds"
@@ -25,16 +25,16 @@ LAST_RUN: Final = "last run"
 _NEXT: Final = " Next: "
 
 
-def open_matters(layout: Layout, manifest: SyncManifest | None) -> list[StoreFinding]:
+def update_blockers(layout: Layout, manifest: SyncManifest | None) -> list[StoreFinding]:
     """Open holds, and the last run if it failed. A damaged ledger tells of none: that is found as damage."""
     found: list[StoreFinding] = []
-    holds = read_sound(layout, manifest, "open_holds").filter(pl.col("status") == OPEN).sort("symbol", "code")
-    gaps = read_sound(layout, manifest, "open_gaps")
+    holds = read_undamaged(layout, manifest, "open_holds").filter(pl.col("status") == HOLD_OPEN).sort("symbol", "code")
+    gaps = read_undamaged(layout, manifest, "open_gaps")
     for (code,), rows in holds.group_by("code", maintain_order=True):
         symbols = rows.get_column("symbol").unique(maintain_order=True).to_list()
         words = f"{len(symbols):,} symbol(s) are held as {code}; `historical-etl holds` shows why"
         bar = earliest(waivable(rows.filter(symbol=symbols[0]), gaps).get_column("session"))
-        todo = what_frees(str(code), symbols[0], read_sound(layout, manifest, "symbols"), bar)
+        todo = what_frees(str(code), symbols[0], read_undamaged(layout, manifest, "symbols"), bar)
         found.append(warning(HOLDS, words, todo, symbols))
     if (run := _last_failure(layout)) is not None:
         what, _, todo = run.message.partition(_NEXT)
@@ -53,7 +53,7 @@ class OtherBasis:
 
 def other_basis_of_all(layout: Layout, manifest: SyncManifest, now: str) -> OtherBasis | None:
     """Whether every update would be refused, since no stored symbol is on the basis that the source states."""
-    symbols = read_sound(layout, manifest, "symbols").filter(pl.col("first_session").is_not_null())
+    symbols = read_undamaged(layout, manifest, "symbols").filter(pl.col("first_session").is_not_null())
     strange = on_another_basis(symbols, now)
     first = earliest(strange.get_column("first_session"))
     if first is None or strange.height < symbols.height:

@@ -11,12 +11,12 @@ from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.decisions import decision
 from historical_etl.etl.completeness.load import load_actions
-from historical_etl.etl.identity.joining import Joining
+from historical_etl.etl.identity.joining import HistoryJoin
 from historical_etl.etl.identity.moved_ledgers import MovedState
 from historical_etl.etl.identity.moves import Moved, move_rows, rows_of, write_moved
 from historical_etl.etl.runs.windows import PriceRuns
 from historical_etl.etl.symbology.names import RENAMED, REUSED, SPLIT
-from historical_etl.etl.symbology.renames import Plan, Rename, planned, unknown_symbol
+from historical_etl.etl.symbology.renames import Rename, RenamePlan, planned, unknown_symbol
 from historical_etl.models import SyncManifest
 from historical_etl.schema import SCHEMA, earliest, latest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
@@ -39,7 +39,7 @@ class IdentityChange:
         changed: whether it is a new one.
         renames: old and new name, and the first date of the new one.
         rows: how many stored rows have another symbol now.
-        kept: names that go on as symbols of their own, and their rows.
+        remaining_rows: names that go on as symbols of their own, and their rows.
         replaced: how many rows gave way to others on the same session (only if forced).
         known: renames that were known before.
         left_out: renames of a file of which neither name is stored.
@@ -49,7 +49,7 @@ class IdentityChange:
     changed: bool
     renames: tuple[tuple[str, str, date], ...] = ()
     rows: int = 0
-    kept: dict[str, int] = field(default_factory=dict[str, int])
+    remaining_rows: dict[str, int] = field(default_factory=dict[str, int])
     replaced: int = 0
     known: int = 0
     left_out: tuple[str, ...] = ()
@@ -63,9 +63,9 @@ class IdentityWork:
         self._transaction = transaction
         self._base = transaction.base
         self._names = store.names_of(self._base)
-        self._account = store.account_of(self._base)
+        self._completeness = store.completeness_of(self._base)
         self._holds = read_ledger(store.layout, self._base, "open_holds")
-        self._stored = set(self._account.symbols.get_column("symbol"))
+        self._stored = set(self._completeness.symbols.get_column("symbol"))
         self._known = self._stored | set(self._holds.get_column("symbol")) | self._names.awaited
 
     def rename(
@@ -80,9 +80,9 @@ class IdentityWork:
             return IdentityChange(version, changed=False, known=len(set(taken)), left_out=left_out)
         moved = move_rows(store.layout, self._base, plan.moves)
         self._require_something(plan, moved)
-        adjustments = dict(self._account.symbols.select("symbol", pl.col("adjustment").fill_null("")).iter_rows())
+        adjustments = dict(self._completeness.symbols.select("symbol", pl.col("adjustment").fill_null("")).iter_rows())
         actions = load_actions(store.layout, self._base)
-        judge = Joining(moved, actions, adjustments, store.calendar, store.settings.long_gap_sessions)
+        judge = HistoryJoin(moved, actions, adjustments, store.calendar, store.settings.long_gap_sessions)
         doubts = judge.doubts(plan.moves)
         if doubts and not force:
             raise DataQualityError(
@@ -119,7 +119,7 @@ class IdentityWork:
                 last = self._last_stored(name)
                 whole, day = True, calendar.after(last) or last + timedelta(days=1)
         at_hold = held.filter(pl.col("session") == day).height > 0
-        before = self._account.symbols.filter(pl.col("symbol") == name, pl.col("first_session") < day)
+        before = self._completeness.symbols.filter(pl.col("symbol") == name, pl.col("first_session") < day)
         if before.is_empty() and not at_hold:
             raise ConfigurationError(
                 f"{name} has no bar before {day}: there is nothing to split off", where="on", todo="correct the date"
@@ -177,7 +177,7 @@ class IdentityWork:
             return True
         return backwards and self._names.resolve([rename.new])[0] in reached
 
-    def _require_something(self, plan: Plan, moved: Moved) -> None:
+    def _require_something(self, plan: RenamePlan, moved: Moved) -> None:
         """A rename of a stored symbol before its first bar is a slip."""
         for move in plan.moves:
             if move.old in {rename.new for rename in plan.renames}:
@@ -190,7 +190,7 @@ class IdentityWork:
                     todo="correct the date",
                 )
 
-    def _still(self, plan: Plan, moved: Moved) -> dict[str, date | None]:
+    def _still(self, plan: RenamePlan, moved: Moved) -> dict[str, date | None]:
         """Names that go on as symbols of their own: with rows after their rename, or as a newer name of others."""
         still: dict[str, date | None] = {}
         uses = dict(self._names.aliases.select("alias", "last_session").iter_rows())
@@ -206,7 +206,7 @@ class IdentityWork:
     def _commit(
         self,
         command: str,
-        plan: Plan,
+        plan: RenamePlan,
         moved: Moved,
         still: dict[str, date | None],
         facts: Mapping[str, object],
@@ -230,13 +230,13 @@ class IdentityWork:
             version=transaction.version,
             at=transaction.at,
         )
-        account = state.account(self._account) if moved.before.height else self._account
+        completeness = state.completeness(self._completeness) if moved.before.height else self._completeness
         stamp = {"version": transaction.version, "committed_at": transaction.at}
         replaced = {**stamp, "reason": ledger_rows.HISTORY_REPLACED}
         kind = SPLIT if is_split else RENAMED
         changes: dict[str, pl.DataFrame] = {
-            "symbols": account.symbols,
-            "open_gaps": account.gaps,
+            "symbols": completeness.symbols,
+            "open_gaps": completeness.gaps,
             "actions": state.actions(load_actions(store.layout, self._base)),
             "aliases": plan.aliases(self._names, store.calendar, still, {**facts, **stamp}, kind),
             "replaced_rows": moved.contradicted.with_columns(pl.col("was").alias("symbol"))
@@ -259,7 +259,7 @@ class IdentityWork:
         assert manifest is not None  # noqa: S101 - likewise
         return manifest
 
-    def _split_holds(self, plan: Plan, reason: str, by: str) -> dict[str, pl.DataFrame]:
+    def _split_holds(self, plan: RenamePlan, reason: str, by: str) -> dict[str, pl.DataFrame]:
         """Holds of what was split are decided by it."""
         (rename,) = plan.renames
         decided = {"status": SPLIT, **decision(self._transaction, reason, by)}
@@ -273,7 +273,7 @@ class IdentityWork:
         return {"open_holds": self._holds.filter(~mine), "closed_holds": closed.select(list(SCHEMAS["closed_holds"]))}
 
     def _last_stored(self, name: str) -> date:
-        mine = self._account.symbols.filter(pl.col("symbol") == name)
+        mine = self._completeness.symbols.filter(pl.col("symbol") == name)
         if mine.is_empty():
             raise ConfigurationError(f"Nothing is stored of {name}", where="on", todo="say from when on: --on DATE")
         last: date = mine.item(0, "last_session")
@@ -304,15 +304,15 @@ class IdentityWork:
             ) from None
 
     def _change(
-        self, manifest: SyncManifest, plan: Plan, moved: Moved, known: int, left_out: tuple[str, ...]
+        self, manifest: SyncManifest, plan: RenamePlan, moved: Moved, known: int, left_out: tuple[str, ...]
     ) -> IdentityChange:
-        kept = {move.old: moved.left(move.old).height for move in plan.moves}
+        remaining_rows = {move.old: moved.left(move.old).height for move in plan.moves}
         return IdentityChange(
             version=manifest.version,
             changed=True,
             renames=tuple((rename.old, rename.new, rename.on) for rename in plan.renames),
             rows=moved.count,
-            kept={name: rows for name, rows in kept.items() if rows},
+            remaining_rows={name: rows for name, rows in remaining_rows.items() if rows},
             replaced=moved.contradicted.height,
             known=known,
             left_out=left_out,

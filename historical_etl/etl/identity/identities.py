@@ -148,7 +148,7 @@ class SecurityIdentities(PriceRuns):
 
     def _save_cursors(self, change: IdentityChange) -> None:
         if change.changed:
-            save_progress(self.layout, self._progress.after(self.manifest(), self.account()))
+            save_progress(self.layout, self._progress.after(self.manifest(), self.completeness()))
 
     def _show(self, *, publish: bool) -> None:
         if publish:

@@ -12,7 +12,7 @@ from historical_etl.etl.symbology.renames import Move
 from historical_etl.models import UNSTATED
 from historical_etl.sessions import SessionCalendar
 
-__all__ = ["Joining"]
+__all__ = ["HistoryJoin"]
 
 _Row = dict[str, Any]  # a row of prices: typed by the schema
 #: After no more than a long gap a price that is off by more than this is another security's; after a longer one, by
@@ -23,7 +23,7 @@ _UNSTATED: Final = frozenset({"", UNSTATED})
 
 
 @dataclass(frozen=True)
-class Joining:
+class HistoryJoin:
     """The judgement on a move.
 
     Attributes:
@@ -48,12 +48,14 @@ class Joining:
         both = self.moved.contradicted
         for (symbol, was), rows in both.partition_by("symbol", "was", as_dict=True, maintain_order=True).items():
             days = rows.get_column("date")
-            kept = self.moved.after.filter(pl.col("symbol") == symbol, pl.col("date") == days[0]).row(0, named=True)
+            remaining_bar = self.moved.after.filter(pl.col("symbol") == symbol, pl.col("date") == days[0]).row(
+                0, named=True
+            )
             gone = rows.row(0, named=True)
-            prices = " and ".join(_price(row) for row in (gone, kept))
+            prices = " and ".join(_price(row) for row in (gone, remaining_bar))
             yield (
-                f"{was} and {kept['was']} have different bars on {len(days):,} session(s), {days[0]} to {days[-1]}: "
-                f"on {days[0]} {prices}"
+                f"{was} and {remaining_bar['was']} have different bars on {len(days):,} session(s), {days[0]} to "
+                f"{days[-1]}: on {days[0]} {prices}"
             )
 
     def _seams(self) -> Iterator[str]:
@@ -97,11 +99,11 @@ class Joining:
         for move in moves:
             if any(other.new == move.old and other.high >= move.high for other in moves):
                 continue
-            moving = self.moved.before.filter(pl.col("symbol") == move.old, pl.col("date") <= move.high)
+            moved = self.moved.before.filter(pl.col("symbol") == move.old, pl.col("date") <= move.high)
             left = self.moved.left(move.old).filter(pl.col("date") > move.high)
-            if moving.is_empty() or left.is_empty():
+            if moved.is_empty() or left.is_empty():
                 continue
-            then, now = moving.row(-1, named=True), left.row(0, named=True)
+            then, now = moved.row(-1, named=True), left.row(0, named=True)
             apart = self.calendar.between(then["date"], now["date"]).len() - 2
             ratio = (now["adj_close"] or now["close"]) / (then["adj_close"] or then["close"])
             if apart <= self.long_gap and max(ratio, 1 / ratio) <= _BREAK:

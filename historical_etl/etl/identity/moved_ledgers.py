@@ -6,8 +6,8 @@ from datetime import date, datetime
 
 import polars as pl
 
-from historical_etl.etl.completeness.attempt import REFUSED, Patience, Visit
-from historical_etl.etl.completeness.completeness import ENDED, LIVE, Account, settle
+from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
+from historical_etl.etl.completeness.completeness import ENDED, LIVE, Completeness, update_completeness
 from historical_etl.etl.completeness.gap_ranges import as_ranges, exploded, in_order
 from historical_etl.etl.completeness.load import ASKED
 from historical_etl.etl.identity.moves import Moved, mapped
@@ -43,7 +43,7 @@ class MovedState:
     version: int
     at: datetime
 
-    def account(self, before: Account) -> Account:
+    def completeness(self, before: Completeness) -> Completeness:
         """The account of sessions after the move, from the rows and what was known of those that are missing."""
         names = {name for move in self.moves for name in (move.old, move.new)}
         mine = pl.col("symbol").is_in(list(names))
@@ -52,8 +52,8 @@ class MovedState:
         gaps = self._gaps(before.gaps.filter(mine), fresh.symbols, set(before.symbols.get_column("symbol")))
         lives = fresh.symbols.select("symbol", pl.col("first_session").alias("begin"))
         leading = gaps.join(lives, on="symbol").filter(pl.col("last_session") < pl.col("begin")).drop("begin")
-        known = fresh.remembering(gaps, facts, self.calendar)
-        return Account(
+        known = fresh.carrying_over(gaps, facts, self.calendar)
+        return Completeness(
             pl.concat([before.symbols.filter(~mine), known.symbols]).sort("symbol"),
             in_order(pl.concat([before.gaps.filter(~mine), known.gaps, leading])),
         )
@@ -100,11 +100,11 @@ class MovedState:
         facts = pl.concat([own.select(before.columns), others.select(before.columns)])
         return facts.with_columns(pl.when(over).then(pl.lit(ENDED)).otherwise("status").alias("status"))
 
-    def _from_rows(self, facts: pl.DataFrame) -> Account:
+    def _from_rows(self, facts: pl.DataFrame) -> Completeness:
         rows = self.rows.select(ORDER)
         nothing = rows.clear()
         asked = facts.select("symbol", "outcome", "adjustment", "provider").sort("symbol")
-        visit = Visit(
+        attempt = FetchAttempt(
             asked=asked.select(
                 (pl.col(name) if name in asked.columns else pl.lit(None)).cast(dtype).alias(name)
                 for name, dtype in ASKED.items()
@@ -116,8 +116,10 @@ class MovedState:
             version=self.version,
             at=self.at,
         )
-        account, _ = settle(Account.empty(), visit, self.calendar, Patience(), lambda sessions: sessions)
-        return account
+        completeness, _ = update_completeness(
+            Completeness.empty(), attempt, self.calendar, GapPolicy(), lambda sessions: sessions
+        )
+        return completeness
 
     def _gaps(self, before: pl.DataFrame, lives: pl.DataFrame, known: Collection[str]) -> pl.DataFrame:
         """What was known of missing sessions, by whose they are now; those after a name's end begin anew."""

@@ -19,7 +19,7 @@ from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, symbols_i
 from historical_etl.store.layout import Layout
 from historical_etl.store.parquet.month_blocks import Block, encode_block
 from historical_etl.store.transaction import Transaction
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
 __all__ = ["Moved", "mapped", "move_rows", "rows_of", "seams", "write_moved"]
 
@@ -59,9 +59,9 @@ def mapped(rows: pl.DataFrame, moves: Sequence[Move], day: pl.Expr) -> pl.DataFr
     schema = {"symbol": pl.String, "_new": pl.String, "_low": pl.Date, "_high": pl.Date}
     table = pl.DataFrame([(m.old, m.new, m.low or date.min, m.high) for m in moves], schema=schema, orient="row")
     keyed = rows.with_row_index("_row").with_columns(day.alias("_day"))
-    moving = keyed.join(table, on="symbol").filter(pl.col("_day").is_between("_low", "_high"))
+    to_move = keyed.join(table, on="symbol").filter(pl.col("_day").is_between("_low", "_high"))
     return (
-        keyed.join(moving.select("_row", "_new"), on="_row", how="left", maintain_order="left")
+        keyed.join(to_move.select("_row", "_new"), on="_row", how="left", maintain_order="left")
         .with_columns(pl.col("symbol").alias(_WAS), pl.coalesce("_new", "symbol").alias("symbol"))
         .select(*rows.columns, _WAS)
     )
@@ -173,7 +173,7 @@ def rows_of(layout: Layout, manifest: SyncManifest | None, symbols: Sequence[str
     """
     wanted = pl.col("symbol").is_in(symbols)
     years = [
-        pl.scan_parquet(sound_path(layout, partition), glob=False).filter(wanted).collect()
+        pl.scan_parquet(verified_path(layout, partition), glob=False).filter(wanted).collect()
         for partition in (manifest.partitions if manifest else ())
     ]
     return pl.concat([empty_frame(), *years]).sort(ORDER)

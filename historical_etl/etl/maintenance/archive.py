@@ -48,6 +48,6 @@ def import_store(store: StoredPrices, source: str | Path) -> SyncManifest:
     """
     with store.lock() as token:
         manifest = import_version(Path(source).expanduser().absolute(), store.manifests, token)
-        save_progress(store.layout, RunProgress(store).after(manifest, store.account_of(manifest)))
+        save_progress(store.layout, RunProgress(store).after(manifest, store.completeness_of(manifest)))
         store.catalog.publish(manifest)
     return manifest

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.completeness.load import load_account, load_actions, rebuild_account
-from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.completeness.load import load_actions, load_completeness, rebuild_completeness
+from historical_etl.etl.reader.versions import StoreVersions
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
@@ -25,15 +25,15 @@ from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, re
 from historical_etl.store.progress import parse_progress, save_progress
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl.store.transaction import Provenance, Transaction
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 from historical_etl.store.verify.beside import catalog_findings
 from historical_etl.store.verify.repair_files import (
     Damage,
-    mend_daily,
-    mend_files,
-    mend_history,
-    mend_pins,
-    mend_strays,
+    repair_daily,
+    repair_files,
+    repair_history,
+    repair_misplaced,
+    repair_pins,
     spare_years,
     unlinked_years,
 )
@@ -83,12 +83,12 @@ class RepairReport(BaseModel):
 
 @dataclass
 class _Repair:
-    store: KeptVersions
+    store: StoreVersions
     mended: list[str] = field(default_factory=list[str])
     lost: list[str] = field(default_factory=list[str])
 
 
-def repair(store: KeptVersions, verify: Callable[[], VerifyReport], refetch: Refetch | None = None) -> RepairReport:
+def repair(store: StoreVersions, verify: Callable[[], VerifyReport], refetch: Refetch | None = None) -> RepairReport:
     """Mend a store; see the page of this module.
 
     Args:
@@ -104,17 +104,17 @@ def repair(store: KeptVersions, verify: Callable[[], VerifyReport], refetch: Ref
     store.require_store()
     with storage_errors("repairing the store", store.layout.root, "what was mended until then stands"):
         work = _Repair(store)
-        current, damage = _mend_files(work)
+        current, damage = _repair_files(work)
         to_fetch = _to_fetch(store, damage, current)
         fetched = _fetch(work, to_fetch, refetch)
         to_fetch = [year for year in to_fetch if year.year not in fetched]
         if not to_fetch:
-            _mend_what_follows(work)
+            _repair_derived(work)
         elif broken := [file.path for file, _ in damage.values() if isinstance(file, LedgerFile)]:
             work.lost.append(f"{len(broken)} file(s) of ledgers are damaged: repair again once the years are fetched")
-        standing = store.manifest()
+        final = store.manifest()
         return RepairReport(
-            version=standing.version if standing else None,
+            version=final.version if final else None,
             mended=tuple(work.mended),
             lost=tuple(work.lost),
             to_fetch=tuple(to_fetch),
@@ -123,52 +123,52 @@ def repair(store: KeptVersions, verify: Callable[[], VerifyReport], refetch: Ref
         )
 
 
-def _mend_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
+def _repair_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
     """Mend manifests, files and pins; returns the version that stands, and what is damaged still of its files."""
     store = work.store
     with store.lock() as token:
-        work.mended += mend_strays(store.manifests)
-        was, unlinked, spare = _bytes(store.layout.manifest_file()), *_astray(store)
+        work.mended += repair_misplaced(store.manifests)
+        was, unlinked, spare = _bytes(store.layout.manifest_file()), *_unlinked(store)
         before = set(store.manifests.quarantine.entries())
         current = Transaction(store.manifests, token, store.retention).base
-        set_aside = [entry for entry in read_entries(store.layout) if entry.path not in before]
-        for entry in set_aside:
+        quarantined = [entry for entry in read_entries(store.layout) if entry.path not in before]
+        for entry in quarantined:
             name = entry.moved_from or entry.file or entry.name
             work.mended.append(f"{name} was set aside: {entry.reason}; it is now in {entry.path}")
         if current is not None and was != _bytes(store.layout.manifest_file()):
             work.mended.append(f"the current manifest is restored: version {current.version}")
-        work.lost += mend_history(store.manifests, current)
-        work.mended += mend_pins(store.manifests)
+        work.lost += repair_history(store.manifests, current)
+        work.mended += repair_pins(store.manifests)
         if current is None:
             return None, {}
-        restored, damage = mend_files(store.manifests, _versions(store, current))
+        restored, damage = repair_files(store.manifests, _versions(store, current))
         work.mended += restored
         _give_up_older(work, current, damage)
-        work.mended += mend_daily(store.manifests, current)
+        work.mended += repair_daily(store.manifests, current)
         linked = sorted(unlinked - unlinked_years(store.layout, current))
         work.mended += [f"daily/{year}.parquet is linked to its object again" for year in linked]
-        gone = spare - spare_years(store.layout, current) - {str(Path(e.moved_from or "").name) for e in set_aside}
+        gone = spare - spare_years(store.layout, current) - {str(Path(e.moved_from or "").name) for e in quarantined}
         work.mended += [
             f"daily/{name} is not of version {current.version}, and is shown no more" for name in sorted(gone)
         ]
     return current, {path: found for path, found in damage.items() if current.version in found[1]}
 
 
-def _mend_what_follows(work: _Repair) -> None:
+def _repair_derived(work: _Repair) -> None:
     """Once all years are sound: ledgers, progress and the catalog, which follow from them."""
     store = work.store
     with store.lock() as token:
         transaction = Transaction(store.manifests, token, store.retention)
         if transaction.base is None:
             return
-        _, damage = mend_files(store.manifests, [transaction.base])
-        current = _mend_ledgers(work, transaction, damage)
-        work.mended += mend_daily(store.manifests, current)
-    _mend_progress(work)
-    _mend_catalog(work)
+        _, damage = repair_files(store.manifests, [transaction.base])
+        current = _repair_ledgers(work, transaction, damage)
+        work.mended += repair_daily(store.manifests, current)
+    _repair_progress(work)
+    _repair_catalog(work)
 
 
-def _versions(store: KeptVersions, current: SyncManifest) -> list[SyncManifest]:
+def _versions(store: StoreVersions, current: SyncManifest) -> list[SyncManifest]:
     """The kept versions, newest first."""
     older = [v for v in store.manifests.list_versions() if v < current.version]
     return [current, *(store.manifests.load_version(v) for v in reversed(older))]
@@ -193,14 +193,14 @@ def _give_up_older(work: _Repair, current: SyncManifest, damage: Damage) -> None
         for path in paths:
             if path.exists():
                 store.manifests.quarantine_data(path, "its SHA-256 is not the committed one")
-        kept = store.manifests.quarantine_data(store.layout.history_file(version), lacks)
-        work.lost.append(f"{lacks}, and is not offered any more; its manifest is in {kept}")
+        quarantined = store.manifests.quarantine_data(store.layout.history_file(version), lacks)
+        work.lost.append(f"{lacks}, and is not offered any more; its manifest is in {quarantined}")
 
 
 # ── ledgers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> SyncManifest:
+def _repair_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> SyncManifest:
     """Commit a version without the damaged ledger files: what follows from the data is rebuilt, the rest is lost."""
     current = transaction.base
     assert current is not None  # noqa: S101 - the caller's condition
@@ -212,7 +212,7 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     if not broken:
         return current
     changes = _rebuilt(work.store, current, broken)
-    _set_aside(work.store, broken)  # what is rebuilt may have the very name
+    _quarantine(work.store, broken)  # what is rebuilt may have the very name
     for name, files in broken.items():
         rows = sum(file.rows for file in files)
         if name == "actions" and (first := _first_named(work.store, current)) is not None:
@@ -237,26 +237,26 @@ def _mend_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> Sy
     return committed
 
 
-def _first_named(store: KeptVersions, current: SyncManifest) -> date | None:
+def _first_named(store: StoreVersions, current: SyncManifest) -> date | None:
     """The first stored session of the symbols whose source names events; None if there are none."""
-    symbols = load_account(store.layout, current, store.calendar).symbols
+    symbols = load_completeness(store.layout, current, store.calendar).symbols
     return earliest(symbols.filter(pl.col("names_events").fill_null(value=False)).get_column("first_session"))
 
 
-def _rebuilt(store: KeptVersions, current: SyncManifest, broken: Mapping[str, list[LedgerFile]]) -> LedgerChanges:
-    account = rebuild_account(store.layout, current, store.calendar)
+def _rebuilt(store: StoreVersions, current: SyncManifest, broken: Mapping[str, list[LedgerFile]]) -> LedgerChanges:
+    completeness = rebuild_completeness(store.layout, current, store.calendar)
     rebuilt = {
-        "symbols": account.symbols,
-        "open_gaps": account.gaps,
+        "symbols": completeness.symbols,
+        "open_gaps": completeness.gaps,
         "actions": load_actions(store.layout, current),
         "open_holds": empty_ledger("open_holds"),
     }
-    of_account = {"symbols", "open_gaps"}
-    wanted = {*broken, *(of_account if of_account & set(broken) else ())}
+    of_completeness = {"symbols", "open_gaps"}
+    wanted = {*broken, *(of_completeness if of_completeness & set(broken) else ())}
     return {name: rows for name, rows in rebuilt.items() if name in wanted}
 
 
-def _set_aside(store: KeptVersions, broken: Mapping[str, list[LedgerFile]]) -> None:
+def _quarantine(store: StoreVersions, broken: Mapping[str, list[LedgerFile]]) -> None:
     for files in broken.values():
         for file in files:
             path = store.layout.resolve(file.path)
@@ -267,7 +267,7 @@ def _set_aside(store: KeptVersions, broken: Mapping[str, list[LedgerFile]]) -> N
 # ── years ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _to_fetch(store: KeptVersions, damage: Damage, current: SyncManifest | None) -> list[ToFetch]:
+def _to_fetch(store: StoreVersions, damage: Damage, current: SyncManifest | None) -> list[ToFetch]:
     years = sorted(file.year for file, _ in damage.values() if isinstance(file, Partition))
     if not years or current is None:
         return []
@@ -276,30 +276,30 @@ def _to_fetch(store: KeptVersions, damage: Damage, current: SyncManifest | None)
         ToFetch(
             year=year,
             symbols=tuple(symbol for symbol, first, last in known if first.year <= year <= last.year),
-            older=_sound_elsewhere(store, current, year),
+            older=_intact_elsewhere(store, current, year),
         )
         for year in years
     ]
 
 
-def _known_symbols(store: KeptVersions, current: SyncManifest) -> list[tuple[str, date, date]]:
+def _known_symbols(store: StoreVersions, current: SyncManifest) -> list[tuple[str, date, date]]:
     """Symbols with their first and last stored session: by the ledger, or where it is damaged by the sound years."""
     try:
         symbols = read_ledger(store.layout, current, "symbols")
     except ChecksumMismatchError:
-        symbols = rebuild_account(store.layout, current, store.calendar, tolerant=True).symbols
+        symbols = rebuild_completeness(store.layout, current, store.calendar, tolerant=True).symbols
     rows = symbols.select("symbol", "first_session", "last_session").drop_nulls().sort("symbol")
     return list(rows.iter_rows())
 
 
-def _sound_elsewhere(store: KeptVersions, current: SyncManifest, year: int) -> int | None:
+def _intact_elsewhere(store: StoreVersions, current: SyncManifest, year: int) -> int | None:
     for version in reversed(store.manifests.list_versions()):
         if version >= current.version:
             continue
         partition = store.manifests.load_version(version).partition(year)
         if partition is not None:
             try:
-                sound_path(store.layout, partition)
+                verified_path(store.layout, partition)
             except ChecksumMismatchError:
                 continue
             return version
@@ -323,14 +323,14 @@ def _fetch(work: _Repair, years: list[ToFetch], refetch: Refetch | None) -> list
 # ── what follows from the data ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mend_progress(work: _Repair) -> None:
+def _repair_progress(work: _Repair) -> None:
     store = work.store
     with store.lock():
         manifest = store.manifest()
         if manifest is None:
             return
         try:
-            cursors = rebuild_account(store.layout, manifest, store.calendar).cursors()
+            cursors = rebuild_completeness(store.layout, manifest, store.calendar).cursors()
         except ChecksumMismatchError as error:
             work.lost.append(f"progress is not rebuilt: {error.what}")
             return
@@ -349,7 +349,7 @@ def _mend_progress(work: _Repair) -> None:
         work.mended.append(f"progress is rebuilt from the data{', since it was damaged' if damaged else ''}")
 
 
-def _mend_catalog(work: _Repair) -> None:
+def _repair_catalog(work: _Repair) -> None:
     store = work.store
     manifest = store.manifest()
     if manifest is None:
@@ -363,7 +363,7 @@ def _mend_catalog(work: _Repair) -> None:
     work.mended.append(f"the catalog is published: version {manifest.version}")
 
 
-def _astray(store: KeptVersions) -> tuple[set[int], set[str]]:
+def _unlinked(store: StoreVersions) -> tuple[set[int], set[str]]:
     """The years that daily/ does not show as it should, and the files of none; asked before they are put right."""
     try:
         manifest = store.manifests.load_manifest()

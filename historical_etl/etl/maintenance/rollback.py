@@ -1,7 +1,7 @@
 """Rollback: a new version that equals an older one; data, ledgers and cursors together."""
 
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.reader.versions import StoreVersions
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import forget_progress, save_progress
@@ -10,7 +10,7 @@ from historical_etl.store.transaction import Transaction
 __all__ = ["roll_back"]
 
 
-def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> SyncManifest:
+def roll_back(store: StoreVersions, version: int | str, reason: str = "") -> SyncManifest:
     """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
 
     Only the ledger `runs` goes on from the version that stood: it tells of this, too.
@@ -29,27 +29,27 @@ def roll_back(store: KeptVersions, version: int | str, reason: str = "") -> Sync
         transaction = Transaction(store.manifests, token, store.retention)
         base = transaction.base
         if base is not None and _same(base, wanted):
-            stands = base
+            restored = base
         else:
             # Its resume speaks of years as they were; without it, cursors are those of the version.
             forget_progress(store.layout)
             message = f"to version {wanted.version}{f': {reason}' if reason else ''}"
             run = ledger_rows.run_of(transaction, "rollback", store.writer_id, wanted, message)
-            stands = transaction.restore(wanted, {"runs": ledger_rows.runs([run])})
-        _follow(store, stands, transaction)
-    return stands
+            restored = transaction.restore(wanted, {"runs": ledger_rows.runs([run])})
+        _follow(store, restored, transaction)
+    return restored
 
 
-def _follow(store: KeptVersions, stands: SyncManifest, transaction: Transaction) -> None:
+def _follow(store: StoreVersions, restored: SyncManifest, transaction: Transaction) -> None:
     """Save the progress of what stands; also where a rollback that was broken off had only that left to do."""
     saved = store.progress()
-    if saved is not None and saved.data_version == stands.version:
+    if saved is not None and saved.data_version == restored.version:
         return
     progress = ETLProgressManifest(
         last_updated=transaction.at,
-        symbol_last_dates=store.account_of(stands).cursors(),
+        symbol_last_dates=store.completeness_of(restored).cursors(),
         status="completed",
-        data_version=stands.version,
+        data_version=restored.version,
     )
     save_progress(store.layout, progress)
 

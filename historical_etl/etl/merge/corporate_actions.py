@@ -76,18 +76,18 @@ def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -
         inferred=pl.lit(value=False), unexplained=pl.lit(value=False), note=pl.lit(None, pl.String)
     )
     ledger = _together(outside(stored, asked), events)
-    told = stored.filter(pl.col("note").is_not_null())
-    if told.is_empty():
+    annotated = stored.filter(pl.col("note").is_not_null())
+    if annotated.is_empty():
         return ledger
-    unnamed = told.filter("inferred").join(_named_now(told, events), on=ORDER, how="anti")
+    unnamed = annotated.filter("inferred").join(_named_now(annotated, events), on=ORDER, how="anti")
     is_other = pl.col("inferred") | pl.col("note").str.contains(NO_MORE, literal=True)
-    still = pl.concat([unnamed, told.filter(~is_other).join(events, on=ORDER, how="semi")])
+    still = pl.concat([unnamed, annotated.filter(~is_other).join(events, on=ORDER, how="semi")])
     return _together(ledger, still)
 
 
-def _named_now(told: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+def _named_now(annotated: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Of inferred events those that are named now: on their day, or likewise on one nearby."""
-    guessed = told.filter("inferred").select(*ORDER, "split", "dividend").sort("date")
+    guessed = annotated.filter("inferred").select(*ORDER, "split", "dividend").sort("date")
     new = events.select("symbol", "split", "dividend", on="date").sort("on")
     if guessed.is_empty() or new.is_empty():
         return guessed.select(ORDER).clear()

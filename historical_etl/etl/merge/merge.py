@@ -15,13 +15,13 @@ import polars as pl
 from historical_etl.errors import DataQualityError
 from historical_etl.etl.merge.corporate_actions import inferred
 from historical_etl.etl.merge.returns import PRICES, first_rows, heads, last_rows, with_returns
-from historical_etl.etl.merge.row_changes import Differences
+from historical_etl.etl.merge.row_changes import RowChanges
 from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in, years_in
 from historical_etl.store.layout import Layout
 from historical_etl.store.parquet.month_blocks import Block, encode_block
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
 __all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
 
@@ -50,7 +50,7 @@ class MergedYear:
     symbols: int
     first: date
     last: date
-    differences: Differences
+    differences: RowChanges
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StoredYears:
         partition = self.partition(year)
         if partition is None:
             return empty_frame().lazy()
-        return pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+        return pl.scan_parquet(verified_path(self.layout, partition), glob=False)
 
 
 def merge_years(
@@ -86,7 +86,7 @@ def merge_years(
     dropped: pl.DataFrame,
     stored: StoredYears,
     gate: Gate,
-    as_came: Collection[str] = (),
+    overwritten: Collection[str] = (),
     *,
     may_be_emptied: Collection[int] = (),
 ) -> Iterator[MergedYear]:
@@ -99,7 +99,7 @@ def merge_years(
         dropped: (symbol, date) of stored rows to remove.
         stored: what is committed.
         gate: judges the rows of each stretch of months that changes.
-        as_came: symbols whose stored values give way to nulls, too; see `withheld.keep_stored`.
+        overwritten: symbols whose stored values give way to nulls, too; see `withheld.keep_stored`.
         may_be_emptied: years of which no row may be left.
 
     Raises:
@@ -108,7 +108,7 @@ def merge_years(
     filled = sorted({*years_in(new), *years_in(dropped)})
     if not filled:
         return
-    merge = _Merge(stored, gate, last_rows(lead_in), as_came, may_be_emptied)
+    merge = _Merge(stored, gate, last_rows(lead_in), overwritten, may_be_emptied)
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
         rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
         removed = dropped.filter(pl.col("date").dt.year() == year) if dropped.height else dropped
@@ -125,35 +125,35 @@ class _Merge:
         stored: StoredYears,
         gate: Gate,
         lead_in: pl.DataFrame,
-        as_came: Collection[str],
+        overwritten: Collection[str],
         may_be_emptied: Collection[int],
     ) -> None:
         self._emptied = may_be_emptied
         self._stored = stored
-        self._as_came = as_came
+        self._overwritten = overwritten
         self._gate = gate
         self._lead_in = lead_in
-        self._unsettled = lead_in.clear()
+        self._changed_tails = lead_in.clear()
         #: Symbols of which all earlier rows were dropped: their next row follows on nothing any more.
         self._orphans: set[str] = set()
 
     def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
-        heirs = self._months_of_heirs(year)
-        if new.is_empty() and dropped.is_empty() and not heirs:
+        successors = self._months_of_successors(year)
+        if new.is_empty() and dropped.is_empty() and not successors:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         fresh: list[pl.Series] = []
-        parts: list[Differences] = []
-        for months, rows in _stretches(new, dropped, blocks, heirs):
-            if rows is None and self._unsettled.is_empty() and not self._orphans:
+        parts: list[RowChanges] = []
+        for months, rows in _stretches(new, dropped, blocks, successors):
+            if rows is None and self._changed_tails.is_empty() and not self._orphans:
                 continue
             olds = {month: blocks[month].read() for month in months if month in blocks}
             old = ordered(pl.concat(olds.values())) if olds else None
-            filled, kept = keep_stored(old, rows, self._as_came)
+            filled, preserved = keep_stored(old, rows, self._overwritten)
             merged, implied = self._stretch(date(year, months[0], 1), old, filled, dropped)
-            difference = Differences.between(old, new.clear() if filled is None else filled, dropped)
-            withheld = pl.concat([kept, lacking(old, filled, self._as_came)])
+            difference = RowChanges.between(old, new.clear() if filled is None else filled, dropped)
+            withheld = pl.concat([preserved, lacking(old, filled, self._overwritten)])
             parts.append(replace(difference, implied=(implied,), withheld=withheld))
             if old is None or not merged.equals(old):
                 self._gate(merged, year)
@@ -163,7 +163,7 @@ class _Merge:
         in_order = [block for _, block in sorted(blocks.items())]
         if not in_order and self._may_empty(year):
             day = date(year, 1, 1)
-            return MergedYear(year, [], symbols=0, first=day, last=day, differences=Differences.of_all(parts))
+            return MergedYear(year, [], symbols=0, first=day, last=day, differences=RowChanges.of_all(parts))
         if not in_order:
             raise DataQualityError(
                 f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
@@ -176,7 +176,7 @@ class _Merge:
             symbols=self._count_symbols(year, fresh) if dropped.is_empty() else _distinct_symbols(in_order),
             first=in_order[0].first,
             last=in_order[-1].last,
-            differences=Differences.of_all(parts),
+            differences=RowChanges.of_all(parts),
         )
 
     def _may_empty(self, year: int) -> bool:
@@ -189,13 +189,13 @@ class _Merge:
         left = old if old is None or dropped.is_empty() else old.join(dropped, on=ORDER, how="anti")
         merged = _upsert(left, rows)
         before = self._predecessors(first_day, old, merged)
-        kept = old.filter(~pl.col("symbol").is_in(self._orphans)) if old is not None and self._orphans else old
-        merged = with_returns(merged, before, kept)
+        remaining = old.filter(~pl.col("symbol").is_in(self._orphans)) if old is not None and self._orphans else old
+        merged = with_returns(merged, before, remaining)
         tails = last_rows(merged)
         self._orphans -= set(tails.get_column("symbol")) if self._orphans else set()
-        settled = self._unsettled.join(tails, on="symbol", how="anti")
+        remaining = self._changed_tails.join(tails, on="symbol", how="anti")
         moved = tails if old is None else tails.join(last_rows(old), on=PRICES, how="anti", nulls_equal=True)
-        self._unsettled = pl.concat([settled, moved])
+        self._changed_tails = pl.concat([remaining, moved])
         if old is not None and not dropped.is_empty():
             self._let_follow_earlier(last_rows(old).join(tails, on="symbol", how="anti"), first_day)
         return merged, inferred(merged, before)
@@ -204,11 +204,11 @@ class _Merge:
         """What comes after symbols that have lost all rows of a stretch follows on the rows before it, or on none."""
         if gone.is_empty():
             return
-        symbols = gone.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
+        symbols = gone.join(self._changed_tails, on="symbol", how="anti").get_column("symbol")
         led_in = self._lead_in.filter(pl.col("date") < first_day, pl.col("symbol").is_in(symbols.implode()))
         earlier = pl.concat([led_in, self._last_stored(symbols, first_day)]).sort(ORDER, maintain_order=True)
         earlier = earlier.unique("symbol", keep="last", maintain_order=True)
-        self._unsettled = pl.concat([self._unsettled, earlier])
+        self._changed_tails = pl.concat([self._changed_tails, earlier])
         self._orphans |= set(symbols) - set(earlier.get_column("symbol"))
 
     def _predecessors(self, first_day: date, old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.DataFrame:
@@ -216,19 +216,19 @@ class _Merge:
         open_heads = heads(merged)
         if old is not None:
             open_heads = open_heads.join(heads(old), on=open_heads.columns, how="anti", nulls_equal=True)
-        if open_heads.is_empty() and self._unsettled.is_empty():
-            return self._unsettled
-        wanted = open_heads.join(self._unsettled, on="symbol", how="anti").get_column("symbol")
+        if open_heads.is_empty() and self._changed_tails.is_empty():
+            return self._changed_tails
+        wanted = open_heads.join(self._changed_tails, on="symbol", how="anti").get_column("symbol")
         led_in = self._lead_in.filter(
             pl.col("date") < first_day, pl.col("symbol").is_in(open_heads.get_column("symbol").implode())
         )
-        stored = [self._last_stored(wanted, first_day), self._unsettled]
+        stored = [self._last_stored(wanted, first_day), self._changed_tails]
         nearest = pl.concat([led_in, *stored]).sort(ORDER, maintain_order=True)
         nearest = nearest.unique("symbol", keep="last", maintain_order=True)
         if old is None:
             return nearest
-        settled = self._led_in(first_day, old.join(open_heads, on="symbol", how="anti"))
-        return nearest.join(settled, on="symbol", how="anti")
+        led_in_heads = self._led_in(first_day, old.join(open_heads, on="symbol", how="anti"))
+        return nearest.join(led_in_heads, on="symbol", how="anti")
 
     def _led_in(self, first_day: date, old: pl.DataFrame) -> pl.DataFrame:
         """Symbols whose stored first `ret` came from a lead-in row, nearer than any row that is stored.
@@ -238,7 +238,7 @@ class _Merge:
         """
         far = (
             first_rows(old)
-            .join(self._unsettled, on="symbol", suffix="_0")
+            .join(self._changed_tails, on="symbol", suffix="_0")
             .filter(pl.col("date") - pl.col("date_0") > _FAR, pl.col("ret").is_not_null())
         )
         if far.is_empty():
@@ -271,19 +271,19 @@ class _Merge:
             symbols = symbols.filter(~symbols.is_in(last.get_column("symbol").implode()))
         return found
 
-    def _months_of_heirs(self, year: int) -> set[int]:
+    def _months_of_successors(self, year: int) -> set[int]:
         """The months of a stored year that hold the next row of an unsettled symbol."""
-        unsettled = {*self._unsettled.get_column("symbol"), *self._orphans}
-        if not unsettled or year not in self._stored.years():
+        changed = {*self._changed_tails.get_column("symbol"), *self._orphans}
+        if not changed or year not in self._stored.years():
             return set()
-        heirs = (
+        successors = (
             self._stored.scan(year)
-            .filter(pl.col("symbol").is_in(unsettled))
+            .filter(pl.col("symbol").is_in(changed))
             .group_by("symbol")
             .agg(pl.col("date").min().dt.month())
             .collect()
         )
-        return set(heirs.get_column("date"))
+        return set(successors.get_column("date"))
 
     def _count_symbols(self, year: int, fresh: Sequence[pl.Series]) -> int:
         """Distinct symbols of the year, from the stored count and the symbols that are new in a month."""
@@ -297,7 +297,7 @@ class _Merge:
 
 
 def _stretches(
-    new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], heirs: Collection[int]
+    new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], successors: Collection[int]
 ) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
     """The months to visit, in order, with their new rows (None: only a `ret` may change).
 
@@ -316,7 +316,7 @@ def _stretches(
             stretch.clear()
 
     size = 0
-    for month in sorted({*counts, *heirs, *(blocks if counts else ())}):
+    for month in sorted({*counts, *successors, *(blocks if counts else ())}):
         if month not in counts:
             yield from finished()
             if month in blocks:

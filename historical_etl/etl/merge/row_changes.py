@@ -8,14 +8,14 @@ import polars as pl
 
 from historical_etl.schema import ORDER, PRIMARY_KEYS, SCHEMA, empty_frame
 
-__all__ = ["COMPARED", "Differences"]
+__all__ = ["COMPARED", "RowChanges"]
 
 #: What new rows may change: all but the keys and `ret`, which follows from the others.
 COMPARED: Final = tuple(name for name in SCHEMA if name not in (*PRIMARY_KEYS, "ret"))
 
 
 @dataclass(frozen=True)
-class Differences:
+class RowChanges:
     """What new rows mean to stored ones.
 
     Attributes:
@@ -45,7 +45,7 @@ class Differences:
         return cls(both.filter(differs), added, removed)
 
     @classmethod
-    def of_all(cls, parts: Sequence["Differences"]) -> "Differences":
+    def of_all(cls, parts: Sequence["RowChanges"]) -> "RowChanges":
         """All of some parts together."""
         if len(parts) == 1:
             return parts[0]
@@ -55,7 +55,7 @@ class Differences:
             added=pl.concat([nothing.select(ORDER), *(part.added for part in parts)]),
             removed=pl.concat([nothing, *(part.removed for part in parts)]),
             implied=tuple(found for part in parts for found in part.implied),
-            withheld=pl.concat(told) if (told := [p.withheld for p in parts if p.withheld is not None]) else None,
+            withheld=pl.concat(cells) if (cells := [p.withheld for p in parts if p.withheld is not None]) else None,
         )
 
 

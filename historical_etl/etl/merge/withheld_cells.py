@@ -14,37 +14,39 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.quality.price_levels import TOLERANCE
+from historical_etl.quality.price_levels import LEVEL_TOLERANCE
 from historical_etl.schema import ORDER, ordered
 from historical_etl.store.ledgers import SCHEMAS
 
-__all__ = ["CELLS", "OPTIONAL", "keep_stored", "lacking", "told", "without_adj_close"]
+__all__ = ["OPTIONAL_CELLS", "WITHHELD_SCHEMA", "keep_stored", "lacking", "withheld_messages", "without_adj_close"]
 
 #: Columns that a bar may lack.
-OPTIONAL: Final = tuple(name for name in COMPARED if name != "close")
+OPTIONAL_CELLS: Final = tuple(name for name in COMPARED if name != "close")
 #: What is told of a cell; `stored` is null where a new bar lacks what its series has.
-CELLS: Final = pl.Schema({name: SCHEMAS["withheld"][name] for name in ("date", "symbol", "column", "stored", "came")})
+WITHHELD_SCHEMA: Final = pl.Schema(
+    {name: SCHEMAS["withheld"][name] for name in ("date", "symbol", "column", "stored", "came")}
+)
 _RANGE: Final = ("open", "high", "low")
 _NAMED: Final = 10
 
 
 def keep_stored(
-    old: pl.DataFrame | None, rows: pl.DataFrame | None, as_came: Collection[str]
+    old: pl.DataFrame | None, rows: pl.DataFrame | None, overwritten: Collection[str]
 ) -> tuple[pl.DataFrame | None, pl.DataFrame]:
     """New rows with the stored values that they do not bring, and the cells that the source did not give.
 
     Args:
         old: the stored rows of the same months.
         rows: the new ones, sorted by (symbol, date).
-        as_came: symbols whose history is replaced by what came, nulls and all, since a person asked for it.
+        overwritten: symbols whose history is replaced by what came, nulls and all, since a person asked for it.
     """
-    nothing = pl.DataFrame(schema=CELLS)
+    nothing = pl.DataFrame(schema=WITHHELD_SCHEMA)
     if old is None or rows is None:
         return rows, nothing
-    mine = ~pl.col("symbol").is_in(list(as_came))
+    mine = ~pl.col("symbol").is_in(list(overwritten))
     empty = [
         name
-        for name in OPTIONAL
+        for name in OPTIONAL_CELLS
         if rows.get_column(name).null_count() and old.get_column(name).null_count() < old.height
     ]
     lacks = [pl.col(name).is_null() for name in empty]
@@ -53,38 +55,40 @@ def keep_stored(
         return rows, nothing
     judged = (
         odd.join(old.select(*ORDER, pl.col(COMPARED).name.suffix("_s")), on=ORDER)
-        .with_columns(pl.any_horizontal(_is_lost(name) for name in OPTIONAL).alias("loses"), _stays().alias("stays"))
+        .with_columns(
+            pl.any_horizontal(_is_lost(name) for name in OPTIONAL_CELLS).alias("loses"), _stays().alias("stays")
+        )
         .filter(pl.col("loses") | pl.col("stays"))
         .with_columns((pl.col("loses") & ~(_is_on_its_basis() & (_holds_filled() | pl.col("stays")))).alias("stands"))
     )
     if judged.is_empty():
         return rows, nothing
     cells = [
-        judged.filter(_is_kept(name) | pl.col(name).is_null(), _differs(name)).select(
+        judged.filter(_is_preserved(name) | pl.col(name).is_null(), _differs(name)).select(
             *ORDER, pl.lit(name).alias("column"), pl.col(f"{name}_s").alias("stored"), pl.col(name).alias("came")
         )
         for name in COMPARED
     ]
-    kept = judged.with_columns(
-        pl.when(_is_kept(name)).then(f"{name}_s").otherwise(pl.coalesce(name, f"{name}_s")).alias(name)
+    filled = judged.with_columns(
+        pl.when(_is_preserved(name)).then(f"{name}_s").otherwise(pl.coalesce(name, f"{name}_s")).alias(name)
         for name in COMPARED
     ).select(rows.columns)
-    others = rows.join(kept, on=ORDER, how="anti", maintain_order="left")
-    return ordered(pl.concat([others, kept])), _as_cells(cells)
+    others = rows.join(filled, on=ORDER, how="anti", maintain_order="left")
+    return ordered(pl.concat([others, filled])), _as_cells(cells)
 
 
-def lacking(old: pl.DataFrame | None, rows: pl.DataFrame | None, as_came: Collection[str]) -> pl.DataFrame:
+def lacking(old: pl.DataFrame | None, rows: pl.DataFrame | None, overwritten: Collection[str]) -> pl.DataFrame:
     """The cells that new bars lack though their series has them; of `adj_close` after its first one, as far as seen.
 
     The arguments are those of `keep_stored`.
     """
-    nothing = pl.DataFrame(schema=CELLS)
+    nothing = pl.DataFrame(schema=WITHHELD_SCHEMA)
     if rows is None:
         return nothing
     known = rows if old is None else pl.concat([old, rows])
     empty = [
         name
-        for name in OPTIONAL
+        for name in OPTIONAL_CELLS
         if rows.get_column(name).null_count() and known.get_column(name).null_count() < known.height
     ]
     if not empty:
@@ -93,8 +97,8 @@ def lacking(old: pl.DataFrame | None, rows: pl.DataFrame | None, as_came: Collec
     new = new if old is None else new.join(old, on=ORDER, how="anti")
     if new.is_empty():
         return nothing
-    if old is not None and as_came:
-        known = pl.concat([old.filter(~pl.col("symbol").is_in(list(as_came))), rows])
+    if old is not None and overwritten:
+        known = pl.concat([old.filter(~pl.col("symbol").is_in(list(overwritten))), rows])
     mine = known.filter(pl.col("symbol").is_in(new.get_column("symbol").unique().implode()))
     since = mine.group_by("symbol").agg(
         pl.col("date").filter(pl.col(name).is_not_null()).min().alias(f"{name}_since") for name in empty
@@ -121,7 +125,7 @@ def without_adj_close(rows: pl.DataFrame, added: pl.DataFrame, symbols: pl.DataF
     return _as_cells([bare.select(*ORDER, *facts)])
 
 
-def told(cells: pl.DataFrame) -> list[str]:
+def withheld_messages(cells: pl.DataFrame) -> list[str]:
     """A line for each column that was not given again, was not taken, or is lacking."""
     lines: list[str] = []
     refused = cells.filter(pl.col("came").is_not_null())
@@ -138,11 +142,11 @@ def told(cells: pl.DataFrame) -> list[str]:
             f"{bars.height} bar(s) came with other prices and without values that are stored; nothing of them was "
             f"taken, the stored bars stand: {_some(bars)}"
         )
-    for name in OPTIONAL:
+    for name in OPTIONAL_CELLS:
         mine = cells.filter(pl.col("column") == name, pl.col("came").is_null()).join(refused, on=ORDER, how="anti")
-        kept, new = mine.filter(pl.col("stored").is_not_null()), mine.filter(pl.col("stored").is_null())
-        if kept.height:
-            lines.append(f"{name} of {kept.height} stored bar(s) did not come again and was kept: {_some(kept)}")
+        known, new = mine.filter(pl.col("stored").is_not_null()), mine.filter(pl.col("stored").is_null())
+        if known.height:
+            lines.append(f"{name} of {known.height} stored bar(s) did not come again and was kept: {_some(known)}")
         if new.height:
             unknown = "; `ret` and adjust='total' are null there" if name == "adj_close" else ""
             lines.append(f"{name} is lacking on {new.height} new bar(s) of series that have it{unknown}: {_some(new)}")
@@ -164,8 +168,8 @@ def _holds_filled() -> pl.Expr:
 
 def _within(prices: Sequence[pl.Expr], close: pl.Expr) -> pl.Expr:
     start, high, low = prices
-    below_high = high * (1 + TOLERANCE) >= pl.max_horizontal(start, close, low)
-    above_low = low * (1 - TOLERANCE) <= pl.min_horizontal(start, close)
+    below_high = high * (1 + LEVEL_TOLERANCE) >= pl.max_horizontal(start, close, low)
+    above_low = low * (1 - LEVEL_TOLERANCE) <= pl.min_horizontal(start, close)
     return below_high.fill_null(value=True) & above_low.fill_null(value=True)
 
 
@@ -179,16 +183,16 @@ def _stays() -> pl.Expr:
 def _is_another_bar() -> pl.Expr:
     """Whether what came is no correction of the stored bar, as where that was the bar of the day before once more."""
     differs = (pl.col("volume") != pl.col("volume_s")).fill_null(value=False)
-    return differs & ((pl.col("close") / pl.col("close_s") - 1).abs() > TOLERANCE)
+    return differs & ((pl.col("close") / pl.col("close_s") - 1).abs() > LEVEL_TOLERANCE)
 
 
 def _is_on_its_basis() -> pl.Expr:
     """Whether a stored `adj_close` that did not come again has its close beside it."""
-    same_close = (pl.col("close") / pl.col("close_s") - 1).abs() <= TOLERANCE
+    same_close = (pl.col("close") / pl.col("close_s") - 1).abs() <= LEVEL_TOLERANCE
     return pl.col("adj_close").is_not_null() | pl.col("adj_close_s").is_null() | same_close
 
 
-def _is_kept(name: str) -> pl.Expr:
+def _is_preserved(name: str) -> pl.Expr:
     return pl.col("stands") | pl.col("stays") if name in _RANGE else pl.col("stands")
 
 
@@ -201,7 +205,7 @@ def _differs(name: str) -> pl.Expr:
 
 
 def _as_cells(cells: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat([pl.DataFrame(schema=CELLS), *(part.select(list(CELLS)) for part in cells)])
+    return pl.concat([pl.DataFrame(schema=WITHHELD_SCHEMA), *(part.select(list(WITHHELD_SCHEMA)) for part in cells)])
 
 
 def _some(cells: pl.DataFrame) -> str:

@@ -20,7 +20,7 @@ __all__ = ["Adjust", "adjusted", "unknown_bases"]
 
 Adjust = Literal["none", "splits", "total"]
 _NAMED: Final = 10
-_TOLD: Final = ("symbol", "names_events", "split_adjusted", "adjustment")
+_FACTS: Final = ("symbol", "names_events", "split_adjusted", "adjustment")
 #: An unexplained event over which the close moves by less is no split that prices would have to be scaled for.
 _MAY_BE_SPLIT: Final = 1.1
 _PRICES: Final = ("open", "high", "low", "close")
@@ -77,12 +77,12 @@ def unknown_bases(rows: pl.LazyFrame, actions: pl.DataFrame, symbols: pl.DataFra
     given = pl.col("adj_close").is_not_null()
     counts = rows.group_by("symbol").agg(given.any().alias("adjusted"), given.all().alias("throughout")).collect()
     named = set(actions.filter(~pl.col("inferred")).get_column("symbol"))
-    told = {symbol: (names, by_splits, basis) for symbol, names, by_splits, basis in symbols[list(_TOLD)].iter_rows()}
+    facts = {symbol: (names, by_splits, basis) for symbol, names, by_splits, basis in symbols[list(_FACTS)].iter_rows()}
     whole: list[str] = []
     unsplit: list[str] = []
     bare: list[str] = []
     for symbol, is_adjusted, throughout in counts.sort("symbol").iter_rows():
-        names, by_splits, basis = told.get(symbol, (None, None, None))
+        names, by_splits, basis = facts.get(symbol, (None, None, None))
         is_known = names or symbol in named
         if adjust == "none":
             # The ledger was lost and counted anew from the rows, which do not tell whether splits are taken out.

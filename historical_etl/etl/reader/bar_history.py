@@ -14,10 +14,10 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_named_ledger
 
-__all__ = ["STORY", "tell"]
+__all__ = ["BAR_HISTORY_SCHEMA", "bar_history"]
 
 #: Columns of a story. Events with a value have a `column`, with its `old` and `new` value.
-STORY: Final = pl.Schema(
+BAR_HISTORY_SCHEMA: Final = pl.Schema(
     {
         "version": pl.Int64(),
         "committed_at": pl.Datetime("us", "UTC"),
@@ -51,7 +51,7 @@ _Event = dict[str, Any]  # a row of a ledger: typed by its schema
 _Values = Mapping[str, float | None]
 
 
-def tell(
+def bar_history(
     layout: Layout,
     manifest: SyncManifest,
     symbol: str,
@@ -60,7 +60,7 @@ def tell(
     calendar: SessionCalendar,
     names: Names,
 ) -> pl.DataFrame:
-    """Everything the ledgers know of one bar, oldest first; columns `STORY`.
+    """Everything the ledgers know of one bar, oldest first; columns `BAR_HISTORY_SCHEMA`.
 
     Args:
         layout: where the ledgers lie.
@@ -75,7 +75,9 @@ def tell(
     events = [*story.values(now), *story.gaps(), *story.holds()]
     events += [*story.refusals(), *story.flags(), *story.withheld(), *story.renames()]
     events.sort(key=lambda event: (event["version"], _ORDER.index(str(event["event"]))))
-    return pl.DataFrame([{name: event.get(name) for name in STORY} for event in events], schema=STORY)
+    return pl.DataFrame(
+        [{name: event.get(name) for name in BAR_HISTORY_SCHEMA} for event in events], schema=BAR_HISTORY_SCHEMA
+    )
 
 
 class _Story:
@@ -169,8 +171,8 @@ class _Story:
         """Values as they came beside a close that was stored, where something was wrong with them."""
         at_key = self._mine & (pl.col("date") == self._day)
         for row in self._rows("flagged_rows", at_key):
-            came = ", ".join(f"{name} {row[name]:g}" for name in COMPARED if row[name] is not None)
-            yield self._event(row, "flagged", f"{', '.join(row['reasons'])}: {came}")
+            fetched = ", ".join(f"{name} {row[name]:g}" for name in COMPARED if row[name] is not None)
+            yield self._event(row, "flagged", f"{', '.join(row['reasons'])}: {fetched}")
 
     def withheld(self) -> Iterator[_Event]:
         """Values that the source did not give again, and those it gave that do not fit them."""

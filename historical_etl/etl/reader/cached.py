@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Remembered"]
+__all__ = ["LastValueCache"]
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class Remembered(Generic[_Key, _Value]):
+class LastValueCache(Generic[_Key, _Value]):
     """One value, with what it was made from.
 
     Both are kept as one tuple that is read once and replaced at once: what another thread puts there meanwhile is never

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError, ManifestCorruptError
 from historical_etl.models import DATASET_ID, SyncManifest
-from historical_etl.store.commit_times import standing_from
+from historical_etl.store.commit_times import current_since
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import read_pins
 
@@ -84,19 +84,19 @@ def version_named(manager: ManifestManager, name: int | str) -> SyncManifest:
     version = int(number.group(1)) if number else pins[str(name)].version if str(name) in pins else None
     if (current := manager.load_manifest()) and current.version == version:
         return current
-    kept = manager.list_versions()
-    if version in kept:
+    available = manager.list_versions()
+    if version in available:
         try:
             return manager.load_version(version)
         except ManifestCorruptError:
-            kept = manager.list_versions()
-            if version in kept:  # else it was vacuumed a moment ago
+            available = manager.list_versions()
+            if version in available:  # else it was vacuumed a moment ago
                 raise
     named = f", or a pin: {', '.join(pins)}" if pins else ""
     raise ConfigurationError(
         f"There is no version {name!r}" if version is None else f"Version {version} is not kept",
         where=manager.layout.history_folder(),
-        todo=f"use one of {_listed(kept)}{named}" if kept else _EMPTY,
+        todo=f"use one of {_listed(available)}{named}" if available else _EMPTY,
     )
 
 
@@ -113,7 +113,7 @@ def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncM
     current = manager.load_manifest()
     newest = current.version if current else 0
     versions = [*(v for v in manager.list_versions() if v < newest), newest]
-    since = standing_from(_readable(manager, versions, current))
+    since = current_since(_readable(manager, versions, current))
     for version, following in reversed(list(zip(versions, [*versions[1:], newest + 1], strict=True))):
         manifest = current if version == newest else manager.load_version(version)
         if manifest is None or since[version] > at:
@@ -121,11 +121,11 @@ def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncM
         if following != version + 1:
             break  # what stood then may have been any of those in between
         return manifest
-    kept = f"kept are {_listed(versions)}; `historical-etl pin` keeps a version for good"
+    available = f"kept are {_listed(versions)}; `historical-etl pin` keeps a version for good"
     raise ConfigurationError(
         f"The version that stood at {at:%Y-%m-%d %H:%M:%S} UTC is not kept",
         where="as_of",
-        todo=kept if current else _EMPTY,
+        todo=available if current else _EMPTY,
     )
 
 

@@ -7,11 +7,11 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.completeness.load import load_account
+from historical_etl.etl.completeness.load import load_completeness
 from historical_etl.models import SyncManifest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import read_sound
+from historical_etl.store.ledgers import read_undamaged
 
 __all__ = ["known_symbols", "refuse_unknown"]
 
@@ -22,9 +22,9 @@ _ALSO_NAMED: Final = ("closed_holds", "rejected_rows", "replaced_rows")
 
 def known_symbols(layout: Layout, manifest: SyncManifest, calendar: SessionCalendar) -> frozenset[str]:
     """The symbols that a version has asked for or holds, with or without bars, and their former names."""
-    symbols = load_account(layout, manifest, calendar).symbols.get_column("symbol")
-    held = read_sound(layout, manifest, "open_holds").get_column("symbol")
-    return frozenset([*symbols, *held, *read_sound(layout, manifest, "aliases").get_column("alias")])
+    symbols = load_completeness(layout, manifest, calendar).symbols.get_column("symbol")
+    held = read_undamaged(layout, manifest, "open_holds").get_column("symbol")
+    return frozenset([*symbols, *held, *read_undamaged(layout, manifest, "aliases").get_column("alias")])
 
 
 def refuse_unknown(layout: Layout, manifest: SyncManifest, symbols: Iterable[str], known: frozenset[str]) -> None:
@@ -33,18 +33,18 @@ def refuse_unknown(layout: Layout, manifest: SyncManifest, symbols: Iterable[str
     Raises:
         ConfigurationError: there are some; the nearest known names are told.
     """
-    strangers = [symbol for symbol in symbols if symbol not in known]
-    for name in _ALSO_NAMED if strangers else ():
-        named = read_sound(layout, manifest, name)
-        heard = set(named.filter(pl.col("symbol").is_in(strangers)).get_column("symbol"))
-        strangers = [symbol for symbol in strangers if symbol not in heard]
-    if not strangers:
+    unknown = [symbol for symbol in symbols if symbol not in known]
+    for name in _ALSO_NAMED if unknown else ():
+        named = read_undamaged(layout, manifest, name)
+        recorded = set(named.filter(pl.col("symbol").is_in(unknown)).get_column("symbol"))
+        unknown = [symbol for symbol in unknown if symbol not in recorded]
+    if not unknown:
         return
     stored = sorted(known)
-    near = list(dict.fromkeys(name for symbol in strangers[:_SAMPLE] for name in _nearest(symbol, stored)))
+    near = list(dict.fromkeys(name for symbol in unknown[:_SAMPLE] for name in _nearest(symbol, stored)))
     listed = f"did you mean {', '.join(near)}" if near else f"{len(stored):,} symbol(s) are known: {_some(stored)}"
     raise ConfigurationError(
-        f"The store does not know {_some(strangers)}",
+        f"The store does not know {_some(unknown)}",
         where="symbols",
         todo=f"{listed}? What is new comes with `historical-etl update --symbols …`"
         if near

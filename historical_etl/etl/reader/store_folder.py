@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import path_told
+from historical_etl.masking import display_path
 from historical_etl.store.layout import Layout
 
 __all__ = ["is_untouched", "nothing_stored"]
@@ -25,7 +25,7 @@ def nothing_stored(layout: Layout) -> ConfigurationError:
         todo = f"the nearest store is {near}: name it as data folder (--data-dir, HISTORICAL_ETL_DATA_DIR); or {todo}"
     return ConfigurationError(
         f"Nothing was committed yet: there is no store, {_what_is_there(layout)}",
-        where=path_told(layout.root, "the data folder"),
+        where=display_path(layout.root, "the data folder"),
         todo=todo,
     )
 

@@ -13,11 +13,11 @@ from historical_etl.catalog.query import query
 from historical_etl.clock import Clock, as_date, with_zone
 from historical_etl.errors import CatalogError, ChecksumMismatchError, ConfigurationError
 from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words, misfit, rebased
-from historical_etl.etl.completeness.completeness import OPEN, Account
-from historical_etl.etl.completeness.load import load_account
+from historical_etl.etl.completeness.completeness import GAP_OPEN, Completeness
+from historical_etl.etl.completeness.load import load_completeness
 from historical_etl.etl.reader.adjusted import Adjust, adjusted, unknown_bases
-from historical_etl.etl.reader.bar_history import tell
-from historical_etl.etl.reader.cached import Remembered
+from historical_etl.etl.reader.bar_history import bar_history
+from historical_etl.etl.reader.cached import LastValueCache
 from historical_etl.etl.reader.citation import Citation, version_at, version_named
 from historical_etl.etl.reader.known_symbols import known_symbols, refuse_unknown
 from historical_etl.etl.reader.store_folder import is_untouched, nothing_stored
@@ -35,7 +35,7 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import load_progress
 from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention
-from historical_etl.store.verified_files import require_sound
+from historical_etl.store.verified_files import require_verified
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["StoredPrices"]
@@ -59,10 +59,10 @@ class StoredPrices:
         self.writer_id = writer_id
         self.catalog = Catalog(layout)
         self.expected: Citation | None = None
-        self._account = Remembered[tuple[SyncManifest | None, str], Account]()
-        self._change = Remembered[tuple[SyncManifest | None, str], CalendarChange]()
-        self._known = Remembered[SyncManifest, frozenset[str]]()
-        self._names = Remembered[SyncManifest | None, Names]()
+        self._completeness = LastValueCache[tuple[SyncManifest | None, str], Completeness]()
+        self._change = LastValueCache[tuple[SyncManifest | None, str], CalendarChange]()
+        self._known = LastValueCache[SyncManifest, frozenset[str]]()
+        self._names = LastValueCache[SyncManifest | None, Names]()
 
     def query_sql(
         self,
@@ -148,7 +148,7 @@ class StoredPrices:
         needed = [year for year in manifest.partitions if year.first_session <= high and low <= year.last_session]
         with leased(self.layout, manifest.version):  # other threads may scan enough to end the one that stays
             names = None if symbols is None else self.named(symbols, manifest)
-            require_sound(self.layout, needed)
+            require_verified(self.layout, needed)
         paths = [self.layout.resolve(partition.path) for partition in needed]
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
         if names is not None:
@@ -199,11 +199,13 @@ class StoredPrices:
         meant = self._meant_in(manifest, given)
         known = self._known.of(manifest, lambda: known_symbols(self.layout, manifest, self.calendar))
         if not known.issuperset(meant):
-            strangers = [name for name in given if known.isdisjoint([name, *self._meant_in(manifest, [name])])]
-            refuse_unknown(self.layout, manifest, strangers, known)
+            unknown = [name for name in given if known.isdisjoint([name, *self._meant_in(manifest, [name])])]
+            refuse_unknown(self.layout, manifest, unknown, known)
         return meant
 
-    def standing(self, version: int | str | None = None, as_of: datetime | date | str | None = None) -> SyncManifest:
+    def require_manifest(
+        self, version: int | str | None = None, as_of: datetime | date | str | None = None
+    ) -> SyncManifest:
         """As `manifest`, for a read: where nothing was committed, that is an error.
 
         Raises: as `manifest`; ConfigurationError also if nothing was committed yet, or if this process was forked from
@@ -224,7 +226,7 @@ class StoredPrices:
         Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
         """
         while True:
-            manifest = self.standing(version, as_of)
+            manifest = self.require_manifest(version, as_of)
             with leased(self.layout, manifest.version) as there:
                 # It may have been vacuumed before the lease was there; then there is a newer one.
                 if there or manifest == self.manifest(version, as_of):
@@ -244,7 +246,7 @@ class StoredPrices:
         Raises:
             ConfigurationError: nothing was committed yet.
         """
-        return self.account_of(self.standing()).cursors()
+        return self.completeness_of(self.require_manifest()).cursors()
 
     def ledger(self, name: str, *, version: int | str | None = None) -> pl.DataFrame:
         """All rows of a ledger in a version, oldest first; see `docs/concepts/ledgers.md`.
@@ -255,17 +257,17 @@ class StoredPrices:
             ConfigurationError: nothing was committed yet, or there is no such ledger.
             ChecksumMismatchError: a file of it is damaged.
         """
-        return read_named_ledger(self.layout, self.standing(version), name)
+        return read_named_ledger(self.layout, self.require_manifest(version), name)
 
     def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
         """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
         gaps = self.ledger("gaps")
-        return gaps if all else gaps.filter(pl.col("status") == OPEN)
+        return gaps if all else gaps.filter(pl.col("status") == GAP_OPEN)
 
     def holds(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - likewise
         """Symbols whose rows are held, and why; `all` gives also accepted and released ones."""
         holds = self.ledger("holds")
-        return holds if all else holds.filter(pl.col("status") == OPEN)
+        return holds if all else holds.filter(pl.col("status") == GAP_OPEN)
 
     def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
         """Every value that a bar ever had, when, and why it changed; oldest first.
@@ -278,13 +280,13 @@ class StoredPrices:
             ConfigurationError: nothing was committed yet, a malformed or unknown symbol, or a malformed date.
             ChecksumMismatchError: a ledger is damaged.
         """
-        manifest = self.standing()
+        manifest = self.require_manifest()
         self.named([symbol], manifest)
         date_ = as_date(day, "day")
         name = self.meant(symbol, date_)
         rows = self.scan(name, date_, date_).collect()
         now = rows.row(0, named=True) if rows.height else None
-        return tell(self.layout, manifest, name, date_, now, self.calendar, self.names_of(manifest))
+        return bar_history(self.layout, manifest, name, date_, now, self.calendar, self.names_of(manifest))
 
     def publish_catalog(self) -> SyncManifest:
         """Make the catalog file show the current version; returns that version.
@@ -314,19 +316,19 @@ class StoredPrices:
         """The last session that closed at least the settle delay ago, by the clock."""
         return self.calendar.last_closed(self.clock(), timedelta(minutes=self.settings.settle_minutes))
 
-    def account(self) -> Account:
+    def completeness(self) -> Completeness:
         """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
-        return self.account_of(self.manifest())
+        return self.completeness_of(self.manifest())
 
-    def account_of(self, manifest: SyncManifest | None) -> Account:
+    def completeness_of(self, manifest: SyncManifest | None) -> Completeness:
         """The account of a version, by the calendar of today; that of the last one asked for is remembered."""
         calendar = self.calendar
 
-        def account() -> Account:
-            found, change = load_account(self.layout, manifest, calendar), self.calendar_change(manifest)
+        def completeness() -> Completeness:
+            found, change = load_completeness(self.layout, manifest, calendar), self.calendar_change(manifest)
             return rebased(found, change, calendar) if misfit(manifest, calendar, change) is None else found
 
-        return self._account.of((manifest, calendar.version), account)
+        return self._completeness.of((manifest, calendar.version), completeness)
 
     def calendar_change(self, manifest: SyncManifest | None) -> CalendarChange:
         """What has left or joined the calendar since a version was committed; looked for only where it has changed."""
@@ -350,7 +352,7 @@ class StoredPrices:
         change = self.calendar_change(manifest)
         if misfit(manifest, self.calendar, change) is not None:
             return []
-        return [words for words in (change.left_in_words(), joined_in_words(self.account_of(manifest))) if words]
+        return [words for words in (change.left_in_words(), joined_in_words(self.completeness_of(manifest))) if words]
 
     def meant(self, symbol: str, day: date | None = None) -> str:
         """The stored symbol that a name means today, or that has the name's bar of a day.
@@ -409,7 +411,7 @@ class StoredPrices:
 
     def _to_be_scanned(self, version: int | str | None, as_of: datetime | date | str | None) -> SyncManifest:
         while True:
-            manifest = self.standing(version, as_of)
+            manifest = self.require_manifest(version, as_of)
             if stay_leased(self.layout, manifest.version):
                 return manifest
             if manifest == self.manifest(version, as_of):

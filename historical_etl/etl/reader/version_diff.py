@@ -10,15 +10,15 @@ from historical_etl.etl.symbology.renames import Move
 from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import read_sound
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.ledgers import read_undamaged
+from historical_etl.store.verified_files import verified_path
 
-__all__ = ["DIFFERENCES", "changed_years", "differences"]
+__all__ = ["DIFF_SCHEMA", "changed_years", "version_diff"]
 
 _ALIAS: Final = ("alias", "symbol", "last_session")
 _VALUES: Final = [name for name in SCHEMA if name not in ORDER]
 #: Columns of a difference: `change` is added, removed, changed or renamed, `columns` names the values that changed.
-DIFFERENCES: Final = pl.Schema(
+DIFF_SCHEMA: Final = pl.Schema(
     {
         "date": pl.Date(),
         "symbol": pl.String(),
@@ -29,8 +29,8 @@ DIFFERENCES: Final = pl.Schema(
 )
 
 
-def differences(layout: Layout, old: SyncManifest, new: SyncManifest) -> pl.DataFrame:
-    """Every bar that is not the same in both versions, sorted by (symbol, date); columns `DIFFERENCES`.
+def version_diff(layout: Layout, old: SyncManifest, new: SyncManifest) -> pl.DataFrame:
+    """Every bar that is not the same in both versions, sorted by (symbol, date); columns `DIFF_SCHEMA`.
 
     A bar that another symbol has in the new version, since it was renamed, is `renamed`, and stands under that symbol.
 
@@ -39,7 +39,7 @@ def differences(layout: Layout, old: SyncManifest, new: SyncManifest) -> pl.Data
     """
     moves = [_moves_of(layout, version, other) for version, other in ((old, new), (new, old))]
     parts = [_of_year(layout, (old, moves[0]), (new, moves[1]), year) for year in changed_years(old, new)]
-    return pl.concat([pl.DataFrame(schema=DIFFERENCES), *parts]).sort(ORDER)
+    return pl.concat([pl.DataFrame(schema=DIFF_SCHEMA), *parts]).sort(ORDER)
 
 
 def changed_years(old: SyncManifest, new: SyncManifest) -> list[int]:
@@ -50,7 +50,7 @@ def changed_years(old: SyncManifest, new: SyncManifest) -> list[int]:
 
 def _moves_of(layout: Layout, version: SyncManifest, other: SyncManifest) -> list[Move]:
     """What the other version calls otherwise than this one."""
-    mine, theirs = (read_sound(layout, manifest, "aliases") for manifest in (version, other))
+    mine, theirs = (read_undamaged(layout, manifest, "aliases") for manifest in (version, other))
     known = set(mine.select(_ALIAS).iter_rows())
     return [Move(*owner) for owner in Names(theirs).owners() if (owner[0], owner[1], owner[3]) not in known]
 
@@ -81,12 +81,12 @@ def _of_year(
     found = joined.with_columns(named.alias("columns")).filter(
         (pl.col("change") != "changed") | (pl.col("columns").list.len() > 0)
     )
-    return found.select(pl.col(name).cast(dtype) for name, dtype in DIFFERENCES.items())
+    return found.select(pl.col(name).cast(dtype) for name, dtype in DIFF_SCHEMA.items())
 
 
 def _bars(layout: Layout, version: SyncManifest, moves: list[Move], year: int, side: str) -> pl.DataFrame:
     """The bars of a year by the names of both versions, and `was`, their name in this one."""
     partition = version.partition(year)
-    rows = pl.read_parquet(sound_path(layout, partition), glob=False) if partition else empty_frame()
+    rows = pl.read_parquet(verified_path(layout, partition), glob=False) if partition else empty_frame()
     named = mapped(rows, moves, pl.col("date")) if moves else rows.with_columns(pl.col("symbol").alias("was"))
     return named.rename({name: f"{name}_{side}" for name in (*_VALUES, "was")})

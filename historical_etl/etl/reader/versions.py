@@ -8,24 +8,24 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, StorageError
-from historical_etl.etl.completeness.load import rebuild_account
-from historical_etl.etl.health.update_blockers import HOLDS, LAST_RUN, open_matters
+from historical_etl.etl.completeness.load import rebuild_completeness
+from historical_etl.etl.health.update_blockers import HOLDS, LAST_RUN, update_blockers
 from historical_etl.etl.maintenance.archive import export_store
 from historical_etl.etl.reader.citation import Citation
 from historical_etl.etl.reader.store_folder import is_untouched, nothing_stored
 from historical_etl.etl.reader.stored_prices import StoredPrices
-from historical_etl.etl.reader.version_diff import changed_years, differences
+from historical_etl.etl.reader.version_diff import changed_years, version_diff
 from historical_etl.etl.runs.clock_trust import clock_notes
 from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
-from historical_etl.store.transaction import put_right
+from historical_etl.store.transaction import recover_without_vacuum
 from historical_etl.store.vacuum import Retention, VacuumReport, vacuum
 from historical_etl.store.verify.findings import StoreFinding, warning
 from historical_etl.store.verify.store import VerifyReport, verify_store
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["CALENDAR", "NO_DAMAGE", "VERSIONS", "KeptVersions"]
+__all__ = ["CALENDAR", "NO_DAMAGE", "VERSIONS", "StoreVersions"]
 
 #: What findings about the calendar are called.
 CALENDAR: Final = "calendar"
@@ -59,7 +59,7 @@ VERSIONS: Final = pl.Schema(
 )
 
 
-class KeptVersions(StoredPrices):
+class StoreVersions(StoredPrices):
     """A store with its past: every version that is kept can be read, cited and kept for good."""
 
     def require_store(self) -> None:
@@ -74,7 +74,7 @@ class KeptVersions(StoredPrices):
             ConfigurationError: there is no store, the symbol is malformed, or the store has never heard of it.
         """
         names = normalize_symbols([symbol])
-        self.named(names, self.standing())
+        self.named(names, self.require_manifest())
         return self.meant(names[0])
 
     def versions(self) -> pl.DataFrame:
@@ -84,14 +84,14 @@ class KeptVersions(StoredPrices):
             ConfigurationError: nothing was committed yet.
             ManifestCorruptError: one of their manifests is damaged.
         """
-        current = self.standing()
-        kept = [self.manifests.load_version(n) for n in self.manifests.list_versions() if n < current.version]
-        kept.append(current)
+        current = self.require_manifest()
+        others = [self.manifests.load_version(n) for n in self.manifests.list_versions() if n < current.version]
+        others.append(current)
         runs = {run["version"]: run for run in self._runs(current)}
         pins = self.pins()
         shown = self.catalog.shown_version()
         rows: list[dict[str, object]] = []
-        for before, manifest in zip([None, *kept], kept, strict=False):
+        for before, manifest in zip([None, *others], others, strict=False):
             run = runs.get(manifest.version, {})
             rows.append(
                 {
@@ -121,7 +121,7 @@ class KeptVersions(StoredPrices):
 
         Raises: as `manifest`; ConfigurationError also if nothing was committed yet.
         """
-        return str(Citation.of(self.standing(version)))
+        return str(Citation.of(self.require_manifest(version)))
 
     def pins(self) -> dict[str, Pin]:
         """The versions that are kept under a name, by name."""
@@ -136,7 +136,7 @@ class KeptVersions(StoredPrices):
         """
         self.require_store()
         with self.lock():
-            manifest = self.standing(version)
+            manifest = self.require_manifest(version)
             pin = Pin(
                 name=name,
                 version=manifest.version,
@@ -173,7 +173,7 @@ class KeptVersions(StoredPrices):
             ChecksumMismatchError: a file of it is damaged.
         """
         with self.lease(old) as before, self.lease(new) as after:
-            return differences(self.layout, before, after)
+            return version_diff(self.layout, before, after)
 
     def vacuum(
         self, *, dry_run: bool = False, keep_versions: int | None = None, keep_days: int | None = None
@@ -197,7 +197,7 @@ class KeptVersions(StoredPrices):
             self.settings.keep_days if keep_days is None else keep_days,
         )
         with self.lock() as token:
-            current = self.manifests.load_manifest() if dry_run else put_right(self.manifests, token)
+            current = self.manifests.load_manifest() if dry_run else recover_without_vacuum(self.manifests, token)
             return vacuum(self.manifests, current, policy, dry_run=dry_run)
 
     def export(self, target: str | Path, version: int | str | None = None) -> Path:
@@ -221,10 +221,10 @@ class KeptVersions(StoredPrices):
         report = self.check(quick=quick, progress=progress)
         if report.version is None and report.ok:
             raise nothing_stored(self.layout)
-        matters = open_matters(self.layout, self.manifests.load_manifest() if report.version else None)
+        blockers = update_blockers(self.layout, self.manifests.load_manifest() if report.version else None)
         todo = "set the clock if it is wrong; `historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
-        matters += [warning(CLOCK, note, todo) for note in clock_notes(self.manifests, self.clock())]
-        return report.model_copy(update={"findings": (*report.findings, *matters)})
+        blockers += [warning(CLOCK, note, todo) for note in clock_notes(self.manifests, self.clock())]
+        return report.model_copy(update={"findings": (*report.findings, *blockers)})
 
     def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """As `verify`, also of a place without a store: there nothing is found."""
@@ -240,7 +240,7 @@ class KeptVersions(StoredPrices):
         return report.model_copy(update={"findings": (*report.findings, *notes)})
 
     def _rebuilt_cursors(self, manifest: SyncManifest) -> dict[str, date]:
-        return rebuild_account(self.layout, manifest, self.calendar).cursors()
+        return rebuild_completeness(self.layout, manifest, self.calendar).cursors()
 
     def _calendar_findings(self) -> list[StoreFinding]:
         """What no byte is damaged by: the calendar is another one than the version was judged by."""

@@ -26,7 +26,7 @@ __all__ = ["Adjustments", "Decision"]
 #: What is to be done with a symbol: keep its rows out; store what came without adj_close; take adj_close from the
 #: stored rows, too; or fill it in again.
 Kind = Literal["hold", "hold_back", "withdraw", "release"]
-_MOST_TOLD: Final = 3
+_MOST_NAMED: Final = 3
 #: What is told of an event by its adj_close names it.
 _BY_ADJ_CLOSE: Final = "adj_close"
 #: Holds after whose acceptance two histories stand side by side in one series.
@@ -100,10 +100,10 @@ class Adjustments:
             answered,
             split_adjusted=self.split_adjusted,
             complete_until=self.complete_until,
-            told=self._told(),
+            reported=self._reported(),
         )
 
-    def _told(self) -> pl.DataFrame | None:
+    def _reported(self) -> pl.DataFrame | None:
         """The events of which something was told that adj_close says."""
         if self.base.actions is None:
             return None
@@ -121,15 +121,15 @@ class Adjustments:
 
     def decide(self, found: Findings) -> dict[str, Decision]:
         """What to do with symbols; nothing is said of those whose adj_close is as it should be."""
-        standing = self.standing()
-        came = set(symbols_in(self.seen))
+        open_holds = self.open_holds()
+        fetched = set(symbols_in(self.seen))
         after_gaps = self._after_long_gaps(found)
         decisions: dict[str, Decision] = {}
-        for symbol in sorted((set(found.contradicted) | set(standing)) & came):
+        for symbol in sorted((set(found.contradicted) | set(open_holds)) & fetched):
             reasons = [why for why in found.contradicted.get(symbol, ()) if (symbol, why.day) not in after_gaps]
             reasons = self._without_accepted(symbol, reasons)
-            if symbol in standing:
-                decision = self._again(symbol, standing[symbol], reasons)
+            if symbol in open_holds:
+                decision = self._again(symbol, open_holds[symbol], reasons)
             else:
                 decision = self._anew(symbol, reasons)
             if decision is not None:
@@ -151,35 +151,35 @@ class Adjustments:
         breaks = {why.session for why in self.base.accepted.get(symbol, ()) if why.code in _BREAKS}
         return [reason for reason in reasons if reason.day not in breaks] if breaks else reasons
 
-    def standing(self) -> dict[str, Suspicion]:
+    def open_holds(self) -> dict[str, Suspicion]:
         """The symbols that are stored without adj_close, and why."""
         known = [*self.base.accepted.items(), *self.base.held.items()]
         return {symbol: why for symbol, reasons in known for why in reasons if why.code == HELD_BACK}
 
-    def _again(self, symbol: str, standing: Suspicion, reasons: Sequence[Contradiction]) -> Decision:
+    def _again(self, symbol: str, open_holds: Suspicion, reasons: Sequence[Contradiction]) -> Decision:
         if symbol not in self.whole:
-            return Decision("hold_back", standing)
+            return Decision("hold_back", open_holds)
         if reasons and not self.let_pass(symbol, suspicion := _suspicion(HELD_BACK, reasons)):
             return Decision("hold_back", suspicion)
         lacking = self.stored_of(symbol).join(self.seen.filter(pl.col("adj_close").is_not_null()), on=ORDER, how="anti")
         if lacking.height:
-            return Decision("hold_back", standing)
+            return Decision("hold_back", open_holds)
         words = "adj_close is as it was accepted" if reasons else "adj_close explains itself now"
         return Decision("release", Suspicion(HELD_BACK, words))
 
     def _anew(self, symbol: str, reasons: Sequence[Contradiction]) -> Decision | None:
-        is_stored = symbol in self.base.account.symbols.get_column("symbol")
+        is_stored = symbol in self.base.completeness.symbols.get_column("symbol")
         if symbol in self.restated and is_stored:
             before = self._contradicted_before(symbol)
             reasons = [reason for reason in reasons if reason.day not in before]
         if not reasons:
             return None
-        keep_out = is_stored and (self.is_increment or symbol in self.restated or self._is_stored(symbol, reasons))
-        keep_out = keep_out or self._jumps_with_splits(symbol)
-        suspicion = _suspicion("unexplained_event" if keep_out else HELD_BACK, reasons)
+        hold_bars = is_stored and (self.is_increment or symbol in self.restated or self._is_stored(symbol, reasons))
+        hold_bars = hold_bars or self._jumps_with_splits(symbol)
+        suspicion = _suspicion("unexplained_event" if hold_bars else HELD_BACK, reasons)
         if self.let_pass(symbol, suspicion):
             return None
-        return Decision("hold" if keep_out else "withdraw" if is_stored else "hold_back", suspicion)
+        return Decision("hold" if hold_bars else "withdraw" if is_stored else "hold_back", suspicion)
 
     def _is_stored(self, symbol: str, reasons: Sequence[Contradiction]) -> bool:
         """Whether a session of a contradiction is stored: there it is the correction that makes no sense."""
@@ -210,6 +210,6 @@ class Adjustments:
 
 
 def _suspicion(code: Literal["unexplained_event", "adj_close"], reasons: Sequence[Contradiction]) -> Suspicion:
-    told = "; ".join(reason.words for reason in reasons[:_MOST_TOLD])
-    more = f"; and {len(reasons) - _MOST_TOLD} more" if len(reasons) > _MOST_TOLD else ""
-    return Suspicion(code, told + more, None, reasons[0].day)
+    evidence = "; ".join(reason.words for reason in reasons[:_MOST_NAMED])
+    more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+    return Suspicion(code, evidence + more, None, reasons[0].day)

@@ -15,19 +15,19 @@ def still_held(
     batch: Batch, base: Base, suspects: Mapping[str, Suspicion], is_stored: Callable[[str, date], bool]
 ) -> dict[str, list[Suspicion]]:
     """Holds of symbols that came without the bars that they are about, or whose bars were judged no further."""
-    came = {*symbols_in(batch.rows), *suspects} & set(base.held)
+    fetched = {*symbols_in(batch.rows), *suspects} & set(base.held)
     found = {
         symbol: [
             hold
             for hold in base.held[symbol]
-            if _stands(hold, batch.requested[symbol], suspects.get(symbol), lambda day, of=symbol: is_stored(of, day))
+            if _is_open(hold, batch.requested[symbol], suspects.get(symbol), lambda day, of=symbol: is_stored(of, day))
         ]
-        for symbol in came
+        for symbol in fetched
     }
-    return {symbol: standing for symbol, standing in sorted(found.items()) if standing}
+    return {symbol: open_holds for symbol, open_holds in sorted(found.items()) if open_holds}
 
 
-def _stands(
+def _is_open(
     hold: Suspicion, requested: tuple[date, date], now: Suspicion | None, is_stored: Callable[[date], bool]
 ) -> bool:
     (start, end), day, against = requested, hold.session, hold.against
@@ -43,14 +43,14 @@ def _stands(
     return now is not None or not all(start <= day <= end or is_stored(day) for day in both)
 
 
-def spans_one(suspicion: Suspicion, standing: Sequence[Suspicion]) -> bool:
+def spans_one(suspicion: Suspicion, open_holds: Sequence[Suspicion]) -> bool:
     """Whether a jump leads over bars that are kept out under a hold that stands: it is no jump of its own."""
     low, high = suspicion.against, suspicion.session
     if low is None or high is None:
         return False
     return any(
         day is not None and min(low, high) <= day <= max(low, high)
-        for hold in standing
+        for hold in open_holds
         if hold.against != hold.session
         for day in (hold.session, hold.against)
     )

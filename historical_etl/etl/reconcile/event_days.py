@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.merge.corporate_actions import inside
-from historical_etl.etl.reconcile.foreign_dividends import settled
+from historical_etl.etl.reconcile.foreign_dividends import resolve_foreign
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.spin_offs import spun_off
 from historical_etl.quality.events import EVENTS
@@ -22,13 +22,13 @@ from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sources.base import SHARES_OF
 from historical_etl.store.ledgers import empty_ledger
 
-__all__ = ["SettledNames"]
+__all__ = ["EventDays"]
 
-_MOST_TOLD: Final = 5
+_MOST_NAMED: Final = 5
 
 
 @dataclass
-class SettledNames:
+class EventDays:
     """What became of the events that a source names.
 
     Attributes:
@@ -49,7 +49,7 @@ class SettledNames:
     not_shown: Sequence[NotShown] = ()
     taken_out: frozenset[tuple[str, date]] = frozenset()
     _named: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
-    _set_aside: dict[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
+    _invalid: dict[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
 
     def enter(self, batch: Batch) -> Batch:
         """A batch as it came, with one event of each symbol and day; what is no event is set aside."""
@@ -57,8 +57,8 @@ class SettledNames:
         if batch.actions is None or batch.actions.is_empty():
             return batch
         found = named_days(batch.actions, in_close=not self.split_adjusted, line=lambda s: self._line(s, batch.seen()))
-        for symbol, day, split, dividend in found.set_aside.iter_rows():
-            self._set_aside[symbol, day] = f"{symbol} on {day}: split {split}, dividend {dividend}"
+        for symbol, day, split, dividend in found.invalid.iter_rows():
+            self._invalid[symbol, day] = f"{symbol} on {day}: split {split}, dividend {dividend}"
         self._say(found.chosen)
         return replace(batch, actions=found.events)
 
@@ -73,15 +73,15 @@ class SettledNames:
             return self._line(symbol, rows)
 
         is_spun = pl.col("currency").str.starts_with(SHARES_OF)
-        found = settled(batch.foreign.filter(~is_spun), line)
+        found = resolve_foreign(batch.foreign.filter(~is_spun), line)
         spun = spun_off(batch.foreign.filter(is_spun), batch.actions, line, in_close=not self.split_adjusted)
-        told = pl.DataFrame([*found.told, *spun.told], schema=EVENTS, orient="row")
-        self.foreign = pl.concat([self.foreign, told]).unique(list(ORDER), keep="last")
+        events = pl.DataFrame([*found.events, *spun.events], schema=EVENTS, orient="row")
+        self.foreign = pl.concat([self.foreign, events]).unique(list(ORDER), keep="last")
         shown, worth = (pl.DataFrame(one.shown, schema=batch.actions.schema, orient="row") for one in (found, spun))
         others = shown.join(batch.actions, on=ORDER, how="anti")
         return replace(batch, actions=pl.concat([batch.actions, others, worth]))
 
-    def settle(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> Batch:
+    def resolve(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> Batch:
         """A batch with each named split on the day that shows it, and what is named no more but shown.
 
         Args:
@@ -112,13 +112,13 @@ class SettledNames:
         # The name of a split that was moved to a later day may lie before what was asked for.
         is_near = (pl.col("date") <= pl.col("low") + NEARBY) & pl.col("note").str.contains(IS_NAMED, literal=True)
         before = before.filter(~is_near.fill_null(value=False), pl.col("symbol").is_in(symbols_in(rows).implode()))
-        kept = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
-        if not kept:
+        lost_events = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
+        if not lost_events:
             return named
-        lost = pl.DataFrame([one[:4] for one in kept], schema=named.schema, orient="row")
+        lost = pl.DataFrame([one[:4] for one in lost_events], schema=named.schema, orient="row")
         days = pl.concat([named, lost]).group_by(ORDER, maintain_order=True)
         together = days.agg(pl.col("split").product(), pl.col("dividend").sum())
-        words = {one[:2]: one[4] for one in kept}
+        words = {one[:2]: one[4] for one in lost_events}
         self._say([(*one, words[one[:2]]) for one in together.join(lost, on=ORDER, how="semi").iter_rows()])
         return together
 
@@ -138,8 +138,8 @@ class SettledNames:
         """Take a person's word that the prices are right: the split is no part of them, and stays unexplained."""
         words = f"a split of {split.split:g} is named, and the prices do not show it"
         is_it = (pl.col("symbol") == split.symbol) & (pl.col("date") == split.named_on)
-        told = self._named.filter(is_it).with_columns(unexplained=pl.lit(value=True), note=pl.lit(words))
-        self._add(told.select(list(EVENTS)))
+        events = self._named.filter(is_it).with_columns(unexplained=pl.lit(value=True), note=pl.lit(words))
+        self._add(events.select(list(EVENTS)))
 
     def with_judged(self, judged: pl.DataFrame) -> pl.DataFrame:
         """What is to be said of single events: what was judged of them last goes before what was of their names."""
@@ -150,21 +150,21 @@ class SettledNames:
     def warnings(self) -> list[str]:
         """What is told of them, once."""
         known = self._known()
-        told: list[str] = []
+        lines: list[str] = []
         if self.events.height or self.foreign.height:
             new = pl.concat([self.events, self.foreign]).join(
                 known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti"
             )
-            told += [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
+            lines += [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
         if hidden := self._hidden_now(known):
-            some = ", ".join(f"{symbol} on {day}" for symbol, day in hidden[:_MOST_TOLD])
-            more = f" and {len(hidden) - _MOST_TOLD} more" if len(hidden) > _MOST_TOLD else ""
+            some = ", ".join(f"{symbol} on {day}" for symbol, day in hidden[:_MOST_NAMED])
+            more = f" and {len(hidden) - _MOST_NAMED} more" if len(hidden) > _MOST_NAMED else ""
             way = "the source takes splits out of its prices, and has to say so with split_adjusted"
-            told.append(f"splits are named that the prices do not show, of {some}{more}: {way}")
-        if self._set_aside:
-            some = "; ".join(list(self._set_aside.values())[:_MOST_TOLD])
-            told.append(f"{len(self._set_aside)} named value(s) are no event, and were set aside: {some}")
-        return told
+            lines.append(f"splits are named that the prices do not show, of {some}{more}: {way}")
+        if self._invalid:
+            some = "; ".join(list(self._invalid.values())[:_MOST_NAMED])
+            lines.append(f"{len(self._invalid)} named value(s) are no event, and were set aside: {some}")
+        return lines
 
     def _hidden_now(self, known: pl.DataFrame) -> list[tuple[str, date]]:
         """The splits that are found to be taken out for the first time."""
@@ -175,11 +175,11 @@ class SettledNames:
     def _known(self) -> pl.DataFrame:
         return empty_ledger("actions") if self.base.actions is None else self.base.actions
 
-    def _say(self, told: Collection[tuple[str, date, float, float, str]]) -> None:
+    def _say(self, events: Collection[tuple[str, date, float, float, str]]) -> None:
         """Say something of events: symbol, day, split, dividend, words."""
-        if told:
-            rows = [(*one[:4], False, one[4]) for one in told]
+        if events:
+            rows = [(*one[:4], False, one[4]) for one in events]
             self._add(pl.DataFrame(rows, schema=EVENTS, orient="row"))
 
-    def _add(self, told: pl.DataFrame) -> None:
-        self.events = pl.concat([self.events, told]).unique(list(ORDER), keep="last").sort(ORDER)
+    def _add(self, events: pl.DataFrame) -> None:
+        self.events = pl.concat([self.events, events]).unique(list(ORDER), keep="last").sort(ORDER)

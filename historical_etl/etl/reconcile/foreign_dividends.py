@@ -11,12 +11,12 @@ import polars as pl
 from historical_etl.quality.event_sessions import implied_event
 from historical_etl.quality.price_series import Line
 
-__all__ = ["ABROAD", "Foreign", "settled"]
+__all__ = ["ABROAD", "Foreign", "resolve_foreign"]
 
 #: What is told of one that adj_close contains.
 ABROAD: Final = "in the currency of the prices"
 
-_Told = tuple[str, date, float, float, bool, str]
+_EventRow = tuple[str, date, float, float, bool, str]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Foreign:
 
     Attributes:
         shown: those that adj_close contains, as it has them: symbol, date, split, dividend in the prices' currency.
-        told: what is to be said of each, columns `quality.events.EVENTS`.
+        messages: what is to be said of each, columns `quality.events.EVENTS`.
     """
 
     shown: list[tuple[str, date, float, float]]
-    told: list[_Told]
+    events: list[_EventRow]
 
 
-def settled(foreign: pl.DataFrame, line: Callable[[str], Line]) -> Foreign:
+def resolve_foreign(foreign: pl.DataFrame, line: Callable[[str], Line]) -> Foreign:
     """What is known of them in the currency of the prices: what adj_close contains, if anything.
 
     Args:
@@ -47,11 +47,11 @@ def settled(foreign: pl.DataFrame, line: Callable[[str], Line]) -> Foreign:
         paid = f"a dividend of {dividend:g} {currency}"
         if cash is None:
             words = f"{paid} was paid on {day}, which is not the currency of the prices: it adjusts nothing"
-            found.told.append((symbol, day, 1.0, dividend, True, words))
+            found.events.append((symbol, day, 1.0, dividend, True, words))
         else:
             words = f"{paid} was paid on {day}; {cash:g} {ABROAD}, as adj_close has it"
             found.shown.append((symbol, day, 1.0, cash))
-            found.told.append((symbol, day, 1.0, cash, False, words))
+            found.events.append((symbol, day, 1.0, cash, False, words))
     return found
 
 

@@ -39,8 +39,10 @@ def newly_named(batch: Batch, base: Base) -> pl.DataFrame:
         return new
     late = batch.actions.clear() if batch.late is None else batch.late
     # What is held is looked at again after pauses.
-    settled = known.filter(pl.col("note").is_null(), ~pl.col("symbol").is_in(list(base.held)))
-    return pl.concat([new, _new_late(late, known, named), _otherwise(late, settled), _no_more(late, settled, batch)])
+    unflagged = known.filter(pl.col("note").is_null(), ~pl.col("symbol").is_in(list(base.held)))
+    return pl.concat(
+        [new, _new_late(late, known, named), _otherwise(late, unflagged), _no_more(late, unflagged, batch)]
+    )
 
 
 def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
@@ -49,9 +51,9 @@ def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
     recent = known.filter(pl.col("date") >= min(start for start, _ in batch.requested.values()))
     if recent.is_empty():
         return known
-    stored = base.account.symbols.select("symbol", last="last_session")
-    came = batch.rows.group_by("symbol").agg(pl.col("date").max().alias("newest"))
-    ends = recent.join(stored, on="symbol").join(came, on="symbol")
+    stored = base.completeness.symbols.select("symbol", last="last_session")
+    fetched = batch.rows.group_by("symbol").agg(pl.col("date").max().alias("newest"))
+    ends = recent.join(stored, on="symbol").join(fetched, on="symbol")
     waiting = ends.filter(pl.col("date") > pl.col("last"), pl.col("date") <= pl.col("newest"))
     return known.join(waiting, on=ORDER, how="anti") if waiting.height else known
 

@@ -23,19 +23,19 @@ def on_another_basis(symbols: pl.DataFrame, now: str) -> pl.DataFrame:
 
 
 def refused_bases(
-    strange: pl.DataFrame, came: Collection[str], lives: Mapping[str, tuple[date, date]], info: SourceInfo
+    strange: pl.DataFrame, fetched: Collection[str], lives: Mapping[str, tuple[date, date]], info: SourceInfo
 ) -> dict[str, Suspicion]:
     """Those of what came that are stored on another basis than the source states.
 
     Raises:
         DataQualityError: all of them are.
     """
-    other = strange.filter(pl.col("symbol").is_in(list(came))).select("symbol", "adjustment", "provider")
+    other = strange.filter(pl.col("symbol").is_in(list(fetched))).select("symbol", "adjustment", "provider")
     found = {
         symbol: f"it is stored from {provider!r} with {stored_on!r}; {info.name!r} gives {info.adjustment!r}"
         for symbol, stored_on, provider in other.iter_rows()
     }
-    if found and len(found) == len(came):
+    if found and len(found) == len(fetched):
         first = next(iter(found))
         raise DataQualityError(
             f"Every symbol came on another price basis than the one it is stored on: {first}: {found[first]}. "

@@ -15,12 +15,12 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.reconcile.adjustments import Adjustments
 from historical_etl.etl.reconcile.earlier_holds import as_held, spans_one, still_held
-from historical_etl.etl.reconcile.event_days import SettledNames
+from historical_etl.etl.reconcile.event_days import EventDays
 from historical_etl.etl.reconcile.named_events import all_named, newly_named, splits
 from historical_etl.etl.reconcile.price_basis import on_another_basis, refused_bases
 from historical_etl.etl.reconcile.result import Base, Reconciled, Restatement
 from historical_etl.etl.reconcile.stale_feed import FrozenFeed
-from historical_etl.etl.reconcile.stored_context import Around, first_after, lives_of
+from historical_etl.etl.reconcile.stored_context import StoredContext, first_after, lives_of
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.etl.reconcile.waived_bars import without_waived
 from historical_etl.etl.reconcile.whole_histories import (
@@ -34,7 +34,7 @@ from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.jumps import Jumps, jumps
-from historical_etl.quality.overlap import compare, of_unknown_basis, single_bars
+from historical_etl.quality.overlap import compare_overlap, of_unknown_basis, single_bars
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
@@ -72,7 +72,7 @@ class Reconciler:
     fetch: Callable[[Sequence[FetchRequest], Collection[str]], Batch]
 
     def reconcile(
-        self, batch: Batch, base: Base, *, rebuild: Callable[[str], bool], heed_events: bool = False
+        self, batch: Batch, base: Base, *, rebuild: Callable[[str], bool], refetch_on_corporate_action: bool = False
     ) -> Reconciled:
         """Hold a batch against a version of the store.
 
@@ -80,8 +80,8 @@ class Reconciler:
             batch: what came.
             base: the version.
             rebuild: whether the history of a symbol is to be replaced, whatever basis it was stored on.
-            heed_events: an event that the source names after a symbol's last stored session means that its history
-                may be restated, however equal the overlap looks.
+            refetch_on_corporate_action: fetch the full history of a symbol for which the source names an event after
+                its last stored session: the history may be restated, even where the overlap is equal.
 
         Raises:
             DataQualityError: every symbol came on another price basis than it is stored on.
@@ -89,13 +89,13 @@ class Reconciler:
         """
         step = _Step(self, batch, base, rebuild)
         step.refuse_other_bases()
-        step.meet()
-        step.settle_names()
-        step.compare(heed_events=heed_events)
+        step.fetch_overlap()
+        step.resolve_events()
+        step.compare(refetch_on_corporate_action=refetch_on_corporate_action)
         step.judge_histories()
-        step.judge_events(is_increment=heed_events)
+        step.judge_events(is_increment=refetch_on_corporate_action)
         step.judge_jumps()
-        step.judge_standstill()
+        step.judge_stale_bars()
         return step.result()
 
 
@@ -105,12 +105,12 @@ class _Step:
     def __init__(self, reconciler: Reconciler, batch: Batch, base: Base, rebuild: Callable[[str], bool]) -> None:
         self._reconciler = reconciler
         self._base = base
-        self._symbols = base.account.symbols
+        self._symbols = base.completeness.symbols
         self._levels = StoredLevels(reconciler.layout, base.manifest, left=base.left)
         self._lives = lives_of(base)
         self._rebuilt = {symbol for symbol in symbols_in(batch.rows) if symbol in self._lives and rebuild(symbol)}
-        self._waived = base.account.gaps.filter(~pl.col("symbol").is_in(list(self._rebuilt)))
-        self._names = SettledNames(base, reconciler.info.split_adjusted, self._levels.whole)
+        self._waived = base.completeness.gaps.filter(~pl.col("symbol").is_in(list(self._rebuilt)))
+        self._names = EventDays(base, reconciler.info.split_adjusted, self._levels.whole)
         self._batch = self._names.enter(without_waived(batch, self._waived))
         self._moved: set[str] = set()
         self._suspects: dict[str, Suspicion] = {
@@ -118,16 +118,16 @@ class _Step:
         }
         self._passed: dict[str, Suspicion] = {}
         self._restated: dict[str, Restatement] = {}
-        self._as_came: set[str] = set()
+        self._overwritten: set[str] = set()
         self._dropped: list[pl.DataFrame] = []
         self._moves: tuple[str, ...] = ()
-        self._told: list[str] = []
+        self._notes: list[str] = []
         self._stale = pl.DataFrame()
-        self._standing: dict[str, list[Suspicion]] = {}
+        self._carried_holds: dict[str, list[Suspicion]] = {}
         self._whole: set[str] = set()
         self._held_back: dict[str, Suspicion] = {}
         self._beside: dict[str, list[Suspicion]] = {}
-        self._kept_out = self._batch.rows.select(ORDER).clear()
+        self._held_bars = self._batch.rows.select(ORDER).clear()
         self._events = pl.DataFrame(schema=EVENTS)
         self._outdated = self._events.select(ORDER)
         self._see()
@@ -136,14 +136,14 @@ class _Step:
         """Refuse symbols that are stored on a basis that is not the one the source states."""
         info = self._reconciler.info
         if (strange := on_another_basis(self._symbols, info.adjustment)).height:
-            came = set(symbols_in(self._seen)) - self._rebuilt
-            self._suspects |= refused_bases(strange, came, self._lives, info)
+            fetched = set(symbols_in(self._seen)) - self._rebuilt
+            self._suspects |= refused_bases(strange, fetched, self._lives, info)
 
-    def meet(self) -> None:
+    def fetch_overlap(self) -> None:
         """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""
         spans: dict[tuple[date, date], list[str]] = {}
-        for symbol in self._unmet():
-            if (span := self._around.nearest_stored(symbol, self._reconciler.overlap)) is not None:
+        for symbol in self._symbols_without_overlap():
+            if (span := self._context.nearest_stored(symbol, self._reconciler.overlap)) is not None:
                 spans.setdefault(span, []).append(symbol)
         if not spans:
             return
@@ -156,21 +156,21 @@ class _Step:
         self._batch = self._batch.with_anchors(nearest.rows)
         self._see()
 
-    def settle_names(self) -> None:
+    def resolve_events(self) -> None:
         """Put each named split on the day that shows it, and keep events that are shown and named no more."""
-        self._batch = self._names.settle(self._batch, self._without_suspects(self._seen), self._stored)
+        self._batch = self._names.resolve(self._batch, self._without_suspects(self._seen), self._stored)
 
-    def compare(self, *, heed_events: bool) -> None:
+    def compare(self, *, refetch_on_corporate_action: bool) -> None:
         """Find the symbols whose level is not the stored one."""
         seen = self._without_suspects(self._seen)
-        found = compare(seen, self._stored)
+        found = compare_overlap(seen, self._stored)
         unknown = of_unknown_basis(seen, self._stored) - self._held_back_before()
         self._moved = self._rebuilt | found.moved | unknown
         for symbol, suspicion in found.suspects.items():
             self._suspect(symbol, suspicion)
         for symbol, bars in found.single.items():
-            self._keep_out_single(symbol, bars)
-        if heed_events:
+            self._hold_single_bars(symbol, bars)
+        if refetch_on_corporate_action:
             self._moved |= self._with_new_events() | self._never_named()
         self._moved |= self._base.look_again & set(symbols_in(self._batch.rows)) & set(self._lives)
         self._moved -= set(self._suspects)
@@ -181,17 +181,17 @@ class _Step:
             return
         requests = requests_of(self._moved, self._batch, self._lives)
         try:
-            came_whole = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
-            histories = self._names.enter(came_whole)
+            full_histories = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
+            histories = self._names.enter(full_histories)
         except HistoricalETLError as error:
             histories = self._batch.nothing(dict.fromkeys(self._moved, Outcome.ERROR), error.what)
         first = self._batch.rows.filter(pl.col("symbol").is_in(list(self._moved)))
         disagree = contradicted(first, histories.rows)
-        came = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
-        alone = first.filter(pl.col("symbol").is_in(came)).join(histories.rows, on=ORDER, how="anti")
+        fetched = [symbol for symbol in self._moved if histories.outcomes.get(symbol) is Outcome.OK]
+        alone = first.filter(pl.col("symbol").is_in(fetched)).join(histories.rows, on=ORDER, how="anti")
         if (reach := self._reconciler.reach()) is not None and not histories.rows.is_empty():
-            older, told = beyond_plan(histories.rows, self._levels.rows, reach)
-            histories, self._told = histories.with_rows(older), [*self._told, *told]
+            older, notes = beyond_plan(histories.rows, self._levels.rows, reach)
+            histories, self._notes = histories.with_rows(older), [*self._notes, *notes]
         self._batch = self._batch.without(self._moved).joined(histories, self._moved).with_rows(alone)
         for symbol in sorted(self._moved):
             if symbol in disagree:
@@ -202,7 +202,7 @@ class _Step:
                 self._whole.add(symbol)
                 self._judge_history(symbol, histories.rows.filter(pl.col("symbol") == symbol))
         self._see()
-        self.settle_names()
+        self.resolve_events()
 
     def judge_events(self, *, is_increment: bool) -> None:
         """Hold named events, adj_close and prices against each other."""
@@ -222,13 +222,13 @@ class _Step:
             if decision.kind != "release":
                 self._held_back[symbol] = why
             if decision.kind == "withdraw":
-                kept = self._levels.rows(symbol).join(self._batch.rows, on=ORDER, how="anti")
-                self._batch = self._batch.with_rows(kept)
+                stored = self._levels.rows(symbol).join(self._batch.rows, on=ORDER, how="anti")
+                self._batch = self._batch.with_rows(stored)
             if decision.kind in ("withdraw", "release") and symbol not in self._restated:
                 words = why.evidence if decision.kind == "release" else f"adj_close is held back: {why.evidence}"
                 self._restated[symbol] = Restatement(symbol, None, None, words)
         if self._held_back:
-            self._as_came |= set(self._held_back)
+            self._overwritten |= set(self._held_back)
             self._batch = self._batch.without_adj_close(self._held_back)
             self._see()
 
@@ -265,11 +265,11 @@ class _Step:
         """Keep out single bars whose close alone is wrong: beside them every adj_close looks wrong."""
         mine = pl.col("symbol").is_in(list(symbols))
         by_close = pl.lit(None, pl.Float64).alias("adj_close")
-        came, stored = (rows.filter(mine).with_columns(by_close) for rows in (self._seen, self._stored))
-        runs = {s: [why for why in found if why.through] for s, found in self._jumps(came, stored).suspects.items()}
+        fetched, stored = (rows.filter(mine).with_columns(by_close) for rows in (self._seen, self._stored))
+        runs = {s: [why for why in found if why.through] for s, found in self._jumps(fetched, stored).suspects.items()}
         for symbol in symbols:
             if runs.get(symbol):
-                self._keep_out(symbol, runs[symbol])
+                self._hold_bars(symbol, runs[symbol])
         if self._beside:
             self._see()
         return bool(self._beside)
@@ -284,47 +284,47 @@ class _Step:
         )
         found = self._jumps(self._without_suspects(seen), stored, after.select(ORDER))
         self._moves += found.moves
-        self._standing = still_held(self._batch, self._base, self._suspects, self._around.is_stored)
-        standing = {s: [hold for hold in holds if hold.through is None] for s, holds in self._standing.items()}
+        self._carried_holds = still_held(self._batch, self._base, self._suspects, self._context.is_stored)
+        carried = {s: [hold for hold in holds if hold.through is None] for s, holds in self._carried_holds.items()}
         for symbol, reasons in found.suspects.items():
-            news = [why for why in reasons if not spans_one(why, standing.get(symbol, ()))]
+            news = [why for why in reasons if not spans_one(why, carried.get(symbol, ()))]
             mine = [as_held(why, self._base.held.get(symbol, ())) for why in news]
             of_all = [why for why in mine if why.through is None]
             if of_all:
                 self._suspects[symbol], self._beside[symbol] = of_all[0], of_all[1:]
             elif mine:
-                self._keep_out(symbol, mine)
-        self._suspects = {**{s: holds[0] for s, holds in standing.items() if holds}, **self._suspects}
+                self._hold_bars(symbol, mine)
+        self._suspects = {**{s: holds[0] for s, holds in carried.items() if holds}, **self._suspects}
 
-    def _jumps(self, came: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None = None) -> Jumps:
+    def _jumps(self, fetched: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None = None) -> Jumps:
         return jumps(
-            came,
+            fetched,
             stored,
             self._reconciler.calendar,
             long_gap=self._reconciler.long_gap,
             splits=splits(self._batch, self._base),
             split_adjusted=self._reconciler.info.split_adjusted,
             accepted=self._let_pass,
-            known_between=self._around.was_asked_between,
+            known_between=self._context.was_asked_between,
             again=again,
         )
 
-    def _keep_out(self, symbol: str, runs: Sequence[Suspicion]) -> None:
+    def _hold_bars(self, symbol: str, runs: Sequence[Suspicion]) -> None:
         """Leave out the bars of some runs; the rest of the symbol goes on."""
         inside = pl.any_horizontal(pl.col("date").is_between(run.session, run.through) for run in runs)
         bars = self._batch.seen().filter(pl.col("symbol") == symbol, inside).select(ORDER)
         self._batch = self._batch.without_bars(bars)
-        self._kept_out = pl.concat([self._kept_out, bars])
+        self._held_bars = pl.concat([self._held_bars, bars])
         self._beside[symbol] = [*self._beside.get(symbol, ()), *runs]
 
-    def _keep_out_single(self, symbol: str, bars: Sequence[Suspicion]) -> list[Suspicion]:
+    def _hold_single_bars(self, symbol: str, bars: Sequence[Suspicion]) -> list[Suspicion]:
         """Leave out bars that contradict single stored ones, but for those that a person let pass."""
         if odd := [why for why in bars if not self._let_pass(symbol, why)]:
-            self._keep_out(symbol, odd)
+            self._hold_bars(symbol, odd)
             self._see()
         return odd
 
-    def judge_standstill(self) -> None:
+    def judge_stale_bars(self) -> None:
         """Find symbols whose bar repeats from session to session."""
         found = self._reconciler.frozen.find(self._batch, self._base, self._suspects)
         for symbol, suspicion in found.suspects.items():
@@ -342,18 +342,18 @@ class _Step:
             batch=replace(batch, outcomes=batch.outcomes | outcomes),
             restated={s: r for s, r in self._restated.items() if s not in held},
             suspects=self._suspects,
-            standing=self._standing,
+            carried_holds=self._carried_holds,
             kept_from=self._kept_from(held),
             passed={s: p for s, p in self._passed.items() if s not in held},
-            as_came=self._as_came - set(held),
+            overwritten=self._overwritten - set(held),
             dropped=pl.concat([batch.rows.clear()[list(ORDER)], *dropped]),
             stale=_others(self._stale, held),
-            warnings=(*self._told, *self._moves),
+            warnings=(*self._notes, *self._moves),
             held_back={s: why for s, why in self._held_back.items() if s not in self._suspects},
             events=_others(self._events, self._suspects),
             outdated=_others(self._outdated, self._suspects),
             beside=self._beside,
-            kept_out=self._kept_out,
+            held_bars=self._held_bars,
             taken_out=self._names.taken_out,
         )
 
@@ -374,7 +374,7 @@ class _Step:
         rebuild = symbol in self._rebuilt
         stored = self._levels.whole(symbol)
         mine = {day: split for (name, day), split in splits(self._batch, self._base).items() if name == symbol}
-        if odd := self._keep_out_single(symbol, single_bars(history.select(LEVELS), stored)):
+        if odd := self._hold_single_bars(symbol, single_bars(history.select(LEVELS), stored)):
             history = history.filter(~pl.col("date").is_in([why.session for why in odd]))
             stored = stored.filter(~pl.col("date").is_in([why.session for why in odd]))
         verdict = judge_history(history.select(LEVELS), stored, mine)
@@ -388,10 +388,10 @@ class _Step:
             return
         evidence = verdict.evidence or (suspicion.evidence if suspicion else "rebuilt on request")
         if rebuild or suspicion is not None:
-            self._as_came.add(symbol)
+            self._overwritten.add(symbol)
         self._restated[symbol] = Restatement(symbol, verdict.ratio or _ratio(suspicion), verdict.close_ratio, evidence)
         if verdict.unexplained:
-            self._told.append(f"{symbol} is restated, and {verdict.unexplained}")
+            self._notes.append(f"{symbol} is restated, and {verdict.unexplained}")
         if lost.height:
             self._dropped.append(lost)
 
@@ -428,34 +428,34 @@ class _Step:
         lacking &= set(symbols_in(self._batch.rows))
         if lacking:
             name = self._reconciler.info.name
-            told = f"{name} names splits and dividends now: {len(lacking)} stored symbol(s) are asked for whole"
-            _log.info("%s", told)
-            self._told.append(told)
+            note = f"{name} names splits and dividends now: {len(lacking)} stored symbol(s) are asked for whole"
+            _log.info("%s", note)
+            self._notes.append(note)
         return lacking
 
     @property
-    def _around(self) -> Around:
+    def _context(self) -> StoredContext:
         """What is stored around the batch as it is now."""
-        return Around(self._base, self._levels, self._lives, self._reconciler.calendar, self._batch.requested)
+        return StoredContext(self._base, self._levels, self._lives, self._reconciler.calendar, self._batch.requested)
 
     def _see(self) -> None:
         """Everything of the batch that is judged, and the stored rows on its dates."""
         self._seen = self._batch.seen()
-        self._stored = self._around.on_dates_of(self._seen)
+        self._stored = self._context.on_dates_of(self._seen)
         self._beside_seen: tuple[pl.DataFrame, pl.DataFrame] | None = None
 
     def _neighbours(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The stored rows on the dates of what is judged and next to it, and those of them that follow on silences."""
         if self._beside_seen is None:
-            silences = self._around.silences()
-            stored = self._around.beside(self._seen, self._stored, silences)
+            silences = self._context.silences()
+            stored = self._context.beside(self._seen, self._stored, silences)
             self._beside_seen = stored, first_after(silences, stored)
         return self._beside_seen
 
-    def _unmet(self) -> list[str]:
+    def _symbols_without_overlap(self) -> list[str]:
         """Stored symbols that came without any stored session."""
-        came = set(symbols_in(self._batch.rows)) & set(self._lives) - set(self._suspects)
-        return sorted(came - set(self._stored.get_column("symbol").unique())) if came else []
+        fetched = set(symbols_in(self._batch.rows)) & set(self._lives) - set(self._suspects)
+        return sorted(fetched - set(self._stored.get_column("symbol").unique())) if fetched else []
 
 
 def _others(rows: pl.DataFrame, symbols: Collection[str]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.completeness import Account
+from historical_etl.etl.completeness.completeness import Completeness
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.models import SyncManifest
 from historical_etl.quality.events import EVENTS
@@ -38,12 +38,12 @@ class Reconciled:
         restated: the symbols whose stored rows it replaces.
         suspects: symbols that are held, and why.
         beside: further jumps of symbols that are held; and of those that are not, the bars that alone are kept out.
-        kept_out: (symbol, date) of the latter bars.
-        standing: holds that stand because what came could not tell anything new of them.
+        held_bars: (symbol, date) of the latter bars.
+        carried_holds: holds that stand because what came could not tell anything new of them.
         kept_from: symbol → the first session that was kept out, where nothing earlier is stored.
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
-        as_came: symbols whose history replaces what is stored even where it lacks values.
+        overwritten: symbols whose history replaces what is stored even where it lacks values.
         stale: stretches of equal bars that have new rows, of all symbols; see `frozen`.
         warnings: what was let pass and is worth a look.
         held_back: symbols whose rows are stored without `adj_close`, and why.
@@ -55,18 +55,18 @@ class Reconciled:
     batch: Batch
     restated: Mapping[str, Restatement]
     suspects: Mapping[str, Suspicion]
-    standing: Mapping[str, Sequence[Suspicion]]
+    carried_holds: Mapping[str, Sequence[Suspicion]]
     kept_from: Mapping[str, date]
     passed: Mapping[str, Suspicion]
     dropped: pl.DataFrame
-    as_came: Collection[str]
+    overwritten: Collection[str]
     stale: pl.DataFrame
     warnings: tuple[str, ...]
     held_back: Mapping[str, Suspicion] = field(default_factory=dict[str, Suspicion])
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
     outdated: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
     beside: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
-    kept_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
+    held_bars: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
     taken_out: frozenset[tuple[str, date]] = frozenset()
 
     def reasons(self) -> dict[str, list[Suspicion]]:
@@ -96,7 +96,7 @@ class Base:
     """
 
     manifest: SyncManifest | None
-    account: Account
+    completeness: Completeness
     held: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     accepted: Mapping[str, Sequence[Suspicion]] = field(default_factory=dict[str, Sequence[Suspicion]])
     actions: pl.DataFrame | None = None

@@ -31,8 +31,10 @@ def spun_off(spin_offs: pl.DataFrame, named: pl.DataFrame, line: Callable[[str],
     paid = spin_offs.filter(pl.col("dividend").is_finite(), pl.col("dividend") > 0).unique(maintain_order=True)
     days = paid.group_by(ORDER, maintain_order=True).agg("dividend", "currency")
     for symbol, day, rates, shares in days.iter_rows():
-        told = [f"{of.removeprefix(SHARES_OF)} ({rate:g} new for each)" for rate, of in zip(rates, shares, strict=True)]
-        words = f"a spin-off of {' and '.join(told)} on {day}"
+        parts = [
+            f"{of.removeprefix(SHARES_OF)} ({rate:g} new for each)" for rate, of in zip(rates, shares, strict=True)
+        ]
+        words = f"a spin-off of {' and '.join(parts)} on {day}"
         beside = named.filter(pl.col("symbol") == symbol, pl.col("date") == day).unique()
         split, cash = float(beside["split"].product()), float(beside["dividend"].sum())
         worth = _worth(line(symbol), day, split if in_close else 1.0, cash)
@@ -40,7 +42,7 @@ def spun_off(spin_offs: pl.DataFrame, named: pl.DataFrame, line: Callable[[str],
             words += ", which is not in the adjusted prices"
         else:
             found.shown.append((symbol, day, 1.0, worth))
-        found.told.append((symbol, day, split, cash, False, words))
+        found.events.append((symbol, day, split, cash, False, words))
     return found
 
 

@@ -11,7 +11,7 @@ from historical_etl.errors import ProviderUnavailableError
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.quality.stale_bars import BARS, TOLD, repeating_symbols, stretches
+from historical_etl.quality.stale_bars import BARS, REPORTED_AFTER, repeating_symbols, stretches
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar
@@ -72,12 +72,12 @@ class FrozenFeed:
         still = pl.col("last_session") == pl.lit(newest, pl.Date)
         now = found.filter(still, pl.col("known") < self.held_from, "moves")
         self._refuse_outage(batch, newest, now)
-        told = found.filter(pl.col("sessions") >= TOLD)
+        reported = found.filter(pl.col("sessions") >= REPORTED_AFTER)
         held = now.filter(pl.col("sessions") >= self.held_from)
         return Stale(
             {row["symbol"]: self._suspicion(row["days"], _words(row)) for row in held.iter_rows(named=True)},
-            told,
-            tuple(_words(row) for row in told.iter_rows(named=True)),
+            reported,
+            tuple(_words(row) for row in reported.iter_rows(named=True)),
         )
 
     def _suspicion(self, days: list[date], words: str) -> Suspicion:
@@ -94,19 +94,19 @@ class FrozenFeed:
         """The newest bar of any symbol, if the source was asked for all that it has; else None."""
         if max(end for _, end in batch.requested.values()) < self.latest:
             return None
-        days = pl.concat([batch.rows.get_column("date"), base.account.symbols.get_column("last_session")])
+        days = pl.concat([batch.rows.get_column("date"), base.completeness.symbols.get_column("last_session")])
         return latest(days)
 
     def _refuse_outage(self, batch: Batch, newest: date | None, now: pl.DataFrame) -> None:
-        came = batch.rows.filter(pl.col("date") == pl.lit(newest, pl.Date)).height
-        share = self.max_share * came
-        longer = now.filter(pl.col("sessions") >= TOLD)
+        fetched = batch.rows.filter(pl.col("date") == pl.lit(newest, pl.Date)).height
+        share = self.max_share * fetched
+        longer = now.filter(pl.col("sessions") >= REPORTED_AFTER)
         if now.height <= max(_MANY - 1.0, share) and longer.height <= max(1.0, share):
             return
         sample = ", ".join(now.get_column("symbol").head(_SAMPLE))
         raise ProviderUnavailableError(
-            f"{now.height} of the {came} symbols with a bar on {newest} repeat the bar before it, volume included: the "
-            f"feed stands still ({sample}{', …' if now.height > _SAMPLE else ''}). Nothing was stored",
+            f"{now.height} of the {fetched} symbols with a bar on {newest} repeat the bar before it, volume included: "
+            f"the feed is stale ({sample}{', …' if now.height > _SAMPLE else ''}). Nothing was stored",
             where=batch.source,
             todo="run it again later; if these prices are real, raise HISTORICAL_ETL_MAX_EMPTY_SHARE once",
         )

@@ -12,14 +12,14 @@ from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.schema import ORDER
 from historical_etl.sessions import SessionCalendar
 
-__all__ = ["Around", "first_after", "lives_of"]
+__all__ = ["StoredContext", "first_after", "lives_of"]
 
 _DAY: Final = timedelta(days=1)
 _SPAN: Final = pl.Schema({"symbol": pl.String(), "low": pl.Date(), "high": pl.Date()})
 
 
 @dataclass(frozen=True)
-class Around:
+class StoredContext:
     """The neighbourhood of a batch in one version of the store.
 
     Attributes:
@@ -42,7 +42,7 @@ class Around:
             return False
         first, last = self.lives[symbol]
         here = (pl.col("symbol") == symbol) & (pl.col("first_session") <= day) & (pl.col("last_session") >= day)
-        return first <= day <= last and self.base.account.gaps.filter(here).is_empty()
+        return first <= day <= last and self.base.completeness.gaps.filter(here).is_empty()
 
     def nearest_stored(self, symbol: str, count: int) -> tuple[date, date] | None:
         """The nearest stored sessions that were not asked for; None if what was asked for holds stored ones."""
@@ -52,7 +52,7 @@ class Around:
             return self.calendar.back(last, count - 1), last
         if first > end:
             return first, min(self.calendar.back(first, 1 - count), last)
-        holes = self.base.account.gaps.filter(
+        holes = self.base.completeness.gaps.filter(
             pl.col("symbol") == symbol, pl.col("first_session") <= start, pl.col("last_session") >= start
         )
         if holes.is_empty():
@@ -69,9 +69,9 @@ class Around:
             return True
         if symbol not in self.lives:
             return False
-        mine = self.base.account.symbols.filter(pl.col("symbol") == symbol)
+        mine = self.base.completeness.symbols.filter(pl.col("symbol") == symbol)
         since = mine.item(0, "asked_from") or self.lives[symbol][0]
-        unasked = self.base.account.gaps.filter(pl.col("symbol") == symbol, pl.col("asked").is_null())
+        unasked = self.base.completeness.gaps.filter(pl.col("symbol") == symbol, pl.col("asked").is_null())
         low, high = (
             pl.max_horizontal("first_session", pl.lit(between[0])),
             pl.min_horizontal("last_session", pl.lit(between[-1])),
@@ -89,7 +89,7 @@ class Around:
 
     def silences(self) -> pl.DataFrame:
         """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
-        gaps = self.base.account.gaps
+        gaps = self.base.completeness.gaps
         if not gaps.get_column("asked").null_count():
             return pl.DataFrame(schema=_SPAN)
         spans = [(symbol, *span) for symbol, span in self.requested.items()]
@@ -108,12 +108,12 @@ class Around:
         if not self.lives:
             return stored
         low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")
-        met = stored.lazy().group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
-        lives = self.base.account.symbols.lazy().select("symbol", "first_session", "last_session")
+        covered = stored.lazy().group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
+        lives = self.base.completeness.symbols.lazy().select("symbol", "first_session", "last_session")
         begins = (pl.col("first_session") < pl.col("low")) & ~(pl.col("low_0") <= pl.col("low")).fill_null(value=False)
         ends = (pl.col("last_session") > pl.col("high")) & ~(pl.col("high_0") >= pl.col("high")).fill_null(value=False)
-        came = seen.lazy().group_by("symbol").agg(low, high).join(lives, on="symbol")
-        edges = came.join(met, on="symbol", how="left").filter(begins | ends).select(list(_SPAN)).collect()
+        fetched = seen.lazy().group_by("symbol").agg(low, high).join(lives, on="symbol")
+        edges = fetched.join(covered, on="symbol", how="left").filter(begins | ends).select(list(_SPAN)).collect()
         if edges.is_empty() and silences.is_empty():
             return stored
         spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
@@ -123,7 +123,7 @@ class Around:
 def lives_of(base: Base) -> dict[str, tuple[date, date]]:
     """First and last stored session of each symbol."""
     columns = ("symbol", "first_session", "last_session")
-    return {symbol: (first, last) for symbol, first, last in base.account.symbols.select(columns).iter_rows()}
+    return {symbol: (first, last) for symbol, first, last in base.completeness.symbols.select(columns).iter_rows()}
 
 
 def first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout
-from historical_etl.store.verified_files import sound_path
+from historical_etl.store.verified_files import verified_path
 
 __all__ = ["StoredLevels"]
 
@@ -83,7 +83,7 @@ class StoredLevels:
         """
         frames = [empty_frame()]
         for partition in self.manifest.partitions if self.manifest else ():
-            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+            rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
             frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol).collect()))
         return pl.concat(frames).sort(ORDER)
 
@@ -93,7 +93,7 @@ class StoredLevels:
             return self._nothing(columns)
         wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
         try:
-            rows = pl.scan_parquet(sound_path(self.layout, partition), glob=False)
+            rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
             return self._without_left(rows.filter(wanted).select(columns or self.columns).collect())
         except (ChecksumMismatchError, StorageError) as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from historical_etl.etl.completeness.completeness import KEPT_OUT, WAIVED
+from historical_etl.etl.completeness.completeness import BAR_HELD, WAIVED
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.schema import ORDER
 
@@ -16,7 +16,7 @@ def without_waived(batch: Batch, gaps: pl.DataFrame) -> Batch:
         batch: what came.
         gaps: those of the account.
     """
-    waived = gaps.filter(pl.col("status") == WAIVED, pl.col("why") == KEPT_OUT)
+    waived = gaps.filter(pl.col("status") == WAIVED, pl.col("why") == BAR_HELD)
     if waived.is_empty():
         return batch
     mine = batch.seen().filter(pl.col("symbol").is_in(waived.get_column("symbol").unique().implode()))

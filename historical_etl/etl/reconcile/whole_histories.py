@@ -8,8 +8,8 @@ import polars as pl
 
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.quality.overlap import compare
-from historical_etl.quality.price_levels import LEVELS, TOLERANCE
+from historical_etl.quality.overlap import compare_overlap
+from historical_etl.quality.price_levels import LEVEL_TOLERANCE, LEVELS
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import FetchRequest
@@ -48,18 +48,18 @@ def beyond_plan(
         stored_of: all stored rows of a symbol.
         first: the oldest day that the plan gives.
     """
-    found, told = [histories.clear()], list[str]()
+    found, notes = [histories.clear()], list[str]()
     for history in histories.sort(ORDER).partition_by("symbol"):
         symbol: str = history.item(0, "symbol")
         older = _on_basis_of(history, stored_of(symbol), first)
         if older.height:
             found.append(older)
             days = older.get_column("date")
-            told.append(
+            notes.append(
                 f"{symbol}: {older.height} stored session(s), {days.min()} to {days.max()}, lie before what the plan of"
                 " the account gives now; adj_close and volume are restated by the factor of the first that came"
             )
-    return pl.concat(found), told
+    return pl.concat(found), notes
 
 
 def _on_basis_of(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.DataFrame:
@@ -71,7 +71,7 @@ def _on_basis_of(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl
     older = stored.filter(pl.col("date") < first).join(history, on=ORDER, how="anti")
     both = history.join(stored, on=ORDER, suffix="_0").sort("date").head(_FIRST)
     ratios = both.select((pl.col(name) / pl.col(f"{name}_0")).alias(name) for name in ("close", "adj_close", "volume"))
-    if older.is_empty() or both.is_empty() or ratios.select((pl.col("close") - 1).abs().max() > TOLERANCE).item():
+    if older.is_empty() or both.is_empty() or ratios.select((pl.col("close") - 1).abs().max() > LEVEL_TOLERANCE).item():
         return older.clear()
     factor = ratios.get_column("adj_close")[0]
     return older.with_columns(
@@ -89,7 +89,7 @@ def _of_all(ratios: pl.Series) -> float:
 
 def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
     """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
-    found = compare(first.select(LEVELS), history.select(LEVELS))
+    found = compare_overlap(first.select(LEVELS), history.select(LEVELS))
     words = "its history contradicts the sessions that came first in the same run"
     return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
 
@@ -101,7 +101,7 @@ def lacks_values(history: pl.DataFrame, levels: StoredLevels) -> Suspicion | Non
         return None
     stored = levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
     both = history.join(stored, on=ORDER, suffix="_0").filter(
-        (pl.col("close") / pl.col("close_0") - 1).abs() > TOLERANCE
+        (pl.col("close") / pl.col("close_0") - 1).abs() > LEVEL_TOLERANCE
     )
     lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
     words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)

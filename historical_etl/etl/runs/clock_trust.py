@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.completeness import LIVE, Account
+from historical_etl.etl.completeness.completeness import LIVE, Completeness
 from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.models import SyncManifest
 from historical_etl.schema import latest
@@ -18,7 +18,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.store.commit_times import clock_trouble
 from historical_etl.store.manifest import ManifestManager
 
-__all__ = ["Silence", "believed_account", "clock_notes", "silence"]
+__all__ = ["Silence", "clock_notes", "silence", "trusted_completeness"]
 
 _OFF: Final = timedelta(minutes=10)
 
@@ -33,49 +33,51 @@ class Silence:
     first: date
     end: date
     sessions: int
-    believed: date
+    trusted_through: date
 
     def in_words(self, now: datetime) -> str:
         """What to tell of it."""
         return (
             f"no symbol has a bar of the {self.sessions} sessions from {self.first} to {self.end}. If the clock is "
             f"ahead (it says {now:%Y-%m-%d %H:%M} UTC), set it; else the source is out, or has ended. None of the "
-            f"sessions after {self.believed} counts as missing until a symbol has one"
+            f"sessions after {self.trusted_through} counts as missing until a symbol has one"
         )
 
 
-def silence(account: Account, newest: date | None, end: date, calendar: SessionCalendar, most: int) -> Silence | None:
+def silence(
+    completeness: Completeness, newest: date | None, end: date, calendar: SessionCalendar, most: int
+) -> Silence | None:
     """The silence of a whole market of which some symbols were live, if it is longer than `most` sessions.
 
     Args:
-        account: before the commit.
+        completeness: before the commit.
         newest: the newest session that came.
         end: the last session that was asked for.
         calendar: the exchange's sessions.
         most: how long a market may be silent.
     """
-    lives = account.symbols.filter(pl.col("status") == LIVE)
-    known = max(filter(None, (newest, latest(account.symbols.get_column("last_session")))), default=None)
+    lives = completeness.symbols.filter(pl.col("status") == LIVE)
+    known = max(filter(None, (newest, latest(completeness.symbols.get_column("last_session")))), default=None)
     if lives.is_empty() or known is None:
         return None
     silent = calendar.between(known + timedelta(days=1), end)
     return Silence(silent[0], silent[-1], silent.len(), silent[most - 1]) if silent.len() > most else None
 
 
-def believed_account(store: StoredPrices, manifest: SyncManifest | None) -> Account:
+def trusted_completeness(store: StoredPrices, manifest: SyncManifest | None) -> Completeness:
     """The account of a version for a run: without gaps, attempts and pauses of days that are still to come."""
-    account, today, calendar = store.account_of(manifest), store.last_closed_session(), store.calendar
-    symbols, gaps = account.symbols, account.gaps
+    completeness, today, calendar = store.completeness_of(manifest), store.last_closed_session(), store.calendar
+    symbols, gaps = completeness.symbols, completeness.gaps
     horizon = max(filter(None, (today, latest(symbols.get_column("last_session")))))
     later = [gaps.get_column("last_session"), *(frame.get_column("asked") for frame in (symbols, gaps))]
     if not any((days > horizon).any() for days in (*later, symbols.get_column("asked_through"))):
-        return account
+        return completeness
     end = calendar.dates(calendar.positions_before(pl.lit(horizon)))
     is_wrong = pl.col("asked") > horizon
     forgotten = [pl.when(is_wrong).then(None).otherwise(pl.col(name)).alias(name) for name in ("asked", "due")]
     cut = pl.min_horizontal("last_session", end)
     lasting = calendar.positions(cut) - calendar.positions(pl.col("first_session")) + 1
-    return Account(
+    return Completeness(
         symbols.with_columns(*forgotten, pl.min_horizontal("asked_through", end).alias("asked_through")),
         gaps.filter(pl.col("first_session") <= horizon).with_columns(
             *forgotten,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from historical_etl.etl.completeness.completeness import Account
+from historical_etl.etl.completeness.completeness import Completeness
 from historical_etl.etl.fetch.requests import Window
 from historical_etl.etl.reader.stored_prices import StoredPrices
 from historical_etl.models import ETLProgressManifest, SyncManifest
@@ -52,7 +52,7 @@ class RunProgress:
         )
 
     def after(
-        self, manifest: SyncManifest | None, account: Account, base: ETLProgressManifest | None = None
+        self, manifest: SyncManifest | None, completeness: Completeness, base: ETLProgressManifest | None = None
     ) -> ETLProgressManifest:
         """The progress after a commit: `base`, or what is saved, with the cursors of the version that now stands."""
         store = self._store
@@ -60,7 +60,7 @@ class RunProgress:
         return saved.model_copy(
             update={
                 "last_updated": store.clock(),
-                "symbol_last_dates": account.cursors(),
+                "symbol_last_dates": completeness.cursors(),
                 "data_version": manifest.version if manifest else 0,
             }
         )

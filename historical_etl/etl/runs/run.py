@@ -14,11 +14,11 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
 from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.commit import Commit, ProgressUpdate
-from historical_etl.etl.completeness.attempt import REFUSED, Patience, Visit
+from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
 from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words
-from historical_etl.etl.completeness.completeness import Account
+from historical_etl.etl.completeness.completeness import Completeness
 from historical_etl.etl.completeness.load import ASKED, load_actions
-from historical_etl.etl.fetch.batch import Batch, Judge, nothing_left, refuse_unknown
+from historical_etl.etl.fetch.batch import Batch, BatchFetcher, nothing_left, refuse_unknown
 from historical_etl.etl.fetch.outage import refuse_outage
 from historical_etl.etl.fetch.requests import request_hash
 from historical_etl.etl.merge.merge import Gate
@@ -27,8 +27,8 @@ from historical_etl.etl.reconcile.late_dividends import due_again
 from historical_etl.etl.reconcile.reconciler import Reconciler
 from historical_etl.etl.reconcile.result import Base, Reconciled
 from historical_etl.etl.reconcile.stale_feed import FrozenFeed
-from historical_etl.etl.run_stats import Tally
-from historical_etl.etl.runs.clock_trust import Silence, believed_account, silence
+from historical_etl.etl.run_stats import RunStats
+from historical_etl.etl.runs.clock_trust import Silence, silence, trusted_completeness
 from historical_etl.etl.symbology.names import Names
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK
@@ -36,7 +36,7 @@ from historical_etl.schema import ORDER, latest, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.failed_runs import RunRecord, note_run
-from historical_etl.store.ledgers import read_sound
+from historical_etl.store.ledgers import read_undamaged
 from historical_etl.store.lock import LockToken
 from historical_etl.store.transaction import Provenance, Transaction
 
@@ -57,20 +57,20 @@ class Run:
         source: where bars come from.
         gate: judges each month before it is committed.
         command: what was asked for, in a word, for the ledger `runs`.
-        tally: counts what happens.
+        stats: counts what happens.
         names: by which the source is asked.
         rebuild: replace the history of every symbol that came, whatever basis it was stored on.
-        heed_events: whether an event after a symbol's last stored session calls for its whole history.
+        refetch_on_corporate_action: whether an event after a symbol's last stored session calls for its whole history.
     """
 
     store: StoredPrices
     source: PriceSource
     gate: Gate
     command: str
-    tally: Tally
+    stats: RunStats
     names: Names
     rebuild: bool = False
-    heed_events: bool = False
+    refetch_on_corporate_action: bool = False
     started: datetime = field(init=False)
     run_id: str = field(init=False)
     _rebuilt: set[str] = field(default_factory=set[str])
@@ -79,7 +79,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.started = self.store.clock()
-        facts = f"{self.started.isoformat()} {self.store.writer_id} {self.command} {self.tally.start} {self.tally.end}"
+        facts = f"{self.started.isoformat()} {self.store.writer_id} {self.command} {self.stats.start} {self.stats.end}"
         self.run_id = sha256(facts.encode()).hexdigest()[:32]  # not by chance: the same input gives the same bytes
 
     def take(
@@ -88,7 +88,7 @@ class Run:
         name: str,
         update_progress: ProgressUpdate,
         window: tuple[date, date] | None = None,
-        young: Collection[str] = (),
+        without_history: Collection[str] = (),
         *,
         alone: bool = True,
     ) -> None:
@@ -99,7 +99,7 @@ class Run:
             name: what to call refused rows.
             update_progress: makes the progress to save.
             window: the first and last date to store; None stores all that was asked for.
-            young: see `Judge.fetch`.
+            without_history: see `BatchFetcher.fetch`.
             alone: the run consists of this. Else it does not fail if rows came and none can be stored; whether
                 anything was stored in the end is for `require_rows` to say.
 
@@ -108,14 +108,16 @@ class Run:
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
         self.store.require_calendar()
-        batch = self._judge().fetch(requests, name=name, tally=self.tally, window=window, young=young)
+        batch = self._batch_fetcher().fetch(
+            requests, name=name, stats=self.stats, window=window, without_history=without_history
+        )
         if (error := nothing_left(batch, name)) is not None:
             if alone:
                 raise error
             self._barren[name] = error
             if self.store.manifest() is None:  # with nothing stored there is no version that could tell of it
                 self._unrecorded.append(batch.rejected)
-                self.tally.add_outcomes(batch.outcomes, batch.details)
+                self.stats.add_outcomes(batch.outcomes, batch.details)
                 return
         batch = self._with_unrecorded(batch)
         turn = 1
@@ -131,9 +133,9 @@ class Run:
         """
         if not self._barren:
             return
-        if not self.tally.rows:
+        if not self.stats.rows:
             raise next(iter(self._barren.values()))
-        self.tally.warnings.append(f"of {', '.join(self._barren)} rows came and none can be stored; see rejected_rows")
+        self.stats.warnings.append(f"of {', '.join(self._barren)} rows came and none can be stored; see rejected_rows")
 
     def failed(self, error: HistoricalETLError) -> None:
         """Note that the source or its data failed the run, for the ledger of a later commit.
@@ -154,9 +156,9 @@ class Run:
         self._unrecorded.clear()
         return replace(batch, rejected=pl.concat(rejected))
 
-    def _judge(self) -> Judge:
+    def _batch_fetcher(self) -> BatchFetcher:
         store = self.store
-        return Judge(
+        return BatchFetcher(
             source=self.source,
             calendar=store.calendar,
             last_closed=store.last_closed_session(),
@@ -176,40 +178,40 @@ class Run:
     def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.store
         manifest = store.manifest()
-        account, change = believed_account(store, manifest), store.calendar_change(manifest)
+        completeness, change = trusted_completeness(store, manifest), store.calendar_change(manifest)
         self._require_names(store.names_of(manifest), batch)
-        refuse_unknown(batch, account.symbols.get_column("symbol").to_list())
+        refuse_unknown(batch, completeness.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
-            refuse_outage(batch, account, start, end, store.settings.max_empty_share)
-        came = self._reconciler().reconcile(
+            refuse_outage(batch, completeness, start, end, store.settings.max_empty_share)
+        reconciled = self._reconciler().reconcile(
             batch,
-            self._base(manifest, account, change.left),
+            self._base(manifest, completeness, change.left),
             rebuild=lambda symbol: self.rebuild and symbol not in self._rebuilt,
-            heed_events=self.heed_events,
+            refetch_on_corporate_action=self.refetch_on_corporate_action,
         )
         with nullcontext(held) if held else store.lock() as token:
             transaction = Transaction(store.manifests, token, store.retention)
-            stands = transaction.base.version if transaction.base else 0
-            if stands != (manifest.version if manifest else 0):
+            current = transaction.base.version if transaction.base else 0
+            if current != (manifest.version if manifest else 0):
                 return False
-            self.tally.add_outcomes(came.batch.outcomes, came.batch.details)
-            self.tally.add_suspects(came.reasons())
-            self.tally.warnings += [*came.warnings]
-            self.tally.calendar_notes += _told(change, account)
+            self.stats.add_outcomes(reconciled.batch.outcomes, reconciled.batch.details)
+            self.stats.add_suspects(reconciled.reasons())
+            self.stats.warnings += [*reconciled.warnings]
+            self.stats.calendar_notes += _calendar_notes(change, completeness)
             commit = Commit(
                 transaction=transaction,
                 manifests=store.manifests,
                 calendar=store.calendar,
-                patience=self._patience(),
+                gap_policy=self._gap_policy(),
                 gate=self.gate,
                 split_adjusted=self.source.info.split_adjusted,
                 provenance=self._provenance(batch),
                 update_progress=update_progress,
             )
-            visit = self._visit(came, transaction, account)
-            commit.write(came, account, visit, self.tally, self._record, change.left)
-        self._rebuilt |= set(symbols_in(came.batch.rows))
+            attempt = self._attempt(reconciled, transaction, completeness)
+            commit.write(reconciled, completeness, attempt, self.stats, self._record, change.left)
+        self._rebuilt |= set(symbols_in(reconciled.batch.rows))
         return True
 
     def _require_names(self, names: Names, batch: Batch) -> None:
@@ -227,7 +229,7 @@ class Run:
             )
 
     def _reconciler(self) -> Reconciler:
-        store, judge = self.store, self._judge()
+        store, judge = self.store, self._batch_fetcher()
         return Reconciler(
             layout=store.layout,
             calendar=store.calendar,
@@ -236,7 +238,9 @@ class Run:
             long_gap=store.settings.long_gap_sessions,
             overlap=store.settings.overlap_sessions,
             frozen=self._frozen_feed(),
-            fetch=lambda requests, whole: judge.fetch(requests, name="history", tally=self.tally, young=whole),
+            fetch=lambda requests, whole: judge.fetch(
+                requests, name="history", stats=self.stats, without_history=whole
+            ),
         )
 
     def _reach(self) -> date | None:
@@ -255,91 +259,91 @@ class Run:
             latest=min(closed, coverage.last) if coverage and coverage.last else closed,
         )
 
-    def _base(self, manifest: SyncManifest | None, account: Account, left: pl.DataFrame) -> Base:
+    def _base(self, manifest: SyncManifest | None, completeness: Completeness, left: pl.DataFrame) -> Base:
         layout = self.store.layout
         held: dict[str, list[ledger_rows.Suspicion]] = {}
         accepted: dict[str, list[ledger_rows.Suspicion]] = {}
         today, look_again = self.store.last_closed_session(), set[str]()
-        for hold in read_sound(layout, manifest, "open_holds").iter_rows(named=True):
+        for hold in read_undamaged(layout, manifest, "open_holds").iter_rows(named=True):
             kind = accepted if hold["status"] == ledger_rows.ACCEPTED else held
             kind.setdefault(hold["symbol"], []).append(ledger_rows.suspicion_of(hold))
             if hold["code"] == HELD_BACK and (
-                kind is accepted or (self.heed_events and ledger_rows.is_due(hold, today))
+                kind is accepted or (self.refetch_on_corporate_action and ledger_rows.is_due(hold, today))
             ):
                 look_again.add(hold["symbol"])
         actions = load_actions(layout, manifest)
-        if self.heed_events:
+        if self.refetch_on_corporate_action:
             late = self.source.info.events_late
-            look_again |= due_again(actions, account.symbols, self.store.calendar, today, late)
-        return Base(manifest, account, held, accepted, actions, left, frozenset(look_again))
+            look_again |= due_again(actions, completeness.symbols, self.store.calendar, today, late)
+        return Base(manifest, completeness, held, accepted, actions, left, frozenset(look_again))
 
-    def _visit(self, came: Reconciled, transaction: Transaction, account: Account) -> Visit:
+    def _attempt(self, reconciled: Reconciled, transaction: Transaction, completeness: Completeness) -> FetchAttempt:
         today = self.store.last_closed_session()
-        rows = came.batch.rows
+        rows = reconciled.batch.rows
         # The newest session is expected once any symbol has it: before that the source has not published it.
         newest = latest(rows.get_column("date"))
         expected = max(filter(None, (newest, self.store.calendar.back(today, 1))))
-        since = self._member_since(came.batch.outcomes)
+        since = self._member_since(reconciled.batch.outcomes)
         info = self.source.info
-        spans = came.batch.asked
+        spans = reconciled.batch.asked
         until = max((end for _, end in spans.values()), default=expected)
-        if (silent := self._silence(account, newest, min(expected, until))) is not None:
-            expected = silent.believed
+        if (silent := self._silence(completeness, newest, min(expected, until))) is not None:
+            expected = silent.trusted_through
         asked = pl.DataFrame(
             {
                 "symbol": list(spans),
                 "start": [start for start, _ in spans.values()],
                 "end": [min(end, expected) for _, end in spans.values()],
-                "outcome": [came.batch.outcomes[symbol].value for symbol in spans],
+                "outcome": [reconciled.batch.outcomes[symbol].value for symbol in spans],
                 "expected_from": [since.get(symbol) for symbol in spans] if since else [None] * len(spans),
             },
             schema_overrides={name: dtype for name, dtype in ASKED.items() if name in _OF_SPANS},
         ).with_columns(
             pl.lit(info.adjustment).alias("adjustment"),
             pl.lit(info.name).alias("provider"),
-            pl.col("symbol").is_in(list(came.restated)).alias("replaced"),
-            pl.lit(came.batch.actions is not None).alias("names_events"),
+            pl.col("symbol").is_in(list(reconciled.restated)).alias("replaced"),
+            pl.lit(reconciled.batch.actions is not None).alias("names_events"),
             pl.lit(info.split_adjusted).alias("split_adjusted"),
         )
         adjusted = pl.col("date").filter(pl.col("adj_close").is_not_null())
         asked = asked.join(rows.group_by("symbol").agg(adjusted_through=adjusted.max()), "symbol", how="left")
-        return Visit(
+        return FetchAttempt(
             asked=asked.select(list(ASKED)).sort("symbol"),
             stored=rows[list(ORDER)],
-            dropped=came.dropped,
-            refused=_of_no_use(came),
+            dropped=reconciled.dropped,
+            refused=_of_no_use(reconciled),
             today=today,
             version=transaction.version,
             at=transaction.at,
         )
 
-    def _silence(self, account: Account, newest: date | None, end: date) -> Silence | None:
+    def _silence(self, completeness: Completeness, newest: date | None, end: date) -> Silence | None:
         """That of the market up to a day, if it is one that the clock calls recent; it is told once."""
         calendar, most = self.store.calendar, self.store.settings.ended_after_sessions
         if end < calendar.back(self.store.last_closed_session(), most):
             return None
-        silent = silence(account, newest, end, calendar, most)
+        silent = silence(completeness, newest, end, calendar, most)
         words = silent.in_words(self.store.clock()) if silent is not None else ""
-        self.tally.warnings += [words] if words and words not in self.tally.warnings else []
+        self.stats.warnings += [words] if words and words not in self.stats.warnings else []
         return silent
 
     def _member_since(self, symbols: Mapping[str, Outcome]) -> dict[str, date]:
         member_since = getattr(self.source, "member_since", None)
         return member_since(list(symbols)) if member_since else {}
 
-    def _patience(self) -> Patience:
+    def _gap_policy(self) -> GapPolicy:
         settings = self.store.settings
-        return Patience(settings.confirm_runs, settings.ended_after_sessions, settings.max_pause_sessions)
+        return GapPolicy(settings.confirm_runs, settings.ended_after_sessions, settings.max_pause_sessions)
 
     def _provenance(self, batch: Batch) -> Provenance:
         info = self.source.info
-        asked = request_hash(list(batch.outcomes), self.tally.start, self.tally.end, info)
+        asked = request_hash(list(batch.outcomes), self.stats.start, self.stats.end, info)
         return Provenance(info.name, info.version, info.adjustment, self.store.calendar.version, asked)
 
     def _record(self, status: str, version: int, message: str = "") -> RunRecord:
-        tally = self.tally
-        came = Counter(tally.outcomes.values())
-        counts = {outcome.value: came[outcome] for outcome in Outcome}
+        stats = self.stats
+        by_outcome = Counter(stats.outcomes.values())
+        counts = {outcome.value: by_outcome[outcome] for outcome in Outcome}
         return RunRecord(
             run_id=self.run_id,
             command=self.command,
@@ -348,36 +352,36 @@ class Run:
             finished=self.store.clock(),
             status=status,
             version=version,
-            start_date=tally.start,
-            end_date=tally.end,
-            symbols=len(tally.outcomes),
+            start_date=stats.start,
+            end_date=stats.end,
+            symbols=len(stats.outcomes),
             **counts,  # pyright: ignore[reportArgumentType] - the fields named after outcomes
-            rows=tally.rows,
-            rows_rejected=tally.rows_rejected,
-            corrections=tally.corrections,
-            restated=sorted(tally.restated),
+            rows=stats.rows,
+            rows_rejected=stats.rows_rejected,
+            corrections=stats.corrections,
+            restated=sorted(stats.restated),
             message=message,
             provider=self.source.info.name,
         )
 
 
-def _told(change: CalendarChange, account: Account) -> list[str]:
+def _calendar_notes(change: CalendarChange, completeness: Completeness) -> list[str]:
     left = change.left_in_words()
     moved = f"{left}; they were moved to replaced_rows" if left else ""
-    return [words for words in (moved, joined_in_words(account)) if words]
+    return [words for words in (moved, joined_in_words(completeness)) if words]
 
 
-def _of_no_use(came: Reconciled) -> pl.DataFrame:
+def _of_no_use(reconciled: Reconciled) -> pl.DataFrame:
     """Rows that say nothing of their session: refused ones, and bars that are kept out alone.
 
     One without a price says that there is none.
     """
-    rejected = came.batch.rejected
-    if rejected.is_empty() and came.kept_out.is_empty():
+    rejected = reconciled.batch.rejected
+    if rejected.is_empty() and reconciled.held_bars.is_empty():
         return pl.DataFrame(schema=REFUSED)
     without_price = pl.col("reasons").list.contains("no_close")
     refused = rejected.filter(~without_price).select(ORDER).drop_nulls()
-    return pl.concat([_as(Outcome.REFUSED, refused), _as(Outcome.HELD, came.kept_out)])
+    return pl.concat([_as(Outcome.REFUSED, refused), _as(Outcome.HELD, reconciled.held_bars)])
 
 
 def _as(outcome: Outcome, rows: pl.DataFrame) -> pl.DataFrame:

@@ -18,14 +18,14 @@ from historical_etl.errors import (
     ProviderError,
     RateLimitedError,
 )
-from historical_etl.etl.completeness.completeness import Account
+from historical_etl.etl.completeness.completeness import Completeness
 from historical_etl.etl.fetch.fetch import in_batches
 from historical_etl.etl.fetch.renamed_source import with_names
 from historical_etl.etl.fetch.requests import Window, ended_calendar, year_windows
 from historical_etl.etl.fetch.staged import clock_offset_of, requests_of
-from historical_etl.etl.reader.versions import KeptVersions
+from historical_etl.etl.reader.versions import StoreVersions
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.etl.run_stats import Tally, YearEvent
+from historical_etl.etl.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.clock_trust import clock_notes
 from historical_etl.etl.runs.progress import RunProgress
 from historical_etl.etl.runs.run import Run
@@ -38,12 +38,12 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
 
-__all__ = ["PriceRuns", "noting", "unheard"]
+__all__ = ["PriceRuns", "ignore_event", "record_failure"]
 
 _log = logging.getLogger(__name__)
 
 
-class PriceRuns(KeptVersions):
+class PriceRuns(StoreVersions):
     """A store with the source that fills it, and the gate that its rows must pass."""
 
     def __init__(
@@ -61,13 +61,24 @@ class PriceRuns(KeptVersions):
         self.validator = validator
         self._progress = RunProgress(self)
 
-    def _run(self, command: str, tally: Tally, *, rebuild: bool = False, heed_events: bool = False) -> Run:
+    def _run(
+        self, command: str, stats: RunStats, *, rebuild: bool = False, refetch_on_corporate_action: bool = False
+    ) -> Run:
         refuse_unknown_fields(self.layout)  # before hours of fetching, and not only once they are over
-        tally.requests = -requests_of(self.source)
+        stats.requests = -requests_of(self.source)
         gate = self.validator.gate
         names = self.names_of(self.manifest())
         source = with_names(self.source, names, self._stored_levels)
-        return Run(self, source, gate, command, tally, names=names, rebuild=rebuild, heed_events=heed_events)
+        return Run(
+            self,
+            source,
+            gate,
+            command,
+            stats,
+            names=names,
+            rebuild=rebuild,
+            refetch_on_corporate_action=refetch_on_corporate_action,
+        )
 
     def _stored_levels(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         return StoredLevels(self.layout, self.manifest()).between(symbols, start, end)
@@ -92,61 +103,63 @@ class PriceRuns(KeptVersions):
         progress: Callable[[YearEvent], None] | None = None,
     ) -> ETLResult:
         """Commit one window after the other; `request` names a run that can be resumed, `done` its years."""
-        tell, tally = progress or unheard, run.tally
+        report, stats = progress or ignore_event, run.stats
         completed = set(done)
         failures: dict[int, HistoricalETLError] = {}
         for window in windows:
             at = len([year for year in (*completed, *failures) if year <= window.year])
-            step = YearEvent(window.year, "started", at, len(windows), tally.rows)
+            step = YearEvent(window.year, "started", at, len(windows), stats.rows)
             if window.year in completed:
-                tell(replace(step, step="resumed"))
+                report(replace(step, step="resumed"))
                 continue
-            tell(step)
+            report(step)
 
-            def noted(manifest: SyncManifest | None, account: Account, year: int = window.year) -> ETLProgressManifest:
+            def progress_after(
+                manifest: SyncManifest | None, completeness: Completeness, year: int = window.year
+            ) -> ETLProgressManifest:
                 years = self._progress.of_years(request, windows, completed | {year}, "running")
-                return self._progress.after(manifest, account, years)
+                return self._progress.after(manifest, completeness, years)
 
             try:
                 asked = self._as_covered(window)
                 parts = in_batches(symbols, self.settings.batch_symbols)
                 requests = [FetchRequest(part, asked.lead_in, asked.end) for part in parts]
-                run.take(requests, str(window.year), noted, (asked.start, asked.end), alone=len(windows) == 1)
+                run.take(requests, str(window.year), progress_after, (asked.start, asked.end), alone=len(windows) == 1)
                 completed.add(window.year)
-                tell(replace(step, step="committed", done=at + 1, rows=tally.rows))
+                report(replace(step, step="committed", done=at + 1, rows=stats.rows))
             except HistoricalETLError as error:
                 _log.error("Year %d was not committed: %s", window.year, error)
                 failures[window.year] = error
-                tell(replace(step, step="failed", done=at + 1, error=error))
+                report(replace(step, step="failed", done=at + 1, error=error))
                 if not _is_of_its_year(error):
                     break
         if not failures:
             run.require_rows()
             return self._close(
-                tally, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
+                stats, publish=publish, years=self._progress.of_years(request, windows, completed, "completed")
             )
-        if tally.rows:
+        if stats.rows:
             # Years that the source does not cover are not left to do: the same request would fail again.
             due = [window for window in windows if not isinstance(failures.get(window.year), CoverageError)]
             status = "failed" if len(due) > len(completed) else "completed"
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self._close(tally, publish=publish, years=self._progress.of_years(request, due, completed, status))
+                self._close(stats, publish=publish, years=self._progress.of_years(request, due, completed, status))
         raise _first_of(failures, completed)
 
-    def _close(self, tally: Tally, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
+    def _close(self, stats: RunStats, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
         """Save the last progress and publish; a catalog that cannot be published does not undo what is committed."""
         if years is not None and self.manifest() is not None:
             with self.lock():
                 manifest = self.manifest()
-                account = self.account_of(manifest)
-                save_progress(self.layout, self._progress.after(manifest, account, years))
+                completeness = self.completeness_of(manifest)
+                save_progress(self.layout, self._progress.after(manifest, completeness, years))
         if publish:
-            self._publish_quietly(tally)
-        tally.requests += requests_of(self.source)
-        tally.warnings += clock_notes(self.manifests, self.clock(), clock_offset_of(self.source))
-        return tally.result(self.manifest())
+            self._publish_quietly(stats)
+        stats.requests += requests_of(self.source)
+        stats.warnings += clock_notes(self.manifests, self.clock(), clock_offset_of(self.source))
+        return stats.result(self.manifest())
 
-    def _publish_quietly(self, tally: Tally | None = None) -> None:
+    def _publish_quietly(self, stats: RunStats | None = None) -> None:
         manifest = self.manifest()
         if manifest is None or self.catalog.shown_version() == manifest.version:
             return
@@ -155,8 +168,8 @@ class PriceRuns(KeptVersions):
                 self.catalog.publish(self.manifest() or manifest)
         except HistoricalETLError as error:
             _log.error("The data is committed, the catalog is not up to date: %s", error)
-            if tally is not None:
-                tally.catalog_error = str(error)
+            if stats is not None:
+                stats.catalog_error = str(error)
 
     def _windows(self, start: date, end: date) -> list[Window]:
         info, closed = self.source.info, self.last_closed_session()
@@ -206,7 +219,7 @@ class PriceRuns(KeptVersions):
     def _symbols_of(self, window: Window) -> list[str]:
         """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
         symbols = self.source.members(window.start, window.end) or list(
-            self.settings.symbols or self.account().cursors()
+            self.settings.symbols or self.completeness().cursors()
         )
         if not symbols:
             raise ConfigurationError(
@@ -218,7 +231,7 @@ class PriceRuns(KeptVersions):
 
 
 @contextmanager
-def noting(run: Run) -> Generator[None]:
+def record_failure(run: Run) -> Generator[None]:
     """Note a run that fails; a refusal of the file system that nothing nearer has named is named here."""
     layout = run.store.layout
     try:
@@ -229,7 +242,7 @@ def noting(run: Run) -> Generator[None]:
         raise
 
 
-def unheard(_: YearEvent) -> None:
+def ignore_event(_: YearEvent) -> None:
     """Where nobody asked to be told."""
 
 

@@ -22,7 +22,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["Move", "Plan", "Rename", "planned", "read_renames", "unknown_symbol"]
+__all__ = ["Move", "Rename", "RenamePlan", "planned", "read_renames", "unknown_symbol"]
 
 _SAMPLE: Final = 5
 _HEADER: Final = ("old", "new", "date")
@@ -49,7 +49,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RenamePlan:
     """A change of names.
 
     Attributes:
@@ -109,7 +109,7 @@ class Plan:
             yield row
 
 
-def planned(renames: Sequence[Rename], names: Names, calendar: SessionCalendar, *, inside: bool = False) -> Plan:
+def planned(renames: Sequence[Rename], names: Names, calendar: SessionCalendar, *, inside: bool = False) -> RenamePlan:
     """Where the rows go; renames that are known already are left out.
 
     Args:
@@ -154,7 +154,7 @@ def planned(renames: Sequence[Rename], names: Names, calendar: SessionCalendar, 
             moves.append(Move(name, now(new, last), low, on - timedelta(days=1)))
             low = on
     made = tuple((rename, last_of[rename], now(rename.new, last_of[rename])) for rename in fresh)
-    return Plan(tuple(fresh), tuple(move for move in moves if move.new != move.old), made)
+    return RenamePlan(tuple(fresh), tuple(move for move in moves if move.new != move.old), made)
 
 
 def _is_known(rename: Rename, last: date, names: Names) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["EVENTS", "MARKS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
+__all__ = ["EVENT_SPELLINGS", "MARKS", "NULLS", "SPELLINGS", "is_unnamed", "looks_like", "plain"]
 
 #: Column of ours → its spellings, as `plain` writes them. The first is our own, and goes before the others.
 SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -63,7 +63,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 #: Events beside the bars → their spellings: yfinance, Tiingo, Quandl WIKI, Alpha Vantage.
-EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+EVENT_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "split": ("split", "stocksplits", "stocksplit", "splitfactor", "splitratio", "splitcoefficient"),
     "dividend": ("dividend", "dividends", "divcash", "exdividend", "dividendamount", "cashdividend"),
     "gains": ("capitalgains", "capitalgain"),

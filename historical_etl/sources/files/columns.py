@@ -11,7 +11,14 @@ from typing import Final
 from historical_etl.errors import ConfigurationError, SchemaDriftError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.column_spellings import EVENTS, MARKS, SPELLINGS, is_unnamed, looks_like, plain
+from historical_etl.sources.files.column_spellings import (
+    EVENT_SPELLINGS,
+    MARKS,
+    SPELLINGS,
+    is_unnamed,
+    looks_like,
+    plain,
+)
 
 __all__ = ["COLUMNS", "NUMBERS", "Matched", "match_columns", "score"]
 
@@ -145,7 +152,7 @@ class _Match:
 
         `close` does not go before `Close`: two columns of one name are two answers.
         """
-        for ours, spellings in {**SPELLINGS, **EVENTS}.items():
+        for ours, spellings in {**SPELLINGS, **EVENT_SPELLINGS}.items():
             if not self.lacks(ours):
                 continue
             free = [place for place in self.free() if plain(self._names[place]) not in self._left_out]
@@ -198,7 +205,7 @@ class _Match:
 
     def _events_alone(self) -> SchemaDriftError | None:
         """The refusal of a file of splits or dividends, which has nothing of a bar."""
-        events = [self._names[self.places[name]] for name in EVENTS if name in self.places]
+        events = [self._names[self.places[name]] for name in EVENT_SPELLINGS if name in self.places]
         if not events or not {"open", "high", "low", "close", "adj_close", "volume"}.isdisjoint(self.places):
             return None
         if any("is it" in name for name in self._missing):

@@ -20,7 +20,7 @@ from historical_etl.sources.files.file_symbols import COLUMN, Named
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.numbers import NumberRule, number_rule, question
-from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, Plan, Source, unreadable
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, ReadPlan, Source, unreadable
 from historical_etl.sources.files.truncation import cut_row
 from historical_etl.sources.files.values import cut, dividend_of, split_of, symbol_of
 
@@ -34,7 +34,7 @@ _TIMES: Final = frozenset({"time", "tradetime", "hour"})
 
 def csv_plans(
     path: Path, settings: FilesSettings, exchange: str, named: Named, *, hint: Order | None = None, rich: bool = False
-) -> list[Plan]:
+) -> list[ReadPlan]:
     """Read a file's first lines and decide how its rows are read: one plan, or one for each ticker of a wide table.
 
     Args:
@@ -53,7 +53,7 @@ def csv_plans(
     header = read_header(path, settings)
     if header.levels is None:
         return [_Reader(path, settings, exchange, header, hint, rich=rich).plan(named)]
-    plans: list[Plan] = []
+    plans: list[ReadPlan] = []
     for ticker, shared, own in header.levels.parts(settings, path):
         part = header.of([*shared, *own])
         plans.append(_Reader(path, settings, exchange, part, hint, rich=rich).plan(ticker, [*shared, *own], own))
@@ -74,7 +74,7 @@ class _Reader:
         self._rich = rich
         self._where = f"{path}, line {header.line}"
 
-    def plan(self, named: Named, places: list[int] | None = None, own: Sequence[int] = ()) -> Plan:
+    def plan(self, named: Named, places: list[int] | None = None, own: Sequence[int] = ()) -> ReadPlan:
         """The plan; `places` tells where the columns of a wide table are in the file, `own` those of one ticker."""
         header, settings = self._header, self._settings
         names = header.names
@@ -100,7 +100,7 @@ class _Reader:
         self._check_period(names)
         drops = self._drops_dividends(raw, scan)
         data = pl.all_horizontal(pl.col([f"c{place}" for place in own] or columns) == "")
-        return Plan(
+        return ReadPlan(
             path=self._path,
             csv=Source(header.separator, self._file_width, header.line),
             scan=scan,
@@ -195,8 +195,8 @@ class _Reader:
         row = cut_row(self._path, self._header.separator, self._file_width)
         if row is None or f"c{self._file_width - 1}" not in {columns[place] for place in places.values()}:
             return {}
-        told = "the file ends in it without a line end, and its last field is cut"
-        return {told: pl.all_horizontal(raw[ours] == row[int(columns[place][1:])] for ours, place in places.items())}
+        reason = "the file ends in it without a line end, and its last field is cut"
+        return {reason: pl.all_horizontal(raw[ours] == row[int(columns[place][1:])] for ours, place in places.items())}
 
     def _check_times(self, days: list[str], times: list[str]) -> None:
         """Refuse a file that has a day several times with several times of day."""

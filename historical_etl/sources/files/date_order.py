@@ -74,10 +74,10 @@ def to_come(day: pl.Expr) -> pl.Expr:
 def day_in(text: pl.Expr, form: str) -> pl.Expr:
     """The day that a text is in one form, null where it is none."""
     day = text.str.to_date(form, strict=False)
-    sound = day.is_between(FIRST_DAY, LAST_DAY)
+    valid = day.is_between(FIRST_DAY, LAST_DAY)
     if form.startswith("%y"):
-        sound &= text.str.contains(r"^\d{2}\D")
-    return pl.when(sound).then(day)
+        valid &= text.str.contains(r"^\d{2}\D")
+    return pl.when(valid).then(day)
 
 
 def chosen(

@@ -21,7 +21,7 @@ from historical_etl.sources.files.timestamps import Doubt, day_of, day_of_text, 
 __all__ = ["EXCEL", "FIRST_DAY", "LAST_DAY", "AmbiguousDatesError", "DateRule", "Order", "are_days", "date_rule"]
 
 Order = Literal["%m", "%d", "%y"]
-Clock = Literal["none", "midnight", "zoned", "trading"]
+TimeOfDay = Literal["none", "midnight", "zoned", "trading"]
 _CLOCK: Final = re.compile(
     r"(?:[T ]\s*)(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s?(AM|PM)?\s?(Z|UTC|[+-]\d{2}:?\d{2})?$", re.IGNORECASE
 )
@@ -85,7 +85,7 @@ class DateRule:
 
     form: str
     calendar: SessionCalendar
-    clock: Clock = "none"
+    clock: TimeOfDay = "none"
     unit: int = 0
     order: Order | None = None
     proven: bool = True
@@ -313,7 +313,7 @@ def _epoch(texts: Sequence[str]) -> int:
     return _EPOCHS.get(sizes.pop(), 0)
 
 
-def _clock_of(texts: Sequence[str], where: str, *, alone: bool) -> Clock:
+def _clock_of(texts: Sequence[str], where: str, *, alone: bool) -> TimeOfDay:
     found = [match for text in texts if (match := _CLOCK.search(text))]
     if not found:
         return "none"

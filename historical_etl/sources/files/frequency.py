@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.errors import HistoricalETLError
 from historical_etl.sources.files.csv_plan import not_daily as refusal
-from historical_etl.sources.files.read_plan import BROKEN, Plan
+from historical_etl.sources.files.read_plan import BROKEN, ReadPlan
 
 __all__ = ["not_daily", "parts_not_daily"]
 
@@ -36,7 +36,7 @@ _WEEKS: Final = 0.75
 
 
 def not_daily(
-    plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]
+    plans: Sequence[ReadPlan], index: pl.DataFrame, folders: Sequence[Path]
 ) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
     """The files, or the symbols of files, whose rows are not daily bars: number, symbol (None: all), the refusal."""
     numbers: list[int] = index.get_column("file").unique().to_list()
@@ -53,7 +53,7 @@ def not_daily(
         yield from _judged(number, plans[number], found, index)
 
 
-def parts_not_daily(plans: Sequence[Plan], index: pl.DataFrame, folders: Sequence[Path]) -> dict[int, Plan]:
+def parts_not_daily(plans: Sequence[ReadPlan], index: pl.DataFrame, folders: Sequence[Path]) -> dict[int, ReadPlan]:
     """Plans that leave out the rows of weeks or months of files that have daily bars as well, by their number."""
     span = (pl.col("last") - pl.col("first")).dt.total_days()
     lacking = span / _DAYS_APART - pl.col("rows") >= _LACKING
@@ -64,7 +64,7 @@ def parts_not_daily(plans: Sequence[Plan], index: pl.DataFrame, folders: Sequenc
         rows = _dates(plans, suspects, folders).unique().sort("file", "symbol", "date").collect(engine="streaming")
     except BROKEN:  # what reads these files for their bars names the one that is damaged
         return {}
-    found: dict[int, Plan] = {}
+    found: dict[int, ReadPlan] = {}
     for part in rows.partition_by("file", "symbol", maintain_order=True):
         number: int = part.item(0, "file")
         symbol: str = part.item(0, "symbol")
@@ -92,7 +92,7 @@ def _sparse(days: Sequence[date]) -> Iterator[tuple[date, date, str]]:
 
 
 def _judged(
-    number: int, plan: Plan, found: pl.DataFrame, index: pl.DataFrame
+    number: int, plan: ReadPlan, found: pl.DataFrame, index: pl.DataFrame
 ) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
     several = found.filter(pl.col("most") > 1, pl.lit(plan.timed))
     if several.height:
@@ -118,7 +118,7 @@ def _judged(
         yield number, row["symbol"], refusal(sparse[row["symbol"]], plan.path)
 
 
-def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
+def _steps(plans: Sequence[ReadPlan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
     """For each suspected file and symbol: its dates, the least and furthest step between them, the most rows of one."""
     wanted = _dates(plans, suspects, folders)
     step = pl.col("date").diff().dt.total_days()
@@ -144,7 +144,7 @@ def _steps(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path
         )
 
 
-def _dates(plans: Sequence[Plan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.LazyFrame:
+def _dates(plans: Sequence[ReadPlan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.LazyFrame:
     """The file, symbol and date of each readable row of some."""
     numbers: list[int] = suspects.get_column("file").unique().sort().to_list()
     parts = [

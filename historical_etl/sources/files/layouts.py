@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import told
+from historical_etl.masking import display_value
 from historical_etl.models import UNSTATED
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.files.column_spellings import plain
@@ -50,9 +50,9 @@ def _crsp_bars(rows: pl.LazyFrame) -> pl.LazyFrame:
     """A negative price marks the midpoint of bid and ask, 0 a missing one; `adj_close` came as CFACPR."""
     price = pl.col("close").abs()
     close = pl.when(price > 0).then(price)
-    sound = [pl.when(pl.col(name).abs() > 0).then(pl.col(name).abs()).alias(name) for name in ("open", "high", "low")]
+    prices = [pl.when(pl.col(name).abs() > 0).then(pl.col(name).abs()).alias(name) for name in ("open", "high", "low")]
     factor = pl.when(pl.col("adj_close") > 0).then(pl.col("adj_close"))
-    return rows.with_columns(*sound, close.alias("close"), (close / factor).alias("adj_close"))
+    return rows.with_columns(*prices, close.alias("close"), (close / factor).alias("adj_close"))
 
 
 LAYOUTS: Final[Mapping[str, FilesLayout]] = {
@@ -112,7 +112,7 @@ def layout_of(settings: FilesSettings) -> FilesLayout:
     layout = LAYOUTS.get(settings.layout.strip().lower())
     if layout is None:
         raise ConfigurationError(
-            f"Unknown layout {told(settings.layout, LAYOUTS)}",
+            f"Unknown layout {display_value(settings.layout, LAYOUTS)}",
             where=f"{PREFIX}FILES_LAYOUT",
             todo=f"use one of {', '.join(LAYOUTS)}",
         )

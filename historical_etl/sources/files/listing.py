@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.masking import hidden, told
+from historical_etl.masking import display_value, hidden
 from historical_etl.regular_files import open_regular
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.display_text import shown
-from historical_etl.sources.files.column_spellings import EVENTS
+from historical_etl.sources.files.column_spellings import EVENT_SPELLINGS
 from historical_etl.sources.files.columns import COLUMNS, score
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.unsupported_formats import ENDINGS, steps
@@ -53,11 +53,11 @@ class Listing:
 
 def check_settings(settings: FilesSettings) -> None:
     """Raise `ConfigurationError` for the first setting that cannot work, whatever the files hold."""
-    known = (*COLUMNS, *EVENTS)
+    known = (*COLUMNS, *EVENT_SPELLINGS)
     unknown = [name for name in settings.columns if name not in known]
     if unknown:
         raise ConfigurationError(
-            f"{', '.join(told(name, known) for name in unknown)} cannot be mapped",
+            f"{', '.join(display_value(name, known) for name in unknown)} cannot be mapped",
             where=f"{PREFIX}FILES_COLUMNS",
             todo=f"map only {', '.join(known)}",
         )
@@ -73,7 +73,7 @@ def check_settings(settings: FilesSettings) -> None:
             normalize_symbols([settings.symbol])
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"{told(settings.symbol)} is not a symbol", where=f"{PREFIX}FILES_SYMBOL", todo=error.todo
+                f"{display_value(settings.symbol)} is not a symbol", where=f"{PREFIX}FILES_SYMBOL", todo=error.todo
             ) from None
 
 

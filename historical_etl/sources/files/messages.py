@@ -12,11 +12,11 @@ from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
 from historical_etl.sources.display_text import LINE, shown
-from historical_etl.sources.files.read_plan import NO_SYMBOL, Plan
-from historical_etl.sources.files.survey import Aside, Surveyed
+from historical_etl.sources.files.read_plan import NO_SYMBOL, ReadPlan
+from historical_etl.sources.files.survey import SkippedFile, Surveyed
 from historical_etl.sources.files.unsupported_formats import steps
 
-__all__ = ["as_told", "contradictions", "everything_wrong", "notes_of", "reading_of"]
+__all__ = ["contradictions", "everything_wrong", "notes_of", "printable", "reading_of"]
 
 _SAMPLE: Final = 5
 #: Relative difference of two values that say the same.
@@ -26,11 +26,11 @@ _LINES: Final = 20
 _PLACE: Final = 500
 
 
-def as_told(aside: Aside) -> Aside:
+def printable(skipped: SkippedFile) -> SkippedFile:
     """What is set aside, with an error that can be told: it may quote a cell, a column or a path of any length."""
-    error = aside.error
+    error = skipped.error
     where = None if error.where is None else shown(error.where, _PLACE)
-    return replace(aside, error=type(error)(shown(error.what, LINE), where=where, todo=shown(error.todo, LINE)))
+    return replace(skipped, error=type(error)(shown(error.what, LINE), where=where, todo=shown(error.todo, LINE)))
 
 
 def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str, ...]:
@@ -65,9 +65,9 @@ def reading_of(found: Surveyed) -> tuple[str, ...]:
     """How the files are understood: where symbols come from first."""
     plans = [found.plans[number] for number in found.alive]
     sources = Counter(plan.symbol_from for plan in plans)
-    told = [f"symbols come from {source} ({count:,} file(s))" for source, count in sources.most_common()]
+    lines = [f"symbols come from {source} ({count:,} file(s))" for source, count in sources.most_common()]
     said = Counter(note for plan in plans for note in plan.notes)
-    return (*told, *(f"{note} ({count:,} file(s))" for note, count in said.items()))
+    return (*lines, *(f"{note} ({count:,} file(s))" for note, count in said.items()))
 
 
 def contradictions(found: Surveyed, names: Mapping[str, str], frame: pl.DataFrame) -> list[str]:
@@ -80,23 +80,23 @@ def contradictions(found: Surveyed, names: Mapping[str, str], frame: pl.DataFram
         (pl.col(name).max() - pl.col(name).min()) / pl.col(name).max() for name in values
     )
     unequal = ranges.filter(pl.any_horizontal(pl.col(name) > _SAME for name in values)).sort("symbol", "date")
-    told: list[str] = []
+    lines: list[str] = []
     for (symbol,), days in unequal.partition_by("symbol", as_dict=True, maintain_order=True).items():
         theirs = [name for name, ours in names.items() if ours == symbol] or [symbol]
         first, last = days.get_column("date").min(), days.get_column("date").max()
         files = found.index.filter(pl.col("symbol").is_in(theirs), pl.col("first") <= last, pl.col("last") >= first)
         numbers: list[int] = files.get_column("file").unique().sort().head(3).to_list()
         places = " and ".join(str(found.plans[number].path) for number in numbers)
-        told.append(
+        lines.append(
             f"{symbol} has {days.height:,} day(s) with different values, the first {first}, in {places}: are these of "
             f"one security? Nothing of it is taken"
         )
-    return told
+    return lines
 
 
 def everything_wrong(found: Surveyed, path: str) -> HistoricalETLError:
     """The error for files of which not a row can be read: all that is wrong with them."""
-    errors = [aside.error for aside in found.aside]
+    errors = [skipped.error for skipped in found.skipped]
     if len(errors) == 1 and found.unreadable.is_empty():
         return errors[0]
     lines = [f"{error.what} [{error.where}]" for error in errors] + list(_unreadable(found))
@@ -115,7 +115,7 @@ def _unreadable(found: Surveyed) -> list[str]:
     rows = found.unreadable
     if rows.is_empty():
         return []
-    told: list[str] = []
+    lines: list[str] = []
     of_symbols = pl.col("reasons").list.contains(NO_SYMBOL)
     nameless = rows.filter(of_symbols)
     if nameless.height:
@@ -123,7 +123,7 @@ def _unreadable(found: Surveyed) -> list[str]:
         listed = ", ".join(f"{symbol!r} ({count:,})" for symbol, count in counts.head(_LINES).iter_rows())
         rest = f" and {counts.height - _LINES:,} more" if counts.height > _LINES else ""
         first = next((symbol for symbol, _ in counts.iter_rows() if symbol), "BRK B")
-        told.append(
+        lines.append(
             f"{nameless.height:,} row(s) of symbols that cannot be written are set aside: {listed}{rest}; "
             f"{PREFIX}FILES_SYMBOLS={first}=… names them otherwise"
         )
@@ -133,23 +133,23 @@ def _unreadable(found: Surveyed) -> list[str]:
         .items()
     ):
         plan = found.plans[int(number)]  # pyright: ignore[reportArgumentType]
-        told.append(f"{plan.path}: {part.height:,} row(s) cannot be read and are set aside: {_lines(plan, part)}")
-    if len(told) > _LINES:
-        told = [*told[:_LINES], f"rows of {len(told) - _LINES:,} more files are set aside"]
-    return told
+        lines.append(f"{plan.path}: {part.height:,} row(s) cannot be read and are set aside: {_lines(plan, part)}")
+    if len(lines) > _LINES:
+        lines = [*lines[:_LINES], f"rows of {len(lines) - _LINES:,} more files are set aside"]
+    return lines
 
 
 def _blank(found: Surveyed) -> list[str]:
     """Cells that are taken for none beside a good close: the first lines of each file."""
     numbers: list[int] = found.index.filter(pl.col("_cells") > 0).get_column("file").unique().sort().to_list()
-    told: list[str] = []
+    lines: list[str] = []
     for plan in (found.plans[number] for number in numbers[:_LINES]):
         rows = plan.blank()
-        told.append(f"{plan.path}: {rows.height:,} bar(s) have cells that cannot be read: {_lines(plan, rows)}")
-    return [*told, f"bars of {len(numbers) - _LINES:,} more files have such cells"] if len(numbers) > _LINES else told
+        lines.append(f"{plan.path}: {rows.height:,} bar(s) have cells that cannot be read: {_lines(plan, rows)}")
+    return [*lines, f"bars of {len(numbers) - _LINES:,} more files have such cells"] if len(numbers) > _LINES else lines
 
 
-def _lines(plan: Plan, rows: pl.DataFrame) -> str:
+def _lines(plan: ReadPlan, rows: pl.DataFrame) -> str:
     """Where the first of some rows are, and what is wrong with each."""
     some = rows.head(_SAMPLE)
     places = plan.places(some.get_column("_row").to_list())

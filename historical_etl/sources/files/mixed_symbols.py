@@ -18,13 +18,13 @@ from historical_etl.settings import PREFIX
 from historical_etl.sources.files.column_spellings import MARKS
 from historical_etl.sources.files.columns import NUMBERS
 from historical_etl.sources.files.path_hints import basis_of, place_of
-from historical_etl.sources.files.read_plan import Plan
-from historical_etl.sources.files.survey import Aside, Surveyed
+from historical_etl.sources.files.read_plan import ReadPlan
+from historical_etl.sources.files.survey import SkippedFile, Surveyed
 
 __all__ = ["separated"]
 
 #: Symbols that are told with their files and lines; the others are only named.
-_TOLD: Final = 20
+_MOST_NAMED: Final = 20
 #: What a mark tells apart, in words.
 _WORDS: Final[Mapping[str, str]] = {
     "currency": "currency",
@@ -49,31 +49,31 @@ def separated(found: Surveyed, names: Mapping[str, str]) -> Surveyed:
     """
     known = found.index.filter(pl.col("first").is_not_null(), pl.col("symbol").is_not_null())
     index = known.with_columns((pl.col("symbol").replace(names) if names else pl.col("symbol")).alias("ours"))
-    aside: list[Aside] = []
+    skipped: list[SkippedFile] = []
     for mark in MARKS:
         if f"{mark}_low" in index.columns:
-            aside += _changing(found, _without(index, aside), mark)
-    left = _without(index, aside)
+            skipped += _changing(found, _without(index, skipped), mark)
+    left = _without(index, skipped)
     if left.get_column("ours").n_unique() < left.height:
-        aside += _unlike(found, left)
-    if not aside:
+        skipped += _unlike(found, left)
+    if not skipped:
         return found
-    theirs = index.join(_without(index, aside), on="ours", how="anti").get_column("symbol").unique()
-    kept = found.index.filter(~pl.col("symbol").is_in(theirs.implode()).fill_null(value=False))
-    return replace(found, index=kept, aside=[*found.aside, *aside])
+    theirs = index.join(_without(index, skipped), on="ours", how="anti").get_column("symbol").unique()
+    remaining = found.index.filter(~pl.col("symbol").is_in(theirs.implode()).fill_null(value=False))
+    return replace(found, index=remaining, skipped=[*found.skipped, *skipped])
 
 
-def _without(rows: pl.DataFrame, aside: Sequence[Aside]) -> pl.DataFrame:
-    gone = [symbol for one in aside for symbol in one.symbols]
+def _without(rows: pl.DataFrame, skipped: Sequence[SkippedFile]) -> pl.DataFrame:
+    gone = [symbol for one in skipped for symbol in one.symbols]
     return rows.filter(~pl.col("ours").is_in(gone)) if gone else rows
 
 
-def _changing(found: Surveyed, index: pl.DataFrame, mark: str) -> list[Aside]:
+def _changing(found: Surveyed, index: pl.DataFrame, mark: str) -> list[SkippedFile]:
     """Symbols whose currency, exchange or number of the security is not the same in all rows."""
     low, high = pl.col(f"{mark}_low"), pl.col(f"{mark}_high")
     changed = index.group_by("ours").agg(low.min(), high.max()).filter(low != high).get_column("ours").sort().to_list()
-    told: list[Aside] = []
-    for symbol in changed[:_TOLD]:
+    skipped: list[SkippedFile] = []
+    for symbol in changed[:_MOST_NAMED]:
         mine = index.filter(pl.col("ours") == symbol)
         places: list[tuple[int, int, str]] = []
         for column, value in ((low, mine.select(low.min()).item()), (high, mine.select(high.max()).item())):
@@ -87,8 +87,8 @@ def _changing(found: Surveyed, index: pl.DataFrame, mark: str) -> list[Aside]:
             for plan, (_, row, value) in zip(plans, sorted(places), strict=True)
         )
         column = f", map the column of symbols, as in {PREFIX}FILES_COLUMNS=symbol={name}" if plans[0].symbol else ""
-        told.append(
-            _aside(
+        skipped.append(
+            _skipped_file(
                 plans[0],
                 symbol,
                 f"{symbol} is not of one {_WORDS[mark]}: {name} is {seen}",
@@ -96,10 +96,10 @@ def _changing(found: Surveyed, index: pl.DataFrame, mark: str) -> list[Aside]:
                 f"same, set {PREFIX}FILES_IGNORE={name}",
             )
         )
-    return _with_rest(told, changed)
+    return _with_rest(skipped, changed)
 
 
-def _unlike(found: Surveyed, index: pl.DataFrame) -> list[Aside]:
+def _unlike(found: Surveyed, index: pl.DataFrame) -> list[SkippedFile]:
     """Symbols of several files that say another basis, contradict each other, or are from two places."""
     spans = index.group_by("file").agg(pl.col("first").min(), pl.col("last").max()).sort("first", "last")
     facts = _facts(found, spans.get_column("file").sort().to_list())
@@ -107,17 +107,19 @@ def _unlike(found: Surveyed, index: pl.DataFrame) -> list[Aside]:
     if alike and not spans.select((pl.col("first") <= pl.col("last").cum_max().shift(1)).any()).item():
         return []  # as where each file is a day of the market
     several = _with_facts(index.filter(pl.len().over("ours") > 1), facts)
-    aside = _of_bases(found, several)
-    several = _without(several, aside).sort("ours", "first", "last", "file")
+    skipped = _of_bases(found, several)
+    several = _without(several, skipped).sort("ours", "first", "last", "file")
     reached = pl.col("last").cum_max().shift(1).over("ours")
     shared = _shared_days(found, several.filter((pl.col("first") <= reached).any().over("ours")))
-    aside += _contradicting(found, several, shared)
-    apart = _without(several, aside).filter(pl.col("place").n_unique().over("ours") > 1)
+    skipped += _contradicting(found, several, shared)
+    apart = _without(several, skipped).filter(pl.col("place").n_unique().over("ours") > 1)
     if apart.height:
-        met = shared.filter(pl.col("met").list.len() > 1).explode("met").group_by("ours").agg(pl.col("met").n_unique())
-        places = apart.join(met, on="ours", how="left").with_columns(pl.col("met").fill_null(0))
-        aside += _of_places(found, places.filter(pl.col("met") < pl.col("place").n_unique().over("ours")))
-    return aside
+        places_sharing_days = (
+            shared.filter(pl.col("met").list.len() > 1).explode("met").group_by("ours").agg(pl.col("met").n_unique())
+        )
+        places = apart.join(places_sharing_days, on="ours", how="left").with_columns(pl.col("met").fill_null(0))
+        skipped += _of_places(found, places.filter(pl.col("met") < pl.col("place").n_unique().over("ours")))
+    return skipped
 
 
 def _facts(found: Surveyed, numbers: list[int]) -> pl.DataFrame:
@@ -141,37 +143,37 @@ def _with_facts(several: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     return several.join(facts, on="file", maintain_order="left").with_columns(place)
 
 
-def _of_bases(found: Surveyed, several: pl.DataFrame) -> list[Aside]:
+def _of_bases(found: Surveyed, several: pl.DataFrame) -> list[SkippedFile]:
     mixed = several.filter(pl.col("basis").n_unique().over("ours") > 1)
     symbols = mixed.get_column("ours").unique().sort().to_list()
-    told: list[Aside] = []
-    for symbol in symbols[:_TOLD]:
+    skipped: list[SkippedFile] = []
+    for symbol in symbols[:_MOST_NAMED]:
         mine = mixed.filter(pl.col("ours") == symbol).unique("basis", keep="first", maintain_order=True).sort("basis")
         plans = _plans_of(found, mine.head(2))
         bases = " and ".join(
             f"{basis or 'none'} ({plan.path})" for basis, plan in zip(mine.get_column("basis")[:2], plans, strict=True)
         )
-        told.append(
-            _aside(
+        skipped.append(
+            _skipped_file(
                 plans[0],
                 symbol,
                 f"{symbol} has files whose names say another basis of prices: {bases}",
                 f"keep one basis in {PREFIX}FILES_PATH; the other belongs into a data folder of its own",
             )
         )
-    return _with_rest(told, symbols)
+    return _with_rest(skipped, symbols)
 
 
-def _shared_days(found: Surveyed, meeting: pl.DataFrame) -> pl.DataFrame:
+def _shared_days(found: Surveyed, overlapping: pl.DataFrame) -> pl.DataFrame:
     """The days that several files have of one symbol: their places, and whether values are unequal."""
-    if meeting.is_empty():
+    if overlapping.is_empty():
         return pl.DataFrame(schema=_SHARED)
-    rows = found.rows(meeting.get_column("file").unique().to_list()).select("file", "symbol", "date", *NUMBERS)
+    rows = found.rows(overlapping.get_column("file").unique().to_list()).select("file", "symbol", "date", *NUMBERS)
     value = pl.col(NUMBERS)
     given = value.count()
     unequal = pl.any_horizontal((value.min() != value.max()) | ((given > 0) & (given < pl.len())))
     return (
-        rows.join(meeting.select("file", "symbol", "ours", "place").lazy(), on=["file", "symbol"])
+        rows.join(overlapping.select("file", "symbol", "ours", "place").lazy(), on=["file", "symbol"])
         .group_by("ours", "date")
         .agg(
             pl.col("file").n_unique().alias("files"),
@@ -184,7 +186,7 @@ def _shared_days(found: Surveyed, meeting: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _contradicting(found: Surveyed, several: pl.DataFrame, shared: pl.DataFrame) -> list[Aside]:
+def _contradicting(found: Surveyed, several: pl.DataFrame, shared: pl.DataFrame) -> list[SkippedFile]:
     day = pl.col("date")
     days = (
         shared.filter("unequal")
@@ -192,34 +194,34 @@ def _contradicting(found: Surveyed, several: pl.DataFrame, shared: pl.DataFrame)
         .agg(pl.len().alias("count"), day.min().alias("from"), day.max().alias("to"))
         .sort("ours")
     )
-    told: list[Aside] = []
-    for symbol, count, first, last in days.head(_TOLD).iter_rows():
+    skipped: list[SkippedFile] = []
+    for symbol, count, first, last in days.head(_MOST_NAMED).iter_rows():
         mine = several.filter(pl.col("ours") == symbol, pl.col("first") <= last, pl.col("last") >= first)
         plans = _plans_of(found, mine.unique("file").sort("file").head(3))
         paths = " and ".join(str(plan.path) for plan in plans)
-        told.append(
-            _aside(
+        skipped.append(
+            _skipped_file(
                 plans[0],
                 symbol,
                 f"{symbol} has {count:,} day(s) with different values, the first {first}, in {paths}",
                 "are these of one security, on one basis? Keep the file that is right, and take out the other",
             )
         )
-    return _with_rest(told, days.get_column("ours").to_list())
+    return _with_rest(skipped, days.get_column("ours").to_list())
 
 
-def _of_places(found: Surveyed, apart: pl.DataFrame) -> list[Aside]:
+def _of_places(found: Surveyed, apart: pl.DataFrame) -> list[SkippedFile]:
     symbols = apart.get_column("ours").unique().sort().to_list()
-    told: list[Aside] = []
-    for symbol in symbols[:_TOLD]:
+    skipped: list[SkippedFile] = []
+    for symbol in symbols[:_MOST_NAMED]:
         mine = apart.filter(pl.col("ours") == symbol).unique("place", keep="first", maintain_order=True).head(2)
         plans = _plans_of(found, mine)
         spans = " and ".join(
             f"{plan.path} ({first} to {last})"
             for plan, (first, last) in zip(plans, mine.select("first", "last").iter_rows(), strict=True)
         )
-        told.append(
-            _aside(
+        skipped.append(
+            _skipped_file(
                 plans[0],
                 symbol,
                 f"{symbol} comes from two places that share no session: {spans}",
@@ -227,22 +229,22 @@ def _of_places(found: Surveyed, apart: pl.DataFrame) -> list[Aside]:
                 f"else name them apart, such as {symbol}.US and {symbol}.DE, or set {PREFIX}FILES_PATH to one of them",
             )
         )
-    return _with_rest(told, symbols)
+    return _with_rest(skipped, symbols)
 
 
-def _plans_of(found: Surveyed, rows: pl.DataFrame) -> list[Plan]:
+def _plans_of(found: Surveyed, rows: pl.DataFrame) -> list[ReadPlan]:
     numbers: list[int] = rows.get_column("file").to_list()
     return [found.plans[number] for number in numbers]
 
 
-def _aside(plan: Plan, symbol: str, what: str, todo: str) -> Aside:
-    return Aside(plan.path, DataQualityError(what, where=symbol, todo=todo), (symbol,))
+def _skipped_file(plan: ReadPlan, symbol: str, what: str, todo: str) -> SkippedFile:
+    return SkippedFile(plan.path, DataQualityError(what, where=symbol, todo=todo), (symbol,))
 
 
-def _with_rest(told: list[Aside], symbols: Sequence[str]) -> list[Aside]:
+def _with_rest(skipped: list[SkippedFile], symbols: Sequence[str]) -> list[SkippedFile]:
     """What is told of the first symbols, and of the others their names."""
-    rest = symbols[len(told) :]
+    rest = symbols[len(skipped) :]
     if not rest:
-        return told
+        return skipped
     what = f"{len(rest):,} more symbols are set aside for the same reason as {symbols[0]}: {', '.join(rest)}"
-    return [*told, Aside(told[0].path, DataQualityError(what, where=told[0].path.parent), tuple(rest))]
+    return [*skipped, SkippedFile(skipped[0].path, DataQualityError(what, where=skipped[0].path.parent), tuple(rest))]

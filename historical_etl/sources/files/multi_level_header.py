@@ -12,14 +12,14 @@ from typing import Final
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.files.column_spellings import EVENTS, SPELLINGS, is_unnamed, plain
+from historical_etl.sources.files.column_spellings import EVENT_SPELLINGS, SPELLINGS, is_unnamed, plain
 from historical_etl.sources.files.columns import score
 from historical_etl.sources.files.file_symbols import Named, writable
 
-__all__ = ["LEVELS", "Levels", "levels_of_names", "levels_of_rows"]
+__all__ = ["TWO_LEVELS", "Levels", "levels_of_names", "levels_of_rows"]
 
 #: Where symbols come from.
-LEVELS: Final = "a header of two levels"
+TWO_LEVELS: Final = "a header of two levels"
 _PAIR: Final = re.compile(r"""\(\s*(['"])(?P<one>[^'"]*)\1\s*,\s*(['"])(?P<other>[^'"]*)\3\s*\)""")
 _TICKER: Final = re.compile(r"\^?[A-Z0-9]{1,12}([.\-=][A-Z0-9]{1,6})?")
 #: Written like tickers, and sides of a price.
@@ -30,7 +30,7 @@ _FIELDS: Final = frozenset(
     spelling
     for names in (
         [SPELLINGS[name] for name in ("open", "high", "low", "close", "volume", "adj_close")],
-        EVENTS.values(),
+        EVENT_SPELLINGS.values(),
     )
     for spellings in names
     for spelling in spellings
@@ -71,7 +71,7 @@ class Levels:
                     where=f"{PREFIX}FILES_SYMBOL",
                     todo="unset it, or read files without symbols",
                 )
-            yield Named(symbol, LEVELS), shared, own
+            yield Named(symbol, TWO_LEVELS), shared, own
 
 
 def levels_of_rows(rows: Sequence[Sequence[str]]) -> Levels | None:

@@ -32,7 +32,7 @@ def _grouped(sign: str) -> str:
     return rf"([1-9]\d{{0,2}}({sign}\d{{3}})+|[1-9]\d?({sign}\d{{2}})+{sign}\d{{3}})"
 
 
-def _sound(point: str, group: str) -> str:
+def _well_formed(point: str, group: str) -> str:
     """Numbers with thousands set apart; Python and Polars read it alike."""
     return rf"^[+-]?({_grouped(_APART)}|{_grouped(re.escape(group))})({re.escape(point)}\d+)?$"
 
@@ -83,7 +83,7 @@ class NumberRule:
             unit = bare.str.extract(r"\d\s*([KkMmBbTt])$", 1).str.to_uppercase()
             factor = unit.replace_strict(_UNITS, default=None, return_dtype=pl.Float64)
             bare = bare.str.replace(r"(\d)\s*[KkMmBbTt]$", "${1}")
-        grouped = bare.str.contains(_sound(point, group))
+        grouped = bare.str.contains(_well_formed(point, group))
         if not volume and not self.wholes:
             grouped &= ~bare.str.contains(rf"^[+-]?\d{{1,3}}{re.escape(group)}\d{{3}}$")
         apart = rf"{_APART}|{re.escape(group)}"
@@ -136,7 +136,7 @@ def advice(text: str, decimal: str) -> str:
         point = found.group(1)
         one, many = text.replace(point, "."), text.replace(point, "")
         return f"set {name}={point} if it is {one}, or {name}={_SIGNS[point]} if it is {many}"
-    if re.fullmatch(rf"[+-]?\d+{re.escape(other)}\d+", text) or re.fullmatch(_sound(other, decimal), text):
+    if re.fullmatch(rf"[+-]?\d+{re.escape(other)}\d+", text) or re.fullmatch(_well_formed(other, decimal), text):
         return f"set {name}={other}, if that is how the file writes it"
     return "export prices as plain numbers, such as 1234.5, or correct the file"
 

@@ -20,7 +20,7 @@ from historical_etl.sources.files.file_symbols import COLUMN, Named
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.multi_level_header import levels_of_names
-from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, Plan, unreadable
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, ReadPlan, unreadable
 from historical_etl.sources.files.timestamps import day_of, doubt_of
 from historical_etl.sources.files.values import cut, dividend_of, in_capitals, split_of, symbol_of
 
@@ -31,7 +31,7 @@ _SAMPLE: Final = 40
 
 def parquet_plans(
     path: Path, settings: FilesSettings, exchange: str, named: Named, hint: Order | None = None
-) -> list[Plan]:
+) -> list[ReadPlan]:
     """Read a file's schema and decide how its rows are read: one plan, or one for each ticker of a wide table.
 
     Args:
@@ -54,7 +54,7 @@ def parquet_plans(
     if levels is None:
         return [_plan(path, settings, exchange, named, hint, dtypes, dict(zip(dtypes, dtypes, strict=True)))]
     columns = list(dtypes)
-    plans: list[Plan] = []
+    plans: list[ReadPlan] = []
     for ticker, shared, own in levels.parts(settings, path):
         fields = {levels.fields[place]: columns[place] for place in [*shared, *own]}
         plan = _plan(path, settings, exchange, ticker, hint, dtypes, fields)
@@ -71,7 +71,7 @@ def _plan(
     hint: Order | None,
     dtypes: Mapping[str, pl.DataType],
     fields: Mapping[str, str],
-) -> Plan:
+) -> ReadPlan:
     """The plan of one table; `fields`: names as they are understood → as they stand in the file."""
     names, columns = list(fields), list(fields.values())
     settings, layout = for_file(names, settings)
@@ -113,7 +113,7 @@ def _plan(
     nothing = pl.lit(None, pl.Float64)
     symbol_dtype = dtypes[at["symbol"]] if "symbol" in at else None
     is_text = isinstance(symbol_dtype, pl.String) and not settings.symbols
-    return Plan(
+    return ReadPlan(
         path=path,
         csv=None,
         scan=scan,

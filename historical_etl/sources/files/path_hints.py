@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.sources.files.file_symbols import EXCHANGE, HIVE_SYMBOL, NAME, SETTING, WORDS
-from historical_etl.sources.files.read_plan import Plan
+from historical_etl.sources.files.read_plan import ReadPlan
 
 __all__ = ["basis_of", "place_of"]
 
@@ -46,7 +46,7 @@ _BASES: Final = {
 }
 
 
-def place_of(plan: Plan, base: Path) -> str:
+def place_of(plan: ReadPlan, base: Path) -> str:
     """The place that a file is from; the same for pieces of one history. `base`: the folder that all have."""
     if plan.symbol_from == SETTING:
         return ""  # the setting says that all of it is one symbol
@@ -61,7 +61,7 @@ def place_of(plan: Plan, base: Path) -> str:
     return "/".join([*parts, *([prefix.group().casefold()] if prefix else [])])
 
 
-def basis_of(plan: Plan, base: Path) -> str:
+def basis_of(plan: ReadPlan, base: Path) -> str:
     """The basis of prices that the name of a file and its folders say; empty where they say none."""
     stem = plan.path.name.casefold()
     if plan.symbol and plan.symbol_from == NAME:
@@ -70,7 +70,7 @@ def basis_of(plan: Plan, base: Path) -> str:
     return " ".join(sorted({_BASES[word] for word in words if word in _BASES}))
 
 
-def _folders(plan: Plan, base: Path) -> tuple[str, ...]:
+def _folders(plan: ReadPlan, base: Path) -> tuple[str, ...]:
     return plan.path.parent.relative_to(base).parts
 
 

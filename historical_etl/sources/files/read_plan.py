@@ -31,7 +31,7 @@ __all__ = [
     "NO_SYMBOL",
     "REASONS",
     "SPLIT",
-    "Plan",
+    "ReadPlan",
     "Source",
     "is_no_symbol",
     "unreadable",
@@ -63,7 +63,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadPlan:
     """How one file is read.
 
     Attributes:
@@ -182,18 +182,18 @@ class Plan:
             return []
         return [part.select("_row", "text").row(0) for part in (one, other)]
 
-    def with_tidy_symbols(self) -> "Plan":
+    def with_tidy_symbols(self) -> "ReadPlan":
         """The plan for a file all of whose symbols are tidy."""
         # A filter on the bare column lets Polars skip row groups: 6 ms instead of 480 for 1 of 2,000 symbols.
         return replace(self, values={**self.values, "symbol": self.raw["symbol"]})
 
-    def without(self, symbol: str, first: date, last: date, words: str) -> "Plan":
+    def without(self, symbol: str, first: date, last: date, words: str) -> "ReadPlan":
         """The plan that leaves out the rows of a symbol from one day to another; `words`: what they are."""
         inside = (self.values["symbol"] == symbol) & self.values["date"].is_between(first, last)
-        told = f"the rows of {symbol} from {first} to {last} are {words}, not daily"
-        return replace(self, lines={**self.lines, told: inside.fill_null(value=False)})
+        reason = f"the rows of {symbol} from {first} to {last} are {words}, not daily"
+        return replace(self, lines={**self.lines, reason: inside.fill_null(value=False)})
 
-    def without_bad_lines(self) -> "Plan":
+    def without_bad_lines(self) -> "ReadPlan":
         """The plan that leaves out lines with another number of fields than the header; itself if there are none.
 
         Raises:
@@ -251,7 +251,7 @@ class Plan:
                 *(self.values[name].alias(name) for name in SCHEMA if name not in {"date", "symbol", "ret"}),
                 pl.lit(None, pl.Float64).alias("ret"),
                 pl.concat_list(*reasons, *lines).list.drop_nulls().alias("reasons"),
-                self._told(faults).alias("_what"),
+                self._reasons(faults).alias("_what"),
                 self._text("close").alias("_close"),
             )
         )
@@ -263,7 +263,7 @@ class Plan:
     def blank(self) -> pl.DataFrame:
         """The rows with a cell that cannot be read beside a good close: `_row` and `_what`, as `faulty` gives them."""
         rows = self._rows(numbered=True).filter(pl.any_horizontal(*self.cells.values()), ~self._is_faulty())
-        return rows.select("_row", self._told(self.cells).alias("_what")).collect()
+        return rows.select("_row", self._reasons(self.cells).alias("_what")).collect()
 
     def bad_rows(self) -> pl.DataFrame:
         """What is known of lines with another number of fields than the header, as `faulty` gives it."""
@@ -307,20 +307,20 @@ class Plan:
     def _text(self, name: str) -> pl.Expr:
         return _marked(cut(self.raw.get(name, self.values.get(name, pl.lit(""))))).fill_null("None")
 
-    def _told(self, faults: Mapping[str, pl.Expr]) -> pl.Expr:
+    def _reasons(self, faults: Mapping[str, pl.Expr]) -> pl.Expr:
         """What is wrong with the first of some columns that cannot be read."""
-        told: list[pl.Expr] = []
+        reasons: list[pl.Expr] = []
         for name, fault in faults.items():
             wants: pl.Expr = pl.lit(self._wants(name))
             if name == "date":
                 shown = pl.lit("") if self.date_shown is None else self.date_shown
                 coming = to_come(self.values["date"])
                 wants = pl.when(coming).then(pl.lit(", which is to come")).otherwise(shown + wants)
-            told.append(
+            reasons.append(
                 pl.when(fault).then(pl.concat_str(pl.lit(f"{name} is '"), self._text(name), pl.lit("'"), wants))
             )
-        told += [pl.when(rows).then(pl.lit(words)) for words, rows in self.lines.items()]
-        return pl.coalesce(told)
+        reasons += [pl.when(rows).then(pl.lit(words)) for words, rows in self.lines.items()]
+        return pl.coalesce(reasons)
 
     def _mark(self, mark: str) -> pl.Expr:
         """A mark as it is compared: without blanks, null for no value. GBp is another currency than GBP, usd is USD."""

@@ -13,7 +13,7 @@ from historical_etl.errors import DataQualityError
 from historical_etl.settings import PREFIX
 from historical_etl.sources.files.date_order import latest_day
 from historical_etl.sources.files.numbers import advice
-from historical_etl.sources.files.read_plan import Plan
+from historical_etl.sources.files.read_plan import ReadPlan
 
 __all__ = ["crowded", "hopeless", "misread_days"]
 
@@ -23,7 +23,7 @@ _CROWD, _CROWD_A_DAY, _MOST_SYMBOLS = 100_000, 400, 1_000_000
 _DATE_FORMAT: Final = f"{PREFIX}FILES_DATE_FORMAT"
 
 
-def crowded(plan: Plan, table: pl.DataFrame) -> DataQualityError | None:
+def crowded(plan: ReadPlan, table: pl.DataFrame) -> DataQualityError | None:
     """A file with so many rows for the days that it spans, or symbols, that it holds no daily bars."""
     days = (pl.col("last") - pl.col("first")).dt.total_days().fill_null(0) + 1
     crowd = (pl.col("rows") > _CROWD) & (pl.col("rows") > _CROWD_A_DAY * days)
@@ -39,7 +39,7 @@ def crowded(plan: Plan, table: pl.DataFrame) -> DataQualityError | None:
     return DataQualityError(f"{what}: it holds no daily bars", where=plan.path, todo=todo)
 
 
-def misread_days(plan: Plan, table: pl.DataFrame) -> DataQualityError | None:
+def misread_days(plan: ReadPlan, table: pl.DataFrame) -> DataQualityError | None:
     """A file whose dates are in two orders, or have years of two digits that are to come."""
     last = table.get_column("last").max()
     if plan.days and plan.days.has_short_years and isinstance(last, date) and last > latest_day():
@@ -62,7 +62,7 @@ def misread_days(plan: Plan, table: pl.DataFrame) -> DataQualityError | None:
     )
 
 
-def hopeless(plan: Plan, table: pl.DataFrame, faulty: pl.DataFrame) -> DataQualityError | None:
+def hopeless(plan: ReadPlan, table: pl.DataFrame, faulty: pl.DataFrame) -> DataQualityError | None:
     """A file most of whose rows cannot be read: the settings do not fit it; `faulty` holds its rows with faults."""
     rows, faults = int(table.get_column("rows").sum()), int(table.get_column("_faults").sum())
     if faults * 2 <= rows:

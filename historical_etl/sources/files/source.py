@@ -20,10 +20,10 @@ from historical_etl.sources.display_text import LINE, shown
 from historical_etl.sources.files.layouts import laid_out, layout_of
 from historical_etl.sources.files.listing import check_settings, find_files, version_of
 from historical_etl.sources.files.market_suffix import renamed
-from historical_etl.sources.files.messages import as_told, contradictions, everything_wrong, notes_of, reading_of
+from historical_etl.sources.files.messages import contradictions, everything_wrong, notes_of, printable, reading_of
 from historical_etl.sources.files.mixed_symbols import separated
 from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
-from historical_etl.sources.files.survey import Aside, Surveyed, scratch_error, survey
+from historical_etl.sources.files.survey import SkippedFile, Surveyed, scratch_error, survey
 from historical_etl.symbols import is_symbol
 
 __all__ = ["FilesSource"]
@@ -180,7 +180,7 @@ class FilesSource:
     def _read(self, request: FetchRequest) -> pl.DataFrame:
         loaded = self._load()
         found = loaded.found
-        theirs = loaded.as_they_stand(request.symbols)
+        theirs = loaded.as_stored(request.symbols)
         hits = found.index.filter(
             pl.col("symbol").is_in(theirs), pl.col("first") <= request.end, pl.col("last") >= request.start
         )
@@ -235,13 +235,13 @@ class FilesSource:
         known = _known(found)
         suffixed = {number for number in found.alive if found.plans[number].suffixed}
         market = known.filter(pl.col("file").is_in(suffixed)).get_column("symbol").unique().to_list()
-        claims = [symbol for aside in found.aside for symbol in aside.symbols]
-        txt = [s for aside in found.aside for s in aside.symbols if aside.path.name.lower().endswith(".txt")]
-        names, told = renamed(
+        claims = [symbol for skipped in found.skipped for symbol in skipped.symbols]
+        txt = [s for skipped in found.skipped for s in skipped.symbols if skipped.path.name.lower().endswith(".txt")]
+        names, market_notes = renamed(
             [*known.get_column("symbol").unique(), *claims], [*market, *txt], self._settings.market_suffix
         )
         found = separated(found, names)
-        found = replace(found, aside=[*map(_unlisted, self._listing.shut.items()), *map(as_told, found.aside)])
+        found = replace(found, skipped=[*map(_unlisted, self._listing.shut.items()), *map(printable, found.skipped)])
         symbols = _known(found).group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         spans: dict[str, tuple[date, date]] = {}
         for symbol, first, last in symbols.iter_rows():
@@ -251,9 +251,9 @@ class FilesSource:
         unreadable = found.unreadable
         if names:
             unreadable = unreadable.with_columns(pl.col("symbol").replace(names))
-        if not spans and (found.aside or unreadable.height):
+        if not spans and (found.skipped or unreadable.height):
             raise everything_wrong(found, self._settings.path)
-        notes = tuple(shown(note, LINE) for note in notes_of(found, self._listing.others, told))
+        notes = tuple(shown(note, LINE) for note in notes_of(found, self._listing.others, market_notes))
         return _Loaded(found, names, spans, unreadable, notes, self._split_adjusted(found))
 
     def _split_adjusted(self, found: Surveyed) -> bool:
@@ -265,16 +265,16 @@ class FilesSource:
         if self._settings.split_adjusted is not None:
             return self._settings.split_adjusted
         plans = [found.plans[number] for number in found.alive]
-        told = {plan.split_adjusted: plan.path for plan in plans if plan.has_events} or {
+        by_basis = {plan.split_adjusted: plan.path for plan in plans if plan.has_events} or {
             plan.split_adjusted: plan.path for plan in plans
         }
-        if True in told and False in told:
+        if True in by_basis and False in by_basis:
             raise ConfigurationError(
-                f"Prices of {told[True].name} are adjusted for splits, those of {told[False].name} are not",
+                f"Prices of {by_basis[True].name} are adjusted for splits, those of {by_basis[False].name} are not",
                 where=f"{PREFIX}FILES_SPLIT_ADJUSTED",
                 todo="read them apart, into data folders of their own, or set it if one of them is otherwise",
             )
-        return True in told
+        return True in by_basis
 
 
 class _Loaded:
@@ -296,11 +296,13 @@ class _Loaded:
         self.notes = notes
         self.split_adjusted = split_adjusted
         self.alive = found.alive
-        self.set_aside = tuple(str(aside.error) for aside in found.aside)
+        self.set_aside = tuple(str(skipped.error) for skipped in found.skipped)
         self.bad_lines = sum(len(found.plans[number].bad) for number in self.alive)
-        claimed = {names.get(symbol, symbol): str(aside.error) for aside in found.aside for symbol in aside.symbols}
+        claimed = {
+            names.get(symbol, symbol): str(skipped.error) for skipped in found.skipped for symbol in skipped.symbols
+        }
         self.claimed = {symbol: why for symbol, why in claimed.items() if is_symbol(symbol)}
-        self.unknown = next((str(aside.error) for aside in found.aside if not aside.symbols), "")
+        self.unknown = next((str(skipped.error) for skipped in found.skipped if not skipped.symbols), "")
         self._with_events = {
             names.get(symbol, symbol)
             for symbol in found.index.filter(
@@ -309,7 +311,7 @@ class _Loaded:
         }
         self._homed = _with_homes(unreadable, spans)
 
-    def as_they_stand(self, symbols: tuple[str, ...]) -> list[str]:
+    def as_stored(self, symbols: tuple[str, ...]) -> list[str]:
         """Symbols as the files write them."""
         if not self.names:
             return list(symbols)
@@ -327,12 +329,12 @@ class _Loaded:
         return self._homed.filter(asked, pl.col("_whose").is_in(request.symbols)).select(*SCHEMA, "reasons")
 
 
-def _unlisted(folder: tuple[Path, str]) -> Aside:
+def _unlisted(folder: tuple[Path, str]) -> SkippedFile:
     """A folder that cannot be listed, as what is set aside: it may hold any symbol."""
     path, why = folder
     todo = "let it be listed, move what it holds to a shorter path, or take it out of the folder"
-    return as_told(
-        Aside(path, DataQualityError(f"What is below this folder cannot be listed: {why}", where=path, todo=todo))
+    return printable(
+        SkippedFile(path, DataQualityError(f"What is below this folder cannot be listed: {why}", where=path, todo=todo))
     )
 
 

@@ -22,10 +22,10 @@ from historical_etl.sources.files.file_symbols import SETTING, Named, name_of, w
 from historical_etl.sources.files.frequency import not_daily, parts_not_daily
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.parquet_plan import parquet_plans
-from historical_etl.sources.files.read_plan import BROKEN, Plan, is_no_symbol
+from historical_etl.sources.files.read_plan import BROKEN, ReadPlan, is_no_symbol
 from historical_etl.sources.files.rejected_files import crowded, hopeless, misread_days
 
-__all__ = ["Aside", "Surveyed", "survey"]
+__all__ = ["SkippedFile", "Surveyed", "survey"]
 
 #: Files read in one query: enough to keep all cores busy, few enough to name the broken one soon.
 _CHUNK: Final = 32
@@ -35,7 +35,7 @@ UNREADABLE: Final = pl.Schema(
 
 
 @dataclass(frozen=True)
-class Aside:
+class SkippedFile:
     """A file, or a symbol of it, that is set aside as a whole; without `symbols` it may hold any."""
 
     path: Path
@@ -50,15 +50,15 @@ class Surveyed:
     Attributes:
         plans: of all files that were tried; only those in `index` count.
         index: a row for each file and symbol: file (position in `plans`), symbol, first, last, rows.
-        aside: what is set aside as a whole.
+        skipped: what is set aside as a whole.
         unreadable: rows that are set aside, columns `UNREADABLE`.
         folders: where the rows of CSV files are, by year, with the number of their file.
         empty: files that have a header and no rows.
     """
 
-    plans: list[Plan]
+    plans: list[ReadPlan]
     index: pl.DataFrame
-    aside: list[Aside]
+    skipped: list[SkippedFile]
     unreadable: pl.DataFrame
     folders: list[Path]
     empty: list[Path]
@@ -98,8 +98,8 @@ class _Survey:
         self._settings = settings
         self._exchange = exchange
         self._scratch = scratch
-        self._plans: list[Plan] = []
-        self._aside: list[Aside] = []
+        self._plans: list[ReadPlan] = []
+        self._skipped: list[SkippedFile] = []
         self._tables: dict[int, pl.DataFrame] = {}
         self._faulty: dict[int, pl.DataFrame] = {}
         self._folders: list[Path] = []
@@ -127,18 +127,18 @@ class _Survey:
         for number, symbol, error in not_daily(self._plans, index, self._folders):
             symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
             gone = symbols if symbol is None else [symbol]
-            self._aside.append(Aside(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
+            self._skipped.append(SkippedFile(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
             index = index.filter((pl.col("file") != number) | ~pl.col("symbol").is_in(gone))
         self._guess_whose()
         empty = [self._plans[number].path for number, table in self._tables.items() if table.is_empty()]
-        return Surveyed(self._plans, index, self._aside, unreadable, self._folders, list(dict.fromkeys(empty)))
+        return Surveyed(self._plans, index, self._skipped, unreadable, self._folders, list(dict.fromkeys(empty)))
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
         later: list[tuple[Path, AmbiguousDatesError]] = []
         found = probed(paths, self._settings.memory)
         for path, error in found.refused.items():
             self._named[path] = self._name_of(path)
-            self._set_aside(path, error)
+            self._skip(path, error)
         for path in (path for path in paths if path not in found.refused):
             try:
                 plans = self._plans_of(path)
@@ -148,18 +148,18 @@ class _Survey:
             except AmbiguousDatesError as error:
                 later.append((path, error))
             except HistoricalETLError as error:
-                self._set_aside(path, error)
+                self._skip(path, error)
         orders: list[Order] = [plan.order for plan in self._plans if plan.order]
         hint: Order | None = orders[0] if orders and len(set(orders)) == 1 else None
         for path, error in later:
             try:
                 self._plans += self._plans_of(path, hint) if hint else []
                 if not hint:
-                    self._set_aside(path, error)
+                    self._skip(path, error)
             except HistoricalETLError as other:
-                self._set_aside(path, other)
+                self._skip(path, other)
 
-    def _plans_of(self, path: Path, hint: Order | None = None, *, rich: bool = False) -> list[Plan]:
+    def _plans_of(self, path: Path, hint: Order | None = None, *, rich: bool = False) -> list[ReadPlan]:
         self._named[path] = named = self._name_of(path)
         if suffix_of(path) == ".parquet":
             return parquet_plans(path, self._settings, self._exchange, named, hint)
@@ -173,11 +173,11 @@ class _Survey:
             return replace(named, symbol=self._settings.symbols[named.symbol])
         return named
 
-    def _set_aside(self, path: Path, error: HistoricalETLError, plan: Plan | None = None) -> None:
+    def _skip(self, path: Path, error: HistoricalETLError, plan: ReadPlan | None = None) -> None:
         if isinstance(error, StorageError) or (isinstance(error, ConfigurationError) and error.where != str(path)):
             raise error
         symbol = plan.symbol if plan else None
-        self._aside.append(Aside(path, error, (symbol,) if symbol else ()))
+        self._skipped.append(SkippedFile(path, error, (symbol,) if symbol else ()))
 
     def _read(self, numbers: Sequence[int], name: str) -> None:
         """Copy and sum up some files at once; if that fails, each alone, and the bad ones are set aside."""
@@ -189,9 +189,9 @@ class _Survey:
                 for number in numbers:
                     self._read([number], f"{name}-{number}")
                 return
-            self._mend(numbers[0], name, error)
+            self._read_again(numbers[0], name, error)
 
-    def _mend(self, number: int, name: str, error: BaseException) -> None:
+    def _read_again(self, number: int, name: str, error: BaseException) -> None:
         plan = self._plans[number]
         try:
             better = plan.without_bad_lines()
@@ -201,7 +201,7 @@ class _Survey:
                 return
             plan.check()
         except DataQualityError as found:
-            self._set_aside(plan.path, found, plan)
+            self._skip(plan.path, found, plan)
             return
         raise scratch_error(self._scratch, error) from None
 
@@ -240,7 +240,7 @@ class _Survey:
             if better is not plan:
                 self._again(number, better)
 
-    def _again(self, number: int, plan: Plan) -> None:
+    def _again(self, number: int, plan: ReadPlan) -> None:
         self._drop(number)
         self._plans.append(plan)
         self._read([len(self._plans) - 1], f"again-{number}-{len(self._plans)}")
@@ -251,9 +251,9 @@ class _Survey:
     def _refuse(self, number: int, error: HistoricalETLError) -> None:
         plan = self._plans[number]
         self._drop(number)
-        self._set_aside(plan.path, error, plan)
+        self._skip(plan.path, error, plan)
 
-    def _refuse_each(self, judge: Callable[[Plan, pl.DataFrame], DataQualityError | None]) -> None:
+    def _refuse_each(self, judge: Callable[[ReadPlan, pl.DataFrame], DataQualityError | None]) -> None:
         for number, table in list(self._tables.items()):
             if (error := judge(self._plans[number], table)) is not None:
                 self._refuse(number, error)
@@ -301,15 +301,15 @@ class _Survey:
         plans = [self._plans[number] for number in self._tables]
         if plans and all(plan.symbol is None for plan in plans):
             return
-        self._aside = [
-            replace(aside, symbols=(symbol,))
-            if not aside.symbols and (symbol := self._named[aside.path].symbol) and self._may_be_named(aside)
-            else aside
-            for aside in self._aside
+        self._skipped = [
+            replace(skipped, symbols=(symbol,))
+            if not skipped.symbols and (symbol := self._named[skipped.path].symbol) and self._may_be_named(skipped)
+            else skipped
+            for skipped in self._skipped
         ]
 
-    def _may_be_named(self, aside: Aside) -> bool:
-        return not any(plan.path == aside.path and plan.symbol is None for plan in self._plans)
+    def _may_be_named(self, skipped: SkippedFile) -> bool:
+        return not any(plan.path == skipped.path and plan.symbol is None for plan in self._plans)
 
 
 _NO_SUMMARY: Final = pl.DataFrame(

@@ -24,7 +24,7 @@ from historical_etl.sources.vendors.optional_clients import client_version, key_
 from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
 from historical_etl.sources.vendors.response_limits import Bounds, bounded_urllib3
-from historical_etl.sources.vendors.subscription import EVENTS
+from historical_etl.sources.vendors.subscription import EVENT_WORDS
 from historical_etl.sources.vendors.throttle import Pace
 from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.vendor_settings import AlpacaSettings
@@ -109,7 +109,7 @@ class AlpacaSource(VendorSource):
     def ask(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         """Some symbols: raw bars, adjusted bars, actions. Symbols that Alpaca calls invalid are left out."""
         refusals: dict[str, Refusal] = {}
-        latest = self._gate.pace.clock() - _RECENT
+        latest = self._throttle.pace.clock() - _RECENT
         start, end = max(start, _EARLIEST), min(end, latest.astimezone(_NEW_YORK).date())
         if end < start:
             return Part(empty_frame())
@@ -138,18 +138,18 @@ class AlpacaSource(VendorSource):
         if bare := (_without_adj_close(both) & set(symbols_in(both.filter(inside)))) - set(refusals):
             what = "alpaca gives bars of it, and none of them adjusted: nothing is stored, it is asked for again"
             refusals |= self.refused(Refusal(Outcome.ERROR, what, again=True), sorted(bare))
-        came_for = ~pl.col("symbol").is_in(list(refusals))
-        both = both.filter(came_for).select(SCHEMA.names())
-        cells = pl.concat([raw.cells, adjusted.cells]).filter(inside, came_for)
-        came = Part(both.filter(inside), None, refusals, rejected=rejected, cells=cells)
-        return self._with_events(came, asked, both, start, end)
+        is_delivered = ~pl.col("symbol").is_in(list(refusals))
+        both = both.filter(is_delivered).select(SCHEMA.names())
+        cells = pl.concat([raw.cells, adjusted.cells]).filter(inside, is_delivered)
+        part = Part(both.filter(inside), None, refusals, rejected=rejected, cells=cells)
+        return self._with_events(part, asked, both, start, end)
 
     def _with_events(self, bars: Part, symbols: list[str], both: pl.DataFrame, start: date, end: date) -> Part:
         """Bars with their splits and dividends; `both` are those before the range, too."""
-        if not self._with_actions or self._plan.lacks(EVENTS):
+        if not self._with_actions or self._plan.lacks(EVENT_WORDS):
             return bars
         pages = self._pages(_EVENTS_PATH, alpaca_actions.query(symbols, start, end), "v1")
-        today = self._gate.pace.clock().astimezone(_NEW_YORK).date()
+        today = self._throttle.pace.clock().astimezone(_NEW_YORK).date()
         try:
             events = alpaca_actions.read(pages, symbols, start, end, bars=both, today=today)
         except Refusal as refusal:
@@ -204,7 +204,7 @@ class AlpacaSource(VendorSource):
         pages = Pages(bars)
         while True:
             params = dict(query) | ({"page_token": token} if token else {})
-            answer, size = self._gate.ask(lambda params=params: self._get(path, params, version))
+            answer, size = self._throttle.ask(lambda params=params: self._get(path, params, version))
             page = _object(answer, "the answer")
             yield page
             token = page.get("next_page_token")
@@ -228,7 +228,7 @@ class AlpacaSource(VendorSource):
         is_of_events = urlsplit(response.url).path.endswith(_EVENTS_PATH)
         reader = self._events_reader if is_of_events else self._reader
         text = response.text
-        return reader.parse(response.status_code, response.headers, text, self._gate.pace.clock()), len(text)
+        return reader.parse(response.status_code, response.headers, text, self._throttle.pace.clock()), len(text)
 
 
 def _client(

@@ -25,7 +25,7 @@ from historical_etl.sources.vendors import event_rows
 from historical_etl.sources.vendors.event_rows import Mark, amount_of, counted, event_day
 from historical_etl.sources.vendors.frames import FormError, Row
 
-__all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "Events", "query", "read"]
+__all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "AlpacaEvents", "query", "read"]
 
 _log = logging.getLogger(__name__)
 ENTERED_WITHIN, _PAID_WITHIN = timedelta(days=90), timedelta(days=366)
@@ -48,7 +48,7 @@ _NAMED: Final = 5
 
 
 @dataclass(frozen=True)
-class Events:
+class AlpacaEvents:
     """Splits and dividends, those in another currency than the prices with the spin-offs, and what was passed over."""
 
     actions: pl.DataFrame
@@ -87,7 +87,7 @@ def read(
     *,
     bars: pl.DataFrame,
     today: date,
-) -> Events:
+) -> AlpacaEvents:
     """The events of some symbols with an ex-date up to `end`, also those of before `start` that were processed lately.
 
     A dividend that is announced counts once adj_close contains it, at the latest on the day after it was processed. No
@@ -125,8 +125,10 @@ def read(
     if waiting:
         names = ", ".join(f"{event.symbol} of {event.day}" for event in waiting)
         _log.info("Alpaca has announced and not yet processed %s", names)
-    told = [event for event in events if event not in waiting]
-    by_currency = {currency: _counted(told, currency) for currency in sorted({_CURRENCY, *(e.currency for e in told)})}
+    usable = [event for event in events if event not in waiting]
+    by_currency = {
+        currency: _counted(usable, currency) for currency in sorted({_CURRENCY, *(e.currency for e in usable)})
+    }
     more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
     note = f"alpaca: splits or dividends that cannot be read are passed over: {', '.join(odd[:_NAMED])}{more}"
     twice = tuple(note for found in by_currency.values() for note in found.notes)
@@ -136,7 +138,7 @@ def read(
         for currency, found in by_currency.items()
     ]
     foreign = pl.concat([pl.DataFrame(schema=FOREIGN), *(frame.select(FOREIGN.names()) for frame in others)])
-    return Events(ours.frame, foreign.sort(ORDER, maintain_order=True), (*((note,) if odd else ()), *twice))
+    return AlpacaEvents(ours.frame, foreign.sort(ORDER, maintain_order=True), (*((note,) if odd else ()), *twice))
 
 
 def _counted(events: Iterable[_Event], currency: str) -> event_rows.Events:

@@ -13,10 +13,10 @@ from typing import Final
 import polars as pl
 
 from historical_etl.schema import ORDER
-from historical_etl.sources.vendors.event_rows import Event, event_day, ratio_of
+from historical_etl.sources.vendors.event_rows import VendorEvent, event_day, ratio_of
 from historical_etl.sources.vendors.frames import FormError
 
-__all__ = ["NEAR", "heeded", "shares_after", "splits_of", "volumes_as_traded"]
+__all__ = ["NEAR", "applicable", "shares_after", "splits_of", "volumes_as_traded"]
 
 #: A split: its ex-date, new shares for each old one.
 _SPLITS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64()})
@@ -25,12 +25,12 @@ _Log = tuple[date, float]
 #: With no session after the range but such as lie so near, the newest bar is on the level of the fetch.
 NEAR: Final = timedelta(days=7)
 #: Vendors give `adj_close` with four decimals: a smaller one is too coarse to tell a split by.
-_TELLS: Final = 0.01
+_DECISIVE: Final = 0.01
 #: So much of a split, by logarithm, at least is in a level that contains it.
 _CONTAINED: Final = 0.5
 
 
-def splits_of(events: Iterable[Event]) -> pl.DataFrame:
+def splits_of(events: Iterable[VendorEvent]) -> pl.DataFrame:
     """The splits among events, columns `symbol, date, split`; those that cannot be read are left out."""
     found: list[tuple[str, date, float]] = []
     for symbol, day, split, *_ in events:
@@ -39,7 +39,7 @@ def splits_of(events: Iterable[Event]) -> pl.DataFrame:
     return pl.DataFrame(found, schema=_SPLITS, orient="row")
 
 
-def heeded(splits: pl.DataFrame, bars: pl.DataFrame, end: date, today: date) -> pl.DataFrame:
+def applicable(splits: pl.DataFrame, bars: pl.DataFrame, end: date, today: date) -> pl.DataFrame:
     """Of the listed splits those that the vendor has adjusted its data for, one row for each symbol and ex-date.
 
     A split counts if `adj_close` / `close` moves by it from the bar before to the one after, or to 1 where the bars
@@ -53,7 +53,7 @@ def heeded(splits: pl.DataFrame, bars: pl.DataFrame, end: date, today: date) -> 
     """
     listed = splits.filter(pl.col("split") > 0, pl.col("split") != 1).unique()
     listed = listed.group_by(ORDER).agg(pl.col("split").product()).filter(pl.col("split") != 1).sort(ORDER)
-    levels = bars.join(listed, on="symbol", how="semi").filter(pl.col("adj_close") >= _TELLS, pl.col("close") > 0)
+    levels = bars.join(listed, on="symbol", how="semi").filter(pl.col("adj_close") >= _DECISIVE, pl.col("close") > 0)
     levels = levels.select(*ORDER, level=(pl.col("adj_close") / pl.col("close")).log()).sort(ORDER)
     of = {symbol: part.select("date", "level").rows() for (symbol,), part in levels.group_by("symbol")}
     newest = (today, 0.0) if today - end <= NEAR else None
@@ -61,7 +61,10 @@ def heeded(splits: pl.DataFrame, bars: pl.DataFrame, end: date, today: date) -> 
     for part in listed.partition_by("symbol"):
         mine, days = of.get(part.item(0, "symbol"), []), part.select("date", pl.col("split").log()).rows()
         contained = [_contains(mine, day, days, newest) for day, _ in days]
-        counts = [day < today if told is None else told for (day, _), told in zip(days, contained, strict=True)]
+        counts = [
+            day < today if is_contained is None else is_contained
+            for (day, _), is_contained in zip(days, contained, strict=True)
+        ]
         found.append(part.filter(pl.Series(counts, dtype=pl.Boolean)))
     return pl.concat(found)
 

@@ -44,11 +44,11 @@ class Reach:
         plan = self._book.known
         return plan.first(self._book.today) if plan else None
 
-    def look_before(self, came: date | None, start: date, gives: Gives) -> None:
+    def look_before(self, first_bar: date | None, start: date, gives: Gives) -> None:
         """Tell "not given" from "not traded yet" where bars came later than they were asked for, or none at all.
 
         Args:
-            came: the day of the first bar.
+            first_bar: the day of the first bar.
             start: the first day that was asked for.
             gives: tells of a day whether it is given.
         """
@@ -56,14 +56,14 @@ class Reach:
             surely = self._book.today - timedelta(days=_SURELY)
             if self.edge is not None or start >= min(self._given, surely):
                 return
-            days = self._sessions(start, came or self._book.today - timedelta(days=1))
+            days = self._sessions(start, first_bar or self._book.today - timedelta(days=1))
             if len(days) > 1:
-                before = [len(days) - 2] if came else []
-                near = came is not None and any(abs(came - edge) <= _NEAR for edge in self._edges())
+                before = [len(days) - 2] if first_bar else []
+                near = first_bar is not None and any(abs(first_bar - edge) <= _NEAR for edge in self._edges())
                 self._find(days, [*before, 0] if near else [0, *before, *self._usual(days)], gives)
                 begins = self._given == days[0]
             else:
-                begins = came is not None
+                begins = first_bar is not None
             if begins:
                 self._seen = start, self._book.today
 

@@ -20,15 +20,15 @@ from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
 from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import FOREIGN, Capabilities, FetchRequest, SourceInfo, Unit
-from historical_etl.sources.vendors.as_traded import NEAR, heeded, shares_after, splits_of, volumes_as_traded
+from historical_etl.sources.vendors.as_traded import NEAR, applicable, shares_after, splits_of, volumes_as_traded
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
 from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
-from historical_etl.sources.vendors.event_rows import Event, actions_frame, empty_actions
+from historical_etl.sources.vendors.event_rows import VendorEvent, actions_frame, empty_actions
 from historical_etl.sources.vendors.frames import FormError, Row, bars_frame, rows_of
 from historical_etl.sources.vendors.json_client import JsonClient
 from historical_etl.sources.vendors.optional_clients import client_version, key_from
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
-from historical_etl.sources.vendors.subscription import EVENTS
+from historical_etl.sources.vendors.subscription import EVENT_WORDS
 from historical_etl.sources.vendors.throttle import Pace
 from historical_etl.sources.vendors.vendor_source import Part, VendorSource, together
 from historical_etl.vendor_settings import EodhdSettings
@@ -109,7 +109,7 @@ class EodhdSource(VendorSource):
             settings.base_url or _BASE_URL,
             "eodhd",
             self._reader,
-            self._gate,
+            self._throttle,
             settings.timeout_seconds,
             params={"api_token": key},
         )
@@ -165,20 +165,20 @@ class EodhdSource(VendorSource):
         answer = self._of_symbol("eod", symbol, start, end)
         rows, warnings = parted(answer)
         bars = bars_frame(rows, _NAMES, symbols=symbol, start=start, end=end)
-        notes = tuple(self._heed(warning, bars.frame) for warning in warnings)
+        notes = tuple(self._coverage_note(warning, bars.frame) for warning in warnings)
         if notes and not rows:
             raise Refusal(Outcome.NOT_COVERED, notes[0])
-        told = Part(empty_frame(), None, notes=notes, rejected=bars.rejected, cells=bars.cells)
+        part = Part(empty_frame(), None, notes=notes, rejected=bars.rejected, cells=bars.cells)
         if bars.frame.is_empty():
-            return together([told, Part(empty_frame(), empty_actions())])
-        return together([told, self._with_events(symbol, bars.frame, start, end)])
+            return together([part, Part(empty_frame(), empty_actions())])
+        return together([part, self._with_events(symbol, bars.frame, start, end)])
 
     def _with_events(self, symbol: str, bars: pl.DataFrame, start: date, end: date) -> Part:
         """A symbol's bars as traded, its splits and dividends; where the plan has none, that is learnt.
 
         Splits are asked for up to the present: the volume is adjusted for those after the range, too.
         """
-        if not self._with_actions or self._plan.lacks(EVENTS):
+        if not self._with_actions or self._plan.lacks(EVENT_WORDS):
             return self._as_given(bars)
         plan = self._plan.known
         since = max(start - _LATE, (plan.first(self._plan.today) if plan else None) or date.min)
@@ -195,22 +195,24 @@ class EodhdSource(VendorSource):
         """What is told where the vendor refuses splits and dividends to an account that it gave bars."""
         if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
-        told = (
+        note = (
             f"{refusal.what}: no splits and dividends are named. adj_close is adjusted for both all the same;"
             " splits are inferred from it, and dividends are in it only"
         )
-        self._plan.learn(without=EVENTS)
-        _log.warning("%s", told)  # notes of a run that fails are lost
-        return together([Part(empty_frame(), notes=(told,)), self._as_given(bars)])
+        self._plan.learn(without=EVENT_WORDS)
+        _log.warning("%s", note)  # notes of a run that fails are lost
+        return together([Part(empty_frame(), notes=(note,)), self._as_given(bars)])
 
     def _as_given(self, bars: pl.DataFrame) -> Part:
         """Bars whose splits are not known: their volume stays adjusted, which the basis says where it is a setting."""
         return Part(bars, notes=(_AS_GIVEN,) if self._with_actions and not bars.is_empty() else ())
 
-    def _named(self, bars: pl.DataFrame, splits: Sequence[Event], paid: Iterable[Paid], start: date, end: date) -> Part:
+    def _named(
+        self, bars: pl.DataFrame, splits: Sequence[VendorEvent], paid: Iterable[Paid], start: date, end: date
+    ) -> Part:
         """Bars as traded, splits, and dividends in the unit of the prices; those in another currency are told apart."""
         counted = self._counted(splits_of(splits), bars, end)
-        events, abroad, restated = list(splits), dict[str, list[Event]](), Counter[str]()
+        events, abroad, restated = list(splits), dict[str, list[VendorEvent]](), Counter[str]()
         for symbol, row, given, is_adjusted in paid:
             day, amount = row.get("date"), given
             shares = shares_after(counted, symbol, day) if is_adjusted else 1.0
@@ -246,15 +248,15 @@ class EodhdSource(VendorSource):
         """
         today = self._plan.today
         doubtful = (pl.col("date") >= today - _FRESH) & pl.lit(today - end > NEAR)
-        found = [heeded(splits.filter(~doubtful), bars, end, today)]
+        found = [applicable(splits.filter(~doubtful), bars, end, today)]
         for fresh in splits.filter(doubtful).partition_by("symbol"):
             symbol, since = fresh.item(0, "symbol"), today - 2 * NEAR
             rows, _ = parted(self._some("eod", symbol, since, today))
             newest = bars_frame(rows, _NAMES, symbols=symbol, start=since, end=today).frame
-            found.append(heeded(fresh, newest, today, today))
+            found.append(applicable(fresh, newest, today, today))
         return pl.concat(found)
 
-    def _heed(self, warning: str, bars: pl.DataFrame) -> str:
+    def _coverage_note(self, warning: str, bars: pl.DataFrame) -> str:
         """What to tell of a warning among bars, once the reach of the plan is learnt from it.
 
         The reach is what its words say. The first bar alone may be that of a symbol which began to trade later.
@@ -264,12 +266,12 @@ class EodhdSource(VendorSource):
             return f"{self._reader.vendor} says: {self._reader.clean(warning)}"
         oldest = bars.get_column("date").min()
         first = min(first, oldest) if isinstance(oldest, date) else first
-        told = f"{self._reader.vendor} says: {self._reader.clean(warning)}; it gives bars from {first} on"
+        note = f"{self._reader.vendor} says: {self._reader.clean(warning)}; it gives bars from {first} on"
         known = self._plan.known
         if known is None or known.first(today) != first:
             self._plan.learn(first=first)
-            _log.warning("%s", told)
-        return told
+            _log.warning("%s", note)
+        return note
 
     def _of_symbol(self, kind: str, symbol: str, start: date, end: date) -> Sequence[Row]:
         query = {"from": start.isoformat(), "to": end.isoformat(), "fmt": "json"}
@@ -296,16 +298,16 @@ class EodhdSource(VendorSource):
             given += [day] if any(row.get("date") == day.isoformat() for row in rows) else []
         if sessions and not given and self._plan.today - sessions[-1] <= _FRESH:
             raise Refusal(Outcome.NOT_PUBLISHED, f"eodhd has published nothing of {sessions[-1]} yet")
-        told = together(parts)
-        return together([replace(told, frame=empty_frame()), self._with_events_of(given, told.frame, ours, start, end)])
+        part = together(parts)
+        return together([replace(part, frame=empty_frame()), self._with_events_of(given, part.frame, ours, start, end)])
 
     def _with_events_of(
         self, days: Sequence[date], bars: pl.DataFrame, ours: Mapping[str, str], start: date, end: date
     ) -> Part:
         """As `_with_events`, by whole days."""
-        if not days or not self._with_actions or self._plan.lacks(EVENTS):
+        if not days or not self._with_actions or self._plan.lacks(EVENT_WORDS):
             return self._as_given(bars)
-        splits, paid = list[Event](), list[Paid]()
+        splits, paid = list[VendorEvent](), list[Paid]()
         try:
             for day in days:
                 splits += [split_of(ours_of(row, ours), row) for row in self._bulk(day, "splits")]
@@ -315,15 +317,15 @@ class EodhdSource(VendorSource):
             return self._without_events(refusal, bars)
         whole = bars.filter(~pl.col("symbol").is_in(list(refused)))
         found = [split for split in (*splits, *later) if split[0] not in refused]
-        told = self._named(whole, found, [each for each in paid if each[0] not in refused], start, end)
-        return replace(told, refusals=refused)
+        part = self._named(whole, found, [each for each in paid if each[0] not in refused], start, end)
+        return replace(part, refusals=refused)
 
-    def _later_splits(self, bars: pl.DataFrame, end: date) -> tuple[list[Event], dict[str, Refusal]]:
+    def _later_splits(self, bars: pl.DataFrame, end: date) -> tuple[list[VendorEvent], dict[str, Refusal]]:
         """Splits after the last of some days, of symbols whose `adj_close` shows that something came after it.
 
         And the symbols of which they could not be had: without them their volume is not known.
         """
-        found, refused, today = list[Event](), dict[str, Refusal](), self._plan.today
+        found, refused, today = list[VendorEvent](), dict[str, Refusal](), self._plan.today
         newest = bars.sort("date").group_by("symbol", maintain_order=True).last()
         # Without an adj_close nothing shows that none came.
         moved = newest.filter(((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED).fill_null(value=True))

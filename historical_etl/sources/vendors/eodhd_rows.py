@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
-from historical_etl.sources.vendors.event_rows import Event
+from historical_etl.sources.vendors.event_rows import VendorEvent
 from historical_etl.sources.vendors.frames import Row
 
 __all__ = ["Paid", "cash_of", "code_of", "first_given", "ours_of", "parted", "split_of"]
@@ -59,7 +59,7 @@ def _ratio(text: object) -> object:
     return (float(found[1]), float(found[2])) if found else str(text)
 
 
-def split_of(symbol: str | None, row: Row) -> Event:
+def split_of(symbol: str | None, row: Row) -> VendorEvent:
     """A row of splits as an event."""
     return symbol, row.get("date"), _ratio(row.get("split")), None
 

@@ -13,9 +13,9 @@ from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.frames import FormError
 
 __all__ = [
-    "Event",
     "Events",
     "Mark",
+    "VendorEvent",
     "actions_frame",
     "amount_of",
     "counted",
@@ -34,7 +34,7 @@ class Mark(NamedTuple):
 
 #: Symbol (None: of nobody who was asked for), ex-date in ISO, new shares for each old one, cash for each share; None
 #: where there is no split or no dividend. A split may also be a pair of numbers: new shares, and old ones.
-Event = tuple[str | None, object, object, object] | tuple[str | None, object, object, object, Mark]
+VendorEvent = tuple[str | None, object, object, object] | tuple[str | None, object, object, object, Mark]
 #: Parts of an event that bears a mark.
 _MARKED: Final = 5
 #: Amounts closer than this are one that is written in two ways.
@@ -56,7 +56,7 @@ def empty_actions() -> pl.DataFrame:
     return pl.DataFrame(schema=ACTIONS)
 
 
-def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
+def actions_frame(events: Iterable[VendorEvent], start: date, end: date) -> Events:
     """Events as actions, as `counted` has them, within `start` to `end`.
 
     Args:
@@ -70,8 +70,8 @@ def actions_frame(events: Iterable[Event], start: date, end: date) -> Events:
     found: list[tuple[str, date, float, float, Mark]] = []
     odd: list[str] = []
     readable, unreadable = 0, list[FormError]()
-    for told in events:
-        symbol, day, split, dividend, mark = told if len(told) == _MARKED else (*told, Mark())
+    for stated in events:
+        symbol, day, split, dividend, mark = stated if len(stated) == _MARKED else (*stated, Mark())
         try:
             on = event_day(day)
             event = _event(split, dividend) if start <= on <= end else (1.0, 0.0)

@@ -21,7 +21,7 @@ __all__ = [
     "Pages",
     "Row",
     "bars_frame",
-    "cells_told",
+    "cells_message",
     "day_of",
     "joined",
     "local_days",
@@ -45,7 +45,7 @@ _NEEDED: Final = frozenset({"date", "close"})
 _REJECTED: Final = pl.Schema({**SCHEMA, "reasons": pl.List(pl.String())})
 _CELLS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "column": pl.String(), "text": pl.String()})
 #: So much of a cell is kept.
-_KEPT: Final = 1000
+_MOST_TEXT: Final = 1000
 #: So many cells that cannot be read are named; the others are counted.
 _NAMED: Final = 5
 _SHOWN: Final = 40
@@ -170,7 +170,7 @@ def joined(parts: Iterable[Bars]) -> Bars:
     )
 
 
-def cells_told(cells: pl.DataFrame, clean: Callable[[str], str]) -> str:
+def cells_message(cells: pl.DataFrame, clean: Callable[[str], str]) -> str:
     """What to tell of cells that cannot be read: the first ones, and how many more there are.
 
     Args:
@@ -269,7 +269,7 @@ def _parted(judged: Sequence[tuple[dict[str, object], dict[str, object]]]) -> Ba
     bars = [(bar, odd) for bar, odd in judged if not _is_rejected(odd)]
     rejected = [{**bar, "reasons": [f"unreadable_{name}" for name in odd]} for bar, odd in judged if _is_rejected(odd)]
     cells = [
-        {"symbol": bar["symbol"], "date": bar["date"], "column": name, "text": f"{value!r}"[:_KEPT]}
+        {"symbol": bar["symbol"], "date": bar["date"], "column": name, "text": f"{value!r}"[:_MOST_TEXT]}
         for bar, odd in bars
         for name, value in odd.items()
     ]

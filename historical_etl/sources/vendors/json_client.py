@@ -11,7 +11,7 @@ from historical_etl.sources.vendors.optional_clients import require
 from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 from historical_etl.sources.vendors.response_limits import GZIP, Bounds, bounded_httpx
-from historical_etl.sources.vendors.throttle import Gate
+from historical_etl.sources.vendors.throttle import Throttle
 
 if TYPE_CHECKING:
     import ssl
@@ -28,7 +28,7 @@ class JsonClient:
         base_url: without a slash at its end.
         extra: the extra that brings httpx, for the message where it is missing.
         reader: reads the answers.
-        gate: lets requests through.
+        throttle: lets requests through.
         timeout: seconds for one request, from connecting to the last byte.
         headers: added to each request, keys included.
         params: added to each query, keys included.
@@ -40,7 +40,7 @@ class JsonClient:
         base_url: str,
         extra: str,
         reader: Reader,
-        gate: Gate,
+        throttle: Throttle,
         timeout: float,
         *,
         headers: Mapping[str, str] | None = None,
@@ -50,7 +50,7 @@ class JsonClient:
         require("httpx", extra)
         import httpx
 
-        self._gate = gate
+        self._throttle = throttle
         self._reader = reader
         self._bounds = Bounds(reader.vendor, timeout, most_bytes)
         self._base_url = base_url
@@ -74,7 +74,7 @@ class JsonClient:
             Refusal: it cannot be had, after retries.
             ConfigurationError: the vendor does not accept the key.
         """
-        return self._gate.ask(lambda: self._get(path, params), weight=weight)
+        return self._throttle.ask(lambda: self._get(path, params), weight=weight)
 
     def close(self) -> None:
         """Close the connections."""
@@ -89,7 +89,7 @@ class JsonClient:
             kind = type(error).__name__
             raise self._reader.broken(f"did not answer in full ({kind})", str(error)) from None
         text = body.decode("utf-8", errors="replace")
-        return self._reader.parse(response.status_code, response.headers, text, self._gate.pace.clock())
+        return self._reader.parse(response.status_code, response.headers, text, self._throttle.pace.clock())
 
 
 @lru_cache(maxsize=1)

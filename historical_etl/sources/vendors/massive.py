@@ -24,7 +24,7 @@ from historical_etl.sources.vendors.massive_client import MassiveClient
 from historical_etl.sources.vendors.massive_events import MOST_TICKERS, MassiveEvents, NamedEvents
 from historical_etl.sources.vendors.optional_clients import client_version, key_from
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
-from historical_etl.sources.vendors.subscription import EVENTS
+from historical_etl.sources.vendors.subscription import EVENT_WORDS
 from historical_etl.sources.vendors.throttle import Pace
 from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.symbols import is_symbol
@@ -103,8 +103,8 @@ class MassiveSource(VendorSource):
         self._types = tuple(settings.universe.split(",")) if settings.universe else ()
         self._reach = Reach(self._plan, self._sessions)
         self._unpublished: tuple[date, datetime, Refusal] | None = None
-        self._client = MassiveClient(key, settings.base_url, settings.timeout_seconds, reader, self._gate)
-        self._named = MassiveEvents(self._client, self._gate.pace.clock)
+        self._client = MassiveClient(key, settings.base_url, settings.timeout_seconds, reader, self._throttle)
+        self._named = MassiveEvents(self._client, self._throttle.pace.clock)
         self._among: Sequence[str] = ()
         self._states = SourceInfo(
             name="massive",
@@ -183,7 +183,7 @@ class MassiveSource(VendorSource):
     def _tickers(self, kind: str, day: date | None, *, active: bool) -> Iterator[tuple[str, date | None]]:
         """Tickers as of a day, each with the last day that it traded, where it no longer does."""
         # The current list is the one without a day; a day to come has none.
-        when = day if day and day < self._gate.pace.clock().date() else None
+        when = day if day and day < self._throttle.pace.clock().date() else None
         unwritable = 0
         for row in self._client.tickers(kind, when, active=active):
             ticker, gone = row.get("ticker"), row.get("delisted_utc")
@@ -199,7 +199,7 @@ class MassiveSource(VendorSource):
 
     @property
     def _today(self) -> date:
-        return self._gate.pace.clock().astimezone(ZoneInfo(_NEW_YORK)).date()
+        return self._throttle.pace.clock().astimezone(ZoneInfo(_NEW_YORK)).date()
 
     def _by_day(self, symbols: Sequence[str], start: date, end: date) -> bool:
         return len(self._sessions(start, end)) < len(symbols) and not self._plan.lacks(_MARKET_DAYS)
@@ -225,7 +225,7 @@ class MassiveSource(VendorSource):
                 bars = self._range(symbol, start, unit.end)
             except Refusal as refusal:
                 if refusal.outcome is Outcome.NOT_PUBLISHED and self._today - unit.end <= _RECENT:
-                    self._unpublished = (unit.end, self._gate.pace.clock(), refusal)
+                    self._unpublished = (unit.end, self._throttle.pace.clock(), refusal)
                     self._leave_out_unpublished(unit)
                 elif _is_too_old(refusal) and (first := self._reach.after(start, gives)) and first <= unit.end:
                     start = first
@@ -245,7 +245,7 @@ class MassiveSource(VendorSource):
         if self._unpublished is None:
             return
         day, moment, refusal = self._unpublished
-        if day > unit.end or not timedelta() <= self._gate.pace.clock() - moment <= _NOT_YET:
+        if day > unit.end or not timedelta() <= self._throttle.pace.clock() - moment <= _NOT_YET:
             return
         self._end_before(day, unit, refusal)
 
@@ -310,7 +310,7 @@ class MassiveSource(VendorSource):
         ours = {_theirs(symbol): symbol for symbol in unit.symbols}
         group = [_theirs(symbol) for symbol in self._group(unit.symbols)]
         for start in (max(unit.start - _LATE, edge.first), max(unit.start, edge.first)):
-            if self._plan.lacks(EVENTS):
+            if self._plan.lacks(EVENT_WORDS):
                 break
             try:
                 return self._named.of(ours, group, start, unit.end)
@@ -319,7 +319,9 @@ class MassiveSource(VendorSource):
                     continue
                 unit.notes.append(self.without_events(refusal))
                 return None
-        unit.notes.append(f"massive gives no {EVENTS} to this account: none are stored, and a split shows as a jump")
+        unit.notes.append(
+            f"massive gives no {EVENT_WORDS} to this account: none are stored, and a split shows as a jump"
+        )
         return None
 
     def _group(self, symbols: Sequence[str]) -> Sequence[str]:

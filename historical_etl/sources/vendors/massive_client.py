@@ -14,7 +14,7 @@ from historical_etl.sources.vendors.optional_clients import require
 from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
 from historical_etl.sources.vendors.response_limits import Bounds, bounded_urllib3
-from historical_etl.sources.vendors.throttle import Gate
+from historical_etl.sources.vendors.throttle import Throttle
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, Retry
@@ -38,12 +38,12 @@ class MassiveClient:
         base_url: empty: the vendor's.
         timeout: seconds for one request, from connecting to its last byte.
         reader: reads the answers.
-        gate: lets requests through.
+        throttle: lets requests through.
     """
 
-    def __init__(self, key: str, base_url: str, timeout: float, reader: Reader, gate: Gate) -> None:
+    def __init__(self, key: str, base_url: str, timeout: float, reader: Reader, throttle: Throttle) -> None:
         self._reader = reader
-        self._gate = gate
+        self._throttle = throttle
         base = base_url or _BASE_URL
         self._client: Any = require("massive", "massive").RESTClient(
             api_key=key,
@@ -53,7 +53,7 @@ class MassiveClient:
             read_timeout=timeout,
             retries=0,
             pagination=False,
-            connection_pool_kw={"retries": _telling_retry(reader, gate)},
+            connection_pool_kw={"retries": _logged_retry(reader, throttle)},
         )
         self._bounds = Bounds(reader.vendor, timeout)
         bounded_urllib3(self._client.client)
@@ -117,7 +117,7 @@ class MassiveClient:
         place: Sequence[str] = ()
         pages = Pages(bars)
         while True:
-            answer, size = self._gate.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
+            answer, size = self._throttle.ask(lambda query=query, place=place: self._read(lambda: page(query, place)))
             if answer.get("adjusted") is True:  # only bars have a basis, and raw ones were asked for
                 raise FormError("its prices are adjusted for splits, and raw ones were asked for")
             if ticker is not None and answer.get("ticker") not in (None, ticker):
@@ -144,7 +144,7 @@ class MassiveClient:
             text = raw.data.decode("utf-8", errors="replace")
         except HTTPError as error:  # what no retry policy is asked about, such as a body that is badly packed
             raise self._reader.broken(f"did not answer in full ({type(error).__name__})", str(error)) from None
-        found = self._reader.parse(raw.status, raw.headers, text, self._gate.pace.clock())
+        found = self._reader.parse(raw.status, raw.headers, text, self._throttle.pace.clock())
         if not isinstance(found, dict):
             raise FormError("the answer is no object")
         content = cast("dict[str, object]", found)
@@ -154,11 +154,11 @@ class MassiveClient:
         return content, len(text)
 
 
-def _telling_retry(reader: Reader, gate: Gate) -> "Retry":
+def _logged_retry(reader: Reader, throttle: Throttle) -> "Retry":
     """A retry policy for urllib3 that never retries, and says instead what the answer was."""
     from urllib3 import Retry
 
-    class Telling(Retry):
+    class LoggedRetry(Retry):
         def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: FBT001, FBT002
             del method, has_retry_after
             return status_code != _OK
@@ -175,7 +175,7 @@ def _telling_retry(reader: Reader, gate: Gate) -> "Retry":
             del method, url
             if response is not None:
                 text = response.data.decode("utf-8", errors="replace")
-                reader.check(response.status, response.headers, text, gate.pace.clock())
+                reader.check(response.status, response.headers, text, throttle.pace.clock())
             raise reader.broken(f"did not answer in full ({type(error).__name__})", str(error or "")) from None
 
-    return Telling(total=0)
+    return LoggedRetry(total=0)

@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.clock import Clock
 from historical_etl.sources.base import FOREIGN
-from historical_etl.sources.vendors.event_rows import Event, Mark, actions_frame
+from historical_etl.sources.vendors.event_rows import Mark, VendorEvent, actions_frame
 from historical_etl.sources.vendors.frames import Row
 from historical_etl.sources.vendors.massive_client import MassiveClient
 
@@ -22,7 +22,7 @@ _CURRENCY, _SPLITS = "USD", "splits"
 #: So long an answer serves the tickers that come after: their bars are asked for within minutes.
 _FRESH: Final = timedelta(hours=1)
 #: Answers that are kept: threads at work may stand in two groups.
-_KEPT: Final = 2
+_MOST_CACHED: Final = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class MassiveEvents:
         self._client = client
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[tuple[Sequence[str], date, date], _Answer] = {}
+        self._cache: dict[tuple[Sequence[str], date, date], _Answer] = {}
 
     def of(self, ours: Mapping[str, str], group: Sequence[str], start: date, end: date) -> NamedEvents:
         """The events of some tickers from `start` to `end`.
@@ -79,13 +79,13 @@ class MassiveEvents:
     def _shared(self, group: Sequence[str], start: date, end: date) -> _Answer:
         """The answer for a group, asked for by whoever comes first; the others wait for it."""
         with self._lock:
-            kept = self._kept.get((group, start, end))
-            if kept is None or not timedelta() <= self._clock() - kept.asked <= _FRESH:
-                self._kept.pop((group, start, end), None)
-                kept = self._kept[group, start, end] = self._ask(group, start, end)
-                for oldest in list(self._kept)[:-_KEPT]:
-                    del self._kept[oldest]
-            return kept
+            cached = self._cache.get((group, start, end))
+            if cached is None or not timedelta() <= self._clock() - cached.asked <= _FRESH:
+                self._cache.pop((group, start, end), None)
+                cached = self._cache[group, start, end] = self._ask(group, start, end)
+                for oldest in list(self._cache)[:-_MOST_CACHED]:
+                    del self._cache[oldest]
+            return cached
 
     def _ask(self, tickers: Sequence[str] | None, start: date, end: date) -> _Answer:
         now = self._clock()
@@ -93,8 +93,8 @@ class MassiveEvents:
 
 
 def _read(answer: _Answer, ours: Mapping[str, str], start: date, end: date) -> NamedEvents:
-    splits: list[Event] = []
-    paid: dict[str, list[Event]] = {_CURRENCY: []}
+    splits: list[VendorEvent] = []
+    paid: dict[str, list[VendorEvent]] = {_CURRENCY: []}
     for row in answer.splits:
         ratio = (row.get("split_to"), row.get("split_from"))
         splits.append((_owner(row, ours), row.get("execution_date"), ratio, None, _mark(row, "adjustment_type")))
@@ -125,5 +125,5 @@ def _owner(row: Row, ours: Mapping[str, str]) -> str | None:
 
 def _mark(row: Row, kind: str) -> Mark:
     """What tells an event from others of its day; a kind that the vendor does not know is none."""
-    told = str(row.get(kind) or "")
-    return Mark("" if told == "unknown" else told, str(row.get("id") or ""))
+    stated = str(row.get(kind) or "")
+    return Mark("" if stated == "unknown" else stated, str(row.get("id") or ""))

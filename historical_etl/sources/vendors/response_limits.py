@@ -258,22 +258,22 @@ def _bounded_connection(kind: type[Any]) -> type[Any]:
 
         def getresponse(self) -> Response:
             inner: Any = super()
-            came = inner.getresponse()
-            with closing(came):
-                packing = came.headers.get("content-encoding")
-                body = _running.get().body(came.stream(_PART, decode_content=False), packing)
-            told = [(name, value) for name, value in came.headers.items() if name.lower() not in _OF_THE_WIRE]
+            fetched = inner.getresponse()
+            with closing(fetched):
+                packing = fetched.headers.get("content-encoding")
+                body = _running.get().body(fetched.stream(_PART, decode_content=False), packing)
+            messages = [(name, value) for name, value in fetched.headers.items() if name.lower() not in _OF_THE_WIRE]
             return Response(
                 io.BytesIO(body),
-                headers=HTTPHeaderDict(told),
-                status=came.status,
-                version=came.version,
-                version_string=came.version_string,
-                reason=came.reason,
+                headers=HTTPHeaderDict(messages),
+                status=fetched.status,
+                version=fetched.version,
+                version_string=fetched.version_string,
+                reason=fetched.reason,
                 preload_content=False,
                 decode_content=False,
                 # By this one it is seen that the connection is free.
-                original_response=came._original_response,  # noqa: SLF001
+                original_response=fetched._original_response,  # noqa: SLF001
             )
 
     return Bounded

@@ -18,16 +18,16 @@ from historical_etl.vendor_settings import VENDOR_GROUPS
 if TYPE_CHECKING:
     from historical_etl.settings import Settings
 
-__all__ = ["EVENTS", "PLAN_FILE", "Plan", "PlanBook", "book_of"]
+__all__ = ["EVENT_WORDS", "PLAN_FILE", "PlanBook", "SubscriptionPlan", "book_of"]
 
-_KEPT: Final = timedelta(days=7)
+_VALID_FOR: Final = timedelta(days=7)
 #: The end of the name of a plan's file.
 PLAN_FILE: Final = "plan.json"
 #: What a plan is without that names no events: its source then names none.
-EVENTS: Final = "splits and dividends"
+EVENT_WORDS: Final = "splits and dividends"
 
 
-class Plan(BaseModel):
+class SubscriptionPlan(BaseModel):
     """What is known of an account's plan.
 
     Attributes:
@@ -53,8 +53,8 @@ class Plan(BaseModel):
         parts += [f"without {' and '.join(sorted(self.without))}"] if self.without else []
         return (
             f"the plan of this account gives bars {', '.join(parts)} (found out on {self.learnt}, believed until"
-            f" {self.learnt + _KEPT}; if the account has got another plan since, `historical-etl backfill --rebuild`"
-            " asks anew)"
+            f" {self.learnt + _VALID_FOR}; if the subscription has changed since, `historical-etl backfill --rebuild`"
+            " requests it again)"
         )
 
 
@@ -78,10 +78,10 @@ class PlanBook:
         return self._clock().date()
 
     @property
-    def known(self) -> Plan | None:
+    def known(self) -> SubscriptionPlan | None:
         """What is known; None where nothing is."""
         plan = self._plan
-        return plan if plan is not None and timedelta() <= self.today - plan.learnt <= _KEPT else None
+        return plan if plan is not None and timedelta() <= self.today - plan.learnt <= _VALID_FOR else None
 
     def lacks(self, what: str) -> bool:
         """Whether the plan is known not to give something."""
@@ -91,10 +91,10 @@ class PlanBook:
     def learn(self, *, first: date | None = None, without: str = "") -> None:
         """Note the oldest day that the plan gives today, or something that it does not give. Later words count."""
         with self._learning:  # two threads may find out something each
-            before = self.known or Plan(learnt=self.today)
+            before = self.known or SubscriptionPlan(learnt=self.today)
             reach = before.reach if first is None else max(0, (self.today - first).days)
             lacks = before.without | ({without} if without else frozenset[str]())
-            self._plan = plan = Plan(learnt=self.today, reach=reach, without=lacks)
+            self._plan = plan = SubscriptionPlan(learnt=self.today, reach=reach, without=lacks)
             self._file.write(plan.model_dump_json().encode())
 
     def forget(self) -> None:
@@ -102,9 +102,9 @@ class PlanBook:
         self._plan = None
         self._file.remove()
 
-    def _read(self) -> Plan | None:
+    def _read(self) -> SubscriptionPlan | None:
         try:
-            return Plan.model_validate(object_of(self._file.read()))
+            return SubscriptionPlan.model_validate(object_of(self._file.read()))
         except (ValueError, RecursionError):  # none yet, or damaged: it is found out again
             return None
 

@@ -1,7 +1,7 @@
 """How a vendor is asked: in turn, again where that may help, and not at all once it is down.
 
 Here are the limiter that all processes of a user share, the retries and the circuit breaker; no HTTP and no frames.
-A `Gate` stands before every single request of a vendor, whichever client makes it.
+A `Throttle` stands before every single request of a vendor, whichever client makes it.
 """
 
 import logging
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from historical_etl.vendor_settings import VendorSettings
 
-__all__ = ["Allowance", "Breaker", "Gate", "Pace", "Turnstile"]
+__all__ = ["Allowance", "Breaker", "Pace", "Throttle", "Turnstile"]
 
 #: What a person waits for; the command line shows it.
 _progress = logging.getLogger("historical_etl.progress")
@@ -84,7 +84,7 @@ class Turnstile:
         self._lock = threading.Lock()
         self._bucket: SQLiteBucket | None = None
         self._passed = 0
-        self._told: datetime | None = None
+        self._last_logged: datetime | None = None
 
     def pass_through(self, weight: int = 1) -> None:
         """Wait for a turn and take it.
@@ -148,9 +148,9 @@ class Turnstile:
         """Sleep, and tell of a long wait, at most once a minute."""
         now = self._pace.clock()
         with self._lock:
-            is_told = seconds >= _LONG and (self._told is None or now - self._told >= _A_MINUTE)
-            self._told = now if is_told else self._told
-        if is_told:
+            is_logged = seconds >= _LONG and (self._last_logged is None or now - self._last_logged >= _A_MINUTE)
+            self._last_logged = now if is_logged else self._last_logged
+        if is_logged:
             made = f"{self._passed} request{'s' if self._passed != 1 else ''} made"
             _progress.info("%s: %s so far; %s: %.0f s", self._vendor, made, why, seconds)
         self._pace.sleep(seconds)
@@ -263,7 +263,7 @@ class Breaker:
                 self._reason = refusal
 
 
-class Gate:
+class Throttle:
     """Turnstile, retries and breaker of one vendor.
 
     Attributes:

@@ -68,14 +68,14 @@ class TiingoSource(VendorSource):
         self._quota = SymbolQuota(
             "tiingo",
             AccountFile("tiingo", settings, key, "symbols.json", state_folder),
-            self._gate.pace.clock,
+            self._throttle.pace.clock,
             _next_month,
         )
         self._client = JsonClient(
             settings.base_url or _BASE_URL,
             "tiingo",
             self._reader,
-            self._gate,
+            self._throttle,
             settings.timeout_seconds,
             headers={"Authorization": f"Token {key}"},
         )

@@ -28,11 +28,11 @@ from historical_etl.schema import empty_frame, ordered, symbols_in
 from historical_etl.sources.base import Coverage, FetchRequest, FetchResult, SourceInfo, check_coverage
 from historical_etl.sources.vendors.account_file import AccountFile
 from historical_etl.sources.vendors.event_rows import empty_actions
-from historical_etl.sources.vendors.frames import FormError, cells_told
+from historical_etl.sources.vendors.frames import FormError, cells_message
 from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Reader, Refusal
-from historical_etl.sources.vendors.subscription import EVENTS, PLAN_FILE, PlanBook
-from historical_etl.sources.vendors.throttle import Allowance, Gate, Pace
+from historical_etl.sources.vendors.subscription import EVENT_WORDS, PLAN_FILE, PlanBook
+from historical_etl.sources.vendors.throttle import Allowance, Pace, Throttle
 from historical_etl.vendor_settings import VendorSettings
 
 __all__ = ["Part", "VendorSource", "together"]
@@ -79,9 +79,9 @@ class VendorSource(ABC):
     ) -> None:
         self._reader = reader
         reader.hide(*settings.hidden, *proxy_secrets())
-        self._gate = Gate(reader.vendor, settings, pace, state_folder)
+        self._throttle = Throttle(reader.vendor, settings, pace, state_folder)
         file = AccountFile(reader.vendor, settings, reader.account, PLAN_FILE, state_folder)
-        self._plan = PlanBook(file, self._gate.pace.clock)
+        self._plan = PlanBook(file, self._throttle.pace.clock)
 
     @property
     def info(self) -> SourceInfo:
@@ -93,7 +93,7 @@ class VendorSource(ABC):
         if first is not None:
             covered = Coverage(max(first, covered.first), covered.last) if covered else Coverage(first)
         able = states.capabilities
-        if able is not None and self._plan.lacks(EVENTS):
+        if able is not None and self._plan.lacks(EVENT_WORDS):
             able = replace(able, actions=False)
         words = plan.in_words(self._plan.today)
         return replace(states, coverage=covered, plan=words, capabilities=able)
@@ -101,7 +101,7 @@ class VendorSource(ABC):
     @property
     def requests(self) -> int:
         """How many requests were made so far, retries included."""
-        return self._gate.requests
+        return self._throttle.requests
 
     @property
     def clock_offset(self) -> timedelta | None:
@@ -118,7 +118,7 @@ class VendorSource(ABC):
         Raises:
             StorageError: what was asked of it cannot be read.
         """
-        return self._gate.allowances()
+        return self._throttle.allowances()
 
     @abstractmethod
     def units(self, request: FetchRequest) -> Iterable[tuple[str, ...]]:
@@ -152,9 +152,9 @@ class VendorSource(ABC):
         outcomes: dict[str, Outcome] = {}
         refusals: dict[str, Refusal] = {}
         named_since: dict[str, date] = {}
-        named = any(part.actions is not None for _, part in asked_for) and not self._plan.lacks(EVENTS)
-        for symbols, came in asked_for:
-            part = self._whole(came, symbols) if named else came
+        named = any(part.actions is not None for _, part in asked_for) and not self._plan.lacks(EVENT_WORDS)
+        for symbols, fetched in asked_for:
+            part = self._whole(fetched, symbols) if named else fetched
             parts.append(part)
             outcomes |= _outcomes(part, symbols)
             outcomes |= {symbol: refusal.outcome for symbol, refusal in part.refusals.items()}
@@ -165,11 +165,11 @@ class VendorSource(ABC):
             raise self._error(min(refusals.values(), key=_severity), request)
         unread = [symbol for symbol, outcome in outcomes.items() if outcome is Outcome.REFUSED]
         details = dict.fromkeys(unread, f"none of the rows that {self.info.name} gave of it can be read")
-        details |= {symbol: self._told(refusal) for symbol, refusal in refusals.items()}
+        details |= {symbol: self._reason_of(refusal) for symbol, refusal in refusals.items()}
         notes = dict.fromkeys(note for part in parts for note in (*part.notes, *self._withheld(asked)))
         cells = _stacked(part.cells for part in parts)
         if cells is not None:
-            notes[cells_told(cells, self._reader.clean)] = None
+            notes[cells_message(cells, self._reader.clean)] = None
         frame, actions = _joined(part.frame for part in parts), self._actions(parts)
         return FetchResult(
             frame,
@@ -189,7 +189,7 @@ class VendorSource(ABC):
 
     def close(self) -> None:
         """Close connections and files. A closed source is not used again."""
-        self._gate.close()
+        self._throttle.close()
 
     def refused(self, error: Refusal | FormError, symbols: Iterable[str]) -> dict[str, Refusal]:
         """The same refusal for some symbols, and a line in the log."""
@@ -207,14 +207,14 @@ class VendorSource(ABC):
             Refusal: it means something else.
         """
         if refusal.outcome is Outcome.NOT_FOUND:
-            return f"{self.info.name} has nothing at the address of its {EVENTS} now: it names no {EVENTS}"
+            return f"{self.info.name} has nothing at the address of its {EVENT_WORDS} now: it names no {EVENT_WORDS}"
         if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
-        self._plan.learn(without=EVENTS)
+        self._plan.learn(without=EVENT_WORDS)
         setting = f"HISTORICAL_ETL_{self._reader.vendor.upper()}_ACTIONS=false"
-        told = f"{refusal.what}: it names no {EVENTS}; {setting} asks for none"
-        _log.warning("%s", told)  # it is told once, and notes of a run that fails are lost
-        return told
+        note = f"{refusal.what}: it names no {EVENT_WORDS}; {setting} asks for none"
+        _log.warning("%s", note)  # it is told once, and notes of a run that fails are lost
+        return note
 
     def _within_plan(self, request: FetchRequest) -> FetchRequest:
         """The request without days that the plan is known not to give: the vendor would refuse it, or cut it."""
@@ -229,7 +229,7 @@ class VendorSource(ABC):
         """What is to be told of a request that begins before the plan does, or for whose events nobody was asked."""
         info = self.info
         is_clipped = info.coverage is not None and request.start < info.coverage.first
-        return [info.plan] if info.plan and (is_clipped or self._plan.lacks(EVENTS)) else []
+        return [info.plan] if info.plan and (is_clipped or self._plan.lacks(EVENT_WORDS)) else []
 
     def _part(self, symbols: tuple[str, ...], start: date, end: date) -> Part:
         try:
@@ -241,39 +241,41 @@ class VendorSource(ABC):
         """A part, unless it lacks events where other parts have theirs: that would say that there were none."""
         if part.actions is not None or part.frame.is_empty():
             return part
-        refusal = Refusal(Outcome.ERROR, f"{self._reader.vendor} names {EVENTS} of other symbols, and not of these")
+        refusal = Refusal(
+            Outcome.ERROR, f"{self._reader.vendor} names {EVENT_WORDS} of other symbols, and not of these"
+        )
         return Part(empty_frame(), None, self.refused(refusal, symbols) | part.refusals, part.notes)
 
     def _actions(self, parts: Sequence[Part]) -> pl.DataFrame | None:
         if self.info.capabilities is None or not self.info.capabilities.actions:
             return None
-        told = [part.actions for part in parts if part.actions is not None]
-        if not told and any(part.frame.height for part in parts):
+        parts_with_actions = [part.actions for part in parts if part.actions is not None]
+        if not parts_with_actions and any(part.frame.height for part in parts):
             return None
-        found = [actions for actions in told if not actions.is_empty()]
+        found = [actions for actions in parts_with_actions if not actions.is_empty()]
         return pl.concat(found).sort("symbol", "date") if found else empty_actions()
 
-    def _told(self, refusal: Refusal) -> str:
+    def _reason_of(self, refusal: Refusal) -> str:
         return f"{refusal.what}; {self._when(refusal)}" if refusal.wait else refusal.what
 
     def _when(self, refusal: Refusal) -> str:
         if refusal.wait is None:
             return "go on later"
-        moment = self._gate.pace.clock() + timedelta(seconds=refusal.wait + 1)
+        moment = self._throttle.pace.clock() + timedelta(seconds=refusal.wait + 1)
         return f"go on after {moment:%Y-%m-%d %H:%M:%S} UTC"
 
     def _error(self, refusal: Refusal, request: FetchRequest) -> ProviderError | ConfigurationError:
         what = refusal.what if len(request.symbols) == 1 else f"{refusal.what} ({len(request.symbols)} symbols asked)"
         name = self.info.name
         if refusal.outcome is Outcome.RATE_LIMITED:
-            told = self._told(refusal) if refusal.alone else what
+            what_failed = self._reason_of(refusal) if refusal.alone else what
             todo = "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what came whole is kept"
-            return RateLimitedError(told, where=name, todo=todo, alone=refusal.alone)
+            return RateLimitedError(what_failed, where=name, todo=todo, alone=refusal.alone)
         if refusal.outcome is Outcome.NOT_PUBLISHED:
             return NotPublishedError(what, where=name, todo="ask again later")
         if refusal.denied:
-            told, where, todo = self._reader.no_access(what)
-            return AccessDeniedError(told, where=where, todo=todo)
+            what_failed, where, todo = self._reader.no_access(what)
+            return AccessDeniedError(what_failed, where=where, todo=todo)
         if refusal.outcome is Outcome.NOT_COVERED:
             return CoverageError(what, where=name, todo="ask for what the plan gives, or use another source")
         if refusal.again or refusal.wait is not None:

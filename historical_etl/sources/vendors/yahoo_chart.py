@@ -70,8 +70,8 @@ def result_of(answer: object) -> Mapping[str, object] | str | None:
     error = chart.get("error")
     if not error:
         return None
-    told = cast("dict[str, object]", error) if isinstance(error, dict) else {"description": error}
-    return ": ".join(str(told[name]) for name in ("code", "description") if told.get(name)) or str(told)
+    fields = cast("dict[str, object]", error) if isinstance(error, dict) else {"description": error}
+    return ": ".join(str(fields[name]) for name in ("code", "description") if fields.get(name)) or str(fields)
 
 
 def read_chart(result: Mapping[str, object], symbol: str) -> Chart:

@@ -25,7 +25,7 @@ from historical_etl.sources.vendors.frames import FormError, bars_frame
 from historical_etl.sources.vendors.optional_clients import client_version, require
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.sources.vendors.response_limits import Bounds, bounded_session
-from historical_etl.sources.vendors.throttle import Gate, Pace
+from historical_etl.sources.vendors.throttle import Pace, Throttle
 from historical_etl.sources.vendors.vendor_source import Part, VendorSource
 from historical_etl.sources.vendors.yahoo_chart import Chart, read_chart, result_of
 from historical_etl.vendor_settings import YfinanceSettings
@@ -62,20 +62,20 @@ class Watch:
         bounds: of each request.
     """
 
-    def __init__(self, reader: Reader, gate: Gate, bounds: Bounds) -> None:
+    def __init__(self, reader: Reader, throttle: Throttle, bounds: Bounds) -> None:
         self.answer: object = None
         self.denied = 0
         self.bounds = bounds
         self._reader = reader
-        self._gate = gate
+        self._throttle = throttle
         self._rests_until = datetime.min.replace(tzinfo=UTC)
 
     def before(self) -> None:
         """Wait for a turn, and longer where Yahoo was asked too much."""
-        rest = self._rests_until - self._gate.pace.clock()
+        rest = self._rests_until - self._throttle.pace.clock()
         if rest > timedelta():
-            self._gate.pace.sleep(min(rest, _PAUSE).total_seconds())  # the clock may have gone back
-        self._gate.turn()
+            self._throttle.pace.sleep(min(rest, _PAUSE).total_seconds())  # the clock may have gone back
+        self._throttle.turn()
 
     def after(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
         """Look at an answer before the client does.
@@ -90,10 +90,10 @@ class Watch:
         if self.denied:
             return
         try:
-            self.answer = self._reader.parse(status, headers, text, self._gate.pace.clock())
+            self.answer = self._reader.parse(status, headers, text, self._throttle.pace.clock())
         except Refusal as refusal:
             if refusal.outcome is Outcome.RATE_LIMITED and refusal.wait is None:
-                self._rests_until = self._gate.pace.clock() + _PAUSE
+                self._rests_until = self._throttle.pace.clock() + _PAUSE
             if refusal.status is not None and any(words in text.lower() for words in _NO_DATA):
                 raise Refusal(Outcome.EMPTY, refusal.what, status=refusal.status, body=refusal.body) from None
             raise
@@ -162,7 +162,7 @@ class YfinanceSource(VendorSource):
         super().__init__(settings, Reader("Yahoo", (), ()), pace, state_folder)
         self._american = exchange in _AMERICAN
         self._timeout = settings.timeout_seconds
-        self._watch = Watch(self._reader, self._gate, Bounds("Yahoo", self._timeout))
+        self._watch = Watch(self._reader, self._throttle, Bounds("Yahoo", self._timeout))
         self._session = (session or _browser)(self._watch)
         _prepare(os.getpid())
         self._states = SourceInfo(
@@ -188,7 +188,7 @@ class YfinanceSource(VendorSource):
         (symbol,) = symbols
         since = max(start, _FIRST) - _LATE
         try:
-            chart = self._gate.ask(lambda: self._chart(symbol, since, end), turns=False)
+            chart = self._throttle.ask(lambda: self._chart(symbol, since, end), turns=False)
         except Refusal as refusal:
             if refusal.outcome is Outcome.EMPTY:
                 return Part(empty_frame(), empty_actions())

@@ -61,7 +61,7 @@ class Archive:
         content: the bytes of its manifest.
         manifest: what they say.
         files: what it consists of.
-        mend: what to do where one of them is damaged.
+        todo: what to do where one of them is damaged.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Archive:
     manifest: SyncManifest
     files: tuple[ArchivedFile, ...]
     _open: Callable[[str], BinaryIO]
-    mend: str = "take another copy, or export it again from a store that `historical-etl verify` finds sound"
+    todo: str = "take another copy, or export it again from a store that `historical-etl verify` finds sound"
 
     def chunks(self, file: ArchivedFile) -> Iterator[bytes]:
         """The bytes of a file; the last of them come only once all are proven.
@@ -108,7 +108,7 @@ class Archive:
         return ChecksumMismatchError(
             f"{file.what} in version {self.manifest.version} {what}",
             where=self.path / file.name,
-            todo=self.mend,
+            todo=self.todo,
         )
 
 
@@ -316,7 +316,7 @@ def _expected_members(
         if member.islnk() and links.get(name, "") == member.linkname:
             continue
         if not member.isreg() or name not in {history, *sizes}:
-            raise _foreign(name, "does not belong to the version that its manifest tells of")
+            raise _foreign(name, "does not belong to the version that its manifest names")
         if member.size != sizes.get(name, member.size):
             raise _foreign(name, f"has {member.size:,} bytes, {sizes[name]:,} were committed")
         found[name] = member

@@ -46,7 +46,7 @@ __all__ = ["export_version", "import_version"]
 _TAR: Final = ".tar"
 _BLOCK: Final = 1024
 _READ_ONLY: Final = 0o444
-_MEND: Final = "run `historical-etl verify`, which says how to mend it, or export another version with --version"
+_TODO: Final = "run `historical-etl verify`, which says how to repair it, or export another version with --version"
 _UNCHANGED: Final = "nothing was imported"
 
 
@@ -67,7 +67,7 @@ def export_version(layout: Layout, manifest: SyncManifest, target: Path) -> Path
     target = _target(target, layout)
     files = files_of(manifest, layout, layout.root)
     content = manifest_bytes(layout, manifest)
-    version = Archive(layout.root, content, manifest, files, lambda name: layout.resolve(name).open("rb"), _MEND)
+    version = Archive(layout.root, content, manifest, files, lambda name: layout.resolve(name).open("rb"), _TODO)
     check_disk_space(sum(file.size + _BLOCK for file in files) + 2 * len(version.content), target.parent)
     with storage_errors("exporting a version", target, "what is at the target, if anything, is whole"):
         if target.suffix == _TAR:
@@ -93,7 +93,7 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
 
     The steps are those of a commit: objects and ledgers, durable and verified; the history; the current manifest, which
     makes it count; `daily/`. What an earlier life of the folder left as progress goes to quarantine. A version that
-    stands already is imported: what is run again, since it was broken off, ends well.
+    is current already counts as imported: an import that was interrupted can be run again.
 
     Args:
         source: the folder, of which the current version is taken, or the tar.
@@ -107,13 +107,13 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
     """
     layout = manager.layout
     manager.check_token(token)
-    stands = recover(manager, token)
+    existing = recover(manager, token)
     with opened_archive(source, layout) as archive:
-        if stands is not None:
-            if stands == archive.manifest:
-                return stands
+        if existing is not None:
+            if existing == archive.manifest:
+                return existing
             raise ConfigurationError(
-                f"There is data in this store, version {stands.version}: an import needs an empty one",
+                f"There is data in this store, version {existing.version}: an import needs an empty one",
                 where=layout.root,
                 todo="choose an empty folder with --data-dir; rows for a store that has data are taken in by "
                 "`historical-etl adopt`",
@@ -126,7 +126,7 @@ def import_version(source: Path, manager: ManifestManager, token: LockToken) -> 
         if progress.exists():
             manager.quarantine.keep_file(progress, "progress of a store that has no data any more", DATASET_ID)
         write_atomic(layout.history_file(manifest.version), archive.content)
-    state = "`historical-etl status` tells which version stands"
+    state = "`historical-etl status` shows the current version"
     with storage_errors("replacing the current manifest", layout.manifest_file(), state):
         write_atomic(layout.manifest_file(), archive.content)  # the commit
     recover(manager, token)

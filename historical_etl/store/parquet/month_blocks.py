@@ -32,7 +32,7 @@ __all__ = ["Block", "WriteReport", "encode_block", "read_blocks", "write_year", 
 # size must be given: without it the groups follow the chunks of the frame, and equal rows give unequal bytes.
 _LEVEL: Final = 1
 _GROUP_ROWS: Final = 8192
-#: Stands in every footer, so that a file made with other settings is known as such (see `Block.current`).
+#: In every footer, so that a file made with other settings is known as such (see `Block.current`).
 _LAYOUT: Final = {"historical_etl.blocks": f"1: zstd {_LEVEL}, {_GROUP_ROWS} rows"}
 
 _MAGIC: Final = b"PAR1"  # a Parquet file: magic, pages, footer, length of the footer in 4 bytes, magic
@@ -91,7 +91,7 @@ class Block:
 
     @property
     def current(self) -> bool:
-        """Whether the file it stands in was written by this Polars, with today's schema and settings."""
+        """Whether the file it is in was written by this Polars, with today's schema and settings."""
         return self.head == _head()
 
     def read(self) -> pl.DataFrame:
@@ -148,7 +148,7 @@ def read_blocks(path: Path) -> list[Block]:
 
 
 def write_year(blocks: Sequence[Block], out: BinaryIO) -> WriteReport:
-    """Write one year file from its blocks, each encoded now or copied from the file it stands in.
+    """Write one year file from its blocks, each encoded now or copied from the file it is in.
 
     A block that is not `current` (another Polars, other settings) is read and encoded anew. So a file has one
     writer, the one its footer names, and not even an upgrade leaves a trace of the path in the bytes.

@@ -21,7 +21,7 @@ from historical_etl.durable import fsync_folder, place_new, sha256_of, storage_e
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
 from historical_etl.models import Sha256, UtcDatetime
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import opened, reason_of
+from historical_etl.store.checksummed_json import read_checksummed, reason_of
 from historical_etl.store.layout import Layout
 
 __all__ = ["QuarantineEntry", "find_entry", "older_than", "purge", "read_entries", "restore"]
@@ -54,11 +54,11 @@ class QuarantineEntry:
         path: the entry itself.
         file: the name of what is kept in it; None for a mere note, or where that is not known.
         reason: why it is here.
-        when: the moment, UTC; None if nothing tells it.
+        when: the moment, UTC; None if it is not known.
         size: bytes of all that lies in it.
         sha256: of the file when it was quarantined.
         size_bytes: likewise; None where that is not recorded.
-        moved_from: where it came from, relative to the root; None for copies, rows and notes.
+        moved_from: where it was, relative to the root; None for copies, rows and notes.
         facts: what else was noted, by name.
         fault: what is wrong with the entry; empty if nothing is.
     """
@@ -93,7 +93,7 @@ class QuarantineEntry:
 
 
 def read_entries(layout: Layout) -> list[QuarantineEntry]:
-    """Everything in the quarantine folder, oldest first; what is damaged or foreign has its `fault` told.
+    """Everything in the quarantine folder, oldest first; what is damaged or foreign has its `fault`.
 
     Raises:
         StorageError: the folder cannot be read.
@@ -126,7 +126,7 @@ def find_entry(layout: Layout, name: str) -> QuarantineEntry:
 
 
 def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> Path:
-    """Copy a quarantined file to where it came from, or to `to`; returns where that is. The entry stays.
+    """Copy a quarantined file to where it was, or to `to`; returns where that is. The entry stays.
 
     Hold the writer lock if that lies in the store.
 
@@ -198,10 +198,10 @@ def _read(path: Path) -> QuarantineEntry:
     size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
     plain = QuarantineEntry(path.name, path, when=stamp, size=size)
     try:
-        record = _Record.model_validate(opened(read_regular(path / _RECORD), None))
+        record = _Record.model_validate(read_checksummed(read_regular(path / _RECORD), None))
     except FileNotFoundError:
         kind = "damaged" if stamp else "foreign"
-        return _faulty(plain, f"{kind}: it has no {_RECORD}, so nothing tells why it is here")
+        return _faulty(plain, f"{kind}: it has no {_RECORD}, so it is not known why it is here")
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else reason_of(error)
         return _faulty(plain, f"damaged: its {_RECORD} cannot be read ({reason})")
@@ -229,8 +229,8 @@ def _fault_of(path: Path, record: _Record) -> str:
         return ""
     if record.file in ("", ".", "..") or "/" in record.file or "\0" in record.file:
         return f"damaged: its record names a file outside of it, {record.file!r}"
-    kept = path / record.file
-    if kept.is_symlink() or not kept.is_file():
+    stored_file = path / record.file
+    if stored_file.is_symlink() or not stored_file.is_file():
         return f"damaged: the file {record.file!r} is missing"
     return ""
 
@@ -253,7 +253,7 @@ def _origin(entry: QuarantineEntry, layout: Layout) -> Path:
     if origin.parts and not origin.is_absolute() and ".." not in origin.parts and "\0" not in str(origin):
         return layout.root / origin
     raise ConfigurationError(
-        f"It is not known where the file of {entry.name} came from",
+        f"It is not known where the file of {entry.name} was",
         where=entry.path,
         todo="say where it shall go with --to FILE",
     )

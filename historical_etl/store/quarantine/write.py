@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from historical_etl.clock import Clock
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, storage_errors, write_atomic
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import opened, seal
+from historical_etl.store.checksummed_json import add_checksum, read_checksummed
 from historical_etl.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Quarantine:
         self._clock = clock
 
     def keep_file(self, source: Path, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """Move a file aside; returns its entry's folder. Its record tells where below the root it lay.
+        """Move a file aside; returns its entry's folder. Its record says where below the root it was.
 
         A folder, a pipe or a link is moved as it is: the entry is a note, with the thing itself beside it.
         """
@@ -48,8 +48,8 @@ class Quarantine:
             name, checksum = (source.name, sha256_of(source)) if is_file else (None, None)
             entry = self._new_entry(source.name)
             # The record first: a file that has moved is never without its reason.
-            kept = {"size_bytes": source.stat().st_size} if is_file else {"kept_as_it_is": source.name}
-            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **kept, **moved_from})
+            file_facts = {"size_bytes": source.stat().st_size} if is_file else {"kept_as_it_is": source.name}
+            self._explain(entry, name, reason, dataset, checksum, {**(facts or {}), **file_facts, **moved_from})
             _move(source, entry / source.name)
         return entry
 
@@ -71,7 +71,7 @@ class Quarantine:
         return self.copy_bytes(name, buffer.getvalue(), reason, dataset, facts)
 
     def note(self, name: str, reason: str, dataset: str, facts: Facts | None = None) -> Path:
-        """An entry that only tells what happened, where there is nothing worth keeping."""
+        """An entry that only says what happened, where there is nothing worth keeping."""
         with storage_errors("noting a failure in quarantine", self._folder):
             entry = self._new_entry(name)
             self._explain(entry, None, reason, dataset, None, facts)
@@ -87,7 +87,7 @@ class Quarantine:
     def _find(self, name: str, checksum: str, size: int) -> Path | None:
         for entry in self._folder.glob(f"*_{_glob_escape(name)}"):
             try:
-                recorded = opened(read_regular(entry / "reason.json"), None).get("sha256")
+                recorded = read_checksummed(read_regular(entry / "reason.json"), None).get("sha256")
                 # A record comes before a file that is moved, so that alone it proves nothing. The size goes before the
                 # bytes: what was put there may have very many.
                 if (
@@ -125,7 +125,7 @@ class Quarantine:
             **(facts or {}),
         }
         plain: dict[str, object] = json.loads(json.dumps(record, default=str))
-        write_atomic(entry / "reason.json", seal(plain))
+        write_atomic(entry / "reason.json", add_checksum(plain))
 
 
 def _move(source: Path, target: Path) -> None:

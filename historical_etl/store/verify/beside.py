@@ -26,8 +26,8 @@ def catalog_findings(
 
     Args:
         layout: where it lies.
-        current: the version that stands.
-        catalog_version: the version that the file itself shows; raises `CatalogError` if it cannot tell.
+        current: the current version.
+        catalog_version: the version that the file itself shows; raises `CatalogError` if that is not known.
         quick: leave out its SHA-256, and do not open it.
     """
     path, pointer = layout.catalog, read_catalog_pointer(layout)
@@ -73,16 +73,16 @@ def _is_next(pointer: CatalogPointer, current: SyncManifest, catalog_version: Ca
         return False
 
 
-def pin_findings(layout: Layout, kept: Collection[int]) -> Iterator[StoreFinding]:
+def pin_findings(layout: Layout, versions: Collection[int]) -> Iterator[StoreFinding]:
     """Pins whose version is not kept, or whose record is damaged.
 
     Args:
         layout: where they lie.
-        kept: the versions whose manifests are sound.
+        versions: the versions whose manifests are sound.
     """
     for pin in read_pins(layout).values():
         field = f"pin {pin.name}"
-        if pin.version not in kept:
+        if pin.version not in versions:
             todo = f"restore the manifest from a backup, or `historical-etl unpin {pin.name}`"
             yield error(field, f"version {pin.version}, which it names, is not there or is damaged", todo)
         elif pin.checksum is None:
@@ -98,7 +98,7 @@ def staging_findings(layout: Layout, *, quick: bool) -> Iterator[StoreFinding]:
 
 
 def quarantine_findings(layout: Layout, *, quick: bool) -> Iterator[StoreFinding]:
-    """Entries of the quarantine that are not what was set aside; hashing them is left out if `quick`."""
+    """Entries of the quarantine that are not what was quarantined; hashing them is left out if `quick`."""
     damaged = [entry.name for entry in read_entries(layout) if entry.fault or not (quick or entry.is_intact())]
     if damaged:
         message = "entries are damaged or foreign; nothing depends on them"

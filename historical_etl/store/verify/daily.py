@@ -1,4 +1,4 @@
-"""Whether `daily/` shows the version that stands; else which one it shows, or that it mixes several."""
+"""Whether `daily/` shows the current version; else which one it shows, or that it mixes several."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -7,7 +7,7 @@ from typing import Final
 
 from historical_etl.durable import sha256_of
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.store.daily_folders import YEARS, in_the_way, is_replaceable
+from historical_etl.store.daily_folders import YEARS, is_replaceable, obstacles
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file
 from historical_etl.store.verify.findings import StoreFinding, error, warning
@@ -28,17 +28,17 @@ def daily_findings(
     finished: bool,
     busy: bool,
 ) -> Iterator[StoreFinding]:
-    """What other tools find that is not the version that stands.
+    """What other tools find that is not the current version.
 
     Args:
         layout: of the store.
-        current: the version that stands.
+        current: the current version.
         history: the kept versions whose manifests are sound.
         quick: a copy is judged by its size.
         finished: whether the run that made the current version has come further than to `daily/`.
         busy: whether a writer is at work, who may be replacing files one by one.
     """
-    wrong = dict(in_the_way(layout))
+    wrong = dict(obstacles(layout))
     yield from (error(path.relative_to(layout.storage).as_posix(), fault, _RELINK) for path, fault in wrong.items())
     if layout.daily in wrong:
         return
@@ -48,24 +48,24 @@ def daily_findings(
     if partitions and not files:
         yield late("daily/", "it has none of the years", _RELINK if is_replaceable(layout) else _AWAY)
         partitions = {}
-    told: list[StoreFinding] = []
+    found: list[StoreFinding] = []
     older: list[int] = []
     for year, partition in partitions.items():
         field = f"daily/{year}.parquet"
         if year not in files:
-            told.append(late(field, "it is missing", _RELINK))
+            found.append(late(field, "it is missing", _RELINK))
         elif fault := files[year].fault:
-            told.append(error(field, fault, _RELINK))
+            found.append(error(field, fault, _RELINK))
         elif not layout.resolve(partition.path).is_file() or files[year].holds(partition):
-            continue  # a missing object is told of already
+            continue  # a missing object is reported already
         elif files[year].is_known(history):
             older.append(year)
         else:
             message = "it was edited or replaced from outside; the committed file of the year is intact in objects/"
-            told.append(error(field, message, f"{_RELINK}, and keeps this file in quarantine/"))
+            found.append(error(field, message, f"{_RELINK}, and keeps this file in quarantine/"))
     whole = next((v for v in sorted(history, reverse=True) if _shows(files, history[v])), None)
     if current and older and whole:
-        message = f"it shows version {whole}, all of it, and not version {current.version}, which stands"
+        message = f"it shows version {whole}, all of it, and not version {current.version}, the current one"
         yield late("daily/", message, _RELINK)
         return
     if current and older:
@@ -73,7 +73,7 @@ def daily_findings(
         mixed = f"it mixes versions: {', '.join(parts)}; whoever reads daily/ gets all of it"
         message = mixed if len(parts) > 1 else f"it shows {parts[0]}"
         yield (warning if busy and not finished else error)("daily/", message, _RELINK)
-    yield from told
+    yield from found
     ours = {layout.daily_file(year) for year in partitions}
     todo = "move it out of daily/, where readers take it for data"
     strange = [path for path in sorted(layout.daily.glob("*.parquet")) if path not in ours]

@@ -23,7 +23,7 @@ def ledger_findings(
 
     Args:
         layout: where they lie.
-        current: the version that stands.
+        current: the current version.
         history: the versions that are kept.
         quick: sizes only; leaves out SHA-256 and reading.
     """

@@ -1,4 +1,4 @@
-"""What can be mended in a store's files with certainty: each is put right from bytes that are proven to be its own.
+"""Repairs of a store's files: each is restored from bytes that are proven to be its own.
 
 Nothing is deleted: what is replaced goes to quarantine. Cursors and the catalog are not the store's; see
 `maintenance.repair`.
@@ -15,7 +15,7 @@ from typing import Final
 from historical_etl.durable import replace_file, sha256_of, storage_errors, sync_stream, temporary_beside
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifest
-from historical_etl.store.checkout import check_out, clear_the_way, is_known
+from historical_etl.store.checkout import check_out, is_known, quarantine_obstacles
 from historical_etl.store.daily_folders import YEARS, is_replaceable
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
@@ -26,22 +26,22 @@ from historical_etl.store.quarantine.entries import QuarantineEntry, read_entrie
 
 __all__ = [
     "Damage",
-    "mend_daily",
-    "mend_files",
-    "mend_history",
-    "mend_pins",
-    "mend_strays",
+    "repair_daily",
+    "repair_files",
+    "repair_history",
+    "repair_misplaced",
+    "repair_pins",
     "spare_years",
     "unlinked_years",
 ]
 
-#: Files that cannot be mended, and the versions that name them, newest first.
+#: Files that cannot be repaired, and the versions that name them, newest first.
 Damage = Mapping[str, tuple[Partition | LedgerFile, list[int]]]
 _CHUNK: Final = 1 << 20
 
 
-def mend_history(manager: ManifestManager, current: SyncManifest | None) -> Iterator[str]:
-    """Set aside damaged manifests of older versions: what they named is unknown, and each vacuum would stop there."""
+def repair_history(manager: ManifestManager, current: SyncManifest | None) -> Iterator[str]:
+    """Quarantine damaged manifests of older versions: what they named is unknown, and each vacuum would stop there."""
     layout = manager.layout
     for version in manager.list_versions():
         path = layout.history_file(version)
@@ -52,11 +52,11 @@ def mend_history(manager: ManifestManager, current: SyncManifest | None) -> Iter
         except ManifestCorruptError:
             damaged = True
         if damaged:
-            kept = manager.quarantine_data(path, f"the manifest of version {version} is damaged")
-            yield f"version {version} is lost: its manifest is damaged, and is now in {kept}"
+            quarantined = manager.quarantine_data(path, f"the manifest of version {version} is damaged")
+            yield f"version {version} is lost: its manifest is damaged, and is now in {quarantined}"
 
 
-def mend_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[list[str], Damage]:
+def repair_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[list[str], Damage]:
     """Restore every file of some versions whose bytes are found elsewhere: in `daily/`, or in quarantine.
 
     Args:
@@ -75,7 +75,7 @@ def mend_files(manager: ManifestManager, versions: list[SyncManifest]) -> tuple[
     restored: list[str] = []
     damaged: dict[str, tuple[Partition | LedgerFile, list[int]]] = {}
     for path, (file, needed_by) in named.items():
-        if _is_sound(manager.layout.resolve(path), file.checksum):
+        if _is_intact(manager.layout.resolve(path), file.checksum):
             continue
         source = _same_bytes(manager.layout, file, entries)
         if source is None or not _restore(manager, file, source):
@@ -95,26 +95,26 @@ def unlinked_years(layout: Layout, manifest: SyncManifest) -> set[int]:
     return unlinked
 
 
-def mend_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str]:
+def repair_daily(manager: ManifestManager, manifest: SyncManifest) -> Iterator[str]:
     """Let `daily/` show the version: linked to its objects where that is possible, and without anything else.
 
     What somebody else's link leads to is theirs, but for files in the place of a year of the version. And what a kept
     version names is never moved, wherever `daily` leads.
     """
     layout = manager.layout
-    for path, fault, kept in clear_the_way(manager):
-        yield f"{path.name} was not ours: {fault}; it is now in {kept}"
+    for path, fault, quarantined in quarantine_obstacles(manager):
+        yield f"{path.name} was not ours: {fault}; it is now in {quarantined}"
     unlinked = unlinked_years(layout, manifest)
     for partition in manifest.partitions:
         target, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
         if partition.year in unlinked and wanted.is_file() and os.path.lexists(target) and not is_known(target, layout):
-            kept = manager.quarantine_data(target, "a file in daily/ that no commit put there")
-            yield f"daily/{target.name} was not a committed file; it is now in {kept}"
+            quarantined = manager.quarantine_data(target, "a file in daily/ that no commit put there")
+            yield f"daily/{target.name} was not a committed file; it is now in {quarantined}"
     ours = {f"{partition.year}.parquet" for partition in manifest.partitions} | _named(manager)
     for path in sorted(layout.daily.glob("*.parquet")) if is_replaceable(layout) else ():
         if path.name not in ours:
-            kept = manager.quarantine_data(path, f"version {manifest.version} has no such file")
-            yield f"daily/{path.name} is not of version {manifest.version}; it is now in {kept}"
+            quarantined = manager.quarantine_data(path, f"version {manifest.version} has no such file")
+            yield f"daily/{path.name} is not of version {manifest.version}; it is now in {quarantined}"
     check_out(manager, manifest, relink=True)
 
 
@@ -124,10 +124,10 @@ def spare_years(layout: Layout, manifest: SyncManifest) -> set[str]:
     return {path.name for path in layout.daily.glob(YEARS)} - years
 
 
-def mend_strays(manager: ManifestManager) -> Iterator[str]:
-    """Set aside what is in the place of a file and is none: each file is then missing, which is mended as such.
+def repair_misplaced(manager: ManifestManager) -> Iterator[str]:
+    """Quarantine what is in the place of a file and is none: each file is then missing, and repaired as such.
 
-    Manifests are not among them: what is in their place is told of with the version.
+    Manifests are not among them: what is in their place is reported with the version.
     """
     layout = manager.layout
     places = (
@@ -137,15 +137,15 @@ def mend_strays(manager: ManifestManager) -> Iterator[str]:
     )
     for path in places:
         if fault := no_file(path):
-            kept = manager.quarantine_data(path, f"{fault}, in the place of a file of the store")
-            yield f"{path.name} was no file: {fault}; it is now in {kept}"
+            quarantined = manager.quarantine_data(path, f"{fault}, in the place of a file of the store")
+            yield f"{path.name} was no file: {fault}; it is now in {quarantined}"
 
 
-def mend_pins(manager: ManifestManager) -> Iterator[str]:
+def repair_pins(manager: ManifestManager) -> Iterator[str]:
     """Write pins anew whose record is damaged: the name and the version are in the name of their file."""
-    kept = manager.list_versions()
+    available = manager.list_versions()
     for pin in read_pins(manager.layout).values():
-        if pin.checksum is None and pin.version in kept:
+        if pin.checksum is None and pin.version in available:
             checksum = manager.load_version(pin.version).checksum
             write_pin(manager.layout, pin.model_copy(update={"checksum": checksum, "at": manager.clock()}))
             yield f"the record of the pin {pin.name} is written again"
@@ -160,8 +160,8 @@ def _named(manager: ManifestManager) -> set[str]:
     return named
 
 
-def _is_sound(path: Path, checksum: str) -> bool:
-    # Not `sound_path`: what this process has read before is hashed again.
+def _is_intact(path: Path, checksum: str) -> bool:
+    # Not `verified_path`: what this process has read before is hashed again.
     try:
         return sha256_of(path) == checksum
     except OSError:
@@ -171,7 +171,7 @@ def _is_sound(path: Path, checksum: str) -> bool:
 def _same_bytes(layout: Layout, file: Partition | LedgerFile, entries: list[QuarantineEntry]) -> Path | None:
     places = [layout.daily_file(file.year)] if isinstance(file, Partition) else []
     places += [entry.content for entry in entries if entry.sha256 == file.checksum and entry.content is not None]
-    return next((place for place in places if _is_sound(place, file.checksum)), None)
+    return next((place for place in places if _is_intact(place, file.checksum)), None)
 
 
 def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Path) -> bool:
@@ -180,9 +180,9 @@ def _restore(manager: ManifestManager, file: Partition | LedgerFile, source: Pat
     with (
         storage_errors(f"restoring {target.name}", target, "the source of it is untouched"),
         temporary_beside(target) as (temp, stream),
-        source.open("rb") as sound,
+        source.open("rb") as intact,
     ):
-        while chunk := sound.read(_CHUNK):
+        while chunk := intact.read(_CHUNK):
             digest.update(chunk)
             stream.write(chunk)
         if digest.hexdigest() != file.checksum:

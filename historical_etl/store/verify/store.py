@@ -77,10 +77,10 @@ def verify_store(
 
     Args:
         manager: of the store.
-        quick: only what the file system tells: sizes and links; no file of data is opened.
+        quick: only what the file system shows: sizes and links; no file of data is opened.
         rebuild_cursors: computes every symbol's cursor from the data of a version.
-        catalog_version: the version that the catalog file itself shows; raises `CatalogError` if it cannot tell.
-        progress: told how many of how many files are checked.
+        catalog_version: the version that the catalog file itself shows; raises `CatalogError` if that is not known.
+        progress: called with how many of how many files are checked.
 
     Raises:
         ManifestTooNewError: a newer release wrote the store; it was not looked at.
@@ -132,15 +132,15 @@ class _Check:
 
     def _state(self) -> tuple[bytes | None, object]:
         content: bytes | None = None
-        with suppress(OSError):  # told of where it is looked at
+        with suppress(OSError):  # reported where it is read
             content = read_regular(self.layout.manifest_file())
         return content, current_holder(self.layout.lock_file())
 
     def _once(self) -> VerifyReport:
         with ExitStack() as leases:  # else a vacuum might take what is being looked at
             manifest, findings = self._pointer()
-            kept = [v for v in self.manager.list_versions() if leases.enter_context(leased(self.layout, v))]
-            self.leased = manifest is None or manifest.version in kept
+            leased_versions = [v for v in self.manager.list_versions() if leases.enter_context(leased(self.layout, v))]
+            self.leased = manifest is None or manifest.version in leased_versions
             return self._judged(manifest, findings)
 
     def _judged(self, manifest: SyncManifest | None, findings: list[StoreFinding]) -> VerifyReport:
@@ -168,7 +168,7 @@ class _Check:
     # ── manifests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pointer(self) -> tuple[SyncManifest | None, list[StoreFinding]]:
-        """The current manifest, or the version that stands in for it."""
+        """The current manifest, or the version that replaces it."""
         path = self.layout.manifest_file()
         try:
             manifest = read_manifest(path)
@@ -187,9 +187,9 @@ class _Check:
             fallback, what = self._fallback(), error.what
         else:
             return manifest, [*self._totals(manifest), *self._older(manifest)]
-        stands = f"version {fallback.version} stands in for it" if fallback else "no kept version can be used"
+        substitute = f"version {fallback.version} replaces it" if fallback else "no kept version can be used"
         todo = f"{_REPAIR}: it restores the manifest" if fallback else "restore it from a backup"
-        return fallback, [_error(path.name, f"{what}; {stands}", todo)]
+        return fallback, [_error(path.name, f"{what}; {substitute}", todo)]
 
     def _totals(self, manifest: SyncManifest) -> Iterator[StoreFinding]:
         sums = (
@@ -221,7 +221,7 @@ class _Check:
             return None
 
     def _history(self, current: SyncManifest | None) -> tuple[dict[int, SyncManifest], list[StoreFinding]]:
-        kept: dict[int, SyncManifest] = {}
+        intact: dict[int, SyncManifest] = {}
         findings: list[StoreFinding] = []
         newest = current.version if current else 0
         committed = self.manager.committed_after(current) if current else 0
@@ -247,11 +247,11 @@ class _Check:
                     _error(f"history {version}", message, f"move {path} away, then `historical-etl update`")
                 )
             else:
-                kept[version] = manifest
+                intact[version] = manifest
         if current and not self.layout.history_file(newest).exists():
             message = "the history lacks the current version"
             findings.append(_error(f"history {newest}", message, "run `historical-etl update`: it is written again"))
-        return kept, findings
+        return intact, findings
 
     # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -296,7 +296,7 @@ class _Check:
             yield _error(field, f"it cannot be read: {error.strerror}", "check its permissions and this volume (dmesg)")
 
     def _finished(self, current: SyncManifest | None) -> bool:
-        """Whether the run that made the current version came as far as saving progress, thus behind daily/."""
+        """Whether the run that made the current version got as far as saving progress, thus behind daily/."""
         progress = self._read_progress()
         return isinstance(progress, ETLProgressManifest) and progress.data_version == (
             current.version if current else 0
@@ -369,10 +369,10 @@ class _Check:
         try:
             true = self.rebuild(current)
         except (HistoricalETLError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            return  # a file that cannot be read is told of already
+            return  # a file that cannot be read is reported already
         wrong = sorted(symbol for symbol in true.keys() | cursors.keys() if true.get(symbol) != cursors.get(symbol))
         if wrong:
-            told = [f"{symbol} at {cursors.get(symbol)}, by the data {true.get(symbol)}" for symbol in wrong]
+            lines = [f"{symbol} at {cursors.get(symbol)}, by the data {true.get(symbol)}" for symbol in wrong]
             ahead = any(cursors.get(s, date.min) > true.get(s, date.min) for s in wrong)
             level, todo = (_error if ahead else _warning), f"{_REPAIR}: it is rebuilt from the data"
-            yield level("progress", "cursors are not those that follow from the data", todo, told)
+            yield level("progress", "cursors are not those that follow from the data", todo, lines)

@@ -87,7 +87,7 @@ def filled(
             notes += result.notes
             held.append(result.held)
         assert not held[-1], held[-1]
-        _assert_equal(stored(etl), server.truth, first, as_told=plan in {"free", "free, apart"})
+        _assert_equal(stored(etl), server.truth, first, printable=plan in {"free", "free, apart"})
         ledger = read_ledger(etl.layout, standing(etl), "actions")
         source.close()
         increments = server.asked.total() - asked
@@ -95,9 +95,9 @@ def filled(
         return Filled(first, failed, tuple(dict.fromkeys(notes)), asked, increments, waited, ledger, server.truth)
 
 
-def _assert_equal(frame: pl.DataFrame, truth: Truth, first: date | None, *, as_told: bool) -> None:
-    """`as_told`: the plan gives no splits, so that volumes are as the vendor tells them."""
-    expected = truth.expected("eodhd", start=first or date.min, as_told=as_told).drop("ret")
+def _assert_equal(frame: pl.DataFrame, truth: Truth, first: date | None, *, printable: bool) -> None:
+    """`printable`: the plan gives no splits, so that volumes are as the vendor tells them."""
+    expected = truth.expected("eodhd", start=first or date.min, printable=printable).drop("ret")
     assert_frame_equal(frame, with_returns(expected).sort(KEYS), check_exact=False, rel_tol=1e-12)
 
 

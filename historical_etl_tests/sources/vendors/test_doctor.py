@@ -14,7 +14,7 @@ import pytest
 
 from historical_etl import HistoricalETL, load_settings
 from historical_etl.etl.health import doctor
-from historical_etl.etl.health.doctor import Verdict, examine
+from historical_etl.etl.health.doctor import CheckStatus, examine
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.scenario import at, tree
 from historical_etl_tests.sources.vendors.conftest import TRUTH
@@ -78,14 +78,14 @@ def test_the_bar_of_the_last_closed_session_is_asked_for(facing):
     cli, server = facing()
     found = examine(load_settings(), clock=at(LAST))
     vendor = found.check("vendor")
-    assert (vendor.verdict, vendor.facts["symbol"], vendor.facts["session"]) == (Verdict.OK, "SPLT", LAST)
+    assert (vendor.verdict, vendor.facts["symbol"], vendor.facts["session"]) == (CheckStatus.OK, "SPLT", LAST)
     assert "with the bar of SPLT on 2013-02-05" in vendor.what
     assert list(server.asked) == [
         "/tiingo/daily/SPLT/prices endDate=2013-02-05 format=json resampleFreq=daily startDate=2013-01-06"
     ]
     cli.set(SYMBOLS="NEVER")
     unknown = examine(load_settings(), clock=at(LAST)).check("vendor")
-    assert unknown.verdict is Verdict.WARNING
+    assert unknown.verdict is CheckStatus.WARNING
     assert "does not know NEVER" in unknown.what
 
 
@@ -320,8 +320,8 @@ def test_a_folder_in_which_nothing_can_be_written(cli):
 @pytest.mark.parametrize(
     ("kind", "verdict"),
     [
-        *(("ext4", Verdict.OK), ("nfs4", Verdict.WARNING), ("fuse.sshfs", Verdict.WARNING)),
-        *(("tmpfs", Verdict.WARNING), ("vfat", Verdict.WARNING), ("overlay", Verdict.WARNING)),
+        *(("ext4", CheckStatus.OK), ("nfs4", CheckStatus.WARNING), ("fuse.sshfs", CheckStatus.WARNING)),
+        *(("tmpfs", CheckStatus.WARNING), ("vfat", CheckStatus.WARNING), ("overlay", CheckStatus.WARNING)),
     ],
 )
 def test_the_kind_of_file_system_is_judged(cli, kind, verdict):
@@ -329,7 +329,7 @@ def test_the_kind_of_file_system_is_judged(cli, kind, verdict):
     mounts.write_text(f"disk / ext4 rw 0 0\nthing {cli.folder} {kind} rw 0 0\n")
     found = examine(load_settings(), offline=True, mounts=mounts).check("file system")
     assert (found.verdict, found.facts["type"]) == (verdict, kind)
-    assert bool(found.todo) == (verdict is Verdict.WARNING)
+    assert bool(found.todo) == (verdict is CheckStatus.WARNING)
 
 
 def test_a_full_disk_is_a_problem(cli):
@@ -337,7 +337,7 @@ def test_a_full_disk_is_a_problem(cli):
         used, free = 99, 1
 
     found = examine(load_settings(), offline=True, disk_usage=lambda _: Full())
-    assert (found.ok, found.check("disk").verdict) == (False, Verdict.PROBLEM)
+    assert (found.ok, found.check("disk").verdict) == (False, CheckStatus.PROBLEM)
 
 
 def test_doctor_works_from_python_with_a_truth_that_is_current(facing):

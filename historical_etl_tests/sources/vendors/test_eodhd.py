@@ -72,7 +72,7 @@ def bars_of(*symbols: str) -> pl.DataFrame:
 def test_the_bars_of_a_free_plan_come_and_its_sentence_is_told_once(plan, free):
     source, _ = free(plan)
     result = source.fetch(FetchRequest(SYMBOLS, START, END))
-    expected = TRUTH.expected("eodhd", SYMBOLS, EDGE, END, as_told="events" not in plan)
+    expected = TRUTH.expected("eodhd", SYMBOLS, EDGE, END, printable="events" not in plan)
     assert_frame_equal(result.frame, expected, check_exact=True)
     assert [note for note in result.notes if WARNING in note] == [
         f"eodhd says: {WARNING}; it gives bars from 2012-12-03 on"

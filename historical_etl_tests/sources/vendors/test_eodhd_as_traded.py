@@ -13,7 +13,7 @@ from werkzeug import Request, Response
 from historical_etl import FetchRequest, Outcome
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
-from historical_etl.sources.vendors.as_traded import heeded, volumes_as_traded
+from historical_etl.sources.vendors.as_traded import applicable, volumes_as_traded
 from historical_etl_tests.scenario import plain_settings, sessions, store
 from historical_etl_tests.sources.vendors.loopback import Loopback, Truth, fixed_clock
 
@@ -219,7 +219,7 @@ def test_a_volume_is_whole_where_the_given_one_is(given, split, as_traded):
 def test_a_listed_split_counts_if_adj_close_has_it(levels, day, end, counts):
     rows = [BAR | {"date": DAYS[at], "adj_close": level, "volume": 1.0} for at, level in enumerate(levels)]
     splits = pl.DataFrame({"symbol": ["ODD"] * 2, "date": [DAYS[day]] * 2, "split": [2.0] * 2})  # listed twice
-    found = heeded(splits, pl.DataFrame(rows, schema=SCHEMA), DAYS[end], DAYS[2])
+    found = applicable(splits, pl.DataFrame(rows, schema=SCHEMA), DAYS[end], DAYS[2])
     assert found["split"].to_list() == ([2.0] if counts else [])
 
 
@@ -227,7 +227,7 @@ def test_of_splits_between_two_bars_their_product_tells():
     """A symbol that did not trade for a while: what moved its level is both of them."""
     rows = [BAR | {"date": DAYS[at], "adj_close": level, "volume": 1.0} for at, level in ((0, 5.0), (5, 1.0))]
     splits = pl.DataFrame({"symbol": ["ODD"] * 2, "date": [DAYS[1], DAYS[3]], "split": [2.0, 0.1]})
-    assert heeded(splits, pl.DataFrame(rows, schema=SCHEMA), DAYS[5], DAYS[5]).height == 2
+    assert applicable(splits, pl.DataFrame(rows, schema=SCHEMA), DAYS[5], DAYS[5]).height == 2
 
 
 def test_a_split_of_an_increment_leaves_one_basis_of_volumes_in_the_store(serve, tmp_path, root):

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from historical_etl.sources.vendors.event_rows import Mark, actions_frame, counted
-from historical_etl.sources.vendors.frames import FormError, bars_frame, cells_told, joined, local_days
+from historical_etl.sources.vendors.frames import FormError, bars_frame, cells_message, joined, local_days
 
 DAY, NEXT = date(2013, 1, 2), date(2013, 1, 3)
 NAMES = {"symbol": "T", "date": "d", "close": "c", "volume": "v"}
@@ -74,7 +74,7 @@ def test_a_cell_that_cannot_be_read_beside_a_good_close_is_null_and_told(value, 
     bars = read({**ROW, "v": value}, {**ROW, "T": "EVEN"})
     assert bars.frame.select("symbol", "close", "volume").rows() == [("EVEN", 10.5, 100.0), ("ODD", 10.5, None)]
     assert bars.rejected.is_empty()
-    told = cells_told(bars.cells, lambda text: text)
+    told = cells_message(bars.cells, lambda text: text)
     assert told == f"Values that cannot be read beside a close are null: volume of ODD on 2013-01-02 ({shown})"
 
 
@@ -92,7 +92,7 @@ def test_cells_of_others_and_of_days_outside_are_not_told():
 def test_many_cells_that_cannot_be_read_are_counted_and_hold_no_secret():
     key = "K3Y" * 10
     bars = joined(read({**ROW, "v": f"refused for {key}"}) for _ in range(7))
-    told = cells_told(bars.cells, lambda text: text.replace(key, "***"))
+    told = cells_message(bars.cells, lambda text: text.replace(key, "***"))
     assert told.count("volume of ODD on 2013-01-02 ('refused for ***')") == 5
     assert told.endswith(" and 2 more")
 

@@ -16,7 +16,7 @@ from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS, Unit
 from historical_etl.sources.vendors.refusals import Reader, Refusal
 from historical_etl.sources.vendors.response_limits import Bounds
-from historical_etl.sources.vendors.throttle import Gate
+from historical_etl.sources.vendors.throttle import Throttle
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
@@ -394,8 +394,8 @@ def test_the_session_of_everyday_is_as_polite_as_the_one_of_these_tests(fault, s
 
     server = serve(faults=always(fault) if fault else None)
     reader = Reader("Yahoo", (), ())
-    gate = Gate("Yahoo", YfinanceSettings(rate="99/second"), fixed_clock().pace, tmp_path)
-    watch = Watch(reader, gate, Bounds("Yahoo", 30))
+    throttle = Throttle("Yahoo", YfinanceSettings(rate="99/second"), fixed_clock().pace, tmp_path)
+    watch = Watch(reader, throttle, Bounds("Yahoo", 30))
     session = _browser(watch)
     assert is_supported_session(session)
     url = f"{server.url}/yahoo/query2.finance.yahoo.com/v8/finance/chart/HALT"
@@ -407,6 +407,6 @@ def test_the_session_of_everyday_is_as_polite_as_the_one_of_these_tests(fault, s
             session.get(url=url, params={"range": "1d"}, timeout=30)
         assert caught.value.again
         assert caught.value.wait == (7.0 if fault is Fault.LIMITED_FOR else None)
-    assert gate.requests == 1
-    gate.close()
+    assert throttle.requests == 1
+    throttle.close()
     session.close()

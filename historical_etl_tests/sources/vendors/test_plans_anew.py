@@ -21,12 +21,12 @@ from historical_etl_tests.sources.vendors.whole_store import truth_of
 #: The plan begins on 2012-12-03, and what is found out is believed until a week later.
 NOW = datetime(2013, 12, 3, 12, tzinfo=UTC)
 WORDS = "from 2012-12-03 on, without splits and dividends (found out on 2013-12-03, believed until 2013-12-10; "
-ANEW = "`historical-etl backfill --rebuild` asks anew"
+ANEW = "`historical-etl backfill --rebuild` requests it again"
 NAMES = ["BRK.B", "SPLT"]
 
 
 @dataclass
-class Account:
+class Completeness:
     """A vendor, an account of it whose plan may change, and a store."""
 
     server: Loopback
@@ -39,13 +39,13 @@ class Account:
 
 
 @pytest.fixture
-def free(serve, tmp_path, root) -> Iterator[Account]:
+def free(serve, tmp_path, root) -> Iterator[Completeness]:
     """A store that was filled by a free plan, as far as it reaches."""
     server = serve(TRUTH, plan="free", now=NOW)
     source = server.source("eodhd", state_folder=tmp_path, pace=fixed_clock(NOW).pace)
     etl = store(root, source, END)
     assert etl.run_full_etl(NAMES, START, END).complete
-    yield Account(server, source, etl)
+    yield Completeness(server, source, etl)
     source.close()
 
 
@@ -80,7 +80,7 @@ def test_years_before_a_plan_are_refused_with_its_words(free):
     assert WORDS in str(caught.value)
     assert ANEW in str(caught.value)
     free.upgrade()
-    with pytest.raises(CoverageError, match="asks anew"):
+    with pytest.raises(CoverageError, match="requests it again"):
         free.etl.run_full_etl(NAMES, date(2011, 1, 3), END)
     assert not free.server.asked
 

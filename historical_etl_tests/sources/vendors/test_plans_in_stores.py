@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import CoverageError, Outcome, load_settings
 from historical_etl.errors import NotPublishedError
-from historical_etl.etl.health.doctor import Verdict, examine
+from historical_etl.etl.health.doctor import CheckStatus, examine
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.orchestration.harness import Project, facts, failure_text, stored_years, tick
@@ -282,7 +282,7 @@ def test_the_doctor_does_not_blame_the_key_for_a_session_that_is_not_over(serve,
     server = serve(PLANNED, plan="basic", now=EVENING)
     cli.set(SOURCE="massive", SYMBOLS="OLD", MASSIVE_BASE_URL=server.url)
     vendor = examine(load_settings(), clock=at(LAST)).check("vendor")
-    assert (vendor.verdict, "will come later" in vendor.what) == (Verdict.OK, True)
+    assert (vendor.verdict, "will come later" in vendor.what) == (CheckStatus.OK, True)
     assert "key" not in vendor.todo
 
 

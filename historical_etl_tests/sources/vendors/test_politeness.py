@@ -10,7 +10,7 @@ import pytest
 from historical_etl import ConfigurationError, Outcome, RateLimitedError, StorageError
 from historical_etl.sources.vendors import throttle as politeness
 from historical_etl.sources.vendors.refusals import Refusal, clock_offset, retry_after
-from historical_etl.sources.vendors.throttle import Breaker, Gate, Turnstile
+from historical_etl.sources.vendors.throttle import Breaker, Throttle, Turnstile
 from historical_etl.vendor_settings import TiingoSettings
 from historical_etl_tests.cli.conftest import command_line
 from historical_etl_tests.sources.vendors.conftest import SYMBOLS
@@ -35,9 +35,9 @@ def turnstile(tmp_path, clock):
 
 
 def test_no_more_than_the_rate_pass_in_any_period(turnstile, clock):
-    gate, passed = turnstile(), []
+    throttle, passed = turnstile(), []
     for _ in range(10):
-        gate.pass_through()
+        throttle.pass_through()
         passed.append(clock.moment)
         clock.sleep(5)
     for first, fourth in zip(passed, passed[3:], strict=False):
@@ -48,9 +48,9 @@ def test_no_more_than_the_rate_pass_in_any_period(turnstile, clock):
 def test_long_waits_are_told_about_once_a_minute(turnstile, clock, caplog):
     """At 5 requests a minute a backfill would say nothing for hours."""
     caplog.set_level("INFO", "historical_etl.progress")
-    gate, began = turnstile(rate="5/minute"), clock.moment
+    throttle, began = turnstile(rate="5/minute"), clock.moment
     for _ in range(20):
-        gate.pass_through()
+        throttle.pass_through()
     told = [record.getMessage() for record in caplog.records]
     assert told[0] == "tiingo: 5 requests made so far; the limit of 5/minute is waited for: 60 s"
     assert len(told) == 3 == (clock.moment - began) // timedelta(minutes=1)
@@ -58,9 +58,9 @@ def test_long_waits_are_told_about_once_a_minute(turnstile, clock, caplog):
 
 def test_short_waits_are_not_told(turnstile, caplog):
     caplog.set_level("INFO", "historical_etl.progress")
-    gate = turnstile(rate="2/second")
+    throttle = turnstile(rate="2/second")
     for _ in range(9):
-        gate.pass_through()
+        throttle.pass_through()
     assert caplog.records == []
 
 
@@ -78,23 +78,23 @@ def test_the_command_line_tells_of_waits_where_nobody_sees_a_spinner(
 
 
 def test_a_spent_daily_budget_stops_and_says_when_to_go_on(turnstile, clock):
-    gate = turnstile(rate="3/second", daily_budget=5)
+    throttle = turnstile(rate="3/second", daily_budget=5)
     for _ in range(5):
-        gate.pass_through()
+        throttle.pass_through()
         clock.sleep(1)
     with pytest.raises(Refusal, match="limit of 5 a day") as caught:
-        gate.pass_through()
+        throttle.pass_through()
     assert caught.value.outcome is Outcome.RATE_LIMITED
     clock.sleep(caught.value.wait)
-    gate.pass_through()
+    throttle.pass_through()
 
 
 def test_a_wait_beyond_the_longest_stops_instead(turnstile, clock):
-    gate = turnstile(rate="2/hour", max_wait_seconds=60)
-    gate.pass_through()
-    gate.pass_through()
+    throttle = turnstile(rate="2/hour", max_wait_seconds=60)
+    throttle.pass_through()
+    throttle.pass_through()
     with pytest.raises(Refusal, match="limit of 2/hour"):
-        gate.pass_through()
+        throttle.pass_through()
     assert clock.slept == []
 
 
@@ -103,22 +103,22 @@ def test_a_wait_beyond_the_longest_stops_instead(turnstile, clock):
     [("10/minute", 4, 4), ("5/day", 4, 4), ("4/day", 9, 4), ("1/hour", 100, 1), ("4/hour", None, 4)],
 )
 def test_a_rate_and_a_budget_go_together_however_they_compare(turnstile, rate, budget, passes):
-    gate = turnstile(rate=rate, daily_budget=budget, max_wait_seconds=0)
+    throttle = turnstile(rate=rate, daily_budget=budget, max_wait_seconds=0)
     for _ in range(passes):
-        gate.pass_through()
+        throttle.pass_through()
     with pytest.raises(Refusal):
-        gate.pass_through()
+        throttle.pass_through()
 
 
 def test_what_counts_for_more_takes_more(turnstile):
-    gate = turnstile(rate="300/minute", daily_budget=500, max_wait_seconds=0)
-    gate.pass_through(100)
-    gate.pass_through(100)
-    gate.pass_through(100)
+    throttle = turnstile(rate="300/minute", daily_budget=500, max_wait_seconds=0)
+    throttle.pass_through(100)
+    throttle.pass_through(100)
+    throttle.pass_through(100)
     with pytest.raises(Refusal):
-        gate.pass_through(1)
+        throttle.pass_through(1)
     with pytest.raises(ConfigurationError, match="counts as 1000"):
-        gate.pass_through(1000)
+        throttle.pass_through(1000)
 
 
 def test_another_instance_finds_what_passed(turnstile):
@@ -130,12 +130,12 @@ def test_another_instance_finds_what_passed(turnstile):
 
 
 def test_threads_share_the_limit(turnstile):
-    gate, passed, refused = turnstile(rate="20/day"), [], []
+    throttle, passed, refused = turnstile(rate="20/day"), [], []
 
     def run():
         for _ in range(10):
             try:
-                gate.pass_through()
+                throttle.pass_through()
                 passed.append(1)
             except Refusal:
                 refused.append(1)
@@ -202,18 +202,18 @@ def test_the_breaker_opens_after_failures_in_a_row_and_tries_once_after_a_pause(
 
 @pytest.mark.parametrize("budget", [None, 3])
 def test_a_clock_that_was_ahead_holds_no_request_back_for_longer_than_the_limit(turnstile, clock, budget):
-    gate = turnstile(daily_budget=budget)
+    throttle = turnstile(daily_budget=budget)
     clock.moment += timedelta(days=365)
     for _ in range(3):
-        gate.pass_through()
+        throttle.pass_through()
     clock.moment -= timedelta(days=365)
-    assert gate.allowances()[-1].wait in (60, 86400)
+    assert throttle.allowances()[-1].wait in (60, 86400)
     if budget:
         with pytest.raises(Refusal) as caught:
-            gate.pass_through()
+            throttle.pass_through()
         assert caught.value.wait == pytest.approx(86400, abs=1)
     else:
-        gate.pass_through()
+        throttle.pass_through()
         assert clock.slept == [pytest.approx(60, abs=1)]
 
 
@@ -235,17 +235,17 @@ def test_the_breaker_opens_at_a_rate_limit_until_the_vendor_wants(clock):
 
 
 def test_a_symbol_that_is_not_known_is_an_answer(tmp_path, clock):
-    gate = Gate("tiingo", limits(rate="99/second", breaker_failures=1), clock.pace, tmp_path)
+    throttle = Throttle("tiingo", limits(rate="99/second", breaker_failures=1), clock.pace, tmp_path)
 
     def unknown():
         raise Refusal(Outcome.NOT_FOUND, "no such symbol")
 
     for _ in range(3):
         with pytest.raises(Refusal, match="no such symbol"):
-            gate.ask(unknown)
-    assert gate.ask(lambda: 1) == 1
-    assert (gate.requests, clock.slept) == (4, [])
-    gate.close()
+            throttle.ask(unknown)
+    assert throttle.ask(lambda: 1) == 1
+    assert (throttle.requests, clock.slept) == (4, [])
+    throttle.close()
 
 
 def test_a_source_whose_budget_is_spent_keeps_what_came(serve, ask):
@@ -284,30 +284,30 @@ def test_retry_after_is_seconds_or_a_date(header, seconds):
 
 
 def test_what_is_used_is_told_without_taking_a_turn(turnstile, clock, tmp_path):
-    gate = turnstile(rate="2/minute", daily_budget=5)
-    assert [(a.limit, a.period_seconds, a.used, a.wait) for a in gate.allowances()] == [
+    throttle = turnstile(rate="2/minute", daily_budget=5)
+    assert [(a.limit, a.period_seconds, a.used, a.wait) for a in throttle.allowances()] == [
         (2, 60, 0, 0.0),
         (5, 86400, 0, 0.0),
     ]
     assert list(tmp_path.glob("*.sqlite")) == []  # not even a file
-    gate.pass_through()
+    throttle.pass_through()
     clock.sleep(10)
-    gate.pass_through()
+    throttle.pass_through()
     minute, day = turnstile(rate="2/minute", daily_budget=5).allowances()  # as another process sees it
     assert (minute.used, day.used, day.wait) == (2, 2, 0.0)
     assert minute.wait == pytest.approx(50, abs=0.1)
     clock.sleep(minute.wait + 0.1)
-    assert gate.allowances()[0].wait == 0
-    gate.pass_through()
+    assert throttle.allowances()[0].wait == 0
+    throttle.pass_through()
 
 
 def test_a_count_that_cannot_be_read_is_told_by_its_file(turnstile, tmp_path):
-    gate = turnstile()
-    gate.pass_through()
-    gate.close()
+    throttle = turnstile()
+    throttle.pass_through()
+    throttle.close()
     next(tmp_path.glob("*.sqlite")).write_bytes(b"not a database at all, and longer than a header")
     with pytest.raises(StorageError, match="cannot be read"):
-        gate.allowances()
+        throttle.allowances()
 
 
 @pytest.mark.parametrize(

@@ -135,14 +135,14 @@ class Truth:
         start: date = date.min,
         end: date = date.max,
         *,
-        as_told: bool = False,
+        printable: bool = False,
     ) -> pl.DataFrame:
         """The frame that a fetch from this vendor must bring, sorted by (symbol, date), `ret` null.
 
-        EODHD's volumes are brought as traded, but `as_told` where its splits are not known.
+        EODHD's volumes are brought as traded, but `printable` where its splits are not known.
         """
         wanted = self.symbols if symbols is None else list(symbols)
-        brought = self if vendor == "eodhd" and not as_told else self.basis(vendor)
+        brought = self if vendor == "eodhd" and not printable else self.basis(vendor)
         bars = brought.bars.with_columns(pl.lit(None, pl.Float64).alias("ret"))
         kept = bars.filter(pl.col("symbol").is_in(wanted), pl.col("date").is_between(start, end))
         floats = [name for name, dtype in SCHEMA.items() if dtype == pl.Float64]
