@@ -27,7 +27,7 @@ UV    := $(shell command -v uv 2>/dev/null)
 
 # Coverage is measured of the tests that run in their own process, and those alone must reach the gate. The others look at
 # the same code from further away, or at processes that are killed.
-UNMEASURED := crash faults hostile orchestration ui cli docs
+UNMEASURED := proofs/crash proofs/faults proofs/hostile orchestration ui cli docs
 # The top floor is tested through Dagster and the command line; the gate is on what must not lose data.
 TOP_FLOOR := */historical_etl/definitions.py,*/historical_etl/automation.py,*/historical_etl/resources.py
 TOP_FLOOR := $(TOP_FLOOR),*/historical_etl/cli/*,*/historical_etl/assets/*
@@ -192,12 +192,12 @@ TORTURE := --torture --hypothesis-profile torture -o timeout=0 $(SEED:%=--seed=%
 torture: $(STAMP) ## all of every proof: each fault, 300 kills, 500 markets of faults and a large one (hours)
 	@$(TEST_ENVIRONMENT)
 	tests=historical_etl_tests
-	$(BIN)/python -m pytest $$tests/crash $$tests/property $$tests/versions $(TORTURE) --kills 300 --many-minutes 60 $(ARGS)
+	$(BIN)/python -m pytest $$tests/proofs/crash $$tests/proofs/property $$tests/etl/maintenance $(TORTURE) --kills 300 --many-minutes 60 $(ARGS)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TORTURE) $(ARGS) \
-	  --ignore=$$tests/crash --ignore=$$tests/property --ignore=$$tests/versions --ignore=$$tests/ui
-	$(BIN)/python -m historical_etl_tests.adopt_run
-	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 500
-	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
+	  --ignore=$$tests/proofs/crash --ignore=$$tests/proofs/property --ignore=$$tests/etl/maintenance --ignore=$$tests/ui
+	$(BIN)/python -m historical_etl_tests.proofs.adopt_run
+	$(BIN)/python -m historical_etl_tests.proofs.simulation.run --seeds 500
+	$(BIN)/python -m historical_etl_tests.proofs.simulation.run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
 
 bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -104,8 +104,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _turn(item: pytest.Item) -> int:
     """When a test begins, beside the order by chance: those that take long first."""
-    folder = item.path.relative_to(_ROOT).parts[0]
-    early = _EARLY.index(folder) if folder in _EARLY else len(_EARLY)
+    parts = item.path.relative_to(_ROOT).parts
+    early = min((_EARLY.index(part) for part in parts if part in _EARLY), default=len(_EARLY))
     return early if item.get_closest_marker("slow") else len(_EARLY) + early
 
 

@@ -35,16 +35,17 @@ PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
     "cli/test_identity.py": (Fraction(1, 2), Fraction(1, 3)),
     "cli/test_review.py": (Fraction(1, 2), Fraction(1, 3)),
     "cli/test_versions.py": (Fraction(1, 2), Fraction(1, 3)),
-    "faults": (Fraction(1, 3), Fraction(1, 4)),
+    "etl/maintenance": (Fraction(1, 2), Fraction(1, 4)),
+    "etl/reader": (Fraction(1, 2), Fraction(1, 4)),
     "field": (Fraction(1, 4), Fraction(1, 4)),
-    "hostile": (Fraction(1, 2), Fraction(1, 4)),
+    "proofs/faults": (Fraction(1, 3), Fraction(1, 4)),
+    "proofs/hostile": (Fraction(1, 2), Fraction(1, 4)),
     "sources/vendors": (Fraction(1), Fraction(1, 4)),
     # Whole stores, filled by a vendor evening by evening.
     "sources/vendors/test_eodhd_store.py": (Fraction(1, 2), Fraction(1, 4)),
     "sources/vendors/test_plans_anew.py": (Fraction(1, 2), Fraction(1, 4)),
     "sources/vendors/test_plans_in_stores.py": (Fraction(1, 2), Fraction(1, 4)),
     "sources/vendors/test_whole_store.py": (Fraction(1, 2), Fraction(1, 4)),
-    "versions": (Fraction(1, 2), Fraction(1, 4)),
 }
 _ALL: Final = (Fraction(1), Fraction(1))
 #: How many times as many examples Hypothesis tries with `--hypothesis-profile torture`.

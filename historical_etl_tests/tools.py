@@ -26,7 +26,7 @@ _BLANK: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "a
 _LOOK, _BRING = 120, 900
 _YOURS: Final = "your system's package {}"
 #: The tests that need them are in these folders.
-_WHERE: Final = tuple(Path(__file__).parent / name for name in ("crash", "ui"))
+_WHERE: Final = tuple(Path(__file__).parent / name for name in ("proofs/crash", "ui"))
 _SHOWN: Final = 5  # lines of what a failed command said
 _APT: Final = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300")
 

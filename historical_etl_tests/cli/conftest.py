@@ -14,13 +14,13 @@ from historical_etl import HistoricalETL
 from historical_etl.cli import main
 from historical_etl.etl import pipeline
 from historical_etl.sources.fetcher import SOURCES
-from historical_etl_tests.faults.stage import FIRST, PLAIN, SINCE, day
+from historical_etl_tests.proofs.faults.stage import FIRST, PLAIN, SINCE, day
+from historical_etl_tests.proofs.simulation.faults import Fault, ImpossibleRows, LateCorrection, LostDays
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.run import Life
+from historical_etl_tests.proofs.simulation.shell import Answer
+from historical_etl_tests.proofs.simulation.vendor import SimVendor
 from historical_etl_tests.scenario import at
-from historical_etl_tests.simulation import SimListing, SimMarket
-from historical_etl_tests.simulation_faults import Fault, ImpossibleRows, LateCorrection, LostDays
-from historical_etl_tests.simulation_run import Life
-from historical_etl_tests.simulation_shell import Answer
-from historical_etl_tests.simulation_vendor import SimVendor
 
 PROGRAM = [sys.executable, "-c", "import sys; from historical_etl.cli import main; sys.exit(main())"]
 

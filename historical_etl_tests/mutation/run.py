@@ -31,7 +31,7 @@ from historical_etl_tests.mutation.trials import FAILED, PYTEST, Mutant, Trial, 
 _STORE: Final = "historical_etl/store"
 _COPIED: Final = ("historical_etl", "historical_etl_tests", "benchmarks", "pyproject.toml", "README.md", "docs")
 #: Fast ones of what is built upon the store; the whole suite notices more.
-_TESTS: Final = ("store", "test_durable.py", "hostile/test_records.py")
+_TESTS: Final = ("store", "test_durable.py", "proofs/hostile/test_records.py")
 _NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_not and not failing_disk"
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _TIMES: Final = itertools.count(1_000_000_000)
