@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from historical_etl_tests.cli.conftest import PROGRAM, CommandLine, Stage, evening
-from historical_etl_tests.faults.stage import day
-from historical_etl_tests.simulation_faults import ContradictoryDuplicate, RateLimited
+from historical_etl_tests.proofs.faults.stage import day
+from historical_etl_tests.proofs.simulation.faults import ContradictoryDuplicate, RateLimited
 
 FINE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 

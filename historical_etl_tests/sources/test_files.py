@@ -27,6 +27,7 @@ from historical_etl.schema import SCHEMA
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.base import Coverage, FetchRequest, PriceSource
 from historical_etl.sources.files import FilesSource
+from historical_etl_tests.shares import examples
 
 HEADER = "date,symbol,open,high,low,close,volume,adj_close\n"
 #: A dotted symbol, a lower-case one, empty optional cells, a day off, and rows out of order.
@@ -705,7 +706,7 @@ FRAMES = st.lists(
 ).map(lambda rows: bars(*rows).sort("date", "symbol"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(frame=FRAMES, seed=st.integers(0, 100), parts=st.integers(1, 3), kinds=st.lists(st.booleans(), min_size=3))
 def test_any_frame_written_to_files_comes_back_exactly(tmp_path_factory, frame, seed, parts, kinds):
     folder = tmp_path_factory.mktemp("dump")
@@ -724,7 +725,7 @@ def test_any_frame_written_to_files_comes_back_exactly(tmp_path_factory, frame, 
     assert_frame_equal(files.fetch(FetchRequest(some, low, high)).frame, expected, check_exact=True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(frame=FRAMES)
 def test_any_frame_in_german_clothes_comes_back_exactly(tmp_path_factory, frame):
     path = tmp_path_factory.mktemp("dump") / "a.csv"

@@ -14,7 +14,7 @@ from historical_etl.store.checkout import check_out
 from historical_etl.store.daily_folders import IMPOSSIBLE, shown_folder
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl_tests.store.small import Hand, commit, corrections
-from historical_etl_tests.store.verified import told
+from historical_etl_tests.store.verify.verified import told
 
 Act = Callable[[ManifestManager], object]
 

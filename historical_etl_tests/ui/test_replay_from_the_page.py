@@ -12,10 +12,10 @@ from historical_etl_tests.scenario import store
 from historical_etl_tests.ui.browser import Visitor
 from historical_etl_tests.ui.webserver import Webserver
 
-pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SPLIT, FIRST, EVE = date(2005, 2, 28), date(2005, 2, 25), date(2005, 2, 24)
-_PATIENCE_SECONDS = 480
+_PATIENCE_SECONDS = 1200
 
 _MODULE = "historical_etl.replay_definitions"
 _TICKS = """{ sensorOrError(sensorSelector: {repositoryName: "__repository__",

@@ -93,7 +93,7 @@ def _free_port() -> int:
 
 
 def _wait_until_it_answers(server: Webserver, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 300  # seconds; a busy machine takes minutes to import Dagster in four processes
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{server.url}/server_info", timeout=5):  # noqa: S310 - our own server

@@ -39,7 +39,7 @@ _COPIED: Final = (
     "docs",
 )
 #: Fast ones of what is built upon the store; the whole suite notices more.
-_TESTS: Final = ("store", "test_durable.py", "test_records.py")
+_TESTS: Final = ("store", "test_durable.py", "proofs/hostile/test_records.py")
 _NOT_SLOW: Final = "not writer_at_work and not no_path_shows and not threads_do_not and not failing_disk"
 _TOOK: Final = re.compile(r"^(\d+\.\d+)s (?:call|setup|teardown) +(\S.*)$")
 _TIMES: Final = itertools.count(1_000_000_000)
