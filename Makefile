@@ -2,8 +2,11 @@
 
 PYTHON  ?= python3
 PORT    ?= 3000
-# Two test processes suit two cores, and the tests that start Dagster need about 250 MB each.
-WORKERS ?= 2
+# Test processes: one more than two cores, since some tests wait for a browser, a daemon or a lock. The tests that start
+# Dagster need about 400 MB each.
+WORKERS ?= 3
+# What the shares of the large proofs are drawn from; empty: the commit. A failure names it.
+SEED    ?= $(HISTORICAL_ETL_TESTS_SEED)
 # More arguments for pytest or the benchmarks: make test ARGS="-k merge -x", make bench ARGS="--quick".
 ARGS    ?=
 
@@ -22,12 +25,12 @@ STAMP := .venv/.stamp
 LOCK  := requirements/lock.txt
 UV    := $(shell command -v uv 2>/dev/null)
 
-# Coverage is measured of the tests that run in their own process, and those alone must reach the gate: measuring costs
-# half as much time again. The others look at the same code from further away, or at processes that are killed.
-# They have one thread of Polars each, which suits two processes; the core is tested with as many as there are cores.
-UNMEASURED := crash faults hostile orchestration ui cli docs
+# Coverage is measured of the tests that run in their own process, and those alone must reach the gate. The others look at
+# the same code from further away, or at processes that are killed.
+UNMEASURED := proofs/crash proofs/faults proofs/hostile orchestration ui cli docs
 # The top floor is tested through Dagster and the command line; the gate is on what must not lose data.
-TOP_FLOOR := */historical_etl/definitions.py,*/historical_etl/automation.py,*/historical_etl/resources.py
+TOP_FLOOR := */historical_etl/definitions.py,*/historical_etl/replay_definitions.py,*/historical_etl/markets.py
+TOP_FLOOR := $(TOP_FLOOR),*/historical_etl/automation.py,*/historical_etl/resources.py
 TOP_FLOOR := $(TOP_FLOOR),*/historical_etl/cli/*,*/historical_etl/assets/*
 CORE_COVERAGE := 90
 
@@ -44,7 +47,7 @@ fi
 environment() { "$$uv" venv --quiet --allow-existing --python "$(PYTHON)" "$$1"; }
 endef
 
-.PHONY: help setup run ui test test-lowest torture lint format audit bench lock clean
+.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,31 +116,45 @@ endef
 run: export ROWS_BY_YEAR := $(ROWS_BY_YEAR)
 run: export TOTAL_RETURN := $(TOTAL_RETURN)
 
-ui: $(STAMP) ## Dagster's web UI and daemon at http://127.0.0.1:3000 (PORT=...)
-	@exec $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+ui: $(STAMP) ## Dagster's web UI and daemon at http://127.0.0.1:3000 (PORT=..., DEFINITIONS=a.module)
+	@exec $(BIN)/dagster dev $(if $(DEFINITIONS),-m $(DEFINITIONS),-w workspace.yaml) -h 127.0.0.1 -p $(PORT)
 
-# Without the caller's settings: a test must not find somebody's store. First what the tests need beside Python: it is
-# brought, or named together with the tests that are left out for it; with CI set its lack is a failure.
-test: $(STAMP) ## all tests, then the coverage gate on the core (ARGS="-k merge" for some, without the gate)
-	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	$(if $(strip $(ARGS)),exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS))
+# Without the caller's settings: a test must not find somebody's store. Bytecode is written, whatever the caller does:
+# without it each test process compiles all tests, and each command that a test starts the whole package. One thread of
+# Polars for each process, since there are as many processes as cores.
+define TEST_ENVIRONMENT
+unset DAGSTER_HOME PYTHONDONTWRITEBYTECODE $${!HISTORICAL_ETL_@}
+export POLARS_MAX_THREADS=1
+endef
+PYTEST = -m pytest -n $(WORKERS) --dist worksteal $(SEED:%=--seed=%)
+
+# First what the tests need beside Python: it is brought, or named together with the tests that are left out for it; with
+# CI set its lack is a failure.
+test: $(STAMP) ## all tests, of the large proofs a share (SEED=... for another one; ARGS="-k merge" for some tests)
+	@$(TEST_ENVIRONMENT)
+	$(if $(strip $(ARGS)),exec $(BIN)/python $(PYTEST) $(ARGS))
 	lacking=$$($(BIN)/python -m historical_etl_tests.tools)
-	rm -f .coverage .coverage.*
 	failed=
-	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $$lacking $(UNMEASURED:%=historical_etl_tests/%) || failed=1
-	$(BIN)/python -m pytest -n $(WORKERS) $$lacking --cov --cov-report= $(UNMEASURED:%=--ignore=historical_etl_tests/%) \
-	  || failed=1
-	echo "Coverage of the core, at least $(CORE_COVERAGE) % with branches:"
-	$(BIN)/coverage report --omit="$(TOP_FLOOR)" --fail-under=$(CORE_COVERAGE) || failed=1
+	$(BIN)/python $(PYTEST) --share --durations=20 $$lacking || failed=1
 	[ -z "$$lacking" ] || echo "Not all tests ran: $$lacking (see the first lines)"
 	[ -z "$$failed" ]
 
+# Apart from `make test`, since measuring costs half as much time again. Polars has all its threads here.
+coverage: $(STAMP) ## the coverage gate on the core
+	@$(TEST_ENVIRONMENT)
+	unset POLARS_MAX_THREADS
+	rm -f .coverage .coverage.*
+	failed=
+	$(BIN)/python $(PYTEST) --cov --cov-report= $(UNMEASURED:%=--ignore=historical_etl_tests/%) || failed=1
+	echo "Coverage of the core, at least $(CORE_COVERAGE) % with branches:"
+	$(BIN)/coverage report --omit="$(TOP_FLOOR)" --fail-under=$(CORE_COVERAGE) || failed=1
+	[ -z "$$failed" ]
+
 test-lowest: $(LOWEST)/.stamp ## the tests with the lowest versions that pyproject.toml allows (ARGS="..." for some)
-	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	export POLARS_MAX_THREADS=1
-	$(if $(strip $(ARGS)),exec $(LOWEST)/bin/python -m pytest -n $(WORKERS) $(ARGS))
+	@$(TEST_ENVIRONMENT)
+	$(if $(strip $(ARGS)),exec $(LOWEST)/bin/python $(PYTEST) $(ARGS))
 	lacking=$$($(LOWEST)/bin/python -m historical_etl_tests.tools)
-	$(LOWEST)/bin/python -m pytest -n $(WORKERS) $$lacking
+	$(LOWEST)/bin/python $(PYTEST) --share $$lacking
 
 # Only of what we name ourselves; what that needs is the newest. An environment of its own, brought up to date as .venv.
 $(LOWEST)/.stamp: pyproject.toml
@@ -170,16 +187,24 @@ audit: $(STAMP) ## known weaknesses in what the lock installs (make says Error 1
 	"$$uv" pip install --quiet --upgrade --python $(AUDIT)/bin/python pip-audit
 	$(BIN)/python -m historical_etl_tests.audit $(AUDIT)/bin/pip-audit $(ARGS)
 
-torture: $(STAMP) ## all proofs by fault, kill 300 writers, live through 500 markets of faults and a large one (hours)
-	@unset DAGSTER_HOME $${!HISTORICAL_ETL_@}
-	machines=$$(echo historical_etl_tests/property/test_{store,life}_machine.py)
-	proofs="historical_etl_tests/crash $$machines historical_etl_tests/versions"
-	$(BIN)/python -m pytest $$proofs --torture --kills 300 --many-minutes 60 --hypothesis-profile torture \
-	  -o timeout=0 $(ARGS)
-	$(BIN)/python -m pytest historical_etl_tests/hostile --hypothesis-profile torture -o timeout=0 $(ARGS)
-	$(BIN)/python -m historical_etl_tests.adopt_run
-	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 500
-	$(BIN)/python -m historical_etl_tests.simulation_run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
+# The tests that are no proof by fault and have all their cases run in parallel; what watches and kills processes runs
+# alone, so that it finds the machine as it expects it. Each part prints what it tried.
+TORTURE := --torture --hypothesis-profile torture -o timeout=0 $(SEED:%=--seed=%)
+torture: $(STAMP) ## all of every proof: each fault, 300 kills, 500 markets of faults and a large one (hours)
+	@$(TEST_ENVIRONMENT)
+	tests=historical_etl_tests
+	$(BIN)/python -m pytest $$tests/proofs/crash $$tests/proofs/property $$tests/etl/maintenance $(TORTURE) --kills 300 --many-minutes 60 $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TORTURE) $(ARGS) \
+	  --ignore=$$tests/proofs/crash --ignore=$$tests/proofs/property --ignore=$$tests/etl/maintenance --ignore=$$tests/ui
+	$(BIN)/python -m historical_etl_tests.proofs.adopt_run
+	$(BIN)/python -m historical_etl_tests.proofs.simulation.run --seeds 500
+	$(BIN)/python -m historical_etl_tests.proofs.simulation.run --seeds 1 --symbols 200 --sessions 2520 --filled 0.9 --rounds 5
+
+# In a folder outside of the checkout, which keeps what is known of the tests and of each mutant.
+MUTANTS ?= $(or $(TMPDIR),/tmp)/historical-etl-mutants
+
+mutate: $(STAMP) ## change the store's code in 300 places, one at a time, and list what no test notices (MUTANTS=folder)
+	@$(BIN)/python -m tools.mutation $(MUTANTS) $(or $(ARGS),--sample 300)
 
 bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)

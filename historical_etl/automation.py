@@ -3,49 +3,38 @@
 When to ask and what to do after a failure is decided here. What a run then does is the library's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 from dagster import PartitionsDefinition
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from historical_etl.assets.changes import Changes
-from historical_etl.assets.checks import evaluate, evaluations
-from historical_etl.assets.price_catalog import catalog_metadata
-from historical_etl.assets.reporting import (
-    CATALOG_KEY,
-    PRICES_KEY,
-    as_failure,
-    named,
-    report_unseen_years,
-    reports_of,
-    unfetched,
-)
-from historical_etl.errors import ConfigurationError, HistoricalETLError, NotPublishedError
+from historical_etl.assets.daily_prices import MODE_TAG, Mode, PricesConfig
+from historical_etl.assets.market import Market
 from historical_etl.etl.fetch.requests import ended_calendar
-from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
+from historical_etl.models import SyncManifest
 from historical_etl.settings import Settings
 from historical_etl.strict_json import object_of
 
 __all__ = [
     "ATTEMPT_TAG",
     "SESSION_TAG",
-    "backfill_job",
+    "Tick",
     "build_catalog_follower",
-    "build_incremental_job",
     "build_incremental_sensor",
+    "build_jobs",
     "pause_after",
 ]
 
 SESSION_TAG: Final = "historical_etl/session"
 ATTEMPT_TAG: Final = "historical_etl/attempt"
+#: By which Dagster knows a run over a range of partitions; it exports no names for them.
+_RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
+_RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
 _INCREMENTAL: Final = "daily_incremental_job"
 _EVERY_SECONDS: Final = 300
-_REPLAY_SECONDS: Final = 5
 #: A session that is in the store is done. For symbols that the source failed to deliver, or a catalog that could not
 #: be published, a run is repeated so often; then that is left to the next session's run, which asks for them too.
 _ATTEMPTS_TO_COMPLETE: Final = 3
@@ -59,120 +48,70 @@ _UNFINISHED: Final = (
 )
 
 
-class IncrementConfig(dg.Config):
-    """What a run may narrow."""
-
-    symbols: list[str] | None = Field(default=None, description="Only these. Default: all that the store knows.")
-
-
-backfill_job = dg.define_asset_job(  # pyright: ignore[reportUnknownMemberType] - a bare PathLike in Dagster's signature
-    "backfill_job",
-    selection=dg.AssetSelection.assets(PRICES_KEY).downstream(),
-    description="Fetch years and publish the catalog. For several years launch a backfill from the asset graph, "
-    "with both assets selected: that is one run for all years and one for the catalog. A backfill of this job is a "
-    "run for each year.",
-)
-
-
-@dg.op(description="Fetch from each symbol's cursor and commit, in one commit over all years.")
-def update_prices(
-    context: dg.OpExecutionContext, config: IncrementConfig, store: StoreResource, source: PriceSourceResource
-) -> dict[str, str]:
-    """Returns the symbols that the source did not deliver."""
-    etl = store.open(source, context.run_id)
-    missing: dict[str, str] = {}
-    try:
-        for result, since in _updates(etl, config.symbols, replaying=store.replays(source)):
-            changes = Changes.of(etl, result, since)
-            for report in reports_of(etl, result.years_written, changes):
-                context.log_event(report.materialization())
-            context.log.info(_update_summary(result, changes))
-            missing |= {symbol: outcome.value for symbol, outcome in _lacking(etl, result).items()}
-    except NotPublishedError as error:  # no failure: the sensor asks again, with growing pauses
-        context.log.info("Nothing new yet: %s", error)
-    except HistoricalETLError as error:
-        raise as_failure(error) from error
-    return missing
-
-
-@dg.op(
-    ins={"refreshed": dg.In(dg.Nothing)},
-    description="Fail if the source did not deliver some symbols. By now what came is committed and published.",
-)
-def require_all_symbols(missing: dict[str, str]) -> None:
-    """Raises `Failure` if any is missing."""
-    if missing:
-        raise dg.Failure(
-            f"{len(missing)} symbol(s) did not come: {named(missing)}. The others are committed and in the catalog."
-            " The next run asks for these from where they stand.",
-            {"missing": dg.MetadataValue.json(missing)},
-            allow_retries=False,
-        )
-
-
-def build_incremental_job(years: PartitionsDefinition[str]) -> dg.JobDefinition:
-    """Every symbol up to the last closed session. It needs no partition: it finds the years it touches by itself."""
-
-    @dg.op(
-        ins={"updated": dg.In(dg.Nothing)},
-        description="Make the catalog show what is committed, and report the checks on it.",
+def build_jobs(market: Market) -> dg.Definitions:
+    """The two jobs: whole years, and the increment; each with the catalog after it."""
+    both = dg.AssetSelection.assets(market.prices, market.catalog)
+    backfill = dg.define_asset_job(  # pyright: ignore[reportUnknownMemberType] - a bare PathLike in Dagster's signature
+        market.named("backfill_job"),
+        selection=both,
+        description="Fetch years and publish the catalog. For several years launch a backfill from the asset graph, "
+        "with both assets selected: that is one run for all years and one for the catalog. A backfill of this job is "
+        "a run for each year.",
     )
-    def refresh_catalog(
-        context: dg.OpExecutionContext, store: StoreResource, source: PriceSourceResource, catalog: CatalogResource
-    ) -> None:
-        etl = store.open(source, context.run_id, looking=True)
-        try:
-            manifest = etl.publish_catalog()
-            checks = evaluations(evaluate(context.instance, etl, manifest, catalog))
-        except HistoricalETLError as error:
-            raise as_failure(error) from error
-        context.log_event(dg.AssetMaterialization(CATALOG_KEY, metadata=catalog_metadata(etl, manifest)))
-        for found in checks:
-            context.log_event(found)  # pyright: ignore[reportArgumentType] - taken, but not in the method's type
-        report_unseen_years(context.instance, etl, years.get_partition_keys())
-        for found in checks:
-            if found.blocking and not found.passed:
-                raise dg.Failure(f"{found.check_name}: {found.description}", found.metadata, allow_retries=False)
-
-    @dg.job(  # pyright: ignore[reportUnknownMemberType] - likewise
-        name=_INCREMENTAL, executor_def=dg.in_process_executor, description=build_incremental_job.__doc__
+    increment = dg.define_asset_job(  # pyright: ignore[reportUnknownMemberType] - likewise
+        market.named(_INCREMENTAL),
+        selection=both,
+        config=_incremental(market),
+        tags={MODE_TAG: Mode.incremental.value},
+        description="Every symbol up to the last closed session, in one commit over all years. It finds the years "
+        "that it changes by itself, whatever partition it is launched for: choose one, the running year. A run without "
+        "a partition does the same. Of several partitions Dagster makes a backfill of the assets, which fetches whole "
+        "years.",
     )
-    def daily_incremental_job() -> None:
-        missing = update_prices()
-        require_all_symbols(missing, refreshed=refresh_catalog(updated=missing))
-
-    return daily_incremental_job
+    return dg.Definitions(jobs=[backfill, increment])
 
 
-def build_incremental_sensor(settings: Settings, *, replaying: bool = False) -> dg.SensorDefinition:
+def build_incremental_sensor(
+    market: Market,
+    settings: Settings,
+    years: PartitionsDefinition[str],
+    *,
+    tick: "type[Tick] | None" = None,
+    every_seconds: int = _EVERY_SECONDS,
+) -> dg.SensorDefinition:
     """Asks for a run once the exchange has closed and the vendor had time to settle; off unless a setting says on.
 
-    In a replay it asks for one session after the other, as fast as they are stored, and first for the history.
+    Args:
+        market: whose sensor it is.
+        settings: say whether it starts switched on.
+        years: those of `daily_prices`.
+        tick: what decides; default: `Tick`.
+        every_seconds: the least time between two ticks.
     """
+    decides = tick or Tick
 
     @dg.sensor(  # pyright: ignore[reportUnknownMemberType] - likewise
-        name="daily_incremental_sensor",
-        job_name=_INCREMENTAL,
-        minimum_interval_seconds=_REPLAY_SECONDS if replaying else _EVERY_SECONDS,
+        name=market.named("daily_incremental_sensor"),
+        job_name=market.named(_INCREMENTAL),
+        minimum_interval_seconds=every_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.sensor_on else dg.DefaultSensorStatus.STOPPED,
-        description="Requests daily_incremental_job for each session, and again with growing pauses if that fails. "
-        "Off until switched on here, or by HISTORICAL_ETL_SENSOR_ON=true.",
+        required_resource_keys={market.named("store"), market.named("source")},
+        description=f"Requests {market.named(_INCREMENTAL)} for each session, and again with growing pauses if that "
+        "fails. Off until switched on here, or by HISTORICAL_ETL_SENSOR_ON=true.",
     )
-    def daily_incremental_sensor(
-        context: dg.SensorEvaluationContext, store: StoreResource, source: PriceSourceResource
-    ) -> dg.SensorResult:
+    def daily_incremental_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         # An error of ours ends the tick as failed, with its words: a broken store must not look like a quiet day.
-        return _Tick(context, store, source).result()
+        return decides(context, market, years).result()
 
     return daily_incremental_sensor
 
 
-def build_catalog_follower() -> dg.AutomationConditionSensorDefinition:
+def build_catalog_follower(market: Market) -> dg.AutomationConditionSensorDefinition:
     """Evaluates the catalog's automation condition. On from the start: it costs no vendor anything."""
     return dg.AutomationConditionSensorDefinition(
-        # Dagster's own name for it: any other would leave a second, empty one beside it.
-        "default_automation_condition_sensor",
-        target=dg.AssetSelection.assets(CATALOG_KEY),
+        # Without a prefix, Dagster's own name for it, which people know.
+        market.named("automation_condition_sensor") if market.prefix else "default_automation_condition_sensor",
+        target=dg.AssetSelection.assets(market.catalog),
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
 
@@ -185,57 +124,104 @@ class SensorCursor(BaseModel):
     attempt: int = 0
 
 
-class _Tick:
-    """One look at the clock, the store and the runs."""
+class Tick:
+    """One look at the clock, the store and the runs.
 
-    def __init__(self, context: dg.SensorEvaluationContext, store: StoreResource, source: PriceSourceResource) -> None:
+    Args:
+        context: of the sensor.
+        market: whose sensor it is.
+        years: those of `daily_prices`.
+    """
+
+    def __init__(self, context: dg.SensorEvaluationContext, market: Market, years: PartitionsDefinition[str]) -> None:
+        store = market.store(context.resources)
+        self.market = market
+        self.etl = store.open(market.source(context.resources))
+        self.session = self.etl.available_through()
+        self._years = years
         self._instance = context.instance
-        self._etl = store.open(source)
-        self._replaying = store.replays(source)
         self._now = store.now()
-        self._session = self._etl.available_through()
         self._cursor = _read_cursor(context.cursor)
 
     def result(self) -> dg.SensorResult:
         """Skip, saying why, or request the next attempt."""
-        manifest = self._etl.manifest()
-        if manifest is None and not self._replaying:
-            return self._skip(
-                f"The store at {self._etl.layout.root} is empty. Backfill first: materialize daily_prices, or run "
-                "`historical-etl backfill`"
-            )
-        if self._replaying and manifest is not None:
-            _require_replayed(self._etl, manifest)
+        manifest = self.etl.manifest()
+        if obstacle := self.obstacle(manifest):
+            return self._skip(obstacle)
         if running := self._newest(_UNFINISHED):
             return self._skip(_in_progress(running))
-        last = self._newest(None, {SESSION_TAG: str(self._session)})
+        last = self._newest(None, {SESSION_TAG: str(self.session)})
         failed = last is not None and last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
         attempt = self._attempts(last)
-        reached = manifest is not None and manifest.reaches(self._session)
-        if reached and self._etl.calendar_has_ended():
-            raise ended_calendar(self._etl.calendar)  # a session that nobody asks for must not look like a quiet day
+        reached = manifest is not None and manifest.reaches(self.session)
+        if reached and self.etl.calendar_has_ended():
+            raise ended_calendar(self.etl.calendar)  # a session that nobody asks for must not look like a quiet day
         if reached and (not failed or attempt >= _ATTEMPTS_TO_COMPLETE):
             # Read from the manifest: a request, or a run that says it went well, confirms nothing.
-            self._cursor = SensorCursor(confirmed=self._session)
+            self._cursor = SensorCursor(confirmed=self.session)
             lacking = f" {_left(last, attempt)}" if last and failed else ""
-            return self._skip(f"Current through {self._session}.{lacking} {self._next_session()}")
+            return self._skip(f"Current through {self.session}.{lacking} {self.next_session()}")
         # A run that ended after now did so by a clock that has gone back since: its pause would not end for as long.
         if last is not None and _ended(last) <= self._now < (due := _ended(last) + pause_after(attempt)):
             through = manifest.end_date if manifest else None
-            outcome = f"left the store at {through}" if through else "left the store empty"
-            trouble = f"ended as {last.dagster_run.status.value}" if failed else outcome
+            left = f"left the store at {through}" if through else "left the store empty"
+            trouble = f"ended as {last.dagster_run.status.value}" if failed else left
             return self._skip(
-                f"Attempt {attempt} for {self._session} {trouble} (run {last.dagster_run.run_id}); "
+                f"Attempt {attempt} for {self.session} {trouble} (run {last.dagster_run.run_id}); "
                 f"attempt {attempt + 1} at {_at(due)}"
             )
-        return self._request(attempt + 1)
+        return self._request(attempt + 1, manifest)
 
-    def _request(self, attempt: int) -> dg.SensorResult:
-        self._cursor = self._cursor.model_copy(update={"session": self._session, "attempt": attempt})
-        tags = {SESSION_TAG: str(self._session), ATTEMPT_TAG: str(attempt)}
-        # Dagster remembers a key for ever: the session alone would never be tried again.
-        request = dg.RunRequest(run_key=f"{self._session}:{attempt}", tags=tags)
+    def obstacle(self, manifest: SyncManifest | None) -> str:
+        """Why no run can be requested as long as the store is what it is; empty if one can."""
+        if manifest is not None:
+            return ""
+        return (
+            f"The store at {self.etl.layout.root} is empty. Backfill first: materialize "
+            f"{self.market.prices.to_user_string()}, or run `historical-etl backfill`"
+        )
+
+    def first_session(self, manifest: SyncManifest | None) -> date:
+        """The first session that a run would add."""
+        through = manifest.end_date if manifest else None
+        following = self.etl.calendar.after(through) if through else None
+        return min(following or self.session, self.session)
+
+    def next_session(self) -> str:
+        """What to expect after a session that is stored, in words."""
+        calendar, settle = self.etl.calendar, timedelta(minutes=self.etl.settings.settle_minutes)
+        if self.session < self.etl.last_closed_session():
+            return f"The source ends on {self.session}; it delivers nothing more"
+        following = calendar.after(self.session)
+        if following is None:
+            return f"The next session is not known: {calendar.end_in_words()}."
+        closes = calendar.close_of(following)
+        return f"The next session, {following}, closes at {_at(closes)}; it is asked for from {_at(closes + settle)}"
+
+    def _request(self, attempt: int, manifest: SyncManifest | None) -> dg.SensorResult:
+        self._cursor = self._cursor.model_copy(update={"session": self.session, "attempt": attempt})
+        first, last = self._asked_for(manifest)
+        tags = {SESSION_TAG: str(self.session), ATTEMPT_TAG: str(attempt)}
+        if first != last:
+            tags |= {_RANGE_START_TAG: first, _RANGE_END_TAG: last}
+        request = dg.RunRequest(
+            # Dagster remembers a key for ever: the session alone would never be tried again.
+            run_key=f"{self.session}:{attempt}",
+            tags=tags,
+            partition_key=first if first and first == last else None,
+            run_config=_incremental(self.market),
+        )
         return dg.SensorResult(run_requests=[request], cursor=self._cursor.model_dump_json())
+
+    def _asked_for(self, manifest: SyncManifest | None) -> tuple[str, str]:
+        """The first and last year of the sessions to come, as partition keys.
+
+        Both are empty if Dagster knows none of them: a source that had ended when the definitions were loaded may have
+        gone on since. The run then has no partition.
+        """
+        wanted = range(self.first_session(manifest).year, self.session.year + 1)
+        known = [str(year) for year in wanted if self._years.has_partition_key(str(year))]
+        return (known[0], known[-1]) if known else ("", "")
 
     def _skip(self, reason: str) -> dg.SensorResult:
         return dg.SensorResult(skip_reason=reason, cursor=self._cursor.model_dump_json())
@@ -243,84 +229,18 @@ class _Tick:
     def _newest(
         self, statuses: Sequence[dg.DagsterRunStatus] | None, tags: dict[str, str] | None = None
     ) -> dg.RunRecord | None:
-        runs = dg.RunsFilter(job_name=_INCREMENTAL, statuses=statuses, tags=tags)
+        runs = dg.RunsFilter(job_name=self.market.named(_INCREMENTAL), statuses=statuses, tags=tags)
         return next(iter(self._instance.get_run_records(runs, limit=1)), None)
 
     def _attempts(self, last: dg.RunRecord | None) -> int:
         """How often this session was asked for: the runs may have been deleted, or the cursor been reset."""
-        requested = self._cursor.attempt if self._cursor.session == self._session else 0
+        requested = self._cursor.attempt if self._cursor.session == self.session else 0
         tagged = last.dagster_run.tags.get(ATTEMPT_TAG, "") if last else ""
         return max(requested, int(tagged) if tagged.isdigit() else 0)
 
-    def _next_session(self) -> str:
-        calendar, settle = self._etl.calendar, timedelta(minutes=self._etl.settings.settle_minutes)
-        if self._replaying:
-            return "The replay is at the end of the sample. To see it again, give it another HISTORICAL_ETL_DATA_DIR"
-        if self._session < self._etl.last_closed_session():
-            return f"The source ends on {self._session}; nothing more will come from it"
-        following = calendar.after(self._session)
-        if following is None:
-            return f"The next session is not known: {calendar.end_in_words()}."
-        closes = calendar.close_of(following)
-        return f"The next session, {following}, closes at {_at(closes)}; it is asked for from {_at(closes + settle)}"
 
-
-def _updates(etl: HistoricalETL, symbols: list[str] | None, *, replaying: bool) -> Iterator[tuple[ETLResult, int]]:
-    """Each run that a session needs, with the version that stood before it; one, unless the sample is replayed."""
-    manifest = etl.manifest()
-    if replaying and manifest is None:
-        yield _history(etl), 0
-        return
-    if replaying and manifest is not None and symbols is None and (listed := _listed(etl, manifest)):
-        # First: interrupted between the two, what lags is made up for, and what is not known would be forgotten.
-        yield etl.run_incremental_etl(listed, publish=False), manifest.version
-        manifest = etl.manifest()
-    # Past the end of the calendar the run still publishes what is known; the check on it fails, and the sensor's tick.
-    result = etl.run_incremental_etl(symbols, publish=False, beyond_calendar=True)
-    yield result, manifest.version if manifest else 0
-
-
-def _lacking(etl: HistoricalETL, result: ETLResult) -> dict[str, Outcome]:
-    """The symbols for which a run is to fail. Where nobody has the session yet, the sensor waits for it anyway."""
-    manifest = etl.manifest()
-    waits = manifest is None or not manifest.reaches(etl.available_through())
-    return {s: o for s, o in unfetched(result).items() if not (waits and o is Outcome.NOT_PUBLISHED)}
-
-
-def _history(etl: HistoricalETL) -> ETLResult:
-    """What lies before a replay: somebody who wants to watch it need only switch the sensor on."""
-    coverage, end = etl.source.info.coverage, etl.available_through()
-    start = max(etl.settings.start, coverage.first) if coverage else etl.settings.start
-    return etl.run_full_etl(etl.source.members(start, end), start, end)
-
-
-def _listed(etl: HistoricalETL, manifest: SyncManifest) -> list[str]:
-    """Symbols that came to trade after what is stored: an increment of that does not know them."""
-    members = etl.source.members
-    first = etl.calendar.after(manifest.end_date) if manifest.end_date else None
-    if first is None:
-        return []
-    return sorted(set(members(first, etl.available_through())) - set(members(None, manifest.end_date)))
-
-
-def _require_replayed(etl: HistoricalETL, manifest: SyncManifest) -> None:
-    """Refuse a store on another price basis: every run would be refused, and none would say it."""
-    if manifest.adjustment != etl.source.info.adjustment:
-        raise ConfigurationError(
-            f"What is stored has another price basis than a replay: {manifest.provider!r}, {manifest.adjustment!r}",
-            where=etl.layout.root,
-            todo="give the replay a folder of its own with HISTORICAL_ETL_DATA_DIR",
-        )
-
-
-def _update_summary(result: ETLResult, changes: Changes) -> str:
-    years = ", ".join(map(str, result.years_written)) or "none"
-    held = f"; held: {named(result.held)}" if result.held else ""
-    changed = f"; {changes.change_summary()}" if changes.change_summary() else ""
-    return (
-        f"{result.total_rows} rows of {result.symbols_processed} symbols, {result.start_date} to {result.end_date}; "
-        f"years changed: {years}; version {result.version}{changed}{held}; {result.sessions_missing} session(s) missing"
-    )
+def _incremental(market: Market) -> dg.RunConfig:
+    return dg.RunConfig(ops={market.prices_op: PricesConfig(mode=Mode.incremental)})
 
 
 def _left(run: dg.RunRecord, attempt: int) -> str:

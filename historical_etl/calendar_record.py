@@ -8,7 +8,7 @@ from typing import Final, Self
 
 __all__ = ["NEAR_THE_END", "CalendarRecord", "installed_release"]
 
-#: So long before the last day that a calendar knows it is told of.
+#: So long before the last day that a calendar knows, it is reported.
 NEAR_THE_END: Final = timedelta(days=90)
 _PACKAGE: Final = "exchange_calendars"
 _WRITTEN: Final = re.compile(

@@ -1,4 +1,4 @@
-"""The file `.env` in the current folder: read by ourselves, since what is odd about it must be told.
+"""The file `.env` in the current folder: read by ourselves, since faults in it must be reported.
 
 It goes with the folder that somebody happens to stand in, so it is trusted less than the environment: see
 `vendor_settings`.

@@ -3,7 +3,7 @@
     HistoricalETLError
     ├── ConfigurationError            a setting or an argument is wrong
     │   └── AccessDeniedError         a source gives nothing to this account
-    ├── DataQualityError              data was refused; what was stored stands
+    ├── DataQualityError              data was refused; what was stored is unchanged
     │   ├── SchemaDriftError          columns or dtypes are not the schema's
     │   └── ChecksumMismatchError     bytes on disk are not the bytes that were committed
     ├── StorageError                  the disk or its permissions refused

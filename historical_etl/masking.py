@@ -1,4 +1,4 @@
-"""Secrets and the texts that people read: what of them is masked, and which values of settings are told again."""
+"""Secrets and the texts that people read: what of them is masked, and which values of settings are shown."""
 
 import difflib
 import json
@@ -15,7 +15,7 @@ __all__ = ["SHORTEST", "display_path", "display_value", "hidden", "looks_secret"
 SHORTEST: Final = 8
 _MASK: Final = "***"
 _TOKEN: Final = re.compile(r"[^\s,]+")
-#: What can be told again whatever it is: short words, numbers and dates.
+#: What can be shown whatever it is: short words, numbers and dates.
 _PLAIN: Final = re.compile(
     r"\S{1,7}|[A-Za-z]{1,10}|\d{1,11}|(?=.{1,25}\Z)\d{1,4}(?:[.:/+\-T]\d{1,4})+Z?|[%\w:./-]{0,3}%[%\w:./-]{1,16}"
 )
@@ -51,7 +51,7 @@ def looks_secret(text: str) -> bool:
 
 
 def hidden(text: str, secrets: Iterable[str] = ()) -> bool:
-    """Whether the value of a setting that names a file or a word is not told: it is a secret, or looks like one."""
+    """Whether the value of a setting that names a file or a word is not shown: it is a secret, or looks like one."""
     given = text.strip()
     if any(secret in given for secret in secrets if len(secret) >= SHORTEST):
         return True
@@ -60,7 +60,7 @@ def hidden(text: str, secrets: Iterable[str] = ()) -> bool:
 
 
 def display_value(value: object, known: Iterable[str] = ()) -> str:
-    """A value that is refused as it is told again, in quotes; or that it is not told, where it may be a secret.
+    """A refused value as a message shows it, in quotes; or a text in its place, where it may be a secret.
 
     Args:
         value: of a setting or an argument.
@@ -89,7 +89,7 @@ def _is_there(path: str) -> bool:
 
 
 def _is_of_path(text: str, first: int, last: int) -> bool:
-    """Whether a token stands beside a slash, and not in an address."""
+    """Whether a token is beside a slash, and not in an address."""
     if "/" not in (text[first - 1 : first], text[last : last + 1]):
         return False
     run = re.split(r"\s", text[:first])[-1]

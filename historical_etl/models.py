@@ -109,7 +109,7 @@ class LedgerFile(BaseModel):
 
 
 class SyncManifest(BaseModel):
-    """One version of a dataset: which files it consists of, and where they came from.
+    """One version of a dataset: which files it consists of, and their source.
 
     `checksum` is `combined_checksum` over `partitions`. `version` and `previous_checksum` are set by
     `ManifestManager.save_manifest`. `sync_timestamp` is later than that of every version before it; where the clock
@@ -226,7 +226,7 @@ class Finding(BaseModel):
 class Outcome(StrEnum):
     """What became of one symbol in a fetch; only `OK` may move its cursor.
 
-    `REFUSED` is the verdict of the quality rules on what came, `HELD` that of reconciling it with what is stored; the
+    `REFUSED` is the verdict of the quality rules on fetched rows, `HELD` that of reconciling them with stored ones; the
     others come from a source. `NOT_COVERED`: it has the data, and does not give them to this account. `NOT_PUBLISHED`:
     it will have them later.
     """
@@ -249,7 +249,7 @@ class ETLResult(BaseModel):
     there; `partitions_written` the years whose bytes changed; `details` says why a symbol did not come; `requests`
     counts what a vendor was asked, retries included.
     `rows_flagged` counts bars that were stored and have something wrong beside their close: they are in the ledger
-    `flagged_rows` as they came, and are no reason to look unless `warnings` say so.
+    `flagged_rows` as fetched, and are no reason to look unless `warnings` say so.
     `corrections` counts cells that changed while the price level did not, `restated_symbols` those whose whole history
     was replaced, `held` those whose rows were kept out, with the evidence, `ended_symbols` those that were asked for
     and count as ended; `sessions_missing` is the number of sessions in open gaps after the run; `withheld` counts
@@ -303,10 +303,10 @@ class ETLResult(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """True if every symbol came that still trades, and nothing was refused, set aside or kept out.
+        """True if every symbol was fetched that still trades, and nothing was refused, skipped or held.
 
-        Nor may a new bar lack an `adj_close` that its series has. A bar that is stored without the `adj_close` that
-        came, since that contradicts a named event, has come.
+        Nor may a new bar lack an `adj_close` that its series has. A bar may be stored without the `adj_close` that
+        was fetched, since that contradicts a named event.
         """
         silent = (Outcome.EMPTY, Outcome.NOT_FOUND)
         return (

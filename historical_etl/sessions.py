@@ -263,7 +263,7 @@ def corrected(table: pl.DataFrame, corrections: Sequence[Correction]) -> pl.Data
 
 
 def _close(correction: Correction, table: pl.DataFrame, zone: ZoneInfo) -> datetime:
-    """When a session that is added closes: as told, else at the hour of the session before it."""
+    """When a session that is added closes: as stated, else at the hour of the session before it."""
     sessions = table.get_column("session")
     nearest = max(0, int(sessions.search_sorted(correction.day)) - 1)
     at = correction.close

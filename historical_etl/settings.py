@@ -191,7 +191,7 @@ def _refuse_contradictions() -> None:
 
 
 def _look_for_keys(settings: Settings) -> None:
-    """Tell of keys that are too short to be masked, and refuse one that stands where symbols should."""
+    """Warn of keys that are too short to be masked, and refuse one in the place of symbols."""
     for vendor in VENDOR_GROUPS:
         group: VendorSettings = getattr(settings, vendor)
         for variable, key in zip(group.variables, group.secrets, strict=False):
@@ -248,7 +248,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 @dataclass(frozen=True)
 class GivenSetting:
-    """A setting that somebody has set: its variable, its value as text, and where it stands. Keys are only "set"."""
+    """A setting that somebody has set: its variable, its value as text, and where it is set. Keys are only "set"."""
 
     variable: str
     value: str
@@ -256,10 +256,10 @@ class GivenSetting:
 
 
 def given_settings(settings: Settings) -> list[GivenSetting]:
-    """Which settings are not left to their defaults, and where each of them stands.
+    """Which settings are not left to their defaults, and where each of them is set.
 
     The environment goes before `.env`. No secret is in the answer: of a key it tells that it is set, of an address
-    it leaves out user and password, and what looks like a key is not shown wherever it stands.
+    it leaves out user and password, and what looks like a key is not shown wherever it is.
     """
     environment, file = upper(os.environ), upper(_of_file())
     given: list[GivenSetting] = []

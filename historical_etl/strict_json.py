@@ -18,10 +18,10 @@ class CrowdedError(ValueError):
 
 
 class Twice:
-    """Stands where an object of a vendor's answer has two values under one name: no reader takes it for a value."""
+    """In the place of a field that a vendor's answer has twice in one object: no reader takes it for a value."""
 
     def __repr__(self) -> str:
-        """As it is told of a cell that cannot be read."""
+        """The text for a cell that cannot be read."""
         return "two values under one name"
 
 

@@ -131,7 +131,7 @@ class VendorSettings(ThisFolder):
         absent = [name for name, key in self._keys() if key != file.get(name, "").strip()]
         if absent:
             raise ConfigurationError(
-                f"{prefix}BASE_URL stands in .env and {' and '.join(absent)} does not: that file would decide to"
+                f"{prefix}BASE_URL is in .env and {' and '.join(absent)} is not: that file would decide to"
                 " whom a key is sent which is not its own",
                 where=f"{prefix}BASE_URL",
                 todo="set the address in the environment, where the key is; or remove it from .env",

@@ -5,11 +5,12 @@ A `Market` makes the bars of a few listings, always the same for the same seed. 
 that tests compare with are computed here by another route than the core's: rows in a dict, loops, plain floats.
 """
 
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,12 @@ def sessions(start: date, end: date) -> list[date]:
 
 def plain_settings() -> Settings:
     """Settings that no file changes."""
+    return _settings_in(Path.cwd(), frozenset(os.environ.items()))
+
+
+@lru_cache(maxsize=16)
+def _settings_in(folder: Path, environment: frozenset[tuple[str, str]]) -> Settings:
+    """They are frozen, and reading them takes longer than opening a store does."""
     return Settings(_env_file=None)  # pyright: ignore[reportCallIssue] - an argument of pydantic-settings
 
 

@@ -44,8 +44,8 @@ def test_elsewhere_the_tests_that_need_it_are_left_out_and_counted(tmp_path):
         assert int(count.split()[0]) > 0
     left = ran(
         *("pytest", "-n", "0", "-p", "no:randomly", "--collect-only", "-q", *lacking),
-        *("historical_etl_tests/ui", "historical_etl_tests/crash/test_power_loss.py"),
-        "historical_etl_tests/crash/test_file_systems.py",
+        *("historical_etl_tests/ui", "historical_etl_tests/proofs/crash/test_power_loss.py"),
+        "historical_etl_tests/proofs/crash/test_file_systems.py",
         folder=tmp_path,
     )
     assert "no tests collected" in left.stdout

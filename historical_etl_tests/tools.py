@@ -25,6 +25,8 @@ _BLANK: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "a
 #: Seconds: to look whether a tool works, and to bring one.
 _LOOK, _BRING = 120, 900
 _YOURS: Final = "your system's package {}"
+#: The tests that need them are in these folders.
+_WHERE: Final = tuple(Path(__file__).parent / name for name in ("proofs/crash", "ui"))
 _SHOWN: Final = 5  # lines of what a failed command said
 _APT: Final = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300")
 
@@ -141,7 +143,7 @@ def _counted() -> Counter[str]:
     """How many tests each marker has."""
     counter = _Counter()
     with redirect_stdout(StringIO()):
-        pytest.main(["-n", "0", "-p", "no:randomly", "--collect-only", "-q"], plugins=[counter])
+        pytest.main(["-n", "0", "-p", "no:randomly", "--collect-only", "-q", *map(str, _WHERE)], plugins=[counter])
     return counter.found
 
 

@@ -1,6 +1,6 @@
-"""What a run found and changed, as Dagster is told of it: restated histories, corrections, holds, gaps, warnings.
+"""What a run found and changed, as Dagster shows it: restated histories, corrections, holds, gaps, warnings.
 
-A run may change years that nobody asked for, because a split changes a whole history. So its story is told by year,
+A run may change years that nobody asked for, because a split changes a whole history. So it is reported by year,
 from the ledgers of the versions that it committed.
 """
 
@@ -31,7 +31,7 @@ _MOST_LINES: Final = 100
 
 @dataclass(frozen=True)
 class Changes:
-    """What one run did to what was stored, and what stands open after it.
+    """What one run did to what was stored, and what is open after it.
 
     Attributes:
         result: of the run.

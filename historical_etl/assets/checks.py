@@ -1,6 +1,6 @@
 """The checks on what was committed. They sit on `price_catalog`; its module says why.
 
-An increment reports them too, so that a store that nobody clicks on is judged after each session.
+Every increment reports them, so that a store that nobody clicks on is checked after each session.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,6 @@ from typing import Final
 import dagster as dg
 import polars as pl
 
-from historical_etl.assets.reporting import CATALOG_KEY
 from historical_etl.assets.tables import frame_table
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.commit.decisions import NOT_FOR_PEOPLE
@@ -19,63 +18,71 @@ from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource
 
-__all__ = ["CHECKS", "evaluate", "evaluations"]
+__all__ = ["check_specs", "evaluate", "evaluations"]
 
 _SHOWS: Final = "shows_the_committed_version"
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 _GAP: Final = ("symbol", "first_session", "last_session", "sessions", "why", "attempts", "due")
 
-CHECKS: Final = (
-    dg.AssetCheckSpec(
-        name=_SHOWS,
-        asset=CATALOG_KEY,
-        description="The file, as another client opens it, has the version and rows that the manifest names.",
-        blocking=True,
-    ),
-    dg.AssetCheckSpec(
-        name="years_are_contiguous", asset=CATALOG_KEY, description="No year is missing between the first and last."
-    ),
-    dg.AssetCheckSpec(
-        name="reaches_the_last_session",
-        asset=CATALOG_KEY,
-        description="The store has the last session that has closed and that the source covers.",
-    ),
-    dg.AssetCheckSpec(
-        name="calendar_is_current",
-        asset=CATALOG_KEY,
-        description="The exchange's calendar knows the sessions of the next 90 days, and is the one that the store was "
-        "filled by. Once its data have ended, later sessions are not asked for.",
-    ),
-    dg.AssetCheckSpec(
-        name="nothing_newly_quarantined",
-        asset=CATALOG_KEY,
-        description="No row, file or manifest went to quarantine since this asset was last materialized.",
-    ),
-    dg.AssetCheckSpec(
-        name="sessions_complete",
-        asset=CATALOG_KEY,
-        description="No symbol lacks a session that is still asked for. Confirmed and waived gaps are settled.",
-    ),
-    dg.AssetCheckSpec(
-        name="no_open_holds",
-        asset=CATALOG_KEY,
-        description="Nothing is kept out because it does not fit what is stored. A warning at first, since a hold may "
-        "be released by what comes next; an error once it was asked for on as many sessions as the setting "
-        "confirm_runs says, because then it waits for a person.",
-    ),
-    dg.AssetCheckSpec(
-        name="corrections_within_bounds",
-        asset=CATALOG_KEY,
-        description="Since this asset was last materialized the source has changed few of the values that it was asked "
-        "for again: at most the share max_corrected_share, or one whole bar. Restated histories do not count.",
-    ),
-)
+
+def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The checks of the asset `key`, a `price_catalog`."""
+    return [
+        dg.AssetCheckSpec(
+            name=_SHOWS,
+            asset=key,
+            description="The file, as another client opens it, has the version and rows that the manifest names.",
+            blocking=True,
+        ),
+        dg.AssetCheckSpec(
+            name="years_are_contiguous", asset=key, description="No year is missing between the first and last."
+        ),
+        dg.AssetCheckSpec(
+            name="reaches_the_last_session",
+            asset=key,
+            description="The store has the last session that has closed and that the source covers.",
+        ),
+        dg.AssetCheckSpec(
+            name="calendar_is_current",
+            asset=key,
+            description="The exchange's calendar knows the sessions of the next 90 days, and is the one that the store "
+            "was filled by. Once its data have ended, later sessions are not asked for.",
+        ),
+        dg.AssetCheckSpec(
+            name="nothing_newly_quarantined",
+            asset=key,
+            description="No row, file or manifest went to quarantine since this asset was last materialized.",
+        ),
+        dg.AssetCheckSpec(
+            name="sessions_complete",
+            asset=key,
+            description="No symbol lacks a session that is still asked for. Confirmed and waived gaps are settled.",
+        ),
+        dg.AssetCheckSpec(
+            name="no_open_holds",
+            asset=key,
+            description="No symbol is held because its new bars do not fit what is stored. A warning at first, since "
+            "the next bars may release a hold; an error once it was asked for on as many sessions as the setting "
+            "confirm_runs says, because then it waits for a person.",
+        ),
+        dg.AssetCheckSpec(
+            name="corrections_within_bounds",
+            asset=key,
+            description="Since this asset was last materialized the source has changed few of the values that it was "
+            "asked for again: at most the share max_corrected_share, or one whole bar. Restated histories do not "
+            "count.",
+        ),
+    ]
 
 
 def evaluate(
-    instance: dg.DagsterInstance, etl: HistoricalETL, manifest: SyncManifest, catalog: CatalogResource
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    etl: HistoricalETL,
+    manifest: SyncManifest,
+    catalog: CatalogResource,
 ) -> Iterator[dg.AssetCheckResult]:
-    """One result for each of `CHECKS`, in their order; `manifest` is the version that was published."""
+    """One result for each of `check_specs`, in their order; `manifest` is the version that was published."""
     yield _shows(manifest, catalog)
     stored = {p.year for p in manifest.partitions}
     lacking = sorted(set(range(min(stored), max(stored) + 1)) - stored) if stored else []
@@ -95,8 +102,8 @@ def evaluate(
         description=f"{f'The store ends on {manifest.end_date}' if manifest.end_date else 'No bar is stored'}; "
         f"the last session that can be had is {target}.",
     )
-    yield _judged("calendar_is_current", lambda: _calendar(etl))
-    last = instance.get_latest_materialization_event(CATALOG_KEY)
+    yield _checked("calendar_is_current", lambda: _calendar(etl))
+    last = instance.get_latest_materialization_event(key)
     entries = _newly_quarantined(etl, last)
     yield dg.AssetCheckResult(
         passed=not entries,
@@ -105,17 +112,17 @@ def evaluate(
         description=f"{len(entries)} new; each holds a reason.json." if entries else None,
         metadata={"entries": dg.MetadataValue.json(entries)},
     )
-    yield _judged("sessions_complete", lambda: _sessions(etl))
-    yield _judged("no_open_holds", lambda: _holds(etl))
-    yield _judged("corrections_within_bounds", lambda: _corrections(etl, manifest, last))
+    yield _checked("sessions_complete", lambda: _sessions(etl))
+    yield _checked("no_open_holds", lambda: _holds(etl))
+    yield _checked("corrections_within_bounds", lambda: _corrections(etl, manifest, last))
 
 
-def evaluations(results: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckEvaluation]:
-    """These results as events, for a step that is not the asset's own."""
-    blocking = {spec.name: spec.blocking for spec in CHECKS}
+def evaluations(key: dg.AssetKey, results: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckEvaluation]:
+    """These results as events, for a step that is not the one of the asset `key`."""
+    blocking = {spec.name: spec.blocking for spec in check_specs(key)}
     return [
         dg.AssetCheckEvaluation(
-            asset_key=CATALOG_KEY,
+            asset_key=key,
             check_name=result.check_name or "",
             passed=result.passed,
             metadata=result.metadata,
@@ -146,10 +153,10 @@ def _shows(manifest: SyncManifest, catalog: CatalogResource) -> dg.AssetCheckRes
     )
 
 
-def _judged(name: str, judge: Callable[[], dg.AssetCheckResult]) -> dg.AssetCheckResult:
+def _checked(name: str, check: Callable[[], dg.AssetCheckResult]) -> dg.AssetCheckResult:
     """What a check finds; where its ledger is damaged, that. Prices are not affected, so the others go on."""
     try:
-        return judge()
+        return check()
     except ChecksumMismatchError as damage:
         return dg.AssetCheckResult(passed=False, check_name=name, severity=_ERROR, description=str(damage))
 
@@ -185,8 +192,8 @@ def _sessions(etl: HistoricalETL) -> dg.AssetCheckResult:
         passed=not missing,
         check_name="sessions_complete",
         severity=_WARN,
-        description=f"{missing} session(s) of {symbols} symbol(s) are missing and asked for again by the runs to come. "
-        "If one will never come: `historical-etl gaps waive`."
+        description=f"{missing} session(s) of {symbols} symbol(s) are missing; the next runs ask for them again. "
+        "If the source will never have one: `historical-etl gaps waive`."
         if missing
         else None,
         metadata=metadata,
@@ -198,7 +205,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
     metadata: dict[str, dg.MetadataValue] = {"holds": dg.MetadataValue.int(holds.height)}
     if holds.height:
         way_out = pl.when(pl.col("code").is_in(NOT_FOR_PEOPLE)).then(
-            pl.lit("nothing right came; waits for the source to deliver something else")
+            pl.lit("the source delivered no valid bar; the hold waits until it does")
         )
         accept = pl.format("if it is right: historical-etl holds accept {} --reason …", "symbol")
         shown = holds.with_columns(way_out.otherwise(accept).alias("way_out"))
@@ -209,7 +216,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
         check_name="no_open_holds",
         severity=_ERROR if waiting.height else _WARN,
         description=f"{holds.height} symbol(s) are held, {waiting.height} of them for so long that a person must look. "
-        "What is stored of them stands; nothing new is stored until they are released or accepted."
+        "What is stored of them stays as it is; nothing new is stored until they are released or accepted."
         if holds.height
         else None,
         metadata=metadata,
@@ -217,7 +224,7 @@ def _holds(etl: HistoricalETL) -> dg.AssetCheckResult:
 
 
 def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEntry | None) -> dg.AssetCheckResult:
-    """How much of what came a second time came otherwise.
+    """The share of re-fetched values that differ from the stored ones.
 
     Compared were the cells of the rows that passed, less those that were new and those whose history was replaced as a
     whole. Between runs of few symbols one late volume is a large share, so a whole bar is always allowed.
@@ -247,7 +254,7 @@ def _corrections(etl: HistoricalETL, manifest: SyncManifest, last: dg.EventLogEn
         passed=corrections.height <= allowed,
         check_name="corrections_within_bounds",
         severity=_WARN,
-        description=f"{corrections.height} of {compared} values that came a second time were changed ({share:.1%}); "
+        description=f"{corrections.height} of {compared} re-fetched values differ from the stored ones ({share:.1%}); "
         f"up to {allowed} are usual ({bound:.1%}, or one bar). The old values are in the ledger `corrections`."
         if corrections.height > allowed
         else None,

@@ -1,21 +1,29 @@
-"""`daily_prices`: the bars of each year, fetched, judged and committed. One run does one year or a range of them.
+"""`daily_prices`: the bars of each year, fetched, validated and committed.
 
-Every year is a commit of its own. Dagster writes the events of a range when its step ends well; a step that ends
-badly reports the years that it had committed by itself, so that a year shows as materialized if and only if it is in
-the store. What a `kill -9` leaves unreported is found by `report_unseen_years`.
+A run fills one year or a range of them, or it brings the store up to the last closed session: `increment` has that.
+
+Every year that is filled is a commit of its own. Dagster writes the events of a range when its step ends well; a step
+that ends badly reports the years that it had committed by itself, so that a year shows as materialized if and only if
+it is in the store. What a `kill -9` leaves unreported is found by `report_unseen_years`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from enum import Enum
+from typing import Final
 
 import dagster as dg
 from dagster import PartitionsDefinition
 from pydantic import Field
 
 from historical_etl.assets.changes import Changes
+from historical_etl.assets.increment import Increment, Updates, update, years_asked_for
+from historical_etl.assets.market import Market
+from historical_etl.assets.price_catalog import publish_from_another_step
 from historical_etl.assets.reporting import (
+    CODE_VERSION,
     COLUMN_SCHEMA,
-    PRICES_KEY,
+    OWNERS,
     Materialized,
     YearReport,
     as_failure,
@@ -40,44 +48,81 @@ from historical_etl.errors import (
 from historical_etl.etl.commit.decisions import what_frees
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Partition, combined_checksum
-from historical_etl.resources import PriceSourceResource, StoreResource
 
-__all__ = ["YearConfig", "build_daily_prices"]
+__all__ = ["MODE_TAG", "Mode", "PricesConfig", "build_daily_prices"]
 
-#: What would meet the next year too: trying it would only cost time, or anger the source.
+#: Of a job whose runs have this mode, unless their configuration says otherwise. Dagster applies the configuration of
+#: a job to runs of one partition only, and not to those of a range or of none.
+MODE_TAG: Final = "historical_etl/mode"
+#: What would fail the next year too: trying it would only cost time, or anger the source.
 _ENDS_THE_RUN = (RateLimitedError, StorageError, LockTimeoutError, LockNotHeldError, ManifestCorruptError)
 
 
-class YearConfig(dg.Config):
-    """What a run may narrow."""
+class Mode(Enum):
+    """What a run of `daily_prices` does. Run configuration names the members."""
 
+    year = "year"
+    incremental = "incremental"
+
+
+class PricesConfig(dg.Config):
+    """What a run does, and for which symbols."""
+
+    mode: Mode | None = Field(
+        default=None,
+        description="`year` fetches the years of the run as a whole. `incremental` fetches what is newer than each "
+        "symbol's last stored session, whatever year it is of. Default: `incremental` in daily_incremental_job, "
+        "`year` everywhere else.",
+    )
     symbols: list[str] | None = Field(
-        default=None, description="Only these; rows of others stay as they are. Default: the universe of each year."
+        default=None,
+        description="Only these; rows of others stay as they are. Default: the universe of each year, or for an "
+        "increment all stored symbols.",
     )
 
 
 def build_daily_prices(
-    years: PartitionsDefinition[str], freshness: dg.FreshnessPolicy | None = None
+    market: Market,
+    years: PartitionsDefinition[str],
+    freshness: dg.FreshnessPolicy | None = None,
+    *,
+    updates: Updates = update,
+    tags: dict[str, str] | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset, over the years that the source covers."""
+    """The asset, over the years that the source covers; `updates` are the runs that an increment consists of."""
 
     @dg.asset(
-        key=PRICES_KEY,
+        key=market.prices,
         partitions_def=years,
         # 27 runs are five minutes of overhead, and would ask a vendor 27 times for what one request gives.
         backfill_policy=dg.BackfillPolicy.single_run(),
+        # An increment may have nothing to show for the year that it was asked for.
+        output_required=False,
         freshness_policy=freshness,
-        group_name="prices",
+        required_resource_keys=market.resource_names,
+        group_name=market.named("prices"),
+        owners=OWNERS,
+        code_version=CODE_VERSION,
         kinds={"polars", "parquet"},
+        tags=tags,
         metadata={"dagster/column_schema": COLUMN_SCHEMA},
         description="Daily bars of one calendar year: `historical/daily/<year>.parquet` in the data folder.",
     )
-    def daily_prices(
-        context: dg.AssetExecutionContext, config: YearConfig, store: StoreResource, source: PriceSourceResource
-    ) -> Materialized:
-        run = _Years(context, store.open(source, context.run.run_id))
+    def daily_prices(context: dg.AssetExecutionContext, config: PricesConfig) -> Iterator[Materialized]:
+        etl = market.store(context.resources).open(market.source(context.resources), context.run.run_id)
+        if (config.mode or Mode(context.run.tags.get(MODE_TAG, Mode.year.value))) is Mode.incremental:
+            increment = Increment(
+                context,
+                market,
+                etl,
+                updates=updates,
+                publish=lambda: publish_from_another_step(context, market, years),
+            )
+            yield from increment.run(config.symbols)
+            return
+        run = _Years(context, market, etl)
         run.fill(config.symbols)
-        return run.finish()
+        yield run.finish()
 
     return daily_prices
 
@@ -89,10 +134,11 @@ class _YearsFailedError(Exception):
 class _Years:
     """The years of one run: those committed, each with its report, and those that failed."""
 
-    def __init__(self, context: dg.AssetExecutionContext, etl: HistoricalETL) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, market: Market, etl: HistoricalETL) -> None:
         self._context = context
+        self._market = market
         self._etl = etl
-        self._keys = list(context.partition_keys)
+        self._keys = years_asked_for(context)
         self._committed: dict[str, YearReport] = {}
         self._failed: dict[str, HistoricalETLError] = {}
         self._untried: list[str] = []
@@ -112,7 +158,7 @@ class _Years:
             self._failed[self._keys[0]] = error
             self._untried = self._keys[1:]
         except BaseException:
-            # SIGTERM comes as one that is no Exception.
+            # SIGTERM raises one that is no Exception.
             self._report_committed()
             raise
 
@@ -126,7 +172,7 @@ class _Years:
                 if isinstance(error, _ENDS_THE_RUN):
                     self._untried = self._keys[position:]
                     break
-        # What the source turned out not to cover will not come with the next run either: nothing is kept for that.
+        # What the source turned out not to cover, the next run will not get either: nothing stays staged for that.
         if not all(isinstance(error, CoverageError) for error in self._failed.values()):
             raise _YearsFailedError
 
@@ -137,17 +183,14 @@ class _Years:
             Failure: a year failed, or lacks symbols for reasons of the source.
         """
         if not self._keys:
-            raise as_failure(ConfigurationError("The range holds no year", todo="put the earlier year first"))
+            todo = "choose a partition, or a range of them with the earlier year first"
+            raise as_failure(ConfigurationError("The run holds no year", todo=todo))
         incomplete = {key: lacking for key, report in self._committed.items() if (lacking := _lacking(report))}
         if self._failed or incomplete:
             self._report_committed()
             raise self._failure(incomplete)
         for key, report in self._committed.items():
-            # An event that Dagster writes by itself has no description.
-            change_facts = (
-                {"what_changed": dg.MetadataValue.text(report.change_summary)} if report.change_summary else {}
-            )
-            self._context.add_asset_metadata(change_facts | dict(report.metadata), partition_key=key)
+            self._context.add_asset_metadata(report.metadata_with_changes, partition_key=key)
         checksums = [report.partition.checksum for report in self._committed.values()]
         # One run has one data version for all its years. Over a range it changes when any of them does.
         version = checksums[0] if len(checksums) == 1 else combined_checksum(checksums)
@@ -167,11 +210,11 @@ class _Years:
                 self._committed[report.key] = self._committed[report.key].followed_by(report)
             elif report.key not in self._keys or report.change_summary:
                 # The first `ret` of the year after it, or a history that was restated. A year of this run whose turn
-                # is still to come is reported then; what is told of it now would not be told again.
-                self._context.log_event(report.materialization(f"Changed by the commit of {key}"))
+                # is still to come is reported then; but a change that is not reported now is not reported again.
+                self._context.log_event(report.materialization(self._market.prices, f"Changed by the commit of {key}"))
 
     def _note(self, key: str, error: HistoricalETLError, before: Partition | None) -> None:
-        """Remember a failure. It may have come after the commit, where progress is saved."""
+        """Remember a failure. It may have happened after the commit, where progress is saved."""
         self._context.log.error("%s failed: %s", key, error)
         self._failed[key] = error
         if self._stored(key) != before:
@@ -183,12 +226,12 @@ class _Years:
 
     def _report_committed(self) -> None:
         for report in self._committed.values():
-            self._context.log_event(report.materialization())
+            self._context.log_event(report.materialization(self._market.prices))
 
     def _failure(self, incomplete: Mapping[str, str]) -> dg.Failure:
         troubles = {key: str(error) for key, error in self._failed.items()} | dict(incomplete)
         if self._untried:
-            troubles[_span(self._untried)] = "not tried, because the same would have met it"
+            troubles[_span(self._untried)] = "skipped: the same error would occur"
         good = [key for key in self._committed if key not in troubles]
         lines = [f"{key}: {trouble}" for key, trouble in sorted(troubles.items())]
         lines.append(f"Committed and complete: {', '.join(good) or 'none'}.")
@@ -218,18 +261,19 @@ def _lacking(report: YearReport) -> str:
     lacking = unfetched(report.result) if report.result else {}
     if not lacking:
         return ""
-    return f"committed, but {len(lacking)} symbol(s) did not come: {named(lacking)}"
+    return f"committed, but {len(lacking)} symbol(s) were not delivered: {named(lacking)}"
 
 
 def _nothing_fetched(key: str, result: ETLResult) -> HistoricalETLError:
     kinds = sorted({outcome.value for outcome in result.outcomes.values()})
     symbol, why = next(iter(result.held.items()), ("", ""))
     words = f"{symbol}: {why}" if why else next(iter(result.details.values()), "")
-    message = f"Nothing came for {key}: {len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
+    found = f"{len(result.outcomes)} symbol(s), {', '.join(kinds)}{words and f'; {words}'}"
+    message = f"The source delivered nothing for {key}: {found}"
     if result.held:
         todo = f"{what_frees(why.partition(':')[0], symbol)}; `historical-etl holds` shows the evidence"
         return DataQualityError(message, where=key, todo=todo)
-    todo = "check the symbols and what the source covers; what was stored stands"
+    todo = "check the symbols and what the source covers; what is stored is unchanged"
     if unfetched(result):
         return ProviderUnavailableError(message, where=key, todo=todo)
     return ConfigurationError(message, where=key, todo=todo)

@@ -1,7 +1,7 @@
 """How old the newest year may look before Dagster says so: as long as the exchange may rest, and a little more.
 
 A policy of Dagster's is about the asset, not about a partition: any year that is materialized counts, also one of
-2003. So it tells that nothing runs any more; the check `reaches_the_last_session` tells whether the last one is there.
+2003. So it shows that nothing runs any more; the check `reaches_the_last_session` says whether the last one is there.
 """
 
 from datetime import timedelta
@@ -24,7 +24,7 @@ _AROUND: Final = 2
 
 
 def freshness_policy(settings: Settings, coverage: Coverage | None, clock: Clock) -> dg.FreshnessPolicy | None:
-    """The policy of `daily_prices`; None for a source whose coverage has ended, of which nothing more can come."""
+    """The policy of `daily_prices`; None for a source whose coverage has ended, which can deliver nothing more."""
     year = clock().year
     if coverage is not None and coverage.last is not None and coverage.last.year < year:
         return None

@@ -1,7 +1,7 @@
 """Which years there are. One partition is one calendar year of the exchange; nothing here knows what is stored."""
 
-from datetime import date
-from typing import TYPE_CHECKING, Final
+from datetime import date, datetime
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -13,13 +13,16 @@ from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings
 from historical_etl.sources.base import Coverage
 
-if TYPE_CHECKING:
-    # Dagster passes it to a method it documents, but does not export its type.
-    from dagster._core.definitions.partitions.context import PartitionLoadingContext
-
 __all__ = ["YearPartitions", "year_partitions"]
 
 _YEARLY: Final = "0 0 1 1 *"
+
+
+class _AtTime(Protocol):
+    """What Dagster passes to say which time it is; it exports no name for the type."""
+
+    @property
+    def effective_dt(self) -> datetime: ...
 
 
 class YearPartitions(dg.TimeWindowPartitionsDefinition):
@@ -30,21 +33,21 @@ class YearPartitions(dg.TimeWindowPartitionsDefinition):
     it travels to other processes as that.
     """
 
-    def validate_partition_key(self, partition_key: str, context: "PartitionLoadingContext") -> None:
+    def validate_partition_key(self, partition_key: str, context: _AtTime) -> None:
         """Refuse a key that is not one of the years.
 
         Raises:
             CoverageError: it is none.
         """
-        try:
-            super().validate_partition_key(partition_key, context)
-        except dg.DagsterUnknownPartitionError:
+        with dg.partition_loading_context(effective_dt=context.effective_dt):
+            if self.has_partition_key(partition_key):
+                return
             first, last = self.get_first_partition_key(), self.get_last_partition_key()
-            raise CoverageError(
-                f"Year {partition_key!r} lies outside what can be had: {first} to {last}",
-                where="daily_prices",
-                todo="ask for a year inside it, or choose another source with HISTORICAL_ETL_SOURCE",
-            ) from None
+        raise CoverageError(
+            f"Year {partition_key!r} lies outside what can be had: {first} to {last}",
+            where="daily_prices",
+            todo="ask for a year inside it, or choose another source with HISTORICAL_ETL_SOURCE",
+        )
 
 
 def year_partitions(settings: Settings, coverage: Coverage | None, clock: Clock) -> PartitionsDefinition[str]:

@@ -1,4 +1,4 @@
-"""What Dagster is told of a committed year, and how failures reach it. Facts come from the manifest and the result."""
+"""What Dagster shows of a committed year, and how failures reach it. Facts come from the manifest and the result."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from historical_etl.assets.changes import Changes
 from historical_etl.assets.tables import TABLE_ROWS, markdown_table
 from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLResult, Outcome, Partition, SyncManifest
+from historical_etl.models import SCHEMA_VERSION, ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.store.verified_files import verified_path
 
 __all__ = [
-    "CATALOG_KEY",
+    "CODE_VERSION",
     "COLUMN_SCHEMA",
-    "PRICES_KEY",
+    "OWNERS",
     "Materialized",
     "Metadata",
     "YearReport",
@@ -30,13 +30,16 @@ __all__ = [
     "report_unseen_years",
     "reports_of",
     "unfetched",
+    "version_tags",
 ]
 
-PRICES_KEY: Final = dg.AssetKey("daily_prices")
-CATALOG_KEY: Final = dg.AssetKey("price_catalog")
-#: How Dagster marks a data version on an event; it exports no names for them.
-DATA_VERSION_TAG: Final = "dagster/data_version"
-DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
+OWNERS: Final = ("team:historical-etl",)
+#: What decides the bytes of a year: equal rows are equal bytes for one schema and one version of Polars.
+CODE_VERSION: Final = f"schema-{SCHEMA_VERSION}-polars-{pl.__version__}"
+#: How Dagster marks versions on an event; it exports no names for them.
+_DATA_VERSION_TAG: Final = "dagster/data_version"
+_DATA_VERSION_IS_USER_PROVIDED_TAG: Final = "dagster/data_version_is_user_provided"
+_CODE_VERSION_TAG: Final = "dagster/code_version"
 #: Outcomes that are the source's trouble and not a fact about the symbol: asking again may help.
 _TROUBLE: Final = (Outcome.NOT_PUBLISHED, Outcome.RATE_LIMITED, Outcome.ERROR)
 #: What was said when a year itself was asked for; no later commit has a better word on it.
@@ -87,10 +90,10 @@ class YearReport:
 
     Attributes:
         partition: as the manifest names it.
-        metadata: what Dagster is told of it.
+        metadata: what Dagster shows of it.
         summary: a line for the log.
         result: of the run that committed it, None where that is not known.
-        messages: what changed of that which was stored before; empty if nothing did.
+        change_summary: what changed of that which was stored before; empty if nothing did.
     """
 
     partition: Partition
@@ -104,31 +107,35 @@ class YearReport:
         """The partition key."""
         return str(self.partition.year)
 
-    def materialization(self, found: str = "") -> dg.AssetMaterialization:
+    @property
+    def metadata_with_changes(self) -> dict[str, dg.MetadataValue]:
+        """For the event that Dagster writes by itself, which has no description: what changed is in the metadata."""
+        changed = {"what_changed": dg.MetadataValue.text(self.change_summary)} if self.change_summary else {}
+        return changed | dict(self.metadata)
+
+    def materialization(self, key: dg.AssetKey, found: str = "") -> dg.AssetMaterialization:
         """The event that shows this year as materialized. Equal bytes, equal data version.
 
         Args:
-            found: how the year came to be reported, where it was not simply asked for.
+            key: of the asset.
+            found: why the year is reported, if it is not one that the run was for.
         """
         return dg.AssetMaterialization(
-            PRICES_KEY,
+            key,
             description=": ".join(part for part in (found, self.change_summary) if part) or None,
             partition=self.key,
             metadata=self.metadata,
-            tags={DATA_VERSION_TAG: self.partition.checksum, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},
+            # Without a result another process has written it, perhaps another release.
+            tags=version_tags(self.partition.checksum, CODE_VERSION if self.result else None),
         )
 
     def followed_by(self, later: "YearReport") -> "YearReport":
         """This report, after another commit of the same run has changed the year once more."""
         asked = set(_OF_THE_ASKING) - ({"corrections"} if "corrected" in later.metadata else set())
-        earlier = {name: self.metadata[name] for name in asked if name in self.metadata}
+        own = {name: self.metadata[name] for name in asked if name in self.metadata}
+        metadata = {**self.metadata, **later.metadata, **own}
         change_summary = "; ".join(part for part in (self.change_summary, later.change_summary) if part)
-        return replace(
-            self,
-            partition=later.partition,
-            metadata={**self.metadata, **later.metadata, **earlier},
-            change_summary=change_summary,
-        )
+        return replace(self, partition=later.partition, metadata=metadata, change_summary=change_summary)
 
 
 def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | None = None) -> list[YearReport]:
@@ -141,14 +148,23 @@ def reports_of(etl: HistoricalETL, years: Collection[int], changes: Changes | No
     ]
 
 
-def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years: Iterable[str]) -> list[str]:
-    """Tell Dagster of committed years that its last event on them does not describe; returns their keys.
+def version_tags(data_version: str, code_version: str | None) -> dict[str, str]:
+    """The tags by which Dagster reads versions from an event that it does not write by itself."""
+    tags = {_DATA_VERSION_TAG: data_version, _DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    return tags | ({_CODE_VERSION_TAG: code_version} if code_version else {})
+
+
+def report_unseen_years(
+    instance: dg.DagsterInstance, key: dg.AssetKey, etl: HistoricalETL, years: Iterable[str]
+) -> list[str]:
+    """Report committed years that Dagster's last event on them does not describe; returns their keys.
 
     They were committed by the command line, or by a run that was killed between its commit and its end: Dagster
     writes the events of a range when its step ends.
 
     Args:
-        instance: where events are kept.
+        instance: where events are stored.
+        key: of `daily_prices`.
         etl: the store.
         years: the keys that Dagster knows; others are left alone.
     """
@@ -156,11 +172,11 @@ def report_unseen_years(instance: dg.DagsterInstance, etl: HistoricalETL, years:
     unseen = {
         partition.year
         for partition in (manifest.partitions if manifest else ())
-        if str(partition.year) in known and _last_checksum(instance, str(partition.year)) != partition.checksum
+        if str(partition.year) in known and _last_checksum(instance, key, str(partition.year)) != partition.checksum
     }
     found = reports_of(etl, unseen)
     for report in found:
-        instance.report_runless_asset_event(report.materialization("Found in the store"))
+        instance.report_runless_asset_event(report.materialization(key, "Found in the store"))
     return [report.key for report in found]
 
 
@@ -194,7 +210,7 @@ def outcome_table(result: ETLResult, outcomes: Mapping[str, Outcome]) -> dg.Tabl
 
 
 def plan_facts(etl: HistoricalETL) -> dict[str, dg.MetadataValue]:
-    """What the account is found out not to be given; nothing where nothing is."""
+    """What the plan of the vendor's account does not give, if that is known."""
     plan = etl.source.info.plan
     return {"plan": dg.MetadataValue.text(plan)} if plan else {}
 
@@ -204,7 +220,7 @@ def _report(etl: HistoricalETL, manifest: SyncManifest, partition: Partition, ch
     if changes is None:
         return YearReport(partition, facts, _summary(partition, manifest.version, None))
     result = changes.result
-    # What changed comes first: it is what somebody opens the event for.
+    # What changed is first: it is what somebody opens the event for.
     metadata = changes.metadata() | facts | _run_facts(changes, partition.year)
     return YearReport(
         partition, metadata, _summary(partition, manifest.version, result), result, changes.change_summary()
@@ -262,7 +278,7 @@ def _preview(path: Path) -> dg.MarkdownMetadataValue:
     return markdown_table(rows.columns, rows.with_columns(pl.col(pl.Float64).round(6)).iter_rows())
 
 
-def _last_checksum(instance: dg.DagsterInstance, key: str) -> object:
-    records = instance.fetch_materializations(dg.AssetRecordsFilter(PRICES_KEY, asset_partitions=[key]), limit=1)
+def _last_checksum(instance: dg.DagsterInstance, key: dg.AssetKey, year: str) -> object:
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(key, asset_partitions=[year]), limit=1)
     event = records.records[0].asset_materialization if records.records else None
     return event.metadata["checksum"].value if event and "checksum" in event.metadata else None

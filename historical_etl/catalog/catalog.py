@@ -76,7 +76,7 @@ class Catalog:
         Call it with the writer lock held, so that an older version never replaces a newer one.
 
         Raises:
-            CatalogError: it could not be built or swapped in. The data is committed, the old catalog stands.
+            CatalogError: it could not be built or swapped in. The data is committed, the old catalog is unchanged.
         """
         import duckdb
 
@@ -90,7 +90,7 @@ class Catalog:
             )
         temp = temp_name(self.path)
         try:
-            with storage_errors("publishing the catalog", self.path, "the old one stands"):
+            with storage_errors("publishing the catalog", self.path, "the old one is unchanged"):
                 make_folder(self.path.parent)
                 for leftover in self.path.parent.glob(f".{self.path.name}.*{TEMP_SUFFIX}*"):
                     leftover.unlink(missing_ok=True)

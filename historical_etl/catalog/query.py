@@ -2,8 +2,8 @@
 
 The plan says which files a statement needs; those are proven to be the committed ones. It then runs where nothing else
 can be opened: a view of any other file raises an error when it is read, and a path that the statement names is refused.
-So a plan that told too little costs a second try, with all files proven, and never a row that was not. What is wrong
-with the statement itself is told whatever is damaged.
+So a plan that names too little costs a second try, with all files proven, and never a row that was not. What is wrong
+with the statement itself is reported whatever is damaged.
 """
 
 import math
@@ -60,7 +60,7 @@ def query(
         seconds: how long it may take, its planning included.
         memory: how many bytes it may take, and its answer.
         in_process: for callers who vouch for the statement: run it in this process. Nothing stops it then, and only
-            DuckDB itself heeds the memory.
+            DuckDB itself respects the memory.
 
     Raises:
         CatalogError: the statement is not a query, it went beyond a limit, or DuckDB refused it; DuckDB's words are
@@ -78,14 +78,14 @@ def query(
             return _answered(_asking(worker, params, Limits(seconds, memory)), layout, manifest, sql, memory)
     except (
         WorkerStoppedError
-    ) as error:  # none could be started: what stops one at work is told as an error of the query
+    ) as error:  # none could be started: what stops one at work is reported as an error of the query
         todo = f"{error.todo}; or run a statement that you vouch for with in_process=True"
         raise CatalogError(f"The query was not run: {error.what}", where=error.where, todo=todo) from error
 
 
 def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memory: int) -> pl.DataFrame:
     everything = files_of(manifest)
-    # A pipe that stands in a file's place would be waited for.
+    # A pipe in a file's place would be waited for.
     openable = [file for file in everything if layout.resolve(file.path).is_file()]
     found = ask("plan", _question(layout, manifest, sql, memory, openable)).facts["plan"]
     opened = {} if found is None else {file.path: file for file in files_opened(str(found), manifest)}

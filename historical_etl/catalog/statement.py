@@ -48,7 +48,7 @@ def plan(question: Question, params: Params) -> Answer:
         text = str(rows[-1][1])
         return Answer({"plan": text if len(text) < _LONGEST_PLAN else None})
     except (duckdb.Error, IndexError):
-        return Answer({"plan": None})  # PIVOT and the like cannot be explained; what is wrong is told when it runs
+        return Answer({"plan": None})  # PIVOT and the like cannot be explained; what is wrong is reported when it runs
 
 
 def answer(question: Question, params: Params) -> Answer:

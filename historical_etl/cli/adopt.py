@@ -28,7 +28,7 @@ _WORDS = {
     "before_calendar": "before the calendar of the exchange begins: kept in rejected_rows",
     "after_calendar": "after the calendar of the exchange ends",
 }
-_HOW = "how files are written is told by --layout, --columns, --separator, and the settings HISTORICAL_ETL_FILES_…"
+_HOW = "how files are written is set by --layout, --columns, --separator, and the settings HISTORICAL_ETL_FILES_…"
 _BASIS = (
     "Prices on two bases make no history: state the right basis with --adjustment if it is the same, else adopt the "
     "files into another data folder"

@@ -136,7 +136,7 @@ def _guarded(arguments: list[str], terminal: Terminal) -> int:
     except SystemExit:
         return _READER_LEFT  # so ends the console that prints the help, when nobody reads it
     except KeyboardInterrupt:
-        todo = "run the same command again: what was committed stands, and it goes on from there"
+        todo = "run the same command again: what was committed is unchanged, and it goes on from there"
         terminal.fail(Failure("KeyboardInterrupt", "Interrupted", None, todo))
         return _INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - Polars' panics are no `Exception`

@@ -1,4 +1,4 @@
-"""`compare`: what is stored, or a source, beside another source; told, written and drawn, never merged."""
+"""`compare`: what is stored, or a source, beside another source; reported, written and drawn, never merged."""
 
 from io import BytesIO
 from pathlib import Path

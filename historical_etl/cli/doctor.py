@@ -1,4 +1,4 @@
-"""`doctor`: the checks of `etl.health`, told to people or as one document."""
+"""`doctor`: the checks of `etl.health`, for people or as one document."""
 
 from typing import Final
 

@@ -26,7 +26,7 @@ def show(terminal: Terminal, *, every: bool) -> int:
     """Show what is held; see the command's help."""
     store = opened(terminal)
     known = store.holds(all=True)
-    # One that was accepted stands until an update has let it pass.
+    # An accepted hold stays open until an update has let it pass.
     open_holds = known.filter(pl.col("closed_version").is_null())
     rows = (known if every else open_holds).sort("closed_version", "symbol", "version", nulls_last=False)
     if terminal.as_json:
@@ -88,7 +88,7 @@ def _decision(hold: Row) -> str:
         return f"; accepted by {hold['by']} ({hold['reason']}){when}"
     if hold["status"] in {SPLIT, WAIVED}:
         return f"; {hold['status']} by {hold['by']} ({hold['reason']}) in v{closed}"
-    return f"; {hold['status']} in v{closed}, when what came was no longer suspicious" if closed is not None else ""
+    return f"; {hold['status']} in v{closed}, when the fetched rows were plausible again" if closed is not None else ""
 
 
 def _explain(terminal: Terminal, held: list[Row], store: StoreVersions) -> None:

@@ -25,7 +25,7 @@ CODES: Final = {
     "level_jump": "the price moved as a wrong split or unit, or a crash, moves it; accept it if it is real",
     "break_after_gap": "the price broke after a long time without bars, as if another company had taken the ticker "
     "over; split it if so, accept it if it is the same one",
-    "no_overlap": "no stored session came again, and the price is off; accept it if it is the same security",
+    "no_overlap": "no stored session was fetched again, and the price is off; accept it if it is the same security",
     "other_history": "the whole history is another one; accept it if the new one is right: it replaces what is stored",
     "incomplete_history": "the history was restated, but sessions that are stored did not come; accept it to lose them",
     "stale": "the same bar comes every session, volume included; wait until the source moves again, accept it if it is "
@@ -89,7 +89,7 @@ def moment(at: datetime | None) -> str:
 
 
 def since(row: Row) -> str:
-    """From which version and day on a row of a ledger stands."""
+    """From which version and day on a row of a ledger is valid."""
     return f"v{row['version']}, {moment(row['committed_at'])[:10]}"
 
 

@@ -1,4 +1,4 @@
-"""`quarantine`: what was set aside and why, as tables for people and as JSON; putting back, and purging."""
+"""`quarantine`: what was quarantined and why, as tables for people and as JSON; restoring, and purging."""
 
 import math
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def show(terminal: Terminal, name: str) -> int:
         "file": entry.file or "none",
         "size": size_text(entry.size),
         "SHA-256": entry.sha256,
-        "came from": entry.moved_from,
+        "moved from": entry.moved_from,
         **entry.facts,
     }
     for label, value in labels.items():

@@ -1,4 +1,4 @@
-"""`repair`: what was mended, what is lost, and what to fetch again."""
+"""`repair`: what was repaired, what is lost, and what to fetch again."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ _SAMPLE: Final = 10
 
 
 def repair(terminal: Terminal, *, refetch: bool) -> int:
-    """Mend the store; see the command's help."""
+    """Repair the store; see the command's help."""
     with terminal.busy("Repairing"):
         if refetch:
             report = runs.opened(terminal, "repair").repair(refetch=True)
@@ -33,7 +33,7 @@ def repair(terminal: Terminal, *, refetch: bool) -> int:
 
 
 def _report(terminal: Terminal, report: RepairReport) -> None:
-    for word, style, lines in (("mended", "bold green", report.mended), ("lost", "bold red", report.lost)):
+    for word, style, lines in (("repaired", "bold green", report.mended), ("lost", "bold red", report.lost)):
         for line in lines:
             terminal.out.print(Text.assemble((f"{word}: ", style), cleaned(line)), soft_wrap=True)
     for year in report.to_fetch:
@@ -43,7 +43,7 @@ def _report(terminal: Terminal, report: RepairReport) -> None:
     report_findings(terminal, report.check)
     if report.ok:
         verdict = "Nothing was damaged" if not report.mended and not report.lost else "All is well again"
-        terminal.out.print(Text(f"{verdict}; version {report.version} stands" if report.version else verdict))
+        terminal.out.print(Text(f"{verdict}; version {report.version} is current" if report.version else verdict))
 
 
 def _wanted(year: ToFetch) -> str:

@@ -195,7 +195,7 @@ class _Player:
         )
 
     def manifest(self) -> SyncManifest | None:
-        """The version that stands."""
+        """The current version."""
         return self._at(self.first).manifest()
 
     def after(self, session: date) -> date | None:
@@ -221,7 +221,7 @@ class _Player:
         return self._calendar.between(start, self.last).to_list()[:days]
 
     def _listed(self, etl: HistoricalETL, stored: SyncManifest | None, session: date) -> list[str]:
-        """Symbols that came to trade after what is stored: an increment of that does not know them."""
+        """Symbols that began to trade after what is stored: an increment of that does not know them."""
         if self._symbols is not None or stored is None or stored.end_date is None:
             return []
         members = etl.source.members
@@ -263,7 +263,7 @@ class _Player:
 
 @dataclass
 class _Shown:
-    """What the reader is told: line by line, or as one document at the end."""
+    """What is printed: line by line, or as one document at the end."""
 
     terminal: Terminal
     filled: ETLResult | None = None
@@ -342,7 +342,7 @@ class _Shown:
             yield f"nothing: the sample ends on {player.last}; replay it again into another folder with --data-dir"
 
     def _story(self, player: _Player) -> tuple[str, date] | None:
-        """A bar whose values changed: before the largest restatement, else one that came late or was corrected."""
+        """A bar whose values changed: before the largest restatement, else one that arrived late or was corrected."""
         moved = [
             (abs(log(ratio)), symbol, player.before(evening.session))
             for evening in self.evenings

@@ -1,4 +1,4 @@
-"""How a run ended, for people and programs: what stands, what changed, what did not come, and what to do next."""
+"""How a run ended, for people and programs: what is stored, what changed, what is missing, and what to do next."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ __all__ = ["RunSummary", "report_skipped_files"]
 
 _FAILED, _INCOMPLETE = 1, 3
 _SAMPLE = 10
-#: Files that are set aside: somebody corrects them one by one.
+#: Files that are skipped: somebody corrects them one by one.
 _FILES = 20
 _CELLS = 5
 _WHY = {
@@ -31,12 +31,12 @@ _WHY = {
     Outcome.NOT_PUBLISHED: "not published yet; run the same command again later",
     Outcome.RATE_LIMITED: "the source asked to slow down; run the same command again later",
     Outcome.ERROR: "the source failed",
-    Outcome.REFUSED: "the rows that came were refused",
+    Outcome.REFUSED: "the fetched rows were refused",
 }
 _AGAIN = (Outcome.NOT_PUBLISHED, Outcome.RATE_LIMITED, Outcome.ERROR)
 _FLAGGED = "`SELECT * FROM flagged_rows`"
 _REJECTED = '"SELECT * FROM rejected_rows"'
-#: Codes of what is told with the outcome `refused`.
+#: Codes of what is reported with the outcome `refused`.
 _REFUSED = ("refused", "other_basis")
 
 
@@ -56,12 +56,12 @@ class RunSummary:
 
     @cached_property
     def after(self) -> SyncManifest | None:
-        """The version that stands now."""
+        """The current version."""
         return self.etl.manifest()
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for came, nothing is held, and no session is missing.
+        """Whether all that was requested was fetched, nothing is held, and no session is missing.
 
         Of a symbol that has ended nothing is expected.
         """
@@ -82,7 +82,7 @@ class RunSummary:
             return self.result.sessions_missing
         try:
             gaps = self.etl.gaps()
-        except ChecksumMismatchError:  # the run itself has told of it
+        except ChecksumMismatchError:  # the run itself has reported it
             return self.result.sessions_missing
         return int(gaps.filter(pl.col("symbol").is_in(list(self.result.outcomes))).get_column("sessions").sum())
 
@@ -101,7 +101,7 @@ class RunSummary:
             return set()
         try:
             known = self.etl.ledger("symbols")
-        except ChecksumMismatchError:  # the run itself has told of it
+        except ChecksumMismatchError:  # the run itself has reported it
             return set()
         return set(known.filter(pl.col("symbol").is_in(silent), pl.col("status") == ENDED).get_column("symbol"))
 
@@ -116,7 +116,7 @@ class RunSummary:
         }
 
     def report(self, terminal: Terminal) -> None:
-        """What stands now, what changed on what was stored, and what was refused, is held or did not come."""
+        """What is stored now, what changed of it, and what was refused, is held or is missing."""
         self._report_version(terminal)
         self._report_changes(terminal)
         self._report_source(terminal)
@@ -160,11 +160,11 @@ class RunSummary:
     def _steps_of_what_lacks(self, program: str) -> Iterator[str]:
         outcomes = set(self.result.outcomes.values())
         if self.result.set_aside:
-            yield "correct what is set aside, or take it out of the folder; then repeat"
+            yield "correct the skipped files, or take them out of the folder; then repeat"
         if self.result.rows_rejected or Outcome.REFUSED in outcomes:
             yield f"{program} query {_REJECTED}; correct the source, then repeat"
         if outcomes.intersection(_AGAIN):
-            yield "the same command again later: what was committed stands"
+            yield "the same command again later: what was committed is unchanged"
         if outcomes - {Outcome.OK} and not self.complete:
             yield "look at what did not come; correct the list of symbols or the source, then repeat"
 
@@ -183,17 +183,17 @@ class RunSummary:
             return empty_ledger(ledger)
         try:
             return self.etl.ledger(ledger).filter(pl.col("version") > (self.before.version if self.before else 0))
-        except ChecksumMismatchError:  # the run itself has told of it
+        except ChecksumMismatchError:  # the run itself has reported it
             return empty_ledger(ledger)
 
     def _report_version(self, terminal: Terminal) -> None:
         result, manifest = self.result, self.after
         if manifest is None:
-            terminal.out.print(Text("Nothing is stored: no row came"))
+            terminal.out.print(Text("Nothing is stored: no row was fetched"))
             return
         headline = f"Version {manifest.version}{'' if self._is_new else ' (as before)'}: {manifest.row_count:,} rows"
         size = size_text(sum(partition.size_bytes for partition in manifest.partitions))
-        span = f"{manifest.start_date} to {manifest.end_date}" if manifest.partitions else "all that came is kept out"
+        span = f"{manifest.start_date} to {manifest.end_date}" if manifest.partitions else "all fetched rows are held"
         asked = f", {result.requests:,} request(s)" if result.requests else ""
         took = f"took {duration(result.duration_seconds)}{asked}"
         terminal.out.print(Text(f"{headline}, {span}, {size}; {took}"), soft_wrap=True)
@@ -262,7 +262,7 @@ class RunSummary:
 
     @property
     def _held(self) -> dict[str, str]:
-        """Those that a person may accept; the others are told of as refused."""
+        """Those that a person may accept; the others are reported as refused."""
         return {symbol: why for symbol, why in self.result.held.items() if why.partition(":")[0] not in _REFUSED}
 
     def _details(self, symbols: list[str]) -> Iterator[str]:
@@ -276,9 +276,9 @@ class RunSummary:
 
 
 def report_skipped_files(terminal: Terminal, skipped: Sequence[str]) -> None:
-    """Tell of the first files that are set aside, and how many more there are."""
+    """Print the first files that are skipped, and how many more there are."""
     if skipped:
-        terminal.warn(f"{len(skipped):,} file(s), or parts of them, are set aside")
+        terminal.warn(f"{len(skipped):,} file(s), or parts of them, are skipped")
     for what in skipped[:_FILES]:
         terminal.say(cleaned(f"  {what}"))
     if len(skipped) > _FILES:

@@ -1,4 +1,4 @@
-"""`backfill` and `update`: a run of the pipeline, watched while it goes on; how its end is told is in `run_summary`."""
+"""`backfill` and `update`: a run of the pipeline, watched while it goes on; `run_summary` prints its end."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -78,7 +78,7 @@ def report_update(
     if headline:
         terminal.out.print(Text(cleaned(headline)), soft_wrap=True)
     asked = f"{len(result.outcomes):,} symbol(s), {result.start_date} to {result.end_date}"
-    terminal.out.print(Text(f"Asked for {asked}: {result.rows_fetched:,} row(s) came"), soft_wrap=True)
+    terminal.out.print(Text(f"Requested {asked}: {result.rows_fetched:,} row(s) fetched"), soft_wrap=True)
     if sessions:
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else f"{sessions[0]}"
         terminal.out.print(Text(f"{len(sessions):,} new session(s), {span}"), soft_wrap=True)

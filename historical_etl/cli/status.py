@@ -134,7 +134,7 @@ def _prices(found: StoreStatus) -> tuple[str, str]:
 
 def _current(found: StoreStatus, now: datetime) -> tuple[str, str]:
     if found.current_through is None:
-        return "no bar is stored: all that came is held, see below", "yellow"
+        return "no bar is stored: all that was fetched is held, see below", "yellow"
     text = f"through {found.current_through:%a %Y-%m-%d}, {_behind(found, now)}"
     if found.available_through is None:
         return text if _is_replayed(found) else f"{text}; `status --check` counts the sessions missing", ""

@@ -30,7 +30,7 @@ PROGRAM = "historical-etl"
 _PIPE_WIDTH = 10_000
 #: The logger of waits that a person should know of.
 _PROGRESS = "historical_etl.progress"
-_AGAIN = "run the same command again later: what was committed stands"
+_AGAIN = "run the same command again later: what was committed is unchanged"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`verify`: the store's own check, told to people or as one document."""
+"""`verify`: the store's own check, for people or as one document."""
 
 from rich.progress import Progress
 from rich.text import Text

@@ -154,10 +154,10 @@ def rollback(terminal: Terminal, version: str, reason: str) -> int:
         )
         return 0
     if changed:
-        terminal.say(f"Version {restored.version} stands, and equals version {number}: {restored.row_count:,} rows")
+        terminal.say(f"Version {restored.version} is current, and equals version {number}: {restored.row_count:,} rows")
         terminal.say(f"next: {terminal.program} diff {before.version if before else ''} shows what that changed")
     else:
-        terminal.say(f"Version {restored.version} stands already, and equals version {number}: nothing was changed")
+        terminal.say(f"Version {restored.version} is current already, and equals version {number}: nothing was changed")
     return 0
 
 

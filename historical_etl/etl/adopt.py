@@ -1,6 +1,6 @@
 """Adopt: take files of prices that somebody has into the store, through the same gate as any backfill.
 
-Every row of the files is accounted for: it is in the store as it stands in the file, or it is told why not. This is
+Every row of the files is accounted for: it is in the store as it is in the file, or it is reported why not. This is
 found by looking at the store afterwards, not by counting on the way.
 """
 
@@ -49,7 +49,7 @@ class RowCounts:
         read: rows in the files.
         taken: rows that the store now holds as they stand in the files, with what it had where those have nothing; in
             a rehearsal, rows that would pass.
-        repeated: rows that came again with equal values.
+        repeated: rows that were fetched again with equal values.
         refused: rows that broke a rule, cannot be read, or belong to a refused batch; they are in quarantine.
         held: rows that do not fit what is stored, or each other: `holds` tells why.
         not_asked: rows of symbols that were not asked for.

@@ -198,7 +198,7 @@ class HistoricalETL:
                 had committed.
             rebuild: replace the whole stored history of each symbol that comes, in one commit; the way to another
                 price basis. What was found out of the account's plan is forgotten first.
-            progress: told of each year as it is started, committed, failed, or left out by `resume`.
+            progress: reported each year as it is started, committed, failed, or left out by `resume`.
             command: what the ledger `runs` calls it.
 
         Raises:
@@ -255,7 +255,7 @@ class HistoricalETL:
 
         Raises: as `run_full_etl`; ConfigurationError also if nothing is stored and no symbol is named, and once the
             calendar's data have ended, when the last session they name is committed; ProviderUnavailableError also if
-            too many symbols came empty at once.
+            too many symbols were fetched without rows at once.
         """
         return self._runs.run_incremental_etl(symbols, publish=publish, beyond_calendar=beyond_calendar)
 
@@ -473,7 +473,7 @@ class HistoricalETL:
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
         """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
 
-        What came after it stays, as long as it is kept. A version that stands already makes no new one.
+        Later versions stay, as long as they are kept. If the current version is equal already, no new one is made.
 
         Args:
             version: a number, or the name of a pin.
@@ -481,7 +481,7 @@ class HistoricalETL:
             publish: whether to refresh the catalog afterwards.
 
         Returns:
-            The version that then stands.
+            The current version.
 
         Raises:
             ConfigurationError: the version is not kept.
@@ -507,7 +507,7 @@ class HistoricalETL:
         return self._store.maintenance.verify(quick=quick, progress=progress)
 
     def repair(self, *, refetch: bool = False) -> RepairReport:
-        """Mend what can be mended with certainty; the report says of the rest which years and symbols to fetch again.
+        """Repair what can be repaired with certainty; the report names the years and symbols to fetch again.
 
         Nothing is deleted: what is replaced goes to quarantine.
 
@@ -517,7 +517,7 @@ class HistoricalETL:
         Raises:
             ConfigurationError: no run has ever left anything here.
             ManifestCorruptError: no manifest is left that could be used.
-            LockTimeoutError, StorageError: what was mended until then stands.
+            LockTimeoutError, StorageError: what was repaired until then is unchanged.
         """
         return self._store.maintenance.repair(self._fetch_again if refetch else None)
 

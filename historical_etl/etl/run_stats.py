@@ -25,7 +25,7 @@ _NAMED: Final = 10  # symbols that a warning names
 
 @dataclass(frozen=True)
 class YearEvent:
-    """A step of a run that goes year by year, told while it goes on.
+    """A step of a run that goes year by year, reported while it goes on.
 
     `done` of `total` years are behind it, one way or the other; `rows` are stored so far; `error` is why a year failed.
     While the bars of all years are fetched at once the step is `fetching`, and symbols are counted.
@@ -73,7 +73,7 @@ class RunStats:
     catalog_error: str | None = None
 
     def add_outcomes(self, outcomes: dict[str, Outcome], details: dict[str, str]) -> None:
-        """A symbol that came in any year came; otherwise the latest word counts."""
+        """A symbol that was fetched in any year counts as fetched; otherwise the latest outcome counts."""
         for symbol, outcome in outcomes.items():
             if self.outcomes.get(symbol) is not Outcome.OK or outcome not in (Outcome.OK, Outcome.EMPTY):
                 self.outcomes[symbol] = outcome
@@ -112,12 +112,12 @@ class RunStats:
             self.flagged.setdefault(reason, Counter())[symbol] += count
 
     def add_notes(self, answer: FetchResult) -> None:
-        """Note what a source tells of what it has; what it tells with every answer is told once."""
+        """Note what a source says of its data; what it says with every answer is noted once."""
         self.notes += [note for note in answer.notes if note not in self.notes]
         self.set_aside = list(dict.fromkeys((*self.set_aside, *answer.set_aside)))
 
     def result(self, manifest: SyncManifest | None) -> ETLResult:
-        """The public record, with the version that stands now."""
+        """The public record, with the current version."""
         return ETLResult(
             total_rows=self.rows,
             partitions_written=len(self.years),
@@ -153,16 +153,16 @@ class RunStats:
         )
 
     def _warnings_of_rows(self) -> list[str]:
-        """One line for each kind of what a person should look at in rows that came."""
+        """One line for each kind of what a person should look at in rows that were fetched."""
         lines = [
-            f"{by.total():,} bar(s) came with {WORTH_A_LOOK[reason]}, and are stored without: "
+            f"{by.total():,} bar(s) have {WORTH_A_LOOK[reason]}, and are stored without: "
             f"{_some([f'{symbol} ({count:,})' for symbol, count in by.most_common()])}; see the ledger flagged_rows"
             for reason, by in sorted(self.flagged.items())
             if reason in WORTH_A_LOOK
         ]
         if self.unwritable:
             names = _some([resembling(symbol) for symbol in sorted(self.unwritable)])
-            lines.append(f"rows of {len(self.unwritable):,} symbol(s) that cannot be written were set aside: {names}")
+            lines.append(f"rows of {len(self.unwritable):,} symbol(s) that cannot be written were quarantined: {names}")
         return lines
 
 

@@ -72,10 +72,10 @@ def judge_batch(
     if not refused:
         return BatchVerdict(good, split.bad, split.flagged, {})
     is_refused = pl.col("symbol").is_in(list(refused))
-    fetched = ordered(split.fetched.filter(is_refused).unique(maintain_order=True))
-    set_aside = fetched.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
+    of_refused = ordered(split.original.filter(is_refused).unique(maintain_order=True))
+    of_refused_symbols = of_refused.with_columns(pl.lit(["batch_refused"]).alias("reasons"))
     return BatchVerdict(
-        good.filter(~is_refused), pl.concat([split.bad, set_aside]), split.flagged.filter(~is_refused), refused
+        good.filter(~is_refused), pl.concat([split.bad, of_refused_symbols]), split.flagged.filter(~is_refused), refused
     )
 
 

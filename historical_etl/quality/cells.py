@@ -33,7 +33,7 @@ NUMBER_CELLS: Final = (*_OTHERS, "volume", "adj_close")
 #: Columns of a flagged bar, as fetched; `reasons` says why.
 FLAGGED: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "adj_close", "reasons")
 _FLAGGED: Final = {name: SCHEMA.get(name, pl.List(pl.String)) for name in FLAGGED}
-#: So many times off the close: a closing auction does not lead further than the first; what stands alone and is off by
+#: So many times off the close: a closing auction does not lead further than the first; what is alone and is off by
 #: the second is an error of a digit or more; by the third no trade of one session is, whatever agrees with it.
 _FAR, ABSURD, _BEYOND = 2.0, 8.0, 50.0
 #: How many rows away a neighbour may be that bears witness against a close.

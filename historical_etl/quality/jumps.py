@@ -25,7 +25,7 @@ _BEYOND_SPLIT: Final = 1.3
 _TICKS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
 _TICK_OFF: Final = 0.01
 _ROWS_AT_ONCE: Final = 200_000
-#: A jump is suspicious only where it stands out from the symbol's own moves: from a few by so many times their median,
+#: A jump is suspicious only where it differs from the symbol's own moves: from a few by so many times their median,
 #: from many by so many times the tenth that is largest, as logarithms.
 _TIMES_MEDIAN, _A_FEW = 5.0, 3
 _TIMES_LARGEST_TENTH, _MANY = 3.0, 20

@@ -1,7 +1,7 @@
 """Rewritten histories: most closes are others, and no one ratio makes them of the stored ones.
 
-A correction leaves most bars as they were. Where it does not, returns show what was fetched: those that are stored, on a
-basis that changes along the history (adjusted forward, for one), or others, as of another company, or under other dates.
+A correction leaves most bars as they were. Where it does not, returns show what was fetched: the stored bars, on a
+basis that changes along the history (adjusted forward, for one), or others, as of another company or other dates.
 """
 
 from typing import Final

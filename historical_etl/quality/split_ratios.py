@@ -1,4 +1,4 @@
-"""Which split, and which dividend beside it, a move of the factor adj_close / close stands for.
+"""Which split, and which dividend beside it, explain a move of the factor adj_close / close.
 
 Splits have ratios of small terms, or of a round number to one. A dividend makes the factor larger and is small against
 the price. What neither explains is no event that can be named.

@@ -69,7 +69,7 @@ class FetchRequest:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """What came back: bars with the schema's columns, and one outcome for each requested symbol.
+    """What a fetch returns: bars with the schema's columns, and one outcome for each requested symbol.
 
     `details` says in words why a symbol has another outcome than `ok`. `actions` are the splits and dividends that
     the source names for these bars, columns `ACTIONS`; None where it names none, which does not say there were none. A
@@ -190,8 +190,8 @@ class PriceSource(Protocol):
 
         Raises:
             ProviderError: nothing could be fetched at all.
-            SchemaDriftError: what came has not the columns or types it must have.
-            DataQualityError: what came cannot be read without guessing.
+            SchemaDriftError: what was fetched has not the columns or types it must have.
+            DataQualityError: what was fetched cannot be read without guessing.
             StorageError: a local copy could not be written.
         """
         ...

@@ -1,4 +1,4 @@
-"""Texts of files that nobody vouches for, as they are told: on one line, bare of what steers a terminal, never long."""
+"""Untrusted texts of files, as messages show them: on one line, without control characters, never long."""
 
 from typing import Final
 

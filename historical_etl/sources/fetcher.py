@@ -73,7 +73,7 @@ SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
 }
 #: Sources that are not `real`, known before they are made: to say so for itself, `files` would read every file.
 _NOT_REAL: Final = frozenset({"sample"})
-#: Names of environments that are told again.
+#: Names of environments that a message may show.
 _PRODUCTION: Final = ("production", "staging", *LENIENT_ENVIRONMENTS)
 
 
@@ -231,7 +231,7 @@ def _maker(name: str) -> Callable[[Settings], PriceSource]:
         raise ConfigurationError(
             f"The source {name!r} of another package cannot be loaded: {type(error).__name__}: {error}",
             where=f"entry point {ENTRY_POINTS}: {point.value}",
-            todo="mend or reinstall that package",
+            todo="repair or reinstall that package",
         ) from error
     return cast("Callable[[Settings], PriceSource]", made)
 

@@ -2,7 +2,7 @@
 
 Each file is read once, whole, by a worker: what takes more memory or time than it may, or breaks the library that reads
 it, ends there. What is wrong in any other way passes; the survey tells it better. It reads of a Parquet file what it
-needs, so it is told which ones failed in any part.
+needs, so the answer says which ones failed in any part.
 """
 
 import errno
@@ -52,7 +52,7 @@ _MEMORY: Final = f"{_AGAIN}; if it is sound and that large, raise {PREFIX}FILES_
 
 @dataclass
 class Probed:
-    """What came of some files.
+    """The result for some files.
 
     Attributes:
         refused: those that nobody should open here, and why.

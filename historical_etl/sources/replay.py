@@ -117,9 +117,9 @@ class ReplaySource:
 class ReplayClock:
     """The evening that a replay has come to: of the session after those that are stored, but not before its start.
 
-    It is told by the store alone, so a run that stores a session moves the replay on by one, and one that fails, or is
-    repeated after a crash, sees the same evening again. It is never later than that of the sample's last session. An
-    instance stands still from its first call on, because a run that has committed must not find itself in the next
+    It follows from the store alone, so a run that stores a session moves the replay on by one, and one that fails or
+    is repeated after a crash sees the same evening again. It is never later than that of the sample's last session. An
+    instance does not move after its first call, because a run that has committed must not find itself in the next
     evening: each run takes a new one.
 
     Args:

@@ -78,7 +78,7 @@ def _receive(connection: socket.socket, payload: memoryview) -> None:
 def _end_with_the_other(descriptor: int) -> None:
     """End as soon as the process that asks is gone, also in the middle of a task."""
     watch = select.poll()
-    watch.register(descriptor, 0)  # a hang-up is always told
+    watch.register(descriptor, 0)  # a hang-up always wakes it
     watch.poll()
     os._exit(1)
 

@@ -305,9 +305,6 @@ def test_reading_statements_are_answered(etl, sql):
     assert etl.query_sql(sql).height >= 1
 
 
-OUTSIDE = "/etc/passwd"
-
-
 @pytest.mark.parametrize(
     "sql",
     [

@@ -1,6 +1,7 @@
 """A command line in a folder of its own, called in this process where that is enough."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,16 +10,17 @@ from typing import IO, Any
 
 import pytest
 
+from historical_etl import HistoricalETL
 from historical_etl.cli import main
 from historical_etl.etl import pipeline
 from historical_etl.sources.fetcher import SOURCES
-from historical_etl_tests.faults.stage import FIRST, PLAIN, SINCE, day
+from historical_etl_tests.proofs.faults.stage import FIRST, PLAIN, SINCE, day
+from historical_etl_tests.proofs.simulation.faults import Fault, ImpossibleRows, LateCorrection, LostDays
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.run import Life
+from historical_etl_tests.proofs.simulation.shell import Answer
+from historical_etl_tests.proofs.simulation.vendor import SimVendor
 from historical_etl_tests.scenario import at
-from historical_etl_tests.simulation import SimListing, SimMarket
-from historical_etl_tests.simulation_faults import Fault, ImpossibleRows, LateCorrection, LostDays
-from historical_etl_tests.simulation_run import Life
-from historical_etl_tests.simulation_shell import Answer
-from historical_etl_tests.simulation_vendor import SimVendor
 
 PROGRAM = [sys.executable, "-c", "import sys; from historical_etl.cli import main; sys.exit(main())"]
 
@@ -118,10 +120,25 @@ def evening(cli: CommandLine, number: int, *arguments: str) -> Answer:
 
 
 @pytest.fixture
-def filled(cli: CommandLine) -> CommandLine:
+def filled(cli: CommandLine, _prepared: Path) -> CommandLine:
     """With the sample of 2012 and 2013, 1,360 rows, to do with as one likes."""
-    assert cli("backfill", "--from", "2012").code == 0
+    subprocess.run(["cp", "-a", str(_prepared), str(cli.data)], check=True)  # with its hard links
+    HistoricalETL.open(cli.data).publish_catalog()  # it names the files by their whole paths
     return cli
+
+
+@pytest.fixture(scope="session")
+def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("prepared") / "data"
+    ran = subprocess.run(
+        [*PROGRAM, "--data-dir", str(root), "backfill", "--from", "2012"],
+        check=False,
+        capture_output=True,
+        cwd=root.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -282,6 +282,6 @@ def test_a_year_of_which_nothing_can_be_stored_does_not_stop_the_others(cli: Com
     _files(cli, "date,open,high,low,close,volume\n" + "\n".join(rows) + "\n")
     answer = cli("backfill")
     assert answer.code == INCOMPLETE
-    assert "of 2012 rows came and none can be stored" in answer.err
+    assert "of 2012 rows were fetched and none can be stored" in answer.err
     assert [p["year"] for p in cli("status", "--json").document["years"]] == [2011, 2013]
     assert Path("data/quarantine").is_dir()

@@ -10,8 +10,6 @@ import pytest
 
 from historical_etl_tests.cli.conftest import CommandLine
 
-ROWS_2012, ROWS_2013 = 1155, 205
-
 
 def test_backfill_shows_rows_by_year_on_stdout_and_the_rest_on_stderr(cli: CommandLine):
     answer = cli("backfill", "--from", "2012", "--to", "2013")

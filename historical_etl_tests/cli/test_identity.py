@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl_tests.cli.conftest import CommandLine, Stage
-from historical_etl_tests.faults.stage import day
+from historical_etl_tests.proofs.faults.stage import day
 
 FINE, FAILED, USAGE = 0, 1, 2
 ON = "2022-06-09"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from historical_etl_tests.cli.conftest import PROGRAM, CommandLine, Stage, evening
-from historical_etl_tests.faults.stage import day
-from historical_etl_tests.simulation_faults import ContradictoryDuplicate, RateLimited
+from historical_etl_tests.proofs.faults.stage import day
+from historical_etl_tests.proofs.simulation.faults import ContradictoryDuplicate, RateLimited
 
 FINE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
@@ -96,7 +96,7 @@ def test_refused_rows_cannot_be_accepted_and_are_waited_for(stage: Stage):
     cli = stage(ContradictoryDuplicate("PLAIN1", day(4), start=day(4), until=day(5)))
     answer = evening(cli, 4)
     assert answer.code == INCOMPLETE
-    assert "1 symbol(s) did not come, the rows that came were refused: PLAIN1" in answer.err
+    assert "1 symbol(s) did not come, the fetched rows were refused: PLAIN1" in answer.err
     assert "refused: the rows contradict each other" in cli("holds").err
     assert cli("holds", "accept", "PLAIN1", "--reason", "please").code == USAGE
     evening(cli, 5)

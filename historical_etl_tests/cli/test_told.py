@@ -10,8 +10,8 @@ from historical_etl.cli.run_summary import RunSummary
 from historical_etl.cli.terminal import Terminal
 from historical_etl_tests.cli.conftest import CommandLine, Stage, evening
 from historical_etl_tests.cli.test_shell import LIST_IMPORTS
-from historical_etl_tests.faults.stage import FIRST, day
-from historical_etl_tests.simulation_faults import NotFound, RateLimited
+from historical_etl_tests.proofs.faults.stage import FIRST, day
+from historical_etl_tests.proofs.simulation.faults import NotFound, RateLimited
 
 FINE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 

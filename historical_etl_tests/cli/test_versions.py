@@ -43,7 +43,7 @@ def test_versions_are_listed_pinned_compared_and_brought_back(filled, tmp_path):
     assert (back.code, back.document["version"], back.document["changed"]) == (0, 3, True)
     assert count(filled("query", ROWS, "--json")) == first
     assert filled("verify").code == 0
-    assert "stands already" in filled("rollback", "1").err
+    assert "is current already" in filled("rollback", "1").err
     assert filled("rollback", "2").code == 0
     assert count(filled("query", ROWS, "--json")) == whole
 
@@ -82,13 +82,13 @@ def test_repair_tells_what_it_did_and_what_is_left(filled):
     layout = Layout(filled.data)
     healthy = filled("repair")
     assert healthy.code == 0
-    assert "Nothing was damaged; version 2 stands" in healthy.out
+    assert "Nothing was damaged; version 2 is current" in healthy.out
 
     layout.daily_file(2012).unlink()
     layout.progress_file().write_bytes(b"{")
     mended = filled("repair")
     assert mended.code == 0
-    assert "mended: daily/2012.parquet is linked" in mended.out
+    assert "repaired: daily/2012.parquet is linked" in mended.out
     assert "All is well again" in mended.out
 
     damaged = next(layout.objects.glob("2013-*.parquet"))

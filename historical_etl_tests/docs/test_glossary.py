@@ -37,6 +37,8 @@ def ruled_out(kind: str) -> list[str]:
 
 
 def found_in(text: str, words: list[str]) -> list[str]:
+    """The words that a text uses. What is in backticks names a column, a key or a command, or shows output."""
+    text = re.sub(r"```.*?```|`[^`]*`", " ", text, flags=re.DOTALL)
     pattern = rf"(?<![\w-])({'|'.join(map(re.escape, words))})(?![\w-])"
     return re.findall(pattern, re.sub(r"\s+", " ", text), re.IGNORECASE)
 

@@ -209,7 +209,7 @@ def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tm
     done = adopt(etl)
     assert (done.complete, done.row_counts.refused) == (False, len(bad))
     assert done.result is not None
-    assert "of 2011 rows came and none can be stored; see rejected_rows" in done.result.warnings
+    assert "of 2011 rows were fetched and none can be stored; see rejected_rows" in done.result.warnings
     assert [p.year for p in standing(etl).partitions] == [2012]
 
 

@@ -128,9 +128,9 @@ def opened(root: Path, source: Series, day: date) -> HistoricalETL:
 
 
 def update(root: Path, source: Series, at: int) -> tuple[HistoricalETL, ETLResult]:
-    """An update on the evening of the session with an index."""
+    """An update on the evening of the session with an index; nobody looks at the catalog."""
     etl = opened(root, source, source.days[at])
-    return etl, etl.run_incremental_etl()
+    return etl, etl.run_incremental_etl(publish=False)
 
 
 def column(etl: HistoricalETL, name: str, **options) -> list[Any]:

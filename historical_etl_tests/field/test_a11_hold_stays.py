@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from historical_etl import HistoricalETL, Outcome
+from historical_etl_tests.proofs.simulation.faults import Fault, View
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.run import Life, compare
+from historical_etl_tests.proofs.simulation.vendor import SimVendor
 from historical_etl_tests.scenario import daily_bytes, is_row, store, stored
-from historical_etl_tests.simulation import SimListing, SimMarket
-from historical_etl_tests.simulation_faults import Fault, View
-from historical_etl_tests.simulation_run import Life, compare
-from historical_etl_tests.simulation_vendor import SimVendor
 
 FIRST, LAST = date(2010, 11, 1), date(2013, 2, 28)
 YEARS = (2010, 2011, 2012, 2013)

@@ -55,7 +55,7 @@ def test_one_hundredth_of_the_others_is_unexplained(root):
 
 def test_one_dividend_that_is_named_twice_is_one(root):
     etl, result = backfill(root, source((AT, 2.0), (AT + 1, 2.0), paid=((AT, 2.0),)))
-    assert any("came twice" in warning for warning in result.warnings)
+    assert any("given twice" in warning for warning in result.warnings)
     assert [event["unexplained"] for event in actions(etl)] == [False, True]
 
 
@@ -65,7 +65,7 @@ def test_however_the_price_moves_on_the_two_days(root, apart, seed):
     """The second day may fall a little by chance; the first may fall by more than the dividend."""
     close = falling(walk(60, seed=seed), (40, 1.0, 1.5))
     etl, result = backfill(root, Series(close, None, [(40, 1.0, 1.5), (40 + apart, 1.0, 1.5)]), 50)
-    assert any("came twice" in warning for warning in result.warnings)
+    assert any("given twice" in warning for warning in result.warnings)
     assert [event["unexplained"] for event in actions(etl)] == [False, True]
 
 

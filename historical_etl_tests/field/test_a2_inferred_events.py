@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from historical_etl import Outcome
 from historical_etl.quality.events import implied_event
 from historical_etl_tests.field.series import Series, actions, adjusted, backfill, codes, column, falling, update, walk
+from historical_etl_tests.shares import examples
 
 RATIOS = [2.0, 3.0, 7.0, 20.0, 150.0, 1500.0, 1.5, 1.25, 7 / 3, 0.1, 1 / 7, 0.004, 1 / 1500, 1e-4, 33 / 70]
 
@@ -102,7 +103,7 @@ def dividends(split: float) -> float:
     price=st.floats(5.0, 900.0),
     decimals=st.sampled_from([4, 6, 8]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_what_is_inferred_is_right_or_unexplained_and_never_below_zero(split, part, price, decimals):
     after = round(price, 2)
     cash = round(part * (dividends(split) if split != 1 else 0.15) * after, 4)
@@ -119,7 +120,7 @@ def test_what_is_inferred_is_right_or_unexplained_and_never_below_zero(split, pa
 
 
 @given(move=st.floats(1e-5, 1e5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_any_move_of_the_factor_is_explained_in_full_or_not_at_all(move):
     split, cash, unexplained, _ = implied_event(move, 100.0, 1e-4)
     assert 0 <= cash <= 20, "never near the price"

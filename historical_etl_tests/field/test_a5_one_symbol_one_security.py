@@ -281,7 +281,7 @@ def test_many_symbols_are_told_at_once(good):
     for number in range(30):
         good.put(f"us/S{number}.csv", bars(FIRST))
         good.put(f"de/S{number}.csv", bars(SECOND))
-    told = refused(good, "S0", "S29", "10 more symbols are set aside for the same reason")
+    told = refused(good, "S0", "S29", "10 more symbols are skipped for the same reason")
     assert len(told) == 21
 
 

@@ -7,10 +7,10 @@ import dagster as dg
 import pytest
 
 from historical_etl import ConfigurationError, Settings, get_calendar
-from historical_etl.definitions import build_defs
+from historical_etl.markets import assemble
 from historical_etl.resources import StoreResource
 from historical_etl_tests.field.calendars import DayVendor, settings
-from historical_etl_tests.orchestration.harness import CATALOG, serving
+from historical_etl_tests.orchestration.harness import CATALOG, Ticked, evaluated, serving
 from historical_etl_tests.scenario import store
 
 LAST = date(2026, 12, 31)
@@ -47,7 +47,7 @@ def test_the_check_is_not_green_near_the_end_and_fails_after_it(
 ) -> None:
     etl = store(root, SOURCE, clock=lambda: datetime(2026, 9, 29, 20, tzinfo=UTC), settings=settings("XBOM"))
     etl.run_full_etl(["TCS"], "2026-09-01", "2026-09-29")
-    defs = build_defs(**resources(root, at))  # pyright: ignore[reportArgumentType]
+    defs = assemble(**resources(root, at))  # pyright: ignore[reportArgumentType]
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
         ran = defs.resolve_job_def("daily_incremental_job").execute_in_process(instance=instance, raise_on_error=False)
         key = dg.AssetCheckKey(CATALOG, "calendar_is_current")
@@ -68,22 +68,17 @@ def test_the_sensor_fails_after_the_end_and_does_not_wait_in_silence(root: Path,
     etl.run_full_etl(["TCS"], "2026-09-01", "2026-12-30")
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
 
-        def tick(at: datetime) -> dg.SensorResult:
+        def tick(at: datetime) -> Ticked:
             given = resources(root, at)
-            defs = build_defs(**given)  # pyright: ignore[reportArgumentType]
-            with dg.build_sensor_context(
-                instance=instance, definitions=defs, sensor_name="daily_incremental_sensor"
-            ) as context:
-                result = defs.resolve_sensor_def("daily_incremental_sensor")(context, **given)
-            assert isinstance(result, dg.SensorResult)
-            return result
+            defs = assemble(**given)  # pyright: ignore[reportArgumentType]
+            return evaluated(instance, defs, resources=given)
 
         late = datetime(2027, 1, 8, 12, tzinfo=UTC)
-        assert [request.run_key for request in tick(late).run_requests or []] == ["2026-12-31:1"]
+        assert [request.run_key for request in tick(late).run_requests] == ["2026-12-31:1"]
         etl.run_incremental_etl(beyond_calendar=True)
-        waiting = tick(datetime(2026, 12, 31, 13, tzinfo=UTC)).skip_reason
+        waiting = tick(datetime(2026, 12, 31, 13, tzinfo=UTC)).skip_message
         assert waiting is not None
-        assert "Current through 2026-12-31" in str(waiting.skip_message)
-        assert "ends on 2026-12-31" in str(waiting.skip_message)
+        assert "Current through 2026-12-31" in waiting
+        assert "ends on 2026-12-31" in waiting
         with pytest.raises(ConfigurationError, match="ends on 2026-12-31"):
             tick(late)

@@ -8,13 +8,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, Outcome
-from historical_etl_tests.faults.stage import FIRST, PLAIN, codes, count, day, of
 from historical_etl_tests.field.files_at_hand import FINE, INCOMPLETE, days, desk
+from historical_etl_tests.proofs.faults.stage import FIRST, PLAIN, codes, count, day, of
+from historical_etl_tests.proofs.simulation.faults import Pence
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.run import Life
+from historical_etl_tests.proofs.simulation.vendor import SimVendor
 from historical_etl_tests.scenario import KEYS, store
-from historical_etl_tests.simulation import SimListing, SimMarket
-from historical_etl_tests.simulation_faults import Pence
-from historical_etl_tests.simulation_run import Life
-from historical_etl_tests.simulation_vendor import SimVendor
 
 __all__ = ["desk"]
 

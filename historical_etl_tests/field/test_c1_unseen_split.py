@@ -2,11 +2,11 @@
 
 import pytest
 
-from historical_etl_tests.faults.stage import FIRST, LAST, PLAIN, codes, count, day, is_true, of
-from historical_etl_tests.simulation import SimListing, SimMarket
-from historical_etl_tests.simulation_bars import WrongDividend
-from historical_etl_tests.simulation_run import Life
-from historical_etl_tests.simulation_vendor import SimVendor
+from historical_etl_tests.proofs.faults.stage import FIRST, LAST, PLAIN, codes, count, day, is_true, of
+from historical_etl_tests.proofs.simulation.bars import WrongDividend
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.run import Life
+from historical_etl_tests.proofs.simulation.vendor import SimVendor
 
 MARKET = SimMarket(seed=4, symbols=(*PLAIN, SimListing("SUBJ")), first=FIRST, last=LAST)
 

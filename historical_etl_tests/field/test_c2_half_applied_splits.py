@@ -3,13 +3,13 @@
 import polars as pl
 import pytest
 
-from historical_etl_tests.faults.stage import FIRST, PLAIN, SINCE, day, is_true
 from historical_etl_tests.field.series import Series, backfill, codes, column, days, update, walk
+from historical_etl_tests.proofs.faults.stage import FIRST, PLAIN, SINCE, day, is_true
+from historical_etl_tests.proofs.simulation.faults import LostDays
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.run import Life
+from historical_etl_tests.proofs.simulation.vendor import SimVendor
 from historical_etl_tests.scenario import KEYS
-from historical_etl_tests.simulation import SimListing, SimMarket
-from historical_etl_tests.simulation_faults import LostDays
-from historical_etl_tests.simulation_run import Life
-from historical_etl_tests.simulation_vendor import SimVendor
 
 COUNT, AT = 80, 50
 

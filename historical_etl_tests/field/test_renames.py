@@ -31,6 +31,7 @@ from historical_etl_tests.scenario import (
     store,
     stored,
 )
+from historical_etl_tests.shares import examples
 
 FIRST, ON, LAST = date(2011, 11, 1), date(2012, 2, 9), date(2012, 3, 30)
 LATER = date(2012, 4, 30)
@@ -89,7 +90,7 @@ def test_a_renamed_symbol_goes_on_as_one_history_with_the_bytes_it_would_always_
     is_sound(etl)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_filled_as_old_and_then_as_new_and_joined_has_the_bytes_of_new_throughout(tmp_path_factory, data):
     """Wherever the seam lies, with an adjusted close or without, and with a split on the way."""

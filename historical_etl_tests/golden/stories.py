@@ -135,8 +135,8 @@ def _simulated(
     **facts: Any,
 ) -> Story:
     """A made-up market: a backfill on `_SINCE`, then some evenings, after which people decide."""
-    from historical_etl_tests.simulation import SimMarket
-    from historical_etl_tests.simulation_vendor import SimVendor
+    from historical_etl_tests.proofs.simulation.market import SimMarket
+    from historical_etl_tests.proofs.simulation.vendor import SimVendor
 
     market = SimMarket(seed=4, symbols=tuple(listings), first=first, last=_SESSIONS[-1])
     play = facts.pop("play", None)
@@ -160,8 +160,8 @@ def _simulated(
 
 def _held() -> Story:
     """Every kind of hold and gap, open and closed."""
-    from historical_etl_tests import simulation_faults as faults
-    from historical_etl_tests.simulation import SimListing
+    from historical_etl_tests.proofs.simulation import faults
+    from historical_etl_tests.proofs.simulation.market import SimListing
 
     listings = (
         *(SimListing(f"PLAIN{number}") for number in range(4)),
@@ -194,8 +194,8 @@ def _held() -> Story:
 
 def _without_adjusted() -> Story:
     """Raw prices and no adj_close; one volume was corrected."""
-    from historical_etl_tests.simulation import SimListing
-    from historical_etl_tests.simulation_faults import LateCorrection
+    from historical_etl_tests.proofs.simulation.faults import LateCorrection
+    from historical_etl_tests.proofs.simulation.market import SimListing
 
     listings = [SimListing("PLAIN0"), SimListing("PLAIN1"), SimListing("CORR")]
     errs = [LateCorrection("CORR", _day(2), start=_day(2), until=_day(3))]
@@ -204,7 +204,7 @@ def _without_adjusted() -> Story:
 
 def _named(style: str) -> Story:
     """Splits and dividends that the source names, before and after the backfill."""
-    from historical_etl_tests.simulation import SimListing
+    from historical_etl_tests.proofs.simulation.market import SimListing
 
     listings = [
         SimListing("PLAIN0"),
@@ -219,7 +219,7 @@ def _named(style: str) -> Story:
 
 def _killed(point: str) -> Story:
     """A writer that was killed in the middle of its commit."""
-    from historical_etl_tests.simulation import SimListing
+    from historical_etl_tests.proofs.simulation.market import SimListing
 
     def killed(stage: Stage) -> None:
         child = get_context("spawn").Process(target=_run_and_die, args=(stage.root, point, stage.minute))
@@ -255,9 +255,9 @@ def _run_and_die(root: Path, point: str, minute: int) -> None:
 
 def _every_ledger() -> Story:
     """A row in every ledger and in each status it knows; a pin, a rollback, and runs that failed."""
-    from historical_etl_tests import simulation_faults as faults
-    from historical_etl_tests.simulation import SimListing, SimMarket
-    from historical_etl_tests.simulation_vendor import SimVendor
+    from historical_etl_tests.proofs.simulation import faults
+    from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+    from historical_etl_tests.proofs.simulation.vendor import SimVendor
 
     listings = (
         *(SimListing(f"PLAIN{number}") for number in range(3)),

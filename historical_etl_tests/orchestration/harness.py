@@ -1,7 +1,7 @@
 """The real graph on a real instance: only the source, the clock and the folder are the test's own."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ import dagster as dg
 
 from historical_etl import Coverage, FetchRequest, FetchResult, HistoricalETL, Settings
 from historical_etl.clock import Clock, system_clock
-from historical_etl.definitions import build_defs
+from historical_etl.markets import assemble
 from historical_etl.resources import PriceSourceResource, StoreResource
 from historical_etl.sources.base import PriceSource
 from historical_etl.sources.sample import SampleSource
@@ -46,7 +46,7 @@ class Store(StoreResource):
 
 def serving(source: PriceSource) -> PriceSourceResource:
     class Served(PriceSourceResource):
-        def open(self, clock: Clock = system_clock) -> PriceSource:
+        def open(self, settings: Settings, clock: Clock = system_clock) -> PriceSource:
             return source
 
     return Served()
@@ -95,7 +95,7 @@ class Project:
 
     @property
     def defs(self) -> dg.Definitions:
-        return build_defs(**self.resources)  # pyright: ignore[reportArgumentType]
+        return assemble(**self.resources)  # pyright: ignore[reportArgumentType]
 
     @property
     def etl(self) -> HistoricalETL:
@@ -119,14 +119,42 @@ class Project:
             **years,  # pyright: ignore[reportArgumentType]
         )
 
-    def update(self, config=None, **options):
+    def update(self, year: str | int | None = 2013, symbols: Sequence[str] = (), tags: Mapping[str, str] | None = None):
+        """The increment, for one year as the sensor asks for it; None leaves the partition out."""
         job = self.defs.resolve_job_def("daily_incremental_job")
-        return job.execute_in_process(instance=self.instance, raise_on_error=False, run_config=config or {}, **options)
+        named = {"ops": {"daily_prices": {"config": {"symbols": list(symbols)}}}} if symbols else None
+        return job.execute_in_process(
+            instance=self.instance,
+            raise_on_error=False,
+            run_config=named,
+            partition_key=str(year) if year is not None else None,
+            tags=dict(tags or {}),
+        )
+
+    def run_request(self, asked: dg.RunRequest, defs: dg.Definitions | None = None) -> dg.ExecuteInProcessResult:
+        """Run what the sensor asks for, as the daemon does; with other definitions if they were loaded earlier."""
+        return (
+            (defs or self.defs)
+            .resolve_job_def("daily_incremental_job")
+            .execute_in_process(
+                instance=self.instance,
+                raise_on_error=False,
+                run_config=asked.run_config,
+                partition_key=asked.partition_key,
+                tags=dict(asked.tags),
+            )
+        )
 
     def events(self, key: dg.AssetKey = PRICES) -> list[dg.AssetMaterialization]:
         """Everything that was ever reported of an asset, oldest first."""
         records = self.instance.fetch_materializations(key, limit=1000, ascending=True).records
         return [record.asset_materialization for record in records if record.asset_materialization]
+
+    def events_of(self, result: dg.ExecuteInProcessResult, key: dg.AssetKey = PRICES) -> list[dg.AssetMaterialization]:
+        """What one run reported of an asset, without the years that it only found in the store."""
+        records = self.instance.fetch_materializations(key, limit=1000, ascending=True).records
+        events = [r.asset_materialization for r in records if r.run_id == result.run_id]
+        return [event for event in events if event]
 
     def years(self) -> list[str]:
         return [str(event.partition) for event in self.events()]
@@ -143,6 +171,11 @@ class Project:
 
 def facts(event: dg.AssetMaterialization) -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
+
+
+def changed(event: dg.AssetMaterialization) -> str:
+    """What a year's event says of stored values that changed: Dagster's own events have no description."""
+    return str(facts(event).get("what_changed", event.description or ""))
 
 
 def failure_text(result: dg.ExecuteInProcessResult, step: str) -> str:
@@ -185,33 +218,61 @@ def filled(project: Callable[..., Project], until: date = date(2013, 2, 27), **o
 # ── the sensor ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def tick(scene: Project, cursor: str | None = None) -> tuple[dg.SensorResult, dict[str, object]]:
-    """What one evaluation decides, and the cursor it leaves."""
+@dataclass(frozen=True)
+class Ticked:
+    """What one evaluation of a sensor decides."""
+
+    run_requests: Sequence[dg.RunRequest]
+    skip_message: str | None
+    cursor: str | None
+
+
+def evaluated(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    cursor: str | None = None,
+    name: str = "daily_incremental_sensor",
+    resources: Mapping[str, object] | None = None,
+) -> Ticked:
+    """Evaluate a sensor as the daemon does; `resources` default to those of the definitions."""
+    repository = defs.get_repository_def()
     with dg.build_sensor_context(
-        instance=scene.instance, cursor=cursor, definitions=scene.defs, sensor_name="daily_incremental_sensor"
+        instance=instance,
+        cursor=cursor,
+        repository_def=repository,
+        sensor_name=name,
+        resources=dict(resources or defs.resources or {}),
     ) as context:
-        result = scene.defs.resolve_sensor_def("daily_incremental_sensor")(context, **scene.resources)
-    assert isinstance(result, dg.SensorResult)
+        data = repository.get_sensor_def(name).evaluate_tick(context)
+    return Ticked(data.run_requests or [], data.skip_message, data.cursor)
+
+
+def tick(
+    scene: Project, cursor: str | None = None, defs: dg.Definitions | None = None
+) -> tuple[Ticked, dict[str, object]]:
+    """What one evaluation decides, and the cursor it leaves."""
+    result = evaluated(scene.instance, defs or scene.defs, cursor, resources=scene.resources)
     return result, json.loads(result.cursor or "{}")
 
 
-def why(result: dg.SensorResult) -> str:
+def why(result: Ticked) -> str:
     assert not result.run_requests
-    assert result.skip_reason
-    return str(result.skip_reason.skip_message)
+    assert result.skip_message
+    return result.skip_message
 
 
-def request(result: dg.SensorResult) -> dg.RunRequest:
-    assert result.skip_reason is None
-    (asked,) = result.run_requests or []
+def request(result: Ticked) -> dg.RunRequest:
+    assert result.skip_message is None
+    (asked,) = result.run_requests
     return asked
 
 
-def launched(scene: Project, result: dg.SensorResult) -> dg.DagsterRun:
+def launched(scene: Project, result: Ticked) -> dg.DagsterRun:
     """A run as the daemon makes it for a request; nothing executes it."""
     asked = request(result)
     job = scene.defs.resolve_job_def("daily_incremental_job")
-    return scene.instance.create_run_for_job(job, tags={**asked.tags, "dagster/run_key": str(asked.run_key)})
+    tags = {**asked.tags, "dagster/run_key": str(asked.run_key)}
+    return scene.instance.create_run_for_job(job, tags=tags, run_config=asked.run_config)
 
 
 def later(scene: Project, minutes: float) -> Project:

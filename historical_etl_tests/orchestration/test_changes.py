@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from historical_etl_tests.orchestration.harness import CATALOG, Project, facts, filled, scripted, steps
+from historical_etl_tests.orchestration.harness import CATALOG, Project, changed, facts, filled, scripted, steps
 from historical_etl_tests.scenario import LAST, Alter, changing, in_turn, is_row, losing, standing
 
 Make = Callable[..., Project]
@@ -51,7 +51,7 @@ def test_a_restated_history_is_shown_on_every_year_it_touched(project: Make) -> 
     assert sorted(events) == ["2010", "2011", "2012", "2013"]
     ledger = scene.etl.ledger("restatements")
     for year, event in events.items():
-        assert str(event.description).startswith("SPLT restated ×0.5: the level is 0.5 times the stored one on ")
+        assert changed(event).startswith("SPLT restated ×0.5: the level is 0.5 times the stored one on ")
         assert table(event, "restated") == [
             {
                 "symbol": "SPLT",
@@ -71,7 +71,7 @@ def test_a_history_that_began_later_leaves_earlier_years_alone(project: Make) ->
 
     assert scene.update().success
 
-    assert {year: str(e.description)[:20] for year, e in of_the_job(scene).items()} == {
+    assert {year: changed(e)[:20] for year, e in of_the_job(scene).items()} == {
         "2012": "IPOX restated ×0.98:",
         "2013": "IPOX restated ×0.98:",
     }
@@ -125,7 +125,7 @@ def test_corrections_are_counted_and_shown(project: Make) -> None:
     assert scene.update().success
 
     (event,) = of_the_job(scene).values()
-    assert event.description == "corrected: HALT volume of 2013-02-26"
+    assert changed(event) == "corrected: HALT volume of 2013-02-26"
     assert facts(event)["corrections"] == 1
     assert table(event, "corrected") == [
         {"date": "2013-02-26", "symbol": "HALT", "column": "volume", "old": before, "new": 1000.0}
@@ -156,7 +156,7 @@ def test_a_gap_that_was_filled_is_told(project: Make) -> None:
 
     assert scene.update().success
 
-    assert scene.events()[-1].description == "filled: HALT 2013-02-28"
+    assert changed(scene.events()[-1]) == "filled: HALT 2013-02-28"
 
 
 def test_an_ordinary_session_tells_nothing(project: Make) -> None:
@@ -166,7 +166,7 @@ def test_an_ordinary_session_tells_nothing(project: Make) -> None:
 
     (event,) = of_the_job(scene).values()
     assert set(steps(result).values()) == {"success"}
-    assert event.description is None
+    assert changed(event) == ""
     assert not {"restated", "corrected", "held", "gaps_open", "warnings", "what_changed"} & set(event.metadata)
 
 

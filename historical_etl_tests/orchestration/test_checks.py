@@ -119,7 +119,7 @@ def test_what_was_refused_cannot_be_accepted_and_says_so(project: Make) -> None:
 
     (row,) = rows(found(scene, "no_open_holds"), "held")
     assert (row["symbol"], row["code"]) == ("HALT", "refused")
-    assert row["way_out"] == "nothing right came; waits for the source to deliver something else"
+    assert row["way_out"] == "the source delivered no valid bar; the hold waits until it does"
 
 
 def _until(day: date, alter: Alter) -> Alter:
@@ -149,7 +149,7 @@ def test_many_corrections_are_a_warning_once(project: Make) -> None:
     bounds = found(scene, "corrections_within_bounds")
     assert (bounds.passed, bounds.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert bounds.metadata["corrected"].value == 10
-    assert str(bounds.description).startswith("10 of 180 values that came a second time were changed (5.6%); up to 6")
+    assert str(bounds.description).startswith("10 of 180 re-fetched values differ from the stored ones (5.6%); up to 6")
 
     scene.source = scripted(alter=_until(LAST, recounted("HALT", "RAWP")))
     assert scene.update().success

@@ -25,7 +25,7 @@ _STUCK = """
 import time
 from pathlib import Path
 
-from historical_etl.definitions import build_defs
+from historical_etl.markets import assemble
 from historical_etl.resources import PriceSourceResource
 from historical_etl.sources.sample import SampleSource
 from historical_etl.store.manifest import ManifestManager
@@ -41,11 +41,11 @@ class Stuck(SampleSource):
 
 
 class StuckResource(PriceSourceResource):
-    def open(self, clock=None):
+    def open(self, settings, clock=None):
         return Stuck()
 
 
-defs = build_defs(source=StuckResource())
+defs = assemble(source=StuckResource())
 """
 
 

@@ -169,26 +169,96 @@ def test_eager_without_that_overlooks_the_good_years_of_a_failed_run(instance: d
     assert requested(FOLLOW_NEW_YEARS, instance, "2001", "2003") == 1
 
 
-# ── decision: an increment reports the checks of the catalog, though it is not the catalog's own step ──────────────
+# ── decision: an increment publishes in its own step where Dagster does not run that of the catalog ────────────────
 
 
-def test_an_op_may_report_a_check_and_leaves_one_row(instance: dg.DagsterInstance) -> None:
-    check = dg.AssetCheckKey(CATALOG, "check")
+def checked_catalog() -> dg.AssetsDefinition:
+    @dg.asset(
+        deps=[PRICES],
+        check_specs=[dg.AssetCheckSpec("check", asset=CATALOG)],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def catalog():
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
 
-    @dg.op
-    def judge(context: dg.OpExecutionContext) -> None:
+    return catalog
+
+
+def test_another_step_of_the_run_may_report_a_check_and_none_stays_open(instance: dg.DagsterInstance) -> None:
+    # The steps have the order of ours. With the catalog's first, Dagster plans its check for the partition.
+    @dg.multi_asset(
+        specs=[dg.AssetSpec(PRICES, skippable=True, partitions_def=YEARS)],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def before(context: dg.AssetExecutionContext):
         # Not in the type of the method, nor in its documentation.
         evaluation: Any = dg.AssetCheckEvaluation(asset_key=CATALOG, check_name="check", passed=False)
         context.log_event(evaluation)
+        yield from ()
 
-    @dg.job(executor_def=dg.in_process_executor)
-    def increment() -> None:
-        judge()
+    materialize([before, checked_catalog()], instance, partition_key="2001")
 
-    increment.execute_in_process(instance=instance)
-
-    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+    history = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(CATALOG, "check"), limit=10)
     assert [(record.status.value, record.partition) for record in history] == [("FAILED", None)]
+
+
+def test_a_check_that_is_reported_does_not_let_the_step_after_a_withheld_output_run(
+    instance: dg.DagsterInstance,
+) -> None:
+    @dg.multi_asset(
+        specs=[dg.AssetSpec(PRICES, skippable=True, partitions_def=YEARS)],
+        check_specs=[dg.AssetCheckSpec("check", asset=PRICES, blocking=True)],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def withheld(context: dg.AssetExecutionContext):
+        yield dg.AssetCheckResult(asset_key=PRICES, passed=True, check_name="check")
+
+    result = materialize([withheld, checked_catalog()], instance, tags=RANGE)
+
+    assert [event.step_key for event in result.all_events if event.is_step_skipped] == ["catalog"]
+
+
+def test_a_step_that_fails_after_its_result_has_all_its_events_and_nothing_follows(
+    instance: dg.DagsterInstance,
+) -> None:
+    def body(context: dg.AssetExecutionContext):
+        yield dg.MaterializeResult()
+        raise dg.Failure("some symbols")
+
+    def generated(context: dg.AssetExecutionContext):
+        yield from body(context)
+
+    decorate: Any = dg.asset
+    failing = decorate(key=PRICES, partitions_def=YEARS, backfill_policy=dg.BackfillPolicy.single_run())(generated)
+    result = materialize([failing, checked_catalog()], instance, tags=RANGE)
+
+    assert [event.partition for event in events(instance)] == ["2001", "2002", "2003"], "changed or not"
+    assert not [event for event in result.all_events if event.step_key == "catalog"]
+
+
+# ── decision: the job of the increment says what it is in a tag, and not only in its configuration ─────────────────
+
+
+class Configured(dg.Config):
+    word: str = "default"
+
+
+def test_the_configuration_of_a_job_is_for_runs_of_one_partition_only(instance: dg.DagsterInstance) -> None:
+    said: list[tuple[str, str | None]] = []
+
+    @dg.asset(key=PRICES, partitions_def=YEARS, backfill_policy=dg.BackfillPolicy.single_run())
+    def prices(context: dg.AssetExecutionContext, config: Configured) -> None:
+        said.append((config.word, context.run.tags.get("tagged")))
+
+    job = dg.define_asset_job(
+        "job", [PRICES], config={"ops": {"prices": {"config": {"word": "configured"}}}}, tags={"tagged": "yes"}
+    )
+    resolved = dg.Definitions([prices], jobs=[job], executor=dg.in_process_executor).resolve_job_def("job")
+
+    assert resolved.execute_in_process(instance=instance, partition_key="2001").success
+    assert resolved.execute_in_process(instance=instance, tags=RANGE).success
+    assert resolved.execute_in_process(instance=instance).success
+    assert said == [("configured", "yes"), ("default", "yes"), ("default", "yes")]
 
 
 # ── decision: the freshness policy tells that nothing runs any more, and nothing of the newest session ─────────────

@@ -2,26 +2,32 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import dagster as dg
+import polars as pl
 import pytest
 
-from historical_etl import ManifestCorruptError, Outcome, ProviderUnavailableError
+from historical_etl import Coverage, ManifestCorruptError, Outcome, ProviderUnavailableError
 from historical_etl.automation import ATTEMPT_TAG, SESSION_TAG, pause_after
 from historical_etl_tests.orchestration.harness import (
     CATALOG,
+    CHECKS,
+    COVERED,
     Failing,
     Project,
+    Ticked,
     facts,
     failure_text,
     filled,
     later,
     launched,
+    range_tags,
     request,
     scripted,
     steps,
+    stored_years,
     tick,
     why,
 )
@@ -34,55 +40,141 @@ _NOTHING_OF_THE_LAST_SESSION = in_turn(*(losing(symbol, LAST) for symbol in SYMB
 # ── the job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_increment_commits_publishes_and_shows_exactly_the_years_it_changed(project: Make) -> None:
+def test_the_increment_materializes_the_running_year_and_then_the_catalog(project: Make) -> None:
     scene = filled(project)
 
     result = scene.update()
 
     assert result.success
-    assert steps(result) == dict.fromkeys(("update_prices", "refresh_catalog", "require_all_symbols"), "success")
-    (event,) = (event for event in scene.events() if event.description is None)
+    assert steps(result) == {"daily_prices": "success", "price_catalog": "success"}
+    (event,) = scene.events_of(result)
     assert event.partition == "2013"
     assert facts(event)["last_session"] == "2013-03-01"
     assert facts(event)["checksum"] == standing(scene.etl).partitions[-1].checksum
-    assert facts(scene.events(CATALOG)[-1])["version"] == standing(scene.etl).version
+    (published,) = scene.events_of(result, CATALOG)
+    assert facts(published)["version"] == standing(scene.etl).version
 
 
-def test_an_increment_over_new_year_shows_both_years(project: Make) -> None:
+def test_an_increment_over_new_year_materializes_both_years(project: Make) -> None:
     scene = filled(project, until=date(2012, 12, 28))
 
-    assert scene.update().success
-    assert [event.partition for event in scene.events() if event.description is None] == ["2012", "2013"]
+    result = scene.run_request(request(tick(scene)[0]))
+
+    assert steps(result) == {"daily_prices": "success", "price_catalog": "success"}
+    assert [event.partition for event in scene.events_of(result)] == ["2012", "2013"]
+    assert [facts(event)["last_session"] for event in scene.events_of(result)] == ["2012-12-31", "2013-03-01"]
 
 
-def test_an_increment_that_finds_nothing_new_shows_no_year(project: Make) -> None:
+@pytest.mark.parametrize("year", [2013, 2012, None])
+def test_an_increment_that_finds_nothing_new_claims_no_year_and_is_judged(project: Make, year: int | None) -> None:
     scene = filled(project, until=LAST)
 
-    assert scene.update().success
-    assert [event for event in scene.events() if event.description is None] == []
+    result = scene.update(year)
+
+    assert result.success
+    assert scene.events_of(result) == []
+    (published,) = scene.events_of(result, CATALOG)
+    assert facts(published)["version"] == standing(scene.etl).version
+    assert sorted(scene.checks()) == sorted((name, "SUCCEEDED", None) for name in CHECKS)
+
+
+@pytest.mark.parametrize("year", [2010, None])
+def test_an_increment_shows_the_years_that_it_changed_and_not_the_one_it_was_asked_for(
+    project: Make, year: int | None
+) -> None:
+    """A person may choose any partition for the job, and on the command line none."""
+    scene = filled(project)
+
+    result = scene.update(year)
+
+    assert result.success
+    assert [event.partition for event in scene.events_of(result)] == ["2013"]
+    (published,) = scene.events_of(result, CATALOG)
+    assert facts(published)["version"] == standing(scene.etl).version
+    assert sorted(scene.checks()) == sorted((name, "SUCCEEDED", None) for name in CHECKS)
+
+
+def test_the_first_increment_of_a_year_that_nobody_has_a_session_of_claims_nothing(project: Make) -> None:
+
+    def unpublished(bars: pl.DataFrame) -> pl.DataFrame:
+        return bars.filter(pl.col("date").dt.year() < 2013)
+
+    scene = filled(project, until=date(2012, 12, 31), source=scripted(alter=unpublished))
+
+    asked = request(tick(scene)[0])
+    result = scene.run_request(asked)
+
+    assert asked.partition_key == "2013"
+    assert scene.events_of(result) == []
+    assert stored_years(scene.etl) == [2010, 2011, 2012]
+
+
+def test_a_year_that_dagster_does_not_know_is_stored_and_shown(project: Make) -> None:
+    """The source had ended when the definitions were loaded, and has gone on since."""
+    source = scripted(info=replace(COVERED, coverage=Coverage(date(2010, 1, 4), date(2012, 12, 31))))
+    scene = filled(project, until=date(2012, 12, 31), source=source)
+    defs = scene.defs
+    source.info = COVERED
+
+    asked = request(tick(scene, defs=defs)[0])
+    assert asked.partition_key is None
+    assert not [name for name in asked.tags if "partition" in name]
+    result = scene.run_request(asked, defs=defs)
+
+    assert result.success
+    assert [event.partition for event in scene.events_of(result)] == ["2013"]
+    assert facts(scene.events_of(result, CATALOG)[0])["version"] == standing(scene.etl).version
+
+
+def test_the_job_is_incremental_however_it_is_launched(project: Make) -> None:
+    """Dagster applies the configuration of a job only to runs of one partition."""
+    scene = filled(project)
+    tags = range_tags(2012, 2013)
+
+    result = scene.update(None, tags=tags)
+
+    assert result.success
+    assert scene.etl.ledger("runs")["command"].to_list()[-1] == "increment"
+
+
+def test_a_run_of_another_job_may_ask_for_an_increment(project: Make) -> None:
+    scene = filled(project)
+
+    result = scene.run(2013, config={"ops": {"daily_prices": {"config": {"mode": "incremental"}}}})
+
+    assert result.success
+    assert scene.etl.ledger("runs")["command"].to_list()[-1] == "increment"
+    assert [event.partition for event in scene.events_of(result)] == ["2013"]
 
 
 def test_the_increment_of_an_empty_store_says_what_to_do(project: Make) -> None:
-    assert "Next: run `historical-etl backfill` first" in failure_text(project().update(), "update_prices")
+    assert "Next: run `historical-etl backfill` first" in failure_text(project().update(), "daily_prices")
 
 
-@pytest.mark.parametrize("outcome", [Outcome.RATE_LIMITED, Outcome.ERROR])
+@pytest.mark.parametrize(
+    ("outcome", "until", "years"),
+    [
+        (Outcome.RATE_LIMITED, date(2013, 2, 27), ["2013"]),
+        (Outcome.ERROR, date(2012, 12, 28), ["2012", "2013"]),
+    ],
+)
 def test_missing_symbols_fail_the_run_after_the_others_are_committed_and_published(
-    project: Make, outcome: Outcome
+    project: Make, outcome: Outcome, until: date, years: list[str]
 ) -> None:
-    scene = filled(project, source=scripted(outcomes={"HALT": outcome}))
+    scene = filled(project, until=until, source=scripted(outcomes={"HALT": outcome}))
 
-    result = scene.update()
+    result = scene.run_request(request(tick(scene)[0]))
 
-    assert steps(result) == {
-        "update_prices": "success",
-        "refresh_catalog": "success",
-        "require_all_symbols": "failure",
-    }
-    assert f"1 symbol(s) did not come: HALT ({outcome.value})" in failure_text(result, "require_all_symbols")
+    assert steps(result) == {"daily_prices": "failure"}
+    assert f"1 symbol(s) were not delivered: HALT ({outcome.value})" in failure_text(result, "daily_prices")
     manifest = standing(scene.etl)
     assert manifest.end_date == LAST
-    assert facts(scene.events(CATALOG)[-1])["version"] == manifest.version
+    assert [event.partition for event in scene.events_of(result)] == years
+    (published,) = scene.events_of(result, CATALOG)
+    assert facts(published)["version"] == manifest.version
+    checked = scene.checks()
+    assert sorted((name, partition) for name, _, partition in checked) == sorted((name, None) for name in CHECKS)
+    assert "PLANNED" not in {status for _, status, _ in checked}
 
 
 def test_a_catalog_that_cannot_be_published_fails_its_own_step(project: Make, root: Path) -> None:
@@ -92,15 +184,30 @@ def test_a_catalog_that_cannot_be_published_fails_its_own_step(project: Make, ro
 
     result = scene.update()
 
-    assert steps(result) == {"update_prices": "success", "refresh_catalog": "failure"}
-    assert "The catalog could not be published" in failure_text(result, "refresh_catalog")
+    assert steps(result) == {"daily_prices": "success", "price_catalog": "failure"}
+    assert "The catalog could not be published" in failure_text(result, "price_catalog")
     assert standing(scene.etl).end_date == LAST
+
+
+def test_a_catalog_that_could_not_be_published_is_published_by_the_next_run(project: Make, root: Path) -> None:
+    scene = filled(project)
+    (root / "duckdb").rename(root / "aside")
+    (root / "duckdb").write_text("a file where the folder should be")
+    scene.update()
+    (root / "duckdb").unlink()
+
+    result = scene.update()
+
+    assert result.success
+    assert scene.events_of(result) == []
+    (published,) = scene.events_of(result, CATALOG)
+    assert facts(published)["version"] == scene.etl.catalog.shown_version() == standing(scene.etl).version
 
 
 def test_an_increment_may_be_narrowed_to_some_symbols(project: Make) -> None:
     scene = filled(project)
 
-    assert scene.update({"ops": {"update_prices": {"config": {"symbols": ["halt"]}}}}).success
+    assert scene.update(symbols=["halt"]).success
     assert scene.etl.cursors()["HALT"] == LAST
     assert scene.etl.cursors()["SPLT"] == date(2013, 2, 27)
 
@@ -115,16 +222,19 @@ def test_an_empty_store_is_not_asked_for(project: Make) -> None:
 
 
 def test_a_store_that_is_behind_gets_its_first_attempt(project: Make) -> None:
-    result, cursor = tick(filled(project))
+    scene = filled(project)
+    result, cursor = tick(scene)
 
     assert request(result).run_key == "2013-03-01:1"
-    assert request(result).tags == {SESSION_TAG: "2013-03-01", ATTEMPT_TAG: "1"}
-    assert request(result).partition_key is None
+    assert {SESSION_TAG: "2013-03-01", ATTEMPT_TAG: "1"}.items() <= request(result).tags.items()
+    assert request(result).partition_key == "2013"
+    assert scene.defs.resolve_sensor_def("daily_incremental_sensor").job_name == "daily_incremental_job"
+    assert request(result).run_config["ops"] == {"daily_prices": {"config": {"mode": "incremental"}}}
     assert cursor == {"confirmed": None, "session": "2013-03-01", "attempt": 1}, "a request confirms nothing"
 
 
 def test_it_waits_for_the_close_and_then_for_the_vendor_to_settle(project: Make) -> None:
-    def seen(hour: int, minute: int) -> dg.SensorResult:
+    def seen(hour: int, minute: int) -> Ticked:
         now = datetime(2013, 2, 27, hour, minute, tzinfo=UTC)
         return tick(Project(scene.root, scene.instance, scripted(info=INFO), now))[0]
 
@@ -142,7 +252,7 @@ def test_it_waits_for_the_close_and_then_for_the_vendor_to_settle(project: Make)
 def test_half_days_close_early_and_holidays_do_not_count(project: Make) -> None:
     scene = filled(project, until=date(2011, 11, 23))
 
-    def seen(*moment: int) -> dg.SensorResult:
+    def seen(*moment: int) -> Ticked:
         return tick(Project(scene.root, scene.instance, scripted(info=INFO), datetime(*moment, tzinfo=UTC)))[0]
 
     assert "The next session, 2011-11-25, closes at 2011-11-25 18:00 UTC" in why(seen(2011, 11, 24, 23, 0))
@@ -202,18 +312,18 @@ def test_the_pauses_grow_to_six_hours() -> None:
 def test_the_cursor_moves_when_the_store_has_the_session(project: Make) -> None:
     scene = filled(project)
     result, cursor = tick(scene)
-    assert scene.update(tags=dict(request(result).tags)).success
+    assert scene.run_request(request(result)).success
 
     result, cursor = tick(scene, json.dumps(cursor))
 
-    assert why(result) == "Current through 2013-03-01. The source ends on 2013-03-01; nothing more will come from it"
+    assert why(result) == "Current through 2013-03-01. The source ends on 2013-03-01; it delivers nothing more"
     assert cursor == {"confirmed": "2013-03-01", "session": None, "attempt": 0}
 
 
 def test_a_run_that_went_well_but_brought_nothing_confirms_nothing(project: Make) -> None:
     scene = filled(project, source=scripted(alter=_NOTHING_OF_THE_LAST_SESSION))
     result, cursor = tick(scene)
-    assert scene.update(tags=dict(request(result).tags)).success
+    assert scene.run_request(request(result)).success
 
     waiting, cursor = tick(scene, json.dumps(cursor))
     assert "Attempt 1 for 2013-03-01 left the store at 2013-02-28" in why(waiting)
@@ -225,13 +335,13 @@ def test_a_run_that_went_well_but_brought_nothing_confirms_nothing(project: Make
 def test_a_session_without_all_its_symbols_is_asked_for_again(project: Make) -> None:
     scene = filled(project, source=scripted(outcomes={"HALT": Outcome.RATE_LIMITED}))
     result, cursor = tick(scene)
-    assert not scene.update(tags=dict(request(result).tags)).success
+    assert not scene.run_request(request(result)).success
     assert standing(scene.etl).end_date == LAST
 
     result, _ = tick(later(scene, 6), json.dumps(cursor))
     assert request(result).run_key == "2013-03-01:2"
     scene.source = scripted()
-    assert scene.update(tags=dict(request(result).tags)).success
+    assert scene.run_request(request(result)).success
     assert "Current through 2013-03-01" in why(tick(scene)[0])
 
 
@@ -277,17 +387,15 @@ def test_a_broken_store_ends_the_tick_with_its_error(project: Make, root: Path) 
         tick(scene)
 
 
-def test_the_tick_of_the_daemon_launches_the_job(project: Make) -> None:
-    scene = filled(project)
-    repository = scene.defs.get_repository_def()
-    sensor = repository.get_sensor_def("daily_incremental_sensor")
-    with dg.build_sensor_context(
-        instance=scene.instance, repository_def=repository, sensor_name=sensor.name, resources=scene.resources
-    ) as context:
-        data = sensor.evaluate_tick(context)
+def test_a_pause_over_years_asks_for_all_of_them(project: Make) -> None:
+    scene = filled(project, until=date(2011, 6, 1))
 
-    (asked,) = data.run_requests or []
-    assert (asked.run_key, sensor.job_name) == ("2013-03-01:1", "daily_incremental_job")
+    asked = request(tick(scene)[0])
+
+    assert asked.partition_key is None
+    assert range_tags(2011, 2013).items() <= asked.tags.items()
+    result = scene.run_request(asked)
+    assert [event.partition for event in scene.events_of(result)] == ["2011", "2012", "2013"]
 
 
 def test_a_vendor_that_fails_as_a_whole_fails_the_run_and_may_be_asked_again(project: Make) -> None:
@@ -295,5 +403,5 @@ def test_a_vendor_that_fails_as_a_whole_fails_the_run_and_may_be_asked_again(pro
 
     result = scene.update()
 
-    assert "no answer" in failure_text(result, "update_prices")
+    assert "no answer" in failure_text(result, "daily_prices")
     assert standing(scene.etl).end_date == date(2013, 2, 27)

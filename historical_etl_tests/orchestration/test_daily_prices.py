@@ -160,7 +160,7 @@ def test_what_would_meet_every_year_ends_the_run(project: Make) -> None:
     said = failure_text(scene.run(2010, 2013), "daily_prices")
 
     assert "2011: slow down." in said
-    assert "2012-2013: not tried" in said
+    assert "2012-2013: skipped" in said
     assert "3 of 4 years failed" in said
     assert stored_years(scene.etl) == [2010]
 
@@ -171,7 +171,9 @@ def test_a_year_for_which_nothing_came_is_a_failed_year(project: Make) -> None:
 
     result = scene.run(2010, config={"ops": {"daily_prices": {"config": {"symbols": ["BRK.B", "SPLT"]}}}})
 
-    assert "Nothing came for 2010: 2 symbol(s), empty; scripted: empty" in failure_text(result, "daily_prices")
+    assert "The source delivered nothing for 2010: 2 symbol(s), empty; scripted: empty" in failure_text(
+        result, "daily_prices"
+    )
     assert scene.years() == []
     assert stored_years(scene.etl) == []
 
@@ -182,7 +184,7 @@ def test_symbols_that_the_vendor_did_not_deliver_fail_the_run_after_the_rest_is_
     result = scene.run(2010, 2011)
 
     said = failure_text(result, "daily_prices")
-    assert "2010: committed, but 1 symbol(s) did not come: HALT (rate_limited)" in said
+    assert "2010: committed, but 1 symbol(s) were not delivered: HALT (rate_limited)" in said
     assert stored_years(scene.etl) == [2010, 2011]
     assert scene.years() == ["2010", "2011"]
     assert facts(scene.events()[0])["symbols_missing"] == 1
@@ -249,8 +251,9 @@ def test_a_year_that_another_years_commit_changes_is_shown_too(project: Make) ->
 def test_a_reversed_range_is_refused(project: Make) -> None:
     scene = project()
 
-    assert "The range holds no year. Next: put the earlier year first" in failure_text(
-        scene.run(2012, 2010), "daily_prices"
+    assert (
+        "The run holds no year. Next: choose a partition, or a range of them with the earlier year first"
+        in failure_text(scene.run(2012, 2010), "daily_prices")
     )
     assert stored_years(scene.etl) == []
 

@@ -1,12 +1,21 @@
 """What Dagster finds: exactly these names, exactly these years."""
 
+import ast
+import os
+import subprocess
+import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import dagster as dg
+import duckdb
+import polars as pl
 import pytest
 
+import historical_etl
 from historical_etl import ConfigurationError, Coverage, CoverageError, Settings
 from historical_etl.assets.partitions import year_partitions
+from historical_etl.schema import SCHEMA_VERSION
 from historical_etl_tests.orchestration.harness import CATALOG, CHECKS, PRICES, Project
 
 
@@ -44,6 +53,71 @@ def test_exactly_these_definitions_are_found(sample_project: Project) -> None:
     assert repository.schedule_defs == []
 
 
+def test_both_assets_say_whose_they_are_and_what_decides_their_content(sample_project: Project) -> None:
+    graph = sample_project.defs.resolve_asset_graph()
+    prices, catalog = graph.get(PRICES), graph.get(CATALOG)
+
+    assert list(prices.owners) == list(catalog.owners) == ["team:historical-etl"]
+    assert prices.code_version == f"schema-{SCHEMA_VERSION}-polars-{pl.__version__}"
+    assert catalog.code_version == f"schema-{SCHEMA_VERSION}-duckdb-{duckdb.__version__}"
+    assert (prices.kinds, catalog.kinds) == ({"polars", "parquet"}, {"duckdb"})
+    tags = {"historical_etl/dataset": "historical_daily", "historical_etl/exchange": "XNYS"}
+    assert tags.items() <= prices.tags.items()
+    assert tags.items() <= catalog.tags.items()
+    assert prices.group_name == catalog.group_name == "prices"
+
+
+def test_nothing_private_of_dagster_is_imported() -> None:
+    imported = {
+        (path.name, name)
+        for path in Path(historical_etl.__file__ or "").parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+        + ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
+        if name.split(".")[0].startswith("dagster")
+    }
+
+    assert {name for _, name in imported} == {"dagster", "dagster_duckdb"}, imported
+
+
+#: Imports the module, and prints each file below the working directory that was opened or looked for meanwhile.
+_IMPORT = """
+import os, sys
+here = os.getcwd()
+seen = []
+def hook(event, arguments):
+    if event.partition(".")[0] in ("open", "os", "glob") and isinstance(arguments[0], (str, os.PathLike)):
+        path = os.path.abspath(arguments[0])
+        if path.startswith(here):
+            seen.append(f"{event} {path}")
+sys.addaudithook(hook)
+import historical_etl.definitions, historical_etl.replay_definitions
+print(seen)
+print([name for name in sys.modules if name.startswith("historical_etl.sources.vendors.")])
+"""
+
+
+@pytest.mark.parametrize("broken", [{}, {"HISTORICAL_ETL_SOURCE": "bloomberg", "HISTORICAL_ETL_START": "yesterday"}])
+def test_an_import_opens_no_source_and_touches_no_disk(tmp_path: Path, broken: dict[str, str]) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\x00 this is no file of settings")
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("HISTORICAL_ETL_", "DAGSTER_", "COVERAGE_"))}
+    given = {"HISTORICAL_ETL_DATA_DIR": str(tmp_path / "nowhere"), "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    # -P: Python itself looks for modules in the working directory otherwise.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _IMPORT],
+        cwd=tmp_path,
+        env=outside | given | broken,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "[]"]
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
 def test_a_run_has_one_process(sample_project: Project) -> None:
     """The default executor's child goes on writing when the run is killed (tried on 1.13.27)."""
     repository = sample_project.defs.get_repository_def()
@@ -62,7 +136,7 @@ def test_the_catalog_is_downstream_of_every_year(sample_project: Project) -> Non
 def test_what_loads_from_the_module_is_the_sample() -> None:
     from historical_etl.definitions import defs
 
-    assert keys(defs.resolve_asset_graph().get(PRICES).partitions_def) == SAMPLE_YEARS
+    assert keys(defs().resolve_asset_graph().get(PRICES).partitions_def) == SAMPLE_YEARS
 
 
 def test_a_source_with_an_end_bounds_the_years_for_good() -> None:
@@ -117,18 +191,18 @@ def test_a_year_outside_is_refused_in_our_words() -> None:
 def test_a_wrong_setting_is_named_when_the_definitions_load(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    from historical_etl.definitions import build_defs
+    from historical_etl.definitions import defs
 
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=message):
-        build_defs()
+        defs()
 
 
 def test_the_sensor_is_off_unless_a_setting_turns_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from historical_etl.definitions import build_defs
+    from historical_etl.definitions import defs
 
     def status() -> dg.DefaultSensorStatus:
-        return build_defs().resolve_sensor_def("daily_incremental_sensor").default_status
+        return defs().resolve_sensor_def("daily_incremental_sensor").default_status
 
     assert status() is dg.DefaultSensorStatus.STOPPED
     monkeypatch.setenv("HISTORICAL_ETL_SENSOR_ON", "true")

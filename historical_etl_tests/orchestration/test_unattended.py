@@ -32,9 +32,8 @@ A_WEEK_AGO = date(2013, 2, 20)
 
 def asked(scene: Project, result) -> str:
     """Run what a tick asks for; returns the session."""
-    tags = dict(request(result).tags)
-    scene.update(tags=tags)
-    return tags[SESSION_TAG]
+    scene.run_request(request(result))
+    return request(result).tags[SESSION_TAG]
 
 
 def test_a_missed_week_is_caught_up_in_one_run(project: Make) -> None:
@@ -57,9 +56,9 @@ def test_an_outage_fails_the_run_and_is_asked_for_again_with_pauses_and_no_pile(
     before = standing(scene.etl)
     result, cursor = tick(scene)
 
-    failed = scene.update(tags=dict(request(result).tags))
+    failed = scene.run_request(request(result))
 
-    assert "came empty" in failure_text(failed, "update_prices")
+    assert "came empty" in failure_text(failed, "daily_prices")
     assert standing(scene.etl) == before, "nothing moves"
     for _ in range(3):
         waiting, cursor = tick(later(scene, 1), json.dumps(cursor))
@@ -126,7 +125,7 @@ def test_a_first_history_that_is_held_is_red_says_what_frees_it_and_comes_with_i
     failed = scene.run(2012, 2013)
 
     told = failure_text(failed, "daily_prices")
-    assert "Nothing came for 2012: 5 symbol(s), empty, held; BRK.B: level_jump: " in told
+    assert "The source delivered nothing for 2012: 5 symbol(s), empty, held; BRK.B: level_jump: " in told
     assert "historical-etl holds accept BRK.B" in told
     assert (scene.years(), stored_years(scene.etl)) == ([], [])
     asked(scene, tick(scene)[0])

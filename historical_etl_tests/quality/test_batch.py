@@ -50,7 +50,7 @@ def test_unequal_duplicates_refuse_the_symbol_whatever_column_differs(column):
     day = date(2013, 1, 15)
     value = SHORT.bars(["HALT"], day, day)[column][0] * 1.0001
     verdict = judge(doubling("HALT", day, **{column: value}, high=9e6, low=0.001))
-    assert verdict.refused == {"HALT": "1 key(s) came twice with different values"}
+    assert verdict.refused == {"HALT": "1 key(s) were fetched twice with different values"}
     assert set(verdict.accepted["symbol"]) == {"BRK.B"}
     assert verdict.rejected.height == 22
     assert verdict.by_reason() == {"batch_refused": 22}

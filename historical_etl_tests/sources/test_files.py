@@ -27,6 +27,7 @@ from historical_etl.schema import SCHEMA
 from historical_etl.settings import FilesSettings
 from historical_etl.sources.base import Coverage, FetchRequest, PriceSource
 from historical_etl.sources.files import FilesSource
+from historical_etl_tests.shares import examples
 
 HEADER = "date,symbol,open,high,low,close,volume,adj_close\n"
 #: A dotted symbol, a lower-case one, empty optional cells, a day off, and rows out of order.
@@ -445,7 +446,7 @@ def test_a_row_that_cannot_be_read_is_set_aside_by_file_and_line(tmp_path, suffi
     assert files.set_aside == ()
     told = "\n".join(files.notes)
     assert why in told
-    assert "(1)" in why or f"{path}: 1 row(s) cannot be read and are set aside: line {line}: " in told
+    assert "(1)" in why or f"{path}: 1 row(s) cannot be read and are refused: line {line}: " in told
     answer = files.fetch(WHOLE)
     assert answer.frame.height == good
     assert answer.rejected is not None
@@ -579,7 +580,7 @@ def test_a_bad_line_behind_many_good_ones_and_in_one_of_many_files(tmp_path):
         path = write(tmp_path / "f17.csv", HEADER + GOOD_LINES * 20_000 + line)
         files = source(tmp_path)
         (told,) = files.notes
-        assert f"{path}: 1 row(s) cannot be read and are set aside: line 60002: " in told
+        assert f"{path}: 1 row(s) cannot be read and are refused: line 60002: " in told
         assert files.fetch(WHOLE).frame.height == 39 * 3 + 60_000
 
 
@@ -600,9 +601,9 @@ def test_parquet_rows_that_cannot_be_read_are_set_aside_by_row(tmp_path, dates, 
     files = source(tmp_path)
     told = "\n".join(files.notes)
     if "F B" in why:
-        assert "1 row(s) of symbols that cannot be written are set aside: 'F B' (1)" in told
+        assert "1 row(s) of symbols that cannot be written are refused: 'F B' (1)" in told
     else:
-        assert f"{path}: 1 row(s) cannot be read and are set aside: row 2: {why}" in told
+        assert f"{path}: 1 row(s) cannot be read and are refused: row 2: {why}" in told
     assert files.fetch(WHOLE).frame.height == 2
 
 
@@ -705,7 +706,7 @@ FRAMES = st.lists(
 ).map(lambda rows: bars(*rows).sort("date", "symbol"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(frame=FRAMES, seed=st.integers(0, 100), parts=st.integers(1, 3), kinds=st.lists(st.booleans(), min_size=3))
 def test_any_frame_written_to_files_comes_back_exactly(tmp_path_factory, frame, seed, parts, kinds):
     folder = tmp_path_factory.mktemp("dump")
@@ -724,7 +725,7 @@ def test_any_frame_written_to_files_comes_back_exactly(tmp_path_factory, frame, 
     assert_frame_equal(files.fetch(FetchRequest(some, low, high)).frame, expected, check_exact=True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(frame=FRAMES)
 def test_any_frame_in_german_clothes_comes_back_exactly(tmp_path_factory, frame):
     path = tmp_path_factory.mktemp("dump") / "a.csv"

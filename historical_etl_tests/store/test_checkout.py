@@ -169,6 +169,6 @@ def test_years_that_a_version_does_not_have_are_withdrawn(manager, caplog):
     (daily / "copy").rename(daily / "2017.parquet")
     check_out(manager, first)
     assert sorted(path.name for path in daily.iterdir()) == ["2019.parquet", "notes.parquet"]
-    assert kept(manager) == {"2016.parquet": "version 1, which now stands, has no such year"}
+    assert kept(manager) == {"2016.parquet": "version 1, the current one, has no such year"}
     assert "2016.parquet belongs to no year of version 1" in caplog.text
     assert len(list(manager.layout.objects.iterdir())) == 3

@@ -14,7 +14,7 @@ from historical_etl.store.checkout import check_out
 from historical_etl.store.daily_folders import IMPOSSIBLE, shown_folder
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl_tests.store.small import Hand, commit, corrections
-from historical_etl_tests.store.verified import told
+from historical_etl_tests.store.verify.verified import told
 
 Act = Callable[[ManifestManager], object]
 
@@ -238,7 +238,7 @@ def test_what_another_error_breaks_off_shows_the_version_before_until_the_next_w
     assert isinstance(caught.value, DiskSpaceError) == (error == errno.ENOSPC)
     assert linked_to(manager, 1)
     assert folders(manager) == ["00000001"]
-    behind = "it shows version 1, all of it, and not version 2, which stands"
+    behind = "it shows version 1, all of it, and not version 2, the current one"
     assert told(manager)[0] == ("warning", "daily/", behind)
     recovered(manager)
     assert linked_to(manager, 2)

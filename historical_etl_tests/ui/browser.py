@@ -21,7 +21,7 @@ _FLAGS: Final = (
 )
 _SIZE: Final = {"width": 1440, "height": 1000}
 #: Milliseconds; the machine may be busy.
-_PATIENCE: Final = 60_000
+_PATIENCE: Final = 600_000
 _UNCAUGHT: Final = "Uncaught: "
 _GRAPHQL: Final = "GraphQL error: "
 #: Errors that the page swallows: Dagster answers with status 200 and a PythonError inside.

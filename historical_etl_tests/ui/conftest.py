@@ -39,15 +39,23 @@ def server_settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def webserver(tmp_path: Path, screenshots: Path | None, server_settings: dict[str, str]) -> Iterator[Webserver]:
+def server_module() -> str:
+    """What the server loads, if not the workspace; a module may have its own."""
+    return ""
+
+
+@pytest.fixture
+def webserver(
+    tmp_path: Path, screenshots: Path | None, server_settings: dict[str, str], server_module: str
+) -> Iterator[Webserver]:
     if screenshots is None:
-        with running(tmp_path, tmp_path / "data", server_settings) as server:
+        with running(tmp_path, tmp_path / "data", server_settings, server_module) as server:
             yield server
         return
     mine = next(folder for folder in reversed(_PICTURED_STORE.parents) if not folder.exists())
     mine.mkdir()
     try:
-        with running(tmp_path, _PICTURED_STORE, server_settings) as server:
+        with running(tmp_path, _PICTURED_STORE, server_settings, server_module) as server:
             yield server
     finally:
         shutil.rmtree(mine)

@@ -43,13 +43,23 @@ class Webserver:
 
 
 @contextmanager
-def running(folder: Path, data: Path, settings: Mapping[str, str] | None = None) -> Generator[Webserver]:
-    """Start it, wait until it answers, and end all of it; `settings` are environment variables."""
+def running(
+    folder: Path, data: Path, settings: Mapping[str, str] | None = None, module: str = ""
+) -> Generator[Webserver]:
+    """Start it, wait until it answers, and end all of it.
+
+    Args:
+        folder: its working folder, and that of its instance.
+        data: the store.
+        settings: environment variables.
+        module: what it loads; empty for the workspace.
+    """
     home, log = folder / "dagster_home", folder / "dagster-dev.log"
     home.mkdir()
     shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
     port = _free_port()
-    arguments = ["dev", "-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    target = ["-m", module] if module else ["-w", str(PROJECT / "workspace.yaml")]
+    arguments = ["dev", *target, "-h", "127.0.0.1", "-p", str(port)]
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(home),
@@ -83,7 +93,7 @@ def _free_port() -> int:
 
 
 def _wait_until_it_answers(server: Webserver, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{server.url}/server_info", timeout=5):  # noqa: S310 - our own server

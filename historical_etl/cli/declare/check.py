@@ -23,9 +23,9 @@ def verify(
 
 def repair(
     context: Context,
-    refetch: Annotated[bool, typer.Option("--refetch", help="Fetch the years that cannot be mended.")] = False,
+    refetch: Annotated[bool, typer.Option("--refetch", help="Fetch the years that cannot be repaired.")] = False,
 ) -> int:
-    """Mend what can be mended with certainty, and say which years and symbols to fetch again.
+    """Repair what can be repaired with certainty, and say which years and symbols to fetch again.
 
     Files are restored from equal bytes, links are made again, progress and the catalog are rebuilt.
     Nothing is deleted: what is replaced goes to quarantine. Exits 3 if something is still damaged.
@@ -78,7 +78,7 @@ def doctor(
         bool, typer.Option("--offline", help="Ask nobody: leave the request to the source out.")
     ] = False,
 ) -> int:
-    """Check all that the store stands on: settings, keys, the source and its limits, clock, disk, versions.
+    """Check all that the store depends on: settings, keys, the source and its limits, clock, disk, versions.
 
     Asks the source for one symbol on one session. Keys are never shown. Exits 1 if there is a problem.
     """

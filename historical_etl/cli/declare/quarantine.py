@@ -14,13 +14,13 @@ Entry = Annotated[
 ]
 
 quarantine = typer.Typer(
-    help="Show what was set aside, and why; put a file back, or delete entries for good.", epilog=ANYWHERE
+    help="Show what was quarantined, and why; put a file back, or delete entries for good.", epilog=ANYWHERE
 )
 
 
 @quarantine.callback(invoke_without_command=True)
 def _quarantine(context: Context) -> int:
-    """Show what was set aside, and why; put a file back, or delete entries for good.
+    """Show what was quarantined, and why; put a file back, or delete entries for good.
 
     Refused rows, files that were damaged or replaced, and what a repair put aside lie in quarantine
     until somebody purges them. Without a command, they are listed.
@@ -54,10 +54,10 @@ def _restore(
     entry: Entry,
     to: Annotated[
         Path | None,
-        typer.Option("--to", metavar="FILE", help="Where to. Default: where it came from.", show_default=False),
+        typer.Option("--to", metavar="FILE", help="Where to. Default: where it was.", show_default=False),
     ] = None,
 ) -> int:
-    """Put a file back where it came from. The entry stays, and nothing is overwritten."""
+    """Put a file back where it was. The entry stays, and nothing is overwritten."""
     terminal = terminal_of(context)
     with terminal.busy("Loading"):
         from historical_etl.cli import quarantine as command
@@ -79,7 +79,7 @@ def _purge(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only tell what would be deleted.")] = False,
 ) -> int:
-    """Delete entries for good. Nothing else ever deletes what was set aside."""
+    """Delete entries for good. Nothing else ever deletes what was quarantined."""
     terminal = terminal_of(context)
     with terminal.busy("Loading"):
         from historical_etl.cli import quarantine as command

@@ -38,7 +38,7 @@ def query(
         typer.Option("--version", metavar="VERSION", help="A kept version or a pin. Default: the current one."),
     ] = None,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="TIME", help="The version that stood then, e.g. 2026-11-24.")
+        str | None, typer.Option("--as-of", metavar="TIME", help="The version that was current then, e.g. 2026-11-24.")
     ] = None,
 ) -> int:
     """Answer one SQL question about the views of the store.

@@ -24,7 +24,7 @@ gaps = typer.Typer(help="Show sessions that are missing, and what happens next; 
 def _holds(context: Context, every: All = False) -> int:
     """Show the symbols that are held, and why; accept one that is right, or split one that is two.
 
-    Nothing new of a held symbol is stored: what came does not fit what is stored, and no event
+    Nothing new of a held symbol is stored: what was fetched does not fit what is stored, and no event
     explains it. Each update asks for it again, and releases it once what comes fits.
     """
     if context.invoked_subcommand is not None:

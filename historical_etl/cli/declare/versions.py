@@ -90,7 +90,7 @@ def rollback(
 ) -> int:
     """Let an older version stand again, under a new number: data, ledgers and cursors together.
 
-    What came after it is kept as any other version: rolling back to that brings it back. The next
+    What was committed after it is kept as any other version: rolling back to that brings it back. The next
     update fetches again what the older version lacks.
     """
     terminal = terminal_of(context)
@@ -113,7 +113,7 @@ def vacuum(
         typer.Option(
             min=0,
             metavar="DAYS",
-            help="Keep those that stood so lately. Default: HISTORICAL_ETL_KEEP_DAYS.",
+            help="Keep those that were current within so many days. Default: HISTORICAL_ETL_KEEP_DAYS.",
             show_default=False,
         ),
     ] = None,

@@ -32,7 +32,7 @@ __all__ = ["Commit", "ProgressUpdate"]
 
 _log = logging.getLogger(__name__)
 
-#: Makes the progress to save after a commit: from the version that now stands, and its account.
+#: Makes the progress to save after a commit: from the current version, and its account.
 ProgressUpdate = Callable[[SyncManifest | None, Completeness], ETLProgressManifest]
 
 
@@ -47,7 +47,7 @@ class Commit:
         gap_policy: how long to ask for what does not come.
         gate: judges each changed month.
         split_adjusted: whether the source's close is adjusted for splits already.
-        provenance: where the rows came from.
+        provenance: the source of the rows.
         update_progress: called after the commit.
     """
 
@@ -69,7 +69,7 @@ class Commit:
         run: Callable[[str, int], RunRecord],
         left: pl.DataFrame,
     ) -> SyncManifest | None:
-        """Merge rows into the stored years and commit them all at once; returns the version that then stands.
+        """Merge rows into the stored years and commit them all at once; returns the current version.
 
         Args:
             reconciled: what may be stored, held against the version that this builds on.
@@ -81,7 +81,7 @@ class Commit:
 
         Raises:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
-            ETLProgressError: the commit stands, but progress was not saved.
+            ETLProgressError: the version is committed, but progress was not saved.
         """
         rows = self._without_unchanged(reconciled.batch.rows)
         lead_in = reconciled.batch.context
@@ -213,7 +213,7 @@ def _withheld(reconciled: Reconciled, years: Sequence[MergedYear], completeness:
     if cells.is_empty():
         return cells
     cells = cells.unique(maintain_order=True)
-    # What the row rules made null is told in `flagged_rows`.
+    # What the row rules made null is reported in `flagged_rows`.
     flagged = cells.filter(pl.col("column") != "adj_close", pl.col("stored").is_null(), pl.col("came").is_null())
     flagged = flagged.join(reconciled.batch.flagged, on=ORDER, how="semi")
     return cells.join(flagged, on=cells.columns, how="anti", nulls_equal=True, maintain_order="left")

@@ -27,7 +27,7 @@ OF_A_BAR = ("level_jump", "break_after_gap", "no_overlap")
 def accept_hold(transaction: Transaction, symbol: str, reason: str, by: str) -> None:
     """Mark the open holds of a symbol as accepted: those of all its bars, else those of single bars.
 
-    Bars that alone are kept out were told beside a symbol that is stored: a word on all of it is none on them.
+    Bars that alone are held were reported beside a symbol that is stored: a word on all of it is none on them.
 
     Raises:
         ConfigurationError: it has none, or they are not for a person to accept, or the reason is blank.

@@ -113,7 +113,7 @@ def restatements(reconciled: Reconciled, years: Sequence[MergedYear], attempt: F
     schema = {name: SCHEMAS["restatements"][name] for name in names}
     return (
         pl.DataFrame(facts, schema=schema, orient="row")
-        .join(spans, on="symbol")  # one that was rebuilt and came out equal replaced nothing
+        .join(spans, on="symbol")  # one that was rebuilt with equal values replaced nothing
         .with_columns(attempt.stamp)
         .select(list(SCHEMAS["restatements"]))
         .sort("symbol")
@@ -141,7 +141,7 @@ def additions(years: Sequence[MergedYear], attempt: FetchAttempt) -> pl.DataFram
 def rejected_rows(rejected: pl.DataFrame, known: pl.DataFrame | None, attempt: FetchAttempt) -> pl.DataFrame:
     """The refused rows that were not refused before with the same values, however often the source repeats them.
 
-    A row is told again if it breaks a rule that it was not told of.
+    A row is reported again if it breaks another rule than before.
     """
     if rejected.is_empty() or known is None:
         return empty_ledger("rejected_rows")
@@ -164,7 +164,7 @@ def stale_bars(reconciled: Reconciled, attempt: FetchAttempt) -> pl.DataFrame:
 
 
 def flagged_rows(flagged: pl.DataFrame, years: Sequence[MergedYear], attempt: FetchAttempt) -> pl.DataFrame:
-    """The flagged rows that the commit stored, as they came; those that are stored as they are were told before."""
+    """The flagged rows that the commit stored, as fetched; those that are stored as they are were reported before."""
     if flagged.is_empty():
         return empty_ledger("flagged_rows")
     keys = [
@@ -245,7 +245,7 @@ def run_of(transaction: Transaction, command: str, writer: str, content: SyncMan
 
 
 def holds(before: pl.DataFrame, reconciled: Reconciled, attempt: FetchAttempt) -> Holds:
-    """Open, repeat and close holds: a symbol that came and is no longer suspicious is released."""
+    """Open, repeat and close holds: a symbol that was fetched and is no longer suspicious is released."""
     asked = set(attempt.asked.get_column("symbol"))
     answered = {s for s, outcome in reconciled.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
     still_open: list[dict[str, object]] = []

@@ -1,6 +1,6 @@
 """Two sources side by side on the same keys: what agrees, and what does not. Nothing is merged or written.
 
-Levels need not agree where the price bases differ, returns should: both are compared, and the bases are told.
+Levels need not agree where the price bases differ, returns should: both are compared, and the bases are reported.
 A return is taken from one session to the next that both sides have, so that a bar missing on one side makes none of
 the other's look wrong.
 """

@@ -1,4 +1,4 @@
-"""A visit: what one commit asked for and stores, and how long to go on asking for what did not come."""
+"""A fetch attempt: what one commit asked for and stores, and for how long missing bars are requested again."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -36,13 +36,13 @@ class FetchAttempt:
     Attributes:
         asked: columns symbol, start, end (the first and last session asked for), outcome, adjustment, provider;
             expected_from, the first session on which the universe has the symbol, null where it does not say;
-            adjusted_through, the last session that came with an `adj_close`; replaced, whether the whole history was;
+            adjusted_through, the last session fetched with an `adj_close`; replaced, whether the whole history was;
             names_events and split_adjusted, what the source tells and does.
         stored: (symbol, date) of the rows that the commit stores, sorted, keys unique.
         dropped: (symbol, date) of stored rows that the commit removes.
-        refused: (symbol, date) of rows that came and broke a rule, but for those that have no price; and `outcome`,
+        refused: (symbol, date) of fetched rows that broke a rule, but for those without a price; and `outcome`,
             "refused", or "held" of those that are kept out singly.
-        today: the last closed session: several visits on the same one count as one attempt.
+        today: the last closed session: several attempts on the same one count as one attempt.
         version: of the commit.
         at: the time of the commit.
     """

@@ -1,4 +1,4 @@
-"""The account of sessions: for each symbol which sessions are stored, and where the missing ones stand.
+"""Completeness: for each symbol which sessions are stored, and what is known of the missing ones.
 
 Two tables tell everything. `symbols` has the first and last stored session of each symbol, its cursor, and whether it
 still trades. `gaps` has the missing sessions between the first bar and the last session that was asked for, as ranges.
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 GAP_OPEN, CONFIRMED, WAIVED, ENDED, FILLED, LIVE = "open", "confirmed", "waived", "ended", "filled", "live"
-#: Why a session is missing whose bar came, and is held. Waived, it says that such a bar stays out.
+#: Why a session is missing whose bar was fetched, and is held. Waived, such a bar is never stored.
 BAR_HELD: Final = "the rows are held"
 #: The source answered, so that what is missing was really asked for.
 _ANSWERS: Final = (Outcome.OK.value, Outcome.EMPTY.value, Outcome.NOT_FOUND.value)
@@ -147,7 +147,7 @@ def update_completeness(
     """The account after a commit, and the gaps that it filled (the columns of `closed_gaps`).
 
     Args:
-        completeness: as it stood.
+        completeness: before the commit.
         attempt: what the commit asked for and stores.
         calendar: the exchange's sessions.
         gap_policy: how long to ask for what does not come.
@@ -228,7 +228,7 @@ def _missing(
     inner = stored[ends].with_columns(stored.get_column("position").gather(ends - 1).alias("before"))
     inside = days_of(spans(inner, (pl.col("before") + 1, pl.col("position") - 1)))
     if inside.height:
-        # Between two rows that came there may be rows that are stored.
+        # Between two rows that were fetched there may be rows that are stored.
         known = inside.join(lives.select("symbol", "first_0", "last_0"), on="symbol", how="left")
         present = pl.col("position").is_between("first_0", "last_0").fill_null(value=False)
         unknown = known.filter(~present).select("symbol", "position")
@@ -246,7 +246,7 @@ def _missing(
 def _attempted(
     missing: pl.DataFrame, lives: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar, gap_policy: GapPolicy
 ) -> pl.DataFrame:
-    """Count this visit as an attempt where the source answered for a session, once for each closed session."""
+    """Count this attempt as an attempt where the source answered for a session, once for each closed session."""
     version, at = attempt.stamp
     frame = missing.join(lives.select("symbol", "start", "end", "outcome", "last"), on="symbol", how="left")
     refused = attempt.refused.select(

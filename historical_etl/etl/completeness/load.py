@@ -1,4 +1,4 @@
-"""Where a store stands: its account of sessions and its corporate actions, from the ledgers or anew from the data."""
+"""The completeness and the corporate actions of a version, from the ledgers or anew from the data."""
 
 import logging
 from datetime import UTC, date, datetime
@@ -47,7 +47,7 @@ def load_completeness(layout: Layout, manifest: SyncManifest | None, calendar: S
         try:
             return Completeness(read_ledger(layout, manifest, "symbols"), read_ledger(layout, manifest, "open_gaps"))
         except ChecksumMismatchError as damage:
-            _log.warning("%s The account of sessions is rebuilt from the data", damage)
+            _log.warning("%s Completeness is rebuilt from the data", damage)
     return rebuild_completeness(layout, manifest, calendar, tolerant=True)
 
 

@@ -101,7 +101,7 @@ def version_named(manager: ManifestManager, name: int | str) -> SyncManifest:
 
 
 def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncManifest:
-    """The version that stood at a time; a date means its end, in UTC.
+    """The version that was current at a time; a date means its end, in UTC.
 
     For a time before the newest version's stamp the answer is the same for ever, or that it is not kept.
 
@@ -119,11 +119,11 @@ def version_at(manager: ManifestManager, moment: datetime | date | str) -> SyncM
         if manifest is None or since[version] > at:
             continue
         if following != version + 1:
-            break  # what stood then may have been any of those in between
+            break  # any of those in between may have been current then
         return manifest
     available = f"kept are {_listed(versions)}; `historical-etl pin` keeps a version for good"
     raise ConfigurationError(
-        f"The version that stood at {at:%Y-%m-%d %H:%M:%S} UTC is not kept",
+        f"The version that was current at {at:%Y-%m-%d %H:%M:%S} UTC is not kept",
         where="as_of",
         todo=available if current else _EMPTY,
     )
@@ -136,7 +136,7 @@ def _readable(
         if current is not None and version == current.version:
             yield current
         elif version:
-            with suppress(ManifestCorruptError):  # told of where it must be looked at
+            with suppress(ManifestCorruptError):  # reported where it must be looked at
                 yield manager.load_version(version)
 
 

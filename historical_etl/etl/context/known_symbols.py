@@ -31,7 +31,7 @@ def refuse_unknown(layout: Layout, manifest: SyncManifest, symbols: Iterable[str
     """Refuse symbols that no ledger of a version has heard of.
 
     Raises:
-        ConfigurationError: there are some; the nearest known names are told.
+        ConfigurationError: there are some; the nearest known names are reported.
     """
     unknown = [symbol for symbol in symbols if symbol not in known]
     for name in _ALSO_NAMED if unknown else ():

@@ -1,4 +1,4 @@
-"""Whether a folder holds a store at all; a reader who mistyped its name is told of the nearest one. No Polars here."""
+"""Whether a folder holds a store at all; the error names the nearest one. No Polars here."""
 
 import difflib
 from collections.abc import Iterator

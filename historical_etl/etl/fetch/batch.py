@@ -1,4 +1,4 @@
-"""From requests to a batch: what came, judged; the rows to store apart from those that only give context."""
+"""From requests to a batch: what was fetched, judged; the rows to store apart from those that only give context."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -30,10 +30,10 @@ BEFORE_CALENDAR: Final = "before_calendar"
 
 @dataclass(frozen=True)
 class Batch:
-    """What came, judged by the row rules.
+    """What was fetched, judged by the row rules.
 
     Attributes:
-        source: the name of where it came from.
+        source: its name.
         rows: accepted, to be stored; keys unique, sorted by (symbol, date).
         context: good rows outside the window to store: they are held against what is stored, and give the first `ret`
             its predecessor. Keys unique, sorted by (symbol, date).
@@ -44,7 +44,7 @@ class Batch:
         requested: symbol → first and last date that was asked for, context included.
         refused: symbols whose rows were refused as a whole → why.
         rejected: rows that were refused, with `reasons`.
-        flagged: rows to store as they came, of which something beside the close is wrong (`cells.FLAGGED`).
+        flagged: rows to store as fetched, of which something beside the close is wrong (`cells.FLAGGED`).
         actions: events that the source names; None if it names none.
         late: those that it names of days before what was asked for, in whatever currency.
         named_since: symbol → from which of those days on it names all.
@@ -175,7 +175,7 @@ class BatchFetcher:
         window: tuple[date, date] | None = None,
         without_history: Collection[str] = (),
     ) -> Batch:
-        """Fetch, judge, and set aside what was refused.
+        """Fetch, validate, and quarantine what was refused.
 
         Args:
             requests: what to ask for.
@@ -214,7 +214,7 @@ class BatchFetcher:
         if early.height:
             verdict = replace(verdict, rejected=pl.concat([verdict.rejected, early], how="diagonal"))
             stats.calendar_notes.append(self._early_bars_note(early))
-        # A source may also spoil rows of symbols that nobody asked for: those are set aside, and that is all.
+        # A source may also spoil rows of symbols that nobody asked for: those are only quarantined.
         refused = {symbol: why for symbol, why in verdict.refused.items() if symbol in answer.outcomes}
         outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
         rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
@@ -325,10 +325,10 @@ def refuse_unknown(batch: Batch, stored: Collection[str]) -> None:
 
 
 def nothing_left(batch: Batch, name: str) -> DataQualityError | None:
-    """The error of a batch of which rows came and none can be stored; it is for the run to say whether it failed.
+    """The error of a batch with rows of which none can be stored; the run decides whether it failed.
 
     Args:
-        batch: what came.
+        batch: what was fetched.
         name: what it was asked for.
     """
     if batch.rejected.is_empty() or not batch.rows.is_empty():

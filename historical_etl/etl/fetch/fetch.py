@@ -46,7 +46,7 @@ class _PlainSource:
         self.info = SourceInfo(name=type(fetcher).__name__, version="", adjustment=UNSTATED)
 
     def fetch(self, request: FetchRequest) -> FetchResult:
-        """`ok` for symbols that came, `empty` for the others."""
+        """`ok` for symbols that were fetched, `empty` for the others."""
         return FetchResult(self._fetcher.get_daily_prices(list(request.symbols), request.start, request.end), {})
 
     def members(self, start: date | None, end: date | None) -> list[str]:

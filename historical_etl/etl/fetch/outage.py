@@ -16,7 +16,7 @@ _SAMPLE: Final = 5
 
 
 def refuse_outage(batch: Batch, completeness: Completeness, start: date, end: date, max_share: float) -> None:
-    """Refuse a batch in which too many symbols came empty that should have come.
+    """Refuse a batch in which too many symbols have no rows that should have some.
 
     Should have come: what still trades, and what is stored inside the range that was asked for.
 
@@ -29,7 +29,7 @@ def refuse_outage(batch: Batch, completeness: Completeness, start: date, end: da
     silent = [s for s in asked if batch.outcomes[s] in (Outcome.EMPTY, Outcome.NOT_FOUND)]
     if len(silent) > max(1.0, max_share * len(asked)):
         raise ProviderUnavailableError(
-            f"{len(silent)} of {len(asked)} symbols came empty that have bars from {start} on: that is an outage, not "
+            f"{len(silent)} of {len(asked)} symbols with bars up to {start} returned none: that is an outage, not "
             f"{len(silent)} quiet symbols ({', '.join(silent[:_SAMPLE])}, …). Nothing was stored",
             where=batch.source,
             todo="run it again later; if these symbols are really gone, raise HISTORICAL_ETL_MAX_EMPTY_SHARE once",

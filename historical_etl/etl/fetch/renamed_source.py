@@ -163,7 +163,7 @@ class NamedSource:
             if name in then.details and outcomes[symbol] is now:
                 details[symbol] = f"as {name}: {then.details[name]}"
         if frame.height:
-            _log.info("%s came under former names: %s", ", ".join(former.values()), ", ".join(former))
+            _log.info("%s: fetched under former names: %s", ", ".join(former.values()), ", ".join(former))
         return replace(
             answer,
             frame=pl.concat([answer.frame.filter(~others), frame]),
@@ -215,7 +215,7 @@ def _renamed(rows: pl.DataFrame, former: dict[str, str]) -> pl.DataFrame:
 
 
 def _with_all(answer: FetchResult, given: FetchResult, symbols: Collection[str], start: date, end: date) -> FetchResult:
-    """The answer with what came under today's name, of symbols of which the source has nothing under the former one.
+    """The answer with rows under today's name, of symbols that the source does not have under the former one.
 
     Such a source goes by the security: it does not know that the ticker was another's then.
     """

@@ -31,7 +31,7 @@ __all__ = [
 LEAD_IN_SESSIONS: Final = 10
 #: A confirmed gap is still asked for, at growing pauses, since some sources fill theirs late; but not for ever.
 LAST_ATTEMPT: Final = 8
-#: As long as no more sessions than this came without `adj_close`, what comes meets the last that had one.
+#: As long as no more sessions than this were fetched without `adj_close`, the overlap reaches the last that had one.
 _SILENCE: Final = 20
 
 
@@ -88,7 +88,7 @@ def year_windows(
             f"{calendar.name} has no session from {start} to {end}", where="dates", todo="widen the range"
         )
     asked = max(start, earliest)
-    if asked < calendar.known_from:  # what comes of those days is set aside, and told of
+    if asked < calendar.known_from:  # rows of those days are quarantined, and reported
         windows[0] = replace(windows[0], lead_in=min(asked, windows[0].lead_in))
     return windows
 
@@ -132,9 +132,9 @@ def increment_requests(
 ) -> list[FetchRequest]:
     """One request for each group of symbols that need the same range, at most `batch` symbols each.
 
-    A symbol is asked for from `overlap_sessions` stored sessions back, so that what came meets what is stored, with an
-    `adj_close` if the series has it; from before its earliest gap that is due; and not at all if it has ended and its
-    pause is not over. Young symbols, which need a lead-in, are asked for apart from the others.
+    A symbol is asked for from `overlap_sessions` stored sessions back, so that fetched sessions overlap stored ones,
+    with an `adj_close` if the series has it; from before its earliest gap that is due; and not at all if it has
+    ended and its pause is not over. Symbols without history, which need a lead-in, are asked for apart from the others.
 
     Args:
         symbols: what to bring up to `end`.

@@ -87,10 +87,10 @@ class StagedSource:
 
         Args:
             workers: how many units to fetch at a time.
-            progress: told how many of how many symbols are staged.
+            progress: called with how many of how many symbols are staged.
 
         Raises:
-            RateLimitedError: the source's limit is reached; what came until then is staged.
+            RateLimitedError: the source's limit is reached; what was fetched until then is staged.
             ConfigurationError: the source cannot be asked at all.
             ProviderError: every unit failed: the first failure.
             DiskSpaceError, StorageError: staging cannot be written.
@@ -151,7 +151,7 @@ class StagedSource:
         )
 
     def _rejected(self, request: FetchRequest, units: Iterable[StagedUnit]) -> pl.DataFrame | None:
-        """Rows that cannot be read. Those without a date may be of any year: they are told with the first one."""
+        """Rows that cannot be read. Those without a date may be of any year: they are reported with the first one."""
         staged = self.staging.rejected(units, request.start, request.end)
         within = pl.col("date").is_between(request.start, request.end).fill_null(value=True)
         found = [staged.collect()] if staged is not None else []
@@ -214,7 +214,7 @@ def staged(
         symbols: of the request.
         windows: its years.
         name: the hash that names it.
-        progress: told how many of how many symbols are fetched.
+        progress: called with how many of how many symbols are fetched.
 
     Raises: as `StagedSource.stage`.
     """

@@ -39,4 +39,4 @@ class Check:
 def problem(name: str, error: HistoricalETLError) -> Check:
     """An error of ours as a check."""
     where = f" ({error.where})" if error.where else ""
-    return Check(name, CheckStatus.PROBLEM, f"{error.what}{where}", error.todo or "mend this, then run it again")
+    return Check(name, CheckStatus.PROBLEM, f"{error.what}{where}", error.todo or "repair this, then run it again")

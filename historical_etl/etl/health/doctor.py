@@ -77,7 +77,7 @@ def examine(
     mounts: Path = Path("/proc/mounts"),
     disk_usage: DiskProbe = system_disk_usage,
 ) -> Examination:
-    """Look at everything that filling and reading the store stands on. Raises nothing of its own.
+    """Look at everything that filling and reading the store depends on. Raises nothing of its own.
 
     Args:
         settings: of the store and its source.
@@ -317,13 +317,13 @@ class _Doctor:
 
 
 def _files(source: FilesSource) -> Check:
-    """How files are understood, and what of them is set aside."""
+    """How files are understood, and what of them is skipped."""
     lines = (*source.reading, *source.notes)
     facts = {"reading": list(source.reading), "notes": list(source.notes), "set_aside": list(source.set_aside)}
     if source.set_aside:
         more = "; …" if len(source.set_aside) > _FILES else ""
         some = "; ".join(source.set_aside[:_FILES])
-        what = f"{len(source.set_aside):,} are set aside: {some}{more}. {'; '.join(lines)}"
+        what = f"{len(source.set_aside):,} are skipped: {some}{more}. {'; '.join(lines)}"
         return Check("files", CheckStatus.WARNING, what, "correct them, or take them out of the folder", facts)
     verdict = CheckStatus.WARNING if source.unreadable.height else CheckStatus.OK
     return Check("files", verdict, f"{len(source.paths):,} are read: {'; '.join(lines)}", facts=facts)

@@ -1,4 +1,4 @@
-"""The doctor's checks of what the store stands on: clock, volume, versions, and the store itself. No network here."""
+"""The doctor's checks of what the store depends on: clock, volume, versions, and the store itself. No network here."""
 
 import platform
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """What is known of a store without reading any data: one look at its small files.
 
 Fast: no DuckDB, and Polars only where the ledgers have something to tell.
-Nothing is written and no lock is taken; a damaged file is told of, not moved. Whether the data is as committed is
+Nothing is written and no lock is taken; a damaged file is reported, not moved. Whether the data is as committed is
 `store.verify`'s question, and how many sessions are missing is the calendar's.
 """
 

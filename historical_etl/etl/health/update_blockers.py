@@ -1,4 +1,4 @@
-"""What stands in the way of the next update though no byte is damaged, each with the command that frees it."""
+"""What blocks the next update though no byte is damaged, each with the command that frees it."""
 
 from dataclasses import dataclass
 from typing import Final

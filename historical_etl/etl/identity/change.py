@@ -36,7 +36,7 @@ class IdentityChange:
     """What a rename or a split did.
 
     Attributes:
-        version: that stands now.
+        version: the current one.
         changed: whether it is a new one.
         renames: old and new name, and the first date of the new one.
         rows: how many stored rows have another symbol now.
@@ -134,7 +134,7 @@ class IdentityWork:
         still: dict[str, date | None] = {name: None if whole else day}
         against = latest(held.filter(pl.col("session") == day).get_column("against"))
         stored = latest(moved.after.filter(pl.col("symbol") == plan.renames[0].new).get_column("date"))
-        # Bars of the time before came with the others, and were kept out with them: the next update asks for those.
+        # Earlier bars were fetched with the others, and held with them: the next update requests them.
         lacks = against is not None and stored is not None and stored < against
         ended = set[str]() if lacks else {plan.renames[0].new}
         manifest = self._commit("split", plan, moved, still, facts, message, ended)

@@ -44,7 +44,7 @@ class MovedState:
     at: datetime
 
     def completeness(self, before: Completeness) -> Completeness:
-        """The account of sessions after the move, from the rows and what was known of those that are missing."""
+        """Completeness after the move, from the rows and what was known of those that are missing."""
         names = {name for move in self.moves for name in (move.old, move.new)}
         mine = pl.col("symbol").is_in(list(names))
         facts = self._facts(before.symbols.filter(mine))

@@ -1,6 +1,6 @@
 """Moving stored rows from one symbol to another, over all years, and what that makes of the rows beside them.
 
-Only months in which a row moves, or gets another predecessor, are written again. What stood under one name has the
+Only months in which a row moves, or gets another predecessor, are written again. What was stored under one name has the
 `ret` it had; where histories meet, or part, it is computed as in any merge.
 """
 
@@ -75,7 +75,7 @@ def move_rows(layout: Layout, manifest: SyncManifest | None, moves: Sequence[Mov
     """
     concerned = sorted({name for move in moves for name in (move.old, move.new)})
     before = rows_of(layout, manifest, concerned)
-    # Where two histories have the same session, the one whose own name it is stands before the one that comes to it.
+    # Where two histories have the same session, the one whose own name it is precedes the other.
     own = (pl.col(_WAS) == pl.col("symbol")).alias("own")
     both = mapped(before, moves, pl.col("date")).with_columns(own).sort(*ORDER, "own", _WAS)
     keep = pl.struct(ORDER).is_last_distinct()
@@ -200,7 +200,7 @@ def _with_returns(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     ]
     if not computed:
         return after
-    # A first row that nothing came before, then as now, has the `ret` that it was fetched with.
+    # A first row without a predecessor, then as now, has the `ret` that it was fetched with.
     first = pl.col("previous").is_null() & pl.col("previous_0").is_null()
     return (
         rows.join(pl.concat(computed), on=ORDER, how="left", maintain_order="left")

@@ -1,6 +1,6 @@
-"""Repair: mend what can be mended with certainty, and say of the rest which years and symbols to fetch again.
+"""Repair what can be repaired with certainty, and say of the rest which years and symbols to fetch again.
 
-What is mended: manifests from their history, files from equal bytes elsewhere, `daily/`, pins, ledgers that follow from
+Repaired are manifests from their history, files from equal bytes elsewhere, `daily/`, pins, ledgers that follow from
 the data, progress, the catalog. Nothing is deleted: what is replaced goes to quarantine.
 """
 
@@ -64,7 +64,7 @@ class ToFetch(BaseModel):
 class RepairReport(BaseModel):
     """What a repair did.
 
-    `mended` and `lost` tell it in words; `to_fetch` are the years that must be fetched again; `check` is what `verify`
+    `mended` and `lost` say it in words; `to_fetch` are the years that must be fetched again; `check` is what `verify`
     found afterwards.
     """
 
@@ -94,17 +94,17 @@ def repair(store: StoreContext, verify: Callable[[], VerifyReport], refetch: Ref
     """Mend a store; see the page of this module.
 
     Args:
-        store: to be mended.
+        store: to be repaired.
         verify: checks all of it, at the end.
         refetch: fetches years that are lost; None only tells of them.
 
     Raises:
         ConfigurationError: no run has ever left anything here.
         ManifestCorruptError: no manifest is left that could be used: restore one from a backup.
-        LockTimeoutError, StorageError: what was mended until then stands.
+        LockTimeoutError, StorageError: what was repaired until then is unchanged.
     """
     store.require_store()
-    with storage_errors("repairing the store", store.layout.root, "what was mended until then stands"):
+    with storage_errors("repairing the store", store.layout.root, "what was repaired until then is unchanged"):
         work = _Repair(store)
         current, damage = _repair_files(work)
         to_fetch = _to_fetch(store, damage, current)
@@ -126,7 +126,7 @@ def repair(store: StoreContext, verify: Callable[[], VerifyReport], refetch: Ref
 
 
 def _repair_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
-    """Mend manifests, files and pins; returns the version that stands, and what is damaged still of its files."""
+    """Repair manifests, files and pins; returns the current version, and what is damaged still of its files."""
     store = work.store
     with store.lock() as token:
         work.mended += repair_misplaced(store.manifests)
@@ -136,7 +136,7 @@ def _repair_files(work: _Repair) -> tuple[SyncManifest | None, Damage]:
         quarantined = [entry for entry in read_entries(store.layout) if entry.path not in before]
         for entry in quarantined:
             name = entry.moved_from or entry.file or entry.name
-            work.mended.append(f"{name} was set aside: {entry.reason}; it is now in {entry.path}")
+            work.mended.append(f"{name} was quarantined: {entry.reason}; it is now in {entry.path}")
         if current is not None and was != _bytes(store.layout.manifest_file()):
             work.mended.append(f"the current manifest is restored: version {current.version}")
         work.lost += repair_history(store.manifests, current)
@@ -177,7 +177,7 @@ def _versions(store: StoreContext, current: SyncManifest) -> list[SyncManifest]:
 
 
 def _give_up_older(work: _Repair, current: SyncManifest, damage: Damage) -> None:
-    """Set aside older versions that lack a year for good, unless they are pinned.
+    """Quarantine older versions that lack a year for good, unless they are pinned.
 
     A year that the current version lacks too may come back by fetching it; a ledger's file is not worth a version.
     """
@@ -232,7 +232,7 @@ def _repair_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> 
         else:
             work.lost.append(f"{rows:,} row(s) of the ledger {name} are lost; no price is affected")
     transaction.forget([file.path for files in broken.values() for file in files])
-    message = f"ledgers mended: {', '.join(sorted(broken))}"
+    message = f"ledgers repaired: {', '.join(sorted(broken))}"
     run = ledger_rows.run_of(transaction, "repair", work.store.writer_id, current, message)
     committed = transaction.commit(Provenance.of(current), changes, {"runs": ledger_rows.runs([run])})
     assert committed is not None  # noqa: S101 - there is a version

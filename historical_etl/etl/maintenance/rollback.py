@@ -13,16 +13,16 @@ __all__ = ["roll_back"]
 def roll_back(state: VersionState, version: int | str, reason: str = "") -> SyncManifest:
     """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
 
-    Only the ledger `runs` goes on from the version that stood: it tells of this, too.
+    Only the ledger `runs` continues that of the version that was current: it records the rollback, too.
 
-    Returns the version that then stands; the one that stood, if it equals the older one already.
+    Returns the current version: the one before, if it equals the older one already.
 
     Raises:
         ConfigurationError: the version is not kept.
         ManifestTooNewError: it holds what this release would drop; nothing was changed.
         ChecksumMismatchError: a file of it is damaged; nothing was changed.
         LockTimeoutError, StorageError: nothing was committed.
-        ETLProgressError: it stands, but progress was not saved.
+        ETLProgressError: it is committed, but progress was not saved.
     """
     store = state.context
     with store.lease(version) as wanted, store.lock() as token:

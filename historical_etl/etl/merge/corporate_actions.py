@@ -1,4 +1,4 @@
-"""Splits and dividends: told by the source, or inferred from `close` and `adj_close`.
+"""Splits and dividends: reported by the source, or inferred from `close` and `adj_close`.
 
 The factor of a bar is f = adj_close / close. On an ex-date it moves by g = f / (f of the session before): by the ratio
 of a split, or by 1 + dividend / close, which is what makes `ret` the total return. Anything smaller than what rounding
@@ -65,7 +65,7 @@ def _events(pairs: pl.DataFrame) -> pl.DataFrame:
 def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The ledger `actions` with what the source names, in place of all that was known of the ranges it answers for.
 
-    What was judged of an event stands: its bars did not change since, else it would be judged anew.
+    The verdict on an event is kept: its bars did not change since, else it would be judged anew.
 
     Args:
         stored: the ledger as it was.
@@ -115,7 +115,7 @@ def with_judged(ledger: pl.DataFrame, judged: pl.DataFrame, *, in_close: bool) -
 
 
 def without_outdated(stored: pl.DataFrame, outdated: pl.DataFrame) -> pl.DataFrame:
-    """The ledger `actions` without what was told of some events (symbol, date): inferred ones are none any more.
+    """The ledger `actions` without what was reported some events (symbol, date): inferred ones are none any more.
 
     So it is once the sessions are stored over which an event was inferred, and once its `adj_close` is another.
     """

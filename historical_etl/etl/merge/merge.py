@@ -231,10 +231,10 @@ class _Merge:
         return nearest.join(led_in_heads, on="symbol", how="anti")
 
     def _led_in(self, first_day: date, old: pl.DataFrame) -> pl.DataFrame:
-        """Symbols whose stored first `ret` came from a lead-in row, nearer than any row that is stored.
+        """Symbols whose stored first `ret` is computed from a lead-in row, nearer than any row that is stored.
 
         So it is where the year before is not stored: the `ret` is right, and must not go back to an earlier
-        year. Such a `ret` is told by what it is not: the one that follows from the last stored row.
+        year. Such a `ret` is reported by what it is not: the one that follows from the last stored row.
         """
         far = (
             first_rows(old)
@@ -272,7 +272,7 @@ class _Merge:
         return found
 
     def _months_of_successors(self, year: int) -> set[int]:
-        """The months of a stored year that hold the next row of an unsettled symbol."""
+        """The months of a stored year that hold the successor of a changed row."""
         changed = {*self._changed_tails.get_column("symbol"), *self._orphans}
         if not changed or year not in self._stored.years():
             return set()
@@ -299,7 +299,7 @@ class _Merge:
 def _stretches(
     new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], successors: Collection[int]
 ) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
-    """The months to visit, in order, with their new rows (None: only a `ret` may change).
+    """The months to merge, in order, with their new rows (None: only a `ret` may change).
 
     Months with new rows and no stored month between them go together: a store of a few symbols then works on a
     year at once. Large ones are kept apart, so that memory holds a few months and not a year.

@@ -3,9 +3,9 @@
 A stored value is never replaced by a null. A bar that comes with a null where one is stored keeps the stored value, as
 long as both belong together: an `adj_close` stays only beside the close that it was given with, and a range only around
 the prices of its bar. Open, high and low are one: where those that come contradict their close, or lack one of them and
-change another, the stored ones stay if they hold the close, unless what came is another bar, with another close and
-volume. Where nothing fits, nothing of what came is taken, and the stored bar stands as a whole. All of it is told. A
-value wins over a null, in whatever order they come.
+change another, the stored ones stay if they hold the close, unless the fetched bar is another one, with another close
+and volume. Where nothing fits, nothing of the fetched bar is taken, and the stored bar stays as a whole. All of it is
+reported. A value wins over a null, in whatever order they come.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ __all__ = ["OPTIONAL_CELLS", "WITHHELD_SCHEMA", "keep_stored", "lacking", "withh
 
 #: Columns that a bar may lack.
 OPTIONAL_CELLS: Final = tuple(name for name in COMPARED if name != "close")
-#: What is told of a cell; `stored` is null where a new bar lacks what its series has.
+#: What is reported of a cell; `stored` is null where a new bar lacks what its series has.
 WITHHELD_SCHEMA: Final = pl.Schema(
     {name: SCHEMAS["withheld"][name] for name in ("date", "symbol", "column", "stored", "came")}
 )
@@ -38,7 +38,7 @@ def keep_stored(
     Args:
         old: the stored rows of the same months.
         rows: the new ones, sorted by (symbol, date).
-        overwritten: symbols whose history is replaced by what came, nulls and all, since a person asked for it.
+        overwritten: symbols whose history is replaced by what was fetched, nulls and all, since a person asked for it.
     """
     nothing = pl.DataFrame(schema=WITHHELD_SCHEMA)
     if old is None or rows is None:
@@ -133,14 +133,14 @@ def withheld_messages(cells: pl.DataFrame) -> list[str]:
     if (torn := refused.join(whole, on=ORDER, how="anti")).height:
         bars = torn.select(ORDER).unique()
         lines.append(
-            f"open, high or low of {bars.height} stored bar(s) came again and contradict the close, or one another; "
+            f"fetched open, high or low of {bars.height} stored bar(s) contradict the close, or one another; "
             f"the stored ones stay: {_some(bars)}"
         )
     if whole.height:
         bars = whole.select(ORDER).unique()
         lines.append(
-            f"{bars.height} bar(s) came with other prices and without values that are stored; nothing of them was "
-            f"taken, the stored bars stand: {_some(bars)}"
+            f"{bars.height} bar(s) were fetched with other prices and without stored values; nothing of them was "
+            f"taken, the stored bars stay: {_some(bars)}"
         )
     for name in OPTIONAL_CELLS:
         mine = cells.filter(pl.col("column") == name, pl.col("came").is_null()).join(refused, on=ORDER, how="anti")
@@ -174,14 +174,14 @@ def _within(prices: Sequence[pl.Expr], close: pl.Expr) -> pl.Expr:
 
 
 def _stays() -> pl.Expr:
-    """Whether the stored open, high and low are taken for those that came."""
+    """Whether the stored open, high and low are taken for those that was fetched."""
     changes = pl.any_horizontal(_differs(name) & pl.col(name).is_not_null() for name in _RANGE)
     lost = pl.any_horizontal(_is_lost(name) for name in _RANGE)
     return changes & (lost | ~_holds_filled()) & _holds("_s", "close_s") & _holds("_s") & ~_is_another_bar()
 
 
 def _is_another_bar() -> pl.Expr:
-    """Whether what came is no correction of the stored bar, as where that was the bar of the day before once more."""
+    """Whether the fetched bar is no correction of the stored one, as where that repeated the bar of the day before."""
     differs = (pl.col("volume") != pl.col("volume_s")).fill_null(value=False)
     return differs & ((pl.col("close") / pl.col("close_s") - 1).abs() > LEVEL_TOLERANCE)
 

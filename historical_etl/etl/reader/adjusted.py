@@ -235,7 +235,7 @@ def _later_splits(actions: pl.DataFrame) -> pl.LazyFrame:
 
 
 def _later_dividends(actions: pl.DataFrame, history: pl.LazyFrame) -> pl.LazyFrame:
-    # A dividend is told for the shares of its day: so the close it is held against is the one that was traded then.
+    # A dividend is reported for the shares of its day: so the close it is held against is the one that was traded then.
     hidden = actions.filter(~pl.col("in_close"))
     traded = _scaled(history, _later_splits(hidden), pl.col("later"), 1 / pl.col("later"))
     paid = actions.lazy().filter(pl.col("dividend") > 0).join(traded.select(*ORDER, "close"), on=ORDER)

@@ -1,4 +1,4 @@
-"""The story of one bar: every value it ever had, when, and why it changed. Told from the ledgers alone."""
+"""The story of one bar: every value it ever had, when, and why it changed. Reported from the ledgers alone."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -133,7 +133,7 @@ class _Story:
                 yield self._event(first, "stored", "first stored", name, None, value)
 
     def gaps(self) -> Iterator[_Event]:
-        """When it was missing, and what came of that."""
+        """When it was missing, and what was fetched of that."""
         here = pl.col("first_session").le(self._day) & pl.col("last_session").ge(self._day)
         for gap in self._rows("gaps", self._mine & here):
             asked = f"; asked for {gap['attempts']} time(s)" if gap["attempts"] else ""
@@ -159,16 +159,16 @@ class _Story:
                 event = "split" if hold["status"] == "split" else "accepted"
                 yield self._event(_deciding(hold), event, f"by {hold['by']}: {hold['reason']}")
             elif hold["closed_version"] is not None:
-                yield self._event(_closing(hold), "released", "what came is no longer suspicious")
+                yield self._event(_closing(hold), "released", "what was fetched is no longer suspicious")
 
     def refusals(self) -> Iterator[_Event]:
-        """Values that came and were refused."""
+        """Values that were fetched and were refused."""
         at_key = self._mine & (pl.col("date") == self._day)
         for row in self._rows("rejected_rows", at_key):
             yield self._event(row, "refused", ", ".join(row["reasons"]), "close", None, row["close"])
 
     def flags(self) -> Iterator[_Event]:
-        """Values as they came beside a close that was stored, where something was wrong with them."""
+        """Values as fetched beside a close that was stored, where something was wrong with them."""
         at_key = self._mine & (pl.col("date") == self._day)
         for row in self._rows("flagged_rows", at_key):
             fetched = ", ".join(f"{name} {row[name]:g}" for name in COMPARED if row[name] is not None)
@@ -179,7 +179,7 @@ class _Story:
         at_key = self._mine & (pl.col("date") == self._day)
         for row in self._rows("withheld", at_key):
             if row["came"] is not None:
-                why = "came without values that are stored; nothing of the bar was taken"
+                why = "were fetched without values that are stored; nothing of the bar was taken"
             elif row["stored"] is not None:
                 why = "did not come again; the stored value was kept"
             else:
@@ -245,7 +245,7 @@ def _deciding(row: _Event) -> _Event:
 
 
 def _closing(row: _Event) -> _Event:
-    """The stamp of what closed a row; of the row itself while it stands."""
+    """The stamp of what closed a row; of the row itself while it is open."""
     if row["closed_version"] is None:
         return {"version": row["version"], "committed_at": row["committed_at"]}
     return {"version": row["closed_version"], "committed_at": row["closed_at"]}

@@ -32,7 +32,7 @@ DIFF_SCHEMA: Final = pl.Schema(
 def version_diff(layout: Layout, old: SyncManifest, new: SyncManifest) -> pl.DataFrame:
     """Every bar that is not the same in both versions, sorted by (symbol, date); columns `DIFF_SCHEMA`.
 
-    A bar that another symbol has in the new version, since it was renamed, is `renamed`, and stands under that symbol.
+    A bar that another symbol has in the new version, since it was renamed, is `renamed`, under that symbol.
 
     Raises:
         ChecksumMismatchError: a file of either version is not what was committed.

@@ -23,11 +23,11 @@ from historical_etl.sessions import SessionCalendar
 
 __all__ = ["Adjustments", "Decision"]
 
-#: What is to be done with a symbol: keep its rows out; store what came without adj_close; take adj_close from the
+#: What to do with a symbol: hold its rows; store what was fetched without adj_close; take adj_close from the
 #: stored rows, too; or fill it in again.
 Kind = Literal["hold", "hold_back", "withdraw", "release"]
 _MOST_NAMED: Final = 3
-#: What is told of an event by its adj_close names it.
+#: The note on an event that only adj_close shows.
 _BY_ADJ_CLOSE: Final = "adj_close"
 #: Holds after whose acceptance two histories stand side by side in one series.
 _BREAKS: Final = ("break_after_gap", "level_jump", "no_overlap", "other_history")
@@ -43,15 +43,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Adjustments:
-    """Judges the adj_close of what came.
+    """Judges the adj_close of the fetched rows.
 
     Attributes:
         base: the version that it is held against.
-        seen: what came, columns `LEVELS`, sorted by (symbol, date).
+        seen: what was fetched, columns `LEVELS`, sorted by (symbol, date).
         stored: the stored rows on its dates and next to it, likewise.
         named: the events that the source names, and those that it named before; None: it names none.
         stored_of: all stored rows of a symbol.
-        whole: symbols whose whole history came.
+        whole: symbols whose whole history was fetched.
         restated: symbols of which it replaces the stored one.
         newly_named: (symbol, date) of events that were not named before.
         is_increment: whether what is stored is complete but for new sessions.
@@ -104,7 +104,7 @@ class Adjustments:
         )
 
     def _reported(self) -> pl.DataFrame | None:
-        """The events of which something was told that adj_close says."""
+        """The events with a note that adj_close shows them."""
         if self.base.actions is None:
             return None
         says, abroad = (pl.col("note").str.contains(words, literal=True) for words in (_BY_ADJ_CLOSE, ABROAD))

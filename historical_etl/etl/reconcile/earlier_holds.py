@@ -1,4 +1,4 @@
-"""Holds of earlier runs of which what came tells nothing new."""
+"""Holds of earlier runs about which the fetched rows say nothing new."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -14,7 +14,7 @@ __all__ = ["as_held", "spans_one", "still_held"]
 def still_held(
     batch: Batch, base: Base, suspects: Mapping[str, Suspicion], is_stored: Callable[[str, date], bool]
 ) -> dict[str, list[Suspicion]]:
-    """Holds of symbols that came without the bars that they are about, or whose bars were judged no further."""
+    """Holds of symbols that were fetched without the bars that they are about, or whose bars were judged no further."""
     fetched = {*symbols_in(batch.rows), *suspects} & set(base.held)
     found = {
         symbol: [
@@ -37,14 +37,14 @@ def _is_open(
         return False
     if hold.through is not None:
         return now is not None or day < start or hold.through > end
-    if day == against:  # a stored session that came with another price
+    if day == against:  # a stored session that was fetched with another price
         return not start <= day <= end
     both = [day] if against is None else [day, against]
     return now is not None or not all(start <= day <= end or is_stored(day) for day in both)
 
 
 def spans_one(suspicion: Suspicion, open_holds: Sequence[Suspicion]) -> bool:
-    """Whether a jump leads over bars that are kept out under a hold that stands: it is no jump of its own."""
+    """Whether a jump leads over bars that are held: it is no jump of its own."""
     low, high = suspicion.against, suspicion.session
     if low is None or high is None:
         return False
@@ -57,6 +57,6 @@ def spans_one(suspicion: Suspicion, open_holds: Sequence[Suspicion]) -> bool:
 
 
 def as_held(suspicion: Suspicion, held: Sequence[Suspicion]) -> Suspicion:
-    """A jump into bars that are kept out already, as it was told when the bars behind them were in view."""
+    """A jump into bars that are held already, as it was reported when the bars behind them were in view."""
     known = [hold for hold in held if hold.through and hold.same_as(suspicion)]
     return known[0] if known and suspicion.through is None else suspicion

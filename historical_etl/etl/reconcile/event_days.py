@@ -1,4 +1,4 @@
-"""Named events beside the prices of their source: one a day, each where it shows, and what is told of them."""
+"""Named events beside the prices of their source: one a day, each where it shows, and the notes on them."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,7 +52,7 @@ class EventDays:
     _invalid: dict[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
 
     def enter(self, batch: Batch) -> Batch:
-        """A batch as it came, with one event of each symbol and day; what is no event is set aside."""
+        """A batch as fetched, with one event of each symbol and day; invalid events are left out."""
         batch = self._with_foreign(batch)
         if batch.actions is None or batch.actions.is_empty():
             return batch
@@ -63,7 +63,7 @@ class EventDays:
         return replace(batch, actions=found.events)
 
     def _with_foreign(self, batch: Batch) -> Batch:
-        """The batch with what its adj_close contains of dividends in other currencies and spin-offs; all are told."""
+        """The batch with the dividends in other currencies and spin-offs that its adj_close contains."""
         if batch.actions is None or batch.foreign is None:
             return batch
         rows = batch.seen()
@@ -85,7 +85,7 @@ class EventDays:
         """A batch with each named split on the day that shows it, and what is named no more but shown.
 
         Args:
-            batch: what came.
+            batch: what was fetched.
             rows: its bars, columns `LEVELS`, sorted by (symbol, date).
             stored: the stored bars on their dates, likewise.
         """
@@ -126,7 +126,7 @@ class EventDays:
         return line_of(self._bars(rows)(symbol).with_columns(close_0=pl.lit(None, pl.Float64)))
 
     def _bars(self, rows: pl.DataFrame) -> Callable[[str], pl.DataFrame]:
-        """Gives all bars of a symbol that are stored or came."""
+        """Gives all bars of a symbol that are stored or fetched."""
 
         def bars(symbol: str) -> pl.DataFrame:
             mine = rows.filter(pl.col("symbol") == symbol)
@@ -148,7 +148,7 @@ class EventDays:
         return pl.concat([self.foreign, self.events, judged]).unique(list(ORDER), keep="last").sort(ORDER)
 
     def warnings(self) -> list[str]:
-        """What is told of them, once."""
+        """What is reported of them, once."""
         known = self._known()
         lines: list[str] = []
         if self.events.height or self.foreign.height:
@@ -163,7 +163,7 @@ class EventDays:
             lines.append(f"splits are named that the prices do not show, of {some}{more}: {way}")
         if self._invalid:
             some = "; ".join(list(self._invalid.values())[:_MOST_NAMED])
-            lines.append(f"{len(self._invalid)} named value(s) are no event, and were set aside: {some}")
+            lines.append(f"{len(self._invalid)} named value(s) are no event, and were left out: {some}")
         return lines
 
     def _hidden_now(self, known: pl.DataFrame) -> list[tuple[str, date]]:

@@ -13,7 +13,7 @@ from historical_etl.quality.price_series import Line
 
 __all__ = ["ABROAD", "Foreign", "resolve_foreign"]
 
-#: What is told of one that adj_close contains.
+#: What is reported of one that adj_close contains.
 ABROAD: Final = "in the currency of the prices"
 
 _EventRow = tuple[str, date, float, float, bool, str]

@@ -61,7 +61,7 @@ def _judged(known: pl.DataFrame, batch: Batch, base: Base) -> pl.DataFrame:
 def _new_late(late: pl.DataFrame, known: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
     """Of events of days that were not asked for, those of which nothing is known.
 
-    What was put on a day nearby is known: nothing came that could move it. What the source names there itself is
+    What was put on a day nearby is known: nothing was fetched that could move it. What the source names there itself is
     another event, as of one who pays every week.
     """
     split, dividend = pl.col("split"), pl.col("dividend")
@@ -81,7 +81,7 @@ def _otherwise(late: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Days that are named with other values now, as of a dividend that is corrected, or paid beside another one.
 
     Of several rows of a day all of them together may be what is known, or one that is named no more made it more. What
-    was judged of an event stands, however it is named.
+    was judged of an event is kept, however it is named.
     """
     both = late.unique().join(known, on=ORDER, suffix="_0")
     if both.is_empty():
@@ -123,7 +123,7 @@ def all_named(batch: Batch, base: Base) -> pl.DataFrame | None:
     named = batch.actions.select(list(ACTIONS))
     if base.actions is None or named.is_empty():
         return named
-    # What was judged otherwise than it was named is told there: the name itself is in the new answer, if anywhere.
+    # What was judged otherwise than it was named is reported there: the name itself is in the new answer, if anywhere.
     before = base.actions.filter(~pl.col("inferred"), pl.col("note").is_null()).select(list(ACTIONS))
     # Where the source was asked, it has taken back what it does not name again, unless the prices show it.
     known = outside(before, batch.spans())

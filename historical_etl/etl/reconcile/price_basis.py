@@ -25,7 +25,7 @@ def on_another_basis(symbols: pl.DataFrame, now: str) -> pl.DataFrame:
 def refused_bases(
     strange: pl.DataFrame, fetched: Collection[str], lives: Mapping[str, tuple[date, date]], info: SourceInfo
 ) -> dict[str, Suspicion]:
-    """Those of what came that are stored on another basis than the source states.
+    """Those of the fetched rows that are stored on another basis than the source states.
 
     Raises:
         DataQualityError: all of them are.
@@ -38,7 +38,7 @@ def refused_bases(
     if found and len(found) == len(fetched):
         first = next(iter(found))
         raise DataQualityError(
-            f"Every symbol came on another price basis than the one it is stored on: {first}: {found[first]}. "
+            f"Every symbol was fetched on another price basis than the one it is stored on: {first}: {found[first]}. "
             "Nothing was stored",
             where=info.name,
             todo="use the source that the store was filled from, another data folder, or rebuild the symbols: "

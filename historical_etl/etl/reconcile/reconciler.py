@@ -1,4 +1,4 @@
-"""Reconcile: hold what came against what is stored, symbol by symbol, before anything is merged.
+"""Reconcile: hold what was fetched against what is stored, symbol by symbol, before anything is merged.
 
 A symbol's rows go on to the merge, or its whole history is fetched and replaces what is stored, or nothing of it is
 stored and the reason is recorded. What makes a level suspicious is said in `quality.overlap`, `histories` and `jumps`.
@@ -77,14 +77,14 @@ class Reconciler:
         """Hold a batch against a version of the store.
 
         Args:
-            batch: what came.
+            batch: what was fetched.
             base: the version.
             rebuild: whether the history of a symbol is to be replaced, whatever basis it was stored on.
             refetch_on_corporate_action: fetch the full history of a symbol for which the source names an event after
                 its last stored session: the history may be restated, even where the overlap is equal.
 
         Raises:
-            DataQualityError: every symbol came on another price basis than it is stored on.
+            DataQualityError: every symbol was fetched on another price basis than it is stored on.
             ProviderUnavailableError: too many symbols repeat their last bar.
         """
         step = _Step(self, batch, base, rebuild)
@@ -140,7 +140,7 @@ class _Step:
             self._suspects |= refused_bases(strange, fetched, self._lives, info)
 
     def fetch_overlap(self) -> None:
-        """Fetch some stored sessions of symbols that came without any: what cannot be compared cannot be trusted."""
+        """Fetch stored sessions of symbols without an overlap: what cannot be compared cannot be trusted."""
         spans: dict[tuple[date, date], list[str]] = {}
         for symbol in self._symbols_without_overlap():
             if (span := self._context.nearest_stored(symbol, self._reconciler.overlap)) is not None:
@@ -420,7 +420,7 @@ class _Step:
         return set(events.get_column("symbol")) & set(self._batch.rows.get_column("symbol").unique())
 
     def _never_named(self) -> set[str]:
-        """Symbols that came while the source named no events, as its plan gave none, and of which it names them now."""
+        """Symbols stored while the source named no events, as its plan gave none, and named them now."""
         able = self._reconciler.info.capabilities
         if self._batch.actions is None or able is None or not able.actions:
             return set()
@@ -453,7 +453,7 @@ class _Step:
         return self._beside_seen
 
     def _symbols_without_overlap(self) -> list[str]:
-        """Stored symbols that came without any stored session."""
+        """Stored symbols that were fetched without any stored session."""
         fetched = set(symbols_in(self._batch.rows)) & set(self._lives) - set(self._suspects)
         return sorted(fetched - set(self._stored.get_column("symbol").unique())) if fetched else []
 

@@ -39,7 +39,7 @@ class Reconciled:
         suspects: symbols that are held, and why.
         beside: further jumps of symbols that are held; and of those that are not, the bars that alone are kept out.
         held_bars: (symbol, date) of the latter bars.
-        carried_holds: holds that stand because what came could not tell anything new of them.
+        carried_holds: open holds about which the fetched rows say nothing new.
         kept_from: symbol → the first session that was kept out, where nothing earlier is stored.
         passed: suspicions that a person had accepted, and that were let pass.
         dropped: (symbol, date) of stored rows that an accepted history does not have.
@@ -48,7 +48,7 @@ class Reconciled:
         warnings: what was let pass and is worth a look.
         held_back: symbols whose rows are stored without `adj_close`, and why.
         events: what was judged of single events, columns `quality.events.EVENTS`.
-        outdated: (symbol, date) of events of which nothing of what was told is to be said any more.
+        outdated: (symbol, date) of events whose notes no longer apply.
         taken_out: (symbol, date) of named splits that the source takes out of its prices, though it does not say so.
     """
 

@@ -1,7 +1,7 @@
 """Spin-offs that a source names: shares of another company, which have no value in its words.
 
 What they were worth, adj_close alone has. It is held against the price as a dividend of that worth is, and a spin-off
-stands in `actions` with a note, and without cash: nobody was paid any.
+is in `actions` with a note, and without cash: nobody was paid any.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def spun_off(spin_offs: pl.DataFrame, named: pl.DataFrame, line: Callable[[str],
 
     Args:
         spin_offs: columns `FOREIGN`; the currency names whose shares they are, the dividend how many for each.
-        named: the splits and dividends that are named, columns `ACTIONS`: one of the same day is told beside it.
+        named: the splits and dividends that are named, columns `ACTIONS`: one of the same day is noted beside it.
         line: gives the bars of a symbol.
         in_close: whether the close jumps with a split.
     """

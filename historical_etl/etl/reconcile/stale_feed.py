@@ -19,7 +19,7 @@ from historical_etl.store.layout import Layout
 
 __all__ = ["FrozenFeed", "Stale"]
 
-#: Stored sessions that are read before what came, of symbols whose bar repeats.
+#: Stored sessions that are read before what was fetched, of symbols whose bar repeats.
 _SESSIONS_BEFORE: Final = 40
 #: One repetition is an outage with so many symbols at once, longer ones with two.
 _MANY, _SAMPLE = 5, 5
@@ -36,12 +36,12 @@ class Stale:
 
 @dataclass(frozen=True)
 class FrozenFeed:
-    """Looks for it in what came.
+    """Looks for it in the fetched rows.
 
     Attributes:
         layout: where the stored files lie.
         calendar: the exchange's sessions.
-        held_from: from so many equal bars on a symbol is held while its feed stands still.
+        held_from: from so many equal bars on a symbol is held while its feed is stale.
         max_share: more symbols than this share that stand still at once are an outage.
         latest: the newest session that the source can have.
     """
@@ -68,7 +68,7 @@ class FrozenFeed:
         bars = bars.unique(["symbol", "date"], keep="first").sort("symbol", "date")
         found = _with_news(bars, new.join(stored, on=["symbol", "date"], how="anti"))
         newest = self._newest(batch, base)
-        # What is stored at that length was accepted by a person, or moved again when it came.
+        # What is stored at that length was accepted by a person, or moved again when it was fetched.
         still = pl.col("last_session") == pl.lit(newest, pl.Date)
         now = found.filter(still, pl.col("known") < self.held_from, "moves")
         self._refuse_outage(batch, newest, now)

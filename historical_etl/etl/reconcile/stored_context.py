@@ -1,4 +1,4 @@
-"""What is stored around what came, and what the source was asked for: the ground on which a batch is judged."""
+"""What is stored around what was fetched, and what the source was asked for: the context in which a batch is judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class StoredContext:
         return since <= earlier[0] and earlier[-1] <= mine.item(0, "asked_through") and never_asked.is_empty()
 
     def on_dates_of(self, seen: pl.DataFrame) -> pl.DataFrame:
-        """The stored rows on the dates that came, of the symbols that came; only files of those years are read."""
+        """The stored rows of the fetched symbols on the fetched dates; only files of those years are read."""
         mine = seen.filter(pl.col("symbol").is_in(list(self.lives))) if self.lives else seen.clear()
         spans = mine.group_by(pl.col("date").dt.year().alias("year")).agg(
             pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
@@ -104,7 +104,7 @@ class StoredContext:
         )
 
     def beside(self, seen: pl.DataFrame, stored: pl.DataFrame, silences: pl.DataFrame) -> pl.DataFrame:
-        """The stored rows on the dates that came, and those next to them and to silences, where nothing stored came."""
+        """The stored rows on the fetched dates, and those next to them and to silences."""
         if not self.lives:
             return stored
         low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")

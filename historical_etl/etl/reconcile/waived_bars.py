@@ -13,7 +13,7 @@ def without_waived(batch: Batch, gaps: pl.DataFrame) -> Batch:
     """The batch without such bars.
 
     Args:
-        batch: what came.
+        batch: what was fetched.
         gaps: those of the account.
     """
     waived = gaps.filter(pl.col("status") == WAIVED, pl.col("why") == BAR_HELD)

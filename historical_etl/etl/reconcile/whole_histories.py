@@ -41,10 +41,10 @@ def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tupl
 def beyond_plan(
     histories: pl.DataFrame, stored_of: Callable[[str], pl.DataFrame], first: date
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Stored bars that the plan of the account no longer gives, on the basis of the histories that came; and in words.
+    """Stored bars that the plan of the account no longer gives, on the basis of the fetched histories; and in words.
 
     Args:
-        histories: as they came.
+        histories: as fetched.
         stored_of: all stored rows of a symbol.
         first: the oldest day that the plan gives.
     """
@@ -57,7 +57,7 @@ def beyond_plan(
             days = older.get_column("date")
             notes.append(
                 f"{symbol}: {older.height} stored session(s), {days.min()} to {days.max()}, lie before what the plan of"
-                " the account gives now; adj_close and volume are restated by the factor of the first that came"
+                " the account gives now; adj_close and volume are restated by the factor of the first one fetched"
             )
     return pl.concat(found), notes
 
@@ -65,8 +65,8 @@ def beyond_plan(
 def _on_basis_of(history: pl.DataFrame, stored: pl.DataFrame, first: date) -> pl.DataFrame:
     """The stored bars of a symbol before a day, on the basis of its history.
 
-    What is adjusted for an event is so by one factor on all bars before it: that of the earliest session which came
-    holds for those before it too. None where the closes that came are others.
+    What is adjusted for an event is so by one factor on all bars before it: that of the earliest fetched session
+    holds for those before it too. None where the fetched closes are others.
     """
     older = stored.filter(pl.col("date") < first).join(history, on=ORDER, how="anti")
     both = history.join(stored, on=ORDER, suffix="_0").sort("date").head(_FIRST)
@@ -90,7 +90,7 @@ def _of_all(ratios: pl.Series) -> float:
 def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspicion]:
     """Symbols of which two answers of one run disagree: one of them is from a cache, and nobody knows which."""
     found = compare_overlap(first.select(LEVELS), history.select(LEVELS))
-    words = "its history contradicts the sessions that came first in the same run"
+    words = "its history contradicts the sessions that were fetched first in the same run"
     return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
 
 

@@ -51,7 +51,7 @@ def silence(
 
     Args:
         completeness: before the commit.
-        newest: the newest session that came.
+        newest: the newest session that was fetched.
         end: the last session that was asked for.
         calendar: the exchange's sessions.
         most: how long a market may be silent.
@@ -92,7 +92,7 @@ def trusted_completeness(state: VersionState, manifest: SyncManifest | None) -> 
 
 
 def clock_notes(manifests: ManifestManager, now: datetime, offset: timedelta | None = None) -> list[str]:
-    """What is to be told of the clock, by the stamps of the versions and by the vendor's clock, if that is known."""
+    """What to report of the clock, by the stamps of the versions and by the vendor's clock, if that is known."""
     notes = [trouble] if (trouble := clock_trouble(manifests.newest_stamp(), now)) else []
     if offset is not None and abs(offset) >= _OFF:
         way = "behind" if offset > timedelta() else "ahead of"

@@ -54,7 +54,7 @@ class RunProgress:
     def after(
         self, manifest: SyncManifest | None, completeness: Completeness, base: ETLProgressManifest | None = None
     ) -> ETLProgressManifest:
-        """The progress after a commit: `base`, or what is saved, with the cursors of the version that now stands."""
+        """The progress after a commit: `base`, or what is saved, with the cursors of the current version."""
         store = self._store
         saved = base or store.progress() or ETLProgressManifest(last_updated=store.clock(), status="completed")
         return saved.model_copy(

@@ -60,7 +60,7 @@ class Run:
         command: what was asked for, in a word, for the ledger `runs`.
         stats: counts what happens.
         names: by which the source is asked.
-        rebuild: replace the history of every symbol that came, whatever basis it was stored on.
+        rebuild: replace the history of every symbol that was fetched, whatever basis it was stored on.
         refetch_on_corporate_action: whether an event after a symbol's last stored session calls for its whole history.
     """
 
@@ -98,7 +98,7 @@ class Run:
         *,
         alone: bool = True,
     ) -> None:
-        """Fetch requests and commit what came of them, at once.
+        """Fetch requests and commit the result, at once.
 
         Args:
             requests: what to ask for.
@@ -106,7 +106,7 @@ class Run:
             update_progress: makes the progress to save.
             window: the first and last date to store; None stores all that was asked for.
             without_history: see `BatchFetcher.fetch`.
-            alone: the run consists of this. Else it does not fail if rows came and none can be stored; whether
+            alone: the run consists of this. Else it does not fail if rows were fetched and none can be stored; whether
                 anything was stored in the end is for `require_rows` to say.
 
         Raises:
@@ -128,20 +128,22 @@ class Run:
         batch = self._with_unrecorded(batch)
         turn = 1
         while not self._commit(batch, update_progress, in_advance=turn > _TURNS):
-            _log.info("Another writer committed meanwhile; what came is held against the new version")
+            _log.info("Another writer committed meanwhile; what was fetched is held against the new version")
             turn += 1
 
     def require_rows(self) -> None:
         """Refuse a run of which nothing could be stored, and tell of its parts of which that is so.
 
         Raises:
-            DataQualityError: rows came, and all were refused.
+            DataQualityError: rows were fetched, and all were refused.
         """
         if not self._barren:
             return
         if not self.stats.rows:
             raise next(iter(self._barren.values()))
-        self.stats.warnings.append(f"of {', '.join(self._barren)} rows came and none can be stored; see rejected_rows")
+        self.stats.warnings.append(
+            f"of {', '.join(self._barren)} rows were fetched and none can be stored; see rejected_rows"
+        )
 
     def failed(self, error: HistoricalETLError) -> None:
         """Note that the source or its data failed the run, for the ledger of a later commit.
@@ -173,7 +175,7 @@ class Run:
         )
 
     def _commit(self, batch: Batch, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
-        """Reconcile with the version that stands and commit; False if another version stood when the lock came.
+        """Reconcile with the current version and commit; False if another version was current once the lock was held.
 
         With the lock taken in advance none can, but all others wait while this reconciles.
         """

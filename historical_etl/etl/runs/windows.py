@@ -223,7 +223,7 @@ def record_failure(run: Run) -> Generator[None]:
     """Note a run that fails; a refusal of the file system that nothing nearer has named is named here."""
     layout = run.store.layout
     try:
-        with storage_errors("working on the store", layout.root, "what was committed stands"):
+        with storage_errors("working on the store", layout.root, "what was committed is unchanged"):
             yield
     except HistoricalETLError as error:
         run.failed(error)
@@ -231,7 +231,7 @@ def record_failure(run: Run) -> Generator[None]:
 
 
 def ignore_event(_: YearEvent) -> None:
-    """Where nobody asked to be told."""
+    """The receiver of events that nobody asked for."""
 
 
 def _is_of_its_year(error: HistoricalETLError) -> bool:

@@ -1,12 +1,12 @@
 """The `files` source: a folder, a glob or one file of CSV (.csv, .txt, .tsv, each also .gz) or Parquet dumps.
 
 Columns are known by the names that exports give them (`spellings`), or mapped by `FilesSettings.columns`. How a file
-writes dates, numbers and fields is told by the settings, else by the file itself where it can mean one thing only.
+writes dates, numbers and fields is set by the settings, else by the file itself where it can mean one thing only.
 The symbol is the setting `symbol`, else the column, else a folder (`symbol=AAPL`), else the file's name (`names`).
 
 The rows of a symbol must be of one series (`joins`): nothing is joined by chance.
 
-What cannot be read is set aside and told, and the rest goes on: a row for a value that is none, a file for what
+What cannot be read is skipped and reported, and the rest goes on: a row for a value that is none, a file for what
 spoils it as a whole. No value is guessed. Row rules (duplicates, price bounds, sessions) are `quality`'s.
 
 CSV is parsed and checked once per instance, into a scratch copy with one Parquet folder for each year; Parquet files

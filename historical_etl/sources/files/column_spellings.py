@@ -1,7 +1,7 @@
 """How exports spell the schema's columns, and what they write for no value. One table, for CSV and Parquet alike.
 
 Names are compared without case, spaces, underscores, dots, hyphens, asterisks and angle brackets, and without the
-numbers of Alpha Vantage ("5. adjusted close"). Which export a spelling is from stands beside it.
+numbers of Alpha Vantage ("5. adjusted close"). The export of a spelling is named beside it.
 """
 
 import difflib
@@ -103,7 +103,7 @@ MARKS: Final[Mapping[str, tuple[str, ...]]] = {
         *("isin", "isincode", "cusip", "cusip9", "sedol", "wkn", "gvkey"),
     ),
 }
-#: What stands for no value, in small letters.
+#: What is written for no value, in small letters.
 _NULLS: Final = (
     "",
     "-",

@@ -101,7 +101,7 @@ def chosen(
         found = _evidence(days().drop_nulls(), readings, calendar)
         fewest = min(one.unfit for one in found)
         fitting = [one for one in found if one.unfit == fewest]
-        if len(fitting) == 1 or fewest:  # where some rows fit one reading only and some another, that is told of them
+        if len(fitting) == 1 or fewest:  # where some rows fit one reading only and some another, that is reported
             return fitting[0].form, True
         best = next((one for one in fitting if all(one.beats(other) for other in fitting if other is not one)), None)
         if best is not None and best.days >= _MANY:
@@ -114,7 +114,7 @@ def chosen(
 
 def _evidence(texts: pl.Series, readings: Sequence[str], calendar: SessionCalendar) -> list[_Evidence]:
     read = texts.to_frame("text").select(day_in(pl.col("text"), form).alias(form) for form in readings)
-    read = read.filter(pl.any_horizontal(pl.all().is_not_null()))  # what fits none is told row by row
+    read = read.filter(pl.any_horizontal(pl.all().is_not_null()))  # what fits none is reported row by row
     return [_evidence_of(days, calendar) for days in read.get_columns()]
 
 

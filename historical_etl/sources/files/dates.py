@@ -103,7 +103,7 @@ class DateRule:
         return self.order is not None and "%y" in self.form
 
     def words(self) -> str:
-        """What is told of it; empty for what nobody would ask about."""
+        """What is reported of it; empty for what nobody would ask about."""
         if self.unit:
             return "moments since 1970 are read as days of the exchange"
         if self.clock == "zoned":
@@ -154,7 +154,7 @@ class DateRule:
         return pl.when(afternoon).then(moment.dt.offset_by("12h")).otherwise(moment)
 
     def wanted(self) -> str:
-        """What a date of the file has to be, as it is told of one that is not."""
+        """What a date of the file has to be, for the message on one that is not."""
         if self.form == EXCEL:
             return "a day as Excel counts them"
         if self.timed:
@@ -237,7 +237,7 @@ def date_rule(
         raise _counted(known[0], where)
     found = [readings for text in known if (readings := _readings_of(_CLOCK.sub("", text).strip()))]
     if not found:
-        return DateRule("%Y-%m-%d", calendar)  # what is no date will be told row by row
+        return DateRule("%Y-%m-%d", calendar)  # what is no date will be reported row by row
     readings = [_by_letters(form, known) for form in max(set(found), key=found.count)]
     clock = _clock_of(known, where, alone=alone)
     if len(readings) == 1:

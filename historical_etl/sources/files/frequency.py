@@ -1,4 +1,4 @@
-"""Rows that are no days: months, weeks, or minutes. Told by how far apart their dates are, throughout or in a part."""
+"""Rows that are no days: months, weeks, or minutes. Found by the distances of their dates."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date

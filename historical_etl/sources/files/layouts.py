@@ -47,7 +47,7 @@ class FilesLayout:
 
 
 def _crsp_bars(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """A negative price marks the midpoint of bid and ask, 0 a missing one; `adj_close` came as CFACPR."""
+    """A negative price marks the midpoint of bid and ask, 0 a missing one; `adj_close` is read from CFACPR."""
     price = pl.col("close").abs()
     close = pl.when(price > 0).then(price)
     prices = [pl.when(pl.col(name).abs() > 0).then(pl.col(name).abs()).alias(name) for name in ("open", "high", "low")]

@@ -188,7 +188,7 @@ def _is_dump(path: Path) -> bool:
     if not suffix or os.path.isdir(path):  # noqa: PTH112 - likewise
         return False
     if not _is_file(path):
-        return True  # a pipe under the name of prices is told of
+        return True  # a pipe under the name of prices is reported
     return not suffix.startswith(".txt") or _is_table(path)
 
 

@@ -12,7 +12,7 @@ _CLASS: Final = re.compile(r"([A-Z]+)-([A-Z])(\.US)?")
 
 
 def renamed(symbols: Iterable[str], suffixed: Iterable[str], how: Suffix) -> tuple[Mapping[str, str], str]:
-    """Symbols as they stand in files → as they are written here, and what is told of it.
+    """Symbols as they are in files → as they are written here, and the note on it.
 
     Args:
         symbols: all of them.

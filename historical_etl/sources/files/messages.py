@@ -1,4 +1,4 @@
-"""What is told of files, in words: how they are understood, what is not read, what is set aside and why."""
+"""What is reported of files, in words: how they are understood, what is not read, what is skipped and why."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _PLACE: Final = 500
 
 
 def printable(skipped: SkippedFile) -> SkippedFile:
-    """What is set aside, with an error that can be told: it may quote a cell, a column or a path of any length."""
+    """What is skipped, with an error that can be shown: it may quote a cell, a column or a path of any length."""
     error = skipped.error
     where = None if error.where is None else shown(error.where, _PLACE)
     return replace(skipped, error=type(error)(shown(error.what, LINE), where=where, todo=shown(error.todo, LINE)))
@@ -71,7 +71,7 @@ def reading_of(found: Surveyed) -> tuple[str, ...]:
 
 
 def contradictions(found: Surveyed, names: Mapping[str, str], frame: pl.DataFrame) -> list[str]:
-    """Symbols of which files say different things of one day, each with the files; `frame` has them as they came."""
+    """Symbols of which files say different things of one day, each with the files; `frame` has them as fetched."""
     values = [name for name in SCHEMA if name not in {*PRIMARY_KEYS, "ret"}]
     # As the row rules have it: a row without a close is none, and a null is no other value.
     bars = frame.filter(pl.col("close") > 0)
@@ -111,7 +111,7 @@ def everything_wrong(found: Surveyed, path: str) -> HistoricalETLError:
 
 
 def _unreadable(found: Surveyed) -> list[str]:
-    """Rows that are set aside: the symbols that cannot be written, and the first lines of each file."""
+    """Rows that are refused: the symbols that cannot be written, and the first lines of each file."""
     rows = found.unreadable
     if rows.is_empty():
         return []
@@ -124,7 +124,7 @@ def _unreadable(found: Surveyed) -> list[str]:
         rest = f" and {counts.height - _LINES:,} more" if counts.height > _LINES else ""
         first = next((symbol for symbol, _ in counts.iter_rows() if symbol), "BRK B")
         lines.append(
-            f"{nameless.height:,} row(s) of symbols that cannot be written are set aside: {listed}{rest}; "
+            f"{nameless.height:,} row(s) of symbols that cannot be written are refused: {listed}{rest}; "
             f"{PREFIX}FILES_SYMBOLS={first}=… names them otherwise"
         )
     for (number,), part in (
@@ -133,9 +133,9 @@ def _unreadable(found: Surveyed) -> list[str]:
         .items()
     ):
         plan = found.plans[int(number)]  # pyright: ignore[reportArgumentType]
-        lines.append(f"{plan.path}: {part.height:,} row(s) cannot be read and are set aside: {_lines(plan, part)}")
+        lines.append(f"{plan.path}: {part.height:,} row(s) cannot be read and are refused: {_lines(plan, part)}")
     if len(lines) > _LINES:
-        lines = [*lines[:_LINES], f"rows of {len(lines) - _LINES:,} more files are set aside"]
+        lines = [*lines[:_LINES], f"rows of {len(lines) - _LINES:,} more files are refused"]
     return lines
 
 

@@ -1,7 +1,7 @@
 """Whether the rows of one symbol belong together: of one security, in one currency, from one place, on one price basis.
 
 Nothing is joined by chance. A symbol whose currency, exchange or ISIN changes, or whose files contradict each other,
-is set aside as a whole, and told; the others go on. Pieces of one history that adjoin, or agree where they overlap, are
+is skipped as a whole; the others go on. Pieces of one history that adjoin, or agree where they overlap, are
 joined.
 """
 
@@ -23,7 +23,7 @@ from historical_etl.sources.files.survey import SkippedFile, Surveyed
 
 __all__ = ["separated"]
 
-#: Symbols that are told with their files and lines; the others are only named.
+#: Symbols that are named with their files and lines; the others are only named.
 _MOST_NAMED: Final = 20
 #: What a mark tells apart, in words.
 _WORDS: Final[Mapping[str, str]] = {
@@ -41,7 +41,7 @@ _SHARED: Final = pl.Schema(
 
 
 def separated(found: Surveyed, names: Mapping[str, str]) -> Surveyed:
-    """The files without the symbols whose rows do not belong together; these are set aside.
+    """The files without the symbols whose rows do not belong together; these are skipped.
 
     Args:
         found: the files as they were surveyed.
@@ -242,9 +242,9 @@ def _skipped_file(plan: ReadPlan, symbol: str, what: str, todo: str) -> SkippedF
 
 
 def _with_rest(skipped: list[SkippedFile], symbols: Sequence[str]) -> list[SkippedFile]:
-    """What is told of the first symbols, and of the others their names."""
+    """What is reported of the first symbols, and of the others their names."""
     rest = symbols[len(skipped) :]
     if not rest:
         return skipped
-    what = f"{len(rest):,} more symbols are set aside for the same reason as {symbols[0]}: {', '.join(rest)}"
+    what = f"{len(rest):,} more symbols are skipped for the same reason as {symbols[0]}: {', '.join(rest)}"
     return [*skipped, SkippedFile(skipped[0].path, DataQualityError(what, where=skipped[0].path.parent), tuple(rest))]

@@ -193,7 +193,7 @@ def _written(
 def _session(
     scan: pl.LazyFrame, name: str, dtype: pl.DataType, exchange: str, path: Path
 ) -> tuple[pl.Expr, pl.Expr, bool]:
-    """The session a date or a moment names, whether it cannot be told, and whether times are written."""
+    """The session a date or a moment names, whether it is unknown, and whether times are written."""
     moment, odd, timed = pl.col(name), pl.lit(value=False), False
     if isinstance(dtype, pl.Date):
         day = moment

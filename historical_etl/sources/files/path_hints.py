@@ -27,7 +27,7 @@ _MARKETS: Final = frozenset([
     "paris", "tsx", "canada", "jp", "japan", "tokyo", "tse", "hk", "hkex", "nse", "bse", "india", "asx", "australia",
     "europe",
 ])  # fmt: skip
-#: Words of a basis → how it is told.
+#: Words of a basis → its words in messages.
 _BASES: Final = {
     "adj": "adjusted",
     "adjusted": "adjusted",

@@ -45,7 +45,7 @@ _EVENTS: Final = (SPLIT, DIVIDEND)
 _WITH_CASE: Final = frozenset({"currency", "unit", "security"})
 NO_SYMBOL: Final = "unreadable_symbol"
 _FIELDS: Final = "unreadable_line"
-#: Why a row of a file is set aside, as the column `reasons` of refused rows names it.
+#: Why a row of a file is refused, as the column `reasons` of refused rows names it.
 REASONS: Final = (
     NO_SYMBOL,
     _FIELDS,
@@ -79,7 +79,7 @@ class ReadPlan:
         cells: likewise of the others: they are null then, and the bar stays.
         lines: what is wrong with rows as a whole, in words → those rows.
         short: true for rows that may lack fields.
-        tidy: true for rows whose symbol already stands in the file as we write it.
+        tidy: true for rows whose symbol already is in the file as we write it.
         layout: of the export it is from.
         symbol: that of the file; None where a column has them.
         symbol_from: where symbols come from.
@@ -94,7 +94,7 @@ class ReadPlan:
         decimal: its decimal sign.
         fast: whether its numbers are read the fast way.
         date_wanted: what a date has to be.
-        date_shown: what is told beside a date that is none.
+        date_shown: what a message shows beside a date that is none.
         ragged: its rows with lines of another width cut or filled, for a scan that leaves them out.
         order: what its dates have first, if the file shows it and it could be either.
         days: how its dates are read, where they are text.
@@ -282,7 +282,7 @@ class ReadPlan:
         )
 
     def places(self, rows: list[int]) -> list[str]:
-        """Where some rows stand, as they are told: by line, or by row in Parquet."""
+        """Where some rows are, for messages: by line, or by row in Parquet."""
         if self.csv is None:
             return [f"row {row + 1}" for row in rows]
         known = {row: line for row, (line, _) in self.bad.items()}

@@ -1,7 +1,7 @@
-"""Files that are set aside as a whole: by what was summed up of their rows they hold no daily bars, or were misread.
+"""Files that are skipped as a whole: by what was summed up of their rows they hold no daily bars, or were misread.
 
 Each function takes a file's plan and its table, a row for each symbol as `survey` sums it up, and gives the error that
-the file is set aside with, or None.
+that is the reason, or None.
 """
 
 from datetime import date

@@ -81,17 +81,17 @@ class FilesSource:
 
     @property
     def unreadable(self) -> pl.DataFrame:
-        """The rows that are set aside since they cannot be read: columns of `SCHEMA`, and `reasons`."""
+        """The rows that are refused since they cannot be read: columns of `SCHEMA`, and `reasons`."""
         return self._load().unreadable.select(*SCHEMA, "reasons")
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What somebody who reads the files should know: columns that are not read, rows that are set aside."""
+        """What somebody who reads the files should know: columns that are not read, rows that are refused."""
         return self._load().notes
 
     @property
     def set_aside(self) -> tuple[str, ...]:
-        """The files, and symbols of files, that are set aside as a whole, each with the reason."""
+        """The files, and symbols of files, that are skipped as a whole, each with the reason."""
         return self._load().set_aside
 
     @property
@@ -117,7 +117,7 @@ class FilesSource:
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols whose first to last row meets `start` to `end`, both included, sorted; None means unbounded.
 
-        Those of files that are set aside are among them, whatever the range: nobody knows what is in these.
+        Those of files that are skipped are among them, whatever the range: nobody knows what is in these.
 
         Raises:
             DataQualityError: no file can be read.
@@ -134,7 +134,7 @@ class FilesSource:
         """Bars sorted by (date, symbol), `ret` null; outcomes `ok`, `empty`, `not_found`, `refused` or `error`.
 
         Keys that are twice in the files come twice: judging them is the quality rules' work. A symbol is `error` if a
-        file of it is set aside, and also if it has no rows and may be in such a file; it is `refused` if all its rows
+        file of it is skipped, and also if it has no rows and may be in such a file; it is `refused` if all its rows
         are unreadable.
 
         Raises:
@@ -171,7 +171,7 @@ class FilesSource:
         if symbol in refused:
             return Outcome.REFUSED, "none of its rows in this range can be read"
         if loaded.unknown:
-            return Outcome.ERROR, f"it may be in what is set aside: {loaded.unknown}"
+            return Outcome.ERROR, f"it may be in a skipped file: {loaded.unknown}"
         if symbol in loaded.spans:
             first, last = loaded.spans[symbol]
             return Outcome.EMPTY, f"no rows from {request.start} to {request.end}; the files have {first} to {last}"
@@ -188,7 +188,7 @@ class FilesSource:
         parts = [found.plans[number].typed() for number in numbers if not found.plans[number].is_csv]
         if any(found.plans[number].is_csv for number in numbers):
             copies = _scratch_years(found.folders, request.start, request.end)
-            # Some files may have been set aside, or read again, after they had been copied.
+            # Some files may have been skipped, or read again, after they had been copied.
             all_count = len(loaded.alive) == len(found.plans)
             parts += copies if all_count else [part.filter(pl.col("file").is_in(loaded.alive)) for part in copies]
         if not parts:
@@ -330,7 +330,7 @@ class _Loaded:
 
 
 def _unlisted(folder: tuple[Path, str]) -> SkippedFile:
-    """A folder that cannot be listed, as what is set aside: it may hold any symbol."""
+    """A folder that cannot be listed, as a skipped file: it may hold any symbol."""
     path, why = folder
     todo = "let it be listed, move what it holds to a shorter path, or take it out of the folder"
     return printable(
@@ -344,7 +344,7 @@ def _known(found: Surveyed) -> pl.DataFrame:
 
 
 def _with_homes(unreadable: pl.DataFrame, spans: Mapping[str, tuple[date, date]]) -> pl.DataFrame:
-    """Rows with the symbol for which they are told, and the day, if they have one: what the source is asked for."""
+    """Rows with the symbol for which they are reported, and the day, if they have one: what the source is asked for."""
     if unreadable.is_empty() or not spans:
         return unreadable.with_columns(_home=pl.col("date"), _whose=pl.col("symbol")).clear()
     first, last = min(first for first, _ in spans.values()), max(last for _, last in spans.values())
@@ -355,7 +355,7 @@ def _with_homes(unreadable: pl.DataFrame, spans: Mapping[str, tuple[date, date]]
 
 
 def _actions(bars: pl.DataFrame) -> pl.DataFrame:
-    """The events beside the bars; one that stands twice in the files comes once."""
+    """The events beside the bars; one that is twice in the files is given once."""
     return (
         bars.filter(pl.col(SPLIT).is_not_null() | pl.col(DIVIDEND).is_not_null())
         .select(

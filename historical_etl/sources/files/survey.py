@@ -1,4 +1,4 @@
-"""What one pass over all files finds: which can be read, whose rows they hold, what is set aside, and why.
+"""What one pass over all files finds: which can be read, whose rows they hold, what is skipped, and why.
 
 Whatever is wrong with a file or a row is found and kept apart here, all at once; the rest goes on.
 """
@@ -36,7 +36,7 @@ UNREADABLE: Final = pl.Schema(
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file, or a symbol of it, that is set aside as a whole; without `symbols` it may hold any."""
+    """A file, or a symbol of it, that is skipped as a whole; without `symbols` it may hold any."""
 
     path: Path
     error: HistoricalETLError
@@ -50,8 +50,8 @@ class Surveyed:
     Attributes:
         plans: of all files that were tried; only those in `index` count.
         index: a row for each file and symbol: file (position in `plans`), symbol, first, last, rows.
-        skipped: what is set aside as a whole.
-        unreadable: rows that are set aside, columns `UNREADABLE`.
+        skipped: what is skipped as a whole.
+        unreadable: refused rows, columns `UNREADABLE`.
         folders: where the rows of CSV files are, by year, with the number of their file.
         empty: files that have a header and no rows.
     """
@@ -180,7 +180,7 @@ class _Survey:
         self._skipped.append(SkippedFile(path, error, (symbol,) if symbol else ()))
 
     def _read(self, numbers: Sequence[int], name: str) -> None:
-        """Copy and sum up some files at once; if that fails, each alone, and the bad ones are set aside."""
+        """Copy and sum up some files at once; if that fails, each alone, and the bad ones are skipped."""
         try:
             self._sum_up(numbers, self._scratch / name)
         except BROKEN as error:
@@ -215,13 +215,13 @@ class _Survey:
         if self._plans[numbers[0]].is_csv:
             rows = _copy_by_year(rows, folder)
         table = _summary(rows, self._marks).collect(engine="streaming")
-        # What a failed copy has written, even after its error came, is never looked at: it is in none of these.
+        # What a failed copy has written, even after its error was raised, is never looked at: it is in none of these.
         self._folders += [folder] if self._plans[numbers[0]].is_csv else []
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
         self._tables |= {number: parts.get(number, table.clear()) for number in numbers}
 
     def _second_look(self) -> None:
-        """Read again what has faults, with more patience: numbers the slow way, lines of a wrong width left out."""
+        """Read again what has faults, with more care: numbers the slow way, lines of a wrong width left out."""
         for number in list(self._tables):
             table, plan = self._tables[number], self._plans[number]
             short = bool(table.get_column("_short").any()) and not plan.bad
@@ -259,7 +259,7 @@ class _Survey:
                 self._refuse(number, error)
 
     def _look_at_faults(self) -> None:
-        """Read the rows with faults; set aside a file most of whose rows have one, or that breaks Polars with them."""
+        """Read the rows with faults; skip a file most of whose rows have one, or that breaks Polars with them."""
         for number, table in list(self._tables.items()):
             plan = self._plans[number]
             strange = table.filter((pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol")))
@@ -267,7 +267,7 @@ class _Survey:
                 continue
             try:
                 self._faulty[number] = plan.faulty()
-            except DataQualityError as error:  # a day of 10^9 cannot be told as text
+            except DataQualityError as error:  # a day of 10^9 has no text
                 self._refuse(number, error)
                 continue
             if (error := hopeless(plan, table, self._faulty[number])) is not None:

@@ -46,7 +46,7 @@ _BAD_REQUEST: Final = 400
 _INVALID: Final = re.compile(r"invalid symbols?: *([^\"}]+)", re.IGNORECASE)
 #: Both may come with 403; any other one is of the key or of its plan.
 _SAYS: Final = {"forbidden.": Meaning.KEY, "subscription does not permit": Meaning.NOT_COVERED}
-#: It means missing permissions, too. Events are asked for once bars came with the key: there it can mean nothing else.
+#: It means missing permissions, too. Events are requested once bars were fetched: then it can mean nothing else.
 _SAYS_OF_EVENTS: Final = _SAYS | {"forbidden.": Meaning.NOT_COVERED}
 _EVENTS_PATH: Final = "/corporate-actions"
 #: A free plan gets no trades of the last 15 minutes: asked for them, it answers with those of IEX alone, for the whole

@@ -1,7 +1,7 @@
 """From what a vendor adjusts for splits to what was traded: the shares of a bar's own day, where prices are raw.
 
 A vendor adjusts as of the fetch, for all splits after a bar. Some it lists before its data have reached them, or never
-heeds: `adj_close`, which it adjusts in the same way, tells which of them are in.
+respects: `adj_close`, which it adjusts in the same way, tells which of them are in.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,11 +43,11 @@ def applicable(splits: pl.DataFrame, bars: pl.DataFrame, end: date, today: date)
     """Of the listed splits those that the vendor has adjusted its data for, one row for each symbol and ex-date.
 
     A split counts if `adj_close` / `close` moves by it from the bar before to the one after, or to 1 where the bars
-    reach to the present and none came after. Where neither can be told, it counts if its ex-date is over.
+    reach to the present and none follows. Where neither is known, it counts if its ex-date is over.
 
     Args:
         splits: columns as `splits_of` has them, as listed; equal rows count once.
-        bars: with the schema's columns, as they came.
+        bars: with the schema's columns, as fetched.
         end: the last day that bars were asked for.
         today: the day of the fetch.
     """

@@ -45,7 +45,7 @@ class Reach:
         return plan.first(self._book.today) if plan else None
 
     def look_before(self, first_bar: date | None, start: date, gives: Gives) -> None:
-        """Tell "not given" from "not traded yet" where bars came later than they were asked for, or none at all.
+        """Tell "not given" from "not traded yet" where bars begin later than requested, or there are none.
 
         Args:
             first_bar: the day of the first bar.
@@ -79,7 +79,7 @@ class Reach:
             if known is not None and known > refused:  # another thread has found it meanwhile
                 return known
             days = self._sessions(refused + timedelta(days=1), self._book.today - timedelta(days=1))
-            # What is known may be a day behind: the plan moves on each day, by a clock that nobody told.
+            # What is known may be a day behind: the plan moves on each day, by a clock that is not known.
             guesses = [*([0] if known else []), *self._usual(days), len(days) - 1]
             if not days or not self._find(days, guesses, gives, surely=False):
                 return None

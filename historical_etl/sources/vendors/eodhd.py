@@ -51,17 +51,17 @@ _BULK_CALLS: Final = 100
 _DAYS: Final = "whole market days"
 #: Events are asked for from so long before the range: the vendor has them from announcements, some late.
 _LATE: Final = timedelta(days=45)
-#: A session of which nothing came is not published yet as long as it is not older than this.
+#: A session of which nothing was fetched is not published yet as long as it is not older than this.
 _FRESH: Final = timedelta(days=1)
 _MINUTE: Final = 60.0
 #: From so much on, `adj_close` beside `close` shows that there is an event after the bar.
 _MOVED: Final = 0.001
 _AS_GIVEN: Final = (
-    "eodhd gives volumes adjusted for splits up to the fetch; they are stored as they came, since it does not give the"
+    "eodhd gives volumes adjusted for splits up to the fetch; they are stored as fetched, since it does not give the"
     " splits that would tell them as traded"
 )
 _RESTATED: Final = (
-    "its dividends are given adjusted for splits; {} of them are told as they were paid, times the splits after them"
+    "its dividends are given adjusted for splits; {} of them are given as paid, times the splits after them"
 )
 _SAYS: Final[Mapping[str, Meaning]] = {
     "exceeded your daily": Meaning.LIMITED,
@@ -192,7 +192,7 @@ class EodhdSource(VendorSource):
         return replace(self._named(bars, listed, paid, since, end), named_since=since)
 
     def _without_events(self, refusal: Refusal, bars: pl.DataFrame) -> Part:
-        """What is told where the vendor refuses splits and dividends to an account that it gave bars."""
+        """What is reported where the vendor refuses splits and dividends to an account that it gave bars."""
         if refusal.outcome is not Outcome.NOT_COVERED:
             raise refusal
         note = (
@@ -210,7 +210,7 @@ class EodhdSource(VendorSource):
     def _named(
         self, bars: pl.DataFrame, splits: Sequence[VendorEvent], paid: Iterable[Paid], start: date, end: date
     ) -> Part:
-        """Bars as traded, splits, and dividends in the unit of the prices; those in another currency are told apart."""
+        """Bars as traded, splits, and dividends in the unit of the prices; those in another currency apart."""
         counted = self._counted(splits_of(splits), bars, end)
         events, abroad, restated = list(splits), dict[str, list[VendorEvent]](), Counter[str]()
         for symbol, row, given, is_adjusted in paid:
@@ -321,13 +321,13 @@ class EodhdSource(VendorSource):
         return replace(part, refusals=refused)
 
     def _later_splits(self, bars: pl.DataFrame, end: date) -> tuple[list[VendorEvent], dict[str, Refusal]]:
-        """Splits after the last of some days, of symbols whose `adj_close` shows that something came after it.
+        """Splits after the last of some days, of symbols whose `adj_close` shows a later event.
 
         And the symbols of which they could not be had: without them their volume is not known.
         """
         found, refused, today = list[VendorEvent](), dict[str, Refusal](), self._plan.today
         newest = bars.sort("date").group_by("symbol", maintain_order=True).last()
-        # Without an adj_close nothing shows that none came.
+        # Without an adj_close nothing shows that there was none.
         moved = newest.filter(((pl.col("adj_close") / pl.col("close") - 1).abs() > _MOVED).fill_null(value=True))
         for symbol in moved.get_column("symbol") if end < today else ():
             try:

@@ -43,7 +43,7 @@ def first_given(warning: str, today: date) -> date | None:
 
 
 def code_of(symbol: str) -> str:
-    """BRK.B is BRK-B here, and the company that had a ticker before is told by a suffix in small letters."""
+    """BRK.B is BRK-B here, and the company that had a ticker before has a suffix in small letters."""
     return _FORMER.sub("_old", symbol.replace(".", "-").replace("/", "-"))
 
 
@@ -65,7 +65,7 @@ def split_of(symbol: str | None, row: Row) -> VendorEvent:
 
 
 def cash_of(row: Row, adjusted: str) -> tuple[object, bool]:
-    """What was paid for a share of that day; or, where that lacks, the same adjusted for later splits, and so told."""
+    """What was paid for a share of that day; or, where that lacks, the same adjusted for later splits, with a note."""
     paid, value = _number(row.get("unadjustedValue")), _number(row.get(adjusted))
     lacks = paid in (None, "") or (paid == 0 and isinstance(value, int | float) and value > 0)
     return (value, isinstance(value, int | float)) if lacks else (paid, False)

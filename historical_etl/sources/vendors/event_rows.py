@@ -92,7 +92,7 @@ def counted(events: Iterable[tuple[str, date, float, float, Mark]]) -> Events:
     """Events as actions, sorted by (symbol, date), of which each counts as often as it happened.
 
     Dividends of one symbol, day and amount that are of different kinds are so many payments: they add up in one row,
-    since equal rows count once. Those of one kind, or of a kind that is not told, are one that is entered several
+    since equal rows count once. Those of one kind, or of an unknown kind, are one that is entered several
     times; so are equal splits of any kind. If their ids differ, `notes` tell.
 
     Args:

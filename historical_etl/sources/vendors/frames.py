@@ -1,9 +1,9 @@
-"""From a vendor's rows to frames in the schema. Values are not judged here: they go to the quality rules as they came.
+"""From a vendor's rows to frames in the schema. Values are not judged here: they go to the quality rules as fetched.
 
 A null stays a null and a NaN becomes one, a volume too: it is not 0. Rows that are equal in all columns become one.
-Rows of symbols that nobody asked for are left out first. Of the others, one whose date or close cannot be read is told
-and left out, and the rest is taken; where none can be read, the vendor's form has changed. Another cell that cannot be
-read is null, and told.
+Rows of symbols that nobody asked for are left out first. Of the others, one whose date or close cannot be read is
+refused, and the rest is taken; where none can be read, the vendor's form has changed. Another cell that cannot be
+read is null, with a note.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ _OF_A_BAR, _AT_LEAST, _OF_EVENTS = 400, 1 << 26, 1 << 29
 #: Characters of where a page is.
 _LONGEST: Final = 1 << 13
 _NUMBERS: Final = ("open", "high", "low", "close", "volume", "adj_close")
-#: What a bar is judged by: a row without one of them, as it came, is no bar.
+#: What a bar is judged by: a row without one of them, as fetched, is no bar.
 _NEEDED: Final = frozenset({"date", "close"})
 _REJECTED: Final = pl.Schema({**SCHEMA, "reasons": pl.List(pl.String())})
 _CELLS: Final = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "column": pl.String(), "text": pl.String()})
@@ -58,7 +58,7 @@ class Bars:
     Attributes:
         frame: the bars.
         rejected: rows without a date or a close that can be read, as far as they go, with `reasons`.
-        cells: the other cells that cannot be read: `symbol`, `date`, `column`, and the `text` as it came.
+        cells: the other cells that cannot be read: `symbol`, `date`, `column`, and the `text` as fetched.
     """
 
     frame: pl.DataFrame

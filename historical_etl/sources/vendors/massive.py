@@ -63,7 +63,7 @@ _days = local_days(_NEW_YORK)
 
 @dataclass
 class _Unit:
-    """Symbols and days that are asked for together, and what is to be told of them."""
+    """Symbols and days that are asked for together, and what to report of them."""
 
     symbols: tuple[str, ...]
     start: date

@@ -27,7 +27,7 @@ _MOST_CACHED: Final = 2
 
 @dataclass(frozen=True)
 class NamedEvents:
-    """Splits and dividends, dividends in other currencies, what of them is to be told, and the first day asked for."""
+    """Splits and dividends, dividends in other currencies, the notes on them, and the first requested day."""
 
     actions: pl.DataFrame
     foreign: pl.DataFrame
@@ -37,7 +37,7 @@ class NamedEvents:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Rows of some tickers as they came, and when they were asked for."""
+    """Rows of some tickers as fetched, and when they were asked for."""
 
     asked: datetime
     splits: Sequence[Row]

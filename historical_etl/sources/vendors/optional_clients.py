@@ -1,4 +1,4 @@
-"""Clients of vendors, imported when first used: a missing one is told by the extra that brings it."""
+"""Clients of vendors, imported when first used: an error names the extra that installs a missing one."""
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version

@@ -1,7 +1,7 @@
 """What an answer that is no data means: one classification for all vendors and all clients. No network here.
 
 A `Refusal` says what to record for the symbols that were asked for, and whether asking again may help. It stays
-inside this package: `collect` turns it into outcomes, or into one of our errors where nothing came at all.
+inside this package: `collect` turns it into outcomes, or into one of our errors where nothing was fetched at all.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,10 +23,10 @@ _HEAD: Final = 1000
 #: So much of it is made a line of a message.
 _LOOKED_AT: Final = 10 * _HEAD
 _OK, _TOO_MANY = 200, 429
-#: No vendor means more seconds than a year has; a moment beyond the calendar could not be told.
+#: No vendor means more seconds than a year has; a moment beyond the calendar could not be printed.
 _LONGEST: Final = 365 * 86400.0
 _SERVER_ERROR: Final = 500
-#: Answers below 500 that may be another one next time: a timeout, and a request that came too early.
+#: Answers below 500 that may be another one next time: a timeout, and a request that was too early.
 _PASSING: Final = frozenset({408, 425})
 
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import httpx
     from urllib3 import PoolManager
 
-__all__ = ["GZIP", "MOST_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
+__all__ = ["GZIP", "MOST_RESPONSE_BYTES", "Bounds", "bounded_httpx", "bounded_session", "bounded_urllib3"]
 
 #: Of one answer, unpacked: some times that of the largest one, a whole market's day.
-MOST_BYTES: Final = 1 << 25
+MOST_RESPONSE_BYTES: Final = 1 << 25
 #: The packing that is asked for.
 GZIP: Final = "gzip"
 #: So much of an answer is unpacked at once.
@@ -46,12 +46,12 @@ class Bounds:
     Args:
         vendor: its name, for messages.
         seconds: from connecting to the last byte.
-        most_bytes: of its answer, unpacked; default: `MOST_BYTES`.
+        most_bytes: of its answer, unpacked; default: `MOST_RESPONSE_BYTES`.
     """
 
     def __init__(self, vendor: str, seconds: float, most_bytes: int | None = None) -> None:
         self.seconds = seconds
-        self.most_bytes = most_bytes or MOST_BYTES
+        self.most_bytes = most_bytes or MOST_RESPONSE_BYTES
         self._vendor = vendor
 
     @contextmanager
@@ -76,19 +76,19 @@ class Bounds:
             _running.reset(token)
 
     def too_slow(self) -> Refusal:
-        """What is told of a request that took too long."""
+        """What is reported of a request that took too long."""
         return Refusal(Outcome.ERROR, f"{self._vendor} took over {self.seconds:g} s", again=True)
 
     def too_large(self) -> Refusal:
-        """What is told of an answer that is too large."""
+        """What is reported of an answer that is too large."""
         return Refusal(Outcome.ERROR, f"{self._vendor} answered with more than {self.most_bytes:,} bytes")
 
     def odd_packing(self, packing: str) -> Refusal:
-        """What is told of an answer that is packed in a way that nobody asked for, or more than once."""
+        """What is reported of an answer that is packed in a way that nobody asked for, or more than once."""
         return Refusal(Outcome.ERROR, f"{self._vendor} answered with the packing {packing[:_SHOWN]!a}")
 
     def badly_packed(self) -> Refusal:
-        """What is told of an answer that cannot be unpacked to its end."""
+        """What is reported of an answer that cannot be unpacked to its end."""
         return Refusal(Outcome.ERROR, f"{self._vendor} did not answer in full (it is badly packed)", again=True)
 
 
@@ -96,7 +96,7 @@ class Limit:
     """What is left to the running request.
 
     Attributes:
-        refusal: why curl was told to stop.
+        refusal: why curl was stopped.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -123,10 +123,10 @@ class Limit:
         return left
 
     def body(self, parts: Iterable[bytes], packing: str | None = None) -> bytes:
-        """An answer from what came of it, packed as its Content-Encoding says.
+        """An answer from its bytes, packed as its Content-Encoding says.
 
         Raises:
-            Refusal: it is too large, came too slowly, or cannot be unpacked.
+            Refusal: it is too large, arrived too slowly, or cannot be unpacked.
         """
         how = (packing or "").strip().lower()
         if how not in _PACKINGS:
@@ -154,7 +154,7 @@ class Limit:
                 raise self._bounds.odd_packing(line.partition(b":")[2].decode("latin-1").strip())
 
     def take(self, whole: bytearray, part: bytes) -> None:
-        """Add a part to what came of an answer. Raises as `body` does."""
+        """Add a part to an answer. Raises as `body` does."""
         whole += part
         if len(whole) > self._bounds.most_bytes:
             raise self._bounds.too_large()
@@ -167,7 +167,7 @@ _PACKINGS: Final = {"": False, "identity": False, GZIP: True, "x-gzip": True}
 
 
 def _unpacked(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """What gzip packed, one member or some, by parts; an empty one where nothing came of what was read."""
+    """What gzip packed, one member or some, by parts; an empty one where nothing was fetched of what was read."""
     member = None
     for part in parts:
         left = part
@@ -185,7 +185,7 @@ _running: Final[ContextVar[Limit]] = ContextVar("running")
 
 
 def bounded_httpx(transport: "httpx.HTTPTransport") -> "httpx.HTTPTransport":
-    """`transport`, whose connections keep to the running request's limit of time; what came, `Limit.body` bounds."""
+    """`transport`, whose connections keep to the running request's limit of time; `Limit.body` bounds the answer."""
     import httpcore
 
     class Stream(httpcore.NetworkStream):
@@ -258,22 +258,22 @@ def _bounded_connection(kind: type[Any]) -> type[Any]:
 
         def getresponse(self) -> Response:
             inner: Any = super()
-            fetched = inner.getresponse()
-            with closing(fetched):
-                packing = fetched.headers.get("content-encoding")
-                body = _running.get().body(fetched.stream(_PART, decode_content=False), packing)
-            messages = [(name, value) for name, value in fetched.headers.items() if name.lower() not in _OF_THE_WIRE]
+            response = inner.getresponse()
+            with closing(response):
+                packing = response.headers.get("content-encoding")
+                body = _running.get().body(response.stream(_PART, decode_content=False), packing)
+            pairs = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
             return Response(
                 io.BytesIO(body),
-                headers=HTTPHeaderDict(messages),
-                status=fetched.status,
-                version=fetched.version,
-                version_string=fetched.version_string,
-                reason=fetched.reason,
+                headers=HTTPHeaderDict(pairs),
+                status=response.status,
+                version=response.version,
+                version_string=response.version_string,
+                reason=response.reason,
                 preload_content=False,
                 decode_content=False,
                 # By this one it is seen that the connection is free.
-                original_response=fetched._original_response,  # noqa: SLF001
+                original_response=response._original_response,  # noqa: SLF001
             )
 
     return Bounded

@@ -1,7 +1,7 @@
 """How a vendor is asked: in turn, again where that may help, and not at all once it is down.
 
 Here are the limiter that all processes of a user share, the retries and the circuit breaker; no HTTP and no frames.
-A `Throttle` stands before every single request of a vendor, whichever client makes it.
+A `Throttle` precedes every single request of a vendor, whichever client makes it.
 """
 
 import logging
@@ -38,7 +38,7 @@ _DAY_SECONDS: Final = 86400
 #: The first wait before a retry is drawn from 0 to this, each later one from twice the range before it.
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 60.0
-#: Waits of so many seconds are told, one a minute at most.
+#: Waits of so many seconds are reported, one a minute at most.
 _LONG: Final = 5.0
 #: Nobody waits longer for a turn than the period of the limit, but for rounding.
 _SKEW_MS: Final = 1000
@@ -259,7 +259,7 @@ class Breaker:
             if limited or self._failures >= self._settings.breaker_failures:
                 pause = max(refusal.wait or 0.0, 0.0 if limited and refusal.wait else self._settings.breaker_seconds)
                 self._opened, self._pause = self._clock(), timedelta(seconds=pause)
-                refusal.wait = pause if limited else refusal.wait  # so that it is told
+                refusal.wait = pause if limited else refusal.wait  # so that it is reported
                 self._reason = refusal
 
 

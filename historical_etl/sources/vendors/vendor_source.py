@@ -1,4 +1,4 @@
-"""What all vendors have in common: ask unit by unit, and put together what came and what did not.
+"""What all vendors have in common: ask unit by unit, and put together what was fetched and what was not.
 
 A vendor's module says what its units are and how one is asked for. Here a `Refusal` becomes the outcome of the
 symbols of its unit; where no symbol could be had at all, it becomes the error that the protocol promises.
@@ -105,7 +105,7 @@ class VendorSource(ABC):
 
     @property
     def clock_offset(self) -> timedelta | None:
-        """How far the vendor's clock is before ours, as of its last answer; None if it never told."""
+        """How far the vendor's clock is before ours, as of its last answer; None if it never sent its time."""
         return self._reader.clock_offset
 
     def forget_plan(self) -> None:
@@ -213,7 +213,7 @@ class VendorSource(ABC):
         self._plan.learn(without=EVENT_WORDS)
         setting = f"HISTORICAL_ETL_{self._reader.vendor.upper()}_ACTIONS=false"
         note = f"{refusal.what}: it names no {EVENT_WORDS}; {setting} asks for none"
-        _log.warning("%s", note)  # it is told once, and notes of a run that fails are lost
+        _log.warning("%s", note)  # it is reported once, and notes of a run that fails are lost
         return note
 
     def _within_plan(self, request: FetchRequest) -> FetchRequest:
@@ -226,7 +226,7 @@ class VendorSource(ABC):
         return replace(request, start=first)
 
     def _withheld(self, request: FetchRequest) -> list[str]:
-        """What is to be told of a request that begins before the plan does, or for whose events nobody was asked."""
+        """What to report of a request that begins before the plan does, or for whose events nobody was asked."""
         info = self.info
         is_clipped = info.coverage is not None and request.start < info.coverage.first
         return [info.plan] if info.plan and (is_clipped or self._plan.lacks(EVENT_WORDS)) else []
@@ -269,7 +269,9 @@ class VendorSource(ABC):
         name = self.info.name
         if refusal.outcome is Outcome.RATE_LIMITED:
             what_failed = self._reason_of(refusal) if refusal.alone else what
-            todo = "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what came whole is kept"
+            todo = (
+                "leave it out until then" if refusal.alone else f"{self._when(refusal)}; what was fetched whole is kept"
+            )
             return RateLimitedError(what_failed, where=name, todo=todo, alone=refusal.alone)
         if refusal.outcome is Outcome.NOT_PUBLISHED:
             return NotPublishedError(what, where=name, todo="ask again later")

@@ -40,7 +40,7 @@ class Chart:
 
     Attributes:
         bars: one for each day, by `date` in ISO and the names of the schema.
-        events: splits and cash in the unit of the prices, each as it came.
+        events: splits and cash in the unit of the prices, each as fetched.
         foreign: cash in another currency, columns `FOREIGN`.
         notes: what was converted, and what cannot be read.
     """
@@ -52,7 +52,7 @@ class Chart:
 
 
 def result_of(answer: object) -> Mapping[str, object] | str | None:
-    """The chart of an answer, or the reason that stands in its place; None where there is neither.
+    """The chart of an answer, or the reason in its place; None where there is neither.
 
     Raises:
         FormError: the answer is none about prices.
@@ -90,7 +90,7 @@ def read_chart(result: Mapping[str, object], symbol: str) -> Chart:
     named = meta.get("symbol")  # Yahoo repeats the name that it is asked for
     if isinstance(named, str) and _spelt(named) != _spelt(symbol):
         raise FormError(f"it is of {named!r}, and {symbol} was asked for; where that is its new name, tell the rename")
-    # The newest bar may be told by the moment of the last trade, which is of its own day at any hour.
+    # The newest bar may have the moment of the last trade, which is of its own day at any hour.
     live = meta.get("regularMarketTime")
     evening = _FUTURES_BEGIN if meta.get("instrumentType") == "FUTURE" else None
 
@@ -147,7 +147,7 @@ def _cash(
 ) -> tuple[list[Event], pl.DataFrame]:
     """Dividends and capital gains: those in the currency of the prices, in its unit, and apart from them the others.
 
-    A gain beside a dividend of the same day stands for itself: the dividend may hold it already
+    A gain beside a dividend of the same day counts alone: the dividend may hold it already
     (yfinance's `_repair_capital_gains`), which `adj_close` tells.
     """
     own: list[Event] = []

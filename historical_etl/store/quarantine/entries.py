@@ -132,7 +132,7 @@ def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> P
 
     Raises:
         ConfigurationError: there is no file in the entry, something lies there already, or it is not known where the
-            file came from.
+            file was.
         ChecksumMismatchError: the file is not the one that was quarantined; nothing was put back.
         StorageError: the file system refused.
     """

@@ -19,8 +19,8 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import CoverageError, HistoricalETLError
 from historical_etl.store.ledgers import read_ledger
+from historical_etl_tests.proofs.simulation.market import SimMarket, with_returns
 from historical_etl_tests.scenario import KEYS, standing, store, stored
-from historical_etl_tests.simulation import SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import Clockwork, Faults, Loopback, Truth
 from historical_etl_tests.sources.vendors.whole_store import market_of, truth_of
 

@@ -19,8 +19,8 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from historical_etl.sources.base import ACTIONS
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket, with_returns
 from historical_etl_tests.scenario import KEYS, sessions, store, stored
-from historical_etl_tests.simulation import SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import Clockwork, Loopback, Truth
 from historical_etl_tests.sources.vendors.whole_store import truth_of
 from historical_etl_tests.sources.vendors.wires.alpaca import ANNOUNCED, processed

@@ -18,8 +18,8 @@ from historical_etl import (
     RateLimitedError,
 )
 from historical_etl.sources.base import ACTIONS, FOREIGN
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
 from historical_etl_tests.scenario import evening, sessions, store, stored
-from historical_etl_tests.simulation import SimListing, SimMarket
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.late_store import WAYS, lived
 from historical_etl_tests.sources.vendors.loopback import Clockwork, Fault, Loopback, Truth, as_json, scripted

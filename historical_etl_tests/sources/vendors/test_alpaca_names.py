@@ -8,8 +8,8 @@ import pytest
 import requests
 from polars.testing import assert_frame_equal
 
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
 from historical_etl_tests.scenario import KEYS, sessions, store
-from historical_etl_tests.simulation import SimListing, SimMarket
 from historical_etl_tests.sources.vendors.loopback import KEY, SECRET, Clockwork, Loopback, Truth
 from historical_etl_tests.sources.vendors.truth import Spell
 from historical_etl_tests.sources.vendors.whole_store import truth_of

@@ -32,7 +32,7 @@ from historical_etl_tests.sources.vendors.loopback import VENDORS, Loopback
 DAY = date(2013, 1, 2)
 SECONDS = 0.5
 #: So long the servers go on: much longer than the requests may take, and not for ever, should a client wait.
-ON = 6.0
+ON = 240.0
 JSON = "application/json"
 #: An answer of each vendor that holds no bars.
 NOTHING: dict[str, Any] = {

@@ -270,7 +270,7 @@ def test_a_dividend_that_is_given_adjusted_alone_is_told_as_it_was_paid(fetch):
     paid = result.actions.filter(pl.col("dividend") != 0)
     assert [(*row[:3], pytest.approx(row[3])) for row in paid.rows()] == PAID
     (told,) = result.notes
-    assert told.startswith("ODD: its dividends are given adjusted for splits; 2 of them are told as they were paid")
+    assert told.startswith("ODD: its dividends are given adjusted for splits; 2 of them are given as paid")
 
 
 @pytest.mark.parametrize("unadjusted", [None, "", "0.0000000000", "0.1500000000"])

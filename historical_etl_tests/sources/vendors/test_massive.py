@@ -19,7 +19,7 @@ from historical_etl import (
 )
 from historical_etl.errors import NotPublishedError
 from historical_etl.schema import SCHEMA
-from historical_etl_tests.simulation import SimListing, SimMarket
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import Fault, Truth, always, fixed_clock
 from historical_etl_tests.sources.vendors.whole_store import truth_of

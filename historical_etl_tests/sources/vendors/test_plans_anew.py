@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 from historical_etl import CoverageError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine, command_line
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket, with_returns
 from historical_etl_tests.scenario import KEYS, sessions, store, stored
-from historical_etl_tests.simulation import SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.conftest import END, START, TRUTH
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, Loopback, Truth, fixed_clock
 from historical_etl_tests.sources.vendors.whole_store import truth_of

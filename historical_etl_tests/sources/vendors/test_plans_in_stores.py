@@ -17,8 +17,8 @@ from historical_etl.etl.health.doctor import CheckStatus, examine
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.orchestration.harness import Project, facts, failure_text, stored_years, tick
+from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket, with_returns
 from historical_etl_tests.scenario import KEYS, at, plain_settings, store, stored
-from historical_etl_tests.simulation import SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, Loopback, fixed_clock
 from historical_etl_tests.sources.vendors.massive_store import market_of, planned
 from historical_etl_tests.sources.vendors.test_massive import EDGE, FIRST, LAST, NOON, PLANNED

@@ -21,8 +21,8 @@ from historical_etl import ProviderError
 from historical_etl.etl.fetch.requests import request_hash
 from historical_etl.store.layout import Layout
 from historical_etl.store.staging import Staging
+from historical_etl_tests.proofs.simulation.market import with_returns
 from historical_etl_tests.scenario import KEYS, daily_bytes, sessions, store, stored, tree
-from historical_etl_tests.simulation import with_returns
 from historical_etl_tests.sources.vendors.loopback import (
     ENVIRONMENT,
     KEY,

@@ -19,8 +19,8 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import HistoricalETL
 from historical_etl.sources.vendors.throttle import Pace
+from historical_etl_tests.proofs.simulation.market import BAR_COLUMNS, SimListing, SimMarket, with_returns
 from historical_etl_tests.scenario import KEYS, sessions, store, stored
-from historical_etl_tests.simulation import BAR_COLUMNS, SimListing, SimMarket, with_returns
 from historical_etl_tests.sources.vendors.loopback import VENDORS, Faults, Loopback, Truth
 
 __all__ = ["Counts", "filled", "halted_on_events", "market_of", "truth_of"]

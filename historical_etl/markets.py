@@ -1,0 +1,180 @@
+"""The definitions of a market: its assets, jobs, sensors and resources.
+
+One market is a code location of its own, `historical_etl.definitions`. Several make one together:
+
+    @dg.definitions
+    def defs() -> dg.Definitions:
+        return dg.Definitions.merge(
+            build_market("new_york", exchange="XNYS", data_dir="/srv/new_york"),
+            build_market("london", exchange="XLON", data_dir="/srv/london"),
+        )
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final, cast
+
+import dagster as dg
+
+from historical_etl.assets.daily_prices import build_daily_prices
+from historical_etl.assets.freshness import freshness_policy
+from historical_etl.assets.increment import Updates, update
+from historical_etl.assets.market import Market
+from historical_etl.assets.partitions import year_partitions
+from historical_etl.assets.price_catalog import build_price_catalog
+from historical_etl.automation import Tick, build_catalog_follower, build_incremental_sensor, build_jobs
+from historical_etl.errors import ConfigurationError, DataQualityError
+from historical_etl.models import DATASET_ID
+from historical_etl.resources import CatalogResource, PriceSourceResource, StoreResource
+from historical_etl.settings import FilesSettings, Settings
+from historical_etl.sources.base import Coverage
+from historical_etl.sources.replay import is_replay
+from historical_etl.store.layout import Layout
+
+__all__ = ["DailyRun", "assemble", "build_market"]
+
+_log = logging.getLogger(__name__)
+_GROUPS: Final = {"files": FilesSettings}
+
+
+@dataclass(frozen=True)
+class DailyRun:
+    """What the daily run does, and when the sensor asks for it.
+
+    Attributes:
+        updates: the runs of the library that an increment consists of.
+        tick: decides at each tick of the sensor.
+        every_seconds: the least time between two ticks.
+        replays: whether it replays the sample.
+    """
+
+    updates: Updates = update
+    tick: type[Tick] = Tick
+    every_seconds: int = 300
+    replays: bool = False
+
+
+def build_market(key_prefix: str = "", **settings: object) -> dg.Definitions:
+    """All definitions of one market.
+
+    Args:
+        key_prefix: first part of the asset keys, and beginning of the names of jobs, sensors and resources. Needed if
+            the code location holds more than one market.
+        **settings: settings of this market alone, by name, such as `exchange="XLON"` or `files={"path": "/srv/lse"}`.
+            They go before the environment and `.env`. Keys of vendors come from the environment only.
+
+    Raises:
+        ConfigurationError: a setting is wrong, the prefix cannot be part of a name, or the settings ask for a replay,
+            which has definitions of its own.
+    """
+    return assemble(Market(key_prefix), store=StoreResource(overrides=_as_texts(settings)))
+
+
+def assemble(
+    market: Market | None = None,
+    *,
+    store: StoreResource | None = None,
+    source: PriceSourceResource | None = None,
+    daily: DailyRun | None = None,
+) -> dg.Definitions:
+    """All definitions of one market, over resources of the caller's.
+
+    Args:
+        market: default: the one without a prefix.
+        store: default: the store that the settings name.
+        source: default: the source that the settings name.
+        daily: default: one increment for each session.
+
+    Raises: as `build_market`.
+    """
+    market, daily = market or Market(), daily or DailyRun()
+    store, source = store or StoreResource(), source or PriceSourceResource()
+    chosen = source.chosen(store.settings())
+    if is_replay(chosen) and not daily.replays:
+        raise ConfigurationError(
+            "HISTORICAL_ETL_REPLAY_FROM is set, and these definitions do not replay the sample",
+            where="HISTORICAL_ETL_REPLAY_FROM",
+            todo="load historical_etl.replay_definitions instead, or unset the variable",
+        )
+    coverage = _coverage(source, chosen)
+    years = year_partitions(chosen, coverage, store.now)
+    freshness = freshness_policy(chosen, coverage, store.now)
+    # A tag of Dagster's has no slash, and there is the exchange 24/7.
+    tags = {"historical_etl/dataset": DATASET_ID, "historical_etl/exchange": chosen.exchange.replace("/", "-")}
+    return dg.Definitions.merge(
+        dg.Definitions(
+            assets=[
+                build_daily_prices(market, years, freshness, updates=daily.updates, tags=tags),
+                build_price_catalog(market, years, tags),
+            ],
+            sensors=[
+                build_incremental_sensor(market, chosen, years, tick=daily.tick, every_seconds=daily.every_seconds),
+                build_catalog_follower(market),
+            ],
+            resources={
+                market.named("store"): store,
+                market.named("source"): source,
+                market.named("catalog"): CatalogResource(database=str(Layout(chosen.data_dir).catalog)),
+            },
+            # One process writes. It saves two seconds a run, and a killed run leaves no child that goes on writing.
+            executor=dg.in_process_executor,
+        ),
+        build_jobs(market),
+    )
+
+
+def _coverage(source: PriceSourceResource, settings: Settings) -> Coverage | None:
+    try:
+        return source.open(settings).info.coverage
+    except DataQualityError as error:
+        # A broken file must not hide the page that shows it: the run fails with this very error.
+        _log.error("The source cannot say what it covers: %s", error)
+        return None
+
+
+def _as_texts(settings: Mapping[str, object]) -> dict[str, str]:
+    """Settings as the configuration of a resource holds them, and as the UI shows them: text by name.
+
+    Raises:
+        ConfigurationError: a name is no setting, or belongs to a vendor.
+    """
+    texts: dict[str, str] = {}
+    for name, value in settings.items():
+        if name in _GROUPS and isinstance(value, Mapping):
+            group = cast("Mapping[str, object]", value)
+            _require_known(group, _GROUPS[name].model_fields, f"{name}.")
+            texts |= {f"{name}.{field}": _as_text(given) for field, given in group.items()}
+        else:
+            _require_known([name], set(Settings.model_fields) - _without_text(), "")
+            texts[name] = _as_text(value)
+    return texts
+
+
+def _require_known(names: Iterable[str], known: Iterable[str], group: str) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"No setting of one market: {', '.join(group + name for name in unknown)}",
+            where="build_market",
+            todo=f"use one of {', '.join(group + name for name in known)}",
+        )
+
+
+def _without_text() -> set[str]:
+    """Groups of settings: those of vendors hold keys, which no page may show."""
+    return {name for name, field in Settings.model_fields.items() if field.default_factory is not None}
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case str() | int() | float() | date() | Path():
+            return str(value)
+        case list() | tuple():
+            return ",".join(str(item) for item in cast("Iterable[object]", value))
+        case _:
+            raise ConfigurationError(
+                f"{type(value).__name__} is not the type of a setting", where="build_market", todo="write it as text"
+            )

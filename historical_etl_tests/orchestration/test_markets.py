@@ -1,0 +1,183 @@
+"""Two markets in one code location, as docs/markets.md shows it: each with its store, its sessions and its runs."""
+
+import runpy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+
+from historical_etl import ConfigurationError, HistoricalETL, get_calendar
+from historical_etl.automation import SESSION_TAG
+from historical_etl.markets import build_market
+from historical_etl_tests.docs.blocks import REPOSITORY, blocks
+from historical_etl_tests.orchestration.harness import Ticked, evaluated, facts, request, sample, steps, why
+from historical_etl_tests.scenario import standing, store
+
+_PAGE = REPOSITORY / "docs" / "markets.md"
+_NAMES = ("new_york", "london")
+_FIRST, _EVE, _LAST = date(2012, 12, 3), date(2013, 2, 27), date(2013, 3, 1)
+
+
+def prices(market: str) -> dg.AssetKey:
+    return dg.AssetKey([market, "daily_prices"])
+
+
+def catalog(market: str) -> dg.AssetKey:
+    return dg.AssetKey([market, "price_catalog"])
+
+
+def write_london(folder: Path, until: date) -> None:
+    """Bars of two symbols on every session of London's."""
+    folder.mkdir(exist_ok=True)
+    lines = ["date,symbol,open,high,low,close,volume,adj_close"]
+    for number, day in enumerate(get_calendar("XLON").between(_FIRST, until)):
+        for symbol, level in (("VOD", 165.0), ("BARC", 280.0)):
+            close = level + (number * 7 % 5) / 4
+            lines.append(f"{day},{symbol},{close - 0.5},{close + 1},{close - 1},{close},{90_000 + number},{close}")
+    (folder / "bars.csv").write_text("\n".join(lines) + "\n")
+
+
+@dataclass
+class Exchange:
+    """A working folder with the module of the page, and an instance."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+
+    @property
+    def defs(self) -> dg.Definitions:
+        return runpy.run_path(str(self.folder / "markets.py"))["defs"]()
+
+    def etl(self, market: str) -> HistoricalETL:
+        return HistoricalETL.open(self.folder / "data" / market, sample())
+
+    def run(self, job: str, **options) -> dg.ExecuteInProcessResult:
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance, raise_on_error=False, **options
+        )
+
+    def tick(self, market: str) -> Ticked:
+        return evaluated(self.instance, self.defs, name=f"{market}_daily_incremental_sensor")
+
+    def run_request(self, market: str, asked: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        return self.run(
+            f"{market}_daily_incremental_job",
+            run_config=asked.run_config,
+            partition_key=asked.partition_key,
+            tags=dict(asked.tags),
+        )
+
+    def years(self, market: str) -> list[str]:
+        return sorted(self.instance.get_materialized_partitions(prices(market)))
+
+
+@pytest.fixture
+def exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange]:
+    (code,) = (block.text for block in blocks(_PAGE) if block.language == "python")
+    (tmp_path / "markets.py").write_text(code)
+    (tmp_path / "dagster").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_london(tmp_path / "lse", _EVE)
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path / "dagster")) as instance:
+        yield Exchange(tmp_path, instance)
+
+
+def test_all_parts_are_there_twice_with_the_names_that_the_page_gives(exchange: Exchange) -> None:
+    defs = exchange.defs
+    dg.Definitions.validate_loadable(defs)
+    repository = defs.get_repository_def()
+    page = _PAGE.read_text()
+
+    assert set(repository.asset_graph.get_all_asset_keys()) == {key(m) for m in _NAMES for key in (prices, catalog)}
+    names = {
+        "jobs": {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"},
+        "sensors": {sensor.name for sensor in repository.sensor_defs},
+        "resources": set(defs.resources or {}),
+        "groups": {repository.asset_graph.get(prices(market)).group_name for market in _NAMES},
+    }
+    for kind, found in names.items():
+        assert len({name.removeprefix("london_") for name in found if name.startswith("london_")}) == len(found) / 2, (
+            kind
+        )
+        assert all(f"`{name}`" in page for name in found if name.startswith("london_")), kind
+    graph = repository.asset_graph
+    assert graph.get(catalog("london")).parent_keys == {prices("london")}
+    assert graph.get(prices("london")).tags["historical_etl/exchange"] == "XLON"
+
+
+def test_both_fill_follow_and_publish_by_themselves(exchange: Exchange) -> None:
+    etl = store(exchange.folder / "data" / "new_york", sample(), _EVE)
+    etl.run_full_etl(["AAPL", "IBM"], _FIRST, _EVE)
+    filled = exchange.run("london_backfill_job", partition_key="2012")
+    assert filled.success
+    assert exchange.run("london_backfill_job", partition_key="2013").success
+    assert (exchange.years("london"), exchange.years("new_york")) == (["2012", "2013"], [])
+
+    write_london(exchange.folder / "lse", _LAST)
+    ran = {market: exchange.run_request(market, request(exchange.tick(market))) for market in _NAMES}
+
+    for market, result in ran.items():
+        assert steps(result) == {f"{market}__daily_prices": "success", f"{market}__price_catalog": "success"}
+        assert standing(exchange.etl(market)).end_date == _LAST
+        assert exchange.instance.get_run_by_id(result.run_id).tags[SESSION_TAG] == str(_LAST)  # pyright: ignore[reportOptionalMemberAccess]
+        event = exchange.instance.get_latest_materialization_event(catalog(market))
+        assert event is not None
+        assert event.asset_materialization is not None
+        published = facts(event.asset_materialization)
+        assert published["version"] == standing(exchange.etl(market)).version
+        with duckdb.connect(str(published["file"]), read_only=True) as client:
+            symbols = client.execute("SELECT DISTINCT symbol FROM daily_prices ORDER BY 1").fetchall()
+        assert symbols == [("AAPL",), ("IBM",)] if market == "new_york" else [("BARC",), ("VOD",)]
+        assert why(exchange.tick(market)).startswith(f"Current through {_LAST}.")
+    # Each has the sessions of its exchange: London rests on Boxing Day.
+    boxing = date(2012, 12, 26)
+    assert [m for m in _NAMES if exchange.etl(m).scan(start=boxing, end=boxing).collect().height] == ["new_york"]
+
+
+def test_a_run_in_progress_of_one_does_not_hold_the_other_up(exchange: Exchange) -> None:
+    etl = store(exchange.folder / "data" / "new_york", sample(), _EVE)
+    etl.run_full_etl(["AAPL", "IBM"], _FIRST, _EVE)
+    assert exchange.run("london_backfill_job", partition_key="2012").success
+    exchange.instance.create_run_for_job(exchange.defs.resolve_job_def("new_york_daily_incremental_job"))
+
+    assert "is in progress" in why(exchange.tick("new_york"))
+    assert request(exchange.tick("london")).partition_key == "2013"
+
+
+def test_one_market_may_have_no_prefix(tmp_path: Path) -> None:
+    alone = build_market(data_dir=str(tmp_path / "new_york"))
+    london = build_market("london", exchange="XLON", data_dir=str(tmp_path / "london"))
+    repository = dg.Definitions.merge(alone, london).get_repository_def()
+
+    assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} == {
+        "daily_prices",
+        "price_catalog",
+        "london/daily_prices",
+        "london/price_catalog",
+    }
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "daily_incremental_sensor",
+        "default_automation_condition_sensor",
+        "london_daily_incremental_sensor",
+        "london_automation_condition_sensor",
+    }
+
+
+@pytest.mark.parametrize(
+    ("prefix", "settings", "message"),
+    [
+        ("new york", {}, r"'new york' cannot be a key prefix.*letters, digits and underscores"),
+        ("london", {"exchnage": "XLON"}, r"No setting of one market: exchnage"),
+        ("london", {"files": {"pth": "lse"}}, r"No setting of one market: files.pth.*files.path"),
+        ("london", {"tiingo": {"api_key": "0123456789"}}, r"No setting of one market: tiingo"),
+        ("london", {"exchange": "LONDON!"}, r"Unknown exchange 'LONDON!'"),
+        ("london", {"settle_minutes": "soon"}, r"HISTORICAL_ETL_SETTLE_MINUTES='soon'"),
+    ],
+)
+def test_what_is_wrong_with_a_market_is_named(prefix: str, settings: Mapping[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        build_market(prefix, **settings)
