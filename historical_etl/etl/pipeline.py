@@ -279,7 +279,7 @@ class HistoricalETL:
             version: as in `manifest`.
             as_of: as in `manifest`.
             in_process: run it in this process, for large answers to statements that you vouch for. Nothing stops such
-                a query, and only DuckDB itself heeds `query_memory`.
+                a query, and only DuckDB itself respects `query_memory`.
 
         Raises:
             CatalogError: DuckDB refuses the statement, or it goes beyond a limit.
@@ -333,7 +333,7 @@ class HistoricalETL:
 
         Args:
             version: a number, or the name of a pin.
-            as_of: the time at which it stood; a date means its end, in UTC.
+            as_of: the time at which it was current; a date means its end, in UTC.
 
         Raises:
             ConfigurationError: no such version is kept, or both arguments are given.
@@ -363,7 +363,7 @@ class HistoricalETL:
         return self._store.prices.cursors()
 
     def completeness(self) -> Completeness:
-        """Which sessions of each symbol are stored in the current version, and where the missing ones stand."""
+        """Which sessions of each symbol are stored in the current version, and what is known of the missing ones."""
         return self._state.completeness()
 
     def ledger(self, name: str, *, version: int | str | None = None) -> pl.DataFrame:
@@ -462,7 +462,7 @@ class HistoricalETL:
         Args:
             dry_run: only tell what would go.
             keep_versions: keep the last so many; None takes the setting.
-            keep_days: keep those that stood within so many days, as `Retention` counts them; None takes the setting.
+            keep_days: keep those that were current within so many days (`Retention`); None takes the setting.
 
         Raises:
             ManifestCorruptError: a kept version is damaged; nothing was removed.
@@ -493,11 +493,11 @@ class HistoricalETL:
     def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
 
-        Open holds and a run that failed last are no damage, and are told of as warnings.
+        Open holds and a run that failed last are no damage, and are reported as warnings.
 
         Args:
             quick: only what the file system tells: sizes, and whether links lead where they should.
-            progress: told how many of how many files are checked.
+            progress: called with how many of how many files are checked.
 
         Raises:
             ConfigurationError: nothing was committed yet, so there is nothing to check.

@@ -91,7 +91,7 @@ class _Repair:
 
 
 def repair(store: StoreContext, verify: Callable[[], VerifyReport], refetch: Refetch | None = None) -> RepairReport:
-    """Mend a store; see the page of this module.
+    """Repair a store; see the page of this module.
 
     Args:
         store: to be repaired.
@@ -366,7 +366,7 @@ def _repair_catalog(work: _Repair) -> None:
 
 
 def _unlinked(store: StoreContext) -> tuple[set[int], set[str]]:
-    """The years that daily/ does not show as it should, and the files of none; asked before they are put right."""
+    """The years that daily/ does not show as it should, and the files of none; asked before they are repaired."""
     try:
         manifest = store.manifests.load_manifest()
     except ManifestCorruptError:

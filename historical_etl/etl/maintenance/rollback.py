@@ -11,7 +11,7 @@ __all__ = ["roll_back"]
 
 
 def roll_back(state: VersionState, version: int | str, reason: str = "") -> SyncManifest:
-    """Let an older version stand again, under a new number; what came after it stays as long as it is kept.
+    """Commit an older version's content under a new number; later versions stay as long as they are kept.
 
     Only the ledger `runs` continues that of the version that was current: it records the rollback, too.
 
@@ -42,7 +42,7 @@ def roll_back(state: VersionState, version: int | str, reason: str = "") -> Sync
 
 
 def _follow(state: VersionState, restored: SyncManifest, transaction: Transaction) -> None:
-    """Save the progress of what stands; also where a rollback that was broken off had only that left to do."""
+    """Save the progress of what is stored; also where a rollback that was broken off had only that left to do."""
     saved = state.context.progress()
     if saved is not None and saved.data_version == restored.version:
         return

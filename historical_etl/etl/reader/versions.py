@@ -54,7 +54,9 @@ class StoreVersions:
         """
         current = self._context.require_manifest()
         others = [
-            self._context.manifests.load_version(n) for n in self._context.manifests.list_versions() if n < current.version
+            self._context.manifests.load_version(n)
+            for n in self._context.manifests.list_versions()
+            if n < current.version
         ]
         others.append(current)
         runs = {run["version"]: run for run in self._runs(current)}

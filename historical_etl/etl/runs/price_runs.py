@@ -74,7 +74,9 @@ class PriceRuns:
                     )
             except RateLimitedError:
                 committed = done | self._steps.run_progress.years_done(name)
-                save_progress(self._context.layout, self._steps.run_progress.of_years(name, windows, committed, "paused"))
+                save_progress(
+                    self._context.layout, self._steps.run_progress.of_years(name, windows, committed, "paused")
+                )
                 raise
         self._steps.require_known_calendar(end)
         return result
@@ -95,7 +97,9 @@ class PriceRuns:
             yield self
             return
         name = request_hash(wanted, windows[0].start, windows[-1].end, self._steps.source.info)
-        source = with_names(self._steps.source, self._state.names_of(self._context.manifest()), self._steps.stored_levels)
+        source = with_names(
+            self._steps.source, self._state.names_of(self._context.manifest()), self._steps.stored_levels
+        )
         with staged(self._context, source, wanted, windows, name) as prefetched:
             yield PriceRuns(RunSteps(self._state, prefetched, self._steps.validator))
 

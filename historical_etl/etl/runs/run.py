@@ -85,7 +85,9 @@ class Run:
 
     def __post_init__(self) -> None:
         self.started = self.context.clock()
-        facts = f"{self.started.isoformat()} {self.context.writer_id} {self.command} {self.stats.start} {self.stats.end}"
+        facts = (
+            f"{self.started.isoformat()} {self.context.writer_id} {self.command} {self.stats.start} {self.stats.end}"
+        )
         self.run_id = sha256(facts.encode()).hexdigest()[:32]  # not by chance: the same input gives the same bytes
 
     def take(
@@ -152,7 +154,7 @@ class Run:
         """
         if isinstance(error, ProviderError | DataQualityError):
             record = self._record("failed", 0, str(error))
-            with suppress(HistoricalETLError):  # what is wrong with the progress is told by whoever needs it
+            with suppress(HistoricalETLError):  # what is wrong with the progress is reported by whoever needs it
                 saved = self.context.progress()
                 if saved is not None and saved.last_updated > record.finished:  # else it would be older than a success
                     record = record.model_copy(update={"finished": stamp_after(saved.last_updated, record.finished)})
@@ -326,7 +328,7 @@ class Run:
         )
 
     def _silence(self, completeness: Completeness, newest: date | None, end: date) -> Silence | None:
-        """That of the market up to a day, if it is one that the clock calls recent; it is told once."""
+        """That of the market up to a day, if it is one that the clock calls recent; it is reported once."""
         calendar, most = self.context.calendar, self.context.settings.ended_after_sessions
         if end < calendar.back(self.context.last_closed_session(), most):
             return None

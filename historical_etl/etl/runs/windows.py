@@ -166,7 +166,7 @@ class RunSteps:
         )
 
     def plan_notes(self, start: date) -> list[str]:
-        """What is to be told of a run that asks from a day on which the account's plan does not give."""
+        """What to report of a run that asks from a day on which the account's plan does not give."""
         info = self.source.info
         return [info.plan] if info.plan and info.coverage is not None and start < info.coverage.first else []
 
