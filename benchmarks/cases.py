@@ -195,8 +195,8 @@ def _commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
     accepted = rows.with_columns(ret=pl.lit(None, pl.Float64)).select(list(SCHEMA)).sort("symbol", "date")
     nothing = accepted.clear()
     cursors = etl.cursors()
-    with etl.lock() as token:
-        transaction = Transaction(etl.manifests, token, etl.retention)
+    with etl.store.context.lock() as token:
+        transaction = Transaction(etl.manifests, token, etl.store.context.retention)
         stored = StoredYears(transaction.base, etl.layout, transaction.stored_blocks)
         for year in merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate):
             transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)

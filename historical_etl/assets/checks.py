@@ -163,8 +163,8 @@ def _checked(name: str, check: Callable[[], dg.AssetCheckResult]) -> dg.AssetChe
 
 def _calendar(etl: HistoricalETL) -> dg.AssetCheckResult:
     calendar, now = etl.calendar, etl.clock()
-    trouble = etl.calendar_trouble()
-    notes = [str(trouble)] if trouble else etl.calendar_notes()
+    trouble = etl.store.state.calendar_error()
+    notes = [str(trouble)] if trouble else etl.store.state.calendar_notes()
     if calendar.ends_soon(now):
         notes.append(calendar.end_in_words())
     record = calendar.record

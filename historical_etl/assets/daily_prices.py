@@ -10,7 +10,7 @@ it is in the store. What a `kill -9` leaves unreported is found by `report_unsee
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Final, TYPE_CHECKING
 
 import dagster as dg
 from dagster import PartitionsDefinition
@@ -48,6 +48,9 @@ from historical_etl.errors import (
 from historical_etl.etl.commit.decisions import what_frees
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Partition, combined_checksum
+
+if TYPE_CHECKING:
+    from historical_etl.etl.runs.price_runs import PriceRuns
 
 __all__ = ["MODE_TAG", "Mode", "PricesConfig", "build_daily_prices"]
 
@@ -138,6 +141,7 @@ class _Years:
         self._context = context
         self._market = market
         self._etl = etl
+        self._runs: HistoricalETL | PriceRuns = etl
         self._keys = years_asked_for(context)
         self._committed: dict[str, YearReport] = {}
         self._failed: dict[str, HistoricalETLError] = {}
@@ -151,7 +155,7 @@ class _Years:
         try:
             with (
                 suppress(_YearsFailedError),
-                self._etl.prefetched([int(key) for key in self._keys], symbols) as self._etl,
+                self._etl.prefetched([int(key) for key in self._keys], symbols) as self._runs,
             ):
                 self._fill_years(symbols)
         except HistoricalETLError as error:  # from the fetch: no year was tried
@@ -198,7 +202,7 @@ class _Years:
 
     def _fill_year(self, key: str, symbols: list[str] | None) -> None:
         manifest = self._etl.manifest()
-        result = self._etl.run_year(int(key), symbols, publish=False)
+        result = self._runs.run_year(int(key), symbols, publish=False)
         if self._stored(key) is None or result.symbols_processed == 0:
             raise _nothing_fetched(key, result)
         changes = Changes.of(self._etl, result, manifest.version if manifest else 0)

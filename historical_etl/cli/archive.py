@@ -15,8 +15,8 @@ __all__ = ["export", "import_"]
 def export(terminal: Terminal, target: Path, version: str | None) -> int:
     """Write one version as a store of its own; see the command's help."""
     store = opened(terminal)
-    with terminal.busy("Exporting"), store.lease(version) as manifest:
-        written = export_store(store, target, manifest.version)
+    with terminal.busy("Exporting"), store.context.lease(version) as manifest:
+        written = export_store(store.context, target, manifest.version)
     if terminal.as_json:
         terminal.json({"exported": str(written), **_document(manifest)})
         return 0
@@ -32,12 +32,12 @@ def import_(terminal: Terminal, source: Path) -> int:
     """Take an exported version into an empty store; see the command's help."""
     store = opened(terminal)
     with terminal.busy("Importing"):
-        manifest = import_store(store, source)
+        manifest = import_store(store.state, source)
     if terminal.as_json:
-        terminal.json({"data_dir": str(store.layout.root), **_document(manifest)})
+        terminal.json({"data_dir": str(store.context.layout.root), **_document(manifest)})
         return 0
     terminal.out.print(
-        Text(cleaned(f"Imported {_described(manifest)} into {store.layout.root}; every byte was checked")),
+        Text(cleaned(f"Imported {_described(manifest)} into {store.context.layout.root}; every byte was checked")),
         soft_wrap=True,
     )
     terminal.say(f"next: {terminal.program} update, or {terminal.program} status")

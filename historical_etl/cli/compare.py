@@ -15,12 +15,12 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.etl.compare.compare import MEASURES, Comparison
 from historical_etl.etl.compare.compare import compare as held_against
 from historical_etl.etl.compare.plot import draw, require_matplotlib
+from historical_etl.etl.context.store_context import StoreContext
 from historical_etl.etl.pipeline import stored_through
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.price_store import PriceStore
 from historical_etl.sources.fetcher import UnifiedDataFetcher
 from historical_etl.sources.replay import clock_for
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["compare"]
@@ -50,11 +50,11 @@ def compare(
         require_matplotlib()  # before anything is asked of a vendor
     wanted = normalize_symbols([part for part in symbols.split(",") if part.strip()])
     clock = system_clock if settings.replay_from is None else clock_for(settings, lambda: stored_through(layout))
-    stored = StoredPrices(layout, ManifestManager(layout, clock=clock), settings, clock, "historical-etl compare")
+    store = PriceStore(StoreContext(layout, settings, clock, "historical-etl compare"))
     there = UnifiedDataFetcher(settings, other, clock=clock)
     here = UnifiedDataFetcher(settings, clock=clock) if live else None
     with terminal.busy(f"Asking {other}"):
-        found = held_against(stored, there, wanted, first, last, live=here)
+        found = held_against(store, there, wanted, first, last, live=here)
     if table is not None:
         buffer = BytesIO()
         found.rows.write_parquet(buffer)

@@ -14,7 +14,7 @@ from historical_etl.cli.ledgers import Row, documents, moment, number, opened
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import as_date
 from historical_etl.etl.completeness.completeness import ENDED, FILLED
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.price_store import PriceStore
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.vendors.subscription import book_of
 from historical_etl.symbols import normalize_symbols
@@ -29,10 +29,10 @@ def explain(terminal: Terminal, symbol: str, day: str) -> int:
     [symbol], session = normalize_symbols([symbol]), as_date(day, "DATE")
     with terminal.busy("Reading the ledgers"):
         store = opened(terminal)
-        manifest = store.require_manifest()
-        name = store.meant(symbol, session)
-        story = store.explain(name, session)
-        rows = store.scan(name, session, session).collect()
+        manifest = store.context.require_manifest()
+        name = store.state.meant(symbol, session)
+        story = store.prices.explain(name, session)
+        rows = store.prices.scan(name, session, session).collect()
         now: Row | None = rows.row(0, named=True) if rows.height else None
         reasons = [] if now else list(_why_not(store, name, session))
     if terminal.as_json:
@@ -94,9 +94,9 @@ def _print(terminal: Terminal, title: str, lines: Sequence[tuple[str, str, str, 
     terminal.out.print(table)
 
 
-def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
+def _why_not(store: PriceStore, symbol: str, day: date) -> Iterator[str]:
     """Why a bar is not stored, the nearest reason first, and what to do about it."""
-    calendar = store.calendar
+    calendar = store.context.calendar
     if calendar.between(day, day).is_empty():
         if not calendar.known_from <= day <= calendar.known_through:
             span = f"{calendar.known_from} to {calendar.known_through}"
@@ -106,18 +106,20 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
         nearest = f"the nearest are {before} and {after}" if after else f"the last one known is {before}"
         yield f"{day:%a %Y-%m-%d} is no session of {calendar.name}: {nearest}"
         return
-    lives = store.ledger("symbols").filter(pl.col("symbol") == symbol)
+    lives = store.prices.ledger("symbols").filter(pl.col("symbol") == symbol)
     if lives.is_empty():
         yield from _never_stored(store, symbol)
         return
     life = lives.row(0, named=True)
-    gaps = store.gaps(all=True).filter(
+    gaps = store.prices.gaps(all=True).filter(
         pl.col("symbol") == symbol,
         pl.col("first_session") <= day,
         pl.col("last_session") >= day,
         pl.col("status") != FILLED,
     )
-    held = store.holds().filter(pl.col("symbol") == symbol).to_dicts() if day > life["contiguous_through"] else []
+    held = (
+        store.prices.holds().filter(pl.col("symbol") == symbol).to_dicts() if day > life["contiguous_through"] else []
+    )
     for gap in gaps.to_dicts() if not held else ():
         if gap["status"] == ENDED:
             yield f"The last bar of {symbol} is of {life['last_session']}: it counts as ended; {happens_next(gap)}"
@@ -133,16 +135,16 @@ def _why_not(store: StoredPrices, symbol: str, day: date) -> Iterator[str]:
         yield _after_last(store, life, day)
 
 
-def _beyond_plan(store: StoredPrices, day: date) -> str:
+def _beyond_plan(store: PriceStore, day: date) -> str:
     """The account's plan in words, if it does not reach back to a day; else nothing."""
-    book = book_of(store.settings, store.clock)
+    book = book_of(store.context.settings, store.context.clock)
     plan = book.known if book else None
     first = plan.first(book.today) if book and plan else None
     return f"{day} is not to be had: {plan.in_words(book.today)}" if book and plan and first and day < first else ""
 
 
-def _never_stored(store: StoredPrices, symbol: str) -> Iterator[str]:
-    held = store.holds().filter(pl.col("symbol") == symbol).to_dicts()
+def _never_stored(store: PriceStore, symbol: str) -> Iterator[str]:
+    held = store.prices.holds().filter(pl.col("symbol") == symbol).to_dicts()
     if held:
         yield f"No bar of {symbol} is stored: it is held, {held[0]['code']}: {held[0]['evidence']}"
         return
@@ -150,11 +152,13 @@ def _never_stored(store: StoredPrices, symbol: str) -> Iterator[str]:
     yield f"next: historical-etl update --symbols {quote(symbol)}"
 
 
-def _after_last(store: StoredPrices, life: Row, day: date) -> str:
+def _after_last(store: PriceStore, life: Row, day: date) -> str:
     last = f"The last bar of {life['symbol']} is of {life['last_session']}"
     if life["status"] == ENDED:
         return f"{last}: it counts as ended, and was not asked for since"
-    closed = store.calendar.last_closed(store.clock(), timedelta(minutes=store.settings.settle_minutes))
+    closed = store.context.calendar.last_closed(
+        store.context.clock(), timedelta(minutes=store.context.settings.settle_minutes)
+    )
     if day > closed:
         return f"{last}; {day} has not closed yet, or not long enough ago to be settled"
     return f"{last}; later ones were not asked for yet: run `historical-etl update`"

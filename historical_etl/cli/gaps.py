@@ -23,15 +23,15 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     """Show what is missing; see the command's help."""
     asked = [] if symbol is None else normalize_symbols([symbol])
     store = opened(terminal)
-    names = store.named(asked, store.require_manifest()) if asked else []
+    names = store.state.named(asked, store.context.require_manifest()) if asked else []
     mine = pl.col("symbol").is_in(names) if names else pl.lit(value=True)
-    known = store.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
+    known = store.prices.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
     missing = known.filter(pl.col("status") == GAP_OPEN)
     rows = known if every else missing
     sessions, symbols = int(missing.get_column("sessions").sum()), missing.get_column("symbol").n_unique()
     if terminal.as_json:
         facts = {"sessions_missing": sessions, "symbols_concerned": symbols}
-        terminal.json({"data_dir": str(store.layout.root), **facts, "gaps": documents(rows)})
+        terminal.json({"data_dir": str(store.context.layout.root), **facts, "gaps": documents(rows)})
         return 0
     of = f" of {asked[0]}" if asked else ""
     if rows.is_empty():
@@ -71,7 +71,7 @@ def waive(terminal: Terminal, symbol: str | None, first: str, last: str | None, 
     name = decided_by(by)
     etl = runs.opened(terminal, "gaps waive")
     waived = etl.waive(symbol, first, last, reason=reason, by=name)
-    wanted = etl.meant(symbol) if symbol is not None else None
+    wanted = etl.store.state.meant(symbol) if symbol is not None else None
     manifest = etl.manifest()
     version, cursors = manifest.version if manifest else 0, etl.cursors()
     through = cursors.get(wanted) if wanted is not None else min(cursors.values(), default=None)

@@ -14,7 +14,7 @@ from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
 from historical_etl.etl.completeness.completeness import WAIVED
 from historical_etl.etl.identity.change import SPLITTABLE
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.reader.versions import StoreVersions
+from historical_etl.etl.price_store import PriceStore
 from historical_etl.etl.symbology.names import SPLIT
 
 __all__ = ["accept", "show"]
@@ -25,13 +25,13 @@ _MOST = 50
 def show(terminal: Terminal, *, every: bool) -> int:
     """Show what is held; see the command's help."""
     store = opened(terminal)
-    known = store.holds(all=True)
+    known = store.prices.holds(all=True)
     # An accepted hold stays open until an update has let it pass.
     open_holds = known.filter(pl.col("closed_version").is_null())
     rows = (known if every else open_holds).sort("closed_version", "symbol", "version", nulls_last=False)
     if terminal.as_json:
         held = known.filter(pl.col("status") == HOLD_OPEN).get_column("symbol").n_unique()
-        terminal.json({"data_dir": str(store.layout.root), "symbols_held": held, "holds": documents(rows)})
+        terminal.json({"data_dir": str(store.context.layout.root), "symbols_held": held, "holds": documents(rows)})
         return 0
     if rows.is_empty():
         closed = f"; {known.height:,} hold(s) are closed, see --all" if known.height else ""
@@ -91,7 +91,7 @@ def _decision(hold: Row) -> str:
     return f"; {hold['status']} in v{closed}, when the fetched rows were plausible again" if closed is not None else ""
 
 
-def _explain(terminal: Terminal, held: list[Row], store: StoreVersions) -> None:
+def _explain(terminal: Terminal, held: list[Row], store: PriceStore) -> None:
     """What the codes mean, and what to do."""
     codes = sorted({hold["code"] for hold in held})
     for code in codes:
@@ -100,9 +100,9 @@ def _explain(terminal: Terminal, held: list[Row], store: StoreVersions) -> None:
     if free:
         symbol = quote(cleaned(free[0]))
         terminal.say(f'next: {terminal.program} holds accept {symbol} --reason "...", or wait: each update asks again')
-        _explain_waive(terminal, waivable(store.holds(), store.gaps()).to_dicts())
+        _explain_waive(terminal, waivable(store.prices.holds(), store.prices.gaps()).to_dicts())
     elif held:
-        todo = what_frees(held[0]["code"], held[0]["symbol"], store.ledger("symbols"))
+        todo = what_frees(held[0]["code"], held[0]["symbol"], store.prices.ledger("symbols"))
         terminal.say(f"next: {cleaned(todo)}")
     parted = [hold["symbol"] for hold in held if hold["code"] in SPLITTABLE]
     if parted:

@@ -12,9 +12,9 @@ from rich.text import Text
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.reader.versions import StoreVersions
+from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.price_store import PriceStore
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager
 
 __all__ = ["CODES", "Row", "decided_by", "documents", "left_out", "moment", "number", "opened", "show_table", "since"]
 
@@ -39,11 +39,10 @@ CODES: Final = {
 }
 
 
-def opened(terminal: Terminal) -> StoreVersions:
-    """The store, to look at; no source is made."""
+def opened(terminal: Terminal, writer: str = "historical-etl") -> PriceStore:
+    """The store without a source; `writer` is who writes, where something is written."""
     layout = Layout(terminal.settings.data_dir)
-    manifests = ManifestManager(layout, clock=system_clock)
-    return StoreVersions(layout, manifests, terminal.settings, system_clock, "historical-etl")
+    return PriceStore(StoreContext(layout, terminal.settings, system_clock, writer))
 
 
 def decided_by(name: str | None) -> str:

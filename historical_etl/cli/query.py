@@ -17,9 +17,9 @@ from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.reader.stored_prices import StoredPrices
+from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.price_store import PriceStore
 from historical_etl.store.layout import Layout
-from historical_etl.store.manifest import ManifestManager
 
 __all__ = ["query"]
 
@@ -49,10 +49,9 @@ def query(  # the options of the command
         raise ConfigurationError(
             "Parquet is binary and is not written to a terminal", where="--format", todo="add --output FILE, or a pipe"
         )
-    manifests = ManifestManager(layout, clock=system_clock)
-    stored = StoredPrices(layout, manifests, terminal.settings, system_clock, "historical-etl query")
+    store = PriceStore(StoreContext(layout, terminal.settings, system_clock, "historical-etl query"))
     asked = sys.stdin.read() if sql == "-" else sql
-    answer = _whole_numbers(stored.query_sql(asked, version=version, as_of=as_of))
+    answer = _whole_numbers(store.prices.query_sql(asked, version=version, as_of=as_of))
     if form == "table" and target is None:
         _print_table(terminal, answer, limit)
         return 0

@@ -9,7 +9,6 @@ from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned, some
 from historical_etl.cli.verify import report_findings
 from historical_etl.etl.maintenance.repair import RepairReport, ToFetch
-from historical_etl.etl.maintenance.repair import repair as repair_store
 
 __all__ = ["repair"]
 
@@ -24,7 +23,7 @@ def repair(terminal: Terminal, *, refetch: bool) -> int:
             report = runs.opened(terminal, "repair").repair(refetch=True)
         else:
             store = opened(terminal)  # without a source: its settings do not matter
-            report = repair_store(store, store.check)
+            report = store.maintenance.repair()
     if terminal.as_json:
         terminal.json({"data_dir": str(terminal.settings.data_dir), "ok": report.ok, **report.model_dump(mode="json")})
     else:

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned
-from historical_etl.etl.reader.versions import NO_DAMAGE
+from historical_etl.etl.maintenance.verification import NO_DAMAGE
 from historical_etl.store.verify.store import VerifyReport
 
 __all__ = ["report_findings", "verify"]
@@ -18,9 +18,11 @@ def verify(terminal: Terminal, *, quick: bool) -> int:
     store = opened(terminal)
     with Progress(console=terminal.err, transient=True, disable=terminal.quiet or not terminal.err.is_terminal) as bar:
         task = bar.add_task("Verifying", total=None)
-        report = store.verify(quick=quick, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        report = store.maintenance.verify(
+            quick=quick, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
     if terminal.as_json:
-        terminal.json({"data_dir": str(store.layout.root), "ok": report.ok, **report.model_dump(mode="json")})
+        terminal.json({"data_dir": str(store.context.layout.root), "ok": report.ok, **report.model_dump(mode="json")})
     else:
         _report(terminal, report)
     return 0 if report.ok else _DAMAGED

@@ -11,7 +11,7 @@ from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, moment, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
 from historical_etl.etl.maintenance.rollback import roll_back
-from historical_etl.etl.reader.versions import StoreVersions
+from historical_etl.etl.price_store import PriceStore
 
 __all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
 
@@ -23,9 +23,9 @@ _SHORT: Final = 12
 def versions(terminal: Terminal) -> int:
     """List what is kept; see the command's help."""
     store = opened(terminal)
-    listed = store.versions()
+    listed = store.versions.table()
     if terminal.as_json:
-        terminal.json({"data_dir": str(store.layout.root), "versions": documents(listed)})
+        terminal.json({"data_dir": str(store.context.layout.root), "versions": documents(listed)})
         return 0
     rows = listed.tail(_MOST).to_dicts()
     show_table(
@@ -67,7 +67,7 @@ def versions(terminal: Terminal) -> int:
 def cite(terminal: Terminal, version: str | None) -> int:
     """Print a citation; see the command's help."""
     store = opened(terminal)
-    citation = store.cite(version)
+    citation = store.versions.cite(version)
     if terminal.as_json:
         dataset, _, rest = citation.partition("@v")
         number, _, checksum = rest.partition(":")
@@ -80,7 +80,7 @@ def cite(terminal: Terminal, version: str | None) -> int:
 def pin(terminal: Terminal, name: str, version: str | None) -> int:
     """Pin a version; see the command's help."""
     store = _writing(terminal)
-    made = store.pin(name, version)
+    made = store.versions.pin(name, version)
     if terminal.as_json:
         terminal.json(made.model_dump(mode="json"))
     else:
@@ -91,7 +91,7 @@ def pin(terminal: Terminal, name: str, version: str | None) -> int:
 def unpin(terminal: Terminal, name: str) -> int:
     """Remove a pin; see the command's help."""
     store = _writing(terminal)
-    was = store.unpin(name)
+    was = store.versions.unpin(name)
     if terminal.as_json:
         terminal.json(was.model_dump(mode="json"))
     else:
@@ -102,9 +102,9 @@ def unpin(terminal: Terminal, name: str) -> int:
 def diff(terminal: Terminal, old: str, new: str | None, output: Path | None) -> int:
     """Compare two versions; see the command's help."""
     store = opened(terminal)
-    target = None if output is None else target_of(output, store.layout)
+    target = None if output is None else target_of(output, store.context.layout)
     with terminal.busy("Comparing"):
-        found = store.diff(old, new)
+        found = store.versions.diff(old, new)
     if target is not None:
         buffer = io.BytesIO()
         found.write_parquet(buffer)
@@ -143,14 +143,19 @@ def rollback(terminal: Terminal, version: str, reason: str) -> int:
     """Roll back; see the command's help."""
     with terminal.busy("Rolling back"):
         store = _writing(terminal)
-        before, wanted = store.manifest(), store.manifest(version)
-        restored = roll_back(store, version, reason)
-        store.publish_catalog()
+        before, wanted = store.context.manifest(), store.context.manifest(version)
+        restored = roll_back(store.state, version, reason)
+        store.maintenance.publish_catalog()
     number = wanted.version if wanted else 0
     changed = before is None or restored.version != before.version
     if terminal.as_json:
         terminal.json(
-            {"changed": changed, "version": restored.version, "citation": store.cite(), "rows": restored.row_count}
+            {
+                "changed": changed,
+                "version": restored.version,
+                "citation": store.versions.cite(),
+                "rows": restored.row_count,
+            }
         )
         return 0
     if changed:
@@ -164,7 +169,7 @@ def rollback(terminal: Terminal, version: str, reason: str) -> int:
 def vacuum(terminal: Terminal, *, dry_run: bool, keep_versions: int | None, keep_days: int | None) -> int:
     """Remove what nothing keeps; see the command's help."""
     store = _writing(terminal)
-    report = store.vacuum(dry_run=dry_run, keep_versions=keep_versions, keep_days=keep_days)
+    report = store.versions.vacuum(dry_run=dry_run, keep_versions=keep_versions, keep_days=keep_days)
     if terminal.as_json:
         terminal.json({"dry_run": dry_run, **report.model_dump(mode="json")})
         return 0
@@ -176,10 +181,8 @@ def vacuum(terminal: Terminal, *, dry_run: bool, keep_versions: int | None, keep
     return 0
 
 
-def _writing(terminal: Terminal) -> StoreVersions:
-    store = opened(terminal)
-    store.writer_id = decided_by(None)
-    return store
+def _writing(terminal: Terminal) -> PriceStore:
+    return opened(terminal, decided_by(None))
 
 
 def _what_changed(row: Row) -> str:

@@ -405,7 +405,7 @@ class HistoricalETL:
             ConfigurationError: nothing was committed yet.
             ManifestCorruptError: one of their manifests is damaged.
         """
-        return self._store.versions.versions()
+        return self._store.versions.table()
 
     def cite(self, version: int | str | None = None) -> str:
         """What names a version in papers and backtests: dataset, version and checksum; `open(expect=…)` takes it.

@@ -155,7 +155,7 @@ def test_a_dividend_in_the_adjusted_close_does_not_hide_it(root):
 @pytest.mark.parametrize("overlap", [1, 2, 20])
 def test_it_is_seen_whatever_the_overlap(root, overlap):
     feed = Feed(root, ["SYM00"])
-    feed.etl.settings = feed.etl.settings.changed({"overlap_sessions": overlap})
+    feed.etl.store.context.settings = feed.etl.settings.changed({"overlap_sessions": overlap})
     feed.backfill()
     for day in AFTER[:7]:
         feed.evening(day)

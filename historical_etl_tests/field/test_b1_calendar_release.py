@@ -261,7 +261,7 @@ def test_a_store_of_an_earlier_release_says_only_the_package(root: Path, old: Pa
     etl = filled(root, None)
     manifest = standing(etl)
     forgotten = manifest.model_copy(update={"calendar": "exchange_calendars 4.11.1"})
-    with etl.lock() as token:
+    with etl.store.context.lock() as token:
         etl.manifests.save_manifest(forgotten, token)
     etl = opened(root, None, THROUGH)
     version = standing(etl).version
@@ -343,7 +343,7 @@ def test_a_calendar_that_knows_fewer_years_moves_nothing(root: Path) -> None:
     shorter = standing(etl).model_copy(
         update={"calendar": str(calendar.record).replace(calendar.record.sessions, "0" * 16)}
     )
-    with etl.lock() as token:
+    with etl.store.context.lock() as token:
         etl.manifests.save_manifest(shorter, token)
     later = datetime(2026, 7, 8, 20, tzinfo=UTC)
     etl = store(root, DayVendor({"ACME": days}), clock=lambda: later, settings=settings("XTAE"))

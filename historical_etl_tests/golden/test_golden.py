@@ -398,7 +398,7 @@ def test_it_goes_out_and_comes_in(golden: Golden, root: Path):
     etl = opened(golden, root)
     archive = etl.export(root.parent / "archive.tar")
     came = golden.open(root.parent / "came")
-    assert import_store(came, archive).version == golden.require_manifest["version"]
+    assert import_store(came.store.state, archive).version == golden.require_manifest["version"]
     manifest = "manifests/historical_daily.json"
     assert (came.layout.root / manifest).read_bytes() == (root / manifest).read_bytes()
     assert daily_bytes(came) == daily_bytes(etl)
@@ -411,7 +411,7 @@ def test_it_goes_out_and_comes_in(golden: Golden, root: Path):
 def test_what_the_release_exported_comes_in_and_goes_on(golden: Golden, root: Path):
     exported = next(v for v in golden.facts["versions"] if v["version"] == golden.facts["exported"])
     etl = golden.open(root)
-    assert import_store(etl, golden.archive).version == exported["version"]
+    assert import_store(etl.store.state, golden.archive).version == exported["version"]
     assert read_recorded(root)["versions"] == [exported]
     assert beside_holds(etl) == []
     etl.run_incremental_etl(publish=False)

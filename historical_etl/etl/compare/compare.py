@@ -8,7 +8,7 @@ the other's look wrong.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Final, Protocol
 
 import polars as pl
 
@@ -127,8 +127,17 @@ class Comparison:
         return self.disagreements.filter(pl.col("measure") == measure).head(most)
 
 
+class HasStore(Protocol):
+    """What has a store, as `HistoricalETL` does."""
+
+    @property
+    def store(self) -> PriceStore:
+        """The store without its source."""
+        ...
+
+
 def compare(
-    store: PriceStore,
+    stored: PriceStore | HasStore,
     other: Fetcher,
     symbols: Iterable[str] | str,
     start: date | datetime | str,
@@ -140,7 +149,7 @@ def compare(
     """Hold what is stored against what another source gives.
 
     Args:
-        store: what is stored, such as `HistoricalETL.store`.
+        stored: what is stored, such as a `HistoricalETL`.
         other: the other source.
         symbols: what to compare.
         start: first date.
@@ -152,6 +161,7 @@ def compare(
         ConfigurationError: a malformed symbol or date, a reversed range, nothing stored, or one source twice.
         ProviderError: a source gave nothing at all.
     """
+    store = stored if isinstance(stored, PriceStore) else stored.store
     there, source = as_source(other), as_source(live) if live is not None else None
     if source is not None and source.info.name == there.info.name:
         raise ConfigurationError(

@@ -47,7 +47,7 @@ class StoreVersions:
     def __init__(self, state: VersionState) -> None:
         self._context = state.context
 
-    def versions(self) -> pl.DataFrame:
+    def table(self) -> pl.DataFrame:
         """The versions that are kept, oldest first: when, who, what changed, how large; columns `VERSIONS`.
 
         See `HistoricalETL.versions`.

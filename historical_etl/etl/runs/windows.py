@@ -221,7 +221,7 @@ class RunSteps:
 @contextmanager
 def record_failure(run: Run) -> Generator[None]:
     """Note a run that fails; a refusal of the file system that nothing nearer has named is named here."""
-    layout = run.store.layout
+    layout = run.context.layout
     try:
         with storage_errors("working on the store", layout.root, "what was committed is unchanged"):
             yield

@@ -172,7 +172,7 @@ def test_ledgers_that_follow_from_the_data_are_rebuilt(etl: HistoricalETL):
     assert standing is not None
     assert (standing.version, standing.checksum) == (4, manifest.checksum)
     run = mended.ledger("runs").sort("version").row(-1, named=True)
-    assert (run["command"], run["version"], run["writer"]) == ("repair", 4, mended.writer_id)
+    assert (run["command"], run["version"], run["writer"]) == ("repair", 4, mended.store.context.writer_id)
     assert run["message"] == "ledgers repaired: actions, runs, symbols"
 
 

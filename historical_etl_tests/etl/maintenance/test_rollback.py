@@ -31,7 +31,7 @@ def test_a_pinned_version_stays_until_it_is_unpinned(etl: HistoricalETL):
     everything = "SELECT * FROM daily_prices ORDER BY symbol, date"
     first = etl.query_sql(everything, version=1)  # whose lease ends with it
     pin = etl.pin("paper-2013", 1)
-    assert (pin.version, pin.by) == (1, etl.writer_id)
+    assert (pin.version, pin.by) == (1, etl.store.context.writer_id)
     assert etl.pin("paper-2013", 1) == etl.pins()["paper-2013"]
     with pytest.raises(ConfigurationError, match="pins version 1 already"):
         etl.pin("paper-2013", 2)
@@ -78,7 +78,7 @@ def test_a_difference_names_every_bar(etl: HistoricalETL):
 def test_a_rollback_brings_data_ledgers_and_cursors_back(etl: HistoricalETL):
     before, cursors = (
         etl.manifest(1),
-        HistoricalETL.open(etl.layout.root, None).completeness_of(etl.manifest(1)).cursors(),
+        HistoricalETL.open(etl.layout.root, None).store.state.completeness_of(etl.manifest(1)).cursors(),
     )
     assert before is not None
     stands = etl.rollback(1, reason="the vendor was wrong")

@@ -114,7 +114,7 @@ def test_an_import_of_a_store_from_the_future_is_gone_on_from(etl, manager, cloc
     clock.now = START
     other = ManifestManager(root.parent / "other", clock=clock)
     taken = store(other.layout.root, ScriptedFetcher(SHORT), clock=clock)
-    import_store(taken, tmp_path / "copy")
+    import_store(taken.store.state, tmp_path / "copy")
     commit(other, {2019: 7})
     assert stamps(other) == [START + YEAR, START + YEAR + A_STEP]
 

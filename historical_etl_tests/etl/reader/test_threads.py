@@ -69,7 +69,7 @@ class Crowd:
         self.over = threading.Event()
         kept = [etl.manifests.load_version(version) for version in (1, 2, 3)]
         self.truth = {m.checksum: summed(etl.scan(version=m.version).collect()) for m in kept}
-        self.cursors = {m.checksum: etl.completeness_of(m).cursors() for m in kept}
+        self.cursors = {m.checksum: etl.store.state.completeness_of(m).cursors() for m in kept}
         assert len(set(self.truth.values())) == 3
 
     def reads(self) -> dict[str, Callable[[], bool]]:
@@ -77,7 +77,7 @@ class Crowd:
         etl, answers = self.etl, set(self.truth.values())
 
         def numbered(read: Callable[[int], Answer]) -> bool:
-            manifest = etl.require_manifest()
+            manifest = etl.store.context.require_manifest()
             return read(manifest.version) == self.truth[manifest.checksum]
 
         def leased() -> bool:
@@ -95,8 +95,8 @@ class Crowd:
             "lease": leased,
             "cursors": lambda: etl.cursors() in self.cursors.values(),
             "account": lambda: (
-                m := etl.require_manifest(),
-                etl.completeness_of(m).cursors() == self.cursors[m.checksum],
+                m := etl.store.context.require_manifest(),
+                etl.store.state.completeness_of(m).cursors() == self.cursors[m.checksum],
             )[1],
             "ledger": lambda: etl.ledger("runs").height >= 3,
             "explain": lambda: etl.explain(*CORRECTED).height > 0,
@@ -198,8 +198,10 @@ def test_what_is_remembered_of_a_version_is_never_given_for_another(etl: Histori
 
     def ask(draw: random.Random) -> bool:
         which = draw.randrange(2)
-        completeness = etl.completeness_of(manifests[which])
-        return completeness.cursors()["BRK.B"] == ends[which] and etl.named("BRK.B", manifests[which]) == ["BRK.B"]
+        completeness = etl.store.state.completeness_of(manifests[which])
+        return completeness.cursors()["BRK.B"] == ends[which] and etl.store.state.named("BRK.B", manifests[which]) == [
+            "BRK.B"
+        ]
 
     assert together(8, 150, ask) == []
 

@@ -17,7 +17,7 @@ class Overtaken(HistoricalETL):
         self.times += 1
         other = changing("BRK.B", DAY + timedelta(days=self.times % 2), volume=float(self.times))
         store(self.layout.root, ScriptedFetcher(SHORT, alter=other)).run_full_etl("BRK.B", DAY, "2012-11-08", False)
-        return super().lock()
+        return super().store.context.lock()
 
 
 def test_a_run_is_not_overtaken_for_ever(root):

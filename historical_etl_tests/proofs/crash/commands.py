@@ -177,7 +177,7 @@ def _archive(root: Path, _: Tell) -> None:
 
 
 def _import(root: Path, tell: Tell) -> None:
-    tell(import_store(store_on(root, BEFORE), aside(root, "archive.tar")).version)
+    tell(import_store(store_on(root, BEFORE).store.state, aside(root, "archive.tar")).version)
 
 
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────

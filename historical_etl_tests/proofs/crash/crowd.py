@@ -87,7 +87,7 @@ class _Watched(HistoricalETL):
         with ExitStack() as stack:
             began = time.monotonic()
             try:
-                token = stack.enter_context(super().lock())
+                token = stack.enter_context(super().store.context.lock())
             except LockTimeoutError as error:
                 self.in_vain.append(str(error))
                 raise
@@ -172,7 +172,7 @@ def _increment(store: HistoricalETL, _: random.Random, __: int) -> bool:
 
 def _rollback(store: HistoricalETL, dice: random.Random, _: int) -> bool:
     saved = store.rollback(dice.choice(store.manifests.list_versions()))
-    return saved.writer_id == store.writer_id
+    return saved.writer_id == store.store.context.writer_id
 
 
 def _pin(store: HistoricalETL, dice: random.Random, place: int) -> bool:

@@ -209,9 +209,9 @@ class LifeMachine(CountingMachine):
         """The store goes on elsewhere, without its past."""
         self.moves += 1
         away = self.folder / f"export-{self.moves}{'.tar' if as_tar else ''}"
-        export_store(self.life.etl, away)
+        export_store(self.life.etl.store.context, away)
         self.life.root = self.folder / f"data-{self.moves}"
-        import_store(self.life.etl, away)
+        import_store(self.life.etl.store.state, away)
         version = standing(self.life.etl).version
         self.versions, self.pins = {version: self.versions[version]}, {}
         self.evenings = {}

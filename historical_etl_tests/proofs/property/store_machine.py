@@ -187,9 +187,9 @@ class StoreMachine(CountingMachine):
         version = which.choice(self._whole())
         self.moves += 1
         away = self.folder / f"export-{self.moves}{'.tar' if as_tar else ''}"
-        export_store(self._store(), away, version)
+        export_store(self._store().store.context, away, version)
         self.root = self.folder / f"data-{self.moves}"
-        import_store(self._store(), away)
+        import_store(self._store().store.state, away)
         self.version, self.pins, self.lack_ledgers = version, {}, set()
         self.versions = {0: {}, version: self.versions[version]}
         self._count("move")

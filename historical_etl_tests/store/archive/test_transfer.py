@@ -163,7 +163,7 @@ def test_what_is_not_kept_or_not_there_cannot_be_exported(etl, tmp_path):
     with pytest.raises(ConfigurationError, match="Version 9 is not kept"):
         export_store(etl, tmp_path / "copy", 9)
     with pytest.raises(HistoricalETLError, match="Nothing was committed yet"):
-        export_store(empty(tmp_path / "none"), tmp_path / "copy")
+        export_store(empty(tmp_path / "none").store.context, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
@@ -238,7 +238,7 @@ def test_what_was_exported_comes_in_as_the_same_version(etl, tmp_path, way):
     elif way != "live":
         source = export_store(etl, tmp_path / ("copy" if way == "folder" else "copy.tar"))
     new = empty(tmp_path / "new")
-    manifest = import_store(new, source)
+    manifest = import_store(new.store.state, source)
     assert (manifest, standing(new)) == (standing(etl), standing(etl))
     assert new.layout.manifest_file().read_bytes() == etl.layout.manifest_file().read_bytes()
     assert new.manifests.list_versions() == [3]
@@ -274,7 +274,7 @@ def test_progress_of_an_earlier_life_is_set_aside(etl, tmp_path):
     new.layout.progress_folder.mkdir(parents=True)
     stale = etl.layout.progress_file().read_bytes().replace(b"2013-02", b"2013-01")
     new.layout.progress_file().write_bytes(stale)
-    import_store(new, etl.layout.root)
+    import_store(new.store.state, etl.layout.root)
     (entry,) = new.manifests.quarantine.entries()
     assert (entry / new.layout.progress_file().name).read_bytes() == stale
     progress = new.progress()
@@ -293,7 +293,7 @@ def test_what_is_no_store_is_refused(tmp_path, etl):
     os.mkfifo(tmp_path / "pipe")
     for name in ("prices", "x.tar", "empty.tar", "x.tar.gz", "nowhere", "pipe"):
         with pytest.raises(ConfigurationError):
-            import_store(empty(tmp_path / "new"), tmp_path / name)
+            import_store(empty(tmp_path / "new").store.state, tmp_path / name)
         assert left(tmp_path / "new") == []
 
 
@@ -309,7 +309,7 @@ def test_every_flipped_byte_of_an_archive_is_noticed(etl, tmp_path, name):
             flip(path, at)
             new = empty(tmp_path / "new")
             try:
-                assert import_store(new, source) == standing(etl)
+                assert import_store(new.store.state, source) == standing(etl)
                 assert verify_store(new.manifests).ok
             except (ConfigurationError, DataQualityError, ManifestCorruptError):
                 refused += 1
@@ -325,10 +325,10 @@ def test_a_tar_that_was_cut_off_leaves_nothing(etl, tmp_path, share):
     os.truncate(source, int(source.stat().st_size * share))
     new = empty(tmp_path / "new")
     if share == 0.99:  # only the padding at its end is gone
-        assert import_store(new, source) == standing(etl)
+        assert import_store(new.store.state, source) == standing(etl)
         return
     with pytest.raises((ChecksumMismatchError, ConfigurationError)):
-        import_store(new, source)
+        import_store(new.store.state, source)
     assert left(tmp_path / "new") == []
 
 
@@ -340,14 +340,14 @@ def test_a_failing_disk_leaves_nothing_of_an_import_or_all_of_it(etl, tmp_path, 
         new, disk = empty(tmp_path / "new"), FullOnce(moment)
         try:
             with watching(disk):
-                import_store(new, source)
+                import_store(new.store.state, source)
         except HistoricalETLError:
             stands = new.manifest()
             committed += stands is not None
             assert stands in (None, standing(etl))
             if stands is None:
                 assert daily_bytes(new) == {}
-                assert import_store(new, source) == standing(etl)
+                assert import_store(new.store.state, source) == standing(etl)
             else:
                 new.run_incremental_etl()
             assert verify_store(new.manifests).ok
@@ -383,11 +383,11 @@ def test_a_store_with_another_storage_folder_moves_into_one_of_the_same(tmp_path
 
     old = named("old")
     old.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
-    source = export_store(old, tmp_path / "copy.tar")
-    assert import_store(named("new"), source) == standing(old)
+    source = export_store(old.store.context, tmp_path / "copy.tar")
+    assert import_store(named("new").store.state, source) == standing(old)
     assert daily_bytes(named("new")) == daily_bytes(old)
     with pytest.raises(ManifestCorruptError, match=r"'prices/objects/.*', not at 'historical") as caught:
-        import_store(empty(tmp_path / "other"), source)
+        import_store(empty(tmp_path / "other").store.state, source)
     assert "storage path" in caught.value.todo
 
 
@@ -467,7 +467,7 @@ def test_a_tar_with_anything_else_in_it_is_refused(etl, tmp_path, trick):
     rewritten(source, HOSTILE[trick])
     before = tree(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
-        import_store(empty(tmp_path / "new"), source)
+        import_store(empty(tmp_path / "new").store.state, source)
     assert caught.value.where is not None
     assert left(tmp_path / "new") == []
     assert {k: v for k, v in tree(tmp_path).items() if not k.endswith(".lock")} == before
@@ -477,14 +477,14 @@ def test_headers_that_rename_others_are_refused_before_they_are_read(etl, tmp_pa
     source = export_store(etl, tmp_path / "copy.tar")
     rewritten(source, with_pax, tarfile.PAX_FORMAT)
     with pytest.raises(ConfigurationError, match="no plain file"):
-        import_store(empty(tmp_path / "new"), source)
+        import_store(empty(tmp_path / "new").store.state, source)
 
 
 def test_a_missing_file_is_told_by_its_year(etl, tmp_path):
     source = export_store(etl, tmp_path / "copy.tar")
     rewritten(source, lambda members: members.pop(2))
     with pytest.raises(ChecksumMismatchError, match=r"year 2012 .* is missing"):
-        import_store(empty(tmp_path / "new"), source)
+        import_store(empty(tmp_path / "new").store.state, source)
     assert left(tmp_path / "new") == []
 
 
@@ -498,7 +498,7 @@ def test_an_archive_may_lack_the_links_and_have_folders(etl, tmp_path):
     source = export_store(etl, tmp_path / "copy.tar")
     rewritten(source, change)
     new = empty(tmp_path / "new")
-    assert import_store(new, source) == standing(etl)
+    assert import_store(new.store.state, source) == standing(etl)
     assert daily_bytes(new) == daily_bytes(etl)
 
 
@@ -534,7 +534,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(etl, tmp_path, changes):
                 tar.add(path, arcname=str(path.relative_to(folder)))
     for source in (folder, tmp_path / "forged.tar"):
         with pytest.raises(ManifestCorruptError):
-            import_store(empty(tmp_path / "new"), source)
+            import_store(empty(tmp_path / "new").store.state, source)
         assert left(tmp_path / "new") == []
 
 
@@ -560,7 +560,7 @@ def test_files_that_are_no_years_of_prices_are_refused_whatever_their_checksums(
     for path in (folder / POINTER, Layout(folder).history_file(3)):
         path.write_bytes(render_manifest(changed))
     with pytest.raises(DataQualityError, match="2012: it"):
-        import_store(empty(tmp_path / "new"), folder)
+        import_store(empty(tmp_path / "new").store.state, folder)
     assert left(tmp_path / "new") == []
 
 
@@ -572,7 +572,7 @@ def test_where_no_hard_links_are_possible_copies_serve(etl, tmp_path, monkeypatc
     folder, tar = export_store(etl, tmp_path / "copy"), export_store(etl, tmp_path / "copy.tar")
     assert daily_bytes(empty(folder)) == daily_bytes(etl)
     assert verify_store(ManifestManager(folder)).ok
-    assert import_store(empty(tmp_path / "new"), tar) == standing(etl)
+    assert import_store(empty(tmp_path / "new").store.state, tar) == standing(etl)
     with pytest.raises(FileExistsError):
         place_new(folder / POINTER, tar)
     assert (folder / POINTER).exists()
