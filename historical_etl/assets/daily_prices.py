@@ -10,7 +10,7 @@ it is in the store. What a `kill -9` leaves unreported is found by `report_unsee
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from dagster import PartitionsDefinition
