@@ -62,7 +62,7 @@ def show(terminal: Terminal, name: str) -> int:
         "file": entry.file or "none",
         "size": size_text(entry.size),
         "SHA-256": entry.sha256,
-        "moved from": entry.moved_from,
+        "was at": entry.moved_from,
         **entry.facts,
     }
     for label, value in labels.items():

@@ -35,7 +35,7 @@ def test_a_replaced_file_is_listed_shown_and_put_back_elsewhere(replaced: Comman
     (entry,) = cli("quarantine", "list", "--json").document["entries"]
     assert (entry["file"], entry["moved_from"]) == ("2012.parquet", "historical/daily/2012.parquet")
     shown = cli("quarantine", "show", entry["name"][:10])
-    assert "moved from: historical/daily/2012.parquet" in shown.out
+    assert "was at:    historical/daily/2012.parquet" in shown.out
     refused = cli("quarantine", "restore", entry["name"])
     assert refused.code == USAGE
     assert "left alone" in refused.err
