@@ -10,7 +10,7 @@ from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError
 from historical_etl.etl import adopt as adoption
 from historical_etl.etl.adopt import Adoption, RowCounts
-from historical_etl.etl.runs import windows
+from historical_etl.etl.runs.windows import RUNS_LOG
 from historical_etl.settings import PREFIX
 from historical_etl.symbols import normalize_symbols
 
@@ -37,7 +37,7 @@ _BASIS = (
 
 def adopt(terminal: Terminal, given: Mapping[str, str], symbols: str | None, *, rehearse: bool) -> int:
     """Take files into the store; see the command's help."""
-    terminal.shown_elsewhere.add(windows.__name__)
+    terminal.shown_elsewhere.add(RUNS_LOG)
     settings = terminal.settings
     files = settings.files.model_dump(exclude_unset=True) | dict(given)
     wanted = normalize_symbols([part for part in symbols.split(",") if part.strip()]) if symbols is not None else None

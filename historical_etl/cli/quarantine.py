@@ -14,8 +14,14 @@ from historical_etl.cli.terminal import Terminal, cleaned, size_text
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.price_store import PriceStore
-from historical_etl.store.quarantine import entries as quarantined
-from historical_etl.store.quarantine.entries import QuarantineEntry
+from historical_etl.store.quarantine.entries import (
+    QuarantineEntry,
+    find_entry,
+    older_than,
+    purge_entries,
+    read_entries,
+    restore_entry,
+)
 
 __all__ = ["purge", "restore", "show", "show_all"]
 
@@ -29,7 +35,7 @@ def show_all(terminal: Terminal) -> int:
     """List all entries; see the command's help."""
     store = opened(terminal)
     store.context.require_store()
-    layout, entries = store.context.layout, quarantined.read_entries(store.context.layout)
+    layout, entries = store.context.layout, read_entries(store.context.layout)
     size = sum(entry.size for entry in entries)
     if terminal.as_json:
         documented = [_document(entry) for entry in entries]
@@ -47,7 +53,7 @@ def show_all(terminal: Terminal) -> int:
 
 def show(terminal: Terminal, name: str) -> int:
     """Show one entry; see the command's help."""
-    entry = quarantined.find_entry(opened(terminal).context.layout, name)
+    entry = find_entry(opened(terminal).context.layout, name)
     intact, rows = entry.is_intact(), _refused_rows(entry)
     if terminal.as_json:
         facts: dict[str, object] = {"intact": intact}
@@ -80,11 +86,11 @@ def show(terminal: Terminal, name: str) -> int:
 def restore(terminal: Terminal, name: str, to: Path | None) -> int:
     """Put a file back; see the command's help."""
     store = opened(terminal)
-    entry = quarantined.find_entry(store.context.layout, name)
+    entry = find_entry(store.context.layout, name)
     # A commit under way must not find a file that was not there when it looked.
     inside = to is None or to.expanduser().resolve().is_relative_to(store.context.layout.root.resolve())
     with store.context.lock() if inside else nullcontext():
-        target = quarantined.restore(entry, store.context.layout, to)
+        target = restore_entry(entry, store.context.layout, to)
     if terminal.as_json:
         terminal.json({"restored": str(target), "entry": entry.name, "bytes": target.stat().st_size})
     else:
@@ -104,7 +110,7 @@ def purge(terminal: Terminal, names: Sequence[str], days: float | None, *, yes: 
     entries = _chosen(store, names, days)
     size = sum(entry.size for entry in entries)
     if yes:
-        quarantined.purge(entries)
+        purge_entries(entries)
     if terminal.as_json:
         terminal.json({"purged": yes, "bytes": size, "entries": [entry.name for entry in entries]})
         return 0 if yes or not entries else _USAGE
@@ -123,9 +129,9 @@ def purge(terminal: Terminal, names: Sequence[str], days: float | None, *, yes: 
 
 def _chosen(store: PriceStore, names: Sequence[str], days: float | None) -> list[QuarantineEntry]:
     """Named entries, and all that are older than some days; each once, oldest first."""
-    found = {entry.name: entry for entry in (quarantined.find_entry(store.context.layout, name) for name in names)}
+    found = {entry.name: entry for entry in (find_entry(store.context.layout, name) for name in names)}
     if days is not None:
-        old = quarantined.older_than(quarantined.read_entries(store.context.layout), days, system_clock())
+        old = older_than(read_entries(store.context.layout), days, system_clock())
         found |= {entry.name: entry for entry in old}
     return [entry for _, entry in sorted(found.items())]
 

@@ -14,7 +14,7 @@ from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.runs import windows
+from historical_etl.etl.runs.windows import RUNS_LOG
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
@@ -39,7 +39,7 @@ def replay(terminal: Terminal, first: str | None, days: int, since: int | None, 
         player = _Player(terminal.settings, as_date(first, "--from") if first else None, since, named)
         plan = player.plan(days)
     # Its failures come as the error raised: logged, they would be said twice.
-    terminal.shown_elsewhere.add(windows.__name__)
+    terminal.shown_elsewhere.add(RUNS_LOG)
     if since is not None and not plan.history:
         terminal.say("--since is for an empty store: left out")
     if plan.history:

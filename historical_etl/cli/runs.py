@@ -14,7 +14,7 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetch.staged import forget_plan
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.run_stats import YearEvent
-from historical_etl.etl.runs import windows
+from historical_etl.etl.runs.windows import RUNS_LOG
 from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols
@@ -99,7 +99,7 @@ def report_update(
 def opened(terminal: Terminal, command: str) -> HistoricalETL:
     """The store and its configured source, for a run."""
     # Its failures come as events, and as the error raised: logged, they would be said twice.
-    terminal.shown_elsewhere.add(windows.__name__)
+    terminal.shown_elsewhere.add(RUNS_LOG)
     settings = terminal.settings
     return HistoricalETL.open(settings.data_dir, settings=settings, writer_id=f"{PROGRAM} {command}")
 

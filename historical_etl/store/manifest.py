@@ -27,7 +27,7 @@ from historical_etl.store.manifest_file import read_manifest, render_manifest
 from historical_etl.store.misplaced import no_file, no_folder
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.quarantine.write import Quarantine
-from historical_etl.store.volume import free_space
+from historical_etl.store.volume.free_space import DiskProbe, DiskStatus, check_disk_space, system_disk_usage
 
 __all__ = ["ManifestManager"]
 
@@ -54,7 +54,7 @@ class ManifestManager:
         root: str | Path | Layout = "data",
         *,
         clock: Clock = system_clock,
-        disk_usage: free_space.DiskProbe = free_space.system_disk_usage,
+        disk_usage: DiskProbe = system_disk_usage,
     ) -> None:
         self.layout = root if isinstance(root, Layout) else Layout(root)
         self.clock = with_zone(clock)
@@ -301,9 +301,9 @@ class ManifestManager:
         if leftovers:
             fsync_folder(self.layout.history_folder(dataset))
 
-    def check_disk_space(self, required_bytes: int, path: Path | None = None) -> free_space.DiskStatus:
+    def check_disk_space(self, required_bytes: int, path: Path | None = None) -> DiskStatus:
         """See `store.volume.free_space.check_disk_space`; `path` defaults to the folder that holds the data."""
-        return free_space.check_disk_space(required_bytes, path or self.layout.storage, self._disk_usage)
+        return check_disk_space(required_bytes, path or self.layout.storage, self._disk_usage)
 
     def quarantine_data(self, source_path: str | Path, reason: str, dataset: str = DATASET_ID) -> Path:
         """Move a file to quarantine; returns the folder that holds it and its `reason.json`."""

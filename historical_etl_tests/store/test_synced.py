@@ -19,7 +19,7 @@ from historical_etl.store.checkout import check_out
 from historical_etl.store.failed_runs import RunRecord, note_run
 from historical_etl.store.pins import Pin, drop_pin, write_pin
 from historical_etl.store.progress import forget_progress, save_progress
-from historical_etl.store.quarantine.entries import find_entry, purge, read_entries, restore
+from historical_etl.store.quarantine.entries import find_entry, purge_entries, read_entries, restore_entry
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl.store.vacuum import Retention
@@ -103,7 +103,7 @@ def test_commits_with_all_that_follows(manager, disk):
     commit(manager, {}, {"corrections": corrections(3)})
     assert disk.lost() == []
     with manager.acquire_lock() as token:
-        Transaction(manager, token).restore(manager.load_version(1), {})
+        Transaction(manager, token).restore_entry(manager.load_version(1), {})
 
 
 def test_an_object_that_is_made_good(manager):
@@ -195,9 +195,9 @@ def test_quarantine(manager, disk):
         assert disk.lost() == []
     entry = quarantine.keep_file(stranger, "why", "d")
     assert disk.lost() == [], "nor may the old name come back"
-    restore(find_entry(manager.layout, entry.name), manager.layout)
+    restore_entry(find_entry(manager.layout, entry.name), manager.layout)
     assert disk.lost() == []
-    purge(read_entries(manager.layout))
+    purge_entries(read_entries(manager.layout))
 
 
 def test_a_file_from_another_volume_in_quarantine(manager, root):

@@ -114,7 +114,7 @@ class Commit:
         notes = read_notes(self.manifests.layout)
         accompanying = {
             "additions": ledger_rows.additions(years, attempt),
-            "runs": ledger_rows.runs([*notes, run("committed", attempt.version)]),
+            "runs": ledger_rows.run_rows([*notes, run("committed", attempt.version)]),
         }
         bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)

@@ -35,7 +35,7 @@ __all__ = [
     "replaced_rows",
     "restatements",
     "run_of",
-    "runs",
+    "run_rows",
     "stale_bars",
     "suspicion_of",
     "withheld",
@@ -212,7 +212,7 @@ def actions(
     return with_judged(ledger, reconciled.events, in_close=not split_adjusted)
 
 
-def runs(records: Sequence[RunRecord]) -> pl.DataFrame:
+def run_rows(records: Sequence[RunRecord]) -> pl.DataFrame:
     """Runs as rows of their ledger."""
     schema = SCHEMAS["runs"]
     return pl.DataFrame([record.model_dump() for record in records], schema=schema).select(list(schema))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.compare.compare import MEASURES, Comparison
+from historical_etl.etl.compare.comparison import MEASURES, Comparison
 from historical_etl.sources.vendors.optional_clients import how_to_install
 
 __all__ = ["draw", "require_matplotlib"]

@@ -12,8 +12,8 @@ import polars as pl
 
 from historical_etl.clock import Clock
 from historical_etl.errors import DiskSpaceError
+from historical_etl.etl.health.blockers import other_basis_of_all, update_blockers
 from historical_etl.etl.health.check import Check, CheckStatus
-from historical_etl.etl.health.update_blockers import other_basis_of_all, update_blockers
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import calendar_of
 from historical_etl.settings import Settings

@@ -8,8 +8,8 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError
-from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.decisions import decision
+from historical_etl.etl.commit.ledger_rows import HISTORY_REPLACED, run_of, run_rows
 from historical_etl.etl.completeness.load import load_actions
 from historical_etl.etl.context.version_state import VersionState
 from historical_etl.etl.identity.joining import HistoryJoin
@@ -235,7 +235,7 @@ class IdentityWork:
         )
         completeness = state.completeness(self._completeness) if moved.before.height else self._completeness
         stamp = {"version": transaction.version, "committed_at": transaction.at}
-        replaced = {**stamp, "reason": ledger_rows.HISTORY_REPLACED}
+        replaced = {**stamp, "reason": HISTORY_REPLACED}
         kind = SPLIT if is_split else RENAMED
         changes: dict[str, pl.DataFrame] = {
             "symbols": completeness.symbols,
@@ -257,8 +257,8 @@ class IdentityWork:
     def _save(self, changes: LedgerChanges, command: str, message: str, rows: int) -> SyncManifest:
         store, transaction, base = self._context, self._transaction, self._base
         assert base is not None  # noqa: S101 - a symbol is known
-        run = ledger_rows.run_of(transaction, command, store.writer_id, base, message).model_copy(update={"rows": rows})
-        manifest = transaction.commit(Provenance.of(base), changes, {"runs": ledger_rows.runs([run])})
+        run = run_of(transaction, command, store.writer_id, base, message).model_copy(update={"rows": rows})
+        manifest = transaction.commit(Provenance.of(base), changes, {"runs": run_rows([run])})
         assert manifest is not None  # noqa: S101 - likewise
         return manifest
 

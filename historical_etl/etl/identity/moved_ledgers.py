@@ -10,8 +10,8 @@ from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPo
 from historical_etl.etl.completeness.completeness import ENDED, LIVE, Completeness, update_completeness
 from historical_etl.etl.completeness.gap_ranges import as_ranges, exploded, in_order
 from historical_etl.etl.completeness.load import ASKED
-from historical_etl.etl.identity.moves import Moved, mapped
-from historical_etl.etl.symbology.renames import Move
+from historical_etl.etl.identity.moves import Moved
+from historical_etl.etl.symbology.renames import Move, mapped
 from historical_etl.models import Outcome
 from historical_etl.schema import ORDER
 from historical_etl.sessions import SessionCalendar

@@ -6,14 +6,13 @@ Only months in which a row moves, or gets another predecessor, are written again
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Final
 
 import polars as pl
 
 from historical_etl.etl.merge.returns import last_rows, with_returns
 from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.etl.symbology.renames import Move
+from historical_etl.etl.symbology.renames import WAS, Move, mapped
 from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, symbols_in
 from historical_etl.store.layout import Layout
@@ -21,10 +20,8 @@ from historical_etl.store.parquet.month_blocks import Block, encode_block
 from historical_etl.store.transaction import Transaction
 from historical_etl.store.verified_files import verified_path
 
-__all__ = ["Moved", "mapped", "move_rows", "rows_of", "seams", "write_moved"]
+__all__ = ["Moved", "move_rows", "rows_of", "seams", "write_moved"]
 
-#: Under which name a row is stored before the move.
-_WAS: Final = "was"
 #: What a bar may lack and have from another one of the same session and close.
 _CELLS: Final = ("open", "high", "low", "volume")
 
@@ -46,25 +43,12 @@ class Moved:
     @property
     def count(self) -> int:
         """How many stored rows change their name."""
-        gone = self.contradicted.filter(pl.col(_WAS) != pl.col("symbol")).height
-        return self.after.filter(pl.col(_WAS) != pl.col("symbol")).height + gone
+        gone = self.contradicted.filter(pl.col(WAS) != pl.col("symbol")).height
+        return self.after.filter(pl.col(WAS) != pl.col("symbol")).height + gone
 
     def left(self, symbol: str) -> pl.DataFrame:
         """The rows that a symbol has after the move and had before."""
-        return self.after.filter(pl.col("symbol") == symbol, pl.col(_WAS) == symbol)
-
-
-def mapped(rows: pl.DataFrame, moves: Sequence[Move], day: pl.Expr) -> pl.DataFrame:
-    """Rows with the symbols that they have after the moves, and `was`, those before; `day` decides which moves."""
-    schema = {"symbol": pl.String, "_new": pl.String, "_low": pl.Date, "_high": pl.Date}
-    table = pl.DataFrame([(m.old, m.new, m.low or date.min, m.high) for m in moves], schema=schema, orient="row")
-    keyed = rows.with_row_index("_row").with_columns(day.alias("_day"))
-    to_move = keyed.join(table, on="symbol").filter(pl.col("_day").is_between("_low", "_high"))
-    return (
-        keyed.join(to_move.select("_row", "_new"), on="_row", how="left", maintain_order="left")
-        .with_columns(pl.col("symbol").alias(_WAS), pl.coalesce("_new", "symbol").alias("symbol"))
-        .select(*rows.columns, _WAS)
-    )
+        return self.after.filter(pl.col("symbol") == symbol, pl.col(WAS) == symbol)
 
 
 def move_rows(layout: Layout, manifest: SyncManifest | None, moves: Sequence[Move]) -> Moved:
@@ -76,8 +60,8 @@ def move_rows(layout: Layout, manifest: SyncManifest | None, moves: Sequence[Mov
     concerned = sorted({name for move in moves for name in (move.old, move.new)})
     before = rows_of(layout, manifest, concerned)
     # Where two histories have the same session, the one whose own name it is precedes the other.
-    own = (pl.col(_WAS) == pl.col("symbol")).alias("own")
-    both = mapped(before, moves, pl.col("date")).with_columns(own).sort(*ORDER, "own", _WAS)
+    own = (pl.col(WAS) == pl.col("symbol")).alias("own")
+    both = mapped(before, moves, pl.col("date")).with_columns(own).sort(*ORDER, "own", WAS)
     keep = pl.struct(ORDER).is_last_distinct()
     after, others = both.filter(keep).drop("own"), both.filter(~keep).drop("own")
     if others.is_empty():
@@ -110,10 +94,10 @@ def _completed(after: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 
 def seams(moved: Moved) -> pl.DataFrame:
     """Rows whose predecessor had another name: each with the `was_0`, `date_0`, `close_0`, `adj_close_0` before it."""
-    names = ("symbol", _WAS, "date", "close", "adj_close")
+    names = ("symbol", WAS, "date", "close", "adj_close")
     return (
         moved.after.select(*names, *(pl.col(name).shift(1).alias(f"{name}_0") for name in names))
-        .filter(pl.col("symbol") == pl.col("symbol_0"), pl.col(_WAS) != pl.col(f"{_WAS}_0"))
+        .filter(pl.col("symbol") == pl.col("symbol_0"), pl.col(WAS) != pl.col(f"{WAS}_0"))
         .drop("symbol_0")
     )
 
@@ -183,16 +167,16 @@ def _with_returns(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     """`ret` anew in months whose rows are others than before, or whose first one has another predecessor."""
     month = pl.col("date").dt.truncate("1mo").alias("month")
     previous = pl.col("date").shift(1).over("symbol")
-    known = before.select(pl.col("symbol").alias(_WAS), "date", previous.alias("previous_0"))
+    known = before.select(pl.col("symbol").alias(WAS), "date", previous.alias("previous_0"))
     rows = after.with_columns(
-        month, previous.alias("previous"), pl.col(_WAS).shift(1).over("symbol").alias("was_0")
-    ).join(known, on=[_WAS, "date"], how="left", maintain_order="left")
-    follows = pl.col("previous").eq_missing(pl.col("previous_0")) & (pl.col("was_0") == pl.col(_WAS)).fill_null(
+        month, previous.alias("previous"), pl.col(WAS).shift(1).over("symbol").alias("was_0")
+    ).join(known, on=[WAS, "date"], how="left", maintain_order="left")
+    follows = pl.col("previous").eq_missing(pl.col("previous_0")) & (pl.col("was_0") == pl.col(WAS)).fill_null(
         value=True
     )
-    now = after.group_by("symbol", _WAS, month).len()
-    then = before.group_by(pl.col("symbol").alias(_WAS), month).len()
-    other = now.join(then, on=[_WAS, "month"]).filter(pl.col("len") != pl.col("len_right")).select("symbol", "month")
+    now = after.group_by("symbol", WAS, month).len()
+    then = before.group_by(pl.col("symbol").alias(WAS), month).len()
+    other = now.join(then, on=[WAS, "month"]).filter(pl.col("len") != pl.col("len_right")).select("symbol", "month")
     anew = pl.concat([rows.filter(~follows).select("symbol", "month"), other]).unique()
     computed = [
         _returns_of(part, after)

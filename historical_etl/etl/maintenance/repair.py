@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
-from historical_etl.etl.commit import ledger_rows
+from historical_etl.etl.commit.ledger_rows import run_of, run_rows
 from historical_etl.etl.commit.publish import publish_catalog
 from historical_etl.etl.completeness.load import load_actions, load_completeness, rebuild_completeness
 from historical_etl.etl.context.store_context import StoreContext
@@ -233,8 +233,8 @@ def _repair_ledgers(work: _Repair, transaction: Transaction, damage: Damage) -> 
             work.lost.append(f"{rows:,} row(s) of the ledger {name} are lost; no price is affected")
     transaction.forget([file.path for files in broken.values() for file in files])
     message = f"ledgers repaired: {', '.join(sorted(broken))}"
-    run = ledger_rows.run_of(transaction, "repair", work.store.writer_id, current, message)
-    committed = transaction.commit(Provenance.of(current), changes, {"runs": ledger_rows.runs([run])})
+    run = run_of(transaction, "repair", work.store.writer_id, current, message)
+    committed = transaction.commit(Provenance.of(current), changes, {"runs": run_rows([run])})
     assert committed is not None  # noqa: S101 - there is a version
     return committed
 

@@ -1,6 +1,6 @@
 """Rollback: a new version that equals an older one; data, ledgers and cursors together."""
 
-from historical_etl.etl.commit import ledger_rows
+from historical_etl.etl.commit.ledger_rows import run_of, run_rows
 from historical_etl.etl.context.version_state import VersionState
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
@@ -35,8 +35,8 @@ def roll_back(state: VersionState, version: int | str, reason: str = "") -> Sync
             # Its resume speaks of years as they were; without it, cursors are those of the version.
             forget_progress(store.layout)
             message = f"to version {wanted.version}{f': {reason}' if reason else ''}"
-            run = ledger_rows.run_of(transaction, "rollback", store.writer_id, wanted, message)
-            restored = transaction.restore(wanted, {"runs": ledger_rows.runs([run])})
+            run = run_of(transaction, "rollback", store.writer_id, wanted, message)
+            restored = transaction.restore(wanted, {"runs": run_rows([run])})
         _follow(state, restored, transaction)
     return restored
 

@@ -8,7 +8,7 @@ from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, S
 from historical_etl.etl.completeness.load import rebuild_completeness
 from historical_etl.etl.context.store_folder import nothing_stored
 from historical_etl.etl.context.version_state import VersionState
-from historical_etl.etl.health.update_blockers import HOLDS, LAST_RUN, update_blockers
+from historical_etl.etl.health.blockers import HOLDS, LAST_RUN, update_blockers
 from historical_etl.etl.runs.clock_trust import clock_notes
 from historical_etl.models import SyncManifest
 from historical_etl.store.verify.findings import StoreFinding, warning

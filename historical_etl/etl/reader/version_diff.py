@@ -4,9 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.identity.moves import mapped
 from historical_etl.etl.symbology.names import Names
-from historical_etl.etl.symbology.renames import Move
+from historical_etl.etl.symbology.renames import Move, mapped
 from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout

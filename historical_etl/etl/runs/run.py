@@ -12,8 +12,8 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
-from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.commit.commit import Commit, ProgressUpdate
+from historical_etl.etl.commit.ledger_rows import ACCEPTED, is_due, suspicion_of
 from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
 from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words
 from historical_etl.etl.completeness.completeness import Completeness
@@ -32,7 +32,7 @@ from historical_etl.etl.run_stats import RunStats
 from historical_etl.etl.runs.clock_trust import Silence, silence, trusted_completeness
 from historical_etl.etl.symbology.names import Names
 from historical_etl.models import Outcome, SyncManifest
-from historical_etl.quality.suspicion import HELD_BACK
+from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, latest, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.commit_times import stamp_after
@@ -271,14 +271,14 @@ class Run:
 
     def _base(self, manifest: SyncManifest | None, completeness: Completeness, left: pl.DataFrame) -> Base:
         layout = self.context.layout
-        held: dict[str, list[ledger_rows.Suspicion]] = {}
-        accepted: dict[str, list[ledger_rows.Suspicion]] = {}
+        held: dict[str, list[Suspicion]] = {}
+        accepted: dict[str, list[Suspicion]] = {}
         today, look_again = self.context.last_closed_session(), set[str]()
         for hold in read_undamaged(layout, manifest, "open_holds").iter_rows(named=True):
-            kind = accepted if hold["status"] == ledger_rows.ACCEPTED else held
-            kind.setdefault(hold["symbol"], []).append(ledger_rows.suspicion_of(hold))
+            kind = accepted if hold["status"] == ACCEPTED else held
+            kind.setdefault(hold["symbol"], []).append(suspicion_of(hold))
             if hold["code"] == HELD_BACK and (
-                kind is accepted or (self.refetch_on_corporate_action and ledger_rows.is_due(hold, today))
+                kind is accepted or (self.refetch_on_corporate_action and is_due(hold, today))
             ):
                 look_again.add(hold["symbol"])
         actions = load_actions(layout, manifest)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
+from typing import Final
 
 import polars as pl
 
@@ -35,9 +36,11 @@ from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
 
-__all__ = ["RunSteps", "ignore_event", "record_failure"]
+__all__ = ["RUNS_LOG", "RunSteps", "ignore_event", "record_failure"]
 
-_log = logging.getLogger(__name__)
+#: The logger of what a run reports as it goes on.
+RUNS_LOG: Final = __name__
+_log = logging.getLogger(RUNS_LOG)
 
 
 class RunSteps:

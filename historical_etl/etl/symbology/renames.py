@@ -22,8 +22,10 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["Move", "Rename", "RenamePlan", "planned", "read_renames", "unknown_symbol"]
+__all__ = ["WAS", "Move", "Rename", "RenamePlan", "mapped", "planned", "read_renames", "unknown_symbol"]
 
+#: Under which name a row is stored before the move.
+WAS: Final = "was"
 _SAMPLE: Final = 5
 _HEADER: Final = ("old", "new", "date")
 
@@ -245,4 +247,17 @@ def _with_first_sessions(aliases: pl.DataFrame, calendar: SessionCalendar) -> pl
         .with_columns(calendar.dates(calendar.positions(before) + 1).alias("first_session"))
         .sort("alias", "last_session", "symbol")
         .select(list(SCHEMAS["aliases"]))
+    )
+
+
+def mapped(rows: pl.DataFrame, moves: Sequence[Move], day: pl.Expr) -> pl.DataFrame:
+    """Rows with the symbols that they have after the moves, and `was`, those before; `day` decides which moves."""
+    schema = {"symbol": pl.String, "_new": pl.String, "_low": pl.Date, "_high": pl.Date}
+    table = pl.DataFrame([(m.old, m.new, m.low or date.min, m.high) for m in moves], schema=schema, orient="row")
+    keyed = rows.with_row_index("_row").with_columns(day.alias("_day"))
+    to_move = keyed.join(table, on="symbol").filter(pl.col("_day").is_between("_low", "_high"))
+    return (
+        keyed.join(to_move.select("_row", "_new"), on="_row", how="left", maintain_order="left")
+        .with_columns(pl.col("symbol").alias(WAS), pl.coalesce("_new", "symbol").alias("symbol"))
+        .select(*rows.columns, WAS)
     )

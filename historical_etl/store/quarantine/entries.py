@@ -24,7 +24,7 @@ from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import read_checksummed, reason_of
 from historical_etl.store.layout import Layout
 
-__all__ = ["QuarantineEntry", "find_entry", "older_than", "purge", "read_entries", "restore"]
+__all__ = ["QuarantineEntry", "find_entry", "older_than", "purge_entries", "read_entries", "restore_entry"]
 
 _STAMP: Final = re.compile(r"(\d{8}T\d{6}\.\d{6})Z(?:-\d+)?_")
 _RECORD: Final = "reason.json"
@@ -125,7 +125,7 @@ def find_entry(layout: Layout, name: str) -> QuarantineEntry:
     )
 
 
-def restore(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> Path:
+def restore_entry(entry: QuarantineEntry, layout: Layout, to: Path | None = None) -> Path:
     """Copy a quarantined file to where it was, or to `to`; returns where that is. The entry stays.
 
     Hold the writer lock if that lies in the store.
@@ -175,7 +175,7 @@ def older_than(entries: Iterable[QuarantineEntry], days: float, now: datetime) -
     return [entry for entry in entries if entry.when is not None and entry.when < horizon]
 
 
-def purge(entries: Iterable[QuarantineEntry]) -> None:
+def purge_entries(entries: Iterable[QuarantineEntry]) -> None:
     """Delete entries, for good. A link in the folder is removed, never what it leads to.
 
     Raises:

@@ -8,7 +8,7 @@ import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, ProviderError, Settings, StorageError
 from historical_etl.cli import files
-from historical_etl.etl.compare.compare import MEASURES, Comparison, Tolerances, compare
+from historical_etl.etl.compare.comparison import MEASURES, Comparison, Tolerances, compare
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.scenario import at, changing, doubling, in_turn, losing
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH

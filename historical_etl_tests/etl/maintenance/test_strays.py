@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, StorageError
-from historical_etl.store.quarantine.entries import purge, read_entries
+from historical_etl.store.quarantine.entries import purge_entries, read_entries
 from historical_etl_tests.scenario import SHORT, daily_bytes, standing
 
 Place = Callable[[HistoricalETL], Path]
@@ -247,5 +247,5 @@ def test_what_was_moved_aside_is_listed_and_purged_as_all_else(etl: HistoricalET
     assert entry.facts["kept_as_it_is"] == stray.name
     assert (entry.path / stray.name / "of somebody" / "x").read_bytes() == b"x"
     assert etl.verify().findings == ()
-    purge(read_entries(etl.layout))
+    purge_entries(read_entries(etl.layout))
     assert list(etl.layout.quarantine.iterdir()) == []
