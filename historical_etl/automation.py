@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from historical_etl.assets.daily_prices import MODE_TAG, Mode, PricesConfig
 from historical_etl.assets.market import Market
-from historical_etl.etl.fetch.requests import ended_calendar
+from historical_etl.etl.fetch import ended_calendar
 from historical_etl.models import SyncManifest
 from historical_etl.settings import Settings
 from historical_etl.strict_json import object_of

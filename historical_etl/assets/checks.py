@@ -12,8 +12,8 @@ import polars as pl
 
 from historical_etl.assets.tables import frame_table
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.commit.decisions import NOT_FOR_PEOPLE
-from historical_etl.etl.merge.row_changes import COMPARED
+from historical_etl.etl.commit import NOT_FOR_PEOPLE
+from historical_etl.etl.merge import COMPARED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SyncManifest
 from historical_etl.resources import CatalogResource

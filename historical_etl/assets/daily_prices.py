@@ -45,12 +45,12 @@ from historical_etl.errors import (
     RateLimitedError,
     StorageError,
 )
-from historical_etl.etl.commit.decisions import what_frees
+from historical_etl.etl.commit import what_frees
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Partition, combined_checksum
 
 if TYPE_CHECKING:
-    from historical_etl.etl.runs.price_runs import PriceRuns
+    from historical_etl.etl.runs import PriceRuns
 
 __all__ = ["MODE_TAG", "Mode", "PricesConfig", "build_daily_prices"]
 

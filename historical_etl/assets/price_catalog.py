@@ -25,8 +25,8 @@ from historical_etl.assets.reporting import (
 )
 from historical_etl.assets.tables import markdown_table
 from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.context import Citation
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.reader.citation import Citation
 from historical_etl.models import SCHEMA_VERSION, SyncManifest
 
 __all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "publish_from_another_step"]

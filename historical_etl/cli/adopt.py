@@ -10,7 +10,7 @@ from historical_etl.cli.terminal import PROGRAM, Terminal, ranges, some
 from historical_etl.errors import ConfigurationError, DataQualityError, SchemaDriftError
 from historical_etl.etl import adopt as adoption
 from historical_etl.etl.adopt import Adoption, RowCounts
-from historical_etl.etl.runs.windows import RUNS_LOG
+from historical_etl.etl.runs import RUNS_LOG
 from historical_etl.settings import PREFIX
 from historical_etl.symbols import normalize_symbols
 

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
-from historical_etl.etl.maintenance.archive import export_store, import_store
+from historical_etl.etl.maintenance import export_store, import_store
 from historical_etl.models import SyncManifest
 
 __all__ = ["export", "import_"]

@@ -12,10 +12,9 @@ from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned, some
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.compare.comparison import MEASURES, Comparison
-from historical_etl.etl.compare.comparison import compare as held_against
-from historical_etl.etl.compare.plot import draw, require_matplotlib
-from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.compare import MEASURES, Comparison, draw, require_matplotlib
+from historical_etl.etl.compare import compare as held_against
+from historical_etl.etl.context import StoreContext
 from historical_etl.etl.pipeline import stored_through
 from historical_etl.etl.price_store import PriceStore
 from historical_etl.sources.fetcher import UnifiedDataFetcher

@@ -8,7 +8,7 @@ from rich.text import Text
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.health.doctor import CheckStatus, Examination, examine, refused_settings
+from historical_etl.etl.health import CheckStatus, Examination, examine, refused_settings
 from historical_etl.store.layout import Layout
 
 __all__ = ["doctor"]

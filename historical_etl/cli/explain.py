@@ -13,7 +13,7 @@ from historical_etl.cli.gaps import happens_next
 from historical_etl.cli.ledgers import Row, documents, moment, number, opened
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import as_date
-from historical_etl.etl.completeness.completeness import ENDED, FILLED
+from historical_etl.etl.completeness import ENDED, FILLED
 from historical_etl.etl.price_store import PriceStore
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.vendors.subscription import book_of

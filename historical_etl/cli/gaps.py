@@ -10,8 +10,8 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.completeness.completeness import BAR_HELD, CONFIRMED, ENDED, FILLED, GAP_OPEN, WAIVED
-from historical_etl.etl.fetch.requests import LAST_ATTEMPT
+from historical_etl.etl.completeness import BAR_HELD, CONFIRMED, ENDED, FILLED, GAP_OPEN, WAIVED
+from historical_etl.etl.fetch import LAST_ATTEMPT
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["happens_next", "show", "waive", "whose"]

@@ -9,13 +9,12 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import CODES, Row, decided_by, documents, left_out, opened, show_table, since
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.commit.decisions import NOT_FOR_PEOPLE, waivable, what_frees
-from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
-from historical_etl.etl.completeness.completeness import WAIVED
-from historical_etl.etl.identity.change import SPLITTABLE
+from historical_etl.etl.commit import ACCEPTED, HOLD_OPEN, NOT_FOR_PEOPLE, waivable, what_frees
+from historical_etl.etl.completeness import WAIVED
+from historical_etl.etl.identity import SPLITTABLE
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.price_store import PriceStore
-from historical_etl.etl.symbology.names import SPLIT
+from historical_etl.etl.symbology import SPLIT
 
 __all__ = ["accept", "show"]
 

@@ -10,9 +10,9 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import decided_by
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.identity.change import IdentityChange
+from historical_etl.etl.identity import IdentityChange
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.symbology.names import SPLIT
+from historical_etl.etl.symbology import SPLIT
 
 __all__ = ["rename", "split"]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.context import StoreContext
 from historical_etl.etl.price_store import PriceStore
 from historical_etl.store.layout import Layout
 

@@ -14,7 +14,7 @@ from historical_etl.cli.terminal import Terminal, cleaned, size_text
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.price_store import PriceStore
-from historical_etl.store.quarantine.entries import (
+from historical_etl.store.quarantine import (
     QuarantineEntry,
     find_entry,
     older_than,

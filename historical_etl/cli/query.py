@@ -17,7 +17,7 @@ from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import system_clock
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.context import StoreContext
 from historical_etl.etl.price_store import PriceStore
 from historical_etl.store.layout import Layout
 

@@ -8,7 +8,7 @@ from historical_etl.cli import runs
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned, some
 from historical_etl.cli.verify import report_findings
-from historical_etl.etl.maintenance.repair import RepairReport, ToFetch
+from historical_etl.etl.maintenance import RepairReport, ToFetch
 
 __all__ = ["repair"]
 

@@ -14,7 +14,7 @@ from historical_etl.cli.terminal import Terminal, cleaned
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.runs.windows import RUNS_LOG
+from historical_etl.etl.runs import RUNS_LOG
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings

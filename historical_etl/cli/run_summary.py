@@ -11,7 +11,7 @@ from rich.text import Text
 from historical_etl.cli.ledgers import Row, documents, number
 from historical_etl.cli.terminal import Terminal, cleaned, duration, size_text, some
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.completeness.completeness import ENDED
+from historical_etl.etl.completeness import ENDED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE

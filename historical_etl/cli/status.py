@@ -10,8 +10,8 @@ from rich.text import Text
 
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
 from historical_etl.clock import Clock, system_clock
-from historical_etl.etl.context.store_folder import is_untouched, nothing_stored
-from historical_etl.etl.health.status import StoreStatus, read_status
+from historical_etl.etl.context import is_untouched, nothing_stored
+from historical_etl.etl.health import StoreStatus, read_status
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 

@@ -5,8 +5,8 @@ from rich.text import Text
 
 from historical_etl.cli.ledgers import opened
 from historical_etl.cli.terminal import Terminal, cleaned
-from historical_etl.etl.maintenance.verification import NO_DAMAGE
-from historical_etl.store.verify.store import VerifyReport
+from historical_etl.etl.maintenance import NO_DAMAGE
+from historical_etl.store.verify import VerifyReport
 
 __all__ = ["report_findings", "verify"]
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, moment, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, some
-from historical_etl.etl.maintenance.rollback import roll_back
+from historical_etl.etl.maintenance import roll_back
 from historical_etl.etl.price_store import PriceStore
 
 __all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]

@@ -14,11 +14,10 @@ import polars as pl
 
 from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError, HistoricalETLError
-from historical_etl.etl.fetch.batch import BEFORE_CALENDAR
+from historical_etl.etl.fetch import BEFORE_CALENDAR
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.etl.run_stats import YearEvent
-from historical_etl.etl.symbology.names import Names
-from historical_etl.etl.symbology.renames import Move, mapped
+from historical_etl.etl.symbology import Move, Names, mapped
 from historical_etl.models import ETLResult
 from historical_etl.quality.batch_verdict import collapse_duplicates, judge_batch
 from historical_etl.quality.cells import clean_cells

@@ -10,19 +10,15 @@ import polars as pl
 
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, system_clock
-from historical_etl.etl.completeness.completeness import Completeness
-from historical_etl.etl.context.citation import Citation
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.fetch.fetch import Fetcher, as_source
-from historical_etl.etl.identity.change import IdentityChange
-from historical_etl.etl.identity.identities import SecurityIdentities
-from historical_etl.etl.maintenance.repair import RepairReport
+from historical_etl.etl.completeness import Completeness
+from historical_etl.etl.context import Citation, StoreContext
+from historical_etl.etl.fetch import Fetcher, as_source
+from historical_etl.etl.identity import IdentityChange, SecurityIdentities
+from historical_etl.etl.maintenance import RepairReport
 from historical_etl.etl.price_store import PriceStore
-from historical_etl.etl.reader.adjusted import Adjust
+from historical_etl.etl.reader import Adjust
 from historical_etl.etl.run_stats import YearEvent
-from historical_etl.etl.runs.decisions import Decisions
-from historical_etl.etl.runs.price_runs import PriceRuns
-from historical_etl.etl.runs.windows import RunSteps
+from historical_etl.etl.runs import Decisions, PriceRuns, RunSteps
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.sessions import SessionCalendar
@@ -34,7 +30,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.pins import Pin
 from historical_etl.store.vacuum import VacuumReport
-from historical_etl.store.verify.store import VerifyReport
+from historical_etl.store.verify import VerifyReport
 
 __all__ = ["HistoricalETL", "stored_through"]
 

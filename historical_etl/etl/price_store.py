@@ -1,10 +1,8 @@
 """PriceStore: a store without a source. It is read, its versions are handled, it is maintained; nothing is fetched."""
 
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.context.version_state import VersionState
-from historical_etl.etl.maintenance.maintenance import Maintenance
-from historical_etl.etl.reader.stored_prices import StoredPrices
-from historical_etl.etl.reader.versions import StoreVersions
+from historical_etl.etl.context import StoreContext, VersionState
+from historical_etl.etl.maintenance import Maintenance
+from historical_etl.etl.reader import StoredPrices, StoreVersions
 
 __all__ = ["PriceStore"]
 

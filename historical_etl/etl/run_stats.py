@@ -10,7 +10,7 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.merge.withheld_cells import withheld_messages
+from historical_etl.etl.merge import withheld_messages
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.batch_verdict import BatchVerdict
 from historical_etl.quality.cells import WORTH_A_LOOK

@@ -26,8 +26,8 @@ from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest_file import read_manifest, render_manifest
 from historical_etl.store.misplaced import no_file, no_folder
 from historical_etl.store.newer_release import refuse_unknown_fields
-from historical_etl.store.quarantine.write import Quarantine
-from historical_etl.store.volume.free_space import DiskProbe, DiskStatus, check_disk_space, system_disk_usage
+from historical_etl.store.quarantine import Quarantine
+from historical_etl.store.volume import DiskProbe, DiskStatus, check_disk_space, system_disk_usage
 
 __all__ = ["ManifestManager"]
 

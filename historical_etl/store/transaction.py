@@ -30,7 +30,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.parquet.month_blocks import Block, read_blocks, write_year
+from historical_etl.store.parquet import Block, read_blocks, write_year
 from historical_etl.store.vacuum import Retention, quarantine_unreferenced, vacuum
 from historical_etl.store.verified_files import require_verified, verified_path
 

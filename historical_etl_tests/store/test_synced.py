@@ -23,7 +23,7 @@ from historical_etl.store.quarantine.entries import find_entry, purge_entries, r
 from historical_etl.store.staging import Staging
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl.store.vacuum import Retention
-from historical_etl.store.verify.repair_files import repair_files
+from historical_etl.store.verify.file_repairs import repair_files
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only, spoil
 
 #: Not durable on purpose: kernel locks with a record for people, and a copy for convenience.
@@ -103,7 +103,7 @@ def test_commits_with_all_that_follows(manager, disk):
     commit(manager, {}, {"corrections": corrections(3)})
     assert disk.lost() == []
     with manager.acquire_lock() as token:
-        Transaction(manager, token).restore_entry(manager.load_version(1), {})
+        Transaction(manager, token).restore(manager.load_version(1), {})
 
 
 def test_an_object_that_is_made_good(manager):

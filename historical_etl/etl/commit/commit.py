@@ -8,13 +8,17 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError, StorageError
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.completeness.attempt import FetchAttempt, GapPolicy
-from historical_etl.etl.completeness.completeness import Completeness, update_completeness
-from historical_etl.etl.completeness.load import load_actions
-from historical_etl.etl.merge.merge import Gate, MergedYear, StoredYears, merge_years
-from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.etl.merge.withheld_cells import WITHHELD_SCHEMA, without_adj_close
-from historical_etl.etl.reconcile.result import Reconciled
+from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolicy, load_actions, update_completeness
+from historical_etl.etl.merge import (
+    COMPARED,
+    WITHHELD_SCHEMA,
+    Gate,
+    MergedYear,
+    StoredYears,
+    merge_years,
+    without_adj_close,
+)
+from historical_etl.etl.reconcile import Reconciled
 from historical_etl.etl.run_stats import RunStats
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.schema import ORDER, ordered, years_in
@@ -26,7 +30,7 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.verified_files import verified_path
-from historical_etl.store.volume.free_space import required_for_merge
+from historical_etl.store.volume import required_for_merge
 
 __all__ = ["Commit", "ProgressUpdate"]
 

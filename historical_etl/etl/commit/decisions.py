@@ -7,8 +7,8 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
-from historical_etl.etl.completeness.completeness import CONFIRMED, WAIVED, Completeness
-from historical_etl.etl.completeness.completeness import GAP_OPEN as WAITED
+from historical_etl.etl.completeness import CONFIRMED, WAIVED, Completeness
+from historical_etl.etl.completeness import GAP_OPEN as WAITED
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction

@@ -7,11 +7,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.attempt import FetchAttempt
-from historical_etl.etl.merge.corporate_actions import with_implied, with_judged, with_named, without_outdated
-from historical_etl.etl.merge.merge import MergedYear
-from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.etl.reconcile.result import Reconciled
+from historical_etl.etl.completeness import FetchAttempt
+from historical_etl.etl.merge import COMPARED, MergedYear, with_implied, with_judged, with_named, without_outdated
+from historical_etl.etl.reconcile import Reconciled
 from historical_etl.models import SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in

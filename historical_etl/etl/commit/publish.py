@@ -3,8 +3,7 @@
 import logging
 
 from historical_etl.errors import CatalogError, HistoricalETLError
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.context.store_folder import is_untouched, nothing_stored
+from historical_etl.etl.context import StoreContext, is_untouched, nothing_stored
 from historical_etl.models import SyncManifest
 from historical_etl.store.transaction import recover
 

@@ -14,8 +14,7 @@ import polars as pl
 
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.fetch.fetch import Fetcher, as_source, fetch_all, in_batches
-from historical_etl.etl.fetch.renamed_source import with_names
+from historical_etl.etl.fetch import Fetcher, as_source, fetch_all, in_batches, with_names
 from historical_etl.etl.price_store import PriceStore
 from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS

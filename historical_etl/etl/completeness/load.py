@@ -9,8 +9,7 @@ import polars as pl
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
 from historical_etl.etl.completeness.completeness import Completeness, update_completeness
-from historical_etl.etl.merge.corporate_actions import inferred, with_implied
-from historical_etl.etl.merge.returns import PRICES, last_rows
+from historical_etl.etl.merge import PRICES, inferred, last_rows, with_implied
 from historical_etl.models import UNSTATED, Outcome, SyncManifest
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar

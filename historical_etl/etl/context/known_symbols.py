@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.completeness.load import load_completeness
+from historical_etl.etl.completeness import load_completeness
 from historical_etl.models import SyncManifest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout

@@ -5,13 +5,18 @@ from collections.abc import Iterable
 from datetime import date
 
 from historical_etl.errors import ChecksumMismatchError, ConfigurationError
-from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words, misfit, rebased
-from historical_etl.etl.completeness.completeness import Completeness
-from historical_etl.etl.completeness.load import load_completeness
+from historical_etl.etl.completeness import (
+    CalendarChange,
+    Completeness,
+    joined_in_words,
+    load_completeness,
+    misfit,
+    rebased,
+)
 from historical_etl.etl.context.known_symbols import known_symbols, refuse_unknown
 from historical_etl.etl.context.last_value_cache import LastValueCache
 from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.symbology.names import RENAMED, Names
+from historical_etl.etl.symbology import RENAMED, Names
 from historical_etl.models import SyncManifest
 from historical_etl.symbols import normalize_symbols
 

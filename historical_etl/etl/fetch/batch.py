@@ -19,7 +19,7 @@ from historical_etl.quality.rules import split_rows
 from historical_etl.schema import ORDER, SCHEMA, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource
-from historical_etl.store.quarantine.write import Quarantine
+from historical_etl.store.quarantine import Quarantine
 
 __all__ = ["BEFORE_CALENDAR", "Batch", "BatchFetcher", "nothing_left", "refuse_unknown"]
 

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ProviderUnavailableError
-from historical_etl.etl.completeness.completeness import ENDED, Completeness
+from historical_etl.etl.completeness import ENDED, Completeness
 from historical_etl.etl.fetch.batch import Batch
 from historical_etl.models import Outcome
 

@@ -17,7 +17,7 @@ import polars as pl
 from historical_etl.errors import CoverageError, HistoricalETLError
 from historical_etl.etl.fetch.fetch import fetch_one, outcome_of
 from historical_etl.etl.fetch.staged import StagedSource, requests_of
-from historical_etl.etl.symbology.names import Names
+from historical_etl.etl.symbology import Names
 from historical_etl.models import Outcome
 from historical_etl.quality.histories import nearer
 from historical_etl.schema import empty_frame

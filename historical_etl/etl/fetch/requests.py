@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError, CoverageError
-from historical_etl.etl.completeness.completeness import CONFIRMED, ENDED, GAP_OPEN, Completeness
+from historical_etl.etl.completeness import CONFIRMED, ENDED, GAP_OPEN, Completeness
 from historical_etl.etl.fetch.fetch import in_batches
 from historical_etl.models import SCHEMA_VERSION
 from historical_etl.sessions import SessionCalendar

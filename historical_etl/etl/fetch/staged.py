@@ -17,7 +17,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import CoverageError, HistoricalETLError, RateLimitedError, StorageError
-from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.context import StoreContext
 from historical_etl.etl.fetch.fetch import fetch_one, in_batches, is_final, outcome_of
 from historical_etl.etl.fetch.requests import Window
 from historical_etl.models import Outcome
@@ -25,7 +25,7 @@ from historical_etl.schema import empty_frame
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.store.staging import StagedUnit, Staging
 
-__all__ = ["StagedSource", "forget_plan", "requests_of", "staged"]
+__all__ = ["StagedSource", "forget_plan", "requests_of", "with_staging"]
 
 _log = logging.getLogger(__name__)
 #: What a source says of a symbol for good; after anything else it is asked again.
@@ -195,7 +195,7 @@ class StagedSource:
 
 
 @contextmanager
-def staged(
+def with_staging(
     store: StoreContext,
     source: PriceSource,
     symbols: Sequence[str],

@@ -5,9 +5,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.commit.decisions import waivable, what_frees
-from historical_etl.etl.commit.ledger_rows import HOLD_OPEN
-from historical_etl.etl.reconcile.price_basis import on_another_basis
+from historical_etl.etl.commit import HOLD_OPEN, waivable, what_frees
+from historical_etl.etl.reconcile import on_another_basis
 from historical_etl.models import SyncManifest
 from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
@@ -15,7 +14,7 @@ from historical_etl.store.failed_runs import RunRecord, read_notes
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_undamaged
 from historical_etl.store.progress import parse_progress
-from historical_etl.store.verify.findings import StoreFinding, warning
+from historical_etl.store.verify import StoreFinding, warning
 
 __all__ = ["HOLDS", "LAST_RUN", "OtherBasis", "other_basis_of_all", "update_blockers"]
 

@@ -6,8 +6,7 @@ from historical_etl.calendar_corrections import Correction, packaged_text, parse
 from historical_etl.calendar_record import installed_release
 from historical_etl.clock import Clock
 from historical_etl.errors import ChecksumMismatchError, StorageError
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.context import StoreContext, VersionState
 from historical_etl.etl.health.check import Check, CheckStatus
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings

@@ -33,7 +33,7 @@ from historical_etl.sources.vendors.vendor_source import VendorSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import parse_progress
-from historical_etl.store.volume.free_space import DiskProbe, system_disk_usage
+from historical_etl.store.volume import DiskProbe, system_disk_usage
 from historical_etl.vendor_settings import VENDOR_GROUPS, VendorSettings, variable_of
 
 __all__ = ["Check", "CheckStatus", "Examination", "examine", "refused_settings"]

@@ -24,8 +24,8 @@ from historical_etl.store.daily_folders import is_replaceable
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.newer_release import unknown_fields
-from historical_etl.store.verify.store import verify_store
-from historical_etl.store.volume.probe import Trial, existing_folder, mount_of, try_volume
+from historical_etl.store.verify import verify_store
+from historical_etl.store.volume import Trial, existing_folder, mount_of, try_volume
 
 __all__ = ["clock", "disk", "store", "time_zone", "versions", "volume", "written_by"]
 

@@ -24,7 +24,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.lock import Holder, live_holder
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import parse_progress
-from historical_etl.store.quarantine.write import Quarantine
+from historical_etl.store.quarantine import Quarantine
 from historical_etl.strict_json import object_of
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ def _calendar(
     """What is to be said of the calendar; and what went wrong in looking. It is loaded only where there is a doubt."""
     if manifest is None or settings is None or _is_sure(manifest, clock, settings):
         return [], None
-    from historical_etl.etl.context.store_context import StoreContext
-    from historical_etl.etl.context.version_state import VersionState
+    from historical_etl.etl.context import StoreContext, VersionState
 
     context = StoreContext(manifests.layout, settings, clock, "status", manifests)
     state = VersionState(context)

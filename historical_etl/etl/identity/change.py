@@ -8,16 +8,14 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ConfigurationError, DataQualityError
-from historical_etl.etl.commit.decisions import decision
-from historical_etl.etl.commit.ledger_rows import HISTORY_REPLACED, run_of, run_rows
-from historical_etl.etl.completeness.load import load_actions
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.commit import HISTORY_REPLACED, decision, run_of, run_rows
+from historical_etl.etl.completeness import load_actions
+from historical_etl.etl.context import VersionState
 from historical_etl.etl.identity.joining import HistoryJoin
 from historical_etl.etl.identity.moved_ledgers import MovedState
 from historical_etl.etl.identity.moves import Moved, move_rows, rows_of, write_moved
-from historical_etl.etl.merge.merge import Gate
-from historical_etl.etl.symbology.names import RENAMED, REUSED, SPLIT
-from historical_etl.etl.symbology.renames import Rename, RenamePlan, planned, unknown_symbol
+from historical_etl.etl.merge import Gate
+from historical_etl.etl.symbology import RENAMED, REUSED, SPLIT, Rename, RenamePlan, planned, unknown_symbol
 from historical_etl.models import SyncManifest
 from historical_etl.schema import SCHEMA, earliest, latest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger

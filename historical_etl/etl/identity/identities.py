@@ -9,13 +9,12 @@ from pathlib import Path
 
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.commit.decisions import require_reason
-from historical_etl.etl.commit.publish import publish_if_behind
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.commit import publish_if_behind, require_reason
+from historical_etl.etl.context import VersionState
 from historical_etl.etl.identity.change import IdentityChange, IdentityWork
-from historical_etl.etl.merge.merge import Gate
-from historical_etl.etl.runs.progress import RunProgress
-from historical_etl.etl.symbology.renames import Rename, read_renames
+from historical_etl.etl.merge import Gate
+from historical_etl.etl.runs import RunProgress
+from historical_etl.etl.symbology import Rename, read_renames
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Transaction
 from historical_etl.symbols import normalize_symbols

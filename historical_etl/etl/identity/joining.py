@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from historical_etl.etl.identity.moves import Moved, seams
-from historical_etl.etl.symbology.renames import Move
+from historical_etl.etl.symbology import Move
 from historical_etl.models import UNSTATED
 from historical_etl.sessions import SessionCalendar
 

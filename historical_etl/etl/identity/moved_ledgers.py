@@ -6,12 +6,21 @@ from datetime import date, datetime
 
 import polars as pl
 
-from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
-from historical_etl.etl.completeness.completeness import ENDED, LIVE, Completeness, update_completeness
-from historical_etl.etl.completeness.gap_ranges import as_ranges, exploded, in_order
-from historical_etl.etl.completeness.load import ASKED
+from historical_etl.etl.completeness import (
+    ASKED,
+    ENDED,
+    LIVE,
+    REFUSED,
+    Completeness,
+    FetchAttempt,
+    GapPolicy,
+    as_ranges,
+    exploded,
+    in_order,
+    update_completeness,
+)
 from historical_etl.etl.identity.moves import Moved
-from historical_etl.etl.symbology.renames import Move, mapped
+from historical_etl.etl.symbology import Move, mapped
 from historical_etl.models import Outcome
 from historical_etl.schema import ORDER
 from historical_etl.sessions import SessionCalendar

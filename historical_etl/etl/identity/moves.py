@@ -10,13 +10,12 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.merge.returns import last_rows, with_returns
-from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.etl.symbology.renames import WAS, Move, mapped
+from historical_etl.etl.merge import COMPARED, last_rows, with_returns
+from historical_etl.etl.symbology import WAS, Move, mapped
 from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, symbols_in
 from historical_etl.store.layout import Layout
-from historical_etl.store.parquet.month_blocks import Block, encode_block
+from historical_etl.store.parquet import Block, encode_block
 from historical_etl.store.transaction import Transaction
 from historical_etl.store.verified_files import verified_path
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.context.version_state import VersionState
-from historical_etl.etl.runs.progress import RunProgress
+from historical_etl.etl.context import StoreContext, VersionState
+from historical_etl.etl.runs import RunProgress
 from historical_etl.models import SyncManifest
-from historical_etl.store.archive.transfer import export_version, import_version
+from historical_etl.store.archive import export_version, import_version
 from historical_etl.store.progress import save_progress
 
 __all__ = ["export_store", "import_store"]

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from historical_etl.etl.commit.publish import publish_catalog, publish_if_behind
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.commit import publish_catalog, publish_if_behind
+from historical_etl.etl.context import VersionState
 from historical_etl.etl.maintenance.archive import export_store
 from historical_etl.etl.maintenance.repair import Refetch, RepairReport, repair
 from historical_etl.etl.maintenance.rollback import roll_back
 from historical_etl.etl.maintenance.verification import Verification
 from historical_etl.models import SyncManifest
-from historical_etl.store.verify.store import VerifyReport
+from historical_etl.store.verify import VerifyReport
 
 __all__ = ["Maintenance"]
 

@@ -15,22 +15,22 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ChecksumMismatchError, HistoricalETLError, ManifestCorruptError
-from historical_etl.etl.commit.ledger_rows import run_of, run_rows
-from historical_etl.etl.commit.publish import publish_catalog
-from historical_etl.etl.completeness.load import load_actions, load_completeness, rebuild_completeness
-from historical_etl.etl.context.store_context import StoreContext
+from historical_etl.etl.commit import publish_catalog, run_of, run_rows
+from historical_etl.etl.completeness import load_actions, load_completeness, rebuild_completeness
+from historical_etl.etl.context import StoreContext
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
 from historical_etl.store.pins import read_pins
 from historical_etl.store.progress import parse_progress, save_progress
-from historical_etl.store.quarantine.entries import read_entries
+from historical_etl.store.quarantine import read_entries
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.verified_files import verified_path
-from historical_etl.store.verify.beside import catalog_findings
-from historical_etl.store.verify.repair_files import (
+from historical_etl.store.verify import (
     Damage,
+    VerifyReport,
+    catalog_findings,
     repair_daily,
     repair_files,
     repair_history,
@@ -39,7 +39,6 @@ from historical_etl.store.verify.repair_files import (
     spare_years,
     unlinked_years,
 )
-from historical_etl.store.verify.store import VerifyReport
 
 __all__ = ["Refetch", "RepairReport", "ToFetch", "repair"]
 

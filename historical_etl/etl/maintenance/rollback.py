@@ -1,7 +1,7 @@
 """Rollback: a new version that equals an older one; data, ledgers and cursors together."""
 
-from historical_etl.etl.commit.ledger_rows import run_of, run_rows
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.commit import run_of, run_rows
+from historical_etl.etl.context import VersionState
 from historical_etl.models import ETLProgressManifest, SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import forget_progress, save_progress

@@ -5,14 +5,12 @@ from datetime import date
 from typing import Final
 
 from historical_etl.errors import ChecksumMismatchError, ManifestCorruptError, StorageError
-from historical_etl.etl.completeness.load import rebuild_completeness
-from historical_etl.etl.context.store_folder import nothing_stored
-from historical_etl.etl.context.version_state import VersionState
-from historical_etl.etl.health.blockers import HOLDS, LAST_RUN, update_blockers
-from historical_etl.etl.runs.clock_trust import clock_notes
+from historical_etl.etl.completeness import rebuild_completeness
+from historical_etl.etl.context import VersionState, nothing_stored
+from historical_etl.etl.health import HOLDS, LAST_RUN, update_blockers
+from historical_etl.etl.runs import clock_notes
 from historical_etl.models import SyncManifest
-from historical_etl.store.verify.findings import StoreFinding, warning
-from historical_etl.store.verify.store import VerifyReport, verify_store
+from historical_etl.store.verify import StoreFinding, VerifyReport, verify_store, warning
 
 __all__ = ["CALENDAR", "NO_DAMAGE", "Verification"]
 

@@ -20,7 +20,7 @@ from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in, years_in
 from historical_etl.store.layout import Layout
-from historical_etl.store.parquet.month_blocks import Block, encode_block
+from historical_etl.store.parquet import Block, encode_block
 from historical_etl.store.verified_files import verified_path
 
 __all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from historical_etl.etl.commit.ledger_rows import OFF_CALENDAR
-from historical_etl.etl.merge.row_changes import COMPARED
-from historical_etl.etl.symbology.names import Names
+from historical_etl.etl.commit import OFF_CALENDAR
+from historical_etl.etl.merge import COMPARED
+from historical_etl.etl.symbology import Names
 from historical_etl.models import SyncManifest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout

@@ -10,8 +10,8 @@ import polars as pl
 from historical_etl.catalog.query import query
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
-from historical_etl.etl.completeness.completeness import GAP_OPEN
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.completeness import GAP_OPEN
+from historical_etl.etl.context import VersionState
 from historical_etl.etl.reader.adjusted import Adjust, adjusted, unknown_bases
 from historical_etl.etl.reader.bar_history import bar_history
 from historical_etl.schema import empty_frame

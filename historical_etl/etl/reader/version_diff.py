@@ -4,8 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.symbology.names import Names
-from historical_etl.etl.symbology.renames import Move, mapped
+from historical_etl.etl.symbology import Move, Names, mapped
 from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout

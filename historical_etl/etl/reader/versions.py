@@ -5,8 +5,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
-from historical_etl.etl.context.citation import Citation
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.context import Citation, VersionState
 from historical_etl.etl.reader.version_diff import changed_years, version_diff
 from historical_etl.models import SyncManifest
 from historical_etl.store.ledgers import read_ledger

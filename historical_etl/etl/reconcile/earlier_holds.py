@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
-from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import symbols_in

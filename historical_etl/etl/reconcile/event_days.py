@@ -8,8 +8,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.fetch.batch import Batch
-from historical_etl.etl.merge.corporate_actions import inside
+from historical_etl.etl.fetch import Batch
+from historical_etl.etl.merge import inside
 from historical_etl.etl.reconcile.foreign_dividends import resolve_foreign
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.spin_offs import spun_off

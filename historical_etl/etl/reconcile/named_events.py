@@ -5,8 +5,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.fetch.batch import Batch
-from historical_etl.etl.merge.corporate_actions import outside
+from historical_etl.etl.fetch import Batch
+from historical_etl.etl.merge import outside
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.quality.reported_days import ALIKE, NEARBY
 from historical_etl.schema import ORDER

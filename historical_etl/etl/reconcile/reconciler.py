@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.adjustments import Adjustments
 from historical_etl.etl.reconcile.earlier_holds import as_held, spans_one, still_held
 from historical_etl.etl.reconcile.event_days import EventDays

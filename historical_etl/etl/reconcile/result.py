@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.completeness import Completeness
-from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.completeness import Completeness
+from historical_etl.etl.fetch import Batch
 from historical_etl.models import SyncManifest
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.suspicion import Suspicion

@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import ProviderUnavailableError
-from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.quality.stale_bars import BARS, REPORTED_AFTER, repeating_symbols, stretches

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from historical_etl.etl.completeness.completeness import BAR_HELD, WAIVED
-from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.completeness import BAR_HELD, WAIVED
+from historical_etl.etl.fetch import Batch
 from historical_etl.schema import ORDER
 
 __all__ = ["without_waived"]

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.fetch.batch import Batch
+from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.quality.overlap import compare_overlap
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE, LEVELS

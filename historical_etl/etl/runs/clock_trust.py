@@ -10,8 +10,8 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.completeness.completeness import LIVE, Completeness
-from historical_etl.etl.context.version_state import VersionState
+from historical_etl.etl.completeness import LIVE, Completeness
+from historical_etl.etl.context import VersionState
 from historical_etl.models import SyncManifest
 from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar

@@ -3,8 +3,7 @@
 from datetime import date, datetime
 
 from historical_etl.clock import as_date
-from historical_etl.etl.commit.decisions import accept_hold, decision, waive_gaps
-from historical_etl.etl.commit.publish import publish_if_behind
+from historical_etl.etl.commit import accept_hold, decision, publish_if_behind, waive_gaps
 from historical_etl.etl.runs.price_runs import PriceRuns
 from historical_etl.etl.runs.windows import RunSteps
 from historical_etl.models import ETLResult

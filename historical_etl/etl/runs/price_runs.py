@@ -17,9 +17,15 @@ from historical_etl.errors import (
     CoverageError,
     RateLimitedError,
 )
-from historical_etl.etl.fetch.renamed_source import with_names
-from historical_etl.etl.fetch.requests import Window, increment_requests, request_hash, symbols_without_history
-from historical_etl.etl.fetch.staged import forget_plan, staged
+from historical_etl.etl.fetch import (
+    Window,
+    forget_plan,
+    increment_requests,
+    request_hash,
+    symbols_without_history,
+    with_names,
+    with_staging,
+)
 from historical_etl.etl.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.clock_trust import trusted_completeness
 from historical_etl.etl.runs.windows import RunSteps, ignore_event, record_failure
@@ -68,7 +74,7 @@ class PriceRuns:
                 def fetching(done: int, total: int) -> None:
                     (progress or ignore_event)(YearEvent(first, "fetching", done, total))
 
-                with staged(self._context, run.source, request.symbols, windows, name, fetching) as run.source:
+                with with_staging(self._context, run.source, request.symbols, windows, name, fetching) as run.source:
                     result = self._steps.run_windows(
                         run, request.symbols, windows, request=name, done=done, progress=progress
                     )
@@ -100,7 +106,7 @@ class PriceRuns:
         source = with_names(
             self._steps.source, self._state.names_of(self._context.manifest()), self._steps.stored_levels
         )
-        with staged(self._context, source, wanted, windows, name) as prefetched:
+        with with_staging(self._context, source, wanted, windows, name) as prefetched:
             yield PriceRuns(RunSteps(self._state, prefetched, self._steps.validator))
 
     def run_year(self, year: int, symbols: Iterable[str] | str | None = None, *, publish: bool = True) -> ETLResult:

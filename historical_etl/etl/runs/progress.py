@@ -4,9 +4,9 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from historical_etl.etl.completeness.completeness import Completeness
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.fetch.requests import Window
+from historical_etl.etl.completeness import Completeness
+from historical_etl.etl.context import StoreContext
+from historical_etl.etl.fetch import Window
 from historical_etl.models import ETLProgressManifest, SyncManifest
 
 __all__ = ["RunProgress"]

@@ -12,25 +12,24 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
-from historical_etl.etl.commit.commit import Commit, ProgressUpdate
-from historical_etl.etl.commit.ledger_rows import ACCEPTED, is_due, suspicion_of
-from historical_etl.etl.completeness.attempt import REFUSED, FetchAttempt, GapPolicy
-from historical_etl.etl.completeness.calendar_change import CalendarChange, joined_in_words
-from historical_etl.etl.completeness.completeness import Completeness
-from historical_etl.etl.completeness.load import ASKED, load_actions
-from historical_etl.etl.context.store_context import StoreContext
-from historical_etl.etl.context.version_state import VersionState
-from historical_etl.etl.fetch.batch import Batch, BatchFetcher, nothing_left, refuse_unknown
-from historical_etl.etl.fetch.outage import refuse_outage
-from historical_etl.etl.fetch.requests import request_hash
-from historical_etl.etl.merge.merge import Gate
-from historical_etl.etl.reconcile.late_dividends import due_again
-from historical_etl.etl.reconcile.reconciler import Reconciler
-from historical_etl.etl.reconcile.result import Base, Reconciled
-from historical_etl.etl.reconcile.stale_feed import FrozenFeed
+from historical_etl.etl.commit import ACCEPTED, Commit, ProgressUpdate, is_due, suspicion_of
+from historical_etl.etl.completeness import (
+    ASKED,
+    REFUSED,
+    CalendarChange,
+    Completeness,
+    FetchAttempt,
+    GapPolicy,
+    joined_in_words,
+    load_actions,
+)
+from historical_etl.etl.context import StoreContext, VersionState
+from historical_etl.etl.fetch import Batch, BatchFetcher, nothing_left, refuse_outage, refuse_unknown, request_hash
+from historical_etl.etl.merge import Gate
+from historical_etl.etl.reconcile import Base, FrozenFeed, Reconciled, Reconciler, due_again
 from historical_etl.etl.run_stats import RunStats
 from historical_etl.etl.runs.clock_trust import Silence, silence, trusted_completeness
-from historical_etl.etl.symbology.names import Names
+from historical_etl.etl.symbology import Names
 from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, latest, symbols_in

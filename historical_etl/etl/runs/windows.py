@@ -18,14 +18,19 @@ from historical_etl.errors import (
     ProviderError,
     RateLimitedError,
 )
-from historical_etl.etl.commit.publish import publish_if_behind
-from historical_etl.etl.completeness.completeness import Completeness
-from historical_etl.etl.context.version_state import VersionState
-from historical_etl.etl.fetch.fetch import in_batches
-from historical_etl.etl.fetch.renamed_source import with_names
-from historical_etl.etl.fetch.requests import Window, ended_calendar, year_windows
-from historical_etl.etl.fetch.staged import clock_offset_of, requests_of
-from historical_etl.etl.reconcile.stored_levels import StoredLevels
+from historical_etl.etl.commit import publish_if_behind
+from historical_etl.etl.completeness import Completeness
+from historical_etl.etl.context import VersionState
+from historical_etl.etl.fetch import (
+    Window,
+    clock_offset_of,
+    ended_calendar,
+    in_batches,
+    requests_of,
+    with_names,
+    year_windows,
+)
+from historical_etl.etl.reconcile import StoredLevels
 from historical_etl.etl.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.clock_trust import clock_notes
 from historical_etl.etl.runs.progress import RunProgress

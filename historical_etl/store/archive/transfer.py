@@ -38,8 +38,8 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.transaction import recover
-from historical_etl.store.verify.year_file import content_faults
-from historical_etl.store.volume.free_space import check_disk_space
+from historical_etl.store.verify import content_faults
+from historical_etl.store.volume import check_disk_space
 
 __all__ = ["export_version", "import_version"]
 

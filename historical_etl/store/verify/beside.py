@@ -9,7 +9,7 @@ from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.catalog_version import is_of, read_catalog_pointer
 from historical_etl.store.layout import Layout
 from historical_etl.store.pins import read_pins
-from historical_etl.store.quarantine.entries import read_entries
+from historical_etl.store.quarantine import read_entries
 from historical_etl.store.staging import damaged_units
 from historical_etl.store.verify.findings import StoreFinding, error, warning
 

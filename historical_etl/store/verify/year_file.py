@@ -8,7 +8,7 @@ import polars as pl
 from historical_etl.errors import HistoricalETLError
 from historical_etl.models import Partition
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.parquet.month_blocks import Block, read_blocks
+from historical_etl.store.parquet import Block, read_blocks
 
 __all__ = ["content_faults"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from historical_etl import ETLProgressManifest, ManifestManager, SyncManifest
 from historical_etl.errors import HistoricalETLError, ManifestCorruptError
-from historical_etl.etl.commit.ledger_rows import runs
+from historical_etl.etl.commit.ledger_rows import run_rows
 from historical_etl.models import CatalogPointer, Outcome, Partition, combined_checksum
 from historical_etl.store.catalog_version import read_catalog_pointer
 from historical_etl.store.failed_runs import RunRecord, note_run, read_notes
@@ -165,7 +165,7 @@ def test_notes_of_runs(content, tmp_path_factory):
     put(layout.run_notes / "20130301T230000.000000-01234567.json", content)
     notes = read_notes(layout)
     assert "good" in [note.run_id for note in notes]
-    assert runs(notes).height == len(notes)
+    assert run_rows(notes).height == len(notes)
 
 
 @fuzz(30)

@@ -12,9 +12,9 @@ from historical_etl.store.quarantine.entries import (
     QuarantineEntry,
     find_entry,
     older_than,
-    purge,
+    purge_entries,
     read_entries,
-    restore,
+    restore_entry,
 )
 from historical_etl_tests.scenario import at, evening, tree
 
@@ -75,7 +75,7 @@ def test_a_store_without_quarantine_has_no_entries(manager):
 
 def test_restore_puts_the_file_back_as_it_was_and_keeps_the_entry(manager):
     path = moved(manager)
-    assert restore(only(manager), manager.layout) == path
+    assert restore_entry(only(manager), manager.layout) == path
     assert path.read_bytes() == b"one"
     assert path.stat().st_mode & 0o777 == 0o444
     assert only(manager).is_intact()
@@ -89,10 +89,10 @@ def test_restore_takes_the_place_of_nothing(manager, tmp_path):
     dangling.symlink_to(tmp_path / "nowhere")
     for to in (None, path, tmp_path, dangling):
         with pytest.raises(ConfigurationError, match="left alone"):
-            restore(only(manager), manager.layout, to)
+            restore_entry(only(manager), manager.layout, to)
     assert path.read_bytes() == b"new"
     other = tmp_path / "deep" / "er" / "copy.parquet"
-    assert restore(only(manager), manager.layout, other) == other
+    assert restore_entry(only(manager), manager.layout, other) == other
     assert other.read_bytes() == b"one"
 
 
@@ -104,20 +104,20 @@ def test_a_file_that_changed_in_quarantine_is_not_restored(manager):
     entry.content.write_bytes(b"two")
     assert not entry.is_intact()
     with pytest.raises(ChecksumMismatchError, match="not the one that was quarantined"):
-        restore(entry, manager.layout)
+        restore_entry(entry, manager.layout)
     assert list(path.parent.iterdir()) == []
 
 
 def test_what_was_copied_or_noted_has_no_place_to_go_back_to(manager, tmp_path):
     manager.quarantine.copy_bytes("x.parquet", b"one", "bad", "d")
     with pytest.raises(ConfigurationError, match="not known where"):
-        restore(only(manager), manager.layout)
-    assert restore(only(manager), manager.layout, tmp_path / "x.parquet").read_bytes() == b"one"
-    purge(read_entries(manager.layout))
+        restore_entry(only(manager), manager.layout)
+    assert restore_entry(only(manager), manager.layout, tmp_path / "x.parquet").read_bytes() == b"one"
+    purge_entries(read_entries(manager.layout))
     manager.quarantine.note("2012.parquet", "the disk was full", "d")
     assert only(manager).is_intact()
     with pytest.raises(ConfigurationError, match="no file was kept"):
-        restore(only(manager), manager.layout, tmp_path / "y.parquet")
+        restore_entry(only(manager), manager.layout, tmp_path / "y.parquet")
 
 
 @pytest.mark.parametrize("origin", ["../outside.json", "/etc/outside", "a/../../outside", "", ".", "a\0b"])
@@ -126,7 +126,7 @@ def test_no_record_leads_out_of_the_store(manager, origin):
     rewrite(only(manager), moved_from=origin)
     before = tree(manager.layout.root.parent)
     with pytest.raises(ConfigurationError, match="It is not known where"):
-        restore(only(manager), manager.layout)
+        restore_entry(only(manager), manager.layout)
     assert tree(manager.layout.root.parent) == before
 
 
@@ -138,7 +138,7 @@ def test_no_record_names_a_file_outside_its_entry(manager, name, tmp_path):
     assert entry.fault.startswith(("damaged: its record names a file outside", "damaged: the file 'gone' is missing"))
     assert not entry.is_intact()
     with pytest.raises(ConfigurationError, match="damaged"):
-        restore(entry, manager.layout, tmp_path / "x")
+        restore_entry(entry, manager.layout, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -177,7 +177,7 @@ def test_purge_deletes_entries_and_nothing_that_a_link_leads_to(manager, tmp_pat
     (manager.layout.quarantine / "notes.txt").write_text("mine")
     inside = only_named(manager, "2013").path / "link"
     inside.symlink_to(tmp_path)
-    purge(read_entries(manager.layout))
+    purge_entries(read_entries(manager.layout))
     assert list(manager.layout.quarantine.iterdir()) == []
     assert (tmp_path / "precious").read_text() == "keep me"
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_written_is_told(manager):
     blocked = manager.layout.root / "file"
     blocked.write_bytes(b"")
     with pytest.raises(StorageError, match="restoring a file"):
-        restore(only(manager), manager.layout, Path(blocked / "below"))
+        restore_entry(only(manager), manager.layout, Path(blocked / "below"))
 
 
 def test_a_kept_file_that_was_made_huge_is_told_by_its_size(manager, root):
@@ -242,7 +242,7 @@ def test_a_kept_file_that_was_made_huge_is_told_by_its_size(manager, root):
     os.truncate(kept, 1 << 40)
     assert not only(manager).is_intact()
     with pytest.raises(ChecksumMismatchError):
-        restore(only(manager), manager.layout, root / "back.parquet")
+        restore_entry(only(manager), manager.layout, root / "back.parquet")
     assert not (root / "back.parquet").exists()
     (copied,) = manager.quarantine.entries()
     kept.unlink()

@@ -11,7 +11,7 @@ from historical_etl import ManifestManager, StorageError
 from historical_etl.durable import sha256_of
 from historical_etl.store.pins import Pin, read_pins, write_pin
 from historical_etl.store.quarantine.entries import QuarantineEntry, read_entries
-from historical_etl.store.verify.repair_files import (
+from historical_etl.store.verify.file_repairs import (
     repair_daily,
     repair_files,
     repair_history,

@@ -22,7 +22,7 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.manifest_file import read_manifest
 from historical_etl.store.misplaced import no_file
 from historical_etl.store.pins import read_pins, write_pin
-from historical_etl.store.quarantine.entries import QuarantineEntry, read_entries
+from historical_etl.store.quarantine import QuarantineEntry, read_entries
 
 __all__ = [
     "Damage",

@@ -1,0 +1,9 @@
+from .blockers import HOLDS as HOLDS
+from .blockers import LAST_RUN as LAST_RUN
+from .blockers import update_blockers as update_blockers
+from .doctor import CheckStatus as CheckStatus
+from .doctor import Examination as Examination
+from .doctor import examine as examine
+from .doctor import refused_settings as refused_settings
+from .status import StoreStatus as StoreStatus
+from .status import read_status as read_status

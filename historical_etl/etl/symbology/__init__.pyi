@@ -1,0 +1,12 @@
+from .names import RENAMED as RENAMED
+from .names import REUSED as REUSED
+from .names import SPLIT as SPLIT
+from .names import Names as Names
+from .renames import WAS as WAS
+from .renames import Move as Move
+from .renames import Rename as Rename
+from .renames import RenamePlan as RenamePlan
+from .renames import mapped as mapped
+from .renames import planned as planned
+from .renames import read_renames as read_renames
+from .renames import unknown_symbol as unknown_symbol

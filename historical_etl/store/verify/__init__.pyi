@@ -1,0 +1,14 @@
+from .beside import catalog_findings as catalog_findings
+from .file_repairs import Damage as Damage
+from .file_repairs import repair_daily as repair_daily
+from .file_repairs import repair_files as repair_files
+from .file_repairs import repair_history as repair_history
+from .file_repairs import repair_misplaced as repair_misplaced
+from .file_repairs import repair_pins as repair_pins
+from .file_repairs import spare_years as spare_years
+from .file_repairs import unlinked_years as unlinked_years
+from .findings import StoreFinding as StoreFinding
+from .findings import warning as warning
+from .store import VerifyReport as VerifyReport
+from .store import verify_store as verify_store
+from .year_file import content_faults as content_faults

@@ -1,0 +1,9 @@
+from .free_space import DiskProbe as DiskProbe
+from .free_space import DiskStatus as DiskStatus
+from .free_space import check_disk_space as check_disk_space
+from .free_space import required_for_merge as required_for_merge
+from .free_space import system_disk_usage as system_disk_usage
+from .probe import Trial as Trial
+from .probe import existing_folder as existing_folder
+from .probe import mount_of as mount_of
+from .probe import try_volume as try_volume
