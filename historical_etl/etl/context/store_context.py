@@ -126,8 +126,11 @@ class StoreContext:
 
     def progress(self) -> ETLProgressManifest | None:
         """The saved progress; None if there is none, or if it belongs to a version that is not current."""
+        return self.progress_at(self.manifest())
+
+    def progress_at(self, manifest: SyncManifest | None) -> ETLProgressManifest | None:
+        """As `progress`, for who has read the current manifest."""
         progress = load_progress(self.layout, self.clock)
-        manifest = self.manifest()
         version = manifest.version if manifest else 0
         return None if progress is None or progress.data_version > version else progress
 

@@ -60,14 +60,20 @@ class VersionState:
         return self._change.of(key, lambda: CalendarChange.of(self.context.layout, manifest, calendar))
 
     def calendar_error(self) -> ConfigurationError | None:
-        """Why no run can go on with this calendar; None if one can."""
-        manifest = self.context.manifest()
-        return misfit(manifest, self.context.calendar, self.calendar_change(manifest))
+        """Why no run can go on with this calendar from the current version; None if one can."""
+        return self._calendar_error(self.context.manifest())
 
-    def require_calendar(self) -> None:
-        """Raise `calendar_error`: what is known of sessions is not written by another calendar."""
-        if (error := self.calendar_error()) is not None:
+    def require_calendar(self, manifest: SyncManifest | None) -> None:
+        """Refuse a calendar by which no run can go on from a version.
+
+        Raises:
+            ConfigurationError: what is known of sessions is not written by this calendar.
+        """
+        if (error := self._calendar_error(manifest)) is not None:
             raise error
+
+    def _calendar_error(self, manifest: SyncManifest | None) -> ConfigurationError | None:
+        return misfit(manifest, self.context.calendar, self.calendar_change(manifest))
 
     def calendar_notes(self) -> list[str]:
         """What the next commit does because the calendar has changed since the last one."""

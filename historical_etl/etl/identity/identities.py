@@ -84,7 +84,7 @@ class SecurityIdentities:
         (name,) = normalize_symbols([symbol])
         day = None if on is None else as_date(on, "on")
         self._context.require_store()
-        self._state.require_calendar()
+        self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             work = IdentityWork(
                 self._state, self._gate, Transaction(self._context.manifests, token, self._context.retention)
@@ -113,7 +113,7 @@ class SecurityIdentities:
                     where="renames",
                     todo=f"say so when {rename.old} has its new name",
                 )
-        self._state.require_calendar()
+        self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             work = IdentityWork(
                 self._state, self._gate, Transaction(self._context.manifests, token, self._context.retention)

@@ -47,7 +47,7 @@ class Decisions:
         first = as_date(start, "start")
         last = first if end is None else as_date(end, "end")
         sessions = self._context.calendar.between(first, last)
-        self._state.require_calendar()
+        self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             transaction = Transaction(self._context.manifests, token, self._context.retention)
             completeness = self._state.completeness_of(transaction.base)

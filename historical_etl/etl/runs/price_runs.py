@@ -59,14 +59,16 @@ class PriceRuns:
     ) -> ETLResult:
         """Fetch, check and commit a range, one year at a time; both ends included. See `HistoricalETL.run_full_etl`."""
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
-        request = FetchRequest(tuple(self._steps.meant_over(normalize_symbols(symbols), start, end)), start, end)
+        manifest = self._context.manifest()
+        names = self._state.names_of(manifest)
+        request = FetchRequest(tuple(names.over(normalize_symbols(symbols), start, end)), start, end)
         if rebuild:
             forget_plan(self._steps.source)
         windows = self._steps.windows(start, end)
         name = request_hash(request.symbols, start, end, self._steps.source.info)
         done = self._steps.run_progress.years_done(name) if resume and not rebuild else set[int]()
         stats = RunStats(windows[0].start, windows[-1].end, notes=self._steps.plan_notes(start))
-        run = self._steps.new_run("rebuild" if rebuild else command, stats, rebuild=rebuild)
+        run = self._steps.new_run("rebuild" if rebuild else command, stats, manifest, rebuild=rebuild)
         with record_failure(run):
             try:
                 first = windows[0].year
@@ -80,9 +82,8 @@ class PriceRuns:
                     )
             except RateLimitedError:
                 committed = done | self._steps.run_progress.years_done(name)
-                save_progress(
-                    self._context.layout, self._steps.run_progress.of_years(name, windows, committed, "paused")
-                )
+                paused = self._steps.run_progress.of_years(name, windows, committed, "paused", run.manifest)
+                save_progress(self._context.layout, paused)
                 raise
         self._steps.require_known_calendar(end)
         return result
@@ -97,15 +98,14 @@ class PriceRuns:
         for year in sorted(set(years)):
             with suppress(CoverageError, ConfigurationError):
                 windows += self._steps.windows(date(year, 1, 1), date(year, 12, 31))
+        manifest = self._context.manifest()
         named = normalize_symbols(symbols) if symbols is not None else None
-        wanted = sorted({symbol for window in windows for symbol in self._steps.symbols_for(named, window)})
+        wanted = sorted({symbol for window in windows for symbol in self._steps.symbols_for(named, window, manifest)})
         if not wanted:
             yield self
             return
         name = request_hash(wanted, windows[0].start, windows[-1].end, self._steps.source.info)
-        source = with_names(
-            self._steps.source, self._state.names_of(self._context.manifest()), self._steps.stored_levels
-        )
+        source = with_names(self._steps.source, self._state.names_of(manifest), self._steps.stored_levels)
         with with_staging(self._context, source, wanted, windows, name) as prefetched:
             yield PriceRuns(RunSteps(self._state, prefetched, self._steps.validator))
 
@@ -114,9 +114,11 @@ class PriceRuns:
         if not date.min.year < year < date.max.year:
             raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
         windows = self._steps.windows(date(year, 1, 1), date(year, 12, 31))
-        wanted = self._steps.symbols_for(normalize_symbols(symbols) if symbols is not None else None, windows[0])
+        manifest = self._context.manifest()
+        named = normalize_symbols(symbols) if symbols is not None else None
+        wanted = self._steps.symbols_for(named, windows[0], manifest)
         clipped = self._steps.plan_notes(date(year, 1, 1))
-        run = self._steps.new_run("year", RunStats(windows[0].start, windows[-1].end, notes=clipped))
+        run = self._steps.new_run("year", RunStats(windows[0].start, windows[-1].end, notes=clipped), manifest)
         with record_failure(run):
             return self._steps.run_windows(run, tuple(wanted), windows, publish=publish)
 
@@ -127,11 +129,10 @@ class PriceRuns:
 
         See `HistoricalETL.run_incremental_etl`.
         """
-        completeness, end = trusted_completeness(self._state, self._context.manifest()), self._steps.available_through()
-        held = read_undamaged(
-            self._context.layout, self._context.manifest(), "open_holds"
-        )  # also what is not stored at all yet
-        names = self._state.names_of(self._context.manifest())
+        manifest, end = self._context.manifest(), self._steps.available_through()
+        completeness = trusted_completeness(self._state, manifest)
+        held = read_undamaged(self._context.layout, manifest, "open_holds")  # also what is not stored at all yet
+        names = self._state.names_of(manifest)
         known = {*completeness.symbols.get_column("symbol"), *held.get_column("symbol"), *names.awaited}
         known -= names.made_up & completeness.ended()
         wanted = names.resolve(normalize_symbols(symbols)) if symbols is not None else sorted(known)
@@ -156,9 +157,8 @@ class PriceRuns:
             kept_from=dict(held.drop_nulls("kept_from").group_by("symbol").agg(pl.col("kept_from").min()).iter_rows()),
             since=names.begins,
         )
-        run = self._steps.new_run(
-            "increment", RunStats(min((r.start for r in requests), default=end), end), refetch_on_corporate_action=True
-        )
+        stats = RunStats(min((r.start for r in requests), default=end), end)
+        run = self._steps.new_run("increment", stats, manifest, refetch_on_corporate_action=True)
         run.stats.sessions_missing = completeness.missing()
         run.stats.notes += self._steps.plan_notes(self._context.settings.start) if set(wanted) - known else []
         with record_failure(run):
@@ -167,7 +167,7 @@ class PriceRuns:
                 run.take(requests, f"increment-{end}", self._steps.run_progress.after, without_history=without_history)
             if beyond_calendar and self._steps.calendar_has_ended():
                 run.stats.calendar_notes.append(self._context.calendar.end_in_words())
-            result = self._steps.close(run.stats, publish=publish)
+            result = self._steps.close(run, publish=publish)
         if not beyond_calendar:
             self._steps.require_known_calendar(date.max)
         return result

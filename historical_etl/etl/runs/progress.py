@@ -22,7 +22,8 @@ class RunProgress:
 
     def years_done(self, request: str) -> set[int]:
         """Years that an interrupted run of this very request has committed."""
-        progress, manifest = self._store.progress(), self._store.manifest()
+        manifest = self._store.manifest()
+        progress = self._store.progress_at(manifest)
         if progress is None or manifest is None or progress.request_hash != request or progress.status == "completed":
             return set()
         done = set(progress.years_completed) & {partition.year for partition in manifest.partitions}
@@ -36,9 +37,10 @@ class RunProgress:
         windows: Sequence[Window],
         completed: Collection[int],
         status: Literal["running", "paused", "completed", "failed"],
+        manifest: SyncManifest | None,
     ) -> ETLProgressManifest:
         """The saved progress, with the years of a request; a blank request is a single year's, which ends no other."""
-        saved = self._store.progress() or ETLProgressManifest(last_updated=self._store.clock())
+        saved = self._store.progress_at(manifest) or ETLProgressManifest(last_updated=self._store.clock())
         if not request:
             return saved.model_copy(update={"last_updated": self._store.clock()})
         return saved.model_copy(
@@ -50,6 +52,11 @@ class RunProgress:
                 "status": status,
             }
         )
+
+    def is_saved(self, progress: ETLProgressManifest, manifest: SyncManifest) -> bool:
+        """Whether saving it would change nothing but the time of the last update."""
+        saved = self._store.progress_at(manifest)
+        return saved is not None and saved == progress.model_copy(update={"last_updated": saved.last_updated})
 
     def after(
         self, manifest: SyncManifest | None, completeness: Completeness, base: ETLProgressManifest | None = None

@@ -58,6 +58,7 @@ class Run:
         gate: judges each month before it is committed.
         command: what was asked for, in a word, for the ledger `runs`.
         stats: counts what happens.
+        manifest: the version that is current, as far as the run knows: that which it found, or committed last.
         names: by which the source is asked.
         rebuild: replace the history of every symbol that was fetched, whatever basis it was stored on.
         refetch_on_corporate_action: whether an event after a symbol's last stored session calls for its whole history.
@@ -68,6 +69,7 @@ class Run:
     gate: Gate
     command: str
     stats: RunStats
+    manifest: SyncManifest | None
     names: Names
     rebuild: bool = False
     refetch_on_corporate_action: bool = False
@@ -114,7 +116,7 @@ class Run:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
-        self.state.require_calendar()
+        self.state.require_calendar(self.manifest)
         batch = self._batch_fetcher().fetch(
             requests, name=name, stats=self.stats, window=window, without_history=without_history
         )
@@ -122,7 +124,7 @@ class Run:
             if alone:
                 raise error
             self._barren[name] = error
-            if self.context.manifest() is None:  # with nothing stored there is no version that could tell of it
+            if self.manifest is None:  # with nothing stored there is no version that could tell of it
                 self._unrecorded.append(batch.rejected)
                 self.stats.add_outcomes(batch.outcomes, batch.details)
                 return
@@ -186,7 +188,7 @@ class Run:
 
     def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.context
-        manifest = store.manifest()
+        self.manifest = manifest = store.manifest()
         completeness, change = trusted_completeness(self.state, manifest), self.state.calendar_change(manifest)
         self._require_names(self.state.names_of(manifest), batch)
         refuse_unknown(batch, completeness.symbols.get_column("symbol").to_list())
@@ -219,7 +221,7 @@ class Run:
                 update_progress=update_progress,
             )
             attempt = self._attempt(reconciled, transaction, completeness)
-            commit.write(reconciled, completeness, attempt, self.stats, self._record, change.left)
+            self.manifest = commit.write(reconciled, completeness, attempt, self.stats, self._record, change.left)
         self._rebuilt |= set(symbols_in(reconciled.batch.rows))
         return True
 

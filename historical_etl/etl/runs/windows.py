@@ -67,13 +67,19 @@ class RunSteps:
         self.run_progress = RunProgress(state.context)
 
     def new_run(
-        self, command: str, stats: RunStats, *, rebuild: bool = False, refetch_on_corporate_action: bool = False
+        self,
+        command: str,
+        stats: RunStats,
+        manifest: SyncManifest | None,
+        *,
+        rebuild: bool = False,
+        refetch_on_corporate_action: bool = False,
     ) -> Run:
-        """A run that has not begun; refused where a newer release wrote what it would drop."""
+        """A run on the version that is current; refused where a newer release wrote what it would drop."""
         refuse_unknown_fields(self.context.layout)  # before hours of fetching, and not only once they are over
         stats.requests = -requests_of(self.source)
         gate = self.validator.gate
-        names = self.state.names_of(self.context.manifest())
+        names = self.state.names_of(manifest)
         source = with_names(self.source, names, self.stored_levels)
         return Run(
             self.state,
@@ -81,6 +87,7 @@ class RunSteps:
             gate,
             command,
             stats,
+            manifest,
             names=names,
             rebuild=rebuild,
             refetch_on_corporate_action=refetch_on_corporate_action,
@@ -90,13 +97,10 @@ class RunSteps:
         """The stored price levels of symbols in a range."""
         return StoredLevels(self.context.layout, self.context.manifest()).between(symbols, start, end)
 
-    def symbols_for(self, named: Sequence[str] | None, window: Window) -> list[str]:
+    def symbols_for(self, named: Sequence[str] | None, window: Window, manifest: SyncManifest | None) -> list[str]:
         """The symbols to fill a window with: those that are named, else those of its year; by today's names."""
-        return self.meant_over(self._symbols_of(window) if named is None else named, window.start, window.end)
-
-    def meant_over(self, named: Sequence[str], start: date, end: date) -> list[str]:
-        """The symbols whose bars names mean in a range."""
-        return self.state.names_of(self.context.manifest()).over(named, start, end)
+        wanted = self._symbols_of(window, manifest) if named is None else named
+        return self.state.names_of(manifest).over(wanted, window.start, window.end)
 
     def run_windows(
         self,
@@ -124,7 +128,9 @@ class RunSteps:
             def progress_after(
                 manifest: SyncManifest | None, completeness: Completeness, year: int = window.year
             ) -> ETLProgressManifest:
-                years = self.run_progress.of_years(request, windows, completed | {year}, "running")
+                done = completed | {year}
+                status = "completed" if done.issuperset(each.year for each in windows) else "running"
+                years = self.run_progress.of_years(request, windows, done, status, manifest)
                 return self.run_progress.after(manifest, completeness, years)
 
             try:
@@ -142,20 +148,21 @@ class RunSteps:
                     break
         if not failures:
             run.require_rows()
-            return self.close(
-                stats, publish=publish, years=self.run_progress.of_years(request, windows, completed, "completed")
-            )
+            years = self.run_progress.of_years(request, windows, completed, "completed", run.manifest)
+            return self.close(run, publish=publish, years=years)
         if stats.rows:
             # Years that the source does not cover are not left to do: the same request would fail again.
             due = [window for window in windows if not isinstance(failures.get(window.year), CoverageError)]
             status = "failed" if len(due) > len(completed) else "completed"
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                self.close(stats, publish=publish, years=self.run_progress.of_years(request, due, completed, status))
+                years = self.run_progress.of_years(request, due, completed, status, run.manifest)
+                self.close(run, publish=publish, years=years)
         raise _first_of(failures, completed)
 
-    def close(self, stats: RunStats, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
-        """Save the last progress and publish; a catalog that cannot be published does not undo what is committed."""
-        if years is not None and self.context.manifest() is not None:
+    def close(self, run: Run, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
+        """Save what the last commit did not, and publish; a catalog that cannot be published undoes no commit."""
+        stats = run.stats
+        if years is not None and run.manifest is not None and not self.run_progress.is_saved(years, run.manifest):
             with self.context.lock():
                 manifest = self.context.manifest()
                 completeness = self.state.completeness_of(manifest)
@@ -164,7 +171,7 @@ class RunSteps:
             stats.catalog_error = publish_if_behind(self.context)
         stats.requests += requests_of(self.source)
         stats.warnings += clock_notes(self.context.manifests, self.context.clock(), clock_offset_of(self.source))
-        return stats.result(self.context.manifest())
+        return stats.result(run.manifest)
 
     def windows(self, start: date, end: date) -> list[Window]:
         """The years of a range, as far as the source covers them and their sessions have closed."""
@@ -212,10 +219,10 @@ class RunSteps:
         coverage, closed = self.source.info.coverage, self.context.last_closed_session()
         return min(closed, coverage.last) if coverage and coverage.last else closed
 
-    def _symbols_of(self, window: Window) -> list[str]:
+    def _symbols_of(self, window: Window, manifest: SyncManifest | None) -> list[str]:
         """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
         symbols = self.source.members(window.start, window.end) or list(
-            self.context.settings.symbols or self.state.completeness().cursors()
+            self.context.settings.symbols or self.state.completeness_of(manifest).cursors()
         )
         if not symbols:
             raise ConfigurationError(
