@@ -2,32 +2,36 @@
 
 from datetime import date, timedelta
 
-from historical_etl import HistoricalETL
+from historical_etl import DATASET_ID, HistoricalETL, ManifestManager
+from historical_etl.store.layout import Layout
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, at, changing, standing, store, stored
 
 DAY = date(2012, 11, 7)
 
 
-class Overtaken(HistoricalETL):
-    """A store whose writer finds, whenever it goes for the lock, that another one was faster."""
+class Overtaken(ManifestManager):
+    """The manifests of a writer that finds, whenever it goes for the lock, that another one was faster."""
 
     times = 0
 
-    def lock(self):
+    def acquire_lock(self, dataset=DATASET_ID, writer_id="", timeout_seconds=30):
         self.times += 1
         other = changing("BRK.B", DAY + timedelta(days=self.times % 2), volume=float(self.times))
         store(self.layout.root, ScriptedFetcher(SHORT, alter=other)).run_full_etl("BRK.B", DAY, "2012-11-08", False)
-        return super().store.context.lock()
+        return super().acquire_lock(dataset, writer_id, timeout_seconds)
 
 
 def test_a_run_is_not_overtaken_for_ever(root):
     store(root, ScriptedFetcher(SHORT)).run_full_etl(["BRK.B", "HALT"], "2012-11-01", "2013-01-31")
     late = changing("HALT", DAY, volume=77.0)
-    etl = Overtaken.open(root, ScriptedFetcher(SHORT, alter=late), clock=at(date(2013, 3, 1)))
+    clock, layout = at(date(2013, 3, 1)), Layout(root)
+    manifests = Overtaken(layout, clock=clock)
+    fetcher = ScriptedFetcher(SHORT, alter=late)
+    etl = HistoricalETL(fetcher, layout.storage, layout.catalog, manifests, clock=clock)
     result = etl.run_full_etl("HALT", "2012-11-01", "2012-11-30")
     rows = stored(etl).filter(symbol="HALT", date=DAY)
     assert rows["volume"].to_list() == [77.0]
     assert result.corrections == 1
-    assert etl.times > 3, "it was overtaken"
+    assert manifests.times > 3, "it was overtaken"
     runs = etl.ledger("runs")
     assert sorted(runs["version"]) == list(range(1, standing(etl).version + 1)), "and undid nothing of the others"

@@ -20,16 +20,19 @@ import duckdb
 import polars as pl
 
 from historical_etl import (
+    DATASET_ID,
     ConfigurationError,
     FetchRequest,
     FetchResult,
     HistoricalETL,
     LockTimeoutError,
+    ManifestManager,
     Settings,
     SyncManifest,
 )
 from historical_etl.models import combined_checksum
 from historical_etl.sources.sample import SampleSource
+from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 
 __all__ = ["LOCK_SECONDS", "SYMBOLS", "Told", "crowded", "read", "write"]
@@ -76,18 +79,20 @@ class Told:
     text: str = ""
 
 
-class _Watched(HistoricalETL):
-    """A store that notes how long its writer waited for each lock, and how often in vain."""
+class Watched(ManifestManager):
+    """The manifests of a writer that notes how long it waited for each lock, and how often in vain."""
 
     waits: ClassVar[list[float]] = []
     in_vain: ClassVar[list[str]] = []
 
     @contextmanager
-    def lock(self) -> Generator[LockToken]:
+    def acquire_lock(
+        self, dataset: str = DATASET_ID, writer_id: str = "", timeout_seconds: float = 30
+    ) -> Generator[LockToken]:
         with ExitStack() as stack:
             began = time.monotonic()
             try:
-                token = stack.enter_context(super().store.context.lock())
+                token = stack.enter_context(super().acquire_lock(dataset, writer_id, timeout_seconds))
             except LockTimeoutError as error:
                 self.in_vain.append(str(error))
                 raise
@@ -113,12 +118,21 @@ class _Unsteady(SampleSource):
         )
 
 
-def crowded(root: Path, began: float, source: SampleSource | None = None, writer_id: str = "one of many") -> _Watched:
+def crowded(
+    root: Path, began: float, source: SampleSource | None = None, writer_id: str = "one of many"
+) -> HistoricalETL:
     """The store that all share; it keeps three versions. Its clock is that of the machine, moved to one evening."""
-    return _Watched.open(
-        root,
+    layout = Layout(root)
+
+    def clock() -> datetime:
+        return _EVENING + timedelta(seconds=time.time() - began)
+
+    return HistoricalETL(
         source or SampleSource(),
-        clock=lambda: _EVENING + timedelta(seconds=time.time() - began),
+        layout.storage,
+        layout.catalog,
+        Watched(layout, clock=clock),
+        clock=clock,
         settings=Settings(_env_file=None),  # pyright: ignore[reportCallIssue] - of pydantic-settings
         writer_id=writer_id,
         keep_versions=3,
@@ -139,19 +153,19 @@ def write(root: Path, place: int, seed: int, began: float, parent: Connection) -
         done += 1
         name = f"writer {place}.{seed}.{done}"
         store = crowded(root, began, _Unsteady(dice), name)
-        store.waits.clear()
-        store.in_vain.clear()
+        Watched.waits.clear()
+        Watched.in_vain.clear()
         what = dice.choices(list(_WRITING), [weight for weight, _ in _WRITING.values()])[0]
         try:
             committed = _WRITING[what][1](store, dice, place)
         except LockTimeoutError:
-            yield Told("waited", what, seconds=(*store.waits,), text=store.in_vain[-1])
+            yield Told("waited", what, seconds=(*Watched.waits,), text=Watched.in_vain[-1])
         except ConfigurationError as error:
             yield _gone(what, error)
         else:
-            if store.in_vain:  # it has committed, and the catalog waits for the next one
-                yield Told("waited", f"{what} to publish", text=store.in_vain[-1])
-            yield Told("wrote", what, name if committed else "", seconds=(*store.waits,))
+            if Watched.in_vain:  # it has committed, and the catalog waits for the next one
+                yield Told("waited", f"{what} to publish", text=Watched.in_vain[-1])
+            yield Told("wrote", what, name if committed else "", seconds=(*Watched.waits,))
 
     _until_stopped(parent, once)
 
