@@ -1,6 +1,6 @@
 """What Dagster loads: one market, with the settings of the environment.
 
-Nothing is read when this module is imported. Settings, calendar and source are read when Dagster calls `defs`: a wrong
+Nothing is read when this module is imported. Settings, calendar and source are read when `defs` is asked for: a wrong
 setting is then an error of the code location, which names it.
 """
 
@@ -8,14 +8,18 @@ import dagster as dg
 
 from historical_etl.markets import build_market
 
-__all__ = ["defs"]
 
-
-@dg.definitions
-def defs() -> dg.Definitions:
-    """The definitions of the market that the settings describe.
+def __getattr__(name: str) -> dg.Definitions:
+    """`defs`: the definitions of the market that the settings describe.
 
     Raises:
         ConfigurationError: a setting is wrong.
     """
-    return build_market()
+    if name == "defs":
+        return build_market()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What Dagster looks through for definitions."""
+    return [*globals(), "defs"]

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import historical_etl
-from historical_etl import ConfigurationError, Coverage, CoverageError, Settings
+from historical_etl import ConfigurationError, Coverage, CoverageError, Settings, definitions
 from historical_etl.assets.partitions import year_partitions
 from historical_etl.schema import SCHEMA_VERSION
 from historical_etl_tests.orchestration.harness import CATALOG, CHECKS, PRICES, Project
@@ -136,7 +136,7 @@ def test_the_catalog_is_downstream_of_every_year(sample_project: Project) -> Non
 def test_what_loads_from_the_module_is_the_sample() -> None:
     from historical_etl.definitions import defs
 
-    assert keys(defs().resolve_asset_graph().get(PRICES).partitions_def) == SAMPLE_YEARS
+    assert keys(defs.resolve_asset_graph().get(PRICES).partitions_def) == SAMPLE_YEARS
 
 
 def test_a_source_with_an_end_bounds_the_years_for_good() -> None:
@@ -191,18 +191,14 @@ def test_a_year_outside_is_refused_in_our_words() -> None:
 def test_a_wrong_setting_is_named_when_the_definitions_load(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    from historical_etl.definitions import defs
-
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=message):
-        defs()
+        _ = definitions.defs
 
 
 def test_the_sensor_is_off_unless_a_setting_turns_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from historical_etl.definitions import defs
-
     def status() -> dg.DefaultSensorStatus:
-        return defs().resolve_sensor_def("daily_incremental_sensor").default_status
+        return definitions.defs.resolve_sensor_def("daily_incremental_sensor").default_status
 
     assert status() is dg.DefaultSensorStatus.STOPPED
     monkeypatch.setenv("HISTORICAL_ETL_SENSOR_ON", "true")
