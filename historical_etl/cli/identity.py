@@ -72,7 +72,7 @@ def _report(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, head
             "changed": change.changed,
             "renames": [{"old": old, "new": new, "date": on.isoformat()} for old, new, on in change.renames],
             "rows": change.rows,
-            "kept": change.remaining_rows,
+            "kept": change.kept,
             "replaced": change.replaced,
             "known": change.known,
             "left_out": list(change.left_out),
@@ -86,7 +86,7 @@ def _report(terminal: Terminal, etl: HistoricalETL, change: IdentityChange, head
         terminal.out.print(Text(f"Version {change.version}: {change.rows:,} bar(s) have another symbol now"))
     else:
         terminal.out.print(Text(f"Nothing to do{': these renames are known' if change.known else ''}"))
-    for name, rows in change.remaining_rows.items() if not headline else ():
+    for name, rows in change.kept.items() if not headline else ():
         terminal.say(f"{name} keeps {rows:,} later bar(s), as a symbol of its own")
     if change.replaced:
         terminal.say(f"{change.replaced:,} bar(s) gave way to others on the same session; see replaced_rows")

@@ -78,7 +78,7 @@ def is_sound(etl):
 def test_a_renamed_symbol_goes_on_as_one_history_with_the_bytes_it_would_always_have_had(root, gives):
     etl, vendor = as_fb(root / "a", gives=gives)
     change = etl.rename("FB", "META", on=ON, reason="the company is called so", by="anna")
-    assert (change.changed, change.rows, change.remaining_rows) == (True, 68, {})
+    assert (change.changed, change.rows, change.kept) == (True, 68, {})
     assert aliases(etl) == [("FB", "META", "renamed", date(2012, 2, 8))]
     vendor.today = LAST
     vendor.asked.clear()

@@ -58,7 +58,7 @@ def test_an_outage_fails_the_run_and_is_asked_for_again_with_pauses_and_no_pile(
 
     failed = scene.run_request(request(result))
 
-    assert "came empty" in failure_text(failed, "daily_prices")
+    assert "returned none" in failure_text(failed, "daily_prices")
     assert standing(scene.etl) == before, "nothing moves"
     for _ in range(3):
         waiting, cursor = tick(later(scene, 1), json.dumps(cursor))

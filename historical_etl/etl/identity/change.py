@@ -38,7 +38,7 @@ class IdentityChange:
         changed: whether it is a new one.
         renames: old and new name, and the first date of the new one.
         rows: how many stored rows have another symbol now.
-        remaining_rows: names that go on as symbols of their own, and their rows.
+        kept: names that go on as symbols of their own, and their rows.
         replaced: how many rows gave way to others on the same session (only if forced).
         known: renames that were known before.
         left_out: renames of a file of which neither name is stored.
@@ -48,7 +48,7 @@ class IdentityChange:
     changed: bool
     renames: tuple[tuple[str, str, date], ...] = ()
     rows: int = 0
-    remaining_rows: dict[str, int] = field(default_factory=dict[str, int])
+    kept: dict[str, int] = field(default_factory=dict[str, int])
     replaced: int = 0
     known: int = 0
     left_out: tuple[str, ...] = ()
@@ -313,7 +313,7 @@ class IdentityWork:
             changed=True,
             renames=tuple((rename.old, rename.new, rename.on) for rename in plan.renames),
             rows=moved.count,
-            remaining_rows={name: rows for name, rows in remaining_rows.items() if rows},
+            kept={name: rows for name, rows in remaining_rows.items() if rows},
             replaced=moved.contradicted.height,
             known=known,
             left_out=left_out,

@@ -149,7 +149,7 @@ def test_09_the_cursors_of_a_store_without_ledgers_come_from_its_rows(stage):
     manifest = standing(life.etl)
     etl = life.etl
     bare = manifest.model_copy(update={"ledgers": {}})
-    with etl.lock() as token:
+    with etl.store.context.lock() as token:
         etl.manifests.save_manifest(bare, token)
     assert life.etl.cursors()["SUBJ"] == day(-6)
     assert life.etl.cursors()["PLAIN0"] == SINCE

@@ -174,7 +174,7 @@ def test_a_request_ends_when_its_time_is_over_whatever_comes_meanwhile(vendor, a
 @pytest.mark.parametrize("answer", [endless_body, gzip_bomb])
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_an_answer_ends_where_it_grows_over_the_limit(vendor, answer, fetch, monkeypatch):
-    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(bounds, "MOST_RESPONSE_BYTES", 1 << 20)
     before = time.monotonic()
     with pytest.raises(ProviderError, match=rf"{shown(vendor)} answered with more than 1,048,576 bytes") as caught:
         fetch(vendor, answer)
@@ -225,7 +225,7 @@ def test_a_packing_that_was_not_asked_for_is_refused(vendor, packing, fetch):
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_small_part_of_an_answer_is_not_unpacked_at_once(vendor, fetch, monkeypatch):
-    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(bounds, "MOST_RESPONSE_BYTES", 1 << 20)
     packed = gzip.compress(bytes(1 << 26))
     fetch(vendor, answering(vendor))  # what is imported, and kept
 
@@ -309,7 +309,7 @@ def test_an_answer_of_too_many_values_is_refused_before_it_is_read(vendor, fetch
 @pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor != "yfinance"])
 def test_a_refusal_is_bounded_too(vendor, fetch, monkeypatch):
     """Of such an answer the client reads the words by itself."""
-    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(bounds, "MOST_RESPONSE_BYTES", 1 << 20)
 
     def refuse(handler: BaseHTTPRequestHandler) -> None:
         begin(handler, {"Content-Length": str(1 << 21)}, 403)

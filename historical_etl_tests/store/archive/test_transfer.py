@@ -97,7 +97,7 @@ class FullOnce:
 
 @pytest.mark.parametrize("version", [None, 2])
 def test_an_exported_folder_is_a_store_of_exactly_that_version(etl, tmp_path, version):
-    target = export_store(etl, tmp_path / "copy", version)
+    target = export_store(etl.store.context, tmp_path / "copy", version)
     manifest = standing(etl) if version is None else etl.manifests.load_version(version)
     history = f"manifests/history/{manifest.version:08d}.json"
     assert (target / POINTER).read_bytes() == (target / history).read_bytes()
@@ -115,7 +115,7 @@ def test_an_exported_folder_is_a_store_of_exactly_that_version(etl, tmp_path, ve
 
 
 def test_an_export_shares_no_bytes_with_the_store_and_goes_on_by_itself(etl, tmp_path):
-    target = export_store(etl, tmp_path / "copy")
+    target = export_store(etl.store.context, tmp_path / "copy")
     path = standing(etl).partitions[0].path
     assert not (target / path).samefile(etl.layout.resolve(path))
     shutil.rmtree(etl.layout.root)
@@ -126,7 +126,7 @@ def test_an_export_shares_no_bytes_with_the_store_and_goes_on_by_itself(etl, tmp
 
 def test_an_empty_folder_is_taken_and_any_other_refused(etl, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert export_store(etl, tmp_path / "empty") == tmp_path / "empty"
+    assert export_store(etl.store.context, tmp_path / "empty") == tmp_path / "empty"
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     (tmp_path / "folder.tar").mkdir()
@@ -138,7 +138,7 @@ def test_an_empty_folder_is_taken_and_any_other_refused(etl, tmp_path):
     inside = (etl.layout.root / "copy", etl.layout.root / "copy.tar", etl.layout.root)
     for target in (*(tmp_path / name for name in refused), *inside):
         with pytest.raises(ConfigurationError, match="The target"):
-            export_store(etl, target)
+            export_store(etl.store.context, target)
     assert tree(tmp_path) == before
 
 
@@ -149,19 +149,19 @@ def test_a_damaged_file_is_not_exported(etl, tmp_path, name, what):
     path = manifest.partitions[0].path if what == "year" else manifest.ledgers["symbols"][0].path
     flip(etl.layout.resolve(path), 100)
     with pytest.raises(ChecksumMismatchError, match="2012" if what == "year" else "'symbols'") as caught:
-        export_store(etl, tmp_path / name)
+        export_store(etl.store.context, tmp_path / name)
     assert "historical-etl verify" in caught.value.todo
     assert str(etl.layout.resolve(path)) == caught.value.where
     etl.layout.resolve(path).unlink()
     with pytest.raises(ChecksumMismatchError, match="is missing"):
-        export_store(etl, tmp_path / name)
+        export_store(etl.store.context, tmp_path / name)
     assert list(tmp_path.glob("*copy*")) == []
     assert list(tmp_path.glob(".*copy*")) == []
 
 
 def test_what_is_not_kept_or_not_there_cannot_be_exported(etl, tmp_path):
     with pytest.raises(ConfigurationError, match="Version 9 is not kept"):
-        export_store(etl, tmp_path / "copy", 9)
+        export_store(etl.store.context, tmp_path / "copy", 9)
     with pytest.raises(HistoricalETLError, match="Nothing was committed yet"):
         export_store(empty(tmp_path / "none").store.context, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
@@ -179,7 +179,7 @@ def test_a_version_is_not_vacuumed_while_it_is_exported(etl, tmp_path, watching)
             done[0] = writer.run_incremental_etl().version
 
     with watching(commit):
-        target = export_store(etl, tmp_path / "copy", 2)
+        target = export_store(etl.store.context, tmp_path / "copy", 2)
     assert done == [4]
     assert standing(empty(target)) == leased
     assert 1 not in etl.manifests.list_versions()
@@ -194,7 +194,7 @@ def test_a_failing_disk_leaves_nothing_of_an_export_or_all_of_it(etl, tmp_path, 
         disk = FullOnce(moment)
         with watching(disk):
             try:
-                export_store(etl, target)
+                export_store(etl.store.context, target)
             except StorageError:
                 failed += 1
         if disk.over:
@@ -211,14 +211,17 @@ def test_a_failing_disk_leaves_nothing_of_an_export_or_all_of_it(etl, tmp_path, 
 
 
 def test_the_same_version_gives_the_same_tar(etl, tmp_path):
-    first, second = export_store(etl, tmp_path / "a.tar"), export_store(etl, tmp_path / "b.tar")
+    first, second = (
+        export_store(etl.store.context, tmp_path / "a.tar"),
+        export_store(etl.store.context, tmp_path / "b.tar"),
+    )
     assert first.read_bytes() == second.read_bytes()
     with pytest.raises(ConfigurationError, match="nothing is overwritten"):
-        export_store(etl, first)
+        export_store(etl.store.context, first)
 
 
 def test_a_tar_unpacked_by_the_usual_tool_is_a_store(etl, tmp_path):
-    tar = export_store(etl, tmp_path / "copy.tar")
+    tar = export_store(etl.store.context, tmp_path / "copy.tar")
     (tmp_path / "there").mkdir()
     subprocess.run(["tar", "xf", str(tar), "-C", str(tmp_path / "there")], check=True)
     assert stored(empty(tmp_path / "there")).equals(stored(etl))
@@ -236,7 +239,7 @@ def test_what_was_exported_comes_in_as_the_same_version(etl, tmp_path, way):
         shutil.copytree(etl.layout.root, tmp_path / "copied")
         source = tmp_path / "copied"
     elif way != "live":
-        source = export_store(etl, tmp_path / ("copy" if way == "folder" else "copy.tar"))
+        source = export_store(etl.store.context, tmp_path / ("copy" if way == "folder" else "copy.tar"))
     new = empty(tmp_path / "new")
     manifest = import_store(new.store.state, source)
     assert (manifest, standing(new)) == (standing(etl), standing(etl))
@@ -251,10 +254,10 @@ def test_what_was_exported_comes_in_as_the_same_version(etl, tmp_path, way):
 
 
 def test_a_store_with_other_data_takes_no_import(etl, tmp_path):
-    source = export_store(etl, tmp_path / "copy.tar", 2)
+    source = export_store(etl.store.context, tmp_path / "copy.tar", 2)
     before = tree(etl.layout.root)
     with pytest.raises(ConfigurationError, match="There is data in this store, version 3") as caught:
-        import_store(etl, source)
+        import_store(etl.store.state, source)
     assert "historical-etl adopt" in caught.value.todo
     assert {k: v for k, v in tree(etl.layout.root).items() if not k.endswith(".lock")} == {
         k: v for k, v in before.items() if not k.endswith(".lock")
@@ -262,7 +265,7 @@ def test_a_store_with_other_data_takes_no_import(etl, tmp_path):
 
 
 def test_an_import_needs_the_lock(etl, tmp_path):
-    source = export_store(etl, tmp_path / "copy")
+    source = export_store(etl.store.context, tmp_path / "copy")
     manager = ManifestManager(tmp_path / "new")
     with pytest.raises(LockNotHeldError):
         import_version(source, manager, LockToken(dataset="historical_daily", number=1, writer_id="x"))
@@ -289,7 +292,7 @@ def test_what_is_no_store_is_refused(tmp_path, etl):
     (tmp_path / "empty.tar").write_bytes(b"")
     compressed = tmp_path / "x.tar.gz"
     with tarfile.open(compressed, "w:gz") as tar:
-        tar.add(export_store(etl, tmp_path / "copy"), arcname="")
+        tar.add(export_store(etl.store.context, tmp_path / "copy"), arcname="")
     os.mkfifo(tmp_path / "pipe")
     for name in ("prices", "x.tar", "empty.tar", "x.tar.gz", "nowhere", "pipe"):
         with pytest.raises(ConfigurationError):
@@ -300,7 +303,7 @@ def test_what_is_no_store_is_refused(tmp_path, etl):
 @pytest.mark.parametrize("name", ["copy", "copy.tar"])
 def test_every_flipped_byte_of_an_archive_is_noticed(etl, tmp_path, name):
     """Some of each kind of file: nothing of it comes in, or what comes in is what was exported."""
-    source = export_store(etl, tmp_path / name)
+    source = export_store(etl.store.context, tmp_path / name)
     paths = [source] if source.is_file() else [p for p in sorted(source.rglob("*")) if p.is_file()]
     refused = 0
     for path in paths:
@@ -321,7 +324,7 @@ def test_every_flipped_byte_of_an_archive_is_noticed(etl, tmp_path, name):
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.8, 0.99])
 def test_a_tar_that_was_cut_off_leaves_nothing(etl, tmp_path, share):
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
     os.truncate(source, int(source.stat().st_size * share))
     new = empty(tmp_path / "new")
     if share == 0.99:  # only the padding at its end is gone
@@ -334,7 +337,7 @@ def test_a_tar_that_was_cut_off_leaves_nothing(etl, tmp_path, share):
 
 def test_a_failing_disk_leaves_nothing_of_an_import_or_all_of_it(etl, tmp_path, watching):
     """At every change to the file system in turn: the store has no data, or the whole version."""
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
     committed = 0
     for moment in range(0, 1000, 11):
         new, disk = empty(tmp_path / "new"), FullOnce(moment)
@@ -361,7 +364,7 @@ def test_a_failing_disk_leaves_nothing_of_an_import_or_all_of_it(etl, tmp_path, 
 
 
 def test_too_little_room_is_told_before_anything_is_written(etl, tmp_path):
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
 
     class Full:
         used, free = 10, 10
@@ -463,7 +466,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("trick", HOSTILE)
 def test_a_tar_with_anything_else_in_it_is_refused(etl, tmp_path, trick):
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
     rewritten(source, HOSTILE[trick])
     before = tree(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
@@ -474,14 +477,14 @@ def test_a_tar_with_anything_else_in_it_is_refused(etl, tmp_path, trick):
 
 
 def test_headers_that_rename_others_are_refused_before_they_are_read(etl, tmp_path):
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
     rewritten(source, with_pax, tarfile.PAX_FORMAT)
     with pytest.raises(ConfigurationError, match="no plain file"):
         import_store(empty(tmp_path / "new").store.state, source)
 
 
 def test_a_missing_file_is_told_by_its_year(etl, tmp_path):
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
     rewritten(source, lambda members: members.pop(2))
     with pytest.raises(ChecksumMismatchError, match=r"year 2012 .* is missing"):
         import_store(empty(tmp_path / "new").store.state, source)
@@ -495,7 +498,7 @@ def test_an_archive_may_lack_the_links_and_have_folders(etl, tmp_path):
         members[:] = [(header, content) for header, content in members if not header.islnk()]
         adding("historical/objects", tarfile.DIRTYPE)(members)
 
-    source = export_store(etl, tmp_path / "copy.tar")
+    source = export_store(etl.store.context, tmp_path / "copy.tar")
     rewritten(source, change)
     new = empty(tmp_path / "new")
     assert import_store(new.store.state, source) == standing(etl)
@@ -526,7 +529,7 @@ def forged(folder: Path, **changes: object) -> None:
     ],
 )
 def test_a_manifest_that_leads_elsewhere_is_refused(etl, tmp_path, changes):
-    folder = export_store(etl, tmp_path / "copy")
+    folder = export_store(etl.store.context, tmp_path / "copy")
     forged(folder, **changes)
     with tarfile.open(tmp_path / "forged.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         for path in [folder / POINTER, *sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / POINTER)]:
@@ -540,7 +543,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(etl, tmp_path, changes):
 
 def test_files_that_are_no_years_of_prices_are_refused_whatever_their_checksums(etl, tmp_path):
     """An archive that agrees with itself is not yet a store."""
-    folder = export_store(etl, tmp_path / "copy")
+    folder = export_store(etl.store.context, tmp_path / "copy")
     manifest = parse_manifest((folder / POINTER).read_bytes(), folder)
     content = (folder / manifest.partitions[1].path).read_bytes()  # another year's rows
     checksum = hashlib.sha256(content).hexdigest()
@@ -569,7 +572,10 @@ def test_where_no_hard_links_are_possible_copies_serve(etl, tmp_path, monkeypatc
         raise OSError(1, os.strerror(1))
 
     monkeypatch.setattr(os, "link", refuse)
-    folder, tar = export_store(etl, tmp_path / "copy"), export_store(etl, tmp_path / "copy.tar")
+    folder, tar = (
+        export_store(etl.store.context, tmp_path / "copy"),
+        export_store(etl.store.context, tmp_path / "copy.tar"),
+    )
     assert daily_bytes(empty(folder)) == daily_bytes(etl)
     assert verify_store(ManifestManager(folder)).ok
     assert import_store(empty(tmp_path / "new").store.state, tar) == standing(etl)
