@@ -204,7 +204,7 @@ def test_a1_a_correction_that_fits_no_stored_value_is_not_taken_and_is_told(root
     row = stored(etl).filter(pl.col("date") == day).row(0, named=True)
     assert (row["close"], row["adj_close"], row["high"]) == (102, 51, 103)
     assert row["date"] in etl.ledger("withheld").filter(pl.col("came").is_not_null())["date"].to_list()
-    assert any("stored bars stand" in line for line in result.warnings)
+    assert any("the stored bars stay" in line for line in result.warnings)
 
 
 def test_a1_a_correction_takes_what_came_and_keeps_what_did_not(root):
