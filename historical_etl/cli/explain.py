@@ -111,7 +111,7 @@ def _why_not(store: PriceStore, symbol: str, day: date) -> Iterator[str]:
         yield from _never_stored(store, symbol)
         return
     life = lives.row(0, named=True)
-    gaps = store.prices.gaps(all=True).filter(
+    gaps = store.prices.gaps(closed=True).filter(
         pl.col("symbol") == symbol,
         pl.col("first_session") <= day,
         pl.col("last_session") >= day,

@@ -25,7 +25,7 @@ def show(terminal: Terminal, symbol: str | None, *, every: bool) -> int:
     store = opened(terminal)
     names = store.state.named(asked, store.context.require_manifest()) if asked else []
     mine = pl.col("symbol").is_in(names) if names else pl.lit(value=True)
-    known = store.prices.gaps(all=True).filter(mine).sort("symbol", "first_session", "version")
+    known = store.prices.gaps(closed=True).filter(mine).sort("symbol", "first_session", "version")
     missing = known.filter(pl.col("status") == GAP_OPEN)
     rows = known if every else missing
     sessions, symbols = int(missing.get_column("sessions").sum()), missing.get_column("symbol").n_unique()

@@ -24,7 +24,7 @@ _MOST = 50
 def show(terminal: Terminal, *, every: bool) -> int:
     """Show what is held; see the command's help."""
     store = opened(terminal)
-    known = store.prices.holds(all=True)
+    known = store.prices.holds(closed=True)
     # An accepted hold stays open until an update has let it pass.
     open_holds = known.filter(pl.col("closed_version").is_null())
     rows = (known if every else open_holds).sort("closed_version", "symbol", "version", nulls_last=False)

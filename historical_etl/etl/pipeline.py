@@ -207,7 +207,7 @@ class HistoricalETL:
             LockTimeoutError, DiskSpaceError, StorageError: the run stopped there; committed years stand.
         """
         return self._runs.run_full_etl(
-            symbols, start_date, end_date, resume, rebuild=rebuild, progress=progress, command=command
+            symbols, start_date, end_date, resume=resume, rebuild=rebuild, progress=progress, command=command
         )
 
     def prefetched(
@@ -375,11 +375,11 @@ class HistoricalETL:
 
     def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
         """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones."""
-        return self._store.prices.gaps(all=all)
+        return self._store.prices.gaps(closed=all)
 
     def holds(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - likewise
         """Symbols whose rows are held, and why; `all` gives also accepted and released ones."""
-        return self._store.prices.holds(all=all)
+        return self._store.prices.holds(closed=all)
 
     def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
         """Every value that a bar ever had, when, and why it changed; oldest first.

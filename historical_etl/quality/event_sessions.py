@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from historical_etl.quality.spikes import BOUND
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT, read_move
-from historical_etl.quality.typical_moves import DECISIVE_FEW, MANY, decisive
+from historical_etl.quality.typical_moves import DECISIVE_FEW, MANY_MOVES, decisive
 
 __all__ = [
     "CONFIRMED_BY",
     "DAYS_OFF",
     "IMPOSSIBLE_MOVE",
-    "LARGE",
+    "LARGE_MOVE",
     "MATTERS",
     "SAME",
     "SAME_SHARE",
@@ -60,7 +60,7 @@ MATTERS: Final = 0.0075
 SHOWS_ALWAYS: Final = 0.2
 #: A dividend of so many usual moves and this share of the price, while the price showed no more of it than this. One
 #: is seen in a fall by so many usual moves.
-LARGE, SHOWS, _CALM, SHOWN = 6.0, 0.02, 3.0, 0.25
+LARGE_MOVE, SHOWS, _CALM, SHOWN = 6.0, 0.02, 3.0, 0.25
 #: A dividend is about a hundredth of the others between these; so many others decide.
 _ABOUT, _OTHERS = (0.5, 2.0), 2
 #: A ratio of amounts is a unit's, or a split's, up to this.
@@ -116,7 +116,7 @@ class EventSession:
     @property
     def plain(self) -> float:
         """How large a move must be for the price to show it, whatever else it does."""
-        return (LARGE if self.moves >= MANY else DECISIVE_FEW) * self.usual
+        return (LARGE_MOVE if self.moves >= MANY_MOVES else DECISIVE_FEW) * self.usual
 
     @property
     def at_rest(self) -> bool:
@@ -356,7 +356,7 @@ def are_one(first: EventSession, second: EventSession, sessions: Sequence[EventS
     pauses = sorted(later - earlier for earlier, later in pairwise(days))
     if len(pauses) > _PAUSES and pauses[len(pauses) // 2] <= _WEEKLY:  # it pays as often as that
         return False
-    shown = -(first.p + second.p) > _BOTH_SHOWN * both and both > LARGE * first.usual
+    shown = -(first.p + second.p) > _BOTH_SHOWN * both and both > LARGE_MOVE * first.usual
     shown &= all(-at.p > _EACH_SHOWN * at.g for at in (first, second))
     if shown:
         return False

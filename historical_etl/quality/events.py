@@ -20,7 +20,7 @@ from historical_etl.quality.event_judgement import Contradiction, Judgement
 from historical_etl.quality.event_sessions import (
     CONFIRMED_BY,
     IMPOSSIBLE_MOVE,
-    LARGE,
+    LARGE_MOVE,
     MATTERS,
     SAME,
     SAME_SHARE,
@@ -35,7 +35,7 @@ from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.typical_moves import DECISIVE, usual_move
 from historical_etl.schema import ORDER
 
-__all__ = ["EVENTS", "Contradiction", "Findings", "implied_event", "judge_events", "rounding"]
+__all__ = ["EVENTS", "Contradiction", "Findings", "factor_rounding", "implied_event", "judge_events"]
 
 #: What is known of an event, beside `in_close` and `inferred`.
 EVENTS: Final = pl.Schema(
@@ -72,7 +72,7 @@ class Findings:
 
 
 @cache
-def rounding() -> pl.Expr:
+def factor_rounding() -> pl.Expr:
     """How far rounding of two adjusted prices, `adj_close` and `adj_close_0`, may have moved their factor."""
     return _NOISE + sum((_unit(name) / pl.col(name).abs() for name in ("adj_close", "adj_close_0")), pl.lit(0.0))
 
@@ -168,7 +168,7 @@ def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
             *(*ORDER, "date_0", "close", "close_0", "adj_close"),
             (pl.col("close") / pl.col("close_0")).log().alias("log_p"),
             (factor / factor_0).log().fill_nan(None).alias("log_g"),
-            rounding().alias("noise"),
+            factor_rounding().alias("noise"),
             (pl.col("known").is_null() | pl.col("known_0").is_null()).alias("is_new"),
         )
     )
@@ -222,7 +222,7 @@ def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.Dat
     if answered:
         unnamed &= (g <= MATTERS) | ~pl.col("symbol").is_in(list(answered))
     fell, usual = -pl.col("log_p"), pl.col("usual")
-    seen = (g <= LARGE * usual) | (g <= SHOWS) | ((fell >= SHOWN * g) & (g - fell <= DECISIVE * usual))
+    seen = (g <= LARGE_MOVE * usual) | (g <= SHOWS) | ((fell >= SHOWN * g) & (g - fell <= DECISIVE * usual))
     near = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("date") - pl.col("date").shift(1) <= WEEK)
     plain = seen & pl.when(pl.col("split_n").is_null()).then(unnamed).otherwise(named)
     odd = table.filter(~plain.fill_null(value=False) | near.fill_null(value=False)).get_column("symbol").unique()

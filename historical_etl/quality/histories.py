@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.quality.partial_restatements import other_parts
 from historical_etl.quality.price_levels import (
     BEGINNINGS,
-    LARGE,
+    LARGE_RATIO,
     LEVEL_TOLERANCE,
     LEVELS,
     NEAR_HUNDRED,
@@ -144,7 +144,7 @@ def _no_correction(
         return part
     if is_most:
         return "other_history", how_it_differs(shared), None
-    odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE) for name in ("ratio", "close_ratio")))
+    odd = off.filter(pl.any_horizontal(is_beyond(name, LARGE_RATIO) for name in ("ratio", "close_ratio")))
     return None if odd.is_empty() else ("level_jump", "the earlier history is unchanged", off.item(0, "date"))
 
 
@@ -214,8 +214,8 @@ def _leap(shared: pl.DataFrame) -> tuple[Code, str, date] | None:
     """The first session where the new history jumps, and the stored one does not."""
     new, old = _moves()
     moves = shared.select("date", pl.max_horizontal(new, 1 / new).alias("move"), (new / old).alias("step"))
-    for day, _, step in moves.filter(pl.col("move") > LARGE).iter_rows():
-        if step and (factor_of(step) or size_of(step) > LARGE):
+    for day, _, step in moves.filter(pl.col("move") > LARGE_RATIO).iter_rows():
+        if step and (factor_of(step) or size_of(step) > LARGE_RATIO):
             return "level_jump", f"and on {day} it jumps to another level, which the stored one does not", day
     return None
 

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.quality.outlier_runs import Days, Jump, with_runs
-from historical_etl.quality.price_levels import BOTH_ADJUSTED, LARGE, LEVELS, SEAM, factor_of, ratio_of_levels
+from historical_etl.quality.price_levels import BOTH_ADJUSTED, LARGE_RATIO, LEVELS, SEAM, factor_of, ratio_of_levels
 from historical_etl.quality.spikes import BOUND, PriceMove, half_applied, is_turned_round, proposal, taken_back
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
 from historical_etl.schema import ORDER, symbols_in
@@ -87,7 +87,7 @@ def jumps(
         adjusted = pair.adjusted or split_adjusted
         rest = pair.without(split) if not adjusted and _is_by_split(pair, split) else pair
         words = _in_words(rest, split)
-        if rest is not pair and rest.size <= LARGE:
+        if rest is not pair and rest.size <= LARGE_RATIO:
             moves += words
             continue
         if not known_between(pair.symbol, pair.day_before, pair.day):
@@ -150,7 +150,7 @@ def _in_words(pair: _Pair, split: float) -> list[str]:
     times = f"{pair.ratio:.4g} times the one before"
     if split != 1 and pair.size > _BEYOND_SPLIT:
         return [f"{pair.symbol} {pair.day}: the source names a split of {split:g}, and beyond it the level is {times}"]
-    return [f"{pair.symbol} {pair.day}: the level is {times}"] if pair.size > LARGE else []
+    return [f"{pair.symbol} {pair.day}: the level is {times}"] if pair.size > LARGE_RATIO else []
 
 
 def _of_named_split(pair: _Pair, split: float, *, adjusted: bool) -> Suspicion | None:
@@ -181,7 +181,7 @@ def _suspect(
     if pair.has_no_overlap and pair.size > SEAM:
         words = f"no stored session was fetched again, and {times}"
         return Suspicion("no_overlap", words, pair.ratio, pair.day, pair.day_before)
-    if pair.size > LARGE:  # real moves have any size up to the bound; one that is taken back is none
+    if pair.size > LARGE_RATIO:  # real moves have any size up to the bound; one that is taken back is none
         back = taken_back(pair.day, pair.ratio, unpaired, pair.near) if pair.was_new else None
         if back is not None:
             words = f"the level of {back.day} is {back.ratio:.4g} times the one before, and {pair.day} takes it back"
@@ -266,7 +266,7 @@ def _large_moves(
     between = (calendar.positions(pl.col("date")) - calendar.positions(pl.col("date_0")) - 1).alias("apart")
     tick = pl.any_horizontal(_is_one_tick(unit) for unit in _TICKS)
     odd = (
-        ((size > LARGE) & ~tick)
+        ((size > LARGE_RATIO) & ~tick)
         | ((apart > long_gap) & (size > _BREAK))
         | pl.col("unmet")
         | pl.col("named").is_not_null()

@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE, SEAM, is_beyond
 
-__all__ = ["beside", "other_parts", "rounding"]
+__all__ = ["beside", "other_parts", "ratio_rounding"]
 
 #: Ratios nearer than this to each other are one, beside what rounding to cents makes of them.
 _ONE_RATIO, _CENT = 5 * LEVEL_TOLERANCE, 0.011
@@ -29,7 +29,7 @@ def other_parts(shared: pl.DataFrame) -> pl.DataFrame:
         shared: columns of `on_shared_sessions`, sorted by (symbol, date).
     """
     steps = shared.with_columns(
-        rounding().alias("rounding"),
+        ratio_rounding().alias("rounding"),
         *(beside(name, 1).alias(f"{name}_b") for name in ("date", "close", "close_0", "adj_close", "adj_close_0")),
         (pl.col("ratio") / beside("ratio", 1)).alias("step"),
         (pl.col("close_ratio") / beside("close_ratio", 1)).alias("close_step"),
@@ -56,7 +56,7 @@ def other_parts(shared: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def rounding() -> pl.Expr:
+def ratio_rounding() -> pl.Expr:
     """How far two ratios may be from each other that are one."""
     return _ONE_RATIO + _CENT / pl.min_horizontal("close", "close_0")
 

@@ -14,7 +14,7 @@ from historical_etl.quality.suspicion import NEAR_SPLIT
 __all__ = [
     "BEGINNINGS",
     "BOTH_ADJUSTED",
-    "LARGE",
+    "LARGE_RATIO",
     "LEVELS",
     "LEVEL_TOLERANCE",
     "NEAR_HUNDRED",
@@ -33,7 +33,7 @@ LEVELS: Final = ("symbol", "date", "close", "adj_close", "volume")
 #: A ratio further from 1 than this is another level (Yahoo and Tiingo round adjusted prices to six digits or more).
 LEVEL_TOLERANCE: Final = 1e-4
 #: Moves below this are no candidates for a wrong split.
-LARGE: Final = 1.9
+LARGE_RATIO: Final = 1.9
 #: Moves beyond this are looked at where two histories meet.
 SEAM: Final = 1.2
 #: So near to 100 a ratio may be that of a unit.

@@ -18,7 +18,7 @@ from historical_etl.quality.events import EVENTS
 from historical_etl.quality.price_series import Line, line_of
 from historical_etl.quality.reported_days import NEARBY
 from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
-from historical_etl.quality.typical_moves import MANY
+from historical_etl.quality.typical_moves import MANY_MOVES
 from historical_etl.schema import ORDER
 
 __all__ = ["IS_NAMED", "NamedSplits", "NotShown", "judge_named_splits"]
@@ -126,7 +126,7 @@ def judge_named_splits(
     is_any_shown = False
     for (symbol,), part in mine.partition_by("symbol", as_dict=True, maintain_order=True).items():
         name, reported = str(symbol), names.get(symbol, [])
-        line = line_of(part, None if len(part) > MANY else history(name))
+        line = line_of(part, None if len(part) > MANY_MOVES else history(name))
         new = {at for on, _ in reported if (at := line.at(on)) and ((symbol, line.days[at]) not in judged)}
         new |= {at for on, _ in reported if (at := line.at(on)) and (symbol, on) not in known}
         shown, wrong = _judge(name, line, reported, new, placed.get(symbol, ()), found)

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.quality.partial_restatements import beside, rounding
+from historical_etl.quality.partial_restatements import beside, ratio_rounding
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE
 
 __all__ = ["has_same_returns", "how_it_differs", "is_as_a_day_late", "rewritten"]
@@ -34,7 +34,7 @@ def rewritten(shared: pl.DataFrame, *, by_noise: bool = False) -> frozenset[str]
         by_noise: count all that rounding does not move. The few sessions of an overlap do not show what noise is.
     """
     stored = (pl.col("close_0") / beside("close_0", 1)).log().abs()
-    moves = shared.with_columns(rounding().alias("rounding"), _typical(stored).over("symbol").alias("typical"))
+    moves = shared.with_columns(ratio_rounding().alias("rounding"), _typical(stored).over("symbol").alias("typical"))
     noise = pl.lit(0.0) if by_noise else _noise(_OF_A_LEVEL, 0.5).over("symbol")
     moves = moves.with_columns(noise.alias("noise"))
     moved = pl.any_horizontal(_has_moved(name) for name in ("ratio", "close_ratio"))
@@ -58,7 +58,7 @@ def has_same_returns(shared: pl.DataFrame) -> bool:
 
 def is_as_a_day_late(shared: pl.DataFrame, by: int = 1) -> bool:
     """Whether the closes that differ, three or more, are those that are stored of the session before (-1: after)."""
-    differs = (pl.col("close_ratio") - 1).abs() > rounding()
+    differs = (pl.col("close_ratio") - 1).abs() > ratio_rounding()
     late = (pl.col("close") / pl.col("close_0").shift(by) - 1).abs() <= LEVEL_TOLERANCE
     compared, agreeing = shared.select(differs.sum().alias("told"), (differs & late).sum().alias("agreeing")).row(0)
     return agreeing > _TWO and agreeing >= _AGREEING * compared
@@ -71,7 +71,7 @@ def how_it_differs(shared: pl.DataFrame) -> str:
             return f"its closes are those of the session {words}"
     if not has_same_returns(shared):
         return "its daily returns are not the stored ones"
-    name = "close_ratio" if shared.select((pl.col("ratio").log().abs() <= rounding()).all()).item() else "ratio"
+    name = "close_ratio" if shared.select((pl.col("ratio").log().abs() <= ratio_rounding()).all()).item() else "ratio"
     first, last = (shared.row(at, named=True) for at in (0, -1))
     return (
         f"the ratio to the stored ones changes along the history, from {first[name]:.4g} on {first['date']} "

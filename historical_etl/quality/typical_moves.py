@@ -4,13 +4,13 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["DECISIVE", "DECISIVE_FEW", "MANY", "decisive", "usual_move"]
+__all__ = ["DECISIVE", "DECISIVE_FEW", "MANY_MOVES", "decisive", "usual_move"]
 
 #: The usual move: so many times the median one, and no symbol's counts as smaller.
 _OF_MEDIAN, _SMALLEST = 1.25, 0.004
 #: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
 DECISIVE, DECISIVE_FEW = 4.0, 10.0
-MANY: Final = 20
+MANY_MOVES: Final = 20
 
 
 def usual_move(moves: pl.Expr) -> pl.Expr:
@@ -25,4 +25,4 @@ def decisive(usual: float, moves: int) -> float:
         usual: the usual move.
         moves: from how many it was taken.
     """
-    return (DECISIVE if moves >= MANY else DECISIVE_FEW) * usual
+    return (DECISIVE if moves >= MANY_MOVES else DECISIVE_FEW) * usual

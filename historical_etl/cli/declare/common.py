@@ -7,13 +7,14 @@ from typer import Context
 
 from historical_etl.cli.terminal import PROGRAM, Terminal
 
-__all__ = ["ANYWHERE", "Context", "Symbols", "terminal_of"]
+__all__ = ["ANYWHERE", "Context", "Symbol", "Symbols", "terminal_of"]
 
 ANYWHERE = (
     "The global options --data-dir, --json, --quiet and --verbose may stand before or after the command; "
     f"see `{PROGRAM} --help`."
 )
 
+Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="The symbol.", show_default=False)]
 Symbols = Annotated[
     str | None, typer.Option("--symbols", metavar="AAPL,MSFT", help="Symbols, separated by commas.", show_default=False)
 ]

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
-from historical_etl.cli.declare.common import Context, terminal_of
+from historical_etl.cli.declare.common import Context, Symbol, terminal_of
 
 __all__ = ["explain", "query", "status"]
-
-Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="The symbol.", show_default=False)]
 
 
 class Format(StrEnum):

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from historical_etl.cli.declare.common import ANYWHERE, Context, terminal_of
+from historical_etl.cli.declare.common import ANYWHERE, Context, Symbol, terminal_of
 
 __all__ = ["accept", "gaps", "holds", "rename"]
 
-Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="The symbol.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)]
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who decides. Default: your user name.", show_default=False)

@@ -7,8 +7,7 @@ import polars as pl
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
-from historical_etl.etl.completeness import CONFIRMED, WAIVED, Completeness
-from historical_etl.etl.completeness import GAP_OPEN as WAITED
+from historical_etl.etl.completeness import CONFIRMED, GAP_OPEN, WAIVED, Completeness
 from historical_etl.schema import earliest
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
@@ -84,7 +83,9 @@ def what_frees(code: str, symbol: str, symbols: pl.DataFrame | None = None, sess
 def waivable(holds: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     """Those of some holds whose bar a person can keep out: its session is waited for. In a first history none is."""
     of_a_bar = holds.filter(pl.col("code").is_in(OF_A_BAR), pl.col("session") != pl.col("against"))
-    waited = gaps.filter(pl.col("status").is_in([WAITED, CONFIRMED])).select("symbol", "first_session", "last_session")
+    waited = gaps.filter(pl.col("status").is_in([GAP_OPEN, CONFIRMED])).select(
+        "symbol", "first_session", "last_session"
+    )
     inside = pl.col("session").is_between("first_session", "last_session")
     return of_a_bar.join(waited, on="symbol", maintain_order="left").filter(inside).select(holds.columns)
 

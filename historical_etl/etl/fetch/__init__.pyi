@@ -2,7 +2,7 @@ from .batch import BEFORE_CALENDAR as BEFORE_CALENDAR
 from .batch import Batch as Batch
 from .batch import BatchFetcher as BatchFetcher
 from .batch import nothing_left as nothing_left
-from .batch import refuse_unknown as refuse_unknown
+from .batch import refuse_not_found as refuse_not_found
 from .fetch import Fetcher as Fetcher
 from .fetch import as_source as as_source
 from .fetch import fetch_all as fetch_all
@@ -18,5 +18,5 @@ from .requests import symbols_without_history as symbols_without_history
 from .requests import year_windows as year_windows
 from .staged import clock_offset_of as clock_offset_of
 from .staged import forget_plan as forget_plan
-from .staged import requests_of as requests_of
+from .staged import requests_made as requests_made
 from .staged import with_staging as with_staging

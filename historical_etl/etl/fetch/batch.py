@@ -21,7 +21,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource
 from historical_etl.store.quarantine import Quarantine
 
-__all__ = ["BEFORE_CALENDAR", "Batch", "BatchFetcher", "nothing_left", "refuse_unknown"]
+__all__ = ["BEFORE_CALENDAR", "Batch", "BatchFetcher", "nothing_left", "refuse_not_found"]
 
 _log = logging.getLogger(__name__)
 #: Why a row of a day before the first that the calendar knows is refused: nobody can tell whether it was a session.
@@ -309,7 +309,7 @@ def _with_unreadable(verdict: BatchVerdict, answer: FetchResult) -> BatchVerdict
     return replace(verdict, rejected=pl.concat([verdict.rejected, answer.rejected.select(verdict.rejected.columns)]))
 
 
-def refuse_unknown(batch: Batch, stored: Collection[str]) -> None:
+def refuse_not_found(batch: Batch, stored: Collection[str]) -> None:
     """Refuse a batch of symbols that neither the source nor the store knows.
 
     Raises:

@@ -16,7 +16,7 @@ import polars as pl
 
 from historical_etl.errors import CoverageError, HistoricalETLError
 from historical_etl.etl.fetch.fetch import fetch_one, outcome_of
-from historical_etl.etl.fetch.staged import StagedSource, requests_of
+from historical_etl.etl.fetch.staged import StagedSource, requests_made
 from historical_etl.etl.symbology import Names
 from historical_etl.models import Outcome
 from historical_etl.quality.histories import nearer
@@ -57,7 +57,7 @@ class NamedSource:
     @property
     def requests(self) -> int:
         """How many requests were made so far."""
-        return requests_of(self.source)
+        return requests_made(self.source)
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """The source's own, by today's names."""

@@ -25,7 +25,7 @@ from historical_etl.schema import empty_frame
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.store.staging import StagedUnit, Staging
 
-__all__ = ["StagedSource", "forget_plan", "requests_of", "with_staging"]
+__all__ = ["StagedSource", "forget_plan", "requests_made", "with_staging"]
 
 _log = logging.getLogger(__name__)
 #: What a source says of a symbol for good; after anything else it is asked again.
@@ -66,7 +66,7 @@ class StagedSource:
     @property
     def requests(self) -> int:
         """How many requests were made so far."""
-        return requests_of(self.source)
+        return requests_made(self.source)
 
     @property
     def clock_offset(self) -> timedelta | None:
@@ -234,7 +234,7 @@ def with_staging(
         staging.clear()
 
 
-def requests_of(source: PriceSource) -> int:
+def requests_made(source: PriceSource) -> int:
     """How many requests a source has made so far; 0 for one that does not count."""
     return int(getattr(source, "requests", 0))
 

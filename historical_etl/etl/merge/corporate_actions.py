@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from historical_etl.quality.event_sessions import DAYS_OFF
-from historical_etl.quality.events import EVENTS, implied_event, rounding
+from historical_etl.quality.events import EVENTS, factor_rounding, implied_event
 from historical_etl.quality.reported_days import ALIKE
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.withdrawn_events import NO_MORE
@@ -44,7 +44,7 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
 
 def _events(pairs: pl.DataFrame) -> pl.DataFrame:
     now, then = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
-    found = pairs.with_columns((now / then).alias("move"), rounding().alias("noise")).filter(
+    found = pairs.with_columns((now / then).alias("move"), factor_rounding().alias("noise")).filter(
         (pl.col("move") - 1).abs() > pl.col("noise")
     )
     if found.is_empty():

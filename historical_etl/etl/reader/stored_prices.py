@@ -10,6 +10,7 @@ import polars as pl
 from historical_etl.catalog.query import query
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
+from historical_etl.etl.commit import HOLD_OPEN
 from historical_etl.etl.completeness import GAP_OPEN
 from historical_etl.etl.context import VersionState
 from historical_etl.etl.reader.adjusted import Adjust, adjusted, unknown_bases
@@ -103,21 +104,15 @@ class StoredPrices:
         """
         return read_named_ledger(self._context.layout, self._context.require_manifest(version), name)
 
-    def gaps(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - as people say it
-        """Missing sessions that are asked for again; `all` gives also confirmed, waived, ended and filled ones.
-
-        See `HistoricalETL.gaps`.
-        """
+    def gaps(self, *, closed: bool = False) -> pl.DataFrame:
+        """Missing sessions that are requested again; `closed` gives also confirmed, waived, ended and filled ones."""
         gaps = self.ledger("gaps")
-        return gaps if all else gaps.filter(pl.col("status") == GAP_OPEN)
+        return gaps if closed else gaps.filter(pl.col("status") == GAP_OPEN)
 
-    def holds(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - likewise
-        """Symbols whose rows are held, and why; `all` gives also accepted and released ones.
-
-        See `HistoricalETL.holds`.
-        """
+    def holds(self, *, closed: bool = False) -> pl.DataFrame:
+        """Symbols whose rows are held, and why; `closed` gives also accepted and released ones."""
         holds = self.ledger("holds")
-        return holds if all else holds.filter(pl.col("status") == GAP_OPEN)
+        return holds if closed else holds.filter(pl.col("status") == HOLD_OPEN)
 
     def explain(self, symbol: str, day: date | datetime | str) -> pl.DataFrame:
         """Every value that a bar ever had, when, and why it changed; oldest first. See `HistoricalETL.explain`."""

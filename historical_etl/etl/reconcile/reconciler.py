@@ -26,9 +26,9 @@ from historical_etl.etl.reconcile.waived_bars import without_waived
 from historical_etl.etl.reconcile.whole_histories import (
     beyond_plan,
     contradicted,
+    history_requests,
     lacks_sessions,
     lacks_values,
-    requests_of,
 )
 from historical_etl.models import Outcome
 from historical_etl.quality.events import EVENTS
@@ -179,7 +179,7 @@ class _Step:
         """Fetch the whole history of symbols whose level moved, and judge it."""
         if not self._moved:
             return
-        requests = requests_of(self._moved, self._batch, self._lives)
+        requests = history_requests(self._moved, self._batch, self._lives)
         try:
             full_histories = without_waived(self._reconciler.fetch(requests, self._moved), self._waived)
             histories = self._names.enter(full_histories)

@@ -14,7 +14,7 @@ from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
 from historical_etl.sources.base import FetchRequest
 
-__all__ = ["beyond_plan", "contradicted", "lacks_sessions", "lacks_values", "requests_of"]
+__all__ = ["beyond_plan", "contradicted", "history_requests", "lacks_sessions", "lacks_values"]
 
 #: A volume may be corrected on a session: its factor is what so many of them have in common.
 _FIRST: Final = 5
@@ -22,7 +22,9 @@ _FIRST: Final = 5
 _ROUNDED: Final = 0.01
 
 
-def requests_of(symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]) -> list[FetchRequest]:
+def history_requests(
+    symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]
+) -> list[FetchRequest]:
     """One request for each group of symbols that have the same life: to the end of what was asked for.
 
     What happened there is in the prices, also where no bar of it has come.

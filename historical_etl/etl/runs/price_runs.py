@@ -51,8 +51,8 @@ class PriceRuns:
         symbols: Iterable[str] | str,
         start_date: date | datetime | str,
         end_date: date | datetime | str,
-        resume: bool = True,  # noqa: FBT001, FBT002 - the published signature
         *,
+        resume: bool = True,
         rebuild: bool = False,
         progress: Callable[[YearEvent], None] | None = None,
         command: str = "backfill",

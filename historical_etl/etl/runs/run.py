@@ -24,7 +24,7 @@ from historical_etl.etl.completeness import (
     load_actions,
 )
 from historical_etl.etl.context import StoreContext, VersionState
-from historical_etl.etl.fetch import Batch, BatchFetcher, nothing_left, refuse_outage, refuse_unknown, request_hash
+from historical_etl.etl.fetch import Batch, BatchFetcher, nothing_left, refuse_not_found, refuse_outage, request_hash
 from historical_etl.etl.merge import Gate
 from historical_etl.etl.reconcile import Base, FrozenFeed, Reconciled, Reconciler, due_again
 from historical_etl.etl.run_stats import RunStats
@@ -191,7 +191,7 @@ class Run:
         self.manifest = manifest = store.manifest()
         completeness, change = trusted_completeness(self.state, manifest), self.state.calendar_change(manifest)
         self._require_names(self.state.names_of(manifest), batch)
-        refuse_unknown(batch, completeness.symbols.get_column("symbol").to_list())
+        refuse_not_found(batch, completeness.symbols.get_column("symbol").to_list())
         if batch.asked:
             start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
             refuse_outage(batch, completeness, start, end, store.settings.max_empty_share)

@@ -26,7 +26,7 @@ from historical_etl.etl.fetch import (
     clock_offset_of,
     ended_calendar,
     in_batches,
-    requests_of,
+    requests_made,
     with_names,
     year_windows,
 )
@@ -77,7 +77,7 @@ class RunSteps:
     ) -> Run:
         """A run on the version that is current; refused where a newer release wrote what it would drop."""
         refuse_unknown_fields(self.context.layout)  # before hours of fetching, and not only once they are over
-        stats.requests = -requests_of(self.source)
+        stats.requests = -requests_made(self.source)
         gate = self.validator.gate
         names = self.state.names_of(manifest)
         source = with_names(self.source, names, self.stored_levels)
@@ -169,7 +169,7 @@ class RunSteps:
                 save_progress(self.context.layout, self.run_progress.after(manifest, completeness, years))
         if publish:
             stats.catalog_error = publish_if_behind(self.context)
-        stats.requests += requests_of(self.source)
+        stats.requests += requests_made(self.source)
         stats.warnings += clock_notes(self.context.manifests, self.context.clock(), clock_offset_of(self.source))
         return stats.result(run.manifest)
 

@@ -22,7 +22,7 @@ __all__ = ["Head", "bad_lines", "check_quotes", "lines_of", "read_head", "refuse
 _RECORDS: Final = 40
 _PREAMBLE: Final = 20
 #: More bad lines than this are a bad file.
-MANY: Final = 1000
+MOST_ODD: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ def bad_lines(path: Path, separator: str, width: int, header: int) -> dict[int, 
                 record += start > header
                 if row and len(row) != width and start > header:
                     found[record] = (start, len(row))
-                    if len(found) > MANY:
+                    if len(found) > MOST_ODD:
                         first = next(iter(found.values()))
                         raise refused_line(
-                            f"More than {MANY:,} lines have another number of fields than the header, which has"
+                            f"More than {MOST_ODD:,} lines have another number of fields than the header, which has"
                             f" {width}; the first has {first[1]}",
                             path,
                             first[0],

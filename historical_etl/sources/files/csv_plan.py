@@ -20,7 +20,7 @@ from historical_etl.sources.files.file_symbols import COLUMN, Named
 from historical_etl.sources.files.header import AUTO, Header, read_header
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.numbers import NumberRule, number_rule, question
-from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, ReadPlan, Source, unreadable
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND_COLUMN, SPLIT_COLUMN, ReadPlan, Source, unreadable
 from historical_etl.sources.files.truncation import cut_row
 from historical_etl.sources.files.values import cut, dividend_of, split_of, symbol_of
 
@@ -111,8 +111,8 @@ class _Reader:
                 "date": day,
                 "symbol": symbol,
                 **{ours: values.get(ours, pl.lit(None, pl.Float64)) for ours in NUMBERS},
-                SPLIT: split_of(values),
-                DIVIDEND: pl.lit(None, pl.Float64) if drops else dividend_of(values),
+                SPLIT_COLUMN: split_of(values),
+                DIVIDEND_COLUMN: pl.lit(None, pl.Float64) if drops else dividend_of(values),
             },
             raw=raw,
             faults=faults,

@@ -20,7 +20,7 @@ from historical_etl.sources.files.file_symbols import COLUMN, Named
 from historical_etl.sources.files.header import AUTO
 from historical_etl.sources.files.layouts import for_file, split_basis
 from historical_etl.sources.files.multi_level_header import levels_of_names
-from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, ReadPlan, unreadable
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND_COLUMN, SPLIT_COLUMN, ReadPlan, unreadable
 from historical_etl.sources.files.timestamps import day_of, doubt_of
 from historical_etl.sources.files.values import cut, dividend_of, in_capitals, split_of, symbol_of
 
@@ -122,8 +122,8 @@ def _plan(
             "date": day,
             "symbol": symbol,
             **{ours: numbers.get(ours, nothing) for ours in NUMBERS},
-            SPLIT: split_of(numbers),
-            DIVIDEND: dividend_of(numbers),
+            SPLIT_COLUMN: split_of(numbers),
+            DIVIDEND_COLUMN: dividend_of(numbers),
         },
         raw=raw,
         faults={"date": fault if rule and rule.has_short_years else fault | to_come(day)},

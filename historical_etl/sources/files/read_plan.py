@@ -27,10 +27,10 @@ from historical_etl.symbols import SYMBOL_PATTERN
 
 __all__ = [
     "BROKEN",
-    "DIVIDEND",
+    "DIVIDEND_COLUMN",
     "NO_SYMBOL",
     "REASONS",
-    "SPLIT",
+    "SPLIT_COLUMN",
     "ReadPlan",
     "Source",
     "is_no_symbol",
@@ -39,8 +39,8 @@ __all__ = [
 
 #: What Polars raises on broken files; a panic is no `Exception`, hence named.
 BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-SPLIT, DIVIDEND = "_split", "_dividend"
-_EVENTS: Final = (SPLIT, DIVIDEND)
+SPLIT_COLUMN, DIVIDEND_COLUMN = "_split", "_dividend"
+_EVENTS: Final = (SPLIT_COLUMN, DIVIDEND_COLUMN)
 #: Marks in which capitals mean something: GBp.
 _WITH_CASE: Final = frozenset({"currency", "unit", "security"})
 NO_SYMBOL: Final = "unreadable_symbol"

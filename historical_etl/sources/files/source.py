@@ -22,13 +22,13 @@ from historical_etl.sources.files.listing import check_settings, find_files, ver
 from historical_etl.sources.files.market_suffix import renamed
 from historical_etl.sources.files.messages import contradictions, everything_wrong, notes_of, printable, reading_of
 from historical_etl.sources.files.mixed_symbols import separated
-from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND, SPLIT, is_no_symbol
+from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND_COLUMN, SPLIT_COLUMN, is_no_symbol
 from historical_etl.sources.files.survey import SkippedFile, Surveyed, scratch_error, survey
 from historical_etl.symbols import is_symbol
 
 __all__ = ["FilesSource"]
 
-_BARS = (*SCHEMA, SPLIT, DIVIDEND)
+_BARS = (*SCHEMA, SPLIT_COLUMN, DIVIDEND_COLUMN)
 
 
 class FilesSource:
@@ -192,7 +192,9 @@ class FilesSource:
             all_count = len(loaded.alive) == len(found.plans)
             parts += copies if all_count else [part.filter(pl.col("file").is_in(loaded.alive)) for part in copies]
         if not parts:
-            return empty_frame().with_columns(pl.lit(None, pl.Float64).alias(name) for name in (SPLIT, DIVIDEND))
+            return empty_frame().with_columns(
+                pl.lit(None, pl.Float64).alias(name) for name in (SPLIT_COLUMN, DIVIDEND_COLUMN)
+            )
         wanted = [
             part.filter(
                 pl.col("date").is_between(request.start, request.end), pl.col("symbol").is_in(theirs), ~pl.col("_fault")
@@ -357,12 +359,12 @@ def _with_homes(unreadable: pl.DataFrame, spans: Mapping[str, tuple[date, date]]
 def _actions(bars: pl.DataFrame) -> pl.DataFrame:
     """The events beside the bars; one that is twice in the files is given once."""
     return (
-        bars.filter(pl.col(SPLIT).is_not_null() | pl.col(DIVIDEND).is_not_null())
+        bars.filter(pl.col(SPLIT_COLUMN).is_not_null() | pl.col(DIVIDEND_COLUMN).is_not_null())
         .select(
             "symbol",
             "date",
-            pl.col(SPLIT).fill_null(1.0).alias("split"),
-            pl.col(DIVIDEND).fill_null(0.0).alias("dividend"),
+            pl.col(SPLIT_COLUMN).fill_null(1.0).alias("split"),
+            pl.col(DIVIDEND_COLUMN).fill_null(0.0).alias("dividend"),
         )
         .select(list(ACTIONS))
         .unique(maintain_order=True)

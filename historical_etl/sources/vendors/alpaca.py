@@ -19,7 +19,16 @@ from historical_etl.models import Outcome
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.sources.base import Capabilities, Coverage, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors import alpaca_actions
-from historical_etl.sources.vendors.frames import Bars, FormError, Pages, Row, bars_frame, joined, local_days, rows_of
+from historical_etl.sources.vendors.frames import (
+    Bars,
+    FormError,
+    Pages,
+    VendorRow,
+    bars_frame,
+    joined,
+    local_days,
+    rows_of,
+)
 from historical_etl.sources.vendors.optional_clients import client_version, key_from, require
 from historical_etl.sources.vendors.proxies import proxy_secrets
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
@@ -173,7 +182,7 @@ class AlpacaSource(VendorSource):
             asof=_BY_THE_NAMES_OF_THEN,
         )
         query = cast("Any", wanted).to_request_fields()
-        rows: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
+        rows: dict[str, list[VendorRow]] = {symbol: [] for symbol in symbols}
         odd: dict[str, FormError] = {}
         most = len(symbols) * ((end - start).days + 1)
         for page in self._pages("/stocks/bars", {**query, "limit": _PAGE}, "v2", most):

@@ -23,7 +23,7 @@ from historical_etl.schema import ORDER
 from historical_etl.sources.base import FOREIGN, SHARES_OF
 from historical_etl.sources.vendors import event_rows
 from historical_etl.sources.vendors.event_rows import Mark, amount_of, counted, event_day
-from historical_etl.sources.vendors.frames import FormError, Row
+from historical_etl.sources.vendors.frames import FormError, VendorRow
 
 __all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "AlpacaEvents", "query", "read"]
 
@@ -146,7 +146,7 @@ def _counted(events: Iterable[_Event], currency: str) -> event_rows.Events:
     return counted((e.symbol, e.day, e.split, e.cash, e.mark) for e in events if e.currency == currency)
 
 
-def _rows(pages: Iterable[Mapping[str, object]], odd: list[str]) -> Iterator[tuple[str, Row]]:
+def _rows(pages: Iterable[Mapping[str, object]], odd: list[str]) -> Iterator[tuple[str, VendorRow]]:
     for page in pages:
         found: object = page.get("corporate_actions") or {}
         if not isinstance(found, dict):
@@ -158,12 +158,12 @@ def _rows(pages: Iterable[Mapping[str, object]], odd: list[str]) -> Iterator[tup
                 raise FormError(f"{kind} is no array but {type(rows).__name__}")
             for row in cast("list[object]", rows):
                 if isinstance(row, dict):
-                    yield kind, cast("Row", row)
+                    yield kind, cast("VendorRow", row)
                 else:
                     odd.append(f"a row of {kind} that is no object")
 
 
-def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
+def _event(kind: str, symbol: str, day: date, row: VendorRow) -> _Event | None:
     """What a row tells; None if it changes nothing, as a split of 1:1.
 
     Raises:
@@ -185,7 +185,7 @@ def _event(kind: str, symbol: str, day: date, row: Row) -> _Event | None:
     return None if is_none else _Event(symbol, day, split, cash, currency, processed, _mark(kind, row))
 
 
-def _mark(kind: str, row: Row) -> Mark:
+def _mark(kind: str, row: VendorRow) -> Mark:
     """What tells an event from another one of its day: a dividend may be special, of capital or of interest."""
     if kind == "cash_dividends":
         special = row.get("special")
@@ -218,7 +218,7 @@ def _is_contained(event: _Event, events: Sequence[_Event], bars: pl.DataFrame) -
     return moved / makes >= _CONTAINED
 
 
-def _processed(row: Row) -> date:
+def _processed(row: VendorRow) -> date:
     """The day of its processing; where it cannot be read, long ago: the event itself can."""
     try:
         return event_day(row.get("process_date"))
@@ -226,21 +226,21 @@ def _processed(row: Row) -> date:
         return date.min
 
 
-def _currency(row: Row) -> str:
+def _currency(row: VendorRow) -> str:
     currency = row.get("currency") or _CURRENCY
     if not (isinstance(currency, str) and re.fullmatch("[A-Za-z]{3}", currency)):
         raise FormError(f"currency is {f'{currency!a}'[:40]}")
     return currency.upper()
 
 
-def _new_symbol(row: Row) -> str:
+def _new_symbol(row: VendorRow) -> str:
     symbol = row.get("new_symbol")
     if not (isinstance(symbol, str) and re.fullmatch("[!-~]{1,20}", symbol)):
         raise FormError(f"new_symbol is {f'{symbol!a}'[:40]}")
     return symbol
 
 
-def _rate(row: Row, name: str) -> float:
+def _rate(row: VendorRow, name: str) -> float:
     rate = amount_of(row.get(name), name)
     if not rate:
         raise FormError(f"{name} is 0")

@@ -24,7 +24,7 @@ from historical_etl.sources.vendors.as_traded import NEAR, applicable, shares_af
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
 from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
 from historical_etl.sources.vendors.event_rows import VendorEvent, actions_frame, empty_actions
-from historical_etl.sources.vendors.frames import FormError, Row, bars_frame, rows_of
+from historical_etl.sources.vendors.frames import FormError, VendorRow, bars_frame, rows_of
 from historical_etl.sources.vendors.json_client import JsonClient
 from historical_etl.sources.vendors.optional_clients import client_version, key_from
 from historical_etl.sources.vendors.refusals import Meaning, Reader, Refusal
@@ -273,14 +273,14 @@ class EodhdSource(VendorSource):
             _log.warning("%s", note)
         return note
 
-    def _of_symbol(self, kind: str, symbol: str, start: date, end: date) -> Sequence[Row]:
+    def _of_symbol(self, kind: str, symbol: str, start: date, end: date) -> Sequence[VendorRow]:
         query = {"from": start.isoformat(), "to": end.isoformat(), "fmt": "json"}
         if kind == "eod":
             query |= {"period": "d", "order": "a"}
         code = quote(f"{code_of(symbol)}.{self._market}", safe="")
         return rows_of(self._client.get(f"/{kind}/{code}", query), f"the answer to {kind}")
 
-    def _some(self, kind: str, symbol: str, start: date, end: date) -> Sequence[Row]:
+    def _some(self, kind: str, symbol: str, start: date, end: date) -> Sequence[VendorRow]:
         """As `_of_symbol`, of a symbol that the vendor knows: not found means none."""
         try:
             return self._of_symbol(kind, symbol, start, end)
@@ -339,7 +339,7 @@ class EodhdSource(VendorSource):
                 refused |= self.refused(error, [symbol])
         return found, refused
 
-    def _bulk(self, day: date, kind: str) -> Sequence[Row]:
+    def _bulk(self, day: date, kind: str) -> Sequence[VendorRow]:
         """A whole day; not found means that there is nothing of it."""
         query = {"date": day.isoformat(), "fmt": "json"} | ({"type": kind} if kind else {})
         try:
@@ -360,7 +360,7 @@ def _resets(headers: Mapping[str, str], text: str, now: datetime) -> float:
     return (midnight - now).total_seconds()
 
 
-def _none_if_not_found(refusal: Refusal) -> Sequence[Row]:
+def _none_if_not_found(refusal: Refusal) -> Sequence[VendorRow]:
     if refusal.outcome is not Outcome.NOT_FOUND:
         raise refusal
     return []

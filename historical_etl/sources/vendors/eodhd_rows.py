@@ -7,19 +7,19 @@ from datetime import date, timedelta
 from typing import Final
 
 from historical_etl.sources.vendors.event_rows import VendorEvent
-from historical_etl.sources.vendors.frames import Row
+from historical_etl.sources.vendors.frames import VendorRow
 
 __all__ = ["Paid", "cash_of", "code_of", "first_given", "ours_of", "parted", "split_of"]
 
 #: Symbol (None: of nobody who was asked for), row, amount, and whether that is adjusted for later splits.
-Paid = tuple[str | None, Row, object, bool]
+Paid = tuple[str | None, VendorRow, object, bool]
 _SPLIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*[/:]\s*(\d+(?:\.\d+)?)\s*")
 _FORMER: Final = re.compile(r"_OLD(?=\d*$)")
 _COUNTS: Final = {word: at + 1 for at, word in enumerate(("one", "two", "three", "four", "five"))}
 _REACH: Final = re.compile(rf"limited\b.*?\b(\d{{1,4}}|{'|'.join(_COUNTS)})[ -](day|month|year)", re.IGNORECASE)
 
 
-def parted(answer: Sequence[Row]) -> tuple[list[Row], list[str]]:
+def parted(answer: Sequence[VendorRow]) -> tuple[list[VendorRow], list[str]]:
     """The rows of an answer, and the warnings in it: on the last row itself, or in one that holds nothing else."""
     warnings = [str(row["warning"]) for row in answer if row.get("warning")]
     return [row for row in answer if set(row) != {"warning"}], list(dict.fromkeys(warnings))
@@ -47,7 +47,7 @@ def code_of(symbol: str) -> str:
     return _FORMER.sub("_old", symbol.replace(".", "-").replace("/", "-"))
 
 
-def ours_of(row: Row, ours: Mapping[str, str]) -> str | None:
+def ours_of(row: VendorRow, ours: Mapping[str, str]) -> str | None:
     """The symbol of ours that a row of a whole day is of; None: of nobody who was asked for."""
     code = row.get("code")
     return ours.get(code) if isinstance(code, str) else None
@@ -59,12 +59,12 @@ def _ratio(text: object) -> object:
     return (float(found[1]), float(found[2])) if found else str(text)
 
 
-def split_of(symbol: str | None, row: Row) -> VendorEvent:
+def split_of(symbol: str | None, row: VendorRow) -> VendorEvent:
     """A row of splits as an event."""
     return symbol, row.get("date"), _ratio(row.get("split")), None
 
 
-def cash_of(row: Row, adjusted: str) -> tuple[object, bool]:
+def cash_of(row: VendorRow, adjusted: str) -> tuple[object, bool]:
     """What was paid for a share of that day; or, where that lacks, the same adjusted for later splits, with a note."""
     paid, value = _number(row.get("unadjustedValue")), _number(row.get(adjusted))
     lacks = paid in (None, "") or (paid == 0 and isinstance(value, int | float) and value > 0)

@@ -19,7 +19,7 @@ __all__ = [
     "Bars",
     "FormError",
     "Pages",
-    "Row",
+    "VendorRow",
     "bars_frame",
     "cells_message",
     "day_of",
@@ -28,7 +28,7 @@ __all__ = [
     "rows_of",
 ]
 
-Row = Mapping[str, object]
+VendorRow = Mapping[str, object]
 
 
 #: Of 50 tickers or more each.
@@ -70,7 +70,7 @@ class FormError(ValueError):
     """Rows have another form than they should; says where."""
 
 
-def rows_of(value: object, what: str) -> list[Row]:
+def rows_of(value: object, what: str) -> list[VendorRow]:
     """`value` as rows of JSON.
 
     Raises:
@@ -82,7 +82,7 @@ def rows_of(value: object, what: str) -> list[Row]:
     for item in items:
         if not isinstance(item, dict):
             raise FormError(f"{what} holds {type(item).__name__} where it should hold objects")
-    return cast("list[Row]", items)
+    return cast("list[VendorRow]", items)
 
 
 def day_of(text: pl.Series) -> pl.Series:
@@ -114,7 +114,7 @@ def local_days(timezone: str) -> Callable[[pl.Series], pl.Series]:
 
 
 def bars_frame(
-    rows: Sequence[Row],
+    rows: Sequence[VendorRow],
     names: Mapping[str, str],
     *,
     symbols: str | Mapping[str, str],
@@ -219,13 +219,13 @@ class Pages:
         return address
 
 
-def _ours(row: Row, names: Mapping[str, str], symbols: Mapping[str, str]) -> str | None:
+def _ours(row: VendorRow, names: Mapping[str, str], symbols: Mapping[str, str]) -> str | None:
     theirs = row.get(names["symbol"])
     return symbols.get(theirs) if isinstance(theirs, str) else None
 
 
 def _read(
-    mine: Sequence[tuple[str, Row]], names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
+    mine: Sequence[tuple[str, VendorRow]], names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
 ) -> pl.DataFrame:
     """All rows at once."""
     rows = [row for _, row in mine]
@@ -241,7 +241,7 @@ def _read(
 
 
 def _judged(
-    owner: str, row: Row, names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
+    owner: str, row: VendorRow, names: Mapping[str, str], days: Callable[[pl.Series], pl.Series]
 ) -> tuple[dict[str, object], dict[str, object]]:
     """One row as far as it can be read, and the values of it that cannot, by our columns."""
     bar: dict[str, object] = {**dict.fromkeys(SCHEMA), "symbol": owner}

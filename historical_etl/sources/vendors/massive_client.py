@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from historical_etl.sources.vendors.frames import FormError, Pages, Row, rows_of
+from historical_etl.sources.vendors.frames import FormError, Pages, VendorRow, rows_of
 from historical_etl.sources.vendors.optional_clients import require
 from historical_etl.sources.vendors.proxies import proxy_for
 from historical_etl.sources.vendors.refusals import Reader
@@ -58,7 +58,7 @@ class MassiveClient:
         self._bounds = Bounds(reader.vendor, timeout)
         bounded_urllib3(self._client.client)
 
-    def bars(self, ticker: str, start: date, end: date) -> list[Row]:
+    def bars(self, ticker: str, start: date, end: date) -> list[VendorRow]:
         """Raw daily bars of a ticker, oldest first."""
         first = (start.isoformat(), end.isoformat())
         name = quote(ticker, safe="")  # the client puts it into a path as it is
@@ -71,7 +71,7 @@ class MassiveClient:
 
         return list(self._pages(page, ticker, bars=(end - start).days + 1))
 
-    def market(self, day: date) -> list[Row]:
+    def market(self, day: date) -> list[VendorRow]:
         """Raw bars of all tickers on a day."""
 
         def page(query: Mapping[str, str] | None, place: Sequence[str]) -> object:
@@ -80,15 +80,15 @@ class MassiveClient:
 
         return list(self._pages(page))
 
-    def splits(self, tickers: Sequence[str] | None, start: date, end: date) -> list[Row]:
+    def splits(self, tickers: Sequence[str] | None, start: date, end: date) -> list[VendorRow]:
         """Splits of some tickers, or of all, by ex-date."""
         return self._events(self._client.list_stocks_splits, "execution_date", tickers, start, end)
 
-    def dividends(self, tickers: Sequence[str] | None, start: date, end: date) -> list[Row]:
+    def dividends(self, tickers: Sequence[str] | None, start: date, end: date) -> list[VendorRow]:
         """Dividends of some tickers, or of all, by ex-date."""
         return self._events(self._client.list_stocks_dividends, "ex_dividend_date", tickers, start, end)
 
-    def tickers(self, kind: str, day: date | None, *, active: bool) -> Iterator[Row]:
+    def tickers(self, kind: str, day: date | None, *, active: bool) -> Iterator[VendorRow]:
         """Tickers of a type as of a day; None: as of now."""
         asked = {"type": kind, "market": "stocks", "date": day and day.isoformat(), "active": active}
 
@@ -101,7 +101,7 @@ class MassiveClient:
 
     def _events(
         self, ask: Callable[..., object], name: str, tickers: Sequence[str] | None, start: date, end: date
-    ) -> list[Row]:
+    ) -> list[VendorRow]:
         asked = {f"{name}_gte": start.isoformat(), f"{name}_lte": end.isoformat(), "sort": f"{name}.asc"}
         asked |= {"ticker_any_of": ",".join(tickers)} if tickers is not None else {}
 
@@ -112,7 +112,7 @@ class MassiveClient:
 
         return list(self._pages(page))
 
-    def _pages(self, page: _Page, ticker: str | None = None, bars: int | None = None) -> Iterator[Row]:
+    def _pages(self, page: _Page, ticker: str | None = None, bars: int | None = None) -> Iterator[VendorRow]:
         query: Mapping[str, str] | None = None
         place: Sequence[str] = ()
         pages = Pages(bars)

@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.clock import Clock
 from historical_etl.sources.base import FOREIGN
 from historical_etl.sources.vendors.event_rows import Mark, VendorEvent, actions_frame
-from historical_etl.sources.vendors.frames import Row
+from historical_etl.sources.vendors.frames import VendorRow
 from historical_etl.sources.vendors.massive_client import MassiveClient
 
 __all__ = ["MOST_TICKERS", "MassiveEvents", "NamedEvents"]
@@ -40,8 +40,8 @@ class _Answer:
     """Rows of some tickers as fetched, and when they were asked for."""
 
     asked: datetime
-    splits: Sequence[Row]
-    dividends: Sequence[Row]
+    splits: Sequence[VendorRow]
+    dividends: Sequence[VendorRow]
 
 
 class MassiveEvents:
@@ -117,13 +117,13 @@ def _read(answer: _Answer, ours: Mapping[str, str], start: date, end: date) -> N
     )
 
 
-def _owner(row: Row, ours: Mapping[str, str]) -> str | None:
+def _owner(row: VendorRow, ours: Mapping[str, str]) -> str | None:
     """Whose an event is; None: of nobody who was asked for."""
     ticker = row.get("ticker")
     return ours.get(ticker) if isinstance(ticker, str) else None
 
 
-def _mark(row: Row, kind: str) -> Mark:
+def _mark(row: VendorRow, kind: str) -> Mark:
     """What tells an event from others of its day; a kind that the vendor does not know is none."""
     stated = str(row.get(kind) or "")
     return Mark("" if stated == "unknown" else stated, str(row.get("id") or ""))

@@ -16,7 +16,7 @@ import polars as pl
 
 from historical_etl.sources.base import FOREIGN
 from historical_etl.sources.vendors.event_rows import ratio_of
-from historical_etl.sources.vendors.frames import FormError, Row
+from historical_etl.sources.vendors.frames import FormError, VendorRow
 
 __all__ = ["Chart", "Event", "read_chart", "result_of"]
 
@@ -45,7 +45,7 @@ class Chart:
         notes: what was converted, and what cannot be read.
     """
 
-    bars: list[Row]
+    bars: list[VendorRow]
     events: list[Event]
     foreign: pl.DataFrame
     notes: tuple[str, ...]
@@ -107,7 +107,7 @@ def _spelt(symbol: str) -> str:
     return symbol.upper().replace(".", "-").replace("/", "-")
 
 
-def _bars(result: Mapping[str, object], day_of: Callable[[object], date]) -> list[Row]:
+def _bars(result: Mapping[str, object], day_of: Callable[[object], date]) -> list[VendorRow]:
     moments = _values(result, "timestamp")
     if not moments:
         return []
@@ -122,7 +122,7 @@ def _bars(result: Mapping[str, object], day_of: Callable[[object], date]) -> lis
     if any(values and len(values) != len(moments) for values in columns.values()):
         raise FormError("a column has more or fewer values than there are days")
     # A day that comes twice, as a bar and as the live price (ranaroussi/yfinance#573), is the newest that has a price.
-    by_day: dict[str, Row] = {}
+    by_day: dict[str, VendorRow] = {}
     for moment, at in sorted((_moment(moment), at) for at, moment in enumerate(moments)):
         day = day_of(moment).isoformat()
         row = {"date": day} | {name: _number(values[at]) if values else None for name, values in columns.items()}
@@ -198,7 +198,7 @@ def _moment(value: object) -> int:
     return value
 
 
-def _amount(entry: Row, name: str) -> float:
+def _amount(entry: VendorRow, name: str) -> float:
     value = entry.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FormError(f"{name!r} is no number")
@@ -219,17 +219,17 @@ def _number(value: object) -> object:
     return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
-def _entries(result: Mapping[str, object], kind: str) -> list[Row]:
+def _entries(result: Mapping[str, object], kind: str) -> list[VendorRow]:
     """The events of a kind. The keys of their map may be other days than theirs."""
     events = result.get("events")
     found = _object(events, "events").get(kind) if events else None
     values = list(_object(found, kind).values()) if found else []
     if not all(isinstance(value, dict) for value in values):
         raise FormError(f"{kind!r} holds something else than events")
-    return cast("list[Row]", values)
+    return cast("list[VendorRow]", values)
 
 
-def _unreadable(what: str, symbol: str, entry: Row, error: FormError) -> str:
+def _unreadable(what: str, symbol: str, entry: VendorRow, error: FormError) -> str:
     return f"A {what} that Yahoo names of {symbol} is left out: {error}, in {json.dumps(entry)[:_SHOWN]}"
 
 
