@@ -10,7 +10,7 @@ from typing import Final
 
 from historical_etl_tests.proofs.crash.process import PATIENCE, Ended, Work, Worker
 
-__all__ = ["Call", "traced"]
+__all__ = ["Call", "recorded_calls", "traced"]
 
 #: Calls that change what is on disk or make it durable, and those that say where in a file the next byte goes.
 _TRACED: Final = (
@@ -70,7 +70,7 @@ def traced(work: Work, root: Path, log: Path, marks: Path, inject: str = "") -> 
         worker.begin()
         ended = worker.end()
         strace.wait(PATIENCE)
-    return list(_calls(log)), ended
+    return list(recorded_calls(log)), ended
 
 
 def _wait_until_attached(pid: int, strace: subprocess.Popen[str]) -> None:
@@ -84,7 +84,8 @@ def _wait_until_attached(pid: int, strace: subprocess.Popen[str]) -> None:
     raise AssertionError("strace was not attached")
 
 
-def _calls(log: Path) -> Iterator[Call]:
+def recorded_calls(log: Path) -> Iterator[Call]:
+    """The calls of a log of strace that did not fail, each where it took effect."""
     for name, arguments, result, opened in _lines(log):
         value = None if result == "?" else int(result, 0)
         if value is not None and value < 0:
@@ -118,9 +119,15 @@ def _lines(log: Path) -> Iterator[tuple[str, str, str, str | None]]:
             text = line.rstrip("\n")
             if found := _BEGUN.fullmatch(text):
                 begun[found[1]] = found[2]
-                continue
-            if found := _RESUMED.fullmatch(text):
-                text = f"{found[1]} {begun.pop(found[1])}{found[2]}"
+                if not found[2].startswith("close("):
+                    continue
+                # The descriptor is free from here on: another thread may be given it before this line of the log ends.
+                text = f"{found[1]} {found[2]}) = 0"
+            elif found := _RESUMED.fullmatch(text):
+                call = begun.pop(found[1])
+                if call.startswith("close("):
+                    continue
+                text = f"{found[1]} {call}{found[2]}"
             if found := _LINE.fullmatch(text):
                 yield found[2], found[3], found[4], found[5]
 
