@@ -13,8 +13,7 @@ from historical_etl.cli.terminal import PROGRAM, Terminal, cleaned, size_text
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.fetch import forget_plan
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.run_stats import YearEvent
-from historical_etl.etl.runs import RUNS_LOG
+from historical_etl.etl.runs import RUNS_LOG, YearEvent
 from historical_etl.models import ETLResult, Partition, SyncManifest
 from historical_etl.sources.base import FetchRequest, check_coverage
 from historical_etl.symbols import normalize_symbols

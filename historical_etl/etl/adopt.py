@@ -16,7 +16,7 @@ from historical_etl.clock import Clock, system_clock
 from historical_etl.errors import ConfigurationError, HistoricalETLError
 from historical_etl.etl.fetch import BEFORE_CALENDAR
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.etl.run_stats import YearEvent
+from historical_etl.etl.runs import YearEvent
 from historical_etl.etl.symbology import Move, Names, mapped
 from historical_etl.models import ETLResult
 from historical_etl.quality.batch_verdict import collapse_duplicates, judge_batch

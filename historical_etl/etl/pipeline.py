@@ -17,8 +17,7 @@ from historical_etl.etl.identity import IdentityChange, SecurityIdentities
 from historical_etl.etl.maintenance import RepairReport
 from historical_etl.etl.price_store import PriceStore
 from historical_etl.etl.reader import Adjust
-from historical_etl.etl.run_stats import YearEvent
-from historical_etl.etl.runs import Decisions, PriceRuns, RunSteps
+from historical_etl.etl.runs import Decisions, PriceRuns, RunSteps, YearEvent
 from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.sessions import SessionCalendar

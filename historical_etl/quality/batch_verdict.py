@@ -11,7 +11,7 @@ from historical_etl.quality.cells import CELL_TOLERANCE
 from historical_etl.quality.rules import EXCUSED, PRICE_COLUMNS, UNWRITABLE, split_rows
 from historical_etl.schema import ORDER, PRIMARY_KEYS, VALUE_COLUMNS, ordered
 
-__all__ = ["BatchVerdict", "collapse_duplicates", "judge_batch"]
+__all__ = ["BatchVerdict", "collapse_duplicates", "count_reasons", "judge_batch", "unwritable_symbols"]
 
 #: Of fewer rows no share says anything: bad rows among them are refused, and nothing else is.
 _ENOUGH: Final = 20
@@ -33,17 +33,18 @@ class BatchVerdict:
     flagged: pl.DataFrame
     refused: Mapping[str, str]
 
-    def by_reason(self) -> dict[str, int]:
-        """How many rows each rule refused; a row that broke several counts for each."""
-        counts = self.rejected.get_column("reasons").explode().value_counts(sort=True)
-        return dict(counts.iter_rows())
 
-    def unwritable(self) -> set[str]:
-        """Values of the column `symbol` that cannot be a symbol."""
-        if self.rejected.is_empty():
-            return set()
-        rows = self.rejected.filter(pl.col("reasons").list.contains(UNWRITABLE))
-        return set(rows.get_column("symbol").drop_nulls())
+def count_reasons(rejected: pl.DataFrame) -> dict[str, int]:
+    """How many of some refused rows each rule refused; a row that broke several counts for each."""
+    return dict(rejected.get_column("reasons").explode().value_counts(sort=True).iter_rows())
+
+
+def unwritable_symbols(rejected: pl.DataFrame) -> set[str]:
+    """Values of the column `symbol` of refused rows that cannot be a symbol."""
+    if rejected.is_empty():
+        return set()
+    rows = rejected.filter(pl.col("reasons").list.contains(UNWRITABLE))
+    return set(rows.get_column("symbol").drop_nulls())
 
 
 def judge_batch(

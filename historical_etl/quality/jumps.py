@@ -37,10 +37,17 @@ _MOST_HELD: Final = 10
 
 @dataclass(frozen=True)
 class Jumps:
-    """Large moves in new rows: the suspicious ones of each symbol, by date, and the others in words."""
+    """Large moves in new rows.
+
+    Attributes:
+        suspects: the suspicious ones of each symbol, by date.
+        moves: the others, in words.
+        passed: suspicious ones that a person has let pass: the last one of each symbol.
+    """
 
     suspects: Mapping[str, Sequence[Suspicion]]
     moves: tuple[str, ...]
+    passed: Mapping[str, Suspicion]
 
 
 def jumps(
@@ -103,13 +110,15 @@ def jumps(
         else:
             moves += words
     suspects: dict[str, list[Suspicion]] = {}
+    passed: dict[str, Suspicion] = {}
     for symbol, jumped in found.items():
         for jump in with_runs(jumped, lambda symbol=symbol: _days_of(symbol, fetched, stored)):
             if accepted(symbol, jump.suspicion):
                 moves += jump.words
+                passed[symbol] = jump.suspicion
             else:
                 suspects.setdefault(symbol, []).append(jump.suspicion)
-    return Jumps({symbol: reasons[:_MOST_HELD] for symbol, reasons in suspects.items()}, tuple(moves))
+    return Jumps({symbol: reasons[:_MOST_HELD] for symbol, reasons in suspects.items()}, tuple(moves), passed)
 
 
 def _days_of(symbol: str, fetched: pl.DataFrame, stored: pl.DataFrame) -> Days:

@@ -1,5 +1,5 @@
 from .commit import Commit as Commit
-from .commit import ProgressUpdate as ProgressUpdate
+from .commit import Prepared as Prepared
 from .decisions import NOT_FOR_PEOPLE as NOT_FOR_PEOPLE
 from .decisions import accept_hold as accept_hold
 from .decisions import decision as decision

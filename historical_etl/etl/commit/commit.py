@@ -1,7 +1,7 @@
 """The part of a run that holds the writer lock: merge → gate → objects → ledgers → manifest → daily/ → progress."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -19,30 +19,48 @@ from historical_etl.etl.merge import (
     without_adj_close,
 )
 from historical_etl.etl.reconcile import Reconciled
-from historical_etl.etl.run_stats import RunStats
-from historical_etl.models import ETLProgressManifest, SyncManifest
+from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, ordered, years_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord, drop_notes, read_notes
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, read_undamaged
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.verified_files import verified_path
 from historical_etl.store.volume import required_for_merge
 
-__all__ = ["Commit", "ProgressUpdate"]
+__all__ = ["Commit", "Prepared"]
 
 _log = logging.getLogger(__name__)
 
-#: Makes the progress to save after a commit: from the current version, and its account.
-ProgressUpdate = Callable[[SyncManifest | None, Completeness], ETLProgressManifest]
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that is merged: all that its version will hold. Nothing of it is current yet.
+
+    Attributes:
+        completeness: of the version.
+        ledgers: the rows that it adds to the ledgers, and the tables that it replaces.
+        additions: the sessions that it adds.
+        withheld: the cells that the source did not give.
+        rows: how many rows the batch stores, those included that are stored already.
+        provenance: the source of the rows.
+        disk_warning: what is to be said of the space on the disk; may be empty.
+    """
+
+    completeness: Completeness
+    ledgers: LedgerChanges
+    additions: pl.DataFrame
+    withheld: pl.DataFrame
+    rows: int
+    provenance: Provenance
+    disk_warning: str
 
 
 @dataclass(frozen=True)
 class Commit:
-    """Writes reconciled batches of one run.
+    """Writes a reconciled batch.
 
     Attributes:
         transaction: opened under the lock.
@@ -52,7 +70,6 @@ class Commit:
         gate: judges each changed month.
         split_adjusted: whether the source's close is adjusted for splits already.
         provenance: the source of the rows.
-        update_progress: called after the commit.
     """
 
     transaction: Transaction
@@ -62,35 +79,25 @@ class Commit:
     gate: Gate
     split_adjusted: bool
     provenance: Provenance
-    update_progress: ProgressUpdate
 
-    def write(
-        self,
-        reconciled: Reconciled,
-        completeness: Completeness,
-        attempt: FetchAttempt,
-        stats: RunStats,
-        run: Callable[[str, int], RunRecord],
-        left: pl.DataFrame,
-    ) -> SyncManifest | None:
-        """Merge rows into the stored years and commit them all at once; returns the current version.
+    def prepare(
+        self, reconciled: Reconciled, completeness: Completeness, attempt: FetchAttempt, left: pl.DataFrame
+    ) -> Prepared:
+        """Merge rows into the stored years, and write the files of those that change.
 
         Args:
             reconciled: what may be stored, held against the version that this builds on.
             completeness: of that version.
             attempt: what was asked for.
-            stats: counts what happened.
-            run: makes the run's own record, from how it ended and the version.
             left: (symbol, date) of stored rows on days that have left the calendar: they are removed, too.
 
         Raises:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
-            ETLProgressError: the version is committed, but progress was not saved.
         """
         rows = self._without_unchanged(reconciled.batch.rows)
         lead_in = reconciled.batch.context
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
-        _check_disk(self.manifests, stored, rows, stats)
+        disk_warning = _disk_warning(self.manifests, stored, rows)
         dropped = (
             pl.concat([reconciled.dropped, left.select(reconciled.dropped.columns)]).unique()
             if left.height
@@ -107,30 +114,31 @@ class Commit:
             years.append(year)
         after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
         after = after.stamped(attempt.version, attempt.at)
-        base = self.transaction.base
         withheld = _withheld(reconciled, years, completeness)
         ledgers = self._ledgers(reconciled, years, attempt, after, filled, left, withheld)
-        stats.add_withheld(withheld)
-        stats.corrections += ledgers["corrections"].height
-        stats.restated |= set(ledgers["restatements"].get_column("symbol"))
-        stats.add_flagged(ledgers["flagged_rows"])
-        stats.rows += reconciled.batch.rows.height
-        notes = read_notes(self.manifests.layout)
-        accompanying = {
-            "additions": ledger_rows.additions(years, attempt),
-            "runs": ledger_rows.run_rows([*notes, run("committed", attempt.version)]),
-        }
         bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
-        manifest = self.transaction.commit(provenance, ledgers, accompanying)
-        if manifest is not base:
+        return Prepared(
+            completeness=after,
+            ledgers=ledgers,
+            additions=ledger_rows.additions(years, attempt),
+            withheld=withheld,
+            rows=reconciled.batch.rows.height,
+            provenance=provenance,
+            disk_warning=disk_warning,
+        )
+
+    def write(self, prepared: Prepared, run: RunRecord) -> SyncManifest | None:
+        """Commit all years and ledgers at once, with the record of the run; gives the version that is current then.
+
+        Raises:
+            DiskSpaceError, StorageError: nothing was committed.
+        """
+        notes = read_notes(self.manifests.layout)
+        accompanying = {"additions": prepared.additions, "runs": ledger_rows.run_rows([*notes, run])}
+        manifest = self.transaction.commit(prepared.provenance, prepared.ledgers, accompanying)
+        if manifest is not self.transaction.base:
             drop_notes(self.manifests.layout, notes)
-        if manifest is not None:
-            old = {p.year: p.checksum for p in base.partitions} if base else {}
-            stats.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
-        stats.sessions_missing = after.missing()
-        stats.ended = after.ended() & set(stats.outcomes)
-        save_progress(self.manifests.layout, self.update_progress(manifest, after))
         return manifest
 
     def _ledgers(
@@ -242,10 +250,9 @@ def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) 
     return StoredYears(base, layout, lambda year: transaction.stored_blocks(year) if year in present else [])
 
 
-def _check_disk(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame, stats: RunStats) -> None:
+def _disk_warning(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame) -> str:
     partitions = [stored.partition(year) for year in years_in(rows)]
     merged_rows = rows.height + sum(partition.rows for partition in partitions if partition)
     bytes_per_row = rows.estimated_size() / max(1, rows.height)
     status = manifests.check_disk_space(required_for_merge(int(merged_rows * bytes_per_row)))
-    if status.level != "ok":
-        stats.disk_warnings.append(str(status))
+    return "" if status.level == "ok" else str(status)

@@ -1,8 +1,8 @@
-from .batch import BEFORE_CALENDAR as BEFORE_CALENDAR
 from .batch import Batch as Batch
-from .batch import BatchFetcher as BatchFetcher
 from .batch import nothing_left as nothing_left
 from .batch import refuse_not_found as refuse_not_found
+from .batch_fetcher import BEFORE_CALENDAR as BEFORE_CALENDAR
+from .batch_fetcher import BatchFetcher as BatchFetcher
 from .fetch import Fetcher as Fetcher
 from .fetch import as_source as as_source
 from .fetch import fetch_all as fetch_all

@@ -1,6 +1,15 @@
+from .judged import Judged as Judged
 from .late_dividends import due_again as due_again
+from .moved_levels import compare as compare
+from .moved_levels import overlap_requests as overlap_requests
+from .moved_levels import with_overlap as with_overlap
 from .price_basis import on_another_basis as on_another_basis
-from .reconciler import Reconciler as Reconciler
+from .reconcile import begin as begin
+from .reconcile import conclude as conclude
+from .reference import Reference as Reference
+from .restatements import history_requests as history_requests
+from .restatements import with_histories as with_histories
+from .restatements import without_histories as without_histories
 from .result import Base as Base
 from .result import Reconciled as Reconciled
 from .stale_feed import FrozenFeed as FrozenFeed

@@ -24,8 +24,8 @@ from historical_etl.sessions import SessionCalendar
 __all__ = ["Adjustments", "Decision"]
 
 #: What to do with a symbol: hold its rows; store what was fetched without adj_close; take adj_close from the
-#: stored rows, too; or fill it in again.
-Kind = Literal["hold", "hold_back", "withdraw", "release"]
+#: stored rows, too; fill it in again; or store all as it is.
+Kind = Literal["hold", "hold_back", "withdraw", "release", "store"]
 _MOST_NAMED: Final = 3
 #: The note on an event that only adj_close shows.
 _BY_ADJ_CLOSE: Final = "adj_close"
@@ -35,10 +35,11 @@ _BREAKS: Final = ("break_after_gap", "level_jump", "no_overlap", "other_history"
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with a symbol, and why."""
+    """What to do with a symbol, and why; `passed` is what a person has let pass of it."""
 
     kind: Kind
     suspicion: Suspicion
+    passed: Suspicion | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Adjustments:
         is_increment: whether what is stored is complete but for new sessions.
         calendar: the exchange's sessions.
         long_gap: over more sessions than this without a bar nothing is judged: there it may be another security.
-        let_pass: whether a person has accepted a suspicion of a symbol.
+        is_accepted: whether a person has let a suspicion of a symbol pass.
         split_adjusted: whether the source says that it takes splits out of its prices.
         complete_until: events after this day may be named yet.
     """
@@ -73,7 +74,7 @@ class Adjustments:
     is_increment: bool
     calendar: SessionCalendar
     long_gap: int
-    let_pass: Callable[[str, Suspicion], bool]
+    is_accepted: Callable[[str, Suspicion], bool]
     split_adjusted: bool
     complete_until: date
 
@@ -159,13 +160,14 @@ class Adjustments:
     def _again(self, symbol: str, open_holds: Suspicion, reasons: Sequence[Contradiction]) -> Decision:
         if symbol not in self.whole:
             return Decision("hold_back", open_holds)
-        if reasons and not self.let_pass(symbol, suspicion := _suspicion(HELD_BACK, reasons)):
+        suspicion = _suspicion(HELD_BACK, reasons) if reasons else None
+        if suspicion is not None and not self.is_accepted(symbol, suspicion):
             return Decision("hold_back", suspicion)
         lacking = self.stored_of(symbol).join(self.seen.filter(pl.col("adj_close").is_not_null()), on=ORDER, how="anti")
         if lacking.height:
-            return Decision("hold_back", open_holds)
+            return Decision("hold_back", open_holds, suspicion)
         words = "adj_close is as it was accepted" if reasons else "adj_close explains itself now"
-        return Decision("release", Suspicion(HELD_BACK, words))
+        return Decision("release", Suspicion(HELD_BACK, words), suspicion)
 
     def _anew(self, symbol: str, reasons: Sequence[Contradiction]) -> Decision | None:
         is_stored = symbol in self.base.completeness.symbols.get_column("symbol")
@@ -177,8 +179,8 @@ class Adjustments:
         hold_bars = is_stored and (self.is_increment or symbol in self.restated or self._is_stored(symbol, reasons))
         hold_bars = hold_bars or self._jumps_with_splits(symbol)
         suspicion = _suspicion("unexplained_event" if hold_bars else HELD_BACK, reasons)
-        if self.let_pass(symbol, suspicion):
-            return None
+        if self.is_accepted(symbol, suspicion):
+            return Decision("store", suspicion, suspicion)
         return Decision("hold" if hold_bars else "withdraw" if is_stored else "hold_back", suspicion)
 
     def _is_stored(self, symbol: str, reasons: Sequence[Contradiction]) -> bool:

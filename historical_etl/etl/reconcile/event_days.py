@@ -1,10 +1,10 @@
 """Named events beside the prices of their source: one a day, each where it shows, and the notes on them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 
@@ -27,9 +27,9 @@ __all__ = ["EventDays"]
 _MOST_NAMED: Final = 5
 
 
-@dataclass
+@dataclass(frozen=True)
 class EventDays:
-    """What became of the events that a source names.
+    """What became of the events that a source names, as far as that is known; each step gives another one.
 
     Attributes:
         base: the version that the batch is held against.
@@ -49,23 +49,25 @@ class EventDays:
     not_shown: Sequence[NotShown] = ()
     taken_out: frozenset[tuple[str, date]] = frozenset()
     _named: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
-    _invalid: dict[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
+    _invalid: Mapping[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
 
-    def enter(self, batch: Batch) -> Batch:
+    def enter(self, batch: Batch) -> tuple[Self, Batch]:
         """A batch as fetched, with one event of each symbol and day; invalid events are left out."""
-        batch = self._with_foreign(batch)
+        entered, batch = self._with_foreign(batch)
         if batch.actions is None or batch.actions.is_empty():
-            return batch
+            return entered, batch
         found = named_days(batch.actions, in_close=not self.split_adjusted, line=lambda s: self._line(s, batch.seen()))
-        for symbol, day, split, dividend in found.invalid.iter_rows():
-            self._invalid[symbol, day] = f"{symbol} on {day}: split {split}, dividend {dividend}"
-        self._say(found.chosen)
-        return replace(batch, actions=found.events)
+        invalid = {
+            (symbol, day): f"{symbol} on {day}: split {split}, dividend {dividend}"
+            for symbol, day, split, dividend in found.invalid.iter_rows()
+        }
+        entered = replace(entered, _invalid={**self._invalid, **invalid})
+        return entered.noted(found.chosen), replace(batch, actions=found.events)
 
-    def _with_foreign(self, batch: Batch) -> Batch:
+    def _with_foreign(self, batch: Batch) -> tuple[Self, Batch]:
         """The batch with the dividends in other currencies and spin-offs that its adj_close contains."""
         if batch.actions is None or batch.foreign is None:
-            return batch
+            return self, batch
         rows = batch.seen()
 
         @cache
@@ -76,12 +78,12 @@ class EventDays:
         found = resolve_foreign(batch.foreign.filter(~is_spun), line)
         spun = spun_off(batch.foreign.filter(is_spun), batch.actions, line, in_close=not self.split_adjusted)
         events = pl.DataFrame([*found.events, *spun.events], schema=EVENTS, orient="row")
-        self.foreign = pl.concat([self.foreign, events]).unique(list(ORDER), keep="last")
+        foreign = pl.concat([self.foreign, events]).unique(list(ORDER), keep="last")
         shown, worth = (pl.DataFrame(one.shown, schema=batch.actions.schema, orient="row") for one in (found, spun))
         others = shown.join(batch.actions, on=ORDER, how="anti")
-        return replace(batch, actions=pl.concat([batch.actions, others, worth]))
+        return replace(self, foreign=foreign), replace(batch, actions=pl.concat([batch.actions, others, worth]))
 
-    def resolve(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> Batch:
+    def resolve(self, batch: Batch, rows: pl.DataFrame, stored: pl.DataFrame) -> tuple[Self, Batch]:
         """A batch with each named split on the day that shows it, and what is named no more but shown.
 
         Args:
@@ -90,37 +92,35 @@ class EventDays:
             stored: the stored bars on their dates, likewise.
         """
         if batch.actions is None:
-            return batch
-        self._named = self._with_lost(batch, batch.actions, rows)
+            return self, batch
+        resolved, named = self._with_lost(batch, batch.actions, rows)
         if not self.split_adjusted:
-            bars = self._bars(rows)
-            found = judge_named_splits(rows, self._named, stored, self._known(), batch.requested, bars)
-            self.not_shown, self.taken_out = found.suspects, frozenset(found.taken_out)
-            self._named = found.names(self._named)
+            found = judge_named_splits(rows, named, stored, self._known(), batch.requested, self._bars(rows))
+            named = found.names(named)
+            resolved = replace(resolved, not_shown=found.suspects, taken_out=frozenset(found.taken_out))
             if found.moved:
-                self._add(found.events(self._named))
+                resolved = resolved.with_events(found.events(named))
         # A whole history may have come since, and not show what a few bars did.
-        if self.events.height:
-            self.events = self.events.join(self._named, on=ORDER, how="semi")
-        return replace(batch, actions=self._named)
+        events = resolved.events.join(named, on=ORDER, how="semi") if resolved.events.height else resolved.events
+        return replace(resolved, events=events, _named=named), replace(batch, actions=named)
 
-    def _with_lost(self, batch: Batch, named: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    def _with_lost(self, batch: Batch, named: pl.DataFrame, rows: pl.DataFrame) -> tuple[Self, pl.DataFrame]:
         """The named events, with those that are named no more and that the prices show."""
         before = inside(self._known().filter(~pl.col("inferred"), ~pl.col("unexplained")), batch.spans())
         if before.join(named, on=[*ORDER, "split", "dividend"], how="anti").is_empty():
-            return named
+            return self, named
         # The name of a split that was moved to a later day may lie before what was asked for.
         is_near = (pl.col("date") <= pl.col("low") + NEARBY) & pl.col("note").str.contains(IS_NAMED, literal=True)
         before = before.filter(~is_near.fill_null(value=False), pl.col("symbol").is_in(symbols_in(rows).implode()))
         lost_events = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
         if not lost_events:
-            return named
+            return self, named
         lost = pl.DataFrame([one[:4] for one in lost_events], schema=named.schema, orient="row")
         days = pl.concat([named, lost]).group_by(ORDER, maintain_order=True)
         together = days.agg(pl.col("split").product(), pl.col("dividend").sum())
         words = {one[:2]: one[4] for one in lost_events}
-        self._say([(*one, words[one[:2]]) for one in together.join(lost, on=ORDER, how="semi").iter_rows()])
-        return together
+        shown = [(*one, words[one[:2]]) for one in together.join(lost, on=ORDER, how="semi").iter_rows()]
+        return self.noted(shown), together
 
     def _line(self, symbol: str, rows: pl.DataFrame) -> Line:
         return line_of(self._bars(rows)(symbol).with_columns(close_0=pl.lit(None, pl.Float64)))
@@ -134,12 +134,12 @@ class EventDays:
 
         return bars
 
-    def accept(self, split: NotShown) -> None:
-        """Take a person's word that the prices are right: the split is no part of them, and stays unexplained."""
+    def accept(self, split: NotShown) -> Self:
+        """With a person's word that the prices are right: the split is no part of them, and stays unexplained."""
         words = f"a split of {split.split:g} is named, and the prices do not show it"
         is_it = (pl.col("symbol") == split.symbol) & (pl.col("date") == split.named_on)
         events = self._named.filter(is_it).with_columns(unexplained=pl.lit(value=True), note=pl.lit(words))
-        self._add(events.select(list(EVENTS)))
+        return self.with_events(events.select(list(EVENTS)))
 
     def with_judged(self, judged: pl.DataFrame) -> pl.DataFrame:
         """What is to be said of single events: what was judged of them last goes before what was of their names."""
@@ -175,11 +175,13 @@ class EventDays:
     def _known(self) -> pl.DataFrame:
         return empty_ledger("actions") if self.base.actions is None else self.base.actions
 
-    def _say(self, events: Collection[tuple[str, date, float, float, str]]) -> None:
-        """Say something of events: symbol, day, split, dividend, words."""
-        if events:
-            rows = [(*one[:4], False, one[4]) for one in events]
-            self._add(pl.DataFrame(rows, schema=EVENTS, orient="row"))
+    def noted(self, events: Collection[tuple[str, date, float, float, str]]) -> Self:
+        """With a note on some events: symbol, day, split, dividend, words."""
+        if not events:
+            return self
+        rows = [(*one[:4], False, one[4]) for one in events]
+        return self.with_events(pl.DataFrame(rows, schema=EVENTS, orient="row"))
 
-    def _add(self, events: pl.DataFrame) -> None:
-        self.events = pl.concat([self.events, events]).unique(list(ORDER), keep="last").sort(ORDER)
+    def with_events(self, events: pl.DataFrame) -> Self:
+        """With what is to be said of more events, columns `EVENTS`; of one event the last counts."""
+        return replace(self, events=pl.concat([self.events, events]).unique(list(ORDER), keep="last").sort(ORDER))

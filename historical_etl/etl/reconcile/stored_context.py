@@ -12,7 +12,7 @@ from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.schema import ORDER
 from historical_etl.sessions import SessionCalendar
 
-__all__ = ["StoredContext", "first_after", "lives_of"]
+__all__ = ["StoredContext", "first_after"]
 
 _DAY: Final = timedelta(days=1)
 _SPAN: Final = pl.Schema({"symbol": pl.String(), "low": pl.Date(), "high": pl.Date()})
@@ -118,12 +118,6 @@ class StoredContext:
             return stored
         spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
         return pl.concat([stored, self.levels.beside(spans)]).unique(ORDER).sort(ORDER)
-
-
-def lives_of(base: Base) -> dict[str, tuple[date, date]]:
-    """First and last stored session of each symbol."""
-    columns = ("symbol", "first_session", "last_session")
-    return {symbol: (first, last) for symbol, first, last in base.completeness.symbols.select(columns).iter_rows()}
 
 
 def first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:

@@ -1,43 +1,23 @@
-"""Whole histories, fetched where the level of a symbol moved: what to ask for, and what they lack."""
+"""Whole histories, fetched where the level of a symbol moved: what they lack, and what they contradict."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from datetime import date
 from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.quality.overlap import compare_overlap
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE, LEVELS
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
-from historical_etl.sources.base import FetchRequest
 
-__all__ = ["beyond_plan", "contradicted", "history_requests", "lacks_sessions", "lacks_values"]
+__all__ = ["beyond_plan", "contradicted", "lacks_sessions", "lacks_values"]
 
 #: A volume may be corrected on a session: its factor is what so many of them have in common.
 _FIRST: Final = 5
 #: Small volumes are rounded.
 _ROUNDED: Final = 0.01
-
-
-def history_requests(
-    symbols: Collection[str], batch: Batch, lives: Mapping[str, tuple[date, date]]
-) -> list[FetchRequest]:
-    """One request for each group of symbols that have the same life: to the end of what was asked for.
-
-    What happened there is in the prices, also where no bar of it has come.
-    """
-    ends = dict(batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
-    starts = dict(batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
-    groups: dict[tuple[date, date], list[str]] = {}
-    for symbol in sorted(symbols):
-        first, last = lives[symbol]
-        last = max(last, ends.get(symbol, last), batch.requested[symbol][1])
-        span = min(first, starts.get(symbol, first)), last
-        groups.setdefault(span, []).append(symbol)
-    return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
 
 
 def beyond_plan(

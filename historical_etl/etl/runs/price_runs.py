@@ -26,8 +26,9 @@ from historical_etl.etl.fetch import (
     with_names,
     with_staging,
 )
-from historical_etl.etl.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.clock_trust import trusted_completeness
+from historical_etl.etl.runs.progress import YearProgress
+from historical_etl.etl.runs.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.windows import RunSteps, ignore_event, record_failure
 from historical_etl.models import ETLResult
 from historical_etl.sources.base import FetchRequest
@@ -82,8 +83,8 @@ class PriceRuns:
                     )
             except RateLimitedError:
                 committed = done | self._steps.run_progress.years_done(name)
-                paused = self._steps.run_progress.of_years(name, windows, committed, "paused", run.manifest)
-                save_progress(self._context.layout, paused)
+                paused = YearProgress(name, [window.year for window in windows], frozenset(committed), "paused")
+                save_progress(self._context.layout, self._steps.run_progress.of_years(paused, run.manifest))
                 raise
         self._steps.require_known_calendar(end)
         return result
@@ -164,7 +165,7 @@ class PriceRuns:
         with record_failure(run):
             if requests:  # else every symbol has ended, and none is due
                 without_history = symbols_without_history(requests, completeness)
-                run.take(requests, f"increment-{end}", self._steps.run_progress.after, without_history=without_history)
+                run.take(requests, f"increment-{end}", without_history=without_history)
             if beyond_calendar and self._steps.calendar_has_ended():
                 run.stats.calendar_notes.append(self._context.calendar.end_in_words())
             result = self._steps.close(run, publish=publish)

@@ -1,17 +1,35 @@
 """Progress of runs: what to save after each commit, and what an interrupted run has done already."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from historical_etl.etl.completeness import Completeness
 from historical_etl.etl.context import StoreContext
-from historical_etl.etl.fetch import Window
 from historical_etl.models import ETLProgressManifest, SyncManifest
 
-__all__ = ["RunProgress"]
+__all__ = ["RunProgress", "YearProgress"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class YearProgress:
+    """How far a run of years is.
+
+    Attributes:
+        request: the hash of what it was asked for, by which it can be resumed; empty for a single year's, which ends
+            no other.
+        years: all that it is to commit.
+        completed: those that it has.
+        status: of the run.
+    """
+
+    request: str
+    years: Sequence[int]
+    completed: frozenset[int]
+    status: Literal["running", "paused", "completed", "failed"]
 
 
 class RunProgress:
@@ -31,40 +49,36 @@ class RunProgress:
             _log.info("Resuming an interrupted run: %s are committed already", sorted(done))
         return done
 
-    def of_years(
-        self,
-        request: str,
-        windows: Sequence[Window],
-        completed: Collection[int],
-        status: Literal["running", "paused", "completed", "failed"],
-        manifest: SyncManifest | None,
-    ) -> ETLProgressManifest:
-        """The saved progress, with the years of a request; a blank request is a single year's, which ends no other."""
+    def is_saved(self, years: YearProgress, manifest: SyncManifest) -> bool:
+        """Whether saving it would change nothing but the time of the last update."""
+        saved = self._store.progress_at(manifest)
+        return saved is not None and saved == self.of_years(years, manifest).model_copy(
+            update={"last_updated": saved.last_updated}
+        )
+
+    def of_years(self, years: YearProgress, manifest: SyncManifest | None) -> ETLProgressManifest:
+        """The saved progress, with the years of a request."""
         saved = self._store.progress_at(manifest) or ETLProgressManifest(last_updated=self._store.clock())
-        if not request:
+        if not years.request:
             return saved.model_copy(update={"last_updated": self._store.clock()})
         return saved.model_copy(
             update={
                 "last_updated": self._store.clock(),
-                "request_hash": request,
-                "years_completed": sorted(completed),
-                "years_remaining": [window.year for window in windows if window.year not in completed],
-                "status": status,
+                "request_hash": years.request,
+                "years_completed": sorted(years.completed),
+                "years_remaining": [year for year in years.years if year not in years.completed],
+                "status": years.status,
             }
         )
 
-    def is_saved(self, progress: ETLProgressManifest, manifest: SyncManifest) -> bool:
-        """Whether saving it would change nothing but the time of the last update."""
-        saved = self._store.progress_at(manifest)
-        return saved is not None and saved == progress.model_copy(update={"last_updated": saved.last_updated})
-
     def after(
-        self, manifest: SyncManifest | None, completeness: Completeness, base: ETLProgressManifest | None = None
+        self, manifest: SyncManifest | None, completeness: Completeness, years: YearProgress | None = None
     ) -> ETLProgressManifest:
-        """The progress after a commit: `base`, or what is saved, with the cursors of the current version."""
+        """The progress after a commit: what is saved, or that of years, with the cursors of the current version."""
         store = self._store
-        saved = base or store.progress() or ETLProgressManifest(last_updated=store.clock(), status="completed")
-        return saved.model_copy(
+        saved = self.of_years(years, manifest) if years is not None else store.progress()
+        base = saved or ETLProgressManifest(last_updated=store.clock(), status="completed")
+        return base.model_copy(
             update={
                 "last_updated": store.clock(),
                 "symbol_last_dates": completeness.cursors(),

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -12,32 +12,40 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
-from historical_etl.etl.commit import ACCEPTED, Commit, ProgressUpdate, is_due, suspicion_of
+from historical_etl.etl.commit import Commit
 from historical_etl.etl.completeness import (
-    ASKED,
-    REFUSED,
     CalendarChange,
     Completeness,
     FetchAttempt,
     GapPolicy,
     joined_in_words,
-    load_actions,
 )
 from historical_etl.etl.context import StoreContext, VersionState
 from historical_etl.etl.fetch import Batch, BatchFetcher, nothing_left, refuse_not_found, refuse_outage, request_hash
 from historical_etl.etl.merge import Gate
-from historical_etl.etl.reconcile import Base, FrozenFeed, Reconciled, Reconciler, due_again
-from historical_etl.etl.run_stats import RunStats
+from historical_etl.etl.reconcile import (
+    Reconciled,
+    begin,
+    compare,
+    conclude,
+    history_requests,
+    overlap_requests,
+    with_histories,
+    with_overlap,
+    without_histories,
+)
+from historical_etl.etl.runs.attempt import fetch_attempt
 from historical_etl.etl.runs.clock_trust import Silence, silence, trusted_completeness
+from historical_etl.etl.runs.progress import RunProgress, YearProgress
+from historical_etl.etl.runs.reference import reference_of
+from historical_etl.etl.runs.run_stats import RunStats
 from historical_etl.etl.symbology import Names
 from historical_etl.models import Outcome, SyncManifest
-from historical_etl.quality.suspicion import HELD_BACK, Suspicion
-from historical_etl.schema import ORDER, latest, symbols_in
+from historical_etl.schema import latest, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.failed_runs import RunRecord, note_run
-from historical_etl.store.ledgers import read_undamaged
-from historical_etl.store.lock import LockToken
+from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
 
 __all__ = ["Run"]
@@ -45,7 +53,8 @@ __all__ = ["Run"]
 _log = logging.getLogger(__name__)
 #: How often others may overtake a run before it takes the lock in advance.
 _TURNS: Final = 3
-_OF_SPANS: Final = ("symbol", "start", "end", "outcome", "expected_from")
+#: What rows are called in quarantine that were fetched beside a batch to judge it.
+_BESIDE: Final = "history"
 
 
 @dataclass
@@ -95,7 +104,7 @@ class Run:
         self,
         requests: Sequence[FetchRequest],
         name: str,
-        update_progress: ProgressUpdate,
+        years: YearProgress | None = None,
         window: tuple[date, date] | None = None,
         without_history: Collection[str] = (),
         *,
@@ -106,7 +115,7 @@ class Run:
         Args:
             requests: what to ask for.
             name: what to call refused rows.
-            update_progress: makes the progress to save.
+            years: how far the run is once this is committed; None leaves what is saved of years.
             window: the first and last date to store; None stores all that was asked for.
             without_history: see `BatchFetcher.fetch`.
             alone: the run consists of this. Else it does not fail if rows were fetched and none can be stored; whether
@@ -117,9 +126,7 @@ class Run:
             LockTimeoutError, DiskSpaceError, StorageError: likewise.
         """
         self.state.require_calendar(self.manifest)
-        batch = self._batch_fetcher().fetch(
-            requests, name=name, stats=self.stats, window=window, without_history=without_history
-        )
+        batch = self._fetch(requests, name, window, without_history)
         if (error := nothing_left(batch, name)) is not None:
             if alone:
                 raise error
@@ -130,7 +137,7 @@ class Run:
                 return
         batch = self._with_unrecorded(batch)
         turn = 1
-        while not self._commit(batch, update_progress, in_advance=turn > _TURNS):
+        while not self._commit(batch, years, in_advance=turn > _TURNS):
             _log.info("Another writer committed meanwhile; what was fetched is held against the new version")
             turn += 1
 
@@ -167,48 +174,43 @@ class Run:
         self._unrecorded.clear()
         return replace(batch, rejected=pl.concat(rejected))
 
-    def _batch_fetcher(self) -> BatchFetcher:
+    def _fetch(
+        self,
+        requests: Sequence[FetchRequest],
+        name: str,
+        window: tuple[date, date] | None = None,
+        without_history: Collection[str] = (),
+    ) -> Batch:
+        """Fetch and validate; see `BatchFetcher.fetch`."""
         store = self.context
-        return BatchFetcher(
+        fetcher = BatchFetcher(
             source=self.source,
             calendar=store.calendar,
             last_closed=store.last_closed_session(),
             max_rejected_share=store.settings.max_rejected_share,
             quarantine=store.manifests.quarantine,
         )
+        batch = fetcher.fetch(requests, name=name, window=window, without_history=without_history)
+        self.stats.add_fetched(batch)
+        return batch
 
-    def _commit(self, batch: Batch, update_progress: ProgressUpdate, *, in_advance: bool) -> bool:
+    def _commit(self, batch: Batch, years: YearProgress | None, *, in_advance: bool) -> bool:
         """Reconcile with the current version and commit; False if another version was current once the lock was held.
 
         With the lock taken in advance none can, but all others wait while this reconciles.
         """
-        with ExitStack() as held:
-            token = held.enter_context(self.context.lock()) if in_advance else None
-            return self._reconcile_and_commit(batch, update_progress, token)
-
-    def _reconcile_and_commit(self, batch: Batch, update_progress: ProgressUpdate, held: LockToken | None) -> bool:
         store = self.context
-        self.manifest = manifest = store.manifest()
-        completeness, change = trusted_completeness(self.state, manifest), self.state.calendar_change(manifest)
-        self._require_names(self.state.names_of(manifest), batch)
-        refuse_not_found(batch, completeness.symbols.get_column("symbol").to_list())
-        if batch.asked:
-            start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
-            refuse_outage(batch, completeness, start, end, store.settings.max_empty_share)
-        reconciled = self._reconciler().reconcile(
-            batch,
-            self._base(manifest, completeness, change.left),
-            rebuild=lambda symbol: self.rebuild and symbol not in self._rebuilt,
-            refetch_on_corporate_action=self.refetch_on_corporate_action,
-        )
-        with nullcontext(held) if held else store.lock() as token:
+        with ExitStack() as held:
+            token = held.enter_context(store.lock()) if in_advance else None
+            self.manifest = manifest = store.manifest()
+            completeness, change = trusted_completeness(self.state, manifest), self.state.calendar_change(manifest)
+            self._require_usable(batch, manifest, completeness)
+            reconciled = self._reconcile(batch, manifest, completeness, change.left)
+            token = token or held.enter_context(store.lock())
             transaction = Transaction(store.manifests, token, store.retention)
-            current = transaction.base.version if transaction.base else 0
-            if current != (manifest.version if manifest else 0):
+            if (transaction.base.version if transaction.base else 0) != (manifest.version if manifest else 0):
                 return False
-            self.stats.add_outcomes(reconciled.batch.outcomes, reconciled.batch.details)
-            self.stats.add_suspects(reconciled.reasons())
-            self.stats.warnings += [*reconciled.warnings]
+            self.stats.add_reconciled(reconciled)
             self.stats.calendar_notes += _calendar_notes(change, completeness)
             commit = Commit(
                 transaction=transaction,
@@ -218,12 +220,48 @@ class Run:
                 gate=self.gate,
                 split_adjusted=self.source.info.split_adjusted,
                 provenance=self._provenance(batch),
-                update_progress=update_progress,
             )
             attempt = self._attempt(reconciled, transaction, completeness)
-            self.manifest = commit.write(reconciled, completeness, attempt, self.stats, self._record, change.left)
+            prepared = commit.prepare(reconciled, completeness, attempt, change.left)
+            self.stats.add_prepared(prepared)
+            committed = commit.write(prepared, self._record("committed", transaction.version))
+            self.stats.add_committed(transaction.base, committed, prepared.completeness)
+            save_progress(store.layout, RunProgress(store).after(committed, prepared.completeness, years))
+            self.manifest = committed
         self._rebuilt |= set(symbols_in(reconciled.batch.rows))
         return True
+
+    def _reconcile(
+        self, batch: Batch, manifest: SyncManifest | None, completeness: Completeness, left: pl.DataFrame
+    ) -> Reconciled:
+        """Hold a batch against a version; what is needed beside it to judge it is fetched in between."""
+        is_increment = self.refetch_on_corporate_action
+        reference = reference_of(
+            self.context, self.source.info, manifest, completeness, left, is_increment=is_increment
+        )
+        judged = begin(batch, reference, set(symbols_in(batch.rows)) - self._rebuilt if self.rebuild else ())
+        if requests := overlap_requests(judged):
+            try:
+                judged = with_overlap(judged, self._fetch(requests, _BESIDE))
+            except HistoricalETLError as error:
+                _log.warning("Stored sessions could not be fetched to compare with: %s", error)
+        judged = compare(judged)
+        if requests := history_requests(judged):
+            try:
+                histories = self._fetch(requests, _BESIDE, without_history=judged.moved)
+            except HistoricalETLError as error:
+                judged = without_histories(judged, error.what)
+            else:
+                judged = with_histories(judged, histories, self._reach())
+        return conclude(judged)
+
+    def _require_usable(self, batch: Batch, manifest: SyncManifest | None, completeness: Completeness) -> None:
+        """Refuse a batch that was asked for by other names, or that an outage of the source spoils."""
+        self._require_names(self.state.names_of(manifest), batch)
+        refuse_not_found(batch, completeness.symbols.get_column("symbol").to_list())
+        if batch.asked:
+            start, end = min(span[0] for span in batch.asked.values()), max(span[1] for span in batch.asked.values())
+            refuse_outage(batch, completeness, start, end, self.context.settings.max_empty_share)
 
     def _require_names(self, names: Names, batch: Batch) -> None:
         """Refuse what was asked for by names that mean something else now."""
@@ -239,93 +277,26 @@ class Run:
                 todo="run it again: it then asks by today's names",
             )
 
-    def _reconciler(self) -> Reconciler:
-        store, judge = self.context, self._batch_fetcher()
-        return Reconciler(
-            layout=store.layout,
-            calendar=store.calendar,
-            info=self.source.info,
-            reach=self._reach,
-            long_gap=store.settings.long_gap_sessions,
-            overlap=store.settings.overlap_sessions,
-            frozen=self._frozen_feed(),
-            fetch=lambda requests, whole: judge.fetch(
-                requests, name="history", stats=self.stats, without_history=whole
-            ),
-        )
-
     def _reach(self) -> date | None:
         """The oldest day that the account's plan gives, which the run may find out as it goes on."""
         info = self.source.info
         return info.coverage.first if info.plan and info.coverage else None
 
-    def _frozen_feed(self) -> FrozenFeed:
-        store, coverage = self.context, self.source.info.coverage
-        closed = store.last_closed_session()
-        return FrozenFeed(
-            layout=store.layout,
-            calendar=store.calendar,
-            held_from=store.settings.stale_sessions,
-            max_share=store.settings.max_empty_share,
-            latest=min(closed, coverage.last) if coverage and coverage.last else closed,
-        )
-
-    def _base(self, manifest: SyncManifest | None, completeness: Completeness, left: pl.DataFrame) -> Base:
-        layout = self.context.layout
-        held: dict[str, list[Suspicion]] = {}
-        accepted: dict[str, list[Suspicion]] = {}
-        today, look_again = self.context.last_closed_session(), set[str]()
-        for hold in read_undamaged(layout, manifest, "open_holds").iter_rows(named=True):
-            kind = accepted if hold["status"] == ACCEPTED else held
-            kind.setdefault(hold["symbol"], []).append(suspicion_of(hold))
-            if hold["code"] == HELD_BACK and (
-                kind is accepted or (self.refetch_on_corporate_action and is_due(hold, today))
-            ):
-                look_again.add(hold["symbol"])
-        actions = load_actions(layout, manifest)
-        if self.refetch_on_corporate_action:
-            late = self.source.info.events_late
-            look_again |= due_again(actions, completeness.symbols, self.context.calendar, today, late)
-        return Base(manifest, completeness, held, accepted, actions, left, frozenset(look_again))
-
     def _attempt(self, reconciled: Reconciled, transaction: Transaction, completeness: Completeness) -> FetchAttempt:
-        today = self.context.last_closed_session()
-        rows = reconciled.batch.rows
+        today, spans = self.context.last_closed_session(), reconciled.batch.asked
         # The newest session is expected once any symbol has it: before that the source has not published it.
-        newest = latest(rows.get_column("date"))
+        newest = latest(reconciled.batch.rows.get_column("date"))
         expected = max(filter(None, (newest, self.context.calendar.back(today, 1))))
-        since = self._member_since(reconciled.batch.outcomes)
-        info = self.source.info
-        spans = reconciled.batch.asked
         until = max((end for _, end in spans.values()), default=expected)
         if (silent := self._silence(completeness, newest, min(expected, until))) is not None:
             expected = silent.trusted_through
-        asked = pl.DataFrame(
-            {
-                "symbol": list(spans),
-                "start": [start for start, _ in spans.values()],
-                "end": [min(end, expected) for _, end in spans.values()],
-                "outcome": [reconciled.batch.outcomes[symbol].value for symbol in spans],
-                "expected_from": [since.get(symbol) for symbol in spans] if since else [None] * len(spans),
-            },
-            schema_overrides={name: dtype for name, dtype in ASKED.items() if name in _OF_SPANS},
-        ).with_columns(
-            pl.lit(info.adjustment).alias("adjustment"),
-            pl.lit(info.name).alias("provider"),
-            pl.col("symbol").is_in(list(reconciled.restated)).alias("replaced"),
-            pl.lit(reconciled.batch.actions is not None).alias("names_events"),
-            pl.lit(info.split_adjusted).alias("split_adjusted"),
-        )
-        adjusted = pl.col("date").filter(pl.col("adj_close").is_not_null())
-        asked = asked.join(rows.group_by("symbol").agg(adjusted_through=adjusted.max()), "symbol", how="left")
-        return FetchAttempt(
-            asked=asked.select(list(ASKED)).sort("symbol"),
-            stored=rows[list(ORDER)],
-            dropped=reconciled.dropped,
-            refused=_of_no_use(reconciled),
+        return fetch_attempt(
+            reconciled,
+            transaction,
+            self.source.info,
             today=today,
-            version=transaction.version,
-            at=transaction.at,
+            expected=expected,
+            since=self._member_since(reconciled.batch.outcomes),
         )
 
     def _silence(self, completeness: Completeness, newest: date | None, end: date) -> Silence | None:
@@ -380,20 +351,3 @@ def _calendar_notes(change: CalendarChange, completeness: Completeness) -> list[
     left = change.left_in_words()
     moved = f"{left}; they were moved to replaced_rows" if left else ""
     return [words for words in (moved, joined_in_words(completeness)) if words]
-
-
-def _of_no_use(reconciled: Reconciled) -> pl.DataFrame:
-    """Rows that say nothing of their session: refused ones, and bars that are kept out alone.
-
-    One without a price says that there is none.
-    """
-    rejected = reconciled.batch.rejected
-    if rejected.is_empty() and reconciled.held_bars.is_empty():
-        return pl.DataFrame(schema=REFUSED)
-    without_price = pl.col("reasons").list.contains("no_close")
-    refused = rejected.filter(~without_price).select(ORDER).drop_nulls()
-    return pl.concat([_as(Outcome.REFUSED, refused), _as(Outcome.HELD, reconciled.held_bars)])
-
-
-def _as(outcome: Outcome, rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(pl.lit(outcome.value).alias("outcome"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -19,7 +19,6 @@ from historical_etl.errors import (
     RateLimitedError,
 )
 from historical_etl.etl.commit import publish_if_behind
-from historical_etl.etl.completeness import Completeness
 from historical_etl.etl.context import VersionState
 from historical_etl.etl.fetch import (
     Window,
@@ -31,11 +30,12 @@ from historical_etl.etl.fetch import (
     year_windows,
 )
 from historical_etl.etl.reconcile import StoredLevels
-from historical_etl.etl.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.clock_trust import clock_notes
-from historical_etl.etl.runs.progress import RunProgress
+from historical_etl.etl.runs.progress import RunProgress, YearProgress
+from historical_etl.etl.runs.reference import available_through
 from historical_etl.etl.runs.run import Run
-from historical_etl.models import ETLProgressManifest, ETLResult, SyncManifest
+from historical_etl.etl.runs.run_stats import RunStats, YearEvent
+from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.quality.validator import DataValidator
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.newer_release import refuse_unknown_fields
@@ -125,19 +125,12 @@ class RunSteps:
                 continue
             report(step)
 
-            def progress_after(
-                manifest: SyncManifest | None, completeness: Completeness, year: int = window.year
-            ) -> ETLProgressManifest:
-                done = completed | {year}
-                status = "completed" if done.issuperset(each.year for each in windows) else "running"
-                years = self.run_progress.of_years(request, windows, done, status, manifest)
-                return self.run_progress.after(manifest, completeness, years)
-
             try:
                 asked = self._as_covered(window)
                 parts = in_batches(symbols, self.context.settings.batch_symbols)
                 requests = [FetchRequest(part, asked.lead_in, asked.end) for part in parts]
-                run.take(requests, str(window.year), progress_after, (asked.start, asked.end), alone=len(windows) == 1)
+                span, years = (asked.start, asked.end), _progress(request, windows, completed | {window.year})
+                run.take(requests, str(window.year), years, span, alone=len(windows) == 1)
                 completed.add(window.year)
                 report(replace(step, step="committed", done=at + 1, rows=stats.rows))
             except HistoricalETLError as error:
@@ -148,18 +141,16 @@ class RunSteps:
                     break
         if not failures:
             run.require_rows()
-            years = self.run_progress.of_years(request, windows, completed, "completed", run.manifest)
-            return self.close(run, publish=publish, years=years)
+            return self.close(run, publish=publish, years=_progress(request, windows, completed))
         if stats.rows:
             # Years that the source does not cover are not left to do: the same request would fail again.
             due = [window for window in windows if not isinstance(failures.get(window.year), CoverageError)]
             status = "failed" if len(due) > len(completed) else "completed"
             with suppress(HistoricalETLError):  # what failed first is what the caller must hear of
-                years = self.run_progress.of_years(request, due, completed, status, run.manifest)
-                self.close(run, publish=publish, years=years)
+                self.close(run, publish=publish, years=_progress(request, due, completed, status))
         raise _first_of(failures, completed)
 
-    def close(self, run: Run, *, publish: bool, years: ETLProgressManifest | None = None) -> ETLResult:
+    def close(self, run: Run, *, publish: bool, years: YearProgress | None = None) -> ETLResult:
         """Save what the last commit did not, and publish; a catalog that cannot be published undoes no commit."""
         stats = run.stats
         if years is not None and run.manifest is not None and not self.run_progress.is_saved(years, run.manifest):
@@ -215,9 +206,8 @@ class RunSteps:
         return not ends_earlier and calendar.has_ended(self.context.clock())
 
     def available_through(self) -> date:
-        """The last session that can be had: it has closed, had time to settle, and the source covers it."""
-        coverage, closed = self.source.info.coverage, self.context.last_closed_session()
-        return min(closed, coverage.last) if coverage and coverage.last else closed
+        """The last session that can be had; see `reference.available_through`."""
+        return available_through(self.context, self.source.info)
 
     def _symbols_of(self, window: Window, manifest: SyncManifest | None) -> list[str]:
         """What a year without named symbols consists of: its universe, or where there is none, what is stored."""
@@ -231,6 +221,18 @@ class RunSteps:
                 todo="name symbols, or set HISTORICAL_ETL_SYMBOLS or HISTORICAL_ETL_UNIVERSE",
             )
         return symbols
+
+
+def _progress(
+    request: str,
+    windows: Sequence[Window],
+    completed: Collection[int],
+    status: Literal["running", "completed", "failed"] | None = None,
+) -> YearProgress:
+    """That of a run; where its status is not given, it is completed once all windows are."""
+    years = [window.year for window in windows]
+    known = status or ("completed" if set(years) <= set(completed) else "running")
+    return YearProgress(request, years, frozenset(completed), known)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from historical_etl import DataQualityError, FetchRequest, FetchResult, Historic
 from historical_etl.durable import fsync_folder, make_folder, write_atomic
 from historical_etl.etl.adopt import adopt, opened_for
 from historical_etl.etl.maintenance.archive import import_store
-from historical_etl.etl.run_stats import YearEvent
+from historical_etl.etl.runs import YearEvent
 from historical_etl.models import SyncManifest
 from historical_etl.sources.base import Capabilities
 from historical_etl.sources.sample import SampleSource

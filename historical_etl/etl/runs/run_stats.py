@@ -10,12 +10,15 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
+from historical_etl.etl.commit import Prepared
+from historical_etl.etl.completeness import Completeness
+from historical_etl.etl.fetch import Batch
 from historical_etl.etl.merge import withheld_messages
+from historical_etl.etl.reconcile import Reconciled
 from historical_etl.models import ETLResult, Outcome, SyncManifest
-from historical_etl.quality.batch_verdict import BatchVerdict
+from historical_etl.quality.batch_verdict import count_reasons, unwritable_symbols
 from historical_etl.quality.cells import WORTH_A_LOOK
 from historical_etl.quality.suspicion import Suspicion
-from historical_etl.sources.base import FetchResult
 from historical_etl.symbols import resembling
 
 __all__ = ["RunStats", "YearEvent"]
@@ -79,14 +82,49 @@ class RunStats:
                 self.outcomes[symbol] = outcome
         self.details |= details
 
-    def add_suspects(self, suspects: Mapping[str, Sequence[Suspicion]]) -> None:
+    def add_fetched(self, batch: Batch) -> None:
+        """Count what was fetched and refused; what a source says with every answer is noted once."""
+        self.rows_fetched += batch.rows_fetched
+        self.rows_rejected += batch.rejected.height
+        for reason, count in count_reasons(batch.rejected).items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+        self.unwritable |= unwritable_symbols(batch.rejected)
+        self.quarantined += [batch.quarantine_path] if batch.quarantine_path else []
+        self.calendar_notes += batch.calendar_notes
+        self.notes += [note for note in batch.notes if note not in self.notes]
+        self.set_aside = list(dict.fromkeys((*self.set_aside, *batch.set_aside)))
+
+    def add_reconciled(self, reconciled: Reconciled) -> None:
+        """Note what became of the symbols of a batch."""
+        self.add_outcomes(reconciled.batch.outcomes, reconciled.batch.details)
+        self._add_suspects(reconciled.reasons())
+        self.warnings += reconciled.warnings
+
+    def add_prepared(self, prepared: Prepared) -> None:
+        """Count what a commit is about to store."""
+        self._add_withheld(prepared.withheld)
+        self._add_flagged(prepared.ledgers["flagged_rows"])
+        self.corrections += prepared.ledgers["corrections"].height
+        self.restated |= set(prepared.ledgers["restatements"].get_column("symbol"))
+        self.rows += prepared.rows
+        self.disk_warnings += [prepared.disk_warning] if prepared.disk_warning else []
+
+    def add_committed(self, before: SyncManifest | None, manifest: SyncManifest | None, after: Completeness) -> None:
+        """Note the years that a commit has changed, and what is missing after it."""
+        if manifest is not None:
+            old = {p.year: p.checksum for p in before.partitions} if before else {}
+            self.years |= {p.year for p in manifest.partitions if old.get(p.year) != p.checksum}
+        self.sessions_missing = after.missing()
+        self.ended = after.ended() & set(self.outcomes)
+
+    def _add_suspects(self, suspects: Mapping[str, Sequence[Suspicion]]) -> None:
         """Note which symbols are held, and why."""
         for symbol, (first, *others) in suspects.items():
             more = f"; and {len(others)} more, see `historical-etl holds`" if others else ""
             self.held[symbol] = f"{first.code}: {first.evidence}{more}"
             self.details.setdefault(symbol, self.held[symbol])
 
-    def add_withheld(self, cells: pl.DataFrame) -> None:
+    def _add_withheld(self, cells: pl.DataFrame) -> None:
         """Count and tell the cells that the source did not give."""
         if cells.is_empty():
             return
@@ -95,14 +133,7 @@ class RunStats:
         self.unadjusted |= set(cells.filter(lacks_basis).get_column("symbol"))
         self.warnings += withheld_messages(cells)
 
-    def add_verdict(self, verdict: BatchVerdict) -> None:
-        """Count what the quality rules said of a batch."""
-        self.rows_rejected += verdict.rejected.height
-        for reason, count in verdict.by_reason().items():
-            self.reasons[reason] = self.reasons.get(reason, 0) + count
-        self.unwritable |= verdict.unwritable()
-
-    def add_flagged(self, rows: pl.DataFrame) -> None:
+    def _add_flagged(self, rows: pl.DataFrame) -> None:
         """Count bars that were stored with something wrong beside the close, by reason and symbol."""
         if rows.is_empty():
             return
@@ -110,11 +141,6 @@ class RunStats:
         counts = rows.select("symbol", pl.col("reasons").alias("reason")).explode("reason").group_by("reason", "symbol")
         for reason, symbol, count in counts.len().sort("reason", "symbol").iter_rows():
             self.flagged.setdefault(reason, Counter())[symbol] += count
-
-    def add_notes(self, answer: FetchResult) -> None:
-        """Note what a source says of its data; what it says with every answer is noted once."""
-        self.notes += [note for note in answer.notes if note not in self.notes]
-        self.set_aside = list(dict.fromkeys((*self.set_aside, *answer.set_aside)))
 
     def result(self, manifest: SyncManifest | None) -> ETLResult:
         """The public record, with the current version."""

@@ -1,0 +1,71 @@
+"""Judge jumps: find moves that only an error or another security makes, in all that is left of a batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from historical_etl.etl.reconcile.earlier_holds import as_held, spans_one, still_held
+from historical_etl.etl.reconcile.judged import Judged, other_symbols
+from historical_etl.etl.reconcile.named_events import splits
+from historical_etl.quality.jumps import Jumps, jumps
+from historical_etl.quality.suspicion import Suspicion
+from historical_etl.schema import ORDER
+
+__all__ = ["judge_jumps", "jumps_between"]
+
+
+def judge_jumps(judged: Judged) -> Judged:
+    """Hold the symbols that jump, or the bars that do alone; holds of which nothing new is known stay open."""
+    base, view = judged.reference.base, judged.view
+    stored, after = view.neighbours
+    seen = view.seen
+    if after.height:
+        seen = pl.concat([seen, after.join(seen, on=ORDER, how="anti")]).sort(ORDER)
+    found = jumps_between(judged, other_symbols(seen, judged.suspects), stored, after.select(ORDER))
+    carried_holds = still_held(judged.batch, base, judged.suspects, view.context.is_stored)
+    carried = {s: [hold for hold in holds if hold.through is None] for s, holds in carried_holds.items()}
+    whole: dict[str, list[Suspicion]] = {}
+    bars: dict[str, list[Suspicion]] = {}
+    for symbol, reasons in found.suspects.items():
+        news = [why for why in reasons if not spans_one(why, carried.get(symbol, ()))]
+        mine = [as_held(why, base.held.get(symbol, ())) for why in news]
+        if of_all := [why for why in mine if why.through is None]:
+            whole[symbol] = of_all
+        elif mine:
+            bars[symbol] = mine
+    judged = replace(
+        judged,
+        suspects={
+            **_first_of(carried),
+            **judged.suspects,
+            **_first_of(whole),
+        },
+        beside={**judged.beside, **{s: rest for s, (_, *rest) in whole.items()}},
+        carried_holds=carried_holds,
+        passed={**judged.passed, **found.passed},
+        moves=(*judged.moves, *found.moves),
+    )
+    return judged.without_bars(bars)
+
+
+def jumps_between(
+    judged: Judged, fetched: pl.DataFrame, stored: pl.DataFrame, again: pl.DataFrame | None = None
+) -> Jumps:
+    """Large moves into, inside or out of fetched rows; see `quality.jumps`."""
+    reference = judged.reference
+    return jumps(
+        fetched,
+        stored,
+        reference.calendar,
+        long_gap=reference.long_gap,
+        splits=splits(judged.batch, reference.base),
+        split_adjusted=reference.info.split_adjusted,
+        accepted=reference.is_accepted,
+        known_between=judged.view.context.was_asked_between,
+        again=again,
+    )
+
+
+def _first_of(holds: Mapping[str, Sequence[Suspicion]]) -> dict[str, Suspicion]:
+    return {symbol: mine[0] for symbol, mine in holds.items() if mine}
