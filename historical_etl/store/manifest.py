@@ -134,7 +134,7 @@ class ManifestManager:
             for folder in sorted({path.parent for path in paths}):
                 fsync_folder(folder)
         current = self.restore_manifest(token, dataset)
-        at = stamp_after(self.newest_stamp(dataset), manifest.sync_timestamp)
+        at = stamp_after(self.newest_stamp(dataset, current), manifest.sync_timestamp)
         said = manifest.clock_timestamp or manifest.sync_timestamp
         saved = manifest.model_copy(
             update={
@@ -217,11 +217,17 @@ class ManifestManager:
             names = [path.stem for path in folder.glob("*.json")]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
-    def newest_stamp(self, dataset: str = DATASET_ID) -> datetime | None:
-        """The latest stamp of the versions that are kept and can be read; None if there is none."""
+    def newest_stamp(self, dataset: str = DATASET_ID, current: SyncManifest | None = None) -> datetime | None:
+        """The latest stamp of the versions that are kept and can be read; None if there is none.
+
+        Args:
+            dataset: whose.
+            current: the current version, where it is known.
+        """
         found: list[datetime] = []
         with suppress(ManifestCorruptError):
-            found += [current.sync_timestamp] if (current := self.load_manifest(dataset)) else []
+            known = current or self.load_manifest(dataset)
+            found += [known.sync_timestamp] if known else []
         for version in self.list_versions(dataset):
             with suppress(ManifestCorruptError, OSError):
                 found.append(self._parsed(self.layout.history_file(version, dataset)).sync_timestamp)

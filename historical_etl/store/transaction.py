@@ -78,7 +78,7 @@ class Transaction:
         self.base = recover(manager, token, self._retention)
         self.version = manager.next_version(self.base, token)
         self._said = manager.clock()
-        self.at: datetime = stamp_after(manager.newest_stamp(), self._said)
+        self.at: datetime = stamp_after(manager.newest_stamp(current=self.base), self._said)
         self._written: dict[int, Partition] = {}
         self._emptied: set[int] = set()
         self._verified: dict[int, list[Block]] = {}

@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import SchemaDriftError
-from historical_etl.quality.batch_verdict import judge_batch
+from historical_etl.quality.batch_verdict import count_reasons, judge_batch
 from historical_etl.quality.rules import conform
 from historical_etl_tests.scenario import (
     COLUMNS,
@@ -36,7 +36,7 @@ def test_good_rows_are_accepted_sorted():
     assert verdict.rejected.is_empty()
     assert verdict.rejected.schema == {**COLUMNS, "reasons": pl.List(pl.String)}
     assert verdict.refused == {}
-    assert verdict.by_reason() == {}
+    assert count_reasons(verdict.rejected) == {}
 
 
 def test_equal_duplicates_are_one_row():
@@ -53,7 +53,7 @@ def test_unequal_duplicates_refuse_the_symbol_whatever_column_differs(column):
     assert verdict.refused == {"HALT": "1 key(s) were fetched twice with different values"}
     assert set(verdict.accepted["symbol"]) == {"BRK.B"}
     assert verdict.rejected.height == 22
-    assert verdict.by_reason() == {"batch_refused": 22}
+    assert count_reasons(verdict.rejected) == {"batch_refused": 22}
 
 
 def test_a_null_beside_a_value_is_no_other_value():
@@ -82,7 +82,7 @@ def test_one_bad_row_never_refuses_a_batch():
     verdict = judge(changing("HALT", date(2013, 1, 15), close=-1.0), share=0.0)
     assert verdict.refused == {}
     assert verdict.accepted.height == 41
-    assert verdict.by_reason()["not_positive"] == 1
+    assert count_reasons(verdict.rejected)["not_positive"] == 1
 
 
 def test_more_bad_rows_than_allowed_refuse_the_batch_and_it_is_said_in_words():
@@ -103,7 +103,7 @@ def test_what_was_not_asked_for_is_set_aside_but_not_held_against_the_batch():
     )
     assert verdict.refused == {}
     assert verdict.accepted.height == 42
-    assert verdict.by_reason() == {"not_requested": 21, "outside_window": 11}
+    assert count_reasons(verdict.rejected) == {"not_requested": 21, "outside_window": 11}
 
 
 def test_rows_without_a_key_are_set_aside():
@@ -113,7 +113,7 @@ def test_rows_without_a_key_are_set_aside():
             pl.when(pl.col("date") == date(2013, 1, 16)).then(None).otherwise("symbol").alias("symbol")
         ),
     )
-    assert verdict.by_reason()["null_key"] == 3
+    assert count_reasons(verdict.rejected)["null_key"] == 3
     assert verdict.accepted.height == 39
 
 
@@ -144,7 +144,7 @@ def test_a_short_window_refuses_no_symbol_for_some_bad_rows():
         frame = in_turn(*(changing("HALT", day, close=-1.0) for day in days[:5]))(bars)
         verdict = judge_batch(frame, symbols=ASKED, start=START, end=last, sessions=DAYS, max_rejected_share=0.05)
         assert ("HALT" in verdict.refused) is refused
-        assert verdict.by_reason()["not_positive"] == 5
+        assert count_reasons(verdict.rejected)["not_positive"] == 5
 
 
 def test_rows_without_a_session_or_a_price_count_for_no_share():
@@ -154,7 +154,7 @@ def test_rows_without_a_session_or_a_price_count_for_no_share():
     ]
     verdict = judge(*phantom, *empty)
     assert verdict.refused == {}
-    assert verdict.by_reason() == {"off_session": 8, "no_close": 6, "not_positive": 2}
+    assert count_reasons(verdict.rejected) == {"off_session": 8, "no_close": 6, "not_positive": 2}
     assert verdict.accepted.height == 42 - 6
 
 
@@ -164,7 +164,7 @@ def test_a_close_alone_against_all_others_is_the_one_that_is_wrong():
     price = SHORT.bars(["HALT"], day, day)["close"][0]
     for factor in (100, 0.01, 10):
         verdict = judge(changing("HALT", day, close=price * factor))
-        assert verdict.by_reason() == {"wrong_close": 1}
+        assert count_reasons(verdict.rejected) == {"wrong_close": 1}
         assert verdict.flagged.is_empty()
     later = [changing("HALT", d, open=1.0, high=1.0, low=1.0) for d in DAYS]
     verdict = judge(*later)

@@ -41,7 +41,8 @@ class Verification:
             self._context.layout, self._context.manifests.load_manifest() if report.version else None
         )
         todo = "set the clock if it is wrong; `historical-etl vacuum --keep-days 0` frees what the wrong stamps keep"
-        blockers += [warning(CLOCK, note, todo) for note in clock_notes(self._context.manifests, self._context.clock())]
+        newest = self._context.manifests.newest_stamp()
+        blockers += [warning(CLOCK, note, todo) for note in clock_notes(newest, self._context.clock())]
         return report.model_copy(update={"findings": (*report.findings, *blockers)})
 
     def check(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:

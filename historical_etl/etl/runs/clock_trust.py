@@ -16,7 +16,6 @@ from historical_etl.models import SyncManifest
 from historical_etl.schema import latest
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.commit_times import clock_trouble
-from historical_etl.store.manifest import ManifestManager
 
 __all__ = ["Silence", "clock_notes", "silence", "trusted_completeness"]
 
@@ -91,9 +90,9 @@ def trusted_completeness(state: VersionState, manifest: SyncManifest | None) -> 
     )
 
 
-def clock_notes(manifests: ManifestManager, now: datetime, offset: timedelta | None = None) -> list[str]:
-    """What to report of the clock, by the stamps of the versions and by the vendor's clock, if that is known."""
-    notes = [trouble] if (trouble := clock_trouble(manifests.newest_stamp(), now)) else []
+def clock_notes(newest: datetime | None, now: datetime, offset: timedelta | None = None) -> list[str]:
+    """What to report of the clock, by the newest stamp of a version, and by the vendor's clock, if that is known."""
+    notes = [trouble] if (trouble := clock_trouble(newest, now)) else []
     if offset is not None and abs(offset) >= _OFF:
         way = "behind" if offset > timedelta() else "ahead of"
         notes.append(

@@ -161,7 +161,8 @@ class RunSteps:
         if publish:
             stats.catalog_error = publish_if_behind(self.context)
         stats.requests += requests_made(self.source)
-        stats.warnings += clock_notes(self.context.manifests, self.context.clock(), clock_offset_of(self.source))
+        newest = self.context.manifests.newest_stamp(current=run.manifest)
+        stats.warnings += clock_notes(newest, self.context.clock(), clock_offset_of(self.source))
         return stats.result(run.manifest)
 
     def windows(self, start: date, end: date) -> list[Window]:
