@@ -15,7 +15,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.catalog.query_plan import files_of, files_opened
+from historical_etl.catalog.query_plan import all_files, files_opened
 from historical_etl.catalog.query_request import NOT_PROVEN, Params, Question
 from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
@@ -84,7 +84,7 @@ def query(
 
 
 def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memory: int) -> pl.DataFrame:
-    everything = files_of(manifest)
+    everything = all_files(manifest)
     # A pipe in a file's place would be waited for.
     openable = [file for file in everything if layout.resolve(file.path).is_file()]
     found = ask("plan", _question(layout, manifest, sql, memory, openable)).facts["plan"]

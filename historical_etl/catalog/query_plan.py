@@ -14,13 +14,13 @@ from typing import Final, cast
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.store.ledgers import SCHEMAS
 
-__all__ = ["files_of", "files_opened"]
+__all__ = ["all_files", "files_opened"]
 
 _BOUND: Final = re.compile(r"date (?:>=|>|=) '(\d{4})-\d\d-\d\d'::DATE")
 _Node = Mapping[str, object]
 
 
-def files_of(manifest: SyncManifest) -> list[Partition | LedgerFile]:
+def all_files(manifest: SyncManifest) -> list[Partition | LedgerFile]:
     """All files of a version that a query may open."""
     return [*manifest.partitions, *(file for files in manifest.ledgers.values() for file in files)]
 
@@ -35,7 +35,7 @@ def files_opened(plan: str, manifest: SyncManifest) -> list[Partition | LedgerFi
     try:
         roots = cast("list[_Node]", json.loads(plan))
     except ValueError:
-        return files_of(manifest)
+        return all_files(manifest)
     years: set[int] = set()
     ledgers: set[str] = set()
     for scan in (node for root in roots for node in _nodes(root) if "PARQUET" in str(node.get("name"))):

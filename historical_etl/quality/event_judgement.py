@@ -32,7 +32,7 @@ from historical_etl.quality.event_sessions import (
     neighbours,
     of_others,
     session_of,
-    shown,
+    shown_event,
     unit_between,
     unit_words,
 )
@@ -144,7 +144,7 @@ class Judgement:
         if off <= tolerance and at.yields < IMPOSSIBLE_MOVE:
             self._agreeing(symbol, at, paid)
             return
-        split, cash, unexplained, _ = shown(at)
+        split, cash, unexplained, _ = shown_event(at)
         unit = unit_between(at)
         by_share = unit in (at.split, 1 / at.split)
         if unit is not None and by_share:
@@ -194,7 +194,7 @@ class Judgement:
         self._contradict(symbol, at, words)
 
     def _unnamed(self, symbol: str, at: EventSession) -> None:
-        split, cash, unexplained, note = shown(at)
+        split, cash, unexplained, note = shown_event(at)
         if is_unconfirmed(at):
             words = (
                 f"the close of {at.day} is {exp(at.p):.6g} times the one before, and adj_close does not move with it: "

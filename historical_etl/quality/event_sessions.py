@@ -47,7 +47,7 @@ __all__ = [
     "neighbours",
     "of_others",
     "session_of",
-    "shown",
+    "shown_event",
     "unit_between",
     "unit_words",
 ]
@@ -208,7 +208,7 @@ def session_of(row: dict[str, Any], *, in_close: bool) -> EventSession:
     )
 
 
-def shown(at: EventSession) -> tuple[float, float, bool, str | None]:
+def shown_event(at: EventSession) -> tuple[float, float, bool, str | None]:
     """The event that the factor alone shows."""
     if abs(at.g) <= at.noise:
         return 1.0, 0.0, False, None

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["CELL", "LINE", "shown"]
+__all__ = ["CELL", "LINE", "displayed"]
 
 #: Characters of a name or a value; no symbol, date or number has as many.
 CELL: Final = 100
@@ -11,7 +11,7 @@ LINE: Final = 2_000
 _BYTES: Final = range(0xDC80, 0xDD00)
 
 
-def shown(text: str, most: int = CELL) -> str:
+def displayed(text: str, most: int = CELL) -> str:
     """A text with an ellipsis for the middle of a long one, and escapes for what cannot be printed."""
     half = most // 2
     short = text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

@@ -18,7 +18,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError, WorkerStoppedError
 from historical_etl.regular_files import refuse_odd
 from historical_etl.settings import PREFIX
-from historical_etl.sources.display_text import shown
+from historical_etl.sources.display_text import displayed
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers
@@ -229,9 +229,9 @@ def _check_cells(path: str, most: int) -> None:
     for place, name in enumerate(schema):
         longest, together = (facts.get(f"{place} {what}") or 0 for what in ("longest", "together"))
         if longest > LONGEST:
-            raise DataQualityError(f"A cell of {shown(name)!r} has {longest:,} bytes", todo=_AGAIN)
+            raise DataQualityError(f"A cell of {displayed(name)!r} has {longest:,} bytes", todo=_AGAIN)
         if together > max(most, _COMMON * facts["rows"]):
-            what = f"The cells of {shown(name)!r} have {together:,} bytes together"
+            what = f"The cells of {displayed(name)!r} have {together:,} bytes together"
             raise DataQualityError(what, todo=_MEMORY)
 
 

@@ -13,7 +13,7 @@ from historical_etl.etl.completeness import load_actions
 from historical_etl.etl.context import VersionState
 from historical_etl.etl.identity.joining import HistoryJoin
 from historical_etl.etl.identity.moved_ledgers import MovedState
-from historical_etl.etl.identity.moves import Moved, move_rows, rows_of, write_moved
+from historical_etl.etl.identity.moves import Moved, move_rows, stored_rows_of, write_moved
 from historical_etl.etl.merge import Gate
 from historical_etl.etl.symbology import RENAMED, REUSED, SPLIT, Rename, RenamePlan, planned, unknown_symbol
 from historical_etl.models import SyncManifest
@@ -290,7 +290,7 @@ class IdentityWork:
             if given in taken or given == name:
                 raise ConfigurationError(f"{given} is taken", where="as", todo="choose a name that no symbol has")
             return given
-        days = rows_of(self._context.layout, self._base, [name]).get_column("date")
+        days = stored_rows_of(self._context.layout, self._base, [name]).get_column("date")
         stored = latest(days.filter(days < day))
         last = stored or self._context.calendar.back(day, 1)
         names = (f"{name}-{last.year}{letter}" for letter in _LETTERS)

@@ -19,7 +19,7 @@ from historical_etl.store.parquet import Block, encode_block
 from historical_etl.store.transaction import Transaction
 from historical_etl.store.verified_files import verified_path
 
-__all__ = ["Moved", "move_rows", "rows_of", "seams", "write_moved"]
+__all__ = ["Moved", "move_rows", "seams", "stored_rows_of", "write_moved"]
 
 #: What a bar may lack and have from another one of the same session and close.
 _CELLS: Final = ("open", "high", "low", "volume")
@@ -57,7 +57,7 @@ def move_rows(layout: Layout, manifest: SyncManifest | None, moves: Sequence[Mov
         ChecksumMismatchError: a year is damaged.
     """
     concerned = sorted({name for move in moves for name in (move.old, move.new)})
-    before = rows_of(layout, manifest, concerned)
+    before = stored_rows_of(layout, manifest, concerned)
     # Where two histories have the same session, the one whose own name it is precedes the other.
     own = (pl.col(WAS) == pl.col("symbol")).alias("own")
     both = mapped(before, moves, pl.col("date")).with_columns(own).sort(*ORDER, "own", WAS)
@@ -148,7 +148,7 @@ def _write_year(
     transaction.write_year(year, blocks, symbols, blocks[0].first, blocks[-1].last)
 
 
-def rows_of(layout: Layout, manifest: SyncManifest | None, symbols: Sequence[str]) -> pl.DataFrame:
+def stored_rows_of(layout: Layout, manifest: SyncManifest | None, symbols: Sequence[str]) -> pl.DataFrame:
     """All stored rows of some symbols, sorted by (symbol, date).
 
     Raises:

@@ -1,6 +1,6 @@
 from .judged import Judged as Judged
 from .late_dividends import due_again as due_again
-from .moved_levels import compare as compare
+from .moved_levels import compare_levels as compare_levels
 from .moved_levels import overlap_requests as overlap_requests
 from .moved_levels import with_overlap as with_overlap
 from .price_basis import on_another_basis as on_another_basis

@@ -13,10 +13,10 @@ from historical_etl.etl.reconcile.named_events import all_named, newly_named
 from historical_etl.etl.reconcile.result import Restatement
 from historical_etl.schema import ORDER
 
-__all__ = ["judge_events"]
+__all__ = ["with_events_judged"]
 
 
-def judge_events(judged: Judged) -> Judged:
+def with_events_judged(judged: Judged) -> Judged:
     """Hold the symbols whose events and prices contradict each other, or hold their `adj_close` back."""
     judge = _adjustments(judged)
     found = judge.findings()

@@ -12,10 +12,10 @@ from historical_etl.quality.jumps import Jumps, jumps
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
 
-__all__ = ["judge_jumps", "jumps_between"]
+__all__ = ["jumps_between", "with_jumps_judged"]
 
 
-def judge_jumps(judged: Judged) -> Judged:
+def with_jumps_judged(judged: Judged) -> Judged:
     """Hold the symbols that jump, or the bars that do alone; holds of which nothing new is known stay open."""
     base, view = judged.reference.base, judged.view
     stored, after = view.neighbours

@@ -16,7 +16,7 @@ from historical_etl.quality.suspicion import HELD_BACK
 from historical_etl.schema import symbols_in
 from historical_etl.sources.base import FetchRequest
 
-__all__ = ["compare", "overlap_requests", "with_overlap"]
+__all__ = ["compare_levels", "overlap_requests", "with_overlap"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def with_overlap(judged: Judged, nearest: Batch) -> Judged:
     return judged.with_batch(judged.batch.with_anchors(without_waived(nearest, judged.waived).rows))
 
 
-def compare(judged: Judged) -> Judged:
+def compare_levels(judged: Judged) -> Judged:
     """Find the symbols whose level moved; their whole histories are due (`history_requests`)."""
     judged = judged.resolved()
     reference, seen = judged.reference, judged.seen

@@ -16,8 +16,8 @@ import polars as pl
 from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.event_days import EventDays
 from historical_etl.etl.reconcile.judged import Judged, View, other_symbols
-from historical_etl.etl.reconcile.judged_events import judge_events
-from historical_etl.etl.reconcile.judged_jumps import judge_jumps
+from historical_etl.etl.reconcile.judged_events import with_events_judged
+from historical_etl.etl.reconcile.judged_jumps import with_jumps_judged
 from historical_etl.etl.reconcile.price_basis import on_another_basis, refused_bases
 from historical_etl.etl.reconcile.reference import Reference
 from historical_etl.etl.reconcile.result import Reconciled
@@ -60,10 +60,10 @@ def conclude(judged: Judged) -> Reconciled:
     Raises:
         ProviderUnavailableError: too many symbols repeat their last bar.
     """
-    return _result(_judge_stale_bars(judge_jumps(judge_events(judged))))
+    return _result(_with_stale_bars_judged(with_jumps_judged(with_events_judged(judged))))
 
 
-def _judge_stale_bars(judged: Judged) -> Judged:
+def _with_stale_bars_judged(judged: Judged) -> Judged:
     """Find symbols whose bar repeats from session to session."""
     found = judged.reference.frozen.find(judged.batch, judged.reference.base, judged.suspects)
     judged = judged.with_suspicions(found.suspects)

@@ -26,7 +26,7 @@ from historical_etl.etl.merge import Gate
 from historical_etl.etl.reconcile import (
     Reconciled,
     begin,
-    compare,
+    compare_levels,
     conclude,
     history_requests,
     overlap_requests,
@@ -245,7 +245,7 @@ class Run:
                 judged = with_overlap(judged, self._fetch(requests, _BESIDE))
             except HistoricalETLError as error:
                 _log.warning("Stored sessions could not be fetched to compare with: %s", error)
-        judged = compare(judged)
+        judged = compare_levels(judged)
         if requests := history_requests(judged):
             try:
                 histories = self._fetch(requests, _BESIDE, without_history=judged.moved)

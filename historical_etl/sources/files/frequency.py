@@ -9,10 +9,10 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import HistoricalETLError
-from historical_etl.sources.files.csv_plan import not_daily as refusal
+from historical_etl.sources.files.csv_plan import not_daily
 from historical_etl.sources.files.read_plan import BROKEN, ReadPlan
 
-__all__ = ["not_daily", "parts_not_daily"]
+__all__ = ["parts_not_daily", "plans_not_daily"]
 
 #: Calendar days from one row to the next → what such rows are.
 _PERIODS: Final = (
@@ -35,7 +35,7 @@ _WEEK: Final = 7
 _WEEKS: Final = 0.75
 
 
-def not_daily(
+def plans_not_daily(
     plans: Sequence[ReadPlan], index: pl.DataFrame, folders: Sequence[Path]
 ) -> Iterator[tuple[int, str | None, HistoricalETLError]]:
     """The files, or the symbols of files, whose rows are not daily bars: number, symbol (None: all), the refusal."""
@@ -98,7 +98,7 @@ def _judged(
     if several.height:
         row = several.row(0, named=True)
         evidence = f"{row['symbol']} has up to {row['most']} rows for one day, at several times"
-        yield number, None, refusal(evidence, plan.path)
+        yield number, None, not_daily(evidence, plan.path)
         return
     sparse: dict[str, str] = {}
     for row in found.iter_rows(named=True):
@@ -112,10 +112,10 @@ def _judged(
         return
     others = set(index.filter(pl.col("file") == number, pl.col("rows") > 1).get_column("symbol")) - set(sparse)
     if not others:
-        yield number, None, refusal(next(iter(sparse.values())), plan.path)
+        yield number, None, not_daily(next(iter(sparse.values())), plan.path)
         return
     for row in found.filter(pl.col("symbol").is_in(list(sparse)), pl.col("dates") >= _MANY).iter_rows(named=True):
-        yield number, row["symbol"], refusal(sparse[row["symbol"]], plan.path)
+        yield number, row["symbol"], not_daily(sparse[row["symbol"]], plan.path)
 
 
 def _steps(plans: Sequence[ReadPlan], suspects: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.masking import display_value, hidden
 from historical_etl.regular_files import open_regular
 from historical_etl.settings import PREFIX, FilesSettings
-from historical_etl.sources.display_text import shown
+from historical_etl.sources.display_text import displayed
 from historical_etl.sources.files.column_spellings import EVENT_SPELLINGS
 from historical_etl.sources.files.columns import COLUMNS, score
 from historical_etl.sources.files.header import AUTO
@@ -123,7 +123,9 @@ def find_files(setting: str) -> Listing:
     others = [hit for hit in seen if hit not in taken and hit.name.lower().endswith(tuple(ENDINGS)) and _is_file(hit)]
     if not readable:
         there = f", but {steps(others)}" if others else ""
-        there += "".join(f"; {shown(str(folder))} cannot be listed: {why}" for folder, why in list(shut.items())[:1])
+        there += "".join(
+            f"; {displayed(str(folder))} cannot be listed: {why}" for folder, why in list(shut.items())[:1]
+        )
         raise ConfigurationError(
             f"{path} has no file ending in {', '.join(SUFFIXES)}{there}",
             where=_WHERE,
@@ -167,7 +169,7 @@ def _matching(pattern: Path) -> list[Path]:
     try:
         hits = [Path(hit) for hit in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 - it may be absolute
     except RecursionError:
-        what = f"Folders lie too deep for {shown(str(pattern))}"
+        what = f"Folders lie too deep for {displayed(str(pattern))}"
         raise ConfigurationError(what, where=_WHERE, todo="name a folder without **") from None
     return [hit for hit in hits if not any(map(_is_hidden, hit.parts))]
 

@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
 from historical_etl.settings import PREFIX
-from historical_etl.sources.display_text import LINE, shown
+from historical_etl.sources.display_text import LINE, displayed
 from historical_etl.sources.files.read_plan import NO_SYMBOL, ReadPlan
 from historical_etl.sources.files.survey import SkippedFile, Surveyed
 from historical_etl.sources.files.unsupported_formats import steps
@@ -29,8 +29,10 @@ _PLACE: Final = 500
 def printable(skipped: SkippedFile) -> SkippedFile:
     """What is skipped, with an error that can be shown: it may quote a cell, a column or a path of any length."""
     error = skipped.error
-    where = None if error.where is None else shown(error.where, _PLACE)
-    return replace(skipped, error=type(error)(shown(error.what, LINE), where=where, todo=shown(error.todo, LINE)))
+    where = None if error.where is None else displayed(error.where, _PLACE)
+    return replace(
+        skipped, error=type(error)(displayed(error.what, LINE), where=where, todo=displayed(error.todo, LINE))
+    )
 
 
 def notes_of(found: Surveyed, others: Sequence[Path], markets: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from historical_etl.models import Outcome
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA, empty_frame
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.base import ACTIONS, Coverage, FetchRequest, FetchResult, SourceInfo
-from historical_etl.sources.display_text import LINE, shown
+from historical_etl.sources.display_text import LINE, displayed
 from historical_etl.sources.files.layouts import laid_out, layout_of
 from historical_etl.sources.files.listing import check_settings, find_files, version_of
 from historical_etl.sources.files.market_suffix import renamed
@@ -98,7 +98,7 @@ class FilesSource:
     def reading(self) -> tuple[str, ...]:
         """How the files are understood: where symbols come from, what dates and numbers look like."""
         loaded = self._load()
-        return tuple(shown(line, LINE) for line in reading_of(loaded.found))
+        return tuple(displayed(line, LINE) for line in reading_of(loaded.found))
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -147,7 +147,7 @@ class FilesSource:
         rejected = loaded.rejected(request)
         notes = list(loaded.notes)
         if _has_twins(frame):
-            notes += [shown(note, LINE) for note in contradictions(loaded.found, loaded.names, frame)]
+            notes += [displayed(note, LINE) for note in contradictions(loaded.found, loaded.names, frame)]
         present = set(frame.get_column("symbol").unique())
         dated = pl.col("date").is_not_null() | ~pl.col("symbol").is_in(list(loaded.spans))
         refused = set(rejected.filter(dated).get_column("symbol"))
@@ -255,7 +255,7 @@ class FilesSource:
             unreadable = unreadable.with_columns(pl.col("symbol").replace(names))
         if not spans and (found.skipped or unreadable.height):
             raise everything_wrong(found, self._settings.path)
-        notes = tuple(shown(note, LINE) for note in notes_of(found, self._listing.others, market_notes))
+        notes = tuple(displayed(note, LINE) for note in notes_of(found, self._listing.others, market_notes))
         return _Loaded(found, names, spans, unreadable, notes, self._split_adjusted(found))
 
     def _split_adjusted(self, found: Surveyed) -> bool:

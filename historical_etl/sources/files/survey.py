@@ -19,7 +19,7 @@ from historical_etl.sources.files.column_spellings import MARKS
 from historical_etl.sources.files.csv_plan import csv_plans
 from historical_etl.sources.files.dates import AmbiguousDatesError, Order
 from historical_etl.sources.files.file_symbols import SETTING, Named, name_of, writable
-from historical_etl.sources.files.frequency import not_daily, parts_not_daily
+from historical_etl.sources.files.frequency import parts_not_daily, plans_not_daily
 from historical_etl.sources.files.listing import suffix_of
 from historical_etl.sources.files.parquet_plan import parquet_plans
 from historical_etl.sources.files.read_plan import BROKEN, ReadPlan, is_no_symbol
@@ -124,7 +124,7 @@ class _Survey:
                 self._again(number, plan)
             index = self._index()
         unreadable = self._unreadable(index)
-        for number, symbol, error in not_daily(self._plans, index, self._folders):
+        for number, symbol, error in plans_not_daily(self._plans, index, self._folders):
             symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
             gone = symbols if symbol is None else [symbol]
             self._skipped.append(SkippedFile(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))

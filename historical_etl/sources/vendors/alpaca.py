@@ -157,7 +157,7 @@ class AlpacaSource(VendorSource):
         """Bars with their splits and dividends; `both` are those before the range, too."""
         if not self._with_actions or self._plan.lacks(EVENT_WORDS):
             return bars
-        pages = self._pages(_EVENTS_PATH, alpaca_actions.query(symbols, start, end), "v1")
+        pages = self._pages(_EVENTS_PATH, alpaca_actions.query_of(symbols, start, end), "v1")
         today = self._throttle.pace.clock().astimezone(_NEW_YORK).date()
         try:
             events = alpaca_actions.read(pages, symbols, start, end, bars=both, today=today)

@@ -25,7 +25,7 @@ from historical_etl.sources.vendors import event_rows
 from historical_etl.sources.vendors.event_rows import Mark, amount_of, counted, event_day
 from historical_etl.sources.vendors.frames import FormError, VendorRow
 
-__all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "AlpacaEvents", "query", "read"]
+__all__ = ["ENTERED_WITHIN", "LEAD", "PAID_USUALLY", "AlpacaEvents", "query_of", "read"]
 
 _log = logging.getLogger(__name__)
 ENTERED_WITHIN, _PAID_WITHIN = timedelta(days=90), timedelta(days=366)
@@ -67,7 +67,7 @@ class _Event:
     mark: Mark
 
 
-def query(symbols: Collection[str], start: date, end: date) -> dict[str, object]:
+def query_of(symbols: Collection[str], start: date, end: date) -> dict[str, object]:
     """The parameters that bring all events with an ex-date from `start` to `end`, and those entered late."""
     return {
         "symbols": ",".join(symbols),

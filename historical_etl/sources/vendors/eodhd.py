@@ -22,7 +22,7 @@ from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import FOREIGN, Capabilities, FetchRequest, SourceInfo, Unit
 from historical_etl.sources.vendors.as_traded import NEAR, applicable, shares_after, splits_of, volumes_as_traded
 from historical_etl.sources.vendors.currencies import currency_of_market, in_units_of
-from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_of
+from historical_etl.sources.vendors.eodhd_rows import Paid, cash_of, code_of, first_given, ours_of, parted, split_event
 from historical_etl.sources.vendors.event_rows import VendorEvent, actions_frame, empty_actions
 from historical_etl.sources.vendors.frames import FormError, VendorRow, bars_frame, rows_of
 from historical_etl.sources.vendors.json_client import JsonClient
@@ -187,7 +187,7 @@ class EodhdSource(VendorSource):
             dividends, _ = parted(self._some("div", symbol, since, end))
         except Refusal as refusal:
             return self._without_events(refusal, bars)
-        listed = [split_of(symbol, row) for row in splits]
+        listed = [split_event(symbol, row) for row in splits]
         paid = [(symbol, row, *cash_of(row, "value")) for row in dividends]
         return replace(self._named(bars, listed, paid, since, end), named_since=since)
 
@@ -310,7 +310,7 @@ class EodhdSource(VendorSource):
         splits, paid = list[VendorEvent](), list[Paid]()
         try:
             for day in days:
-                splits += [split_of(ours_of(row, ours), row) for row in self._bulk(day, "splits")]
+                splits += [split_event(ours_of(row, ours), row) for row in self._bulk(day, "splits")]
                 paid += [(ours_of(row, ours), row, *cash_of(row, "dividend")) for row in self._bulk(day, "dividends")]
             later, refused = self._later_splits(bars, end)
         except Refusal as refusal:
@@ -332,7 +332,7 @@ class EodhdSource(VendorSource):
         for symbol in moved.get_column("symbol") if end < today else ():
             try:
                 rows, _ = parted(self._some("splits", symbol, end + timedelta(days=1), today))
-                found += [split_of(symbol, row) for row in rows]
+                found += [split_event(symbol, row) for row in rows]
             except (FormError, Refusal) as error:
                 if isinstance(error, Refusal) and error.outcome is Outcome.NOT_COVERED:
                     raise

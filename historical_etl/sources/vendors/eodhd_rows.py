@@ -9,7 +9,7 @@ from typing import Final
 from historical_etl.sources.vendors.event_rows import VendorEvent
 from historical_etl.sources.vendors.frames import VendorRow
 
-__all__ = ["Paid", "cash_of", "code_of", "first_given", "ours_of", "parted", "split_of"]
+__all__ = ["Paid", "cash_of", "code_of", "first_given", "ours_of", "parted", "split_event"]
 
 #: Symbol (None: of nobody who was asked for), row, amount, and whether that is adjusted for later splits.
 Paid = tuple[str | None, VendorRow, object, bool]
@@ -59,7 +59,7 @@ def _ratio(text: object) -> object:
     return (float(found[1]), float(found[2])) if found else str(text)
 
 
-def split_of(symbol: str | None, row: VendorRow) -> VendorEvent:
+def split_event(symbol: str | None, row: VendorRow) -> VendorEvent:
     """A row of splits as an event."""
     return symbol, row.get("date"), _ratio(row.get("split")), None
 

@@ -22,7 +22,7 @@ __all__ = [
     "VendorRow",
     "bars_frame",
     "cells_message",
-    "day_of",
+    "days_of_text",
     "joined",
     "local_days",
     "rows_of",
@@ -85,7 +85,7 @@ def rows_of(value: object, what: str) -> list[VendorRow]:
     return cast("list[VendorRow]", items)
 
 
-def day_of(text: pl.Series) -> pl.Series:
+def days_of_text(text: pl.Series) -> pl.Series:
     """The dates that ISO texts begin with, as in 2012-05-18T00:00:00.000Z.
 
     Raises:
@@ -120,7 +120,7 @@ def bars_frame(
     symbols: str | Mapping[str, str],
     start: date,
     end: date,
-    days: Callable[[pl.Series], pl.Series] = day_of,
+    days: Callable[[pl.Series], pl.Series] = days_of_text,
 ) -> Bars:
     """Rows as bars in the schema, sorted by (symbol, date), within `start` to `end`.
 

@@ -26,8 +26,8 @@ __all__ = [
     "_CHUNK",
     "Archive",
     "ArchivedFile",
+    "archived_files",
     "daily_name",
-    "files_of",
     "manifest_bytes",
     "manifest_names",
     "opened_archive",
@@ -137,7 +137,7 @@ def opened_archive(path: Path, layout: Layout) -> Generator[Archive]:
             )
 
 
-def files_of(manifest: SyncManifest, layout: Layout, where: Path) -> tuple[ArchivedFile, ...]:
+def archived_files(manifest: SyncManifest, layout: Layout, where: Path) -> tuple[ArchivedFile, ...]:
     """The files of a version; their names are the places that `layout` has for them, and nothing else.
 
     Raises:
@@ -219,7 +219,7 @@ def _folder(path: Path, layout: Layout) -> Archive:
             where=path,
             todo="name a data folder; files of prices that are no store are taken in by `historical-etl adopt`",
         )
-    files = files_of(manifest, layout, path)
+    files = archived_files(manifest, layout, path)
     return Archive(path, manifest_bytes(theirs, manifest), manifest, files, lambda name: _regular(path / name))
 
 
@@ -249,7 +249,7 @@ def _tar(path: Path, stream: BinaryIO, layout: Layout) -> Archive:
         members = iter(tar)
         content = _leading_manifest(tar, next(members, None), layout)
         manifest = parse_manifest(content, path)
-        files = files_of(manifest, layout, path)
+        files = archived_files(manifest, layout, path)
         found = _expected_members(members, manifest, files, layout)
     except tarfile.TarError:
         raise ChecksumMismatchError(

@@ -28,8 +28,8 @@ from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store.archive.read import (
     Archive,
+    archived_files,
     daily_name,
-    files_of,
     manifest_bytes,
     manifest_names,
     opened_archive,
@@ -65,7 +65,7 @@ def export_version(layout: Layout, manifest: SyncManifest, target: Path) -> Path
         DiskSpaceError, StorageError: the file system refused; what is at the target, if anything, is whole.
     """
     target = _target(target, layout)
-    files = files_of(manifest, layout, layout.root)
+    files = archived_files(manifest, layout, layout.root)
     content = manifest_bytes(layout, manifest)
     version = Archive(layout.root, content, manifest, files, lambda name: layout.resolve(name).open("rb"), _TODO)
     check_disk_space(sum(file.size + _BLOCK for file in files) + 2 * len(version.content), target.parent)

@@ -15,7 +15,7 @@ from historical_etl.etl.reconcile import (
     Judged,
     Reference,
     begin,
-    compare,
+    compare_levels,
     conclude,
     history_requests,
     overlap_requests,
@@ -66,7 +66,7 @@ def reconciling(root: Path) -> Callable[..., Reconciling]:
 
 def test_bars_on_the_stored_level_ask_for_nothing_and_go_on(reconciling):
     work = reconciling()
-    judged = compare(work.begin(date(2012, 12, 20)))
+    judged = compare_levels(work.begin(date(2012, 12, 20)))
     assert not overlap_requests(judged)
     assert not history_requests(judged)
     found = conclude(judged)
@@ -88,7 +88,7 @@ def test_without_a_stored_session_the_nearest_ones_are_asked_for(reconciling):
 
 def test_a_level_that_moved_asks_for_the_whole_history_which_replaces_the_stored_one(reconciling):
     work = reconciling(restated)
-    judged = compare(work.begin(date(2012, 12, 20)))
+    judged = compare_levels(work.begin(date(2012, 12, 20)))
     (request,) = history_requests(judged)
     assert request == FetchRequest((SYMBOL,), SHORT.first, LATER)
     found = conclude(with_histories(judged, work.fetch([request], judged.moved), None))
@@ -100,7 +100,7 @@ def test_a_level_that_moved_asks_for_the_whole_history_which_replaces_the_stored
 
 def test_a_history_that_cannot_be_fetched_keeps_out_what_was_fetched_first(reconciling):
     work = reconciling(restated)
-    judged = compare(work.begin(date(2012, 12, 20)))
+    judged = compare_levels(work.begin(date(2012, 12, 20)))
     found = conclude(without_histories(judged, "the vendor is out"))
     assert found.batch.outcomes == {SYMBOL: Outcome.ERROR, "HALT": Outcome.OK}
     assert found.batch.details[SYMBOL] == "the vendor is out"
@@ -110,7 +110,7 @@ def test_a_history_that_cannot_be_fetched_keeps_out_what_was_fetched_first(recon
 def test_a_history_that_lacks_stored_sessions_is_held(reconciling):
     lost = SHORT.bars([SYMBOL], SHORT.first, date(2012, 11, 1))["date"]
     work = reconciling(in_turn(restated, losing(SYMBOL, *lost)))
-    judged = compare(work.begin(date(2012, 12, 20)))
+    judged = compare_levels(work.begin(date(2012, 12, 20)))
     found = conclude(with_histories(judged, work.fetch(history_requests(judged), judged.moved), None))
     assert set(found.suspects) == {SYMBOL}
     assert found.batch.outcomes[SYMBOL] is Outcome.HELD
@@ -140,8 +140,8 @@ def test_another_basis_of_every_symbol_is_refused_at_once(root):
 def test_a_step_changes_nothing_of_what_it_was_given_and_gives_the_same_again(reconciling, alter):
     work = reconciling(alter)
     first = work.begin(date(2012, 12, 20))
-    histories = work.fetch(history_requests(compare(first)) or [FetchRequest((SYMBOL,), SHORT.first, LATER)])
-    steps: list[Callable[[Judged], Judged]] = [compare, lambda judged: with_histories(judged, histories, None)]
+    histories = work.fetch(history_requests(compare_levels(first)) or [FetchRequest((SYMBOL,), SHORT.first, LATER)])
+    steps: list[Callable[[Judged], Judged]] = [compare_levels, lambda judged: with_histories(judged, histories, None)]
     judged = first
     for step in steps:
         before = facts(judged)
