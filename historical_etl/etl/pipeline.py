@@ -203,7 +203,7 @@ class HistoricalETL:
             DataQualityError: a year was refused. With several failures the first is raised, with a note that
                 names every year.
             ProviderError: the source failed.
-            LockTimeoutError, DiskSpaceError, StorageError: the run stopped there; committed years stand.
+            LockTimeoutError, DiskSpaceError, StorageError: the run stopped there; committed years stay.
         """
         return self._runs.run_full_etl(
             symbols, start_date, end_date, resume=resume, rebuild=rebuild, progress=progress, command=command
@@ -346,7 +346,7 @@ class HistoricalETL:
         return self._context.lease(version, as_of)
 
     def progress(self) -> ETLProgressManifest | None:
-        """The saved progress; None if there is none, or if it belongs to a version that does not stand."""
+        """The saved progress; None if there is none, or if it belongs to a version that is not current."""
         return self._context.progress()
 
     def cursors(self) -> dict[str, date]:
@@ -364,7 +364,7 @@ class HistoricalETL:
     def ledger(self, name: str, *, version: int | str | None = None) -> pl.DataFrame:
         """All rows of a ledger in a version, oldest first; see `docs/concepts/ledgers.md`.
 
-        `gaps` and `holds` give those that stand and those that are closed. `version` is as in `manifest`.
+        `gaps` and `holds` give those that are open and those that are closed. `version` is as in `manifest`.
 
         Raises:
             ConfigurationError: nothing was committed yet, or there is no such ledger.

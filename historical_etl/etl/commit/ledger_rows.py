@@ -218,7 +218,7 @@ def run_rows(records: Sequence[RunRecord]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Holds:
-    """The holds after a commit: those that stand, and those that it closed."""
+    """The holds after a commit: those that are open, and those that it closed."""
 
     open: pl.DataFrame
     closed: pl.DataFrame

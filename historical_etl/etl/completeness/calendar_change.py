@@ -90,7 +90,7 @@ class CalendarChange:
         return self.left.get_column("date").unique().sort().to_list()
 
     def left_in_words(self) -> str:
-        """Which rows stand on days that have left the calendar; empty if none do."""
+        """Which rows are of days that have left the calendar; empty if none do."""
         if self.left.is_empty():
             return ""
         days = self.left_days

@@ -218,7 +218,7 @@ class IdentityWork:
         store, transaction = self._context, self._transaction
         is_split = command == "split"
         left = self._state.calendar_change(self._base).left.get_column("date").unique()
-        # Rows of days that have left the calendar move with the others, and stand until the next update.
+        # Rows of days that have left the calendar move with the others, and stay until the next update.
         of_sessions = ~pl.col("date").is_in(left.implode())
         write_moved(transaction, moved, lambda rows, year: self._gate(rows.filter(of_sessions), year))
         state = MovedState(

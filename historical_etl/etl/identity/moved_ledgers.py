@@ -1,4 +1,4 @@
-"""What a move of rows means for the ledgers that say where things stand: account, holds and actions."""
+"""What a move of rows means for the ledgers of the current state: completeness, holds and actions."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

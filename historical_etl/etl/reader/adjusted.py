@@ -1,6 +1,6 @@
 """Prices on another basis than they are stored on, and which of them nobody can know.
 
-Inside one series all prices that are given stand on one basis. Where the basis of a bar is not known, or where the
+Inside one series all prices that are given are on one basis. Where the basis of a bar is not known, or where the
 events that it takes are not, as before one that is unexplained, the prices are null: never a guess, and never the
 stored price in place of an adjusted one.
 """

@@ -90,7 +90,7 @@ class Reconciled:
 class Base:
     """The version that a batch is held against, with what its ledgers say.
 
-    `held` are suspicions that stand open, `accepted` those that a person let pass, `left` the (symbol, date) of stored
+    `held` are open suspicions, `accepted` those that a person let pass, `left` the (symbol, date) of stored
     rows that have left the calendar. `look_again` are symbols whose whole history is due: their
     `adj_close` is held back, or lacks a named dividend.
     """
