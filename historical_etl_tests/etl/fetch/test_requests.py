@@ -1,5 +1,6 @@
 """What a run asks for: the windows of years, and the requests of an increment."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -52,11 +53,11 @@ def test_a_year_without_a_session_to_fetch_is_named_in_the_error():
     assert "the plan gives two years" in caught.value.what
 
 
-def completeness(*symbols: dict[str, object], gaps: list[dict[str, object]] | None = None) -> Completeness:
+def completeness(*symbols: Mapping[str, object], gaps: Sequence[Mapping[str, object]] = ()) -> Completeness:
     common = {"status": "live", "contiguous_through": None}
     return Completeness(
-        pl.DataFrame([common | symbol for symbol in symbols], schema=SCHEMAS["symbols"]),
-        pl.DataFrame(gaps or [], schema=SCHEMAS["open_gaps"]),
+        pl.DataFrame([{**common, **symbol} for symbol in symbols], schema=SCHEMAS["symbols"]),
+        pl.DataFrame(list(gaps), schema=SCHEMAS["open_gaps"]),
     )
 
 
