@@ -8,6 +8,7 @@ from typing import Self
 
 import polars as pl
 
+from historical_etl.arguments import typed_arguments
 from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, system_clock
 from historical_etl.etl.completeness import Completeness
@@ -34,6 +35,7 @@ from historical_etl.store.verify import VerifyReport
 __all__ = ["HistoricalETL", "stored_through"]
 
 
+@typed_arguments
 class HistoricalETL:
     """A store of daily bars, and the runs that fill it.
 
@@ -466,7 +468,7 @@ class HistoricalETL:
         return self._store.versions.vacuum(dry_run=dry_run, keep_versions=keep_versions, keep_days=keep_days)
 
     def rollback(self, version: int | str, *, reason: str = "", publish: bool = True) -> SyncManifest:
-        """Let an older version stand again, under a new number: its bars, ledgers and cursors together.
+        """Make an older version current again, under a new number: its bars, ledgers and cursors together.
 
         Later versions stay, as long as they are kept. If the current version is equal already, no new one is made.
 

@@ -56,10 +56,21 @@ class _PlainSource:
 
 
 def as_source(fetcher: Fetcher) -> PriceSource:
-    """Any fetcher as a full source."""
+    """Any fetcher as a full source.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     # Not isinstance: a runtime protocol would evaluate `info`, which may read files.
     if hasattr(type(fetcher), "fetch") and hasattr(type(fetcher), "members"):
         return cast("PriceSource", fetcher)
+    if not callable(getattr(fetcher, "get_daily_prices", None)):
+        raise ConfigurationError(
+            f"A {type(fetcher).__name__} is no source of prices",
+            where="fetcher",
+            todo="give an object with the method `get_daily_prices`, or a PriceSource; open(fetcher=None) takes the "
+            "source that is configured",
+        )
     return _PlainSource(cast("PriceFetcher", fetcher))
 
 

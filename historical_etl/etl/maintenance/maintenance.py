@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from historical_etl.arguments import typed_arguments
 from historical_etl.etl.commit import publish_catalog, publish_if_behind
 from historical_etl.etl.context import VersionState
 from historical_etl.etl.maintenance.archive import export_store
@@ -15,6 +16,7 @@ from historical_etl.store.verify import VerifyReport
 __all__ = ["Maintenance"]
 
 
+@typed_arguments
 class Maintenance:
     """Verify, repair, roll back, export and publish a store."""
 

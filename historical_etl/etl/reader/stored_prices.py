@@ -7,6 +7,7 @@ from typing import get_args
 
 import polars as pl
 
+from historical_etl.arguments import typed_arguments
 from historical_etl.catalog.query import query
 from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
@@ -25,6 +26,7 @@ __all__ = ["StoredPrices"]
 _log = logging.getLogger(__name__)
 
 
+@typed_arguments
 class StoredPrices:
     """The committed bars and ledgers of a store, for reading."""
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.arguments import typed_arguments
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.context import Citation, VersionState
 from historical_etl.etl.reader.version_diff import changed_years, version_diff
@@ -40,6 +41,7 @@ VERSIONS: Final = pl.Schema(
 )
 
 
+@typed_arguments
 class StoreVersions:
     """The versions that a store keeps: each can be read, cited, and pinned."""
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from historical_etl.arguments import typed_arguments
 from historical_etl.clock import as_date
 from historical_etl.errors import (
     ConfigurationError,
@@ -39,6 +40,7 @@ from historical_etl.symbols import normalize_symbols
 __all__ = ["PriceRuns"]
 
 
+@typed_arguments
 class PriceRuns:
     """The runs that fill a store from a source."""
 

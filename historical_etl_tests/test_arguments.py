@@ -1,0 +1,102 @@
+"""An argument of a wrong type is an error of ours, whatever public method it is given to."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from pathlib import Path, PurePosixPath
+from types import FunctionType
+
+import numpy as np
+import polars as pl
+import pytest
+
+from historical_etl import ConfigurationError, HistoricalETL
+from historical_etl.arguments import require_type, typed_arguments
+from historical_etl.etl.maintenance import Maintenance
+from historical_etl.etl.reader import StoredPrices, StoreVersions
+from historical_etl.etl.runs import PriceRuns
+from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
+
+#: Parameters that take any object, or that say themselves what they take.
+_LEFT_ALONE = {"fetcher", "adjust"}
+
+
+def methods(kind: type) -> Iterator[tuple[str, Callable[..., object]]]:
+    for name, member in vars(kind).items():
+        function = getattr(member, "__func__", member)
+        if isinstance(function, FunctionType) and (not name.startswith("_") or name == "__init__"):
+            yield f"{kind.__name__}.{name}".removesuffix(".__init__"), function
+
+
+@pytest.mark.parametrize("kind", [HistoricalETL, StoredPrices, StoreVersions, Maintenance, PriceRuns])
+def test_no_public_method_takes_an_object_of_another_type(kind: type) -> None:
+    tried = 0
+    for where, function in methods(kind):
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.name in {"self", "cls", *_LEFT_ALONE} or parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            needed = {
+                other.name: ConfigurationError  # a class, which fits nothing that is asked
+                for other in inspect.signature(function).parameters.values()
+                if other.default is other.empty and other.kind is not other.VAR_KEYWORD
+            }
+            with pytest.raises(ConfigurationError, match=r" is of the type .*\. Next: give ") as refused:
+                function(**needed | {parameter.name: object()})
+            assert refused.value.where == where
+            tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda etl: etl.run_year("2022"),
+            r"year is of the type str \[HistoricalETL.run_year\].*give an integer",
+        ),
+        (lambda etl: etl.run_year(True), r"year is of the type bool"),
+        (lambda etl: etl.prefetched(["2022"]), r"years is of the type list .*give a list with an integer as each item"),
+        (lambda etl: etl.prefetched("2022"), r"years is of the type str "),
+        (lambda etl: etl.scan(5), r"symbols is of the type int .*give a list, a string or None"),
+        (lambda etl: etl.run_year(2012, ["AAPL", 5]), r"1 symbol\(s\) refused: '\(5\)'"),
+        (lambda etl: etl.scan(as_of=5), r"as_of is of the type int .*give a datetime, a date, a string or None"),
+        (lambda etl: etl.verify(quick="no"), r"quick is of the type str .*give True or False"),
+        (
+            lambda etl: etl.store.versions.vacuum(keep_days="9"),
+            r"keep_days is of the type str \[StoreVersions.",
+        ),
+        (lambda etl: type(etl).open(etl.layout.root, expect=6), r"expect is of the type int .*a string or None"),
+        (lambda etl: type(etl).open(5), r"root is of the type int .*give a string or a path"),
+        (lambda etl: type(etl).open(etl.layout.root, 5), r"A int is no source of prices"),
+    ],
+)
+def test_it_is_named_with_what_to_give_instead(
+    root: Path, call: Callable[[HistoricalETL], object], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        call(store(root, ScriptedFetcher(SHORT)))
+    assert not root.exists()
+
+
+def test_what_resembles_a_type_is_taken_and_python_names_what_is_missing() -> None:
+    for value, annotation in (
+        (np.int64(2022), int),
+        (2022, float),
+        (datetime(2022, 1, 1), date),  # noqa: DTZ001 - its zone does not matter here
+        (PurePosixPath("data"), str | Path),
+        (pl.Series(["AAPL"]), list[str] | pl.Series),
+        ((2021, 2022), tuple[int, ...]),
+        (None, int | None),
+    ):
+        require_type(value, annotation, name="it", where="here")
+
+    @typed_arguments
+    class Taken:
+        def method(self, one: int, *others: str, **named: object) -> tuple[object, ...]:
+            """Its name and its words stay."""
+            return one, *others, *named.values()
+
+    assert Taken().method(1, "a", b=2) == (1, "a", 2)
+    assert Taken.method.__doc__ == "Its name and its words stay."
+    with pytest.raises(TypeError, match=r"method\(\) missing 1 required positional argument: 'one'"):
+        Taken().method()  # pyright: ignore[reportCallIssue] - that is the test
