@@ -81,8 +81,7 @@ $(STAMP): $(LOCK) pyproject.toml
 # Dagster wants an absolute path that exists.
 run ui: export DAGSTER_HOME := $(CURDIR)/dagster_home
 # Warnings that pyproject.toml accepts for the tests, and says why.
-run ui: export PYTHONWARNINGS := ignore:Parameter `backfill_policy`,ignore:Specifying a partitions_def, \
-  ignore:Function `asset_materialize_command`,ignore:Function `dev_command`
+run ui: export PYTHONWARNINGS := ignore:Function `asset_materialize_command`,ignore:Function `dev_command`
 
 RUN_LOG := dagster_home/make-run.log
 

@@ -25,20 +25,20 @@ class Market:
     """One market of a code location.
 
     Attributes:
-        prefix: first part of its asset keys, and beginning of its other names; empty for none.
+        prefix: first part of its asset keys, and beginning of its other names; None for none.
 
     Raises:
         ConfigurationError: the prefix cannot be part of a name in Dagster.
     """
 
-    prefix: str = ""
+    prefix: str | None = None
 
     def __post_init__(self) -> None:
-        if self.prefix and not _PREFIX.fullmatch(self.prefix):
+        if self.prefix is not None and not _PREFIX.fullmatch(self.prefix):
             raise ConfigurationError(
                 f"{self.prefix!r} cannot be a key prefix",
                 where="build_market",
-                todo="use letters, digits and underscores, beginning with a letter",
+                todo="use letters, digits and underscores, beginning with a letter; leave it out for none",
             )
 
     @property

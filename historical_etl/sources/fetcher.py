@@ -21,7 +21,7 @@ from historical_etl.sources.sample import SampleSource
 from historical_etl.sources.universe import PACKAGED_UNIVERSES, MembershipTable, packaged_universe
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["ENTRY_POINTS", "SOURCES", "UnifiedDataFetcher"]
+__all__ = ["ENTRY_POINTS", "SOURCES", "UnifiedDataFetcher", "require_source"]
 
 _log = logging.getLogger(__name__)
 
@@ -95,15 +95,8 @@ class UnifiedDataFetcher:
         self, settings: Settings | None = None, provider: str | None = None, *, clock: Clock = system_clock
     ) -> None:
         self.settings = settings or load_settings()
-        name = (provider or self.settings.source).strip().lower()
-        make = _maker(name)
-        if self.settings.is_production and name in _NOT_REAL:
-            raise ConfigurationError(
-                f"Environment {display_value(self.settings.environment, _PRODUCTION)} counts as production, which "
-                f"refuses the source {name!r}",
-                where="HISTORICAL_ETL_SOURCE",
-                todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
-            )
+        name = _name(self.settings, provider)
+        make = require_source(self.settings, provider)
         replayed = is_replay(self.settings, name)
         self._source = replay_source(self.settings, clock) if replayed else make(self.settings)
         self._universe = _load_universe(self.settings.universe)
@@ -211,6 +204,28 @@ class UnifiedDataFetcher:
                     todo="set HISTORICAL_ETL_UNIVERSE to a table of membership intervals, or HISTORICAL_ETL_SYMBOLS",
                 )
         return self.members(as_of, as_of)
+
+
+def require_source(settings: Settings, provider: str | None = None) -> Callable[[Settings], PriceSource]:
+    """What makes the configured source. Whether that has its key and its files is found out when it is made.
+
+    Raises:
+        ConfigurationError: the source is unknown, or is the sample in production.
+    """
+    name = _name(settings, provider)
+    make = _maker(name)
+    if settings.is_production and name in _NOT_REAL:
+        raise ConfigurationError(
+            f"Environment {display_value(settings.environment, _PRODUCTION)} counts as production, which "
+            f"refuses the source {name!r}",
+            where="HISTORICAL_ETL_SOURCE",
+            todo="configure a real source, or set HISTORICAL_ETL_ENVIRONMENT=development",
+        )
+    return make
+
+
+def _name(settings: Settings, provider: str | None) -> str:
+    return (provider or settings.source).strip().lower()
 
 
 def _maker(name: str) -> Callable[[Settings], PriceSource]:

@@ -16,6 +16,8 @@ from dagster._core.test_utils import freeze_time
 
 from historical_etl.assets.price_catalog import FOLLOW_NEW_YEARS
 
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `backfill_policy`:dagster.BetaWarning")
+
 YEARS = dg.TimeWindowPartitionsDefinition(
     cron_schedule="0 0 1 1 *", fmt="%Y", start="2000", end="2004", timezone="America/New_York"
 )

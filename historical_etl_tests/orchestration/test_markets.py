@@ -1,10 +1,14 @@
 """Two markets in one code location, as docs/markets.md shows it: each with its store, its sessions and its runs."""
 
 import runpy
+import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -12,8 +16,10 @@ import pytest
 
 from historical_etl import ConfigurationError, HistoricalETL, get_calendar
 from historical_etl.automation import SESSION_TAG
-from historical_etl.markets import build_market
+from historical_etl.cli import main
+from historical_etl.markets import build_market, merge_markets
 from historical_etl_tests.docs.blocks import REPOSITORY, blocks
+from historical_etl_tests.docs.blocks import steps as commands
 from historical_etl_tests.orchestration.harness import Ticked, evaluated, facts, request, sample, steps, why
 from historical_etl_tests.scenario import standing, store
 
@@ -148,10 +154,46 @@ def test_a_run_in_progress_of_one_does_not_hold_the_other_up(exchange: Exchange)
     assert request(exchange.tick("london")).partition_key == "2013"
 
 
+def test_the_commands_of_the_page_work_as_they_stand(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In this process; `dagster dev` is a server, and loads what the other tests load."""
+    (dagster,) = entry_points(group="console_scripts", name="dagster")
+    home = exchange.folder / "home"
+    home.mkdir()
+    shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    said: dict[str, str] = {}
+    for step in (step for block in blocks(_PAGE) if block.language == "console" for step in commands(block)):
+        words = shlex.split(step.command.replace("\\\n", " "))
+        program = next(number for number, word in enumerate(words) if "=" not in word)
+        arguments = words[program + 1 :]
+        with monkeypatch.context() as only_here:
+            for setting in words[:program]:
+                only_here.setenv(*setting.split("=", 1))
+            if words[program] == "historical-etl":
+                assert main(arguments) == 0
+            elif arguments[0] != "dev":
+                only_here.setattr("sys.argv", ["dagster", *arguments])
+                with pytest.raises(SystemExit) as ended:
+                    dagster.load()()
+                assert not ended.value.code
+            shown = capfd.readouterr()
+        said[step.command.split()[-1]] = shown.out + shown.err
+    assert list(said) == ["markets.py", "2012", "update", "status"]
+    assert standing(exchange.etl("london")).end_date == _EVE
+    warning = "The store was filled by the sessions of XLON, and the exchange is now XNYS"
+    assert warning not in said["status"]
+    for command, code in (("status", 0), ("update", 2)):
+        assert main(["--data-dir", "data/london", command]) == code
+        shown = capfd.readouterr()
+        assert warning in shown.out + shown.err, "what the page says of a command without the variables"
+
+
 def test_one_market_may_have_no_prefix(tmp_path: Path) -> None:
     alone = build_market(data_dir=str(tmp_path / "new_york"))
     london = build_market("london", exchange="XLON", data_dir=str(tmp_path / "london"))
-    repository = dg.Definitions.merge(alone, london).get_repository_def()
+    repository = merge_markets(alone, london).get_repository_def()
 
     assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} == {
         "daily_prices",
@@ -171,6 +213,11 @@ def test_one_market_may_have_no_prefix(tmp_path: Path) -> None:
     ("prefix", "settings", "message"),
     [
         ("new york", {}, r"'new york' cannot be a key prefix.*letters, digits and underscores"),
+        ("", {}, r"'' cannot be a key prefix.*leave it out for none"),
+        (5, {}, r"key_prefix is of the type int \[build_market\]. Next: give a string or None"),
+        (["london"], {}, r"key_prefix is of the type list"),
+        ("london", {"files": "lse"}, r"files is of the type str.*give a mapping"),
+        ("london", {"files": {5: "lse"}}, r"No setting of one market: files.5"),
         ("london", {"exchnage": "XLON"}, r"No setting of one market: exchnage"),
         ("london", {"files": {"pth": "lse"}}, r"No setting of one market: files.pth.*files.path"),
         ("london", {"tiingo": {"api_key": "0123456789"}}, r"No setting of one market: tiingo"),
@@ -178,6 +225,48 @@ def test_one_market_may_have_no_prefix(tmp_path: Path) -> None:
         ("london", {"settle_minutes": "soon"}, r"HISTORICAL_ETL_SETTLE_MINUTES='soon'"),
     ],
 )
-def test_what_is_wrong_with_a_market_is_named(prefix: str, settings: Mapping[str, object], message: str) -> None:
+def test_what_is_wrong_with_a_market_is_named(prefix: Any, settings: Mapping[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         build_market(prefix, **settings)
+
+
+def test_two_markets_have_two_folders_and_two_prefixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder is one store, and a store has one exchange: Dagster's own merge would not see it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    one = build_market("new_york", data_dir=tmp_path / "data")
+    for folder in ("data", "./data", "link", "data/london", "link/a/b", tmp_path, ".."):
+        with pytest.raises(ConfigurationError, match=r"the same data folder, or .* \[.*\]\. Next: give each market"):
+            merge_markets(build_market("london", exchange="XLON", data_dir=folder), one)
+    with pytest.raises(ConfigurationError, match=r"Two markets have the key prefix 'new_york'.*prefix of its own"):
+        merge_markets(one, build_market("new_york", exchange="XLON", data_dir="other"))
+    with pytest.raises(ConfigurationError, match=r"Two markets have no key prefix"):
+        merge_markets(build_market(data_dir="a"), build_market(data_dir="b"))
+    with pytest.raises(ConfigurationError, match=r"markets is of the type list"):
+        merge_markets([one])  # pyright: ignore[reportArgumentType] - that is the test
+
+    @dg.asset
+    def mine() -> None: ...
+
+    beside = build_market("london", exchange="XLON", data_dir="data2")
+    both = merge_markets(one, beside, dg.Definitions([mine])).resolve_asset_graph()
+    assert {prices("new_york"), prices("london"), mine.key} < set(both.get_all_asset_keys())
+
+
+def test_what_is_missing_today_keeps_no_market_out_of_dagster(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One drive that is not mounted must not take New York's evening with it."""
+    shutil.rmtree(exchange.folder / "lse")
+    missing = build_market("tokyo", exchange="XTKS", data_dir="tokyo", source="tiingo")
+
+    assert {prices(market) for market in _NAMES} < set(exchange.defs.resolve_asset_graph().get_all_asset_keys())
+    dg.Definitions.validate_loadable(missing)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert any("TIINGO_API_KEY is not set" in line for line in told)
+    assert any("lse" in line and "Runs will fail until this is corrected" in line for line in told)
+    failed = exchange.run("london_backfill_job", partition_key="2012")
+    assert not failed.success
+    with pytest.raises(ConfigurationError, match="HISTORICAL_ETL_FILES_PATH"):
+        exchange.tick("london")
