@@ -64,8 +64,8 @@ def build_jobs(market: Market) -> dg.Definitions:
         config=_incremental(market),
         tags={MODE_TAG: Mode.incremental.value},
         description="Every symbol up to the last closed session, in one commit over all years. It finds the years "
-        "that it changes by itself, whatever partition it is launched for: choose one, the running year. A run without "
-        "a partition does the same. Of several partitions Dagster makes a backfill of the assets, which fetches whole "
+        "that it changes by itself, whatever partition it is launched for: choose one, the running year. The log warns "
+        "of an earlier one that was passed over. A run without a partition does the same. Of several partitions Dagster makes a backfill of the assets, which fetches whole "
         "years.",
     )
     return dg.Definitions(jobs=[backfill, increment])
@@ -109,8 +109,7 @@ def build_incremental_sensor(
 def build_catalog_follower(market: Market) -> dg.AutomationConditionSensorDefinition:
     """Evaluates the catalog's automation condition. On from the start: it costs no vendor anything."""
     return dg.AutomationConditionSensorDefinition(
-        # Without a prefix, Dagster's own name for it, which people know.
-        market.named("automation_condition_sensor") if market.prefix else "default_automation_condition_sensor",
+        market.follower,
         target=dg.AssetSelection.assets(market.catalog),
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -176,10 +175,7 @@ class Tick:
         """Why no run can be requested as long as the store is what it is; empty if one can."""
         if manifest is not None:
             return ""
-        return (
-            f"The store at {self.etl.layout.root} is empty. Backfill first: materialize "
-            f"{self.market.prices.to_user_string()}, or run `historical-etl backfill`"
-        )
+        return f"The store at {self.etl.layout.root} is empty. Backfill first: {self.market.how_to_fill}"
 
     def first_session(self, manifest: SyncManifest | None) -> date:
         """The first session that a run would add."""

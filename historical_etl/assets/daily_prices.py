@@ -19,7 +19,7 @@ from pydantic import Field
 from historical_etl.assets.changes import Changes
 from historical_etl.assets.increment import Increment, Updates, update, years_asked_for
 from historical_etl.assets.market import Market
-from historical_etl.assets.price_catalog import publish_from_another_step
+from historical_etl.assets.price_catalog import is_in_run, show_from_another_step
 from historical_etl.assets.reporting import (
     CODE_VERSION,
     COLUMN_SCHEMA,
@@ -113,13 +113,19 @@ def build_daily_prices(
     )
     def daily_prices(context: dg.AssetExecutionContext, config: PricesConfig) -> Iterator[Materialized]:
         etl = market.store(context.resources).open(market.source(context.resources), context.run.run_id)
+        if not is_in_run(context, market):
+            context.log.info(
+                "%s is not part of this run: it shows what is committed here once it is materialized, which %s does",
+                market.catalog.to_user_string(),
+                market.follower,
+            )
         if (config.mode or Mode(context.run.tags.get(MODE_TAG, Mode.year.value))) is Mode.incremental:
             increment = Increment(
                 context,
                 market,
                 etl,
                 updates=updates,
-                publish=lambda: publish_from_another_step(context, market, years),
+                show=lambda only_ledgers: show_from_another_step(context, market, years, only_ledgers=only_ledgers),
             )
             yield from increment.run(config.symbols)
             return

@@ -3,7 +3,7 @@
 An increment finds its years by itself, and the run that it belongs to was asked for some. Dagster writes the event of
 each year that a step was asked for; that is right where the increment changed them all. Otherwise this step writes the
 events of the years that it did change, and none for the others. Dagster then skips `price_catalog`, and does not run it
-after a failure either. So that the catalog shows every commit, this step publishes it in these two cases.
+after a failure either. So that the catalog shows every commit, this step sees to it in these two cases.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ class Increment:
         market: whose prices they are.
         etl: the store.
         updates: the runs that it consists of.
-        publish: lets the catalog show what is committed, from this step.
+        show: lets the catalog show what is committed, from this step; is given whether that is ledgers only.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Increment:
         etl: HistoricalETL,
         *,
         updates: Updates,
-        publish: Callable[[], None],
+        show: Callable[[bool], None],
     ) -> None:
         self._context = context
         self._market = market
         self._etl = etl
         self._updates = updates
-        self._publish = publish
+        self._show = show
         self._asked_for = years_asked_for(context)
         self._reports: dict[str, YearReport] = {}
         self._missing: dict[str, str] = {}
@@ -74,6 +74,7 @@ class Increment:
         Raises:
             Failure: the update failed, the catalog cannot be published, or symbols are missing.
         """
+        before = self._etl.manifest()
         try:
             for result, since in self._updates(self._etl, symbols):
                 self._note(result, since)
@@ -81,12 +82,14 @@ class Increment:
             self._context.log.info("Nothing new yet: %s", error)
         except HistoricalETLError as error:
             self._log_events(self._reports)
-            raise as_failure(error) from error
+            nothing_to_update = symbols is None and self._etl.manifest() is None
+            raise as_failure(error, self._market.how_to_fill if nothing_to_update else None) from error
+        self._warn_of_other_years()
         if self._asked_for and set(self._asked_for) <= set(self._reports) and not self._missing:
             yield self._result()
             return
         self._log_events(self._reports)
-        self._publish()
+        self._show(not self._reports and self._etl.manifest() != before)
         if self._missing:
             raise dg.Failure(
                 f"{len(self._missing)} symbol(s) were not delivered: {named(self._missing)}. The others are committed "
@@ -102,6 +105,19 @@ class Increment:
             self._reports[report.key] = before.followed_by(report) if before else report
         self._context.log.info(_summary(result, changes))
         self._missing |= {symbol: outcome.value for symbol, outcome in _missing(self._etl, result).items()}
+
+    def _warn_of_other_years(self) -> None:
+        """Of years before the newest one, nothing new is to be expected: whoever chose one may want it as a whole."""
+        newest = str(self._etl.available_through().year)
+        if passed_over := [key for key in self._asked_for if key not in self._reports and key < newest]:
+            self._context.log.warning(
+                "%s: not fetched as a whole, and nothing of it changed. An increment brings every symbol up to the "
+                "last session, whatever partition it is launched for. To fetch a year, materialize %s for it in the "
+                "asset graph, or run %s",
+                ", ".join(passed_over),
+                self._market.prices.to_user_string(),
+                self._market.named("backfill_job"),
+            )
 
     def _result(self) -> Materialized:
         self._log_events(set(self._reports) - set(self._asked_for))

@@ -57,6 +57,22 @@ class Market:
         return "__".join(self.prices.path)
 
     @property
+    def catalog_op(self) -> str:
+        """The step of `price_catalog`."""
+        return "__".join(self.catalog.path)
+
+    @property
+    def follower(self) -> str:
+        """The sensor that materializes `price_catalog` after `daily_prices`."""
+        # Without a prefix, Dagster's own name for it, which people know.
+        return self.named("automation_condition_sensor") if self.prefix else "default_automation_condition_sensor"
+
+    @property
+    def how_to_fill(self) -> str:
+        """What to do about an empty store."""
+        return f"materialize {self.prices.to_user_string()}, or run `historical-etl backfill`"
+
+    @property
     def resource_names(self) -> set[str]:
         """The keys of its resources."""
         return {self.named("store"), self.named("source"), self.named("catalog")}

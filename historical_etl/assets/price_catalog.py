@@ -5,8 +5,6 @@ one row in the UI for each year that stays open for ever. This asset has no part
 a partition key: a run over years hands it theirs.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
@@ -29,7 +27,7 @@ from historical_etl.etl.context import Citation
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SCHEMA_VERSION, SyncManifest
 
-__all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "publish_from_another_step"]
+__all__ = ["FOLLOW_NEW_YEARS", "build_price_catalog", "is_in_run", "show_from_another_step"]
 
 #: What decides what the file holds, beside the committed version.
 _CODE_VERSION: Final = f"schema-{SCHEMA_VERSION}-duckdb-{duckdb.__version__}"
@@ -66,28 +64,60 @@ def build_price_catalog(
         "committed version.",
     )
     def price_catalog(context: dg.AssetExecutionContext) -> Materialized:
-        published = _publish(context, market, years.get_partition_keys())
+        store = _Shown(context, market, years)
+        manifest = store.publish()
         return dg.MaterializeResult(
-            metadata=published.metadata,
-            check_results=published.checks,
-            data_version=dg.DataVersion(published.checksum),
+            metadata=_metadata(store.etl, manifest),
+            check_results=store.checks(manifest),
+            data_version=dg.DataVersion(manifest.checksum),
         )
 
     return price_catalog
 
 
-def publish_from_another_step(
-    context: dg.AssetExecutionContext, market: Market, years: PartitionsDefinition[str]
+def is_in_run(context: dg.AssetExecutionContext, market: Market) -> bool:
+    """Whether the run has a step of `price_catalog`."""
+    steps = context.run.step_keys_to_execute  # of a run that was launched as a whole it may be None
+    return context.job_def.has_node_named(market.catalog_op) and (steps is None or market.catalog_op in steps)
+
+
+def show_from_another_step(
+    context: dg.AssetExecutionContext, market: Market, years: PartitionsDefinition[str], *, only_ledgers: bool
 ) -> None:
-    """Publish as `price_catalog` does, where Dagster will not run its step, and write its events.
+    """Do what `price_catalog` does, where Dagster will not run its step, as far as it is needed.
+
+    A file that shows the current version is left as it is: then there is nothing to claim but the checks. A run
+    without `price_catalog` leaves it to `FOLLOW_NEW_YEARS`, which sees each year that is reported. Only of a version in
+    which no year changed, such as one with a new hold, it would not know.
+
+    Args:
+        context: of the other step.
+        market: whose catalog it is.
+        years: those of `daily_prices`.
+        only_ledgers: whether the other step has committed a version in which no year changed.
 
     Raises:
         Failure: the catalog cannot be published, or a blocking check fails.
     """
-    published = _publish(context, market, years.get_partition_keys())
-    tags = version_tags(published.checksum, _CODE_VERSION)
-    context.log_event(dg.AssetMaterialization(market.catalog, metadata=published.metadata, tags=tags))
-    found = evaluations(market.catalog, published.checks)
+    store, in_run = _Shown(context, market, years), is_in_run(context, market)
+    current = store.current()
+    if not in_run and (current or not only_ledgers):
+        return
+    manifest = current or store.publish()
+    checks = store.checks(manifest)
+    if current:
+        context.log.info("The catalog shows version %d already: it was checked, and not written", manifest.version)
+    else:
+        why = (
+            f"Dagster skips {market.catalog.to_user_string()} after this step"
+            if in_run
+            else f"No year changed, so nothing else would materialize {market.catalog.to_user_string()}"
+        )
+        context.log.warning("%s: this step has published version %d in its place", why, manifest.version)
+        tags = version_tags(manifest.checksum, _CODE_VERSION)
+        metadata = _metadata(store.etl, manifest)
+        context.log_event(dg.AssetMaterialization(market.catalog, metadata=metadata, tags=tags))
+    found = evaluations(market.catalog, checks)
     for evaluation in found:
         context.log_event(evaluation)  # pyright: ignore[reportArgumentType] - accepted, but not in the method's type
     for evaluation in found:
@@ -97,29 +127,41 @@ def publish_from_another_step(
             )
 
 
-@dataclass(frozen=True)
-class _Publication:
-    """A version that the catalog shows now: what is reported of it, the checks on it, its checksum."""
+class _Shown:
+    """The store, and the catalog file that shows it."""
 
-    metadata: Metadata
-    checks: list[dg.AssetCheckResult]
-    checksum: str
+    def __init__(self, context: dg.AssetExecutionContext, market: Market, years: PartitionsDefinition[str]) -> None:
+        self._context = context
+        self._market = market
+        self._years = years
+        source = market.source(context.resources)
+        self.etl = market.store(context.resources).open_reader(source, context.run.run_id)
 
+    def current(self) -> SyncManifest | None:
+        """The current version, if the catalog file shows it."""
+        manifest = self.etl.manifest()
+        return manifest if manifest and self.etl.catalog.shown_version() == manifest.version else None
 
-def _publish(context: dg.AssetExecutionContext, market: Market, years: Iterable[str]) -> _Publication:
-    """Let the catalog show what is committed, check it, and report the years that no run has reported."""
-    store, source = market.store(context.resources), market.source(context.resources)
-    etl = store.open_reader(source, context.run.run_id)
-    try:
-        manifest = etl.publish_catalog()
-        file = market.catalog_file(context.resources)
-        checks = list(evaluate(context.instance, market.catalog, etl, manifest, file))
-    except HistoricalETLError as error:
-        raise as_failure(error) from error
-    unseen = report_unseen_years(context.instance, market.prices, etl, years)
-    if unseen:
-        context.log.info("Reported years that no run had reported: %s", ", ".join(unseen))
-    return _Publication(_metadata(etl, manifest), checks, manifest.checksum)
+    def publish(self) -> SyncManifest:
+        """Let the catalog show the current version."""
+        try:
+            return self.etl.publish_catalog()
+        except HistoricalETLError as error:
+            empty = self.etl.manifest() is None
+            raise as_failure(error, self._market.how_to_fill if empty else None) from error
+
+    def checks(self, manifest: SyncManifest) -> list[dg.AssetCheckResult]:
+        """Check the version that is shown, and report the years that no run has reported."""
+        context, market = self._context, self._market
+        try:
+            file = market.catalog_file(context.resources)
+            checks = list(evaluate(context.instance, market.catalog, self.etl, manifest, file))
+        except HistoricalETLError as error:
+            raise as_failure(error) from error
+        unseen = report_unseen_years(context.instance, market.prices, self.etl, self._years.get_partition_keys())
+        if unseen:
+            context.log.info("Reported years that no run had reported: %s", ", ".join(unseen))
+        return checks
 
 
 def _metadata(etl: HistoricalETL, manifest: SyncManifest) -> Metadata:

@@ -191,8 +191,15 @@ def named(symbols: Mapping[str, str]) -> str:
     return ", ".join(f"{symbol} ({outcome})" for symbol, outcome in few) + (", …" if len(symbols) > _NAMED else "")
 
 
-def as_failure(error: HistoricalETLError) -> dg.Failure:
-    """How one of our errors ends a step; it is retried only where asking again may help."""
+def as_failure(error: HistoricalETLError, todo: str | None = None) -> dg.Failure:
+    """How one of our errors ends a step; it is retried only where asking again may help.
+
+    Args:
+        error: what happened.
+        todo: the next step, where Dagster has a better one.
+    """
+    if todo is not None:
+        error = type(error)(error.what, where=error.where, todo=todo)
     facts = {"error": type(error).__name__, "where": error.where or "", "next": error.todo}
     return dg.Failure(
         str(error), {name: dg.MetadataValue.text(fact) for name, fact in facts.items()}, allow_retries=error.retryable

@@ -156,6 +156,11 @@ class Project:
         events = [r.asset_materialization for r in records if r.run_id == result.run_id]
         return [event for event in events if event]
 
+    def logged(self, result: dg.ExecuteInProcessResult) -> list[str]:
+        """The lines that steps of a run wrote into its log."""
+        entries = self.instance.all_logs(result.run_id)
+        return [entry.user_message for entry in entries if not entry.is_dagster_event]
+
     def years(self) -> list[str]:
         return [str(event.partition) for event in self.events()]
 

@@ -59,7 +59,9 @@ def test_the_catalog_is_published_and_described(project: Make, root: Path) -> No
 
 
 def test_the_catalog_of_an_empty_store_fails_saying_what_to_do(project: Make) -> None:
-    assert "Nothing was committed yet" in failure_text(refresh(project()), "price_catalog")
+    told = failure_text(refresh(project()), "price_catalog")
+    assert told.startswith("Nothing was committed yet")
+    assert told.endswith("Next: materialize daily_prices, or run `historical-etl backfill`")
 
 
 def test_the_resource_reads_what_is_there_now_and_writes_nothing(project: Make, root: Path) -> None:
