@@ -65,8 +65,8 @@ def build_jobs(market: Market) -> dg.Definitions:
         tags={MODE_TAG: Mode.incremental.value},
         description="Every symbol up to the last closed session, in one commit over all years. It finds the years "
         "that it changes by itself, whatever partition it is launched for: choose one, the running year. The log warns "
-        "of an earlier one that was passed over. A run without a partition does the same. Of several partitions Dagster makes a backfill of the assets, which fetches whole "
-        "years.",
+        "of an earlier one that was passed over. A run without a partition does the same. Of several partitions "
+        "Dagster makes a backfill of the assets, which fetches whole years.",
     )
     return dg.Definitions(jobs=[backfill, increment])
 

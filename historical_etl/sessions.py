@@ -155,7 +155,9 @@ class SessionCalendar:
         """When `session` closes, in UTC (half-days included)."""
         index = self.position(session)
         if index is None:
-            raise ConfigurationError(f"{session} is not a session of {self.name}", where="session")
+            raise ConfigurationError(
+                f"{session} is not a session of {self.name}", where="session", todo="give a date on which it was open"
+            )
         return self._closes[index]
 
     def last_closed(self, now: datetime, settle: timedelta = timedelta()) -> date:

@@ -1,5 +1,6 @@
 """The error tree: drawn as it is, picklable, and each message with its next step."""
 
+import ast
 import errno
 import inspect
 import pickle
@@ -12,6 +13,7 @@ from historical_etl import errors
 from historical_etl.durable import storage_errors
 from historical_etl.errors import DiskSpaceError, HistoricalETLError, StorageError
 
+PACKAGE = Path(errors.__file__).parent
 CLASSES = {
     name: value
     for name, value in vars(errors).items()
@@ -55,6 +57,19 @@ def test_the_drawing_is_the_tree():
     tree["HistoricalETLError"] = None
     assert drawn_tree() == tree
     assert sorted(CLASSES) == errors.__all__
+
+
+def test_every_error_that_the_package_raises_says_what_to_do_next():
+    without = [
+        f"{path.relative_to(PACKAGE)}:{call.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in CLASSES
+        and not any(keyword.arg in {"todo", None} for keyword in call.keywords)
+    ]
+    assert without == []
 
 
 def test_the_promised_classes_are_there():

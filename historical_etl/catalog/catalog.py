@@ -67,7 +67,11 @@ class Catalog:
                 connection.execute(f"ATTACH {quote_text(str(self.path))} AS catalog (READ_ONLY)")
                 row = connection.execute(_VERSION_SHOWN).fetchone()
         except duckdb.Error as error:
-            raise CatalogError(f"the file cannot be read: {str(error)[:200]}", where=self.path) from error
+            raise CatalogError(
+                f"the file cannot be read: {str(error)[:200]}",
+                where=self.path,
+                todo="run `historical-etl repair`, or materialize price_catalog",
+            ) from error
         return int(row[0]) if row and row[0] is not None else 0
 
     def publish(self, manifest: SyncManifest) -> None:

@@ -167,7 +167,7 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     statements = connection.extract_statements(_EXPLAIN.sub("", sql))
     if len(statements) != 1 or statements[0].type not in _READING:
         raise CatalogError(
-            f"query_sql takes one reading statement; got {len(statements)}: "
+            f"A query is one reading statement; got {len(statements)}: "
             f"{', '.join(statement.type.name for statement in statements) or 'none'}",
             where="query_sql",
             todo="write a single SELECT, and PIVOT with its values, ON x IN (…); backfill and update change data",

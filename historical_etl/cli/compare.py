@@ -10,7 +10,7 @@ from rich.text import Text
 
 from historical_etl.cli.files import target_of, write_file
 from historical_etl.cli.terminal import Terminal, cleaned, some
-from historical_etl.clock import system_clock
+from historical_etl.clock import as_date, system_clock
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.compare import MEASURES, Comparison, draw, require_matplotlib
 from historical_etl.etl.compare import compare as held_against
@@ -47,13 +47,15 @@ def compare(
     table = _named(output, ".parquet", "--output", layout)
     if picture is not None:
         require_matplotlib()  # before anything is asked of a vendor
+    start = as_date(first, "--from")
+    end = None if last is None else as_date(last, "--to")
     wanted = normalize_symbols([part for part in symbols.split(",") if part.strip()])
     clock = system_clock if settings.replay_from is None else clock_for(settings, lambda: stored_through(layout))
     store = PriceStore(StoreContext(layout, settings, clock, "historical-etl compare"))
     there = UnifiedDataFetcher(settings, other, clock=clock)
     here = UnifiedDataFetcher(settings, clock=clock) if live else None
     with terminal.busy(f"Asking {other}"):
-        found = held_against(store, there, wanted, first, last, live=here)
+        found = held_against(store, there, wanted, start, end, live=here)
     if table is not None:
         buffer = BytesIO()
         found.rows.write_parquet(buffer)

@@ -9,6 +9,7 @@ from rich.text import Text
 from historical_etl.cli import runs
 from historical_etl.cli.ledgers import Row, decided_by, documents, left_out, opened, show_table
 from historical_etl.cli.terminal import Terminal, cleaned
+from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.completeness import BAR_HELD, CONFIRMED, ENDED, FILLED, GAP_OPEN, WAIVED
 from historical_etl.etl.fetch import LAST_ATTEMPT
@@ -69,8 +70,10 @@ def whose(symbol: str | None, *, every: bool) -> str | None:
 def waive(terminal: Terminal, symbol: str | None, first: str, last: str | None, reason: str, by: str | None) -> int:
     """Waive missing sessions; see the command's help."""
     name = decided_by(by)
+    start = as_date(first, "--from")
+    end = None if last is None else as_date(last, "--to")
     etl = runs.opened(terminal, "gaps waive")
-    waived = etl.waive(symbol, first, last, reason=reason, by=name)
+    waived = etl.waive(symbol, start, end, reason=reason, by=name)
     wanted = etl.store.state.meant(symbol) if symbol is not None else None
     manifest = etl.manifest()
     version, cursors = manifest.version if manifest else 0, etl.cursors()

@@ -9,6 +9,7 @@ from rich.text import Text
 from historical_etl.cli import runs
 from historical_etl.cli.ledgers import decided_by
 from historical_etl.cli.terminal import Terminal, cleaned
+from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.identity import IdentityChange
 from historical_etl.etl.pipeline import HistoricalETL
@@ -45,7 +46,7 @@ def rename(  # the options of the command
                 "A rename needs both names and a date", where="rename", todo="write OLD NEW --on DATE, or --file FILE"
             )
         else:
-            change = etl.rename(old, new, on, reason=reason, by=name, force=force)
+            change = etl.rename(old, new, as_date(on, "--on"), reason=reason, by=name, force=force)
     return _report(terminal, etl, change)
 
 
@@ -54,7 +55,8 @@ def split(terminal: Terminal, symbol: str, on: str | None, as_: str | None, reas
     name = decided_by(by)
     with terminal.busy("Splitting"):
         etl = runs.opened(terminal, "holds split")
-        change = etl.split(symbol, on, as_=as_, reason=reason, by=name)
+        day = None if on is None else as_date(on, "--on")
+        change = etl.split(symbol, day, as_=as_, reason=reason, by=name)
     ((ticker, other, day),) = change.renames
     headline = f"{ticker} is another security since {day}: what was before is {other}, {change.rows:,} bar(s)"
     next_ = f"{terminal.program} update --symbols {quote(ticker)}"

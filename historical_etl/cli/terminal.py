@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -31,6 +31,8 @@ _PIPE_WIDTH = 10_000
 #: The logger of waits that a person should know of.
 _PROGRESS = "historical_etl.progress"
 _AGAIN = "run the same command again later: what was committed is unchanged"
+#: Names of the library's arguments and methods, as the command line calls them.
+_HERE: Final = {"query_sql": "SQL", "as_of": "--as-of", "on": "--on", "as": "--as", "reason": "--reason"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Failure:
         kind = type(error).__name__
         if isinstance(error, HistoricalETLError):
             again = _AGAIN if isinstance(error, ProviderError) else ""
-            return cls(kind, error.what, error.where, error.todo or again, notes)
+            where = _HERE.get(error.where, error.where) if error.where else None
+            return cls(kind, error.what, where, error.todo or again, notes)
         todo = "run it again with --verbose to see the traceback, and report it"
         return cls(kind, f"Unexpected {kind}: {error}"[:1000], None, todo, notes)
 
@@ -128,7 +131,9 @@ class Terminal:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise StorageError(f"The output cannot be written: {error.strerror}", where="stdout") from error
+            raise StorageError(
+                f"The output cannot be written: {error.strerror}", where="stdout", todo="redirect it to another place"
+            ) from error
 
     def fail(self, failure: Failure) -> None:
         """Show why the command failed: as JSON on stdout with --json, else on stderr."""

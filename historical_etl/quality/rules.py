@@ -68,7 +68,11 @@ def conform(frame: object, where: str) -> pl.DataFrame:
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
-        raise SchemaDriftError(f"A source must return a polars.DataFrame, not {type(frame).__name__}", where=where)
+        raise SchemaDriftError(
+            f"A source must return a polars.DataFrame, not {type(frame).__name__}",
+            where=where,
+            todo="correct the source: its bars as a frame with the columns of SCHEMA",
+        )
     if not frame.columns and not frame.height:
         return empty_frame()
     absent = [name for name in REQUIRED_COLUMNS if name not in frame.columns]

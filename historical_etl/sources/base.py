@@ -60,7 +60,7 @@ class FetchRequest:
 
     def __post_init__(self) -> None:
         if not self.symbols:
-            raise ConfigurationError("The list of symbols is empty", where="symbols")
+            raise ConfigurationError("The list of symbols is empty", where="symbols", todo="name at least one symbol")
         if self.end < self.start:
             raise ConfigurationError(
                 f"The range is reversed: {self.start} to {self.end}", where="dates", todo="put the earlier date first"

@@ -66,6 +66,29 @@ def test_wrong_usage_is_exit_code_2(common: CommandLine, arguments, words):
     assert set(document) == {"error", "message", "where", "next"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "where", "words"),
+    [
+        (("query", "SELEC 1"), "SQL", "DuckDB refused the query"),
+        (("query", "SELECT 1; SELECT 2"), "SQL", "A query is one reading statement; got 2"),
+        (("query", "SELECT 1", "--as-of", "zzz"), "--as-of", "'zzz' is not a time"),
+        (("gaps", "waive", "AAPL", "--from", "zzz", "--reason", "r"), "--from", "--from='zzz' is not a date"),
+        (("gaps", "waive", "--all", "--from", "2013-01-02", "--to", "z", "--reason", "r"), "--to", "--to='z' is not"),
+        (("compare", "--with", "sample", "--symbols", "AAPL", "--from", "zzz"), "--from", "--from='zzz' is not a date"),
+        (("rename", "AAPL", "AAP", "--on", "zzz"), "--on", "--on='zzz' is not a date"),
+        (("rename", "AAPL", "AAPL", "--on", "2013-01-02"), "renames", "AAPL cannot be renamed to itself"),
+        (("holds", "split", "AAPL", "--on", "zzz", "--reason", "r"), "--on", "--on='zzz' is not a date"),
+        (("explain", "AAPL", "zzz"), "DATE", "DATE='zzz' is not a date"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_was_typed(
+    common: CommandLine, arguments: tuple[str, ...], where: str, words: str
+) -> None:
+    document = common("--json", *arguments).document
+    assert (document["where"], words in document["message"]) == (where, True), document
+    assert document["next"]
+
+
 def test_two_formats_at_once(common: CommandLine):
     answer = common("query", "SELECT 1", "--format", "csv", "--json")
     assert answer.code == USAGE

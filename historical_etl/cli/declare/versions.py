@@ -88,7 +88,7 @@ def rollback(
         str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger of runs.", show_default=False)
     ] = "",
 ) -> int:
-    """Let an older version stand again, under a new number: data, ledgers and cursors together.
+    """Make an older version current again, under a new number: data, ledgers and cursors together.
 
     What was committed after it is kept as any other version: rolling back to that brings it back. The next
     update fetches again what the older version lacks.

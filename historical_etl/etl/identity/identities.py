@@ -100,7 +100,11 @@ class SecurityIdentities:
         ends = self._context.calendar.sessions[-1]
         for rename in renames:
             if rename.old == rename.new:
-                raise ConfigurationError(f"{rename.old} cannot be renamed to itself", where="renames")
+                raise ConfigurationError(
+                    f"{rename.old} cannot be renamed to itself",
+                    where="renames",
+                    todo="give the name until then first, and the name since then second",
+                )
             if not self._context.calendar.sessions[0] < rename.on <= ends:
                 raise ConfigurationError(
                     f"{rename.on} lies outside the calendar of {self._context.calendar.name}, which ends on {ends}",

@@ -183,4 +183,8 @@ def _lines(path: Path, *, nul: bool = False) -> Generator[str]:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise refused_line("The gzip stream is cut off or damaged", path, number + 1, "copy the file again") from None
     except OSError as error:
-        raise ConfigurationError(f"The file cannot be read: {error.strerror or error}", where=path) from None
+        raise ConfigurationError(
+            f"The file cannot be read: {error.strerror or error}",
+            where=path,
+            todo="let it be read, or take it out of the folder",
+        ) from None

@@ -247,4 +247,5 @@ def _with_rest(skipped: list[SkippedFile], symbols: Sequence[str]) -> list[Skipp
     if not rest:
         return skipped
     what = f"{len(rest):,} more symbols are skipped for the same reason as {symbols[0]}: {', '.join(rest)}"
-    return [*skipped, SkippedFile(skipped[0].path, DataQualityError(what, where=skipped[0].path.parent), tuple(rest))]
+    error = DataQualityError(what, where=skipped[0].path.parent, todo=f"do for each of them as for {symbols[0]}")
+    return [*skipped, SkippedFile(skipped[0].path, error, tuple(rest))]
