@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_settings import PydanticBaseSettingsSource
 
-__all__ = ["OWN_FILE", "ThisFolder", "of_group", "read_dotenv", "upper"]
+__all__ = ["DOTENV_NAME", "OWN_FILE", "ThisFolder", "of_group", "read_dotenv", "unread_lines", "upper"]
 
 DOTENV_NAME: Final = ".env"
 #: For `env_file` of a class, in place of the name: else pydantic-settings reads the file first, in its own way.
@@ -89,26 +89,50 @@ def read_dotenv(
     Raises:
         ConfigurationError: it is no regular file of text, a line of it cannot be read, or it contradicts itself.
     """
+    seen: dict[str, Binding] = {}
+    bindings = _bindings(path)
+    for binding in bindings:
+        line = _line(binding)
+        if _is_no_pair(binding) and any(name in binding.original.string.upper() for name in ours):
+            raise _refused(path, f"cannot be read: line {line} is no NAME=value", "correct it, or close its quote")
+        name = (binding.key or "").upper()
+        if name in ours and name in seen and seen[name].value != binding.value:
+            lines = f"lines {_line(seen[name])} and {line}"
+            raise _refused(path, f"gives {name} two values, in {lines}", "remove one of them")
+        seen[name] = binding
+    readable = "".join(binding.original.string for binding in bindings if not _is_no_pair(binding))
+    return dotenv_values(stream=io.StringIO(readable), interpolate=interpolate)
+
+
+def unread_lines(path: Path = Path(DOTENV_NAME)) -> list[int]:
+    """The numbers of the lines that `read_dotenv` passes over, because they are no NAME=value.
+
+    Raises: as `read_dotenv`.
+    """
+    return [_line(binding) for binding in _bindings(path) if _is_no_pair(binding)]
+
+
+def _bindings(path: Path) -> list[Binding]:
     try:
         text = read_text(path, SETTINGS)
     except FileNotFoundError:
-        return {}
+        return []
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
         raise _refused(path, f"cannot be read: {reason}", "correct or remove it") from None
     if "\0" in text:
         raise _refused(path, "cannot be read: it holds a NUL, as files in UTF-16 do", "save it as UTF-8")
-    seen: dict[str, Binding] = {}
-    for binding in parse_stream(io.StringIO(text)):
-        line = binding.original.line
-        if binding.error and any(name in binding.original.string.upper() for name in ours):
-            raise _refused(path, f"cannot be read: line {line} is no NAME=value", "correct it, or close its quote")
-        name = (binding.key or "").upper()
-        if name in ours and name in seen and seen[name].value != binding.value:
-            lines = f"lines {seen[name].original.line} and {line}"
-            raise _refused(path, f"gives {name} two values, in {lines}", "remove one of them")
-        seen[name] = binding
-    return dotenv_values(stream=io.StringIO(text), interpolate=interpolate)
+    return list(parse_stream(io.StringIO(text)))
+
+
+def _is_no_pair(binding: Binding) -> bool:
+    return binding.error or (binding.key is not None and binding.value is None)
+
+
+def _line(binding: Binding) -> int:
+    """The line on which it begins, after the blank ones that the parser counts as part of it."""
+    text = binding.original.string
+    return binding.original.line + text.count("\n", 0, len(text) - len(text.lstrip()))
 
 
 def upper(variables: Mapping[str, str | None]) -> dict[str, str]:

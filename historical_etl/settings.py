@@ -18,7 +18,7 @@ from typing import Annotated, Final, Self, cast
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from historical_etl.dotenv_file import OWN_FILE, ThisFolder, read_dotenv, upper
+from historical_etl.dotenv_file import DOTENV_NAME, OWN_FILE, ThisFolder, read_dotenv, unread_lines, upper
 from historical_etl.errors import ConfigurationError
 from historical_etl.files_settings import FilesSettings
 from historical_etl.masking import SHORTEST, display_value, hidden, looks_secret
@@ -150,6 +150,7 @@ def load_settings() -> Settings:
         ConfigurationError: a value is not allowed; the message names its variable and what is allowed.
     """
     _warn_of_unknown_names()
+    _warn_of_unread_lines()
     _refuse_contradictions()
     try:
         settings = Settings()
@@ -223,6 +224,19 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
 def _warn_of_unknown_names() -> None:
     for name, near in unknown_variables().items():
         _log.warning("%s is not a setting and was ignored%s", name, f"; did you mean {near}?" if near else "")
+
+
+def _warn_of_unread_lines() -> None:
+    """By their numbers alone: what they hold may be a key."""
+    try:
+        numbers = [str(number) for number in unread_lines()]
+    except ConfigurationError:  # the file cannot be read, which is an error further on
+        return
+    if numbers:
+        *most, last = numbers
+        lines = f"Lines {', '.join(most)} and {last}" if most else f"Line {last}"
+        words = "are no NAME=value and were ignored" if most else "is no NAME=value and was ignored"
+        _log.warning("%s of %s %s", lines, Path(DOTENV_NAME).absolute(), words)
 
 
 def unknown_variables() -> dict[str, str]:

@@ -209,10 +209,35 @@ def test_two_spellings_of_one_variable_in_the_environment_are_refused(monkeypatc
     refused("HISTORICAL_ETL_EXCHANGE")
 
 
-@pytest.mark.parametrize("line", ['HISTORICAL_ETL_SOURCE="files', "HISTORICAL_ETL_SOURCE files"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        'HISTORICAL_ETL_SOURCE="files',
+        "HISTORICAL_ETL_SOURCE files",
+        "HISTORICAL_ETL_SOURCE",
+        "export HISTORICAL_ETL_SOURCE",
+        "HISTORICAL_ETL_SORCE",
+        f"TIINGO_API_KEY: {KEY}",
+    ],
+)
 def test_a_line_of_ours_that_cannot_be_read_is_refused(line):
-    env(f"OTHER tool's line\n{line}\n")
-    refused("line 2")
+    env(f"OTHER tool's line\n\n# and a blank one\n{line}\n")
+    error = refused("line 4 is no NAME=value")
+    assert error.where == str(Path(".env").absolute())
+    assert KEY not in str(error)
+
+
+def test_a_line_of_others_that_cannot_be_read_is_told_once_and_does_no_harm(caplog):
+    env(f"OTHER\n\n{KEY}\n={KEY}\nHISTORICAL_ETL_EXCHANGE=XLON\nits own: {KEY}\n")
+    assert load_settings().exchange == "XLON"
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"Lines 1, 3, 4 and 6 of {Path('.env').absolute()} are no NAME=value and were ignored"]
+    env("OTHER=1\nOTHER\n")
+    caplog.clear()
+    load_settings()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Line 2 of {Path('.env').absolute()} is no NAME=value and was ignored"
+    ]
 
 
 @pytest.mark.parametrize(
