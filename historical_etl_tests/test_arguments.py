@@ -67,7 +67,7 @@ def test_no_public_method_takes_an_object_of_another_type(kind: type) -> None:
         ),
         (lambda etl: type(etl).open(etl.layout.root, expect=6), r"expect is of the type int .*a string or None"),
         (lambda etl: type(etl).open(5), r"root is of the type int .*give a string or a path"),
-        (lambda etl: type(etl).open(etl.layout.root, 5), r"A int is no source of prices"),
+        (lambda etl: type(etl).open(etl.layout.root, 5).run_year(2012, "AAPL"), r"int is no source of prices"),
     ],
 )
 def test_it_is_named_with_what_to_give_instead(

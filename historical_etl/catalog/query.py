@@ -67,7 +67,7 @@ def query(
             in the message.
         ChecksumMismatchError: a file that it opens is not what was committed.
     """
-    _refuse_what_is_no_text(sql)
+    _refuse_half_characters(sql)
     if in_process:
         from historical_etl.catalog import statement
 
@@ -141,11 +141,7 @@ def _asking(worker: Worker, params: Params, limits: Limits) -> _Ask:
     return ask
 
 
-def _refuse_what_is_no_text(sql: object) -> None:
-    if not isinstance(sql, str):
-        raise CatalogError(
-            f"The query is of type {type(sql).__name__}", where="query_sql", todo="give it as text, e.g. 'SHOW TABLES'"
-        )
+def _refuse_half_characters(sql: str) -> None:
     try:
         sql.encode()
     except UnicodeEncodeError as error:  # DuckDB's binding would say that the text is of the wrong type

@@ -39,6 +39,8 @@ __all__ = ["HistoricalETL", "stored_through"]
 class HistoricalETL:
     """A store of daily bars, and the runs that fill it.
 
+    An argument of a wrong type is a ConfigurationError in every method.
+
     Args:
         fetcher: where bars come from: a `PriceSource`, or anything with `get_daily_prices`.
         storage_path: the folder of the partitions; manifests, progress and quarantine lie beside it.

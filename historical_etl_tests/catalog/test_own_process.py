@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from historical_etl import CatalogError, HistoricalETL
+from historical_etl import CatalogError, ConfigurationError, HistoricalETL
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
 
 #: Each takes more time or memory than there is, in a part that DuckDB itself does not watch.
@@ -349,10 +349,18 @@ def test_large_numbers_and_days_that_a_frame_can_hold_arrive(etl: HistoricalETL)
 
 @pytest.mark.parametrize("in_process", [False, True])
 @pytest.mark.parametrize(
-    ("sql", "params"), [(None, None), (b"SELECT 1", None), ("SELECT ?", 5), ("SELECT ?", [object])]
+    ("sql", "params", "error"),
+    [
+        (None, None, ConfigurationError),
+        (b"SELECT 1", None, ConfigurationError),
+        ("SELECT ?", 5, ConfigurationError),
+        ("SELECT ?", [object], CatalogError),
+    ],
 )
-def test_what_is_no_query_is_an_error(etl: HistoricalETL, sql: str, params: list[object], in_process: bool) -> None:
-    with pytest.raises(CatalogError):
+def test_what_is_no_query_is_an_error(
+    etl: HistoricalETL, sql: str, params: list[object], error: type[Exception], in_process: bool
+) -> None:
+    with pytest.raises(error):
         etl.query_sql(sql, params, in_process=in_process)
 
 

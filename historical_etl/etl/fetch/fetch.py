@@ -46,7 +46,17 @@ class _PlainSource:
         self.info = SourceInfo(name=type(fetcher).__name__, version="", adjustment=UNSTATED)
 
     def fetch(self, request: FetchRequest) -> FetchResult:
-        """`ok` for symbols that were fetched, `empty` for the others."""
+        """`ok` for symbols that were fetched, `empty` for the others.
+
+        Raises:
+            ConfigurationError: the fetcher is none.
+        """
+        if not callable(getattr(self._fetcher, "get_daily_prices", None)):  # for reading, any object will do
+            raise ConfigurationError(
+                f"{self.info.name} is no source of prices: it has no method get_daily_prices",
+                where="fetcher",
+                todo="give an object that has it, or a PriceSource, or None for the source that is configured",
+            )
         return FetchResult(self._fetcher.get_daily_prices(list(request.symbols), request.start, request.end), {})
 
     def members(self, start: date | None, end: date | None) -> list[str]:
@@ -56,21 +66,10 @@ class _PlainSource:
 
 
 def as_source(fetcher: Fetcher) -> PriceSource:
-    """Any fetcher as a full source.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
+    """Any fetcher as a full source."""
     # Not isinstance: a runtime protocol would evaluate `info`, which may read files.
     if hasattr(type(fetcher), "fetch") and hasattr(type(fetcher), "members"):
         return cast("PriceSource", fetcher)
-    if not callable(getattr(fetcher, "get_daily_prices", None)):
-        raise ConfigurationError(
-            f"A {type(fetcher).__name__} is no source of prices",
-            where="fetcher",
-            todo="give an object with the method `get_daily_prices`, or a PriceSource; open(fetcher=None) takes the "
-            "source that is configured",
-        )
     return _PlainSource(cast("PriceFetcher", fetcher))
 
 
