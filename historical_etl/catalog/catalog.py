@@ -8,8 +8,9 @@ DuckDB is imported where it is used: most commands do without.
 """
 
 import os
-from contextlib import suppress
-from typing import Final
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 from historical_etl.catalog.quoting import quote_text
 from historical_etl.catalog.views import view_statements
@@ -27,6 +28,11 @@ from historical_etl.models import CatalogPointer, SyncManifest
 from historical_etl.store.catalog_version import is_of, read_catalog_pointer
 from historical_etl.store.checksummed_json import render_checksummed
 from historical_etl.store.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import duckdb
 
 __all__ = ["Catalog"]
 
@@ -126,12 +132,34 @@ class Catalog:
 
 
 def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> None:
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
+    with _building() as connection:
         connection.execute(f"ATTACH {quote_text(os.fspath(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')")
         connection.begin()
         for statement in view_statements(manifest, layout, database="catalog"):
             connection.execute(statement)
         connection.commit()
         connection.execute("DETACH catalog")
+
+
+class _Kept(threading.local):
+    """The database in memory of each thread from which catalogs are built: making one takes longer than a catalog."""
+
+    connection: "duckdb.DuckDBPyConnection | None" = None
+
+
+_KEPT: Final = _Kept()
+
+
+@contextmanager
+def _building() -> "Generator[duckdb.DuckDBPyConnection]":
+    """A database to attach a catalog to. It has no thread of its own, and is given up after any error."""
+    import duckdb
+
+    connection = _KEPT.connection or duckdb.connect(":memory:", config={"threads": 1})
+    _KEPT.connection = None
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+    _KEPT.connection = connection
