@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from historical_etl_tests.scenario import Market
+from historical_etl_tests.scenario import Market, folder_in_memory
 from historical_etl_tests.shares import RUN, chosen_cases, number_of, seed_of_commit
 from historical_etl_tests.tools import TOOLS
 
@@ -211,8 +211,8 @@ def market() -> Market:
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     """The data folder of a store that does not exist yet; in memory where there is such a volume, for speed."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    if not os.access(memory, os.W_OK):
+    memory = folder_in_memory()
+    if memory is None:
         yield tmp_path / "data"
         return
     with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=memory) as folder:

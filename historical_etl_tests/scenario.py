@@ -5,14 +5,18 @@ A `Market` makes the bars of a few listings, always the same for the same seed. 
 that tests compare with are computed here by another route than the core's: rows in a dict, loops, plain floats.
 """
 
+import atexit
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -322,6 +326,44 @@ def store(root: Path, fetcher: object, today: date = LAST, **options) -> Histori
     if "settings" not in options:
         options["settings"] = plain_settings()
     return HistoricalETL.open(root, fetcher, **options)  # pyright: ignore[reportArgumentType]
+
+
+def folder_in_memory() -> Path | None:
+    """A folder on a volume in memory, where there is one: for what need not outlive the tests."""
+    memory = Path("/dev/shm")  # noqa: S108 - folders of their own are made in it
+    return memory if os.access(memory, os.W_OK) else None
+
+
+_MADE: Final[dict[Hashable, Path]] = {}
+
+
+def made_once(root: Path, name: Hashable, make: Callable[[Path], object]) -> None:
+    """Let a store lie in `root` as `make` makes it; of each name it is made once in a process, and then copied.
+
+    For tests of what happens after it. The copy has the links of the original; its catalog is that of another place.
+    """
+    if name not in _MADE:
+        folder = Path(tempfile.mkdtemp(prefix="historical-etl-made-", dir=folder_in_memory()))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        make(folder / "data")
+        _MADE[name] = folder / "data"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", "--", _MADE[name], root], check=True)  # `shutil` would copy each link as a file
+
+
+def filled(
+    root: Path, market: Market, until: date | None = None, symbols: Iterable[str] | None = None, **options
+) -> HistoricalETL:
+    """A store with all that a market has until an evening, published."""
+    end, names = until or market.last, tuple(market.symbols if symbols is None else symbols)
+
+    def make(folder: Path) -> None:
+        store(folder, ScriptedFetcher(market), end).run_full_etl(names, market.first, end)
+
+    etl = store(root, ScriptedFetcher(market), end, **options)
+    made_once(root, (market, end, names), make)
+    etl.publish_catalog()
+    return etl
 
 
 def stored(etl: HistoricalETL) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from historical_etl_tests.scenario import (
     SYMBOLS,
     Market,
     ScriptedFetcher,
+    filled,
     standing,
     store,
     stored,
@@ -38,9 +39,7 @@ def small() -> Market:
 
 @pytest.fixture
 def etl(root):
-    etl = store(root, ScriptedFetcher(SHORT), MIDWAY)
-    etl.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
-    return etl
+    return filled(root, SHORT, MIDWAY)
 
 
 def grow(etl):
@@ -209,8 +208,7 @@ ONE_YEAR = pytest.mark.parametrize(
 @ONE_YEAR
 @pytest.mark.strace
 def test_partition_pruning_by_the_system_calls(root, tmp_path, small, where):
-    etl = store(root, ScriptedFetcher(small), small.last)
-    etl.run_full_etl(SYMBOLS, small.first, small.last)
+    etl = filled(root, small)
     sql = f"SELECT count(*) AS n FROM daily_prices WHERE {where}"
     rows = etl.query_sql(sql).item()
     assert rows > 0
@@ -220,8 +218,7 @@ def test_partition_pruning_by_the_system_calls(root, tmp_path, small, where):
 @ONE_YEAR
 def test_partition_pruning_in_queries(root, small, where):
     """A query for one year opens that year's file and no other, by DuckDB's own account."""
-    etl = store(root, ScriptedFetcher(small), small.last)
-    etl.run_full_etl(SYMBOLS, small.first, small.last)
+    etl = filled(root, small)
     sql = f"SELECT count(*) AS n FROM daily_prices WHERE {where}"
     assert etl.query_sql(sql).item() > 0
     assert files_read(etl, sql) == {"2012"}
@@ -230,8 +227,7 @@ def test_partition_pruning_in_queries(root, small, where):
 
 def test_scan_opens_only_the_years_it_needs(root, small):
     """The other years' files are not there any more, and it does not notice."""
-    etl = store(root, ScriptedFetcher(small), small.last)
-    etl.run_full_etl(SYMBOLS, small.first, small.last)
+    etl = filled(root, small)
     for year in (2011, 2013):
         next(etl.layout.objects.glob(f"{year}-*")).unlink()
     rows = etl.scan("brk.b, halt", "2012-03-05", date(2012, 3, 9)).collect().sort(KEYS)

@@ -6,7 +6,7 @@ import pytest
 
 from historical_etl import CatalogError
 from historical_etl.catalog import query as queries
-from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
+from historical_etl_tests.scenario import SHORT, ScriptedFetcher, filled, store
 
 ENDLESS = "SELECT count(*) FROM range(100_000_000_000) a, range(100_000_000_000) b"
 ENDLESS_ANSWER = "SELECT * FROM range(100_000_000_000)"
@@ -15,9 +15,7 @@ ENDLESS_ANSWER = "SELECT * FROM range(100_000_000_000)"
 @pytest.fixture
 def make(root):
     def made(**settings: object):
-        etl = store(root, ScriptedFetcher(SHORT), SHORT.last, **settings)
-        etl.run_full_etl(SHORT.symbols, SHORT.first, SHORT.last)
-        return etl
+        return filled(root, SHORT, **settings)
 
     return made
 
@@ -28,7 +26,8 @@ def test_a_query_without_end_is_stopped(make, sql):
     with pytest.raises(CatalogError, match=r"stopped: (it ran for more than 1 s|Out of Memory)") as caught:
         etl.query_sql(sql)
     assert "HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS" in caught.value.todo
-    assert etl.query_sql("SELECT 1 AS one").item() == 1
+    patient = store(etl.layout.root, ScriptedFetcher(SHORT), SHORT.last)
+    assert patient.query_sql("SELECT 1 AS one").item() == 1
 
 
 def test_an_answer_too_large_is_stopped(make):

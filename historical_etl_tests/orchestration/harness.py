@@ -15,7 +15,7 @@ from historical_etl.markets import assemble
 from historical_etl.resources import PriceSourceResource, StoreResource
 from historical_etl.sources.base import PriceSource
 from historical_etl.sources.sample import SampleSource
-from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, Market, ScriptedSource, store
+from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, Market, ScriptedSource, made_once, plain_settings, store
 
 PRICES, CATALOG = dg.AssetKey("daily_prices"), dg.AssetKey("price_catalog")
 CHECKS = {
@@ -38,7 +38,7 @@ class Store(StoreResource):
     at: str = ""
 
     def settings(self) -> Settings:
-        return Settings(_env_file=None).changed({"data_dir": Path(self.data_dir)})  # pyright: ignore[reportCallIssue]
+        return plain_settings().changed({"data_dir": Path(self.data_dir)})
 
     def now(self) -> datetime:
         return datetime.fromisoformat(self.at) if self.at else datetime.now(UTC)
@@ -84,6 +84,7 @@ class Project:
     instance: dg.DagsterInstance
     source: PriceSource
     at: datetime | None = None
+    _loaded: tuple[PriceSource, dg.Definitions] | None = None
 
     @property
     def resources(self) -> dict[str, object]:
@@ -95,7 +96,10 @@ class Project:
 
     @property
     def defs(self) -> dg.Definitions:
-        return assemble(**self.resources)  # pyright: ignore[reportArgumentType]
+        """Loaded once for each source and time, as a server of Dagster's loads them once."""
+        if self._loaded is None or self._loaded[0] is not self.source:
+            self._loaded = self.source, assemble(**self.resources)  # pyright: ignore[reportArgumentType]
+        return self._loaded[1]
 
     @property
     def etl(self) -> HistoricalETL:
@@ -216,7 +220,12 @@ def range_tags(first: str | int, last: str | int) -> dict[str, str]:
 def filled(project: Callable[..., Project], until: date = date(2013, 2, 27), **options) -> Project:
     """A store that ends some sessions before the source does."""
     scene = project(**options)
-    store(scene.root, scripted(), until).run_full_etl(SYMBOLS, "2010-01-01", until)
+
+    def make(folder: Path) -> None:
+        store(folder, scripted(), until).run_full_etl(SYMBOLS, "2010-01-01", until)
+
+    made_once(scene.root, ("orchestration", until), make)
+    scene.etl.publish_catalog()
     return scene
 
 
