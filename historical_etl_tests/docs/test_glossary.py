@@ -5,6 +5,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +31,15 @@ PUBLISHED: Final = {
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
-def ruled_out(kind: str) -> list[str]:
-    """The words of all lists of a kind: "Not" or "Not as a name"."""
-    lists = re.findall(rf"^{kind}: (.+)$", GLOSSARY.read_text(), re.MULTILINE)
-    return sorted({word.strip().lower() for words in lists for word in words.split(",")})
+@cache
+def ruled_out(*kinds: str) -> tuple[str, ...]:
+    """The words of all lists of some kinds: "Not" and "Not as a name"."""
+    lists = re.findall(rf"^(?:{'|'.join(kinds)}): (.+)$", GLOSSARY.read_text(), re.MULTILINE)
+    return tuple(sorted({word.strip().lower() for words in lists for word in words.split(",")}))
 
 
-def found_in(text: str, words: list[str]) -> list[str]:
+@cache
+def found_in(text: str, words: tuple[str, ...]) -> list[str]:
     """The words that a text uses. What is in backticks names a column, a key or a command, or shows output."""
     text = re.sub(r"```.*?```|`[^`]*`", " ", text, flags=re.DOTALL)
     pattern = rf"(?<![\w-])({'|'.join(map(re.escape, words))})(?![\w-])"
@@ -66,14 +69,14 @@ def modules() -> list[Path]:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_uses_a_word_that_is_ruled_out(path: Path) -> None:
     anywhere = ruled_out("Not")
-    in_names = {*anywhere, *ruled_out("Not as a name")}
+    in_names = ruled_out("Not", "Not as a name")
     source = path.read_text()
     wrong = [
         f"{path.name}:{line}: {name}"
         for line, name in names(source)
         if name not in PUBLISHED
         for spelled in [" ".join(_WORD.findall(name)).lower()]
-        if found_in(spelled, sorted(in_names))
+        if found_in(spelled, in_names)
     ]
     wrong += [f"{path.name}:{line}: {word!r}" for line, text in texts(source) for word in found_in(text, anywhere)]
     assert not wrong, "\n".join(wrong)

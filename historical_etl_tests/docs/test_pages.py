@@ -43,13 +43,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def made(checkout: Path) -> str:
-    """What `make run` has shown."""
-    with Shell(checkout, environment(checkout)) as shell:
-        return typed(shell, "make run", checkout)
-
-
 def typed(shell: Shell, command: str, elsewhere: Path) -> str:
     code, out, err = shell.run(command.replace(ELSEWHERE, str(elsewhere)))
     assert code == 0, f"$ {command}\n{out}\n{err}"
@@ -63,12 +56,20 @@ def compare(step: Step, real: str) -> None:
         assert not difference, f"$ {step.command}\n{difference}"
 
 
-def test_every_block_of_the_readme_works_after_make_run(made: str, checkout: Path, monkeypatch) -> None:
+def test_every_block_of_the_readme_and_of_versions_works_after_make_run(checkout: Path, monkeypatch) -> None:
+    """Of both pages, since `make run` takes longer than either."""
+    monkeypatch.chdir(checkout)
+    with Shell(checkout, environment(checkout)) as shell:
+        made = typed(shell, "make run", checkout)
+    readme(made, checkout)
+    versions(checkout)
+
+
+def readme(made: str, checkout: Path) -> None:
     found = [block for block in blocks(README) if block.language in ("console", "python")]
     commands = [step for block in found if block.language == "console" for step in steps(block)]
     assert commands[0].command.startswith("make run")
     ran = 0
-    monkeypatch.chdir(checkout)
     with Shell(checkout, environment(checkout)) as shell:
         for block in found:
             if block.language == "python":
@@ -85,9 +86,7 @@ def test_every_block_of_the_readme_works_after_make_run(made: str, checkout: Pat
     assert ran > 15
 
 
-@pytest.mark.usefixtures("made")
-def test_the_blocks_of_versions_work_after_make_run(checkout: Path, monkeypatch) -> None:
-    monkeypatch.chdir(checkout)
+def versions(checkout: Path) -> None:
     names = {"etl": HistoricalETL.open("data"), "HistoricalETL": HistoricalETL, "datetime": datetime, "UTC": UTC}
     for block in blocks(CONCEPTS / "versions.md"):
         if block.language == "python":
