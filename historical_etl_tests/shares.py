@@ -7,7 +7,8 @@ The seed follows from the commit, so that each commit tries another share and a 
 import os
 import random
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
@@ -17,7 +18,7 @@ from typing import Final, TypeVar
 import pytest
 from hypothesis import settings
 
-__all__ = ["RUN", "SEED_VARIABLE", "chosen_cases", "drawn", "examples", "number_of", "part_of", "seed_of_commit"]
+__all__ = ["PARTS", "RUN", "SEED_VARIABLE", "chosen_cases", "drawn", "examples", "number_of", "seed_of_commit"]
 
 _T = TypeVar("_T")
 
@@ -26,26 +27,28 @@ SEED_VARIABLE: Final = "HISTORICAL_ETL_TESTS_SEED"
 #: Where there is no repository, as in an unpacked source distribution.
 _FALLBACK: Final = "no-commit"
 _ROOT: Final = Path(__file__).parents[1]
-#: What `make test` tries in a folder or file: the part of the tests in each file, and the part of the cases of each of
-#: them that is parametrized. The longest path counts. Listed is what takes long; of all else everything is tried.
+#: What `make test` tries in a folder or file: the part of its tests, and the part of the cases of each of them that is
+#: parametrized. A test belongs to the longest path it lies in. Listed is what takes long; of all else everything is
+#: tried.
 PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
-    "cli": (Fraction(1), Fraction(1, 3)),
-    # What these commands do is tested below them, in all cases.
-    "cli/test_archive.py": (Fraction(1, 2), Fraction(1, 3)),
-    "cli/test_identity.py": (Fraction(1, 2), Fraction(1, 3)),
-    "cli/test_review.py": (Fraction(1, 2), Fraction(1, 3)),
-    "cli/test_versions.py": (Fraction(1, 2), Fraction(1, 3)),
-    "etl/maintenance": (Fraction(1, 2), Fraction(1, 4)),
+    "catalog": (Fraction(1, 2), Fraction(1, 3)),
+    "cli": (Fraction(1, 2), Fraction(1, 3)),
+    "etl/health": (Fraction(1, 2), Fraction(1, 2)),
+    "etl/maintenance": (Fraction(1, 3), Fraction(1, 4)),
     "etl/reader": (Fraction(1, 2), Fraction(1, 4)),
-    "field": (Fraction(1, 4), Fraction(1, 4)),
-    "proofs/faults": (Fraction(1, 3), Fraction(1, 4)),
-    "proofs/hostile": (Fraction(1, 2), Fraction(1, 4)),
-    "sources/vendors": (Fraction(1), Fraction(1, 4)),
-    # Whole stores, filled by a vendor evening by evening.
-    "sources/vendors/test_eodhd_store.py": (Fraction(1, 2), Fraction(1, 4)),
-    "sources/vendors/test_plans_anew.py": (Fraction(1, 2), Fraction(1, 4)),
-    "sources/vendors/test_plans_in_stores.py": (Fraction(1, 2), Fraction(1, 4)),
-    "sources/vendors/test_whole_store.py": (Fraction(1, 2), Fraction(1, 4)),
+    "etl/runs": (Fraction(1, 2), Fraction(1, 3)),
+    "field": (Fraction(1, 8), Fraction(1, 4)),
+    "orchestration": (Fraction(2, 5), Fraction(1, 2)),
+    # Each command is a process of its own, which takes seconds to load Dagster.
+    "orchestration/test_command_line.py": (Fraction(1, 3), Fraction(1, 2)),
+    "proofs/crash/test_crash_matrix.py": (Fraction(1), Fraction(1, 2)),
+    "proofs/faults": (Fraction(1, 6), Fraction(1, 4)),
+    "proofs/hostile": (Fraction(1, 3), Fraction(1, 4)),
+    "sources/vendors": (Fraction(1, 3), Fraction(1, 4)),
+    "store/archive": (Fraction(1, 2), Fraction(1, 2)),
+    "store/verify": (Fraction(1, 2), Fraction(1, 2)),
+    # One of the two visits to Dagster's pages.
+    "ui": (Fraction(1, 2), Fraction(1)),
 }
 _ALL: Final = (Fraction(1), Fraction(1))
 #: How many times as many examples Hypothesis tries with `--hypothesis-profile torture`.
@@ -105,42 +108,41 @@ def examples(count: int) -> int:
 
 
 def chosen_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """A share of the tests, in their order: of each file some tests, and of each parametrized test some cases.
+    """A share of the tests, in their order: of each path in `PARTS` some tests, of each of them some cases.
 
-    Cases with a value that no case before them has are drawn first, so that the share of each test varies all of its
-    parameters. Every file has at least one test in it, and every test that is tried at least one case.
+    Tests of a file from which none is drawn yet come first, and so do cases with a value that no case before them has:
+    the share is spread over as many files, and each test over as many values, as its size allows. Every path has at
+    least one test in it, and every test that is tried at least one case.
     """
-    files: dict[str, dict[str, list[pytest.Item]]] = {}
+    rooms: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         name = item.nodeid.partition("[")[0]
-        files.setdefault(name.partition("::")[0], {}).setdefault(name, []).append(item)
+        rooms.setdefault(_room_of(name), {}).setdefault(name, []).append(item)
     chosen = {
         item.nodeid
-        for path, tests in files.items()
-        for name in drawn(list(tests), _count(len(tests), part_of(path)[0]), path)
-        for item in _some(tests[name], part_of(path)[1])
+        for room, tests in rooms.items()
+        for parts in [PARTS.get(room, _ALL)]
+        for name in _varied(list(tests), parts[0], str, lambda name: {name.partition("::")[0]})
+        for item in _varied(tests[name], parts[1], lambda item: item.nodeid, _values)
     }
     return [item for item in items if item.nodeid in chosen]
 
 
-def _some(cases: Sequence[pytest.Item], part: Fraction) -> Sequence[pytest.Item]:
-    most = _count(len(cases), part)
-    if most >= len(cases):
-        return cases
-    shuffled = sorted(cases, key=lambda item: number_of(item.nodeid))
-    seen: set[tuple[str, int]] = set()
-    first: list[pytest.Item] = []
-    rest: list[pytest.Item] = []
-    for item in shuffled:
-        values = _values(item)
-        (rest if values <= seen else first).append(item)
-        seen |= values
+def _varied(
+    things: Sequence[_T], part: Fraction, name: Callable[[_T], str], values: Callable[[_T], AbstractSet[object]]
+) -> Sequence[_T]:
+    """A part of some things, at least one; first those with a value that none before them has."""
+    most = -(-len(things) * part.numerator // part.denominator)
+    if most >= len(things):
+        return things
+    seen: set[object] = set()
+    first: list[_T] = []
+    rest: list[_T] = []
+    for thing in sorted(things, key=lambda thing: number_of(name(thing))):
+        found = values(thing)
+        (rest if found <= seen else first).append(thing)
+        seen |= found
     return [*first, *rest][:most]
-
-
-def _count(whole: int, part: Fraction) -> int:
-    """A part of a number, at least one."""
-    return -(-whole * part.numerator // part.denominator)
 
 
 def _values(item: pytest.Item) -> set[tuple[str, int]]:
@@ -150,8 +152,7 @@ def _values(item: pytest.Item) -> set[tuple[str, int]]:
     return {(name, id(value)) for name, value in item.callspec.params.items()}
 
 
-def part_of(path: str) -> tuple[Fraction, Fraction]:
-    """The part of the tests in a file, and the part of their cases, that is tried in every run."""
-    below = path.partition("historical_etl_tests/")[2]
-    above = [below, *map(str, Path(below).parents)]
-    return next((PARTS[folder] for folder in above if folder in PARTS), _ALL)
+def _room_of(nodeid: str) -> str:
+    """The longest path in `PARTS` that a test lies in; of other tests their file."""
+    path = nodeid.partition("::")[0].partition("historical_etl_tests/")[2]
+    return next((above for above in [path, *map(str, Path(path).parents)] if above in PARTS), path)

@@ -1,10 +1,11 @@
-"""The shares of the large proofs: the same for one seed, others for another one, and something of every test."""
+"""The shares of the large proofs: the same for one seed, others for another one, and something of every room."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
-from historical_etl_tests.shares import RUN, chosen_cases, drawn, number_of, part_of, seed_of_commit
+from historical_etl_tests.shares import PARTS, RUN, chosen_cases, drawn, number_of, seed_of_commit
 
 POINTS = range(1000)
 
@@ -42,20 +43,13 @@ def test_the_environment_comes_before_the_commit(monkeypatch):
     assert seed_of_commit() == "mine"
 
 
-@pytest.mark.parametrize(
-    ("path", "parts"),
-    [
-        ("field/test_renames.py", (Fraction(1, 4), Fraction(1, 4))),
-        ("sources/vendors/test_yahoo.py", (1, Fraction(1, 4))),
-        ("sources/test_files.py", (1, 1)),
-        ("test_settings.py", (1, 1)),
-    ],
-)
-def test_only_what_takes_long_is_shared(path, parts):
-    assert part_of(f"historical_etl_tests/{path}") == parts
+@pytest.mark.parametrize("path", PARTS)
+def test_what_is_shared_is_there(path):
+    assert (Path(__file__).parent / path).exists()
+    assert all(0 < part <= 1 for part in PARTS[path])
 
 
-def test_every_file_has_a_test_in_each_share(request, seeded, monkeypatch):
+def test_a_share_is_spread_over_as_many_files_as_it_can(request, seeded, monkeypatch):
     monkeypatch.setattr("historical_etl_tests.shares.PARTS", {".": (Fraction(1, 2), Fraction(1, 3))})
     items = request.session.items
     shares: list[list[str]] = []
@@ -64,10 +58,30 @@ def test_every_file_has_a_test_in_each_share(request, seeded, monkeypatch):
         shares.append([item.nodeid for item in chosen_cases(items)])
     assert shares[0] == shares[2]
     order = {item.nodeid: at for at, item in enumerate(items)}
-    files = {nodeid.partition("::")[0] for nodeid in order}
+    files, tests = files_of(order), names_of(order)
     for share in shares:
         assert share == sorted(share, key=lambda nodeid: order[nodeid])
-        assert {nodeid.partition("::")[0] for nodeid in share} == files
+        assert len(names_of(share)) == (len(tests) + 1) // 2
+        assert len(files_of(share)) == min(len(files), len(names_of(share)))
+
+
+def test_each_path_with_a_share_of_its_own_has_a_test_in_it(request, seeded, monkeypatch):
+    items = request.session.items
+    files = files_of(item.nodeid for item in items)
+    least = Fraction(1, 10**6)
+    paths = [path.partition("historical_etl_tests/")[2] for path in files]
+    monkeypatch.setattr("historical_etl_tests.shares.PARTS", dict.fromkeys([".", *paths[1:]], (least, least)))
+    seeded("one")
+    assert files_of(item.nodeid for item in chosen_cases(items)) == files
+    assert len(chosen_cases(items)) == len(files)
+
+
+def files_of(nodeids):
+    return {nodeid.partition("::")[0] for nodeid in nodeids}
+
+
+def names_of(nodeids):
+    return {nodeid.partition("[")[0] for nodeid in nodeids}
 
 
 @pytest.mark.parametrize("letter", ["a", "b"])

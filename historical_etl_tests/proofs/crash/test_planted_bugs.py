@@ -82,7 +82,7 @@ def _suspects(recorded: Recorded, operations: list[Operation], shift: int, point
 
 
 #: How many calls of each kind, and how many kills, are tried in every run; all with `--torture`.
-SHARE, KILLED = 5, 2
+SHARE, KILLED = 5, 1
 #: Syncs that come with the helper that makes them, and that nothing here depends on, in their order.
 NEEDLESS = {
     "taken in": (

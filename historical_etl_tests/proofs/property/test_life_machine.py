@@ -6,7 +6,7 @@ from historical_etl_tests.proofs.property.life_machine import LifeMachine
 from historical_etl_tests.proofs.property.machines import tried
 
 #: Examples, and steps of each: in every run, and with `--hypothesis-profile torture`.
-SHARE, WHOLE = (2, 12), (200, 40)
+SHARE, WHOLE = (1, 12), (200, 40)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from historical_etl_tests.proofs.property.machines import tried
 from historical_etl_tests.proofs.property.store_machine import StoreMachine
 
 #: Examples, and steps of each: in every run, and with `--hypothesis-profile torture`.
-SHARE, WHOLE = (3, 20), (250, 50)
+SHARE, WHOLE = (2, 15), (250, 50)
 
 
 @pytest.mark.crash
