@@ -17,6 +17,8 @@ __all__ = ["Market"]
 
 #: What Dagster allows in the name of a job.
 _PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+#: A market with this prefix would have the sensor of one without any.
+_OF_DAGSTER: Final = "default"
 _Resource = TypeVar("_Resource")
 
 
@@ -34,11 +36,12 @@ class Market:
     prefix: str | None = None
 
     def __post_init__(self) -> None:
-        if self.prefix is not None and not _PREFIX.fullmatch(self.prefix):
+        if self.prefix is not None and (self.prefix == _OF_DAGSTER or not _PREFIX.fullmatch(self.prefix)):
             raise ConfigurationError(
                 f"{self.prefix!r} cannot be a key prefix",
                 where="build_market",
-                todo="use letters, digits and underscores, beginning with a letter; leave it out for none",
+                todo="use letters, digits and underscores, beginning with a letter, other than "
+                f"{_OF_DAGSTER!r}; leave it out for none",
             )
 
     @property

@@ -147,7 +147,7 @@ class ManifestManager:
         content = render_manifest(saved)
         with storage_errors("saving the manifest", self.layout.manifests):
             write_atomic(self.layout.history_file(saved.version, dataset), content)
-        # The commit itself. If the folder cannot be synced after the rename, the new version may be current all the same.
+        # The commit itself. If the folder cannot be synced after the rename, the new version may still be current.
         state = "`historical-etl status` shows the current version"
         with storage_errors("replacing the current manifest", self.layout.manifest_file(dataset), state):
             write_atomic(self.layout.manifest_file(dataset), content)

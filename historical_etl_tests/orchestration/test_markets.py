@@ -214,6 +214,7 @@ def test_one_market_may_have_no_prefix(tmp_path: Path) -> None:
     [
         ("new york", {}, r"'new york' cannot be a key prefix.*letters, digits and underscores"),
         ("", {}, r"'' cannot be a key prefix.*leave it out for none"),
+        ("default", {}, r"'default' cannot be a key prefix.*other than 'default'"),
         (5, {}, r"key_prefix is of the type int \[build_market\]. Next: give a string or None"),
         (["london"], {}, r"key_prefix is of the type list"),
         ("london", {"files": "lse"}, r"files is of the type str.*give a mapping"),
