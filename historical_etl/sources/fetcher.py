@@ -15,7 +15,6 @@ from historical_etl.masking import display_value
 from historical_etl.models import Outcome
 from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
-from historical_etl.sources.files import FilesSource
 from historical_etl.sources.replay import is_replay, replay_source
 from historical_etl.sources.sample import SampleSource
 from historical_etl.sources.universe import PACKAGED_UNIVERSES, MembershipTable, packaged_universe
@@ -27,6 +26,12 @@ _log = logging.getLogger(__name__)
 
 #: The group of entry points by which another package brings a source: each a callable of `Settings`.
 ENTRY_POINTS: Final = "historical_etl.sources"
+
+
+def _files(settings: Settings) -> PriceSource:
+    from historical_etl.sources.files import FilesSource
+
+    return FilesSource(settings.files, exchange=settings.exchange)
 
 
 def _tiingo(settings: Settings) -> PriceSource:
@@ -64,7 +69,7 @@ def _massive(settings: Settings) -> PriceSource:
 #: Every source by the name the setting `source` knows it by.
 SOURCES: Final[dict[str, Callable[[Settings], PriceSource]]] = {
     "sample": lambda _: SampleSource(),
-    "files": lambda settings: FilesSource(settings.files, exchange=settings.exchange),
+    "files": _files,
     "tiingo": _tiingo,
     "eodhd": _eodhd,
     "yfinance": _yfinance,
