@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import duckdb
@@ -414,3 +415,20 @@ def test_the_file_is_readable_by_clients_of_storage_version_1_4(etl):
         connection.execute(f"ATTACH '{etl.layout.catalog}' AS c (READ_ONLY)")
         tags = connection.sql("SELECT tags FROM duckdb_databases() WHERE database_name = 'c'").fetchall()
     assert "v1.4" in str(tags) or "v1.2" in str(tags), tags
+
+
+def test_a_publication_that_duckdb_refuses_midway_is_no_burden_to_the_next_one(etl):
+    manifest = standing(etl)
+    (first, *others) = manifest.partitions
+    refused = manifest.model_copy(update={"partitions": (first.model_copy(update={"rows": "one two"}), *others)})
+    with pytest.raises(CatalogError, match="could not be published"):
+        etl.catalog.publish(refused)
+    etl.publish_catalog()
+    assert read(etl.layout.catalog, COUNT) == [(SHORT.expected(end=MIDWAY).height,)]
+
+
+def test_threads_publish_at_once(tmp_path):
+    stores = [filled(tmp_path / str(number), SHORT, MIDWAY) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda etl: [etl.publish_catalog() for _ in range(5)], stores))
+    assert {tuple(read(etl.layout.catalog, COUNT)) for etl in stores} == {((SHORT.expected(end=MIDWAY).height,),)}

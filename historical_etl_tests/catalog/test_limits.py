@@ -14,7 +14,7 @@ ENDLESS_ANSWER = "SELECT * FROM range(100_000_000_000)"
 
 @pytest.fixture
 def make(root):
-    def made(**settings: object):
+    def made(**settings):
         return filled(root, SHORT, **settings)
 
     return made
