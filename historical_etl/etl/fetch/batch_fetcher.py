@@ -10,7 +10,7 @@ import polars as pl
 
 from historical_etl.etl.fetch.batch import Batch, counted_reasons
 from historical_etl.etl.fetch.fetch import fetch_all
-from historical_etl.etl.fetch.requests import lead_in
+from historical_etl.etl.fetch.year_range import lead_in
 from historical_etl.models import DATASET_ID, Outcome
 from historical_etl.quality.batch_verdict import BatchVerdict, count_reasons, judge_batch
 from historical_etl.quality.rules import split_rows

@@ -19,7 +19,7 @@ import polars as pl
 from historical_etl.errors import CoverageError, HistoricalETLError, RateLimitedError, StorageError
 from historical_etl.etl.context import StoreContext
 from historical_etl.etl.fetch.fetch import fetch_one, in_batches, is_final, outcome_of
-from historical_etl.etl.fetch.requests import Window
+from historical_etl.etl.fetch.year_range import Window
 from historical_etl.models import Outcome
 from historical_etl.schema import empty_frame
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo

@@ -18,7 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ProviderError
-from historical_etl.etl.fetch.requests import request_hash
+from historical_etl.etl.fetch.year_range import request_hash
 from historical_etl.store.layout import Layout
 from historical_etl.store.staging import Staging
 from historical_etl_tests.proofs.simulation.market import with_returns
