@@ -161,7 +161,7 @@ class PriceRuns:
             since=names.begins,
         )
         stats = RunStats(min((r.start for r in requests), default=end), end)
-        run = self._steps.new_run("increment", stats, manifest, refetch_on_corporate_action=True)
+        run = self._steps.new_run("increment", stats, manifest, is_increment=True)
         run.stats.sessions_missing = completeness.missing()
         run.stats.notes += self._steps.plan_notes(self._context.settings.start) if set(wanted) - known else []
         with record_failure(run):

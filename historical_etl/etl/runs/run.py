@@ -70,7 +70,7 @@ class Run:
         manifest: the version that is current, as far as the run knows: that which it found, or committed last.
         names: by which the source is asked.
         rebuild: replace the history of every symbol that was fetched, whatever basis it was stored on.
-        refetch_on_corporate_action: whether an event after a symbol's last stored session calls for its whole history.
+        is_increment: see `Reference`.
     """
 
     state: VersionState
@@ -81,7 +81,7 @@ class Run:
     manifest: SyncManifest | None
     names: Names
     rebuild: bool = False
-    refetch_on_corporate_action: bool = False
+    is_increment: bool = False
     started: datetime = field(init=False)
     run_id: str = field(init=False)
     _rebuilt: set[str] = field(default_factory=set[str])
@@ -235,9 +235,8 @@ class Run:
         self, batch: Batch, manifest: SyncManifest | None, completeness: Completeness, left: pl.DataFrame
     ) -> Reconciled:
         """Hold a batch against a version; what is needed beside it to judge it is fetched in between."""
-        is_increment = self.refetch_on_corporate_action
         reference = reference_of(
-            self.context, self.source.info, manifest, completeness, left, is_increment=is_increment
+            self.context, self.source.info, manifest, completeness, left, is_increment=self.is_increment
         )
         judged = begin(batch, reference, set(symbols_in(batch.rows)) - self._rebuilt if self.rebuild else ())
         if requests := overlap_requests(judged):

@@ -73,7 +73,7 @@ class RunSteps:
         manifest: SyncManifest | None,
         *,
         rebuild: bool = False,
-        refetch_on_corporate_action: bool = False,
+        is_increment: bool = False,
     ) -> Run:
         """A run on the version that is current; refused where a newer release wrote what it would drop."""
         refuse_unknown_fields(self.context.layout)  # before hours of fetching, and not only once they are over
@@ -90,7 +90,7 @@ class RunSteps:
             manifest,
             names=names,
             rebuild=rebuild,
-            refetch_on_corporate_action=refetch_on_corporate_action,
+            is_increment=is_increment,
         )
 
     def stored_levels(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
