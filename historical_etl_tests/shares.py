@@ -32,7 +32,7 @@ _ROOT: Final = Path(__file__).parents[1]
 #: tried.
 PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
     "catalog": (Fraction(1, 2), Fraction(1, 3)),
-    "cli": (Fraction(1, 2), Fraction(1, 3)),
+    "cli": (Fraction(1, 3), Fraction(1, 3)),
     "etl/compare": (Fraction(1, 2), Fraction(1, 2)),
     "etl/health": (Fraction(1, 2), Fraction(1, 2)),
     "etl/maintenance": (Fraction(1, 3), Fraction(1, 4)),
@@ -40,16 +40,16 @@ PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
     "etl/runs": (Fraction(1, 2), Fraction(1, 3)),
     "field": (Fraction(1, 8), Fraction(1, 4)),
     "golden": (Fraction(1), Fraction(1, 2)),
-    "orchestration": (Fraction(2, 5), Fraction(1, 2)),
+    "orchestration": (Fraction(1, 3), Fraction(1, 2)),
     # Each command is a process of its own, which takes seconds to load Dagster.
     "orchestration/test_command_line.py": (Fraction(1, 3), Fraction(1, 2)),
-    "proofs/crash/test_crash_matrix.py": (Fraction(1), Fraction(1, 2)),
+    "proofs/crash/test_crash_matrix.py": (Fraction(1), Fraction(1, 3)),
     "proofs/faults": (Fraction(1, 8), Fraction(1, 4)),
-    "proofs/hostile": (Fraction(1, 3), Fraction(1, 4)),
+    "proofs/hostile": (Fraction(1, 4), Fraction(1, 4)),
     "sources": (Fraction(1, 2), Fraction(1, 2)),
-    "sources/vendors": (Fraction(1, 2), Fraction(1, 4)),
+    "sources/vendors": (Fraction(1, 4), Fraction(1, 4)),
     "store/archive": (Fraction(1, 2), Fraction(1, 2)),
-    "store/verify": (Fraction(1, 2), Fraction(1, 2)),
+    "store/verify": (Fraction(1, 3), Fraction(1, 2)),
     "test_settings_files.py": (Fraction(1), Fraction(1, 4)),
     # One of the two visits to Dagster's pages.
     "ui": (Fraction(1, 2), Fraction(1)),
