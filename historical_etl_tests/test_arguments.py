@@ -40,7 +40,7 @@ def test_no_public_method_takes_an_object_of_another_type(kind: type) -> None:
                 for other in inspect.signature(function).parameters.values()
                 if other.default is other.empty and other.kind is not other.VAR_KEYWORD
             }
-            with pytest.raises(ConfigurationError, match=r" is of the type .*\. Next: give ") as refused:
+            with pytest.raises(ConfigurationError, match=r" of the type .*\. Next: ") as refused:
                 function(**needed | {parameter.name: object()})
             assert refused.value.where == where
             tried += 1

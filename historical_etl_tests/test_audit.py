@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from historical_etl_tests.audit import CLEAN, UNKNOWN, WEAK, main
+from historical_etl_tests.saying import Saying
 
 GOOD = {"name": "polars", "version": "2.1.0", "vulns": []}
 SKIPPED = {"name": "duckdb", "skip_reason": "Dependency not found on PyPI and could not be audited: duckdb (2.0.0)"}
@@ -36,15 +37,15 @@ def packages(*each: object) -> str:
 
 def test_packages_that_were_looked_up_and_have_no_weakness_are_clean(program, capsys):
     assert main([program(packages(GOOD))]) == CLEAN
-    assert capsys.readouterr().out == "1 package(s) of lock.txt were looked up, 0 known weakness(es)\n"
+    assert capsys.readouterr().out == Saying("1 package", "lock.txt", "0 known weakness")
 
 
 def test_a_known_weakness_is_named_with_what_mends_it(program, capsys):
     assert main([program(packages(GOOD, BAD, SKIPPED), code=1)]) == WEAK
     told = capsys.readouterr().out
-    assert "jinja2 2.4.1: PYSEC-2019-217, CVE-2019-10906, mended in 2.10.1\n" in told
-    assert "does not know 1 package(s), e.g. duckdb" in told
-    assert "2 package(s) of lock.txt were looked up, 1 known" in told
+    assert told == Saying("jinja2 2.4.1", "PYSEC-2019-217", "CVE-2019-10906", "2.10.1")
+    assert told == Saying("does not know", "1 package", "duckdb")
+    assert told == Saying("2 package", "lock.txt", "1 known")
 
 
 def test_packages_that_the_service_does_not_know_are_not_clean(program, capsys):

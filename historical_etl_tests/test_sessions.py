@@ -41,7 +41,7 @@ def test_half_days_are_full_sessions_that_close_early(nyse):
 
 
 def test_what_is_no_session_has_no_close(nyse):
-    with pytest.raises(ConfigurationError, match="2012-12-25 is not a session of XNYS"):
+    with pytest.raises(ConfigurationError, match=r"2012-12-25 .*not a session.*XNYS"):
         nyse.close_of(date(2012, 12, 25))
 
 

@@ -12,6 +12,7 @@ from historical_etl import ConfigurationError, Settings, load_settings
 from historical_etl.settings import unknown_variables
 from historical_etl.vendor_settings import VENDOR_GROUPS, TiingoSettings
 from historical_etl_tests.cli.conftest import CommandLine, command_line
+from historical_etl_tests.saying import Saying
 
 KEY = "9f8e7d6c5b4a39281706f5e4d3c2b1a098765432"
 BASE_URL = "HISTORICAL_ETL_TIINGO_BASE_URL"
@@ -231,13 +232,12 @@ def test_a_line_of_others_that_cannot_be_read_is_told_once_and_does_no_harm(capl
     env(f"OTHER\n\n{KEY}\n={KEY}\nHISTORICAL_ETL_EXCHANGE=XLON\nits own: {KEY}\n")
     assert load_settings().exchange == "XLON"
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"Lines 1, 3, 4 and 6 of {Path('.env').absolute()} are no NAME=value and were ignored"]
+    assert told == [Saying("Lines 1, 3, 4 and 6", Path(".env").absolute(), "ignored")]
     env("OTHER=1\nOTHER\n")
     caplog.clear()
     load_settings()
-    assert [record.getMessage() for record in caplog.records] == [
-        f"Line 2 of {Path('.env').absolute()} is no NAME=value and was ignored"
-    ]
+    (record,) = caplog.records
+    assert record.getMessage() == Saying("Line 2", Path(".env").absolute(), "ignored")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def make(root):
 @pytest.mark.parametrize("sql", [ENDLESS, ENDLESS_ANSWER])
 def test_a_query_without_end_is_stopped(make, sql):
     etl = make(query_timeout_seconds=1)
-    with pytest.raises(CatalogError, match=r"stopped: (it ran for more than 1 s|Out of Memory)") as caught:
+    with pytest.raises(CatalogError, match=r"stopped: .*(1 s|Out of Memory)") as caught:
         etl.query_sql(sql)
     assert "HISTORICAL_ETL_QUERY_TIMEOUT_SECONDS" in caught.value.todo
     patient = store(etl.layout.root, ScriptedFetcher(SHORT), SHORT.last)

@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 
 from historical_etl import CatalogError, ConfigurationError, HistoricalETL
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
 
 #: Each takes more time or memory than there is, in a part that DuckDB itself does not watch.
@@ -123,7 +124,7 @@ def test_what_takes_too_much_is_stopped_whatever_part_of_it_does(root: Path, nam
 
 def test_the_one_after_it_is_answered(etl: HistoricalETL, root: Path) -> None:
     strict = store(root, ScriptedFetcher(SHORT), SHORT.last, query_timeout_seconds=SECONDS)
-    with pytest.raises(CatalogError, match="stopped: it ran for more than 1 s"):
+    with pytest.raises(CatalogError, match=r"stopped: .*\b1 s"):
         strict.query_sql(GREEDY["one call of one function"])
     assert etl.query_sql("SELECT 1 AS one").item() == 1
 
@@ -261,8 +262,8 @@ def test_where_no_process_can_be_started_it_is_told(root: Path, tmp_path: Path) 
         [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True, timeout=CEILING
     )
     one, other, answer = done.stdout.splitlines()
-    assert "not run: No process could be started: No such file or directory [/nowhere/python]" in one
-    assert "not run: A process of this interpreter could not be started" in other
+    assert one == Saying("not run", "/nowhere/python", "No such file or directory")
+    assert other == Saying("not run", "interpreter")
     assert "in_process=True" in one
     assert answer == "1"
 
@@ -302,7 +303,7 @@ def test_wherever_it_is_asked_it_answers_or_says_why_not(root: Path, tmp_path: P
 
 def test_what_is_asked_counts_towards_its_memory(root: Path) -> None:
     etl = store(root, ScriptedFetcher(SHORT), SHORT.last, query_memory="100MB")
-    with peaks() as most, pytest.raises(CatalogError, match=r"stopped: what is asked has more than 0\.1 GB"):
+    with peaks() as most, pytest.raises(CatalogError, match=r"stopped: .*\b0\.1 GB"):
         etl.query_sql("SELECT length(?)", ["x" * 200_000_000])
     with pytest.raises(CatalogError, match="stopped: "):
         etl.query_sql("SELECT length(?)", ["x" * 90_000_000])

@@ -7,6 +7,7 @@ from historical_etl.settings import load_settings
 from historical_etl.sources.files.layouts import laid_out
 from historical_etl_tests.cli.conftest import CommandLine
 from historical_etl_tests.foreign import Foreign
+from historical_etl_tests.saying import Saying
 
 FINE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
@@ -101,7 +102,7 @@ def test_year_files_of_a_store_are_recognised(filled: CommandLine):
     cli = filled
     answer = cli("--data-dir", "new", "adopt", "data/historical/daily")
     assert answer.code == FINE
-    assert "2 of the files are year files of a store" in answer.err
+    assert answer.err == Saying("2 of the files", "year files of a store")
     rows = [pl.read_parquet(cli.folder / f"{name}/historical/daily/2013.parquet") for name in ("data", "new")]
     assert rows[0].equals(rows[1])
     assert "whole store" in cli("--data-dir", "new", "adopt", "data").err

@@ -9,6 +9,7 @@ import pytest
 
 from historical_etl import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, daily_bytes, standing, store, stored, tree
 
 FINE, FAILED, USAGE = 0, 1, 2
@@ -20,7 +21,7 @@ def test_a_version_goes_out_and_comes_in(filled: CommandLine, name):
     cli = filled
     answer = cli("export", name)
     assert answer.code == FINE
-    assert "Exported version 2 (1,360 rows, 2012-01-03 to 2013-03-01" in answer.out
+    assert answer.out == Saying("Exported", "version 2", "1,360 rows", "2012-01-03", "2013-03-01")
     assert "import" in answer.err or "status" in answer.err
     came = cli("--data-dir", "new", "import", name, "--json")
     assert came.code == FINE

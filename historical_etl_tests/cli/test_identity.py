@@ -6,6 +6,7 @@ import pytest
 
 from historical_etl_tests.cli.conftest import CommandLine, Stage
 from historical_etl_tests.proofs.faults.stage import day
+from historical_etl_tests.saying import Saying
 
 FINE, FAILED, USAGE = 0, 1, 2
 ON = "2022-06-09"
@@ -14,7 +15,9 @@ ON = "2022-06-09"
 def test_facebook_goes_on_as_meta(filled: CommandLine):
     answer = filled("rename", "fb", "META", "--on", ON, "--reason", "the new name", "--by", "ada")
     assert answer.code == FINE
-    assert answer.out == "META was FB until 2022-06-09\nVersion 3: 196 bar(s) have another symbol now\n"
+    renamed, version = answer.out.splitlines()
+    assert renamed == Saying("META was FB", ON)
+    assert version == Saying("Version 3", "196 bar")
     assert "next: historical-etl update" in answer.err
     sql = "SELECT symbol, count(*) AS bars FROM daily_prices WHERE symbol IN ('FB', 'META') GROUP BY 1"
     assert filled("query", sql, "--format", "csv").out == "symbol,bars\nMETA,196\n"
@@ -22,7 +25,7 @@ def test_facebook_goes_on_as_meta(filled: CommandLine):
     assert aliases.splitlines()[1] == "FB,META,renamed,person,the new name"
     told = filled("explain", "FB", "2012-11-07")
     assert told.out.startswith("META Wed 2012-11-07\n")
-    assert "FB before 2022-06-09 is META now, by ada (person): the new name" in " ".join(told.out.split())
+    assert " ".join(told.out.split()) == Saying(f"FB before {ON}", "is META", "ada (person)", "the new name")
     assert filled("update", "--symbols", "FB").code == FINE
     assert filled("gaps", "--symbol", "FB", "--json").document["sessions_missing"] == 0
     document = filled("diff", "2", "--json").document
@@ -30,7 +33,7 @@ def test_facebook_goes_on_as_meta(filled: CommandLine):
     assert "renamed" in filled("diff", "2").out
     assert filled("verify").code == FINE
     assert filled("versions", "--json").code == FINE
-    assert "Nothing to do: these renames are known" in filled("rename", "FB", "META", "--on", ON).out
+    assert filled("rename", "FB", "META", "--on", ON).out == Saying("Nothing to do", "renames")
     assert filled("rollback", "2").code == FINE
     assert "FB,196" in filled("query", sql, "--format", "csv").out
 
@@ -56,8 +59,8 @@ def test_a_file_of_renames_is_one_commit(filled: CommandLine):
         ("FB", "META", ON),
     ]
     again = filled("rename", "--file", "renames.csv", "--by", "ada")
-    assert again.out == "Nothing to do: these renames are known\n"
-    assert "1 rename(s) left out, since neither name is stored: X" in again.err
+    assert again.out == Saying("Nothing to do", "renames")
+    assert again.err == Saying("1 rename(s) left out", "neither name is stored", "X")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_histories_that_do_not_fit_are_a_failure_with_the_evidence(filled: Comma
     before = filled.bytes_stored()
     answer = filled("rename", "IBM", "AAPL", "--on", "2012-06-01")
     assert answer.code == FAILED
-    assert "IBM and AAPL have different bars on 104 session(s), 2012-01-03 to 2012-05-31" in answer.err
+    assert answer.err == Saying("IBM and AAPL", "104 session", "2012-01-03", "2012-05-31")
     assert filled.bytes_stored() == before
 
 
@@ -90,11 +93,11 @@ def test_a_held_symbol_is_split_and_the_next_update_brings_the_other(stage: Stag
     cli = stage()
     answer = cli("holds", "split", "CRSH", "--reason", "another company", "--by", "ada")
     assert answer.code == FINE
-    assert answer.out.startswith(f"CRSH is another security since {day(2)}: what was before is CRSH-2012, ")
+    assert answer.out == Saying("CRSH is another security", f"since {day(2)}", "CRSH-2012")
     assert "next: historical-etl update --symbols CRSH" in answer.err
     assert cli("update").code in (FINE, 3)
-    assert cli("holds").out == "Nothing is held; 1 hold(s) are closed, see --all\n"
-    assert "split by ada (another company) in v5" in " ".join(cli("holds", "--all").out.split())
+    assert cli("holds").out == Saying("Nothing is held", "1 hold(s) are closed", "--all")
+    assert " ".join(cli("holds", "--all").out.split()) == Saying("split by ada", "another company", "v5")
     sql = "SELECT min(date) AS first FROM daily_prices WHERE symbol = 'CRSH'"
     assert str(day(2)) in cli("query", sql, "--format", "csv").out
     assert cli("verify").code == FINE

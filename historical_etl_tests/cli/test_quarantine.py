@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from historical_etl_tests.cli.conftest import CommandLine, Stage, evening
+from historical_etl_tests.saying import Saying
 
 FINE, FAILED, USAGE = 0, 1, 2
 
@@ -31,7 +32,7 @@ def test_a_replaced_file_is_listed_shown_and_put_back_elsewhere(replaced: Comman
     answer = cli("quarantine", "list")
     assert answer.code == FINE
     assert "_2012.parquet" in answer.out
-    assert "a file in daily/ that no commit put there" in answer.out
+    assert answer.out == Saying("a file in daily/", "no commit")
     (entry,) = cli("quarantine", "list", "--json").document["entries"]
     assert (entry["file"], entry["moved_from"]) == ("2012.parquet", "historical/daily/2012.parquet")
     shown = cli("quarantine", "show", entry["name"][:10])

@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 from historical_etl import FetchRequest, HistoricalETL
 from historical_etl.sources.replay import ReplaySource
 from historical_etl_tests.cli.conftest import CommandLine
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import KEYS
 
 LAST = date(2013, 3, 1)
@@ -34,20 +35,21 @@ def stored(cli: CommandLine) -> pl.DataFrame:
 def test_without_options_it_tells_of_a_month_with_a_split_two_dividends_and_a_late_bar(cli: CommandLine):
     answer = cli("replay")
     assert answer.code == 0
-    assert "History, 2004-01-02 to 2005-01-31: 930 rows of AAPL, GOOG, IBM, MSFT" in answer.out
+    assert answer.out == Saying("2004-01-02", "2005-01-31", "930 rows", "AAPL, GOOG, IBM, MSFT")
     told = lines(answer.out)
     assert len(told) == 20
     assert {day: line for day, line in told.items() if line != "+4 rows"} == {
-        "2005-02-02": "+4 rows; corrected: MSFT volume of 2005-02-01",
-        "2005-02-08": "+4 rows; IBM restated ×0.998091",
-        "2005-02-15": "+4 rows; MSFT restated ×0.996924",
-        "2005-02-16": "+3 rows; gap found: IBM 2005-02-16",
-        "2005-02-18": "+5 rows; gap filled: IBM 2005-02-16",
-        "2005-02-28": "+4 rows; AAPL restated ×0.5",
+        "2005-02-02": Saying("+4 rows", "corrected", "MSFT volume of 2005-02-01"),
+        "2005-02-08": Saying("+4 rows", "IBM restated", "×0.998091"),
+        "2005-02-15": Saying("+4 rows", "MSFT restated", "×0.996924"),
+        "2005-02-16": Saying("+3 rows", "gap found", "IBM 2005-02-16"),
+        "2005-02-18": Saying("+5 rows", "gap filled", "IBM 2005-02-16"),
+        "2005-02-28": Saying("+4 rows", "AAPL restated", "×0.5"),
     }
-    assert "80 rows added, 1 value(s) corrected, 1 gap(s) found, 1 filled, restated: AAPL, IBM, MSFT" in answer.out
+    counted = Saying("80 rows added", "1 value(s) corrected", "1 gap(s) found", "1 filled", "restated: AAPL, IBM, MSFT")
+    assert answer.out == counted
     assert "next: historical-etl explain AAPL 2005-02-25" in answer.err
-    assert "next: historical-etl replay, which goes on with 2005-03-02" in answer.err
+    assert answer.err == Saying("next", "historical-etl replay", "2005-03-02")
     assert_frame_equal(stored(cli), as_given_on(date(2005, 3, 1)), check_exact=True)
     assert cli("verify").code == 0
 
@@ -58,15 +60,15 @@ def test_repeated_it_changes_nothing_and_without_a_day_it_goes_on(cli: CommandLi
     again = cli(*FEBRUARY)
     assert again.code == 0
     assert lines(again.out) == {}
-    assert "4 of these session(s) were stored already, to 2005-02-17" in again.err
-    assert "--since is for an empty store: left out" in again.err
+    assert again.err == Saying("4 of these session", "stored already", "2005-02-17")
+    assert again.err == Saying("--since", "empty store", "left out")
     assert cli.bytes_stored() == before
     following = cli("replay", "--days", "2")
     assert list(lines(following.out)) == ["2005-02-18", "2005-02-22"]
     assert "gap filled: IBM 2005-02-16" in following.out
     overlapping = cli("replay", "--from", "2005-02-18", "--days", "3")
     assert list(lines(overlapping.out)) == ["2005-02-23"]
-    assert "2 of these session(s) were stored already" in overlapping.err
+    assert overlapping.err == Saying("2 of these session", "stored already")
 
 
 def test_days_before_the_first_one_are_made_up_for_in_one_run(cli: CommandLine):
@@ -102,7 +104,7 @@ def test_a_symbol_that_is_listed_joins_on_its_first_session(cli: CommandLine):
     assert answer.code == 0
     assert lines(answer.out) == {
         "2012-05-17": "+4 rows",
-        "2012-05-18": "+6 rows; FB listed; gap filled: IBM 2012-05-16",
+        "2012-05-18": Saying("+6 rows", "FB listed", "gap filled: IBM 2012-05-16"),
         "2012-05-21": "+5 rows",
     }
 

@@ -9,6 +9,7 @@ import pytest
 from historical_etl_tests.cli.conftest import PROGRAM, CommandLine, Stage, evening
 from historical_etl_tests.proofs.faults.stage import day
 from historical_etl_tests.proofs.simulation.faults import ContradictoryDuplicate, RateLimited
+from historical_etl_tests.saying import Saying
 
 FINE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
@@ -25,10 +26,10 @@ def test_holds_tells_who_is_held_why_since_when_and_what_to_do(stage: Stage):
     answer = cli("holds")
     assert answer.code == FINE
     assert row_of(answer.out, "CRSH")[:5] == ["CRSH", "level_jump", "v3,", str(day(2)), str(day(2))]
-    assert "0.5001 times the one before; no event explains it" in answer.out
+    assert answer.out == Saying("0.5001 times", "no event explains it")
     assert "level_jump: the price moved" in answer.err
     assert "next: historical-etl holds accept CRSH --reason" in answer.err
-    assert "another security now: historical-etl holds split CRSH --reason" in answer.err
+    assert answer.err == Saying("another security", "historical-etl holds split CRSH --reason")
     document = cli("holds", "--json").document
     assert document["symbols_held"] == 1
     assert [(hold["symbol"], hold["session"], hold["attempts"]) for hold in document["holds"]] == [
@@ -39,11 +40,11 @@ def test_holds_tells_who_is_held_why_since_when_and_what_to_do(stage: Stage):
 def test_a_held_symbol_is_accepted_by_name_and_brought_up_to_date(stage: Stage):
     cli = stage()
     answer = cli("holds", "accept", "crsh", "--reason", "bankrupt, seen in the news", "--by", "ada")
-    assert "CRSH is accepted by ada: bankrupt, seen in the news" in answer.out
+    assert answer.out == Saying("CRSH is accepted by ada", "bankrupt, seen in the news")
     assert "2 row(s) added" in answer.out
     assert answer.code == FINE
-    assert cli("holds").out == "Nothing is held; 1 hold(s) are closed, see --all\n"
-    assert "accepted by ada (bankrupt, seen in the news) in v6" in cli("holds", "--all").out
+    assert cli("holds").out == Saying("Nothing is held", "1 hold(s) are closed", "--all")
+    assert cli("holds", "--all").out == Saying("accepted by ada", "bankrupt, seen in the news", "v6")
     (hold,) = cli("holds", "--all", "--json").document["holds"]
     assert (hold["status"], hold["by"], hold["reason"]) == ("accepted", "ada", "bankrupt, seen in the news")
     assert "CRSH" not in cli("gaps").out
@@ -96,7 +97,7 @@ def test_refused_rows_cannot_be_accepted_and_are_waited_for(stage: Stage):
     cli = stage(ContradictoryDuplicate("PLAIN1", day(4), start=day(4), until=day(5)))
     answer = evening(cli, 4)
     assert answer.code == INCOMPLETE
-    assert "1 symbol(s) did not come, the fetched rows were refused: PLAIN1" in answer.err
+    assert answer.err == Saying("1 symbol", "the fetched rows were refused", "PLAIN1")
     assert "refused: the rows contradict each other" in cli("holds").err
     assert cli("holds", "accept", "PLAIN1", "--reason", "please").code == USAGE
     evening(cli, 5)
@@ -107,8 +108,8 @@ def test_a_decision_stands_when_the_source_fails_afterwards(stage: Stage):
     cli = stage(RateLimited(start=day(4), until=day(5)))
     answer = evening(cli, 4, "holds", "accept", "CRSH", "--reason", "real")
     assert answer.code == FAILED
-    assert "The decision is recorded: the next update lets the symbol pass" in answer.err
-    assert "and the next update lets it pass" in cli("holds").out
+    assert answer.err == Saying("recorded", "the next update")
+    assert cli("holds").out == Saying("the next update", "pass")
     evening(cli, 5)
     assert cli("holds").out.startswith("Nothing is held")
 
@@ -121,12 +122,12 @@ def test_gaps_tells_what_is_missing_and_what_happens_next(stage: Stage):
     answer = cli("gaps")
     assert answer.code == FINE
     assert row_of(answer.out, "LOST")[:5] == ["LOST", "1", str(day(3)), str(day(3)), "1"]
-    assert "the source has no bar; asked again by the next update" in answer.out
+    assert answer.out == Saying("the source has no bar", "the next update")
     assert row_of(answer.out, "CRSH")[:5] == ["CRSH", "2", str(day(2)), str(day(3)), "0"]
-    assert "the rows are held; comes when the hold is released or accepted" in answer.out
-    assert "3 session(s) of 2 symbol(s) are missing" in answer.err
+    assert answer.out == Saying("held", "released", "accepted")
+    assert answer.err == Saying("3 session", "2 symbol", "missing")
     assert "next: historical-etl holds" in answer.err
-    assert f"gaps waive LOST --from {day(3)} --to {day(3)} --reason" in answer.err
+    assert answer.err == Saying("gaps waive LOST", f"--from {day(3)}", f"--to {day(3)}", "--reason")
     assert "LATE" not in answer.out
     assert "filled in v3" in cli("gaps", "--all", "--symbol", "late").out
     document = cli("gaps", "--symbol", "lost", "--json").document
@@ -137,7 +138,8 @@ def test_a_gap_that_never_fills_is_confirmed_and_asked_for_again_later(stage: St
     cli = stage()
     for number in (4, 5, 6):
         evening(cli, number)
-    assert "No session of LOST is missing; 1 gap(s) are closed or accounted for" in cli("gaps", "--symbol", "LOST").out
+    closed = cli("gaps", "--symbol", "LOST").out
+    assert closed == Saying("No session of LOST is missing", "1 gap", "closed")
     told = cli("gaps", "--symbol", "LOST", "--all").out
     assert "confirmed" in told
     assert "accounted for; asked again from" in told
@@ -147,9 +149,9 @@ def test_a_waived_gap_is_complete(stage: Stage):
     cli = stage()
     answer = cli("gaps", "waive", "lost", "--from", str(day(3)), "--reason", "it never traded", "--by", "ada")
     assert answer.code == FINE
-    assert "1 session(s) of LOST are waived by ada: it never traded" in answer.out
+    assert answer.out == Saying("1 session", "LOST", "waived by ada", "it never traded")
     assert cli("gaps", "--symbol", "LOST").out.startswith("No session of LOST is missing")
-    assert "waived by ada (it never traded): not asked again" in cli("gaps", "--all").out
+    assert cli("gaps", "--all").out == Saying("waived by ada", "it never traded", "not asked again")
     again = cli("gaps", "waive", "LOST", "--from", str(day(3)), "--reason", "again")
     assert again.code == USAGE
     assert "open gap of LOST" in again.err
@@ -213,12 +215,12 @@ def test_explain_says_why_there_is_no_such_bar(stage: Stage):
         assert answer.code == FINE
         return answer.out
 
-    assert "Not stored: the source has no bar" in says("LOST", day(3))
+    assert says("LOST", day(3)) == Saying("Not stored", "the source has no bar")
     assert "asked again by the next update" in says("LOST", day(3))
-    assert "Not stored: CRSH is held since v3, level_jump" in says("CRSH", day(3))
-    assert "The first bar of CORR is of 2012-09-04" in says("CORR", "2012-08-31")
-    assert "is no session of XNYS: the nearest are 2012-12-24 and 2012-12-26" in says("CORR", "2012-12-25")
-    assert f"The last bar of CORR is of {day(3)}; later ones were not asked for yet" in says("CORR", day(4))
+    assert says("CRSH", day(3)) == Saying("Not stored", "CRSH is held", "v3", "level_jump")
+    assert says("CORR", "2012-08-31") == Saying("first bar of CORR", "2012-09-04")
+    assert says("CORR", "2012-12-25") == Saying("no session of XNYS", "2012-12-24", "2012-12-26")
+    assert says("CORR", day(4)) == Saying("last bar of CORR", day(3), "not asked for yet")
     assert "has not closed yet" in says("CORR", "2049-06-01")
     assert cli("explain", "CORR", str(day(4)), "--json").document["not_stored_because"]
     unknown = cli("explain", "CORE", str(day(1)))

@@ -3,6 +3,7 @@
 import polars as pl
 
 from historical_etl.store.layout import Layout
+from historical_etl_tests.saying import Saying
 
 ROWS = "SELECT count(*) AS n FROM daily_prices"
 
@@ -82,7 +83,7 @@ def test_repair_tells_what_it_did_and_what_is_left(filled):
     layout = Layout(filled.data)
     healthy = filled("repair")
     assert healthy.code == 0
-    assert "Nothing was damaged; version 2 is current" in healthy.out
+    assert healthy.out == Saying("Nothing was damaged", "version 2 is current")
 
     layout.daily_file(2012).unlink()
     layout.progress_file().write_bytes(b"{")

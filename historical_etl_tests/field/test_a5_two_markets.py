@@ -3,6 +3,7 @@
 import pytest
 
 from historical_etl_tests.field.files_at_hand import FINE, INCOMPLETE, days, desk, lines
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -22,7 +23,7 @@ def test_two_markets_are_kept_apart_and_that_is_said(desk, layout):
     answer = desk.backfill(**({"LAYOUT": layout} if layout else {}))
     assert answer.code == INCOMPLETE, "sap.de ends before the others: its gap is told"
     assert desk.symbols() == {"BRK.B.US": 8, "SAP.DE": 4, "SAP.US": 4}
-    assert "symbols of 2 markets keep their endings" in answer.err
+    assert answer.err == Saying("2 markets", "keep their endings")
 
 
 def test_one_market_is_left_out_and_classes_are_written_our_one_way(desk):
@@ -31,7 +32,7 @@ def test_one_market_is_left_out_and_classes_are_written_our_one_way(desk):
     answer = desk.backfill()
     assert answer.code == FINE
     assert desk.symbols() == {"AAPL": 8, "BRK.B": 8}
-    assert "the market behind symbols, .US, is left out" in answer.err
+    assert answer.err == Saying(".US", "left out")
 
 
 def test_files_of_kaggles_huge_dataset_have_the_market_in_their_names_only(desk):

@@ -3,6 +3,7 @@
 import pytest
 
 from historical_etl_tests.field.series import Series, backfill, codes, column, update, walk
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import daily_bytes
 
 COUNT = 60
@@ -35,7 +36,7 @@ def test_the_rest_of_a_first_history_is_stored(root, factor, count, adj):
     assert "kept out" in hold["evidence"]
     if factor in {100.0, 0.01}:
         verb = "divide" if factor > 1 else "multiply"
-        assert f"if only the unit changed, {verb} {'it' if count == 1 else 'them'} by 100" in hold["evidence"]
+        assert hold["evidence"] == Saying("unit", f"{verb} {'it' if count == 1 else 'them'} by 100")
     (gap,) = etl.gaps().filter(symbol="ACME").to_dicts()
     assert (gap["first_session"], gap["sessions"], gap["why"]) == (source.days[25], count, "the rows are held")
 

@@ -13,6 +13,7 @@ from historical_etl import ConfigurationError, HistoricalETL, get_calendar
 from historical_etl.etl.health.doctor import examine
 from historical_etl.etl.health.status import read_status
 from historical_etl_tests.field.calendars import DayVendor, bar, close_of, corrections, settings
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import standing, store, stored, tree
 
 DROPPED = date(2025, 1, 9)  # a day of mourning, which no calendar had in time
@@ -71,7 +72,7 @@ def test_rows_that_leave_the_calendar_are_moved_by_the_next_update(root: Path, o
     assert etl.ledger("restatements").is_empty()
     assert etl.gaps(all=True).is_empty()
     (note,) = result.calendar_notes
-    assert "2 stored row(s) lie on 1 day(s) that are no session any more (2025-01-09)" in note
+    assert note == Saying("2 stored row", "1 day", "no session", "2025-01-09")
     assert result.complete
     assert standing(etl).calendar == get_calendar("XNYS").version
     told = etl.explain("ACME", DROPPED).filter(pl.col("event") == "removed")
@@ -287,10 +288,7 @@ def test_a_session_that_joins_is_a_gap_until_it_is_filled(root: Path, old: Path)
     gaps = etl.gaps()
     assert gaps.select("symbol", "first_session", "last_session").rows() == [(s, DROPPED, DROPPED) for s in SYMBOLS]
     assert gaps["version"].null_count() == 0
-    assert any(
-        "gained 2 session(s) of 2 symbol(s) on which nothing was stored (2025-01-09)" in note
-        for note in result.calendar_notes
-    )
+    assert Saying("gained 2 session", "2 symbol", "nothing was stored", "2025-01-09") in result.calendar_notes
     assert etl.cursors() == {"ACME": date(2025, 1, 8), "BETA": date(2025, 1, 8), "LATER": THROUGH}
     assert etl.verify().ok
 
@@ -305,7 +303,7 @@ def test_a_session_that_joins_is_a_gap_until_it_is_filled(root: Path, old: Path)
 def test_a_session_that_joins_is_told_of_before(root: Path, old: Path) -> None:
     filled(root, None)
     (finding,) = opened(root, old).verify().findings
-    assert "gained 2 session(s) of 2 symbol(s) on which nothing was stored (2025-01-09)" in finding.message
+    assert finding.message == Saying("gained 2 session", "2 symbol", "nothing was stored", "2025-01-09")
 
 
 # ── another calendar ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,7 +323,7 @@ def test_another_exchange_moves_nothing(root: Path, command: str) -> None:
     filled(root, None)
     etl = store(root, vendor(None), clock=lambda: evening(TODAY), settings=settings("XLON"))
     before = tree(root)
-    with pytest.raises(ConfigurationError, match="filled by the sessions of XNYS, and the exchange is now XLON"):
+    with pytest.raises(ConfigurationError, match=r"XNYS.*now XLON"):
         COMMANDS[command](etl)
     assert tree(root) == before
     (finding,) = etl.verify().findings

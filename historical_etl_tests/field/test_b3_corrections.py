@@ -12,6 +12,7 @@ from historical_etl.calendar_corrections import packaged_text, parse_corrections
 from historical_etl.etl.health.doctor import examine
 from historical_etl_tests.cli.conftest import command_line
 from historical_etl_tests.field.calendars import HEADER, DayVendor, bar, corrections, settings
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import standing, store, stored
 
 SATURDAYS = [date(1950, 1, day) for day in (7, 14, 21, 28)]
@@ -149,7 +150,7 @@ def test_a_run_goes_by_the_file_and_the_manifest_and_the_doctor_name_it(root: Pa
     assert "; own corrections " in standing(etl).calendar
     checked = examine(chosen, offline=True, clock=lambda: now).check("calendar")
     assert checked.verdict == "ok"
-    assert f"1 day(s) corrected by {file} (2024-03-02 added: a Saturday of this test)" in checked.what
+    assert checked.what == Saying("1 day", file, "2024-03-02 added", "a Saturday of this test")
 
 
 def test_a_wrong_file_fails_a_command_as_any_setting(
@@ -215,7 +216,7 @@ def test_the_command_line_waives_for_all(
     assert cli("gaps", "waive", HONG_KONG[0], "--all", "--from", str(TYPHOON), "--reason", "rain").code == 2
     told = cli("gaps", "waive", "--all", "--from", "2023-09-07", "--to", "2023-09-11", "--reason", "rain", "--by", "me")
     assert told.code == 0
-    assert "5 session(s) of all symbols are waived by me: rain" in told.out
+    assert told.out == Saying("5 session", "all symbols", "waived by me", "rain")
     assert cli("update").code == 0
     one = cli("--json", "gaps", "--all")
     assert {gap["status"] for gap in json.loads(one.out)["gaps"]} == {"waived"}

@@ -1,6 +1,7 @@
 """B6 in files: rows of symbols that cannot be written are set aside, all named at once, and the rest is stored."""
 
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -18,7 +19,7 @@ def test_the_good_ones_beside_them_are_stored_and_all_are_named(desk):
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
     assert desk.symbols() == {"AAPL": 8, "MSFT": 8}
-    assert f"{8 * len(ODD)} row(s) of symbols that cannot be written" in answer.err
+    assert answer.err == Saying(f"{8 * len(ODD)} row", "symbols that cannot be written")
     for symbol in ODD:
         assert f"{symbol!r} (8)" in answer.err
     assert "HISTORICAL_ETL_FILES_SYMBOLS" in answer.err

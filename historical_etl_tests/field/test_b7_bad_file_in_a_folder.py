@@ -8,6 +8,7 @@ import pytest
 from historical_etl import FetchRequest, FilesSettings, HistoricalETL, Outcome
 from historical_etl.sources.files import FilesSource
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -34,7 +35,7 @@ def test_everything_wrong_is_told_at_once_and_the_good_rest_is_stored(desk):
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
     assert desk.symbols() == {"AAPL": 8, "MSFT": 8}
-    assert f"{len(BAD)} file(s), or parts of them, are skipped" in answer.err
+    assert answer.err == Saying(f"{len(BAD)} file", "skipped")
     for path in paths:
         assert str(path) in answer.err
     for told in ("is empty", "HTML", "gzip stream is cut off", "line 1", "UTF-8", "not whole, readable Parquet"):
@@ -104,7 +105,7 @@ def test_a_bad_line_is_set_aside_alone(desk, ending, line, why):
     path = desk.put(f"AAPL{ending}", gzip.compress(text.encode()) if ending.endswith("gz") else text)
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
-    assert f"{path}: 1 row(s) cannot be read and are refused: {why}" in answer.err
+    assert answer.err == Saying(path, "1 row", "refused", why)
     assert desk.symbols() == {"AAPL": 9}
     assert desk.query("SELECT count(*) AS n FROM rejected_rows") == [{"n": 1}]
 

@@ -38,9 +38,7 @@ def test_what_builds_for_a_part_of_its_years_is_used_for_these() -> None:
 @pytest.mark.parametrize("name", ["ASEX", "XBEL", "XBSE", "XCYS"])
 def test_what_does_not_build_is_an_error_of_ours(name: str) -> None:
     """On the pandas that is locked; a release that builds them makes this test a list of one's own to shorten."""
-    with pytest.raises(
-        ConfigurationError, match=f"The calendar of {name} cannot be built by the exchange_calendars"
-    ) as e:
+    with pytest.raises(ConfigurationError, match=f"{name} cannot be built.*exchange_calendars") as e:
         get_calendar(name)
     assert "NotImplementedError" in e.value.what
     assert e.value.where == "HISTORICAL_ETL_EXCHANGE"

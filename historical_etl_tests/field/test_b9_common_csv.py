@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk, lines
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -39,7 +40,7 @@ def test_one_of_them_fills_a_store(desk):
     desk.put("AAA.csv", lines(UNNAMED, "{d} 00:00:00+00:00," + BAR, days()))
     answer = desk.backfill()
     assert answer.code == FINE, answer.err
-    assert "dates are read as %Y-%m-%d, each at midnight" in answer.err
+    assert answer.err == Saying("%Y-%m-%d", "midnight")
     assert desk.column("date") == [day.isoformat() for day in days()]
 
 
@@ -128,7 +129,7 @@ def test_a_price_that_may_be_a_thousand_or_one_is_not_guessed(desk):
     desk.put("AAA.csv", lines("Date,Open,High,Low,Close,Volume", row, days()))
     answer = desk.backfill()
     assert answer.code == FAILED
-    assert "'1,101', not a number with '.' as its decimal sign" in answer.err
+    assert answer.err == Saying("'1,101'", "'.'", "decimal")
     assert "HISTORICAL_ETL_FILES_DECIMAL" in answer.err
     assert desk.backfill(DECIMAL=".").code == FINE
     assert desk.column("close") == [1101.0] * 8
@@ -151,12 +152,12 @@ def test_lines_about_the_sheet_before_the_header(desk):
     desk.put("AAA.csv", about + lines("Date,PX_LAST,PX_VOLUME", "{d},100,1000", days()))
     frame, notes = desk.read()
     assert frame["close"].to_list() == [100.0] * 8
-    assert "the lines before the header are left out" in notes
+    assert Saying("lines before the header", "left out") in notes
 
 
 def test_a_file_without_a_header_is_asked_for_one(desk):
     desk.put("AAA.csv", lines("2024-02-29," + BAR, "{d}," + BAR, days()))
-    assert "The first line has values where names are expected" in desk.refusal()
+    assert desk.refusal() == Saying("first line", "names are expected")
 
 
 @pytest.mark.parametrize(("header", "guess"), [("Date,Last,Volume", "close (is it 'Last'?)"),

@@ -15,6 +15,7 @@ from historical_etl_tests.field.series import (
     update,
     walk,
 )
+from historical_etl_tests.saying import Saying
 
 COUNT, AT = 120, 60
 
@@ -267,7 +268,7 @@ def test_a_split_that_is_named_a_day_early_is_told_as_a_split(root):
     backfill(root, source, AT - 1)
     source.events = [early]
     _, result = update(root, source, AT)
-    assert "a split of 4 is named on" in result.held["ACME"]
+    assert result.held["ACME"] == Saying("a split of 4", "named")
     assert "dividend" not in result.held["ACME"]
 
 

@@ -18,6 +18,7 @@ from historical_etl_tests.field.series import (
     update,
     walk,
 )
+from historical_etl_tests.saying import Saying
 
 COUNT, AT = 46, 36
 
@@ -95,7 +96,7 @@ def test_a_small_split_that_adj_close_does_not_contain_holds_it_back(root, split
     close = falling(walk(COUNT, seed=5), (AT, split, 0.0))
     etl, result = came(root, close, close, (AT, split, 0.0), first=True)
     is_held(etl, result, close, first=True)
-    assert "the price agrees with what is named" in result.held[NAME]
+    assert result.held[NAME] == Saying("agrees", "named")
     assert [(event["split"], event["unexplained"]) for event in actions(etl)] == [(split, False)]
     assert largest_step(etl, "splits") < 0.03
     assert largest_step(etl, "total") < 0.03

@@ -5,6 +5,7 @@ import pytest
 from historical_etl import FetchRequest, FilesSettings
 from historical_etl.sources.files import FilesSource
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, days, desk, lines
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -98,7 +99,7 @@ def test_prices_on_two_bases_are_not_mixed(desk):
     desk.put("BBB.csv", lines(header, row.format(d="{d}", p="0.0", s=no_split), SESSIONS))
     answer = desk.backfill()
     assert answer.code != FINE
-    assert "Prices of AAA.csv are adjusted for splits, those of BBB.csv are not" in answer.err
+    assert answer.err == Saying("AAA.csv are adjusted for splits", "BBB.csv are not")
     assert desk.backfill(SPLIT_ADJUSTED="true").code == FINE
 
 

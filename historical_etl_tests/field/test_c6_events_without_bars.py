@@ -20,6 +20,7 @@ from historical_etl_tests.field.series import (
     update,
     walk,
 )
+from historical_etl_tests.saying import Saying
 
 AT, LAST = 40, 46
 CLOSES = walk(60, seed=11)
@@ -103,7 +104,7 @@ def test_a_wrong_value_while_halted_is_told_with_its_date(root):
     source.events = [(AT, 1, 7.5)]
     for etl, told in lives(root, source):
         (words,) = told
-        assert f"named a dividend of 7.5 on {source.days[AT]}" in words
+        assert words == Saying("a dividend of 7.5", source.days[AT])
         (event,) = actions(etl)
         assert event["date"] == source.days[AT]
         assert event["dividend"] == pytest.approx(2.5, rel=0.05)

@@ -3,6 +3,7 @@
 import pytest
 
 from historical_etl_tests.field.files_at_hand import INCOMPLETE, days, desk, lines
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -21,7 +22,7 @@ def test_a_close_cut_in_its_digits_is_set_aside_and_told(desk, last):
     put(desk, CLOSE, "{d},93.51,93.60,93.40,1000,93.45", last)
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
-    assert "line 31: the file ends in it without a line end, and its last field is cut" in answer.err
+    assert answer.err == Saying("line 31", "without a line end", "cut")
     assert desk.symbols() == {"AAA": 29}
 
 

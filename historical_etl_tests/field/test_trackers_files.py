@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, USAGE, days, desk, lines
+from historical_etl_tests.saying import Saying
 
 __all__ = ["desk"]
 
@@ -30,7 +31,7 @@ def test_a_table_with_a_column_for_each_ticker_is_not_one_bar(desk, header):
     answer = desk.backfill()
     assert answer.code == FAILED
     assert "No column for close" in answer.err
-    assert "is each column a symbol? Then write one row for each date and symbol" in answer.err
+    assert answer.err == Saying("one row", "each date and symbol")
 
 
 def test_letters_that_are_a_whole_bar_are_read(desk):
@@ -152,7 +153,7 @@ def test_lines_before_the_header(desk):
     desk.put("VIX.csv", "These data are furnished without warranty\n" + table)
     answer = desk.backfill()
     assert answer.code == FINE
-    assert "the lines before the header are left out" in answer.err
+    assert answer.err == Saying("lines before the header", "left out")
     assert desk.symbols() == {"VIX": len(WINTER)}
 
 
@@ -162,7 +163,7 @@ def test_a_file_without_a_header_leaves_the_others_alone(desk):
     desk.put("BBB.csv", lines("Date,Open,High,Low,Close,Volume", "{d}," + BAR, WINTER))
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
-    assert "The first line has values where names are expected" in answer.err
+    assert answer.err == Saying("first line", "names are expected")
     assert desk.symbols() == {"BBB": len(WINTER)}
 
 

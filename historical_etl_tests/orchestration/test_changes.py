@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from historical_etl_tests.orchestration.harness import CATALOG, Project, changed, facts, filled, scripted, steps
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import LAST, Alter, changing, in_turn, is_row, losing, standing
 
 Make = Callable[..., Project]
@@ -51,7 +52,7 @@ def test_a_restated_history_is_shown_on_every_year_it_touched(project: Make) -> 
     assert sorted(events) == ["2010", "2011", "2012", "2013"]
     ledger = scene.etl.ledger("restatements")
     for year, event in events.items():
-        assert changed(event).startswith("SPLT restated ×0.5: the level is 0.5 times the stored one on ")
+        assert changed(event) == Saying("SPLT restated", "×0.5", "0.5 times the stored one")
         assert table(event, "restated") == [
             {
                 "symbol": "SPLT",
@@ -87,7 +88,7 @@ def test_a_year_that_is_fetched_alone_shows_the_others_that_it_had_to_change(pro
     events = {str(event.partition): event for event in scene.events()[4:]}
     assert sorted(events) == ["2010", "2011", "2012", "2013"]
     for year in ("2010", "2011", "2012"):
-        assert str(events[year].description).startswith("Changed by the commit of 2013: SPLT restated ×0.5: ")
+        assert str(events[year].description) == Saying("commit of 2013", "SPLT restated", "×0.5")
     assert str(facts(events["2013"])["what_changed"]).startswith("SPLT restated ×0.5: "), "Dagster's own event"
     assert {str(table(event, "restated")[0]["symbol"]) for event in events.values()} == {"SPLT"}
     assert scene.update().success

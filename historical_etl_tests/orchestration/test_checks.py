@@ -8,6 +8,7 @@ import polars as pl
 
 from historical_etl_tests.orchestration.harness import CATALOG, CHECKS, Project, filled, scripted
 from historical_etl_tests.orchestration.test_changes import jumping, restating
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import INFO, LAST, Alter, Market, changing, doubling, evening, losing
 
 Make = Callable[..., Project]
@@ -64,7 +65,7 @@ def test_open_gaps_are_a_warning_until_they_are_filled(project: Make) -> None:
         "due": "2013-03-01",
     }
     assert lacking.metadata["sessions_missing"].value == 1
-    assert str(lacking.description).startswith("1 session(s) of 1 symbol(s) are missing")
+    assert str(lacking.description) == Saying("1 session", "1 symbol", "missing")
 
     scene.source = scripted()
     assert scene.update().success
@@ -93,7 +94,7 @@ def test_a_hold_warns_with_its_evidence_and_the_way_out(project: Make) -> None:
     (row,) = rows(held, "held")
     assert (row["symbol"], row["code"], row["attempts"]) == ("BRK.B", "level_jump", 1)
     assert row["evidence"]
-    assert row["way_out"] == "if it is right: historical-etl holds accept BRK.B --reason …"
+    assert row["way_out"] == Saying("historical-etl holds accept BRK.B --reason")
 
     scene.source = scripted()
     assert scene.update().success
@@ -119,7 +120,7 @@ def test_what_was_refused_cannot_be_accepted_and_says_so(project: Make) -> None:
 
     (row,) = rows(found(scene, "no_open_holds"), "held")
     assert (row["symbol"], row["code"]) == ("HALT", "refused")
-    assert row["way_out"] == "the source delivered no valid bar; the hold waits until it does"
+    assert row["way_out"] == Saying("no valid bar", "waits")
 
 
 def _until(day: date, alter: Alter) -> Alter:
@@ -149,7 +150,7 @@ def test_many_corrections_are_a_warning_once(project: Make) -> None:
     bounds = found(scene, "corrections_within_bounds")
     assert (bounds.passed, bounds.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert bounds.metadata["corrected"].value == 10
-    assert str(bounds.description).startswith("10 of 180 re-fetched values differ from the stored ones (5.6%); up to 6")
+    assert str(bounds.description) == Saying("10 of 180", "differ", "5.6%", "up to 6")
 
     scene.source = scripted(alter=_until(LAST, recounted("HALT", "RAWP")))
     assert scene.update().success

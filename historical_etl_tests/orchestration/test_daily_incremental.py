@@ -33,6 +33,7 @@ from historical_etl_tests.orchestration.harness import (
     why,
 )
 from historical_etl_tests.orchestration.test_changes import jumping
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, in_turn, losing, standing
 
 Make = Callable[..., Project]
@@ -87,7 +88,7 @@ def test_an_increment_that_finds_nothing_new_claims_nothing_writes_nothing_and_i
     assert (scene.events_of(result), scene.events_of(result, CATALOG)) == ([], [])
     assert written(scene) == before, "it shows the current version"
     assert sorted(scene.checks()) == sorted((name, "SUCCEEDED", None) for name in CHECKS)
-    assert "The catalog shows version 5 already: it was checked, and not written" in scene.logged(result)
+    assert Saying("version 5", "checked", "not written") in scene.logged(result)
 
 
 @pytest.mark.parametrize("year", [2010, None])
@@ -105,8 +106,8 @@ def test_an_increment_shows_the_years_that_it_changed_and_not_the_one_it_was_ask
     assert facts(published)["version"] == standing(scene.etl).version
     assert sorted(scene.checks()) == sorted((name, "SUCCEEDED", None) for name in CHECKS)
     said = "\n".join(scene.logged(result))
-    assert "Dagster skips price_catalog after this step: this step has published version 5 in its place" in said
-    assert ("2010: not fetched as a whole, and nothing of it changed. An increment" in said) == (year == 2010)
+    assert said == Saying("Dagster skips price_catalog", "published version 5")
+    assert (said == Saying("2010", "not fetched as a whole", "An increment")) == (year == 2010)
     assert "is not part of this run" not in said
 
 
@@ -128,7 +129,7 @@ def test_a_run_without_the_catalog_leaves_it_to_who_follows_the_years(project: M
     assert scene.events_of(result, CATALOG) == scene.checks() == []
     assert written(scene) == before
     (line,) = (line for line in scene.logged(result) if line.startswith("price_catalog is not part of this run"))
-    assert line.endswith("once it is materialized, which default_automation_condition_sensor does")
+    assert line == Saying("default_automation_condition_sensor", "materialized")
     again = incremental(scene, year)
     assert scene.events_of(again) == scene.events_of(again, CATALOG) == []
     assert written(scene) == before
@@ -146,7 +147,7 @@ def test_a_version_in_which_no_year_changed_is_published_by_the_run_that_made_it
     (published,) = scene.events_of(result, CATALOG)
     assert facts(published)["version"] == scene.etl.catalog.shown_version() == version + 1
     said = "\n".join(scene.logged(result))
-    assert "No year changed, so nothing else would materialize price_catalog: this step has published version" in said
+    assert said == Saying("No year changed", "price_catalog", "published version", version + 1)
 
 
 def test_the_first_increment_of_a_year_that_nobody_has_a_session_of_claims_nothing(project: Make) -> None:
@@ -206,7 +207,7 @@ def test_the_increment_of_an_empty_store_says_what_to_do(project: Make) -> None:
     told = failure_text(project().update(), "daily_prices")
 
     assert told.startswith("Nothing was committed yet")
-    assert told.endswith("Next: materialize daily_prices, or run `historical-etl backfill`")
+    assert told == Saying("Next", "materialize daily_prices", "`historical-etl backfill`")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_missing_symbols_fail_the_run_after_the_others_are_committed_and_publish
     result = scene.run_request(request(tick(scene)[0]))
 
     assert steps(result) == {"daily_prices": "failure"}
-    assert f"1 symbol(s) were not delivered: HALT ({outcome.value})" in failure_text(result, "daily_prices")
+    assert failure_text(result, "daily_prices") == Saying("1 symbol", f"HALT ({outcome.value})")
     manifest = standing(scene.etl)
     assert manifest.end_date == LAST
     assert [event.partition for event in scene.events_of(result)] == years
@@ -313,7 +314,7 @@ def test_half_days_close_early_and_holidays_do_not_count(project: Make) -> None:
     def seen(*moment: int) -> Ticked:
         return tick(Project(scene.root, scene.instance, scripted(info=INFO), datetime(*moment, tzinfo=UTC)))[0]
 
-    assert "The next session, 2011-11-25, closes at 2011-11-25 18:00 UTC" in why(seen(2011, 11, 24, 23, 0))
+    assert why(seen(2011, 11, 24, 23, 0)) == Saying("2011-11-25", "closes at 2011-11-25 18:00 UTC")
     assert request(seen(2011, 11, 25, 19, 0)).run_key == "2011-11-25:1"
 
 
@@ -324,7 +325,7 @@ def test_a_run_in_progress_is_waited_for_and_named(project: Make) -> None:
 
     result, cursor = tick(later(scene, 600), json.dumps(cursor))
 
-    assert f"Run {run.run_id} for 2013-03-01 is in progress (NOT_STARTED" in why(result)
+    assert why(result) == Saying(f"Run {run.run_id}", "2013-03-01", "in progress (NOT_STARTED")
     assert "terminate it on the Runs page" in why(result)
     assert cursor["confirmed"] is None
 
@@ -344,9 +345,8 @@ def test_a_failed_attempt_is_followed_by_the_next_after_a_pause(project: Make) -
         scene.instance.report_run_failed(run)
 
         waiting, cursor = tick(later(scene, minutes - 0.5), json.dumps(cursor))
-        assert f"Attempt {attempt} for 2013-03-01 ended as FAILURE (run {run.run_id}); attempt {attempt + 1} at" in why(
-            waiting
-        )
+        failed = Saying(f"Attempt {attempt}", "2013-03-01", f"FAILURE (run {run.run_id})", f"attempt {attempt + 1} at")
+        assert why(waiting) == failed
         result, cursor = tick(later(scene, minutes + 0.5), json.dumps(cursor))
         assert request(result).run_key == f"2013-03-01:{attempt + 1}"
         assert cursor == {"confirmed": None, "session": "2013-03-01", "attempt": attempt + 1}
@@ -374,7 +374,7 @@ def test_the_cursor_moves_when_the_store_has_the_session(project: Make) -> None:
 
     result, cursor = tick(scene, json.dumps(cursor))
 
-    assert why(result) == "Current through 2013-03-01. The source ends on 2013-03-01; it delivers nothing more"
+    assert why(result) == Saying("Current through 2013-03-01", "The source ends on 2013-03-01")
     assert cursor == {"confirmed": "2013-03-01", "session": None, "attempt": 0}
 
 
@@ -384,7 +384,7 @@ def test_a_run_that_went_well_but_brought_nothing_confirms_nothing(project: Make
     assert scene.run_request(request(result)).success
 
     waiting, cursor = tick(scene, json.dumps(cursor))
-    assert "Attempt 1 for 2013-03-01 left the store at 2013-02-28" in why(waiting)
+    assert why(waiting) == Saying("Attempt 1", "for 2013-03-01", "left the store at 2013-02-28")
     assert cursor["confirmed"] is None
     result, _ = tick(later(scene, 6), json.dumps(cursor))
     assert request(result).run_key == "2013-03-01:2"

@@ -175,7 +175,7 @@ def test_a_year_outside_is_refused_in_our_words() -> None:
 
     with dg.partition_loading_context() as context:
         years.validate_partition_key("2013", context)
-        with pytest.raises(CoverageError, match=r"'2014' lies outside what can be had: 2000 to 2013.*Next: ask for"):
+        with pytest.raises(CoverageError, match=r"'2014' lies outside.*2000 to 2013.*Next: "):
             years.validate_partition_key("2014", context)
 
 

@@ -21,6 +21,7 @@ from historical_etl.markets import build_market, merge_markets
 from historical_etl_tests.docs.blocks import REPOSITORY, blocks
 from historical_etl_tests.docs.blocks import steps as commands
 from historical_etl_tests.orchestration.harness import Ticked, evaluated, facts, request, sample, steps, why
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import standing, store
 
 _PAGE = REPOSITORY / "docs" / "markets.md"
@@ -238,9 +239,9 @@ def test_two_markets_have_two_folders_and_two_prefixes(tmp_path: Path, monkeypat
     (tmp_path / "link").symlink_to(tmp_path / "data")
     one = build_market("new_york", data_dir=tmp_path / "data")
     for folder in ("data", "./data", "link", "data/london", "link/a/b", tmp_path, ".."):
-        with pytest.raises(ConfigurationError, match=r"the same data folder, or .* \[.*\]\. Next: give each market"):
+        with pytest.raises(ConfigurationError, match=r"same data folder.*\[.*\]\. Next: "):
             merge_markets(build_market("london", exchange="XLON", data_dir=folder), one)
-    with pytest.raises(ConfigurationError, match=r"Two markets have the key prefix 'new_york'.*prefix of its own"):
+    with pytest.raises(ConfigurationError, match=r"key prefix 'new_york'.*Next: "):
         merge_markets(one, build_market("new_york", exchange="XLON", data_dir="other"))
     with pytest.raises(ConfigurationError, match=r"Two markets have no key prefix"):
         merge_markets(build_market(data_dir="a"), build_market(data_dir="b"))
@@ -266,7 +267,7 @@ def test_what_is_missing_today_keeps_no_market_out_of_dagster(
     dg.Definitions.validate_loadable(missing)
     told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert any("TIINGO_API_KEY is not set" in line for line in told)
-    assert any("lse" in line and "Runs will fail until this is corrected" in line for line in told)
+    assert Saying("lse", "Runs will fail", "corrected") in told
     failed = exchange.run("london_backfill_job", partition_key="2012")
     assert not failed.success
     with pytest.raises(ConfigurationError, match="HISTORICAL_ETL_FILES_PATH"):

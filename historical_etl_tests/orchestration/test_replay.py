@@ -25,6 +25,7 @@ from historical_etl_tests.orchestration.harness import (
     sample,
     why,
 )
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import sessions, standing, store
 
 FIRST, SPLIT, EVE = date(2005, 2, 24), date(2005, 2, 28), date(2005, 2, 23)
@@ -128,7 +129,8 @@ def test_a_failed_run_sees_the_same_evening_again(replay: Replay) -> None:
 
     waiting, _ = replay.tick(cursor)
 
-    assert f"Attempt 1 for {FIRST} ended as FAILURE" in why(waiting), "its pause is measured by the machine's time"
+    failed = Saying("Attempt 1", f"for {FIRST}", "FAILURE")
+    assert why(waiting) == failed, "its pause is measured by the machine's time"
 
 
 def test_a_symbol_that_comes_to_trade_is_taken_up(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,10 +149,7 @@ def test_it_stops_at_the_end_of_the_sample(replay: Replay, monkeypatch: pytest.M
 
     done, cursor = replay.tick()
 
-    assert why(done) == (
-        "Current through 2013-03-01. The replay is at the end of the sample. "
-        "To see it again, give it another HISTORICAL_ETL_DATA_DIR"
-    )
+    assert why(done) == Saying("Current through 2013-03-01", "end of the sample", "HISTORICAL_ETL_DATA_DIR")
     assert json.loads(cursor or "{}")["confirmed"] == "2013-03-01"
 
 

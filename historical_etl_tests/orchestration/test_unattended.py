@@ -23,6 +23,7 @@ from historical_etl_tests.orchestration.harness import (
     why,
 )
 from historical_etl_tests.orchestration.test_changes import jumping
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import LAST, SYMBOLS, in_turn, losing, sessions, standing, stored
 
 Make = Callable[..., Project]
@@ -62,7 +63,7 @@ def test_an_outage_fails_the_run_and_is_asked_for_again_with_pauses_and_no_pile(
     assert standing(scene.etl) == before, "nothing moves"
     for _ in range(3):
         waiting, cursor = tick(later(scene, 1), json.dumps(cursor))
-        assert "Attempt 1 for 2013-03-01 ended as FAILURE" in why(waiting)
+        assert why(waiting) == Saying("Attempt 1", "for 2013-03-01", "FAILURE")
     assert scene.instance.get_runs_count() == 1
     scene.source = scripted()
     again, _ = tick(later(scene, 6), json.dumps(cursor))
@@ -101,8 +102,8 @@ def test_a_source_that_never_delivers_a_symbol_is_given_three_runs_a_session(pro
         asked(scene, result)
 
     left, cursor = tick(later(scene, 1000), json.dumps(cursor))
-    assert "Attempt 3 for it ended as FAILURE" in why(left)
-    assert "is left to the next session's. The source ends on 2013-03-01" in why(left)
+    assert why(left) == Saying("Attempt 3", "FAILURE")
+    assert why(left) == Saying("left to the next session's", "The source ends on 2013-03-01")
     assert cursor["confirmed"] == "2013-03-01"
     assert "Attempt 3" in why(tick(later(scene, 2000), json.dumps(cursor))[0]), "and it stays so"
 
@@ -125,7 +126,7 @@ def test_a_first_history_that_is_held_is_red_says_what_frees_it_and_comes_with_i
     failed = scene.run(2012, 2013)
 
     told = failure_text(failed, "daily_prices")
-    assert "The source delivered nothing for 2012: 5 symbol(s), empty, held; BRK.B: level_jump: " in told
+    assert told == Saying("delivered nothing for 2012", "5 symbol", "empty", "held", "BRK.B: level_jump")
     assert "historical-etl holds accept BRK.B" in told
     assert (scene.years(), stored_years(scene.etl)) == ([], [])
     asked(scene, tick(scene)[0])

@@ -9,6 +9,7 @@ from polars.testing import assert_frame_equal
 from historical_etl import SchemaDriftError
 from historical_etl.quality.batch_verdict import count_reasons, judge_batch
 from historical_etl.quality.rules import conform
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import (
     COLUMNS,
     KEYS,
@@ -50,7 +51,7 @@ def test_unequal_duplicates_refuse_the_symbol_whatever_column_differs(column):
     day = date(2013, 1, 15)
     value = SHORT.bars(["HALT"], day, day)[column][0] * 1.0001
     verdict = judge(doubling("HALT", day, **{column: value}, high=9e6, low=0.001))
-    assert verdict.refused == {"HALT": "1 key(s) were fetched twice with different values"}
+    assert verdict.refused == {"HALT": Saying("1 key", "twice", "different values")}
     assert set(verdict.accepted["symbol"]) == {"BRK.B"}
     assert verdict.rejected.height == 22
     assert count_reasons(verdict.rejected) == {"batch_refused": 22}
@@ -88,7 +89,7 @@ def test_one_bad_row_never_refuses_a_batch():
 def test_more_bad_rows_than_allowed_refuse_the_batch_and_it_is_said_in_words():
     bad = [changing("HALT", day, close=-1.0) for day in (date(2013, 1, 15), date(2013, 1, 16))]
     verdict = judge(*bad)
-    assert verdict.refused == {"HALT": "2 of 21 rows are bad, more than 5%"}
+    assert verdict.refused == {"HALT": Saying("2 of 21 rows", "5%")}
     assert set(verdict.accepted["symbol"]) == {"BRK.B"}
     reasons = dict(verdict.rejected.select("date", "reasons").rows())
     assert "batch_refused" not in reasons[date(2013, 1, 15)]

@@ -63,7 +63,7 @@ def test_it_is_used_by_its_name(package):
 
 def test_it_is_named_among_the_sources_there_are(package):
     package("acme = acme_prices:make")
-    with pytest.raises(ConfigurationError, match=r"use one of: sample, files, tiingo, .*, acme"):
+    with pytest.raises(ConfigurationError, match=r"sample, files, tiingo, .*, acme"):
         UnifiedDataFetcher(Settings(source="acne"))
 
 

@@ -20,6 +20,7 @@ from historical_etl.sessions import get_calendar
 from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.replay import ReplayClock, ReplaySource, clock_for, is_replay
 from historical_etl.sources.sample import SampleSource
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import COLUMNS, KEYS
 
 FIRST, LAST = date(2000, 3, 1), date(2013, 3, 1)
@@ -141,7 +142,7 @@ def test_a_symbol_is_not_known_before_it_is_listed():
     source = ReplaySource(lambda: date(2012, 5, 17))
     result = source.fetch(FetchRequest(("FB", "IBM", "TSLA"), date(2012, 5, 1), LAST))
     assert dict(result.outcomes) == {"FB": Outcome.NOT_FOUND, "IBM": Outcome.OK, "TSLA": Outcome.NOT_FOUND}
-    assert result.details["FB"] == "on 2012-05-17 the replay knows AAPL, GOOG, IBM, MSFT"
+    assert result.details["FB"] == Saying("2012-05-17", "AAPL, GOOG, IBM, MSFT")
     assert source.members(None, None) == ["AAPL", "GOOG", "IBM", "MSFT"]
     assert source.members(date(2012, 5, 18), LAST) == []
     assert ReplaySource(lambda: date(2012, 5, 18)).members(None, None) == sorted(SYMBOLS)

@@ -11,6 +11,7 @@ import pytest
 from historical_etl import ManifestManager
 from historical_etl.store.checkout import check_out, is_known
 from historical_etl.store.quarantine.entries import read_entries
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import Hand, commit, only, spoil
 
 
@@ -72,7 +73,7 @@ def test_a_stranger_in_daily_goes_to_quarantine(manager, caplog, proven):
     daily.write_bytes(b"a stranger")
     check_out(manager, made, proven={2019} if proven else ())
     assert daily.samefile(manager.layout.resolve(only(made).path))
-    assert kept(manager) == {"2019.parquet": "a file in daily/ that no commit put there"}
+    assert kept(manager) == {"2019.parquet": Saying("daily/", "no commit")}
     assert "2019.parquet was replaced from outside" in caplog.text
 
 
@@ -169,6 +170,6 @@ def test_years_that_a_version_does_not_have_are_withdrawn(manager, caplog):
     (daily / "copy").rename(daily / "2017.parquet")
     check_out(manager, first)
     assert sorted(path.name for path in daily.iterdir()) == ["2019.parquet", "notes.parquet"]
-    assert kept(manager) == {"2016.parquet": "version 1, the current one, has no such year"}
-    assert "2016.parquet belongs to no year of version 1" in caplog.text
+    assert kept(manager) == {"2016.parquet": Saying("version 1", "no such year")}
+    assert caplog.text == Saying("2016.parquet", "no year", "version 1")
     assert len(list(manager.layout.objects.iterdir())) == 3

@@ -44,7 +44,7 @@ def test_every_single_bit_counts():
 
 def test_a_record_that_somebody_wrote_by_hand_needs_no_seal_if_it_has_known_fields_only():
     assert parse_checksummed(b'{"count": 3, "name": "x"}', Note) == Note(name="x", count=3)
-    with pytest.raises(ValueError, match=r"it has no checksum, and unknown fields: a, b$"):
+    with pytest.raises(ValueError, match=r"no checksum.*unknown fields: a, b$"):
         parse_checksummed(b'{"name": "x", "b": 1, "a": 2}', Note)
     assert read_checksummed(b'{"name": "x", "b": 1}', None) == {"name": "x", "b": 1}
     long = {f"field{number:03}": 1 for number in range(50)}

@@ -14,6 +14,7 @@ from historical_etl.store.ledgers import empty_ledger, read_ledger
 from historical_etl.store.parquet.month_blocks import encode_block
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl.store.transaction import Provenance, Transaction, recover
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import tree
 from historical_etl_tests.store.small import KEEP_ALL, START, Hand, bars, commit, corrections, only, spoil
 
@@ -147,8 +148,8 @@ def test_damaged_blocks_are_refused_and_a_copy_is_kept(manager):
         with pytest.raises(ChecksumMismatchError) as caught:
             transaction.stored_blocks(2019)
     (entry,) = read_entries(manager.layout)
-    assert caught.value.__notes__ == [f"A copy of it is in {entry.path}."]
-    assert entry.reason == f"its SHA-256 is not {only(made).checksum}, which version 1 names"
+    assert caught.value.__notes__ == [Saying("copy", entry.path)]
+    assert entry.reason == Saying(only(made).checksum, "version 1")
     assert (entry.path / path.name).read_bytes() == path.read_bytes()
     path.unlink()
     with manager.acquire_lock() as token, pytest.raises(ChecksumMismatchError, match="missing"):

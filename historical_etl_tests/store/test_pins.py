@@ -31,7 +31,7 @@ def test_pins_are_read_as_written_by_name(layout):
 
 @pytest.mark.parametrize("name", ["", "3", "v3", "v12", "../x", "a/b", "-x", ".x", "a b", "x" * 64, "ü", "paper\n"])
 def test_a_name_that_could_be_something_else_is_refused(layout, name):
-    with pytest.raises(ConfigurationError, match="is not a name for a pin"):
+    with pytest.raises(ConfigurationError, match=r"not a name.*pin"):
         write_pin(layout, PAPER.model_copy(update={"name": name}))
     assert not layout.pins.exists()
 
@@ -83,9 +83,9 @@ def test_what_is_not_pinned_cannot_be_unpinned(layout):
 def test_refusals_of_the_file_system_are_told_in_our_words(layout):
     layout.pins.parent.mkdir(parents=True)
     layout.pins.write_bytes(b"a file is in the place of the folder")
-    with pytest.raises(StorageError, match="pinning a version; it is not pinned"):
+    with pytest.raises(StorageError, match=r"pinning .*is not pinned"):
         write_pin(layout, PAPER)
     layout.pins.unlink()
     (layout.pins / "paper@00000003.json").mkdir(parents=True)
-    with pytest.raises(StorageError, match="unpinning a version; it may still be pinned"):
+    with pytest.raises(StorageError, match=r"unpinning .*may still be pinned"):
         drop_pin(layout, "paper")

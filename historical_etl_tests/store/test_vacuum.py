@@ -190,7 +190,7 @@ def test_a_refusal_of_the_file_system_is_told_in_our_words(manager, monkeypatch)
         unlink(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(StorageError, match="every version that is to be kept is unchanged") as caught:
+    with pytest.raises(StorageError, match=r"every version.*unchanged") as caught:
         clear(manager)
     assert caught.value.todo
     assert manager.list_versions() == [5]

@@ -36,7 +36,7 @@ def test_a_change_is_seen_though_size_and_time_are_as_before(manager):
     before = path.stat()
     content = spoil(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(ChecksumMismatchError, match=r"^The stored file of 2019 was changed after its commit") as caught:
+    with pytest.raises(ChecksumMismatchError, match=r"2019 was changed after its commit") as caught:
         verified_path(manager.layout, partition)
     assert "repair" in caught.value.todo
     path.write_bytes(content)
@@ -59,10 +59,10 @@ def test_a_missing_file_and_one_of_a_ledger_are_named(manager):
     with pytest.raises(ChecksumMismatchError, match=rf"^The ledger file {path.name} was changed"):
         verified_path(manager.layout, file)
     path.unlink()
-    with pytest.raises(ChecksumMismatchError, match="is missing; no row of it is read"):
+    with pytest.raises(ChecksumMismatchError, match="is missing; no row"):
         verified_path(manager.layout, file)
     path.mkdir()
-    with pytest.raises(ChecksumMismatchError, match="is missing, it is a folder, not a file; no row of it is read"):
+    with pytest.raises(ChecksumMismatchError, match="a folder, not a file; no row"):
         verified_path(manager.layout, file)
     path.parent.rename(path.parent.with_name("aside"))
     path.parent.write_bytes(b"a file is in the place of the folder")

@@ -10,6 +10,7 @@ from historical_etl import ConfigurationError, HistoricalETL, ProviderError, Set
 from historical_etl.cli import files
 from historical_etl.etl.compare.comparison import MEASURES, Comparison, Tolerances, compare
 from historical_etl_tests.cli.conftest import CommandLine, command_line
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import at, changing, doubling, in_turn, losing
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, KEY, Fault, always
@@ -194,14 +195,14 @@ WANTED = ["compare", "--with", "eodhd", "--symbols", "SPLT,brk.b", "--from", "20
 def test_the_command_tells_how_much_agrees(cli, store):
     before = cli.bytes_stored()
     whole = cli(*WANTED).out
-    assert "there: eodhd: raw open, high, low, close and volume" in whole
+    assert whole == Saying("there: eodhd", "raw open, high, low, close and volume")
     assert "volume: " not in whole
     cli.set(EODHD_ACTIONS="false")
     answer = cli(*WANTED)
     assert answer.code == FINE
     assert "here:  tiingo as stored: raw open" in answer.out
-    assert "there: eodhd: raw open, high, low and close; volume for splits" in answer.out
-    assert "keys on both sides, none only here, none only there" in answer.out
+    assert answer.out == Saying("there: eodhd", "raw open, high, low and close", "volume for splits")
+    assert answer.out == Saying("keys on both sides", "none only here", "none only there")
     line = next(line.split() for line in answer.out.splitlines() if line.startswith("adj_close_return"))
     assert line[3] == "100.00%"
     assert "volume: " in answer.out  # EODHD's is adjusted for the split, which it is not asked for

@@ -16,6 +16,7 @@ from historical_etl import HistoricalETL, load_settings
 from historical_etl.etl.health import doctor
 from historical_etl.etl.health.doctor import CheckStatus, examine
 from historical_etl_tests.cli.conftest import CommandLine, command_line
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import at, tree
 from historical_etl_tests.sources.vendors.conftest import TRUTH
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, KEY, SECRET, Fault, always
@@ -133,8 +134,8 @@ def test_a_missing_key_is_named_and_all_else_is_looked_at(cli):
     answer = cli("doctor")
     assert answer.code == FAILED
     assert "APCA_API_KEY_ID set, APCA_API_SECRET_KEY not set" in answer.out
-    assert "set APCA_API_SECRET_KEY in the environment or in .env" in answer.out
-    assert "not asked, since the source cannot be used" in answer.out
+    assert answer.out == Saying("set APCA_API_SECRET_KEY", ".env")
+    assert answer.out == Saying("not asked", "the source cannot be used")
     assert "2 problem(s)" in answer.err
 
 
@@ -143,7 +144,7 @@ def test_what_is_used_of_the_limits(facing):
     cli.set(TIINGO_RATE="2/hour", TIINGO_DAILY_BUDGET="40", TIINGO_MAX_WAIT_SECONDS="5")
     first = told(cli("doctor", "--json").document, "limits")
     assert (first["verdict"], first["facts"]["left_today"]) == ("ok", 39)
-    assert first["what"].startswith("1 of 2 used in the last hour; 1 of 40 used in the last day")
+    assert first["what"] == Saying("1 of 2", "last hour", "1 of 40", "last day")
     used_up = cli("doctor", "--json")
     assert used_up.code == FINE
     assert told(used_up.document, "limits")["verdict"] == "warning"
@@ -292,23 +293,23 @@ def test_a_file_system_without_hard_links_is_a_warning(cli, monkeypatch):
     links = told(cli("doctor", "--offline", "--json").document, "hard links")
     assert (links["verdict"], "Operation not supported" in links["what"]) == ("warning", True)
     daily = told(cli("doctor", "--offline", "--json").document, "daily/")
-    assert (daily["verdict"], "one by one, since there are no hard links here" in daily["what"]) == ("warning", True)
+    assert (daily["verdict"], daily["what"]) == ("warning", Saying("one by one", "no hard links"))
 
 
 def test_where_daily_cannot_be_replaced_at_once_is_a_warning(cli, monkeypatch):
     daily = told(cli("doctor", "--offline", "--json").document, "daily/")
-    assert (daily["verdict"], daily["what"]) == ("ok", "one rename replaces all of its years at once")
+    assert (daily["verdict"], daily["what"]) == ("ok", Saying("one rename", "all of its years"))
     (cli.data / "historical").mkdir(parents=True)
     (cli.data / "historical" / "daily").symlink_to("/elsewhere")
     daily = told(cli("doctor", "--offline", "--json").document, "daily/")
-    assert (daily["verdict"], "a link to /elsewhere, which is not the store's" in daily["what"]) == ("warning", True)
+    assert (daily["verdict"], daily["what"]) == ("warning", Saying("/elsewhere", "not the store's"))
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "symlink", refuse)
     daily = told(cli("doctor", "--offline", "--json").document, "daily/")
-    assert "there are no symbolic links here: Operation not permitted" in daily["what"]
+    assert daily["what"] == Saying("no symbolic links", "Operation not permitted")
 
 
 def test_a_folder_in_which_nothing_can_be_written(cli):

@@ -7,6 +7,7 @@ import pytest
 from historical_etl import HistoricalETL
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.etl.conftest import opened
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import daily_bytes, standing
 
 WORDS = "the current manifest is version {}, though {} was committed: an older file was put in its place"
@@ -62,7 +63,7 @@ def test_what_tells_of_a_committed_version_brings_it_back(
     report = etl.repair()
     assert report.ok, report
     assert any(WORDS.format(put, 3)[24:46] in line for line in report.mended), report.mended
-    assert "the current manifest is restored: version 3" in report.mended
+    assert Saying("current manifest is restored", "version 3") in report.mended
     assert standing(etl) == newest
     assert daily_bytes(etl) == shown
     (entry,) = [entry for entry in read_entries(etl.layout) if entry.file == "historical_daily.json"]

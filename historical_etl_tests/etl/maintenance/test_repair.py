@@ -14,6 +14,7 @@ from historical_etl.etl.maintenance import repair as repairing
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.etl.conftest import CORRECTED, opened
 from historical_etl_tests.etl.runs.test_damage import flip
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, changing, daily_bytes, tree
 
 ROWS = "SELECT * FROM daily_prices ORDER BY symbol, date"
@@ -164,7 +165,7 @@ def test_ledgers_that_follow_from_the_data_are_rebuilt(etl: HistoricalETL):
     flip(etl.layout.resolve(manifest.ledgers["runs"][0].path), 100)
     report = opened(etl.layout.root).repair()
     assert report.ok, report
-    assert any("row(s) of the ledger runs are lost" in line for line in report.lost)
+    assert Saying("ledger runs", "lost") in report.lost
     mended = opened(etl.layout.root)
     assert mended.completeness().cursors() == completeness.cursors()
     assert_frame_equal(mended.ledger("actions"), actions)
@@ -220,5 +221,5 @@ def test_a_year_that_rots_while_the_store_is_mended_is_told_of(etl: HistoricalET
 
     monkeypatch.setattr(repairing, "rebuild_completeness", rot)
     report = etl.repair()
-    assert any(line.startswith("progress is not rebuilt: The stored file of 2012") for line in report.lost), report
+    assert Saying("progress is not rebuilt", "2012") in report.lost, report
     assert not report.ok

@@ -8,6 +8,7 @@ import pytest
 
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, StorageError
 from historical_etl.store.quarantine.entries import purge_entries, read_entries
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import SHORT, daily_bytes, standing
 
 Place = Callable[[HistoricalETL], Path]
@@ -61,7 +62,7 @@ def moved(etl: HistoricalETL) -> list[Path]:
 def test_in_the_place_of_an_older_manifest(etl: HistoricalETL, kind: Kind):
     rows = etl.scan().collect().height
     stray = put(etl.layout.history_file(1), kind)
-    assert f"history 1: The manifest is damaged: {WORDS[kind]}" in errors(etl)
+    assert Saying("history 1", "The manifest is damaged", WORDS[kind]) in errors(etl)
     with pytest.raises(ManifestCorruptError, match=WORDS[kind]) as caught:
         etl.manifest(1)
     assert "historical-etl repair" in caught.value.todo
@@ -221,7 +222,7 @@ def test_a_folder_of_a_version_that_is_a_link_to_another_is_taken_away_and_the_o
         path.unlink()
     shown.rmdir()
     shown.symlink_to(before.name)
-    assert any("it is a link, not a folder" in line for line in errors(etl))
+    assert Saying("a link, not a folder") in errors(etl)
     assert etl.repair().ok
     assert (etl.layout.daily / notes.name).read_text() == "mine", "it was not emptied through the link"
     assert errors(etl) == []

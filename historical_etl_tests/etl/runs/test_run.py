@@ -23,6 +23,7 @@ from historical_etl import (
 )
 from historical_etl.models import combined_checksum
 from historical_etl.store.lock import current_holder
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import (
     COLUMNS,
     FIRST,
@@ -276,7 +277,7 @@ def test_a_bad_year_does_not_stop_the_others(root, market):
     with pytest.raises(DataQualityError) as caught:
         etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert list(daily_bytes(etl)) == ["2010.parquet", "2012.parquet", "2013.parquet"]
-    assert caught.value.__notes__ == ["Years that failed: 2011. Years committed: 2010, 2012, 2013."]
+    assert caught.value.__notes__ == [Saying("failed: 2011", "committed: 2010, 2012, 2013")]
     progress = etl.progress()
     assert progress is not None
     assert (progress.status, progress.years_completed, progress.years_remaining) == (
@@ -294,7 +295,7 @@ def test_a_year_without_any_price_is_told_and_stops_nothing(root, market):
     etl = store(root, ScriptedFetcher(market, alter=spoil_2011))
     result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert list(daily_bytes(etl)) == ["2010.parquet", "2012.parquet", "2013.parquet"]
-    assert result.warnings == ("of 2011 rows were fetched and none can be stored; see rejected_rows",)
+    assert result.warnings == (Saying("2011", "none can be stored", "rejected_rows"),)
     assert result.rejected_by_reason == {"no_close": market.bars(SYMBOLS)["date"].dt.year().eq(2011).sum()}
     assert not result.complete
     progress = etl.progress()

@@ -19,6 +19,7 @@ from historical_etl import (
 )
 from historical_etl.sources.base import ACTIONS, FOREIGN
 from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import evening, sessions, store, stored
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.late_store import WAYS, lived
@@ -291,7 +292,7 @@ def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(facts,
     result = answer({"ODD": BARS}, {"cash_dividends": rows})
     found = result.foreign if currency else result.actions
     assert found["dividend"].to_list() == [cash]
-    assert any("entered several times count once: ODD on 2013-01-03" in note for note in result.notes) is told
+    assert (Saying("count once", "ODD on 2013-01-03") in result.notes) is told
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_a_request_ends_when_its_time_is_over_whatever_comes_meanwhile(vendor, a
 def test_an_answer_ends_where_it_grows_over_the_limit(vendor, answer, fetch, monkeypatch):
     monkeypatch.setattr(bounds, "MOST_RESPONSE_BYTES", 1 << 20)
     before = time.monotonic()
-    with pytest.raises(ProviderError, match=rf"{shown(vendor)} answered with more than 1,048,576 bytes") as caught:
+    with pytest.raises(ProviderError, match=rf"{shown(vendor)} .*1,048,576 bytes") as caught:
         fetch(vendor, answer)
     assert not caught.value.retryable
     assert time.monotonic() - before < ON / 2
@@ -301,7 +301,7 @@ def test_an_answer_of_too_many_values_is_refused_before_it_is_read(vendor, fetch
         begin(handler, {"Content-Length": str(len(body))})
         handler.wfile.write(body)
 
-    with pytest.raises(ProviderError, match="cannot be real: it has more than 1,000 values") as caught:
+    with pytest.raises(ProviderError, match="1,000 values") as caught:
         fetch(vendor, answer)
     assert not caught.value.retryable
 

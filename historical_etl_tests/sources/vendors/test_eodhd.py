@@ -18,6 +18,7 @@ from historical_etl.sources.vendors.eodhd_rows import first_given
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.vendor_settings import EodhdSettings
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import standing, store
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import Truth, fixed_clock
@@ -74,9 +75,8 @@ def test_the_bars_of_a_free_plan_come_and_its_sentence_is_told_once(plan, free):
     result = source.fetch(FetchRequest(SYMBOLS, START, END))
     expected = TRUTH.expected("eodhd", SYMBOLS, EDGE, END, printable="events" not in plan)
     assert_frame_equal(result.frame, expected, check_exact=True)
-    assert [note for note in result.notes if WARNING in note] == [
-        f"eodhd says: {WARNING}; it gives bars from 2012-12-03 on"
-    ]
+    warned = [note for note in result.notes if WARNING in note]
+    assert warned == [Saying("eodhd", "from 2012-12-03 on")]
 
 
 def test_the_reach_of_a_plan_is_learnt_and_older_years_are_not_asked_for(free, tmp_path, clock):
@@ -277,7 +277,7 @@ def test_an_odd_event_of_a_market_day_is_named_and_the_rest_is_taken(serve, ask)
     result = ask(server, "eodhd", ("ODD", "PAYS", *MANY), DAY, DAY)
     assert result.actions.rows() == [("PAYS", DAY, 2.0, 0.0)]
     assert result.outcomes["ODD"] is Outcome.OK
-    assert result.notes == ("Splits or dividends that cannot be read are left out: ODD on 2013-01-02 (a split is '')",)
+    assert result.notes == (Saying("left out", "ODD on 2013-01-02", "a split is ''"),)
 
 
 @pytest.mark.parametrize("split", ["2", "0/0", "2:0", "", None, 2.0])

@@ -14,6 +14,7 @@ from historical_etl import FetchRequest, Outcome
 from historical_etl.schema import SCHEMA
 from historical_etl.sources.base import ACTIONS
 from historical_etl.sources.vendors.as_traded import applicable, volumes_as_traded
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import plain_settings, sessions, store
 from historical_etl_tests.sources.vendors.loopback import Loopback, Truth, fixed_clock
 
@@ -270,7 +271,7 @@ def test_a_dividend_that_is_given_adjusted_alone_is_told_as_it_was_paid(fetch):
     paid = result.actions.filter(pl.col("dividend") != 0)
     assert [(*row[:3], pytest.approx(row[3])) for row in paid.rows()] == PAID
     (told,) = result.notes
-    assert told.startswith("ODD: its dividends are given adjusted for splits; 2 of them are given as paid")
+    assert told == Saying("ODD", "dividends", "adjusted for splits", "2 of them", "as paid")
 
 
 @pytest.mark.parametrize("unadjusted", [None, "", "0.0000000000", "0.1500000000"])

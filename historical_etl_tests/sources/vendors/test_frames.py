@@ -6,6 +6,7 @@ import pytest
 
 from historical_etl.sources.vendors.event_rows import Mark, actions_frame, counted
 from historical_etl.sources.vendors.frames import FormError, bars_frame, cells_message, joined, local_days
+from historical_etl_tests.saying import Saying
 
 DAY, NEXT = date(2013, 1, 2), date(2013, 1, 3)
 NAMES = {"symbol": "T", "date": "d", "close": "c", "volume": "v"}
@@ -75,7 +76,7 @@ def test_a_cell_that_cannot_be_read_beside_a_good_close_is_null_and_told(value, 
     assert bars.frame.select("symbol", "close", "volume").rows() == [("EVEN", 10.5, 100.0), ("ODD", 10.5, None)]
     assert bars.rejected.is_empty()
     told = cells_message(bars.cells, lambda text: text)
-    assert told == f"Values that cannot be read beside a close are null: volume of ODD on 2013-01-02 ({shown})"
+    assert told == Saying("null", f"volume of ODD on 2013-01-02 ({shown})")
 
 
 def test_a_column_of_which_no_cell_can_be_read_leaves_the_closes():
@@ -132,7 +133,7 @@ def test_an_event_that_cannot_be_read_is_named_and_the_rest_is_taken(split, divi
     events = actions_frame(told, DAY, NEXT)
     assert events.frame.rows() == [("ODD", NEXT, 1.0, 0.25)]
     (note,) = events.notes
-    assert note.startswith("Splits or dividends that cannot be read are left out: ODD on 2013-01-02 (")
+    assert note == Saying("left out", "ODD on 2013-01-02")
     assert why in note
 
 
@@ -159,7 +160,7 @@ def test_a_single_odd_event_says_nothing_of_the_form_but_several_do():
 def test_many_odd_events_are_counted():
     told = [(f"ODD{number}", "2013-01-02", "", None) for number in range(9)]
     (note,) = actions_frame([*told, ("EVEN", "2013-01-02", 2.0, None)], DAY, NEXT).notes
-    assert note.endswith("ODD4 on 2013-01-02 (a split is '') and 4 more")
+    assert note == Saying("ODD4 on 2013-01-02", "4 more")
 
 
 # ── several entries of one day ─────────────────────────────────────────────────────────────────────────────────────
@@ -206,4 +207,4 @@ def test_a_split_that_is_entered_several_times_counts_once_whatever_its_kinds():
     kinds = ("forward_split", "stock_dividend")
     events = counted([("F", DAY, 2.0, 0.0, Mark(kind, kind)) for kind in kinds])
     assert events.frame.rows() == [("F", DAY, 2.0, 0.0)]
-    assert "F on 2013-01-02 (a split of 2: 2 entries, 1 counted)" in events.notes[0]
+    assert events.notes[0] == Saying("F on 2013-01-02", "a split of 2", "2 entries", "1 counted")

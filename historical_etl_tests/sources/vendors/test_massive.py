@@ -20,6 +20,7 @@ from historical_etl import (
 from historical_etl.errors import NotPublishedError
 from historical_etl.schema import SCHEMA
 from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import Fault, Truth, always, fixed_clock
 from historical_etl_tests.sources.vendors.whole_store import truth_of
@@ -333,7 +334,7 @@ def test_the_universe_names_preferred_shares_as_we_write_them(serve, tmp_path, c
     source = server.source("massive", state_folder=tmp_path, pace=clock.pace, universe="PFD")
     assert {"BAC.PRL", "ALL.PR"} <= set(source.members(START, END))
     source.close()
-    assert "1 ticker(s) of type PFD cannot be written as symbols" in caplog.text
+    assert caplog.text == Saying("1 ticker", "PFD", "cannot be written")
 
 
 def test_a_small_letter_is_refused_with_the_symbol_that_it_is_ours():
@@ -419,7 +420,7 @@ def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(kind, 
     rows = {"dividends": [odd_dividend(), odd_dividend(id="F", distribution_type=kind)]}
     result = ask(serve(strange=rows), "massive", ("HALT",))
     assert result.actions.rows() == [("HALT", date(2012, 12, 3), 1.0, cash)]
-    assert any("entered several times count once: HALT on 2012-12-03" in note for note in result.notes) is told
+    assert (Saying("count once", "HALT on 2012-12-03") in result.notes) is told
 
 
 def test_an_odd_bar_of_somebody_else_spoils_no_market_day(serve, ask):
@@ -448,7 +449,7 @@ def test_bars_of_another_ticker_than_was_asked_for_are_an_error_of_the_symbol(se
     server = serve(answers=lambda request: jsonify(page) if "/aggs/ticker/HALT/" in request.path else None)
     result = ask(server, "massive", ("BRK.B", "HALT"))
     assert dict(result.outcomes) == {"BRK.B": Outcome.OK, "HALT": Outcome.ERROR}
-    assert "it is of 'ZZZ', and HALT was asked for" in result.details["HALT"]
+    assert result.details["HALT"] == Saying("'ZZZ'", "HALT was asked for")
 
 
 def jsonify(page: object) -> Response:

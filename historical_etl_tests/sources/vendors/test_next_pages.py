@@ -66,7 +66,7 @@ def test_pages_that_hold_more_than_was_asked_for_end(vendor, serve, ask, monkeyp
         place = f"https://x/{MOMENTS[0]}/2013-01-03?cursor={len(asked)}" if vendor == "massive" else str(len(asked))
         return as_json(page_of(vendor, len(asked), place, "x" * 300_000))
 
-    with pytest.raises(ProviderError, match="the pages do not end: 4 hold more than all that was asked for"):
+    with pytest.raises(ProviderError, match="pages do not end: 4 "):
         ask(serve(answers=answers), vendor, ("HALT",), FIRST, LAST, attempts=1)
     assert len(asked) == 4
 

@@ -19,6 +19,7 @@ from historical_etl.sources.vendors.response_limits import Bounds
 from historical_etl.sources.vendors.throttle import Throttle
 from historical_etl.sources.vendors.yfinance import Watch, YfinanceSource, _browser
 from historical_etl.vendor_settings import YfinanceSettings
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import (
     Fault,
@@ -261,7 +262,7 @@ def test_a_row_that_cannot_be_read_is_all_that_a_market_day_loses(serve, ask, mo
     told = {symbol: result.outcomes[symbol] for symbol in SYMBOLS}
     assert told == {"BRK.B": Outcome.OK, "GONE": Outcome.EMPTY, "HALT": Outcome.REFUSED, "SPLT": Outcome.OK}
     assert result.rejected.select("symbol", "date", "reasons").rows() == [("HALT", DAY, ["unreadable_close"])]
-    assert result.details == {"HALT": "none of the rows that eodhd gave of it can be read"}
+    assert result.details == {"HALT": Saying("none of the rows", "eodhd")}
 
 
 @pytest.mark.parametrize("vendor", ["alpaca", "massive"])

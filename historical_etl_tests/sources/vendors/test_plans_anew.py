@@ -13,6 +13,7 @@ from historical_etl import CoverageError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine, command_line
 from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket, with_returns
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import KEYS, sessions, store, stored
 from historical_etl_tests.sources.vendors.conftest import END, START, TRUTH
 from historical_etl_tests.sources.vendors.loopback import ENVIRONMENT, Loopback, Truth, fixed_clock
@@ -137,10 +138,10 @@ def test_the_command_line_names_the_plan_and_how_to_ask_anew(recent, cli):
     server.plan = ""  # upgraded
     again = cli("backfill", "--from", str(edge.year - 1), "--to", str(edge.year))
     assert again.code == 1
-    assert "the plan of this account gives bars from" in again.err
+    assert again.err == Saying("the plan of this account", "from")
     assert ANEW in again.err
     updated = cli("update")
-    assert "Nothing new: what is stored is what the source gives to the plan of this account" in updated.out
+    assert updated.out == Saying("Nothing new", "the plan of this account")
     assert ANEW in updated.out + updated.err
     (checked,) = [check for check in cli("doctor", "--json").document["checks"] if check["check"] == "plan"]
     assert ANEW in checked["what"]
@@ -157,6 +158,6 @@ def test_explain_names_the_plan_where_it_does_not_reach(recent, cli):
     cli("backfill", "--from", str(edge.year), "--to", str(edge.year))
     before = sessions(edge - timedelta(days=10), edge - timedelta(days=1))[-1]
     why = " ".join(cli("explain", "OLD", str(before)).out.split())
-    assert f"{before} is not to be had: the plan of this account gives bars from" in why
+    assert why == Saying(before, "the plan of this account", "from")
     assert ANEW in why
     assert "backfill from an earlier year" not in why

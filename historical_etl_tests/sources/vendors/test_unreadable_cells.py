@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 from werkzeug import Request, Response
 
 from historical_etl import Outcome
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.sources.vendors import wires
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import KEY, as_json
@@ -65,9 +66,7 @@ def test_a_market_day_with_an_adjusted_close_that_cannot_be_read_loses_no_symbol
     ((close, adj_close),) = result.frame.filter(pl.col("symbol") == "HALT").select("close", "adj_close").rows()
     assert close > 0
     assert adj_close is None
-    assert result.notes == (
-        "Values that cannot be read beside a close are null: adj_close of HALT on 2013-01-02 ('NA')",
-    )
+    assert result.notes == (Saying("null", "adj_close of HALT on 2013-01-02", "'NA'"),)
 
 
 def test_a_volume_beside_an_adjusted_close_that_cannot_be_read_is_of_its_day_all_the_same(serve, ask, monkeypatch):

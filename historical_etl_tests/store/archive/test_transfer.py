@@ -256,7 +256,7 @@ def test_what_was_exported_comes_in_as_the_same_version(etl, tmp_path, way):
 def test_a_store_with_other_data_takes_no_import(etl, tmp_path):
     source = export_store(etl.store.context, tmp_path / "copy.tar", 2)
     before = tree(etl.layout.root)
-    with pytest.raises(ConfigurationError, match="There is data in this store, version 3") as caught:
+    with pytest.raises(ConfigurationError, match="data in this store, version 3") as caught:
         import_store(etl.store.state, source)
     assert "historical-etl adopt" in caught.value.todo
     assert {k: v for k, v in tree(etl.layout.root).items() if not k.endswith(".lock")} == {

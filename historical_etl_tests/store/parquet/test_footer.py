@@ -63,9 +63,9 @@ def test_garbage_is_one_error(data: bytes, shape: Shape) -> None:
 
 
 def test_a_field_that_is_missing_or_closed_is_named() -> None:
-    with pytest.raises(ThriftError, match="Field 7 should be int, and is NoneType"):
+    with pytest.raises(ThriftError, match=r"Field 7 .*int.*NoneType"):
         decode(SAMPLE, SHAPE).read(7, int)
-    with pytest.raises(ThriftError, match="Field 1 should be int, and is bytes"):
+    with pytest.raises(ThriftError, match=r"Field 1 .*int.*bytes"):
         decode(SAMPLE, {}).read(1, int)
 
 

@@ -245,7 +245,7 @@ def test_a_plain_polars_file_can_be_taken_in(tmp_path: Path) -> None:
 def test_a_file_that_is_not_made_of_months_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mixed.parquet"
     whole().write_parquet(path)
-    with pytest.raises(DataQualityError, match=r"runs from 2024-01-\d+ to 2024-.*mixed\.parquet.*encode its months"):
+    with pytest.raises(DataQualityError, match=r"from 2024-01-\d+ to 2024-.*mixed\.parquet"):
         read_blocks(path)
     pl.concat([bars(days(3, 4), SYMBOLS), bars(days(2, 4), SYMBOLS)]).write_parquet(path, row_group_size=28)
     with pytest.raises(DataQualityError, match=r"\(2024, 3\), \(2024, 2\)"):
@@ -320,7 +320,7 @@ def test_a_footer_whose_rows_do_not_add_up_is_named(year: Path) -> None:
     footer.write(3, footer.read(3, int) + 1)
     changed = encode(footer)
     year.write_bytes(content[:start] + changed + len(changed).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(ChecksumMismatchError, match=r"do not add up to its rows.*2024\.parquet"):
+    with pytest.raises(ChecksumMismatchError, match=r"do not add up.*2024\.parquet"):
         read_blocks(year)
 
 

@@ -16,6 +16,7 @@ from historical_etl.store.quarantine.entries import (
     read_entries,
     restore_entry,
 )
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import at, evening, tree
 
 DAY = date(2013, 3, 1)
@@ -135,7 +136,8 @@ def test_no_record_names_a_file_outside_its_entry(manager, name, tmp_path):
     moved(manager)
     rewrite(only(manager), file=name)
     entry = only(manager)
-    assert entry.fault.startswith(("damaged: its record names a file outside", "damaged: the file 'gone' is missing"))
+    assert entry.fault.startswith("damaged: ")
+    assert entry.fault in (Saying("a file outside"), Saying("'gone' is missing"))
     assert not entry.is_intact()
     with pytest.raises(ConfigurationError, match="damaged"):
         restore_entry(entry, manager.layout, tmp_path / "x")

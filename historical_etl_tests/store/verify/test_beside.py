@@ -13,6 +13,7 @@ from historical_etl.store.checksummed_json import render_checksummed
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.staging import Staging
 from historical_etl.store.verify.beside import catalog_findings, pin_findings, quarantine_findings, staging_findings
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import Hand, commit, spoil
 
 
@@ -94,22 +95,22 @@ def test_bytes_that_were_not_published_are_an_error_unless_a_publication_was_bro
 def test_a_damaged_record_of_the_catalog_is_an_error(manager):
     publish(manager)
     spoil(manager.layout.catalog_pointer())
-    assert catalog(manager, quick=True) == [("error", "the record of what it shows is damaged")]
+    assert catalog(manager, quick=True) == [("error", Saying("record", "damaged"))]
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_which_version_the_catalog_shows(manager, quick):
     publish(manager, 4)
-    assert catalog(manager, 4, quick=quick) == [("error", "it is said to show version 4, ahead of 3")]
+    assert catalog(manager, 4, quick=quick) == [("error", Saying("version 4", "ahead of 3"))]
     publish(manager, 2)
-    assert catalog(manager, 2, quick=quick) == [("warning", "it shows version 2, the store has 3")]
+    assert catalog(manager, 2, quick=quick) == [("warning", Saying("shows version 2", "has 3"))]
     publish(manager, objects="/elsewhere")
-    assert catalog(manager, quick=quick) == [("warning", "its data has moved: it reads /elsewhere")]
+    assert catalog(manager, quick=quick) == [("warning", Saying("moved", "/elsewhere"))]
 
 
 def test_the_bytes_of_the_catalog_are_proven_in_a_full_check(manager):
     publish(manager, checksum="0" * 64)
-    assert catalog(manager) == [("error", "its bytes are not those that were published (SHA-256)")]
+    assert catalog(manager) == [("error", Saying("bytes", "published", "SHA-256"))]
     assert catalog(manager, quick=True) == []
     publish(manager, checksum="0" * 64, following=sha256_of(manager.layout.catalog))
     assert catalog(manager) == [], "a swap may have come as far as the file and not as far as its record"
@@ -121,7 +122,7 @@ def test_the_bytes_of_the_catalog_are_proven_in_a_full_check(manager):
 
 def test_the_catalog_itself_is_asked_in_a_full_check(manager):
     publish(manager)
-    assert catalog(manager, 2) == [("error", "the file shows version 2, not 3")]
+    assert catalog(manager, 2) == [("error", Saying("shows version 2", "not 3"))]
     assert catalog(manager, None) == [("error", "it cannot be opened")]
     assert catalog(manager, 2, quick=True) == []
     assert catalog(manager, None, quick=True) == []
@@ -139,8 +140,8 @@ def test_pins(manager):
     found = list(pin_findings(layout, {1, 2, 3}))
     assert [finding.field for finding in found] == ["pin lost", "pin torn"]
     assert told(found) == [
-        ("error", "version 9, which it names, is not there or is damaged"),
-        ("error", "its record is damaged; the version is kept all the same"),
+        ("error", Saying("version 9", "not there")),
+        ("error", Saying("record is damaged", "kept")),
     ]
     assert "unpin lost" in found[0].todo
 

@@ -18,6 +18,7 @@ from historical_etl.store.parquet.month_blocks import read_blocks
 from historical_etl.store.progress import save_progress
 from historical_etl.store.verify.store import verify_store
 from historical_etl.store.verify.year_file import _rows
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import commit, corrections, only, publish, spoil
 from historical_etl_tests.store.verify.verified import CURSORS, path_of, progress, restate, told, two_versions, verify
 
@@ -65,7 +66,7 @@ def test_a_link_to_an_object_that_no_version_names_is_an_older_one_too(manager):
     link.unlink()
     os.link(orphan, link)
     mixed = "2018 as in version 2, 2019 as in none that is kept"
-    assert daily(manager) == [("error", "daily/", f"it mixes versions: {mixed}; whoever reads daily/ gets all of it")]
+    assert daily(manager) == [("error", "daily/", Saying("mixes versions", mixed))]
 
 
 def test_a_mixture_is_damage_unless_a_writer_is_at_work_who_may_be_replacing_files(manager):
@@ -75,14 +76,14 @@ def test_a_mixture_is_damage_unless_a_writer_is_at_work_who_may_be_replacing_fil
         layout.daily_file(year).unlink()
         os.link(path_of(manager, year, version), layout.daily_file(year))
     mixed = "2017 as in version 3, 2018 and 2019 as in version 2"
-    finding = ("error", "daily/", f"it mixes versions: {mixed}; whoever reads daily/ gets all of it")
+    finding = ("error", "daily/", Saying("mixes versions", mixed))
     assert daily(manager) == [finding], "2018 is the same in versions 1 and 2"
     with manager.acquire_lock():
         assert daily(manager) == []
         save_progress(layout, progress(3))
         assert daily(manager) == [finding], "the writer has come further than that"
     layout.daily_file(2017).unlink()
-    assert daily(manager) == [("error", "daily/", "it shows version 2, all of it, and not version 3, the current one")]
+    assert daily(manager) == [("error", "daily/", Saying("shows version 2", "version 3, the current one"))]
 
 
 def test_many_years_of_a_mixture_are_counted(manager):
@@ -94,7 +95,7 @@ def test_many_years_of_a_mixture_are_counted(manager):
         os.link(path_of(manager, year, 3), manager.layout.daily_file(year))
     ((_, _, message),) = daily(manager)
     mixed = "2019 as in version 4, 2000, 2001, 2002 and 16 more as in version 3"
-    assert message == f"it mixes versions: {mixed}; whoever reads daily/ gets all of it"
+    assert message == Saying("mixes versions", mixed)
 
 
 def test_years_that_the_version_does_not_have(manager):
@@ -128,9 +129,9 @@ def test_files_that_nothing_names(manager):
     (layout.ledgers / "corrections-0123456789abcdef.parquet").write_bytes(b"x")
     (layout.objects / "notes.parquet").write_bytes(b"x")
     assert told(manager) == [
-        ("warning", "ledgers/", "files that no kept version names"),
-        ("warning", "orphans", "files in objects/ that no kept version names"),
-        ("warning", "objects/", "files that no commit wrote"),
+        ("warning", "ledgers/", Saying("no kept version")),
+        ("warning", "orphans", Saying("objects/", "no kept version")),
+        ("warning", "objects/", Saying("no commit")),
     ]
     layout.history_file(1).write_bytes(b"{")
     assert [field for _, field, _ in told(manager)] == ["history 1"], "what it needs is unknown"
@@ -140,7 +141,7 @@ def test_before_a_first_commit_counts_its_files_are_left_over(root):
     manager = ManifestManager(root)
     manager.layout.objects.mkdir(parents=True)
     (manager.layout.objects / "2019-0123456789abcdef.parquet").write_bytes(b"x")
-    assert told(manager) == [("warning", "orphans", "files in objects/ that no kept version names")]
+    assert told(manager) == [("warning", "orphans", Saying("objects/", "no kept version"))]
 
 
 # ── progress ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +155,7 @@ def test_progress(manager):
     layout.progress_file().unlink()
     assert told(manager) == [behind]
     save_progress(layout, progress(3))
-    assert told(manager) == [("error", "progress", "it describes version 3, ahead of the data's 2")]
+    assert told(manager) == [("error", "progress", Saying("version 3", "ahead", "2"))]
     layout.progress_file().write_bytes(b"{}")
     assert told(manager) == [("error", "progress", "it is damaged: Field required")]
 
@@ -173,7 +174,7 @@ def test_cursors(manager):
     assert told(manager, cursors={}) == [("error", "progress", differ)], "a symbol that the data does not have"
     assert told(manager, cursors={}, quick=True) == []
     (finding,) = verify(manager, cursors=later).findings
-    assert finding.sample == ("AAA at 2019-01-05, by the data 2019-01-06",)
+    assert finding.sample == (Saying("AAA", "2019-01-05", "by the data 2019-01-06"),)
     assert verify_store(manager).findings == (), "nothing to compare with"
 
     def fail(_: SyncManifest) -> Mapping[str, date]:

@@ -18,6 +18,7 @@ from historical_etl.store.verify.file_repairs import (
     repair_pins,
     unlinked_years,
 )
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
 
@@ -56,12 +57,11 @@ def test_a_damaged_manifest_of_an_older_version_is_set_aside(manager):
     told = list(repair_history(manager, manager.load_manifest()))
     entries = kept(manager)
     assert told == [
-        f"version {version} is lost: its manifest is damaged, and is now in {entry.path}"
-        for version, entry in zip((1, 2), entries, strict=True)
+        Saying(f"version {version} is lost", entry.path) for version, entry in zip((1, 2), entries, strict=True)
     ]
     assert [(entry.file, entry.reason) for entry in entries] == [
-        ("00000001.json", "the manifest of version 1 is damaged"),
-        ("00000002.json", "the manifest of version 2 is damaged"),
+        ("00000001.json", Saying("manifest of version 1", "damaged")),
+        ("00000002.json", Saying("manifest of version 2", "damaged")),
     ]
     assert manager.list_versions() == [3]
 
@@ -152,7 +152,7 @@ def test_a_refusal_while_restoring_is_told_in_our_words(manager):
     replace(manager.layout.daily_file(2018), path.read_bytes())
     objects.rename(objects.with_name("aside"))
     objects.write_bytes(b"a file is in the place of the folder")
-    with pytest.raises(StorageError, match=f"restoring {path.name}; the source of it is untouched"):
+    with pytest.raises(StorageError, match=f"restoring {path.name}; .*source.*untouched"):
         mend(manager)
 
 
@@ -191,10 +191,10 @@ def test_a_stranger_in_daily_is_kept_aside(manager):
     replace(link, b"a stranger")
     told = daily(manager)
     (entry,) = kept(manager)
-    assert told == [f"daily/2019.parquet was not a committed file; it is now in {entry.path}"]
+    assert told == [Saying("daily/2019.parquet", "not a committed file", entry.path)]
     assert link.samefile(path_of(manager, 2019))
     assert (entry.path / "2019.parquet").read_bytes() == b"a stranger"
-    assert entry.reason == "a file in daily/ that no commit put there"
+    assert entry.reason == Saying("daily/", "no commit")
 
 
 def test_files_of_no_year_of_the_version_are_kept_aside(manager):
@@ -204,7 +204,7 @@ def test_files_of_no_year_of_the_version_are_kept_aside(manager):
     told = daily(manager)
     entries = kept(manager)
     assert told == [
-        f"daily/{entry.file} is not of version 2; it is now in {entry.path}"
+        Saying(f"daily/{entry.file}", "not of version 2", entry.path)
         for entry in sorted(entries, key=lambda entry: entry.file or "")
     ]
     assert {entry.file: entry.reason for entry in entries} == {
@@ -256,7 +256,7 @@ def test_a_damaged_record_of_a_pin_is_written_anew(manager):
     for pin in (whole, Pin(name="torn", version=2), Pin(name="lost", version=9)):
         write_pin(layout, pin)
     (layout.pins / "torn@00000002.json").write_bytes(b"{")
-    assert list(repair_pins(manager)) == ["the record of the pin torn is written again"]
+    assert list(repair_pins(manager)) == [Saying("pin torn", "written again")]
     mended = Pin(name="torn", version=2, checksum=manager.load_version(2).checksum, at=manager.clock())
     assert read_pins(layout) == {"lost": Pin(name="lost", version=9), "torn": mended, "whole": whole}
     assert list(repair_pins(manager)) == []

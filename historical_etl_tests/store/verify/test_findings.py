@@ -16,6 +16,7 @@ from historical_etl.store.checksummed_json import add_checksum
 from historical_etl.store.manifest_file import render_manifest
 from historical_etl.store.progress import save_progress
 from historical_etl.store.verify.store import VerifyReport, verify_store
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import Hand, bars, commit, publish, spoil
 from historical_etl_tests.store.verify.verified import (
     path_of,
@@ -69,7 +70,7 @@ NAME = "historical_daily.json"
 
 def test_a_missing_manifest(manager):
     manager.layout.manifest_file().unlink()
-    assert told(manager) == [("error", NAME, "The current manifest is missing; version 2 replaces it")]
+    assert told(manager) == [("error", NAME, Saying("missing", "version 2 replaces it"))]
 
 
 def test_a_first_commit_that_was_interrupted_is_no_damage(root):
@@ -97,10 +98,10 @@ def test_without_any_manifest_no_file_is_called_left_over(manager):
         path.write_bytes(b"{")
     found = told(manager)
     assert [field for _, field, _ in found[:3]] == [NAME, "history 1", "history 2"]
-    assert found[0][2].endswith("; no kept version can be used")
+    assert found[0][2] == Saying("no kept version")
     assert not any(field in ("orphans", "ledgers/") for _, field, _ in found)
     manager.layout.manifest_file().unlink()
-    assert told(manager)[0] == ("error", NAME, "The current manifest is missing; no kept version can be used")
+    assert told(manager)[0] == ("error", NAME, Saying("missing", "no kept version"))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_totals_that_are_not_those_of_the_years(manager, changes):
     if "file_paths" in changes:
         changes = {"file_paths": manager.load_version(2).file_paths[::-1]}
     restate(manager, **changes)
-    assert told(manager) == [("error", NAME, "its rows, dates or files are not those of its partitions")]
+    assert told(manager) == [("error", NAME, Saying("rows, dates or files", "partitions"))]
 
 
 def test_a_newer_release_s_manifest_is_not_judged(manager):
@@ -163,7 +164,7 @@ def test_the_bytes_of_an_object(manager, version):
     field, size = f"object {path.name}", path.stat().st_size
     good = spoil(path)
     (finding,) = verify(manager).findings
-    assert finding.message == "its bytes are not those that were committed (SHA-256)"
+    assert finding.message == Saying("bytes", "committed", "SHA-256")
     assert (finding.severity, finding.field) == ("error", field)
     assert finding.todo.startswith(
         "only version 1," if version == 1 else "run `historical-etl repair`: it restores 2019"
@@ -182,27 +183,25 @@ def test_the_bytes_of_an_object(manager, version):
 def test_what_is_inside_an_object_of_the_current_version(manager):
     frame = bars(2019, 2)
     name = substitute(manager, pl.concat([frame, frame]))
-    assert ("error", f"object {name}", "month 1: rows do not ascend by symbol and date") in told(manager)
+    assert ("error", f"object {name}", Saying("month 1", "ascend by symbol and date")) in told(manager)
     name = substitute(manager, frame.reverse())
     assert told(manager) == [
-        ("error", f"object {name}", "month 1: rows do not ascend by symbol and date"),
-        ("warning", "orphans", "files in objects/ that no kept version names"),
+        ("error", f"object {name}", Saying("month 1", "ascend by symbol and date")),
+        ("warning", "orphans", Saying("objects/", "no kept version")),
     ]
     name = substitute(manager, pl.concat([frame, frame]).sort("symbol", "date"))
-    assert ("error", f"object {name}", "month 1: 2 key(s) (date, symbol) come twice") in told(manager)
+    assert ("error", f"object {name}", Saying("month 1", "2 key", "date, symbol", "twice")) in told(manager)
     for key in ("date", "symbol"):
         gap = pl.when(pl.int_range(pl.len()) != 1).then(key).alias(key)
         name = substitute(manager, frame.with_columns(gap), last_session=date(2019, 1, 4 if key == "date" else 5))
-        assert ("error", f"object {name}", "month 1: rows without a date or symbol") in told(manager)
+        assert ("error", f"object {name}", Saying("month 1", "without a date or symbol")) in told(manager)
     name = substitute(manager, frame.select(list(SCHEMA)[::-1]))
     assert told(manager)[0][2].startswith(("its columns are adj_close Float64, ret", "Its first column", "This is not"))
     other = bars(2017, 2)
     name = substitute(manager, other)
     found = [message for _, field, message in told(manager) if field == f"object {name}"]
-    assert found[:2] == [
-        "it holds rows of 2017",
-        "its rows run from 2017-01-04 to 2017-01-05, the manifest says 2019-01-04 to 2019-01-05",
-    ]
+    assert found[0] == Saying("rows of 2017")
+    assert found[1] == Saying("run from 2017-01-04 to 2017-01-05", "says 2019-01-04 to 2019-01-05")
 
 
 @pytest.mark.parametrize(
