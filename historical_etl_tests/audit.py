@@ -17,7 +17,7 @@ __all__ = ["CLEAN", "UNKNOWN", "WEAK", "Answer", "asked", "main"]
 
 CLEAN, WEAK, UNKNOWN = 0, 1, 3
 _LOCK: Final = Path(__file__).parents[1] / "requirements" / "lock.txt"
-_PATIENCE: Final = 600
+_TIMEOUT: Final = 600
 _SHOWN: Final = 5
 
 
@@ -67,7 +67,7 @@ def asked(command: Sequence[str]) -> Answer:
     """Run pip-audit, and read what it printed."""
     try:
         ran = subprocess.run(
-            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE
+            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Answer(failure=str(error))
@@ -76,13 +76,13 @@ def asked(command: Sequence[str]) -> Answer:
     except (ValueError, KeyError, TypeError):
         lines = ran.stderr.strip().splitlines()
         return Answer(failure=lines[-1] if lines else f"it ended with {ran.returncode} and no word")
-    weak = [_told(package, found) for package in packages for found in package.get("vulns", ())]
+    weak = [_reported(package, found) for package in packages for found in package.get("vulns", ())]
     unknown = [package["name"] for package in packages if "skip_reason" in package]
     return Answer(len(packages) - len(unknown), tuple(unknown), tuple(weak))
 
 
-def _told(package: dict[str, Any], found: dict[str, Any]) -> str:
-    fixed = f"mended in {', '.join(found['fix_versions'])}" if found.get("fix_versions") else "not mended yet"
+def _reported(package: dict[str, Any], found: dict[str, Any]) -> str:
+    fixed = f"fixed in {', '.join(found['fix_versions'])}" if found.get("fix_versions") else "not fixed yet"
     names = ", ".join([found["id"], *found.get("aliases", ())])
     return f"{package['name']} {package['version']}: {names}, {fixed}"
 

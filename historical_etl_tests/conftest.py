@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parent
 #: CPU seconds of a whole run from which on the summary says where they went.
-_WORTH_TELLING = 60
+_WORTH_REPORTING = 60
 #: The folders whose tests take longest or wait most begin, so that no worker is left alone with one of them at the end.
 _EARLY = ("ui", "crash", "property", "orchestration", "faults")
 
@@ -160,10 +160,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         report for each in terminalreporter.stats.values() for report in each if isinstance(report, pytest.TestReport)
     ]
     tried = [
-        f"{report.nodeid.rpartition('::')[2]}: {told}"
+        f"{report.nodeid.rpartition('::')[2]}: {reported}"
         for report in reports
         if report.when == "call"
-        for name, told in report.user_properties
+        for name, reported in report.user_properties
         if name == "tried"
     ]
     if tried:
@@ -176,7 +176,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         spent[folder] += sum(
             value for name, value in report.user_properties if name == "cpu_seconds" and isinstance(value, float)
         )
-    if sum(spent.values()) > _WORTH_TELLING:
+    if sum(spent.values()) > _WORTH_REPORTING:
         terminalreporter.section("CPU seconds")
         each = ", ".join(
             f"{folder} {seconds:.0f}" for folder, seconds in sorted(spent.items(), key=lambda each: -each[1])

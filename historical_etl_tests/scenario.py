@@ -1,4 +1,4 @@
-"""Test data that is awkward on purpose, and sources that do as they are told.
+"""Test data that is awkward on purpose, and sources that do as they are asked.
 
 A `Market` makes the bars of a few listings, always the same for the same seed. A `ScriptedFetcher` or a
 `ScriptedSource` delivers them, remembers what it was asked, and spoils the answer where a test says so. Answers
@@ -222,8 +222,8 @@ class ScriptedSource:
         bars = self.alter(bars) if self.alter else bars
         present = set(bars["symbol"])
         found = {symbol: Outcome.OK if symbol in present else Outcome.EMPTY for symbol in request.symbols}
-        told = {symbol: outcome for symbol, outcome in self.outcomes.items() if symbol in request.symbols}
-        return FetchResult(bars, found | told, {symbol: f"scripted: {outcome}" for symbol, outcome in told.items()})
+        given = {symbol: outcome for symbol, outcome in self.outcomes.items() if symbol in request.symbols}
+        return FetchResult(bars, found | given, {symbol: f"scripted: {outcome}" for symbol, outcome in given.items()})
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         return sorted(
@@ -371,7 +371,7 @@ def stored(etl: HistoricalETL) -> pl.DataFrame:
     return etl.scan().collect().sort(KEYS)
 
 
-def standing(etl: HistoricalETL) -> SyncManifest:
+def current_manifest(etl: HistoricalETL) -> SyncManifest:
     """The current version, which the test knows to be there."""
     manifest = etl.manifest()
     assert manifest is not None

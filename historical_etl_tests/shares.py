@@ -51,7 +51,7 @@ PARTS: Final[Mapping[str, tuple[Fraction, Fraction]]] = {
     "store/archive": (Fraction(1, 2), Fraction(1, 2)),
     "store/verify": (Fraction(1, 3), Fraction(1, 2)),
     "test_settings_files.py": (Fraction(1), Fraction(1, 4)),
-    # One of the two visits to Dagster's pages.
+    # One of the two tests of Dagster's pages.
     "ui": (Fraction(1, 2), Fraction(1)),
 }
 _ALL: Final = (Fraction(1), Fraction(1))

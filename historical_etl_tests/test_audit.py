@@ -20,7 +20,7 @@ NO_HOST = "requests.exceptions.ConnectionError: HTTPSConnectionPool: Max retries
 
 @pytest.fixture
 def program(tmp_path: Path):
-    """A program that answers as told."""
+    """A program that answers as asked."""
 
     def make(stdout: str, stderr: str = "", code: int = 0) -> str:
         path = tmp_path / "pip-audit"
@@ -40,12 +40,12 @@ def test_packages_that_were_looked_up_and_have_no_weakness_are_clean(program, ca
     assert capsys.readouterr().out == Saying("1 package", "lock.txt", "0 known weakness")
 
 
-def test_a_known_weakness_is_named_with_what_mends_it(program, capsys):
+def test_a_known_weakness_is_named_with_what_corrects_it(program, capsys):
     assert main([program(packages(GOOD, BAD, SKIPPED), code=1)]) == WEAK
-    told = capsys.readouterr().out
-    assert told == Saying("jinja2 2.4.1", "PYSEC-2019-217", "CVE-2019-10906", "2.10.1")
-    assert told == Saying("does not know", "1 package", "duckdb")
-    assert told == Saying("2 package", "lock.txt", "1 known")
+    output = capsys.readouterr().out
+    assert output == Saying("jinja2 2.4.1", "PYSEC-2019-217", "CVE-2019-10906", "2.10.1")
+    assert output == Saying("does not know", "1 package", "duckdb")
+    assert output == Saying("2 package", "lock.txt", "1 known")
 
 
 def test_packages_that_the_service_does_not_know_are_not_clean(program, capsys):
@@ -58,8 +58,8 @@ def test_packages_that_the_service_does_not_know_are_not_clean(program, capsys):
 
 def test_without_a_network_it_says_so_and_has_a_code_of_its_own(program, capsys, tmp_path):
     assert main([program("", f"Traceback\n{NO_HOST}", 1)]) == UNKNOWN
-    told = capsys.readouterr().out
-    assert f"could not be asked: {NO_HOST}\n" in told
-    assert "says nothing about the lock" in told
+    output = capsys.readouterr().out
+    assert f"could not be asked: {NO_HOST}\n" in output
+    assert "says nothing about the lock" in output
     assert main([str(tmp_path / "none")]) == UNKNOWN
     assert "No such file" in capsys.readouterr().out

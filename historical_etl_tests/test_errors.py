@@ -92,7 +92,7 @@ def test_an_error_survives_pickling(name):
 
 
 def test_a_message_says_what_where_and_what_next():
-    assert str(HistoricalETLError("It broke.", where="/x", todo="mend it")) == "It broke [/x]. Next: mend it"
+    assert str(HistoricalETLError("It broke.", where="/x", todo="repair it")) == "It broke [/x]. Next: repair it"
     assert str(HistoricalETLError("It broke")) == "It broke."
 
 

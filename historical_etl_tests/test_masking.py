@@ -55,7 +55,7 @@ def test_a_path_and_a_word_stay_whole(text):
         f"Token:{KEY}, again: ({KEY})",
     ],
 )
-def test_a_whole_token_is_masked_wherever_it_stands(text):
+def test_a_whole_token_is_masked_wherever_it_is(text):
     assert KEY not in masked(text, [KEY])
     assert "***" in masked(text, [KEY])
 
@@ -75,7 +75,7 @@ def test_a_key_that_an_answer_is_cut_in_leaves_no_half():
         assert not any(KEY[first:] in caught.value.what for first in range(len(KEY) - 2))
 
 
-def test_a_key_that_is_too_short_to_be_one_is_told_when_settings_are_read(tmp_path, monkeypatch, caplog):
+def test_a_key_that_is_too_short_to_be_one_is_reported_when_settings_are_read(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIINGO_API_KEY", "abc")
     load_settings()

@@ -32,12 +32,12 @@ from historical_etl_tests.scenario import (
     adding,
     as_rows,
     changing,
+    current_manifest,
     daily_bytes,
     doubling,
     evening,
     in_turn,
     losing,
-    standing,
     store,
     stored,
     tree,
@@ -93,7 +93,7 @@ def test_mistake_02_resume_skips_no_year_minds_the_arguments_and_keeps_earlier_f
     fetcher.asked.clear()
     etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert fetcher.years == [2011, 2012, 2013], "each missing year, not every second one"
-    assert [p.year for p in standing(etl).partitions] == [2010, 2011, 2012, 2013]
+    assert [p.year for p in current_manifest(etl).partitions] == [2010, 2011, 2012, 2013]
     assert_frame_equal(stored(etl), market.expected(), check_exact=True)
 
     fetcher.before, other = stop, store(root / "other", fetcher)
@@ -123,13 +123,13 @@ def test_mistake_03_failed_validation_leaves_the_good_file_and_drift_is_not_corr
         assert all("rows" in name or name == "reason.json" for name in names), "refused rows, no stored file"
 
 
-def test_mistake_04_a_cursor_moves_only_over_sessions_that_came(etl):
+def test_mistake_04_a_cursor_moves_only_over_sessions_that_arrived(etl):
     spoilt = in_turn(losing("HALT"), losing("SPLT", date(2013, 1, 22)))
     later, fetcher = again(etl, alter=spoilt)
     result = later.run_incremental_etl()
     assert result.outcomes["HALT"] == Outcome.EMPTY
     cursors = later.cursors()
-    assert cursors["HALT"] == MIDWAY, "not today: nothing came"
+    assert cursors["HALT"] == MIDWAY, "not today: nothing arrived"
     assert cursors["SPLT"] == date(2013, 1, 18), "not the maximum date: 22 January is missing"
     assert cursors["BRK.B"] == LATER
     later.layout.progress_file().unlink()
@@ -171,7 +171,7 @@ def test_mistake_06_no_row_is_picked_by_chance(root):
 
 def test_mistake_07_an_error_after_the_rename_loses_neither_version(etl, monkeypatch):
     """The folder of the manifest cannot be synced after the new one was renamed into it."""
-    before = standing(etl)
+    before = current_manifest(etl)
     progress = etl.layout.progress_file().read_bytes()
 
     def fail(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_mistake_07_an_error_after_the_rename_loses_neither_version(etl, monkeyp
     for version in later.manifests.list_versions():
         for partition in later.manifests.load_version(version).partitions:
             assert sha256_of(later.layout.resolve(partition.path)) == partition.checksum
-    assert standing(later).version in (before.version, before.version + 1)
+    assert current_manifest(later).version in (before.version, before.version + 1)
     assert stored(later).height in (SHORT.expected(end=MIDWAY).height, SHORT.expected(end=LATER).height)
     assert later.layout.progress_file().read_bytes() == progress
     later.run_incremental_etl()
@@ -221,15 +221,15 @@ def test_mistake_08_a_live_lock_holds_however_old_and_a_new_one_is_not_stolen(ro
 def test_mistake_09_a_corrupt_manifest_blocks_nothing_and_data_roll_back_with_it(etl):
     later, _ = again(etl)
     later.run_incremental_etl()
-    lost = standing(later).version
+    lost = current_manifest(later).version
     later.layout.manifest_file().write_bytes(b"{ torn")
     later.layout.history_file(lost).write_bytes(b"{ torn")
-    assert standing(later).version == lost - 1
+    assert current_manifest(later).version == lost - 1
     midway, _ = again(etl, MIDWAY)
     midway.publish_catalog()
     assert pl.read_parquet(midway.layout.daily / "*.parquet").height == SHORT.expected(end=MIDWAY).height
     assert {name: sha256_of(midway.layout.daily / name) for name in daily_bytes(midway)} == {
-        f"{p.year}.parquet": p.checksum for p in standing(midway).partitions
+        f"{p.year}.parquet": p.checksum for p in current_manifest(midway).partitions
     }
     assert midway.query_sql("SELECT max(date) AS d FROM daily_prices").item() == MIDWAY
     for day in (date(2013, 1, 31), LATER):
@@ -327,7 +327,7 @@ def test_mistake_14_paths_survive_another_working_directory_and_awkward_names(tm
     assert etl.query_sql("SELECT count(*) AS n FROM daily_prices").item() == expected.height
     assert list(elsewhere.iterdir()) == []
     assert {path.name for path in (home / name / "historical" / "daily").iterdir()} == {"2012.parquet", "2013.parquet"}
-    assert all(not os.path.isabs(path) for path in standing(etl).file_paths)  # noqa: PTH117
+    assert all(not os.path.isabs(path) for path in current_manifest(etl).file_paths)  # noqa: PTH117
     (home / name).rename(elsewhere / "moved")
     moved = store(Path("moved"), ScriptedFetcher(SHORT), MIDWAY)
     assert stored(moved).equals(expected), "a store may be moved as a whole"

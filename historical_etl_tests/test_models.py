@@ -136,7 +136,7 @@ def test_progress_refuses_another_state():
         ETLProgressManifest.model_validate({"last_updated": datetime(2013, 3, 1, tzinfo=UTC), "status": "asleep"})
 
 
-def test_a_result_is_complete_only_if_every_symbol_came_and_no_row_was_refused():
+def test_a_result_is_complete_only_if_every_symbol_arrived_and_no_row_was_refused():
 
     def result(**facts: object) -> ETLResult:
         return ETLResult.model_validate({"start_date": date(2012, 1, 3), "end_date": date(2012, 1, 31), **facts})

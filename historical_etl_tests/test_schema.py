@@ -1,4 +1,4 @@
-"""The order of rows: by symbol, then date, whatever the dates, and rows of one key stay in the order they came."""
+"""The order of rows: by symbol, then date, whatever the dates, and rows of one key stay in the order they arrived."""
 
 from datetime import date
 

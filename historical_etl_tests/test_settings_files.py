@@ -77,7 +77,7 @@ def test_nor_the_key_that_a_program_gives():
         TiingoSettings(api_key=SecretStr(KEY))
 
 
-def test_a_base_url_may_stand_where_its_key_stands(monkeypatch):
+def test_a_base_url_may_be_where_its_key_is(monkeypatch):
     env(f"{BASE_URL}=https://proxy.example/tiingo\nTIINGO_API_KEY={KEY}\n")
     assert load_settings().tiingo.base_url == "https://proxy.example/tiingo"
     env("")
@@ -163,7 +163,7 @@ def test_a_file_that_a_setting_names_has_at_most_16_mib(cli, variable):
 
 
 @pytest.mark.parametrize("odd", ["pipe", "socket", "device", "loop"])
-def test_what_is_no_file_is_told_as_such_where_prices_are_named(cli, odd):
+def test_what_is_no_file_is_reported_as_such_where_prices_are_named(cli, odd):
     cli.set(SOURCE="files", FILES_PATH=str(odd_files(cli.folder)[odd]))
     answer = cli("backfill", "--from", "2012", "--to", "2012")
     assert answer.code == 2
@@ -228,11 +228,11 @@ def test_a_line_of_ours_that_cannot_be_read_is_refused(line):
     assert KEY not in str(error)
 
 
-def test_a_line_of_others_that_cannot_be_read_is_told_once_and_does_no_harm(caplog):
+def test_a_line_of_others_that_cannot_be_read_is_reported_once_and_does_no_harm(caplog):
     env(f"OTHER\n\n{KEY}\n={KEY}\nHISTORICAL_ETL_EXCHANGE=XLON\nits own: {KEY}\n")
     assert load_settings().exchange == "XLON"
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [Saying("Lines 1, 3, 4 and 6", Path(".env").absolute(), "ignored")]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [Saying("Lines 1, 3, 4 and 6", Path(".env").absolute(), "ignored")]
     env("OTHER=1\nOTHER\n")
     caplog.clear()
     load_settings()
@@ -265,7 +265,7 @@ def test_one_name_with_two_values_in_a_setting_is_refused(monkeypatch, name, tex
     ],
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
-def test_a_misspelt_name_is_told_with_the_nearest_one(monkeypatch, caplog, place, name, meant):
+def test_a_misspelt_name_is_reported_with_the_nearest_one(monkeypatch, caplog, place, name, meant):
     if place == ".env":
         Path(".env").write_text(f"{name}=x\n", encoding="utf-8")
     else:
@@ -327,7 +327,7 @@ def test_a_key_that_could_be_a_symbol_is_not_sent_as_one(monkeypatch):
     assert len(load_settings().symbols or ()) == 5
 
 
-def test_what_is_worth_seeing_of_a_wrong_value_is_still_told(monkeypatch):
+def test_what_is_worth_seeing_of_a_wrong_value_is_still_reported(monkeypatch):
     for name, value in (("START", "31.12.2012"), ("KEEP_DAYS", "x"), ("SETTLE_MINUTES", "an hour")):
         monkeypatch.setenv(f"HISTORICAL_ETL_{name}", value)
         refused(value)

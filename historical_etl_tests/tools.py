@@ -119,14 +119,14 @@ def _bring_packages(lacking: Sequence[Tool]) -> None:
     packages = [name for tool in lacking for name in (tool.package, *tool.beside)]
     _say(f"Installing {', '.join(packages)}")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    if _ran([*_APT, "update"], _BRING, told=True):
-        _ran([*_APT, "install", "-y", "--no-install-recommends", *packages], _BRING, told=True)
+    if _ran([*_APT, "update"], _BRING, is_reported=True):
+        _ran([*_APT, "install", "-y", "--no-install-recommends", *packages], _BRING, is_reported=True)
 
 
 def _bring_browser(lacking: Sequence[Tool]) -> None:
     if any(tool.package == "chromium" for tool in lacking):
         _say("Fetching Playwright's own browser")
-        _ran([sys.executable, "-m", "playwright", "install", "chromium"], _BRING, told=True)
+        _ran([sys.executable, "-m", "playwright", "install", "chromium"], _BRING, is_reported=True)
 
 
 class _Counter:
@@ -147,7 +147,7 @@ def _counted() -> Counter[str]:
     return counter.found
 
 
-def _ran(command: Sequence[str], gap_policy: int, *, told: bool = False) -> bool:
+def _ran(command: Sequence[str], seconds: int, *, is_reported: bool = False) -> bool:
     try:
         ran = subprocess.run(
             command,
@@ -157,13 +157,13 @@ def _ran(command: Sequence[str], gap_policy: int, *, told: bool = False) -> bool
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=gap_policy,
+            timeout=seconds,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        if told:
+        if is_reported:
             _say(f"  {command[0]}: {error}")
         return False
-    if told and ran.returncode:
+    if is_reported and ran.returncode:
         lines = ran.stdout.splitlines()
         _say("\n".join(([line for line in lines if "rror" in line] or lines)[-_SHOWN:]))
     return ran.returncode == 0

@@ -21,8 +21,8 @@ from historical_etl_tests.scenario import (
     SYMBOLS,
     Market,
     ScriptedFetcher,
+    current_manifest,
     filled,
-    standing,
     store,
     stored,
     tree,
@@ -63,7 +63,7 @@ def read(catalog, sql: str):
 
 
 def test_duckdb_catalog_reflects_all_tables(root, small):
-    """The file has every view; they show exactly the version that stands, with the schema's types."""
+    """The file has every view; they show exactly the current version, with the schema's types."""
     etl = store(root, ScriptedFetcher(small), small.last)
     etl.run_full_etl(SYMBOLS, small.first, small.last)
     path = root / "duckdb" / "historical_catalog.duckdb"
@@ -77,7 +77,7 @@ def test_duckdb_catalog_reflects_all_tables(root, small):
     ]
     rows = pl.DataFrame(read(path, "SELECT * FROM daily_prices"), schema=COLUMNS, orient="row").sort(KEYS)
     assert_frame_equal(rows, small.expected(), check_exact=True)
-    manifest = standing(etl)
+    manifest = current_manifest(etl)
     assert read(
         path, "SELECT year, rows, symbols, first_session, last_session, checksum, version FROM partitions ORDER BY 1"
     ) == [
@@ -91,7 +91,7 @@ def test_a_new_version_is_shown_by_the_file_and_by_queries(etl):
     expected = SHORT.expected(end=LATER).height
     assert read(etl.layout.catalog, COUNT) == [(expected,)]
     assert later.query_sql(COUNT).item() == expected
-    assert read(etl.layout.catalog, "SELECT DISTINCT version FROM partitions") == [(standing(later).version,)]
+    assert read(etl.layout.catalog, "SELECT DISTINCT version FROM partitions") == [(current_manifest(later).version,)]
 
 
 def test_queries_are_never_behind_even_if_the_file_is(etl):
@@ -141,8 +141,8 @@ print(json.dumps(list(seen.values())))
 
 def test_duckdb_view_hot_swap_no_missing_view_errors(etl):
     """A reader in another process opens the file over and over during 200 swaps: never an error, never a mixture."""
-    old = standing(etl)
-    new = standing(grow(etl))
+    old = current_manifest(etl)
+    new = current_manifest(grow(etl))
     known = json.dumps({old.version: old.row_count, new.version: new.row_count})
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, str(etl.layout.catalog), known],
@@ -342,7 +342,7 @@ def test_anything_but_one_reading_statement_is_refused(etl, tmp_path, sql):
     """It can neither change the store nor look beyond it, and the refusal is an error of ours that says what to do."""
     (etl.layout.root.parent / "outside.parquet").write_bytes(b"secret")
     before = tree(etl.layout.root.parent)
-    partition = standing(etl).partitions[0]
+    partition = current_manifest(etl).partitions[0]
     text = sql.format(tmp=tmp_path, object=etl.layout.resolve(partition.path), catalog=etl.layout.catalog)
     with pytest.raises(CatalogError) as caught:
         etl.query_sql(text)
@@ -367,7 +367,7 @@ def test_before_the_first_commit_there_is_nothing_to_query(root):
 
 
 def test_a_catalog_that_cannot_be_published_does_not_undo_the_data(root):
-    """The run succeeds, tells of it, and the next publication mends it."""
+    """The run succeeds, reports it, and the next publication repairs it."""
     (root / "duckdb").parent.mkdir(parents=True)
     (root / "duckdb").write_text("a file where the folder should be")
     etl = store(root, ScriptedFetcher(SHORT), MIDWAY)
@@ -396,7 +396,7 @@ def test_a_catalog_that_was_deleted_comes_back_with_the_next_run(etl):
     etl.layout.catalog.unlink()
     assert etl.catalog.shown_version() is None
     assert etl.run_incremental_etl().changed is False
-    assert etl.catalog.shown_version() == standing(etl).version
+    assert etl.catalog.shown_version() == current_manifest(etl).version
 
 
 def test_a_store_that_was_moved_publishes_its_catalog_anew(etl):

@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import CatalogError, ChecksumMismatchError, HistoricalETL, HistoricalETLError
-from historical_etl_tests.scenario import SHORT, ScriptedFetcher, at, standing, store
+from historical_etl_tests.scenario import SHORT, ScriptedFetcher, at, current_manifest, store
 
 #: `{x}` is the damaged file: a year in the first ones, a ledger in the last.
 OF_A_YEAR: Final = (
@@ -66,7 +66,7 @@ OF_A_LEDGER: Final = (
 class Pair:
     """A sound store, and a copy of it of which one file has another byte."""
 
-    sound: HistoricalETL
+    intact: HistoricalETL
     copy: HistoricalETL
     damaged: Path
     as_it_was: bytes
@@ -78,7 +78,7 @@ class Pair:
         self.damaged.chmod(0o644)
         self.damaged.write_bytes(spoilt)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self.damaged.write_bytes(self.as_it_was)
 
 
@@ -87,12 +87,12 @@ def pair(tmp: Path, name: str) -> Pair:
     if not root.exists():
         store(root, ScriptedFetcher(SHORT), SHORT.last).run_full_etl(SHORT.symbols, SHORT.first, SHORT.last)
     shutil.copytree(root, tmp / name, symlinks=True)
-    sound, copy = (HistoricalETL.open(folder, clock=at(SHORT.last)) for folder in (root, tmp / name))
-    manifest = standing(copy)
+    intact, copy = (HistoricalETL.open(folder, clock=at(SHORT.last)) for folder in (root, tmp / name))
+    manifest = current_manifest(copy)
     file = manifest.partition(2013) if name == "year" else manifest.ledgers["symbols"][0]
     assert file is not None
     damaged = copy.layout.resolve(file.path)
-    return Pair(sound, copy, damaged, damaged.read_bytes())
+    return Pair(intact, copy, damaged, damaged.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +114,14 @@ def ledger(folder: Path) -> Pair:
 def spoilt_year(year: Pair) -> Iterator[Pair]:
     year.damage(len(year.as_it_was) // 3)
     yield year
-    year.mend()
+    year.restore()
 
 
 @pytest.fixture
 def spoilt_ledger(ledger: Pair) -> Iterator[Pair]:
     ledger.damage(len(ledger.as_it_was) // 3)
     yield ledger
-    ledger.mend()
+    ledger.restore()
 
 
 @pytest.mark.parametrize("sql", OF_A_YEAR)
@@ -142,16 +142,16 @@ def test_a_damaged_year_answers_nothing(spoilt_year: Pair, sql: str) -> None:
         ("COPY daily_prices TO '/tmp/x.csv'", "one reading statement"),
     ],
 )
-def test_what_is_wrong_with_a_statement_is_told_whatever_is_damaged(spoilt_year: Pair, sql: str, words: str) -> None:
+def test_an_error_in_a_statement_is_reported_whatever_is_damaged(spoilt_year: Pair, sql: str, words: str) -> None:
     with pytest.raises(CatalogError, match=words):
         spoilt_year.copy.query_sql(sql)
 
 
-def test_a_sound_file_answers_by_its_path_whatever_else_is_damaged(spoilt_year: Pair) -> None:
-    sound = standing(spoilt_year.copy).partition(2012)
-    assert sound is not None
-    path = spoilt_year.copy.layout.resolve(sound.path)
-    assert spoilt_year.copy.query_sql(f"SELECT count(*) AS n FROM '{path}'")["n"].item() == sound.rows
+def test_an_intact_file_answers_by_its_path_whatever_else_is_damaged(spoilt_year: Pair) -> None:
+    intact = current_manifest(spoilt_year.copy).partition(2012)
+    assert intact is not None
+    path = spoilt_year.copy.layout.resolve(intact.path)
+    assert spoilt_year.copy.query_sql(f"SELECT count(*) AS n FROM '{path}'")["n"].item() == intact.rows
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(year: Pair) -> None:
@@ -168,7 +168,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(year: Pair) -> None:
         assert any("2013" in str(finding) for finding in year.copy.verify().findings)
     finally:
         year.damaged.unlink()
-        year.mend()
+        year.restore()
 
 
 @pytest.mark.parametrize("sql", OF_A_LEDGER)
@@ -187,10 +187,10 @@ def test_a_damaged_ledger_answers_nothing(spoilt_ledger: Pair, sql: str) -> None
     ],
 )
 def test_what_does_not_need_it_is_answered(spoilt_year: Pair, sql: str) -> None:
-    assert_frame_equal(spoilt_year.copy.query_sql(sql), spoilt_year.sound.query_sql(sql))
+    assert_frame_equal(spoilt_year.copy.query_sql(sql), spoilt_year.intact.query_sql(sql))
 
 
-def test_a_path_of_a_sound_file_is_read(year: Pair) -> None:
+def test_a_path_of_an_intact_file_is_read(year: Pair) -> None:
     path = year.copy.query_sql("SELECT path FROM partitions WHERE year = 2013").item()
     assert year.copy.query_sql(f"SELECT count(*) FROM '{path}'").item() == pl.read_parquet(path).height
 
@@ -259,7 +259,7 @@ def test_generated_statements_give_the_truth_or_an_error(
     ours: Pair = request.getfixturevalue(kind)
     draw = random.Random(kind)
     answers = refusals = 0
-    file = ours.damaged if kind == "year" else ours.copy.layout.resolve(standing(ours.copy).partitions[0].path)
+    file = ours.damaged if kind == "year" else ours.copy.layout.resolve(current_manifest(ours.copy).partitions[0].path)
     for number in range(60):
         if number % 10 == 0:
             ours.damage(draw.randrange(len(ours.as_it_was)))
@@ -270,9 +270,9 @@ def test_generated_statements_give_the_truth_or_an_error(
             refusals += 1
             continue
         answers += 1
-        truth = sql.replace(str(ours.copy.layout.root), str(ours.sound.layout.root))
-        assert_frame_equal(answer, ours.sound.query_sql(truth, in_process=True))
-    ours.mend()
+        truth = sql.replace(str(ours.copy.layout.root), str(ours.intact.layout.root))
+        assert_frame_equal(answer, ours.intact.query_sql(truth, in_process=True))
+    ours.restore()
     assert min(answers, refusals) > 5
     record_property(
         "tried", f"6 damaged stores, 60 statements: {answers} answers as of the sound one, {refusals} errors"

@@ -51,7 +51,7 @@ def test_a_limit_must_be_a_size(make, value):
         make(query_memory=value)
 
 
-def test_two_columns_of_one_name_are_told(make):
+def test_two_columns_of_one_name_are_reported(make):
     with pytest.raises(CatalogError, match="one name"):
         make().query_sql("SELECT a.date, b.date FROM daily_prices a, daily_prices b LIMIT 1")
 

@@ -152,7 +152,7 @@ def test_one_that_died_while_idle_is_replaced(etl: HistoricalETL) -> None:
     assert etl.query_sql("SELECT 2 AS two").item() == 2
 
 
-def test_one_that_is_killed_at_work_is_told(etl: HistoricalETL) -> None:
+def test_one_that_is_killed_at_work_is_reported(etl: HistoricalETL) -> None:
     etl.query_sql("SELECT 1")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(etl.query_sql, ENDLESS)
@@ -246,12 +246,12 @@ def test_values_of_any_common_type_arrive(etl: HistoricalETL) -> None:
         assert list(row) == values
 
 
-def test_a_value_that_cannot_be_passed_is_told(etl: HistoricalETL) -> None:
+def test_a_value_that_cannot_be_passed_is_reported(etl: HistoricalETL) -> None:
     with pytest.raises(CatalogError, match="cannot be passed on"):
         etl.query_sql("SELECT ?", [lambda: 1])
 
 
-def test_where_no_process_can_be_started_it_is_told(root: Path, tmp_path: Path) -> None:
+def test_where_no_process_can_be_started_it_is_reported(root: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom historical_etl import CatalogError, HistoricalETL\netl = HistoricalETL.open(sys.argv[1])\n"
         "for sys.executable in ('/nowhere/python', '/bin/false'):\n"
@@ -383,7 +383,7 @@ def test_times_are_in_utc_whatever_the_zone_of_the_machine(root: Path, in_proces
         "sql = f\"SELECT current_setting('TimeZone'), {at} FROM additions\"\n"
         f"print(*HistoricalETL.open(sys.argv[1]).query_sql(sql, in_process={in_process}).row(0))"
     )
-    told = {
+    reported = {
         zone: subprocess.run(
             [sys.executable, "-c", code, str(root)],
             env={**os.environ, "TZ": zone},
@@ -394,5 +394,5 @@ def test_times_are_in_utc_whatever_the_zone_of_the_machine(root: Path, in_proces
         ).stdout
         for zone in ("UTC", "Asia/Tokyo")
     }
-    assert told["UTC"].startswith("UTC ")
-    assert told["Asia/Tokyo"] == told["UTC"]
+    assert reported["UTC"].startswith("UTC ")
+    assert reported["Asia/Tokyo"] == reported["UTC"]

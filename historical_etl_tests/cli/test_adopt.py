@@ -27,7 +27,7 @@ def files(cli: CommandLine) -> CommandLine:
 WRITTEN = ("--columns", "date=day,close=Last", "--separator", ";")
 
 
-def test_files_are_adopted_and_the_account_is_told(files: CommandLine):
+def test_files_are_adopted_and_every_row_is_accounted_for(files: CommandLine):
     cli = files
     answer = cli("adopt", "files", *WRITTEN)
     assert answer.code == FINE
@@ -48,7 +48,7 @@ def test_dry_run_writes_nothing(files: CommandLine):
     assert (document["adopted"]["taken"], document["adopted"]["not_asked"]) == (5, 5)
 
 
-def test_refused_rows_are_told_by_reason_and_exit_with_3(cli: CommandLine):
+def test_refused_rows_are_reported_by_reason_and_exit_with_3(cli: CommandLine):
     foreign = Foreign(cli.folder / "files", symbols=4, first_year=2011, years=1, seed=2)
     foreign.write()
     for more in ((), ("--dry-run",)):
@@ -62,7 +62,7 @@ def test_refused_rows_are_told_by_reason_and_exit_with_3(cli: CommandLine):
     assert document["rows_rejected"] == adopted["refused"]
 
 
-def test_what_is_wrong_with_files_is_told_with_the_options(files: CommandLine):
+def test_what_is_wrong_with_files_is_reported_with_the_options(files: CommandLine):
     cli = files
     for arguments in (("files",), ("nowhere",), ("files", "--layout", "nonsense"), ("files", "--columns", "x")):
         answer = cli("adopt", *arguments)

@@ -10,7 +10,16 @@ import pytest
 from historical_etl import HistoricalETL
 from historical_etl_tests.cli.conftest import CommandLine
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, daily_bytes, standing, store, stored, tree
+from historical_etl_tests.scenario import (
+    SHORT,
+    SYMBOLS,
+    ScriptedFetcher,
+    current_manifest,
+    daily_bytes,
+    store,
+    stored,
+    tree,
+)
 
 FINE, FAILED, USAGE = 0, 1, 2
 COUNT = "SELECT count(*) AS n FROM daily_prices"
@@ -23,16 +32,16 @@ def test_a_version_goes_out_and_comes_in(filled: CommandLine, name):
     assert answer.code == FINE
     assert answer.out == Saying("Exported", "version 2", "1,360 rows", "2012-01-03", "2013-03-01")
     assert "import" in answer.err or "status" in answer.err
-    came = cli("--data-dir", "new", "import", name, "--json")
-    assert came.code == FINE
-    assert came.document["version"] == 2
+    imported = cli("--data-dir", "new", "import", name, "--json")
+    assert imported.code == FINE
+    assert imported.document["version"] == 2
     pointer = "manifests/historical_daily.json"
     assert (cli.folder / "new" / pointer).read_bytes() == (cli.data / pointer).read_bytes()
-    assert came.document["checksum"] in (cli.data / pointer).read_text()
+    assert imported.document["checksum"] in (cli.data / pointer).read_text()
     assert cli("--data-dir", "new", "query", COUNT, "--json").document == [{"n": 1360}]
     assert cli("--data-dir", "new", "verify", "--json").document["findings"] == []
-    told = cli("--data-dir", "again", "import", name)
-    assert (told.code, "Imported version 2 (1,360 rows" in told.out) == (FINE, True)
+    reported = cli("--data-dir", "again", "import", name)
+    assert (reported.code, "Imported version 2 (1,360 rows" in reported.out) == (FINE, True)
 
 
 def test_an_older_version_is_exported_by_number(filled: CommandLine):
@@ -43,7 +52,7 @@ def test_an_older_version_is_exported_by_number(filled: CommandLine):
     assert (refused.code, "Version 9 is not kept" in refused.err) == (USAGE, True)
 
 
-def test_what_cannot_be_is_told(filled: CommandLine):
+def test_what_cannot_be_is_reported(filled: CommandLine):
     cli = filled
     assert cli("export", "data/copy").code == USAGE
     assert cli("import", "nowhere").code == USAGE
@@ -75,7 +84,7 @@ def test_the_catalog_follows_a_store_that_was_copied_or_moved(etl, tmp_path, way
     assert stored(moved).equals(before)
     assert moved.query_sql("SELECT count(*) FROM daily_prices").item() == before.height
     result = moved.run_incremental_etl()
-    assert (result.changed, result.version, result.catalog_error) == (False, standing(moved).version, None)
+    assert (result.changed, result.version, result.catalog_error) == (False, current_manifest(moved).version, None)
     assert moved.catalog.shown_version() == result.version
     shutil.rmtree(etl.layout.root, ignore_errors=True)
     assert daily_bytes(moved) == daily

@@ -229,7 +229,7 @@ def test_a_csv_with_a_wrong_header(filled: CommandLine):
     assert filled.bytes_stored() == before
 
 
-def test_refused_rows_are_exit_code_3_and_told_with_their_reasons(cli: CommandLine):
+def test_refused_rows_are_exit_code_3_and_reported_with_their_reasons(cli: CommandLine):
     days = [f"2013-02-{day:02}" for day in (4, 5, 6, 7, 8)]
     rows = [f"{day},10,11,9,{-5 if day == days[2] else 10},100" for day in days]
     _files(cli, "date,open,high,low,close,volume\n" + "\n".join(rows) + "\n")
@@ -258,7 +258,7 @@ def test_an_unknown_source_is_named_where_a_source_is_needed(common: CommandLine
     assert common("status").code == 0
 
 
-def test_a_damaged_progress_file_is_told_of_and_not_moved_by_looking(filled: CommandLine):
+def test_a_damaged_progress_file_is_reported_and_not_moved_by_looking(filled: CommandLine):
     path = filled.data / "sync_progress" / "historical_daily_progress.json"
     path.write_bytes(b"\xff{")
     assert "progress file is damaged" in filled("status").err
@@ -287,7 +287,7 @@ def test_an_unexpected_error_is_short_and_verbose_shows_its_traceback(
     assert main(["status", "--verbose"]) == FAILED
 
 
-def test_a_catalog_that_cannot_be_published_fails_the_command_and_the_data_stands(cli: CommandLine):
+def test_a_catalog_that_cannot_be_published_fails_the_command_and_the_data_stays(cli: CommandLine):
     cli.data.mkdir()
     (cli.data / "duckdb").write_text("in the way")
     answer = cli("backfill", "--from", "2013")

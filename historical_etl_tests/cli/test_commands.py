@@ -179,7 +179,7 @@ def test_a_cell_cannot_steer_the_terminal_or_the_markup(common: CommandLine):
     assert "\\x1b[2J  [red]b" in answer.out
 
 
-def test_status_tells_what_is_stored(common: CommandLine):
+def test_status_says_what_is_stored(common: CommandLine):
     answer = common("status")
     assert answer.code == 0
     for words in (

@@ -23,9 +23,9 @@ def test_facebook_goes_on_as_meta(filled: CommandLine):
     assert filled("query", sql, "--format", "csv").out == "symbol,bars\nMETA,196\n"
     aliases = filled("query", "SELECT alias, symbol, kind, source, reason FROM aliases", "--format", "csv").out
     assert aliases.splitlines()[1] == "FB,META,renamed,person,the new name"
-    told = filled("explain", "FB", "2012-11-07")
-    assert told.out.startswith("META Wed 2012-11-07\n")
-    assert " ".join(told.out.split()) == Saying(f"FB before {ON}", "is META", "ada (person)", "the new name")
+    reported = filled("explain", "FB", "2012-11-07")
+    assert reported.out.startswith("META Wed 2012-11-07\n")
+    assert " ".join(reported.out.split()) == Saying(f"FB before {ON}", "is META", "ada (person)", "the new name")
     assert filled("update", "--symbols", "FB").code == FINE
     assert filled("gaps", "--symbol", "FB", "--json").document["sessions_missing"] == 0
     document = filled("diff", "2", "--json").document
@@ -75,7 +75,7 @@ def test_a_file_of_renames_is_one_commit(filled: CommandLine):
         (("FB", "META", "--on", ON, "--force"), "reason"),
     ],
 )
-def test_what_cannot_be_renamed_is_told(common: CommandLine, arguments: tuple[str, ...], words: str):
+def test_what_cannot_be_renamed_is_reported(common: CommandLine, arguments: tuple[str, ...], words: str):
     answer = common("rename", *arguments)
     assert answer.code == USAGE
     assert words in answer.err

@@ -47,9 +47,9 @@ def filled(root: Path) -> Path:
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_what_changes_a_store_makes_none_where_there_is_none(filled, write):
     typo = filled.with_name("dtaa")
-    with pytest.raises((ConfigurationError, CatalogError), match="there is no store") as told:
+    with pytest.raises((ConfigurationError, CatalogError), match="there is no store") as caught:
         write(at(typo))
-    assert f"the nearest store is {filled}" in told.value.todo
+    assert f"the nearest store is {filled}" in caught.value.todo
     assert not typo.exists()
 
 
@@ -71,18 +71,18 @@ def test_why_there_is_no_store_and_where_one_is(filled, place, why):
     (folder / "empty").mkdir()
     (folder / "file").write_text("")
     (folder / "dangling").symlink_to(folder / "nowhere")
-    with pytest.raises(ConfigurationError, match=why) as told:
+    with pytest.raises(ConfigurationError, match=why) as caught:
         at(folder / place if place != ".." else folder.parent).scan()
     if place != "..":  # other tests have stores there
-        assert f"the nearest store is {filled}" in told.value.todo
+        assert f"the nearest store is {filled}" in caught.value.todo
 
 
 def test_an_error_in_a_folder_above_is_found(tmp_path):
     root = tmp_path / "production" / "prices" / "data"
     at(root).run_full_etl(["BRK.B"], SHORT.first, SHORT.last)
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as caught:
         at(tmp_path / "prodcution" / "prices" / "data").scan()
-    assert f"the nearest store is {root}" in told.value.todo
+    assert f"the nearest store is {root}" in caught.value.todo
 
 
 def test_the_quarantine_of_a_misspelt_place_is_an_error(cli, filled):
@@ -111,9 +111,9 @@ USES: dict[str, Callable[[HistoricalETL], object]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_an_unknown_symbol_is_an_error_with_the_nearest_names_wherever_it_is_named(filled, use):
-    with pytest.raises(ConfigurationError, match=r"BKR\.B") as told:
+    with pytest.raises(ConfigurationError, match=r"BKR\.B") as caught:
         use(at(filled))
-    assert "BRK.B" in told.value.todo
+    assert "BRK.B" in caught.value.todo
 
 
 def test_every_command_that_takes_a_symbol_names_the_nearest_one(cli):
@@ -133,9 +133,9 @@ def test_every_command_that_takes_a_symbol_names_the_nearest_one(cli):
 
 
 def test_a_misspelt_ledger_names_the_nearest_one(filled):
-    with pytest.raises(ConfigurationError, match="correctoins") as told:
+    with pytest.raises(ConfigurationError, match="correctoins") as caught:
         at(filled).ledger("correctoins")
-    assert "did you mean corrections?" in told.value.todo
+    assert "did you mean corrections?" in caught.value.todo
 
 
 def test_what_cannot_be_read_is_not_called_empty(filled, monkeypatch):

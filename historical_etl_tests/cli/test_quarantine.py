@@ -11,7 +11,7 @@ FINE, FAILED, USAGE = 0, 1, 2
 
 @pytest.fixture
 def replaced(filled: CommandLine) -> CommandLine:
-    """A store in whose daily/ somebody put a file, which the next write has set aside."""
+    """A store in whose daily/ somebody put a file, which the next write has quarantined."""
     daily = filled.data / "historical" / "daily" / "2012.parquet"
     daily.unlink()
     daily.write_bytes(b"edited")
@@ -50,7 +50,7 @@ def test_a_replaced_file_is_listed_shown_and_put_back_elsewhere(replaced: Comman
     assert cli("verify").code == FINE
 
 
-def test_a_file_is_put_back_where_it_came_from(replaced: CommandLine):
+def test_a_file_is_put_back_where_it_was(replaced: CommandLine):
     cli = replaced
     (cli.data / "historical" / "daily" / "2012.parquet").unlink()
     (entry,) = cli("quarantine", "--json").document["entries"]
@@ -101,7 +101,7 @@ def test_purge_asks_for_yes(replaced: CommandLine):
     assert cli("quarantine", "--json").document["entries"] == []
 
 
-def test_purge_must_be_told_what(replaced: CommandLine):
+def test_purge_needs_to_know_what(replaced: CommandLine):
     for arguments in (["purge", "--yes"], ["purge", "nobody", "--yes"], ["purge", "--older-than", "-1"]):
         assert replaced("quarantine", *arguments).code == USAGE
     assert len(replaced("quarantine", "--json").document["entries"]) == 1

@@ -1,4 +1,4 @@
-"""`replay`: days of the sample lived through, told line by line; in the end the store that a careful client has."""
+"""`replay`: days of the sample lived through, one line each; in the end the store that a careful client has."""
 
 import re
 from datetime import date
@@ -19,7 +19,7 @@ FEBRUARY = ("replay", "--from", "2005-02-14", "--days", "4", "--since", "2005")
 
 
 def lines(text: str) -> dict[str, str]:
-    """What was told of each session."""
+    """What was printed of each session."""
     return dict(re.findall(r"^(\d{4}-\d\d-\d\d)  (.*)$", text, re.MULTILINE))
 
 
@@ -32,13 +32,13 @@ def stored(cli: CommandLine) -> pl.DataFrame:
     return HistoricalETL.open(cli.data).scan().collect().drop("ret").sort(KEYS)
 
 
-def test_without_options_it_tells_of_a_month_with_a_split_two_dividends_and_a_late_bar(cli: CommandLine):
+def test_without_options_it_reports_a_month_with_a_split_two_dividends_and_a_late_bar(cli: CommandLine):
     answer = cli("replay")
     assert answer.code == 0
     assert answer.out == Saying("2004-01-02", "2005-01-31", "930 rows", "AAPL, GOOG, IBM, MSFT")
-    told = lines(answer.out)
-    assert len(told) == 20
-    assert {day: line for day, line in told.items() if line != "+4 rows"} == {
+    output = lines(answer.out)
+    assert len(output) == 20
+    assert {day: line for day, line in output.items() if line != "+4 rows"} == {
         "2005-02-02": Saying("+4 rows", "corrected", "MSFT volume of 2005-02-01"),
         "2005-02-08": Saying("+4 rows", "IBM restated", "×0.998091"),
         "2005-02-15": Saying("+4 rows", "MSFT restated", "×0.996924"),

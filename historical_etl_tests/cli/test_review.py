@@ -1,4 +1,4 @@
-"""Holds, gaps and explain: the ledgers told to people, and what people decide."""
+"""Holds, gaps and explain: the ledgers as people see them, and what people decide."""
 
 import subprocess
 from datetime import date
@@ -21,7 +21,7 @@ def row_of(text: str, symbol: str) -> list[str]:
 # ── holds ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_holds_tells_who_is_held_why_since_when_and_what_to_do(stage: Stage):
+def test_holds_says_who_is_held_why_since_when_and_what_to_do(stage: Stage):
     cli = stage()
     answer = cli("holds")
     assert answer.code == FINE
@@ -104,7 +104,7 @@ def test_refused_rows_cannot_be_accepted_and_are_waited_for(stage: Stage):
     assert "released in v" in cli("holds", "--all").out
 
 
-def test_a_decision_stands_when_the_source_fails_afterwards(stage: Stage):
+def test_a_decision_stays_when_the_source_fails_afterwards(stage: Stage):
     cli = stage(RateLimited(start=day(4), until=day(5)))
     answer = evening(cli, 4, "holds", "accept", "CRSH", "--reason", "real")
     assert answer.code == FAILED
@@ -117,7 +117,7 @@ def test_a_decision_stands_when_the_source_fails_afterwards(stage: Stage):
 # ── gaps ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_gaps_tells_what_is_missing_and_what_happens_next(stage: Stage):
+def test_gaps_says_what_is_missing_and_what_happens_next(stage: Stage):
     cli = stage()
     answer = cli("gaps")
     assert answer.code == FINE
@@ -140,9 +140,9 @@ def test_a_gap_that_never_fills_is_confirmed_and_asked_for_again_later(stage: St
         evening(cli, number)
     closed = cli("gaps", "--symbol", "LOST").out
     assert closed == Saying("No session of LOST is missing", "1 gap", "closed")
-    told = cli("gaps", "--symbol", "LOST", "--all").out
-    assert "confirmed" in told
-    assert "accounted for; asked again from" in told
+    output = cli("gaps", "--symbol", "LOST", "--all").out
+    assert "confirmed" in output
+    assert "accounted for; asked again from" in output
 
 
 def test_a_waived_gap_is_complete(stage: Stage):
@@ -183,7 +183,7 @@ def story(cli: CommandLine, symbol: str, session: date) -> list[str]:
     return answer.out.splitlines()
 
 
-def test_explain_tells_of_a_split_on_one_line_an_event(stage: Stage):
+def test_explain_reports_a_split_on_one_line_an_event(stage: Stage):
     title, first, restated, now = story(stage(), "splt", day(2))
     assert title == f"SPLT {day(2):%a %Y-%m-%d}"
     assert first.startswith(f"v3     {day(2)} 23:00  stored    open ")
@@ -195,7 +195,7 @@ def test_explain_tells_of_a_split_on_one_line_an_event(stage: Stage):
     assert now.rstrip().endswith(f"adj_close {new}")
 
 
-def test_explain_tells_of_a_correction_and_of_a_late_bar_and_of_a_refused_one(stage: Stage):
+def test_explain_reports_a_correction_a_late_bar_and_a_refused_one(stage: Stage):
     cli = stage()
     assert "corrected  volume " in story(cli, "CORR", day(2))[2]
     assert "the source gives another value" in story(cli, "CORR", day(2))[2]

@@ -40,7 +40,7 @@ def test_a_reader_that_left_is_no_traceback(common: CommandLine, arguments):
     assert (answer.code, answer.err) == (141, "")
 
 
-def test_a_full_disk_behind_stdout_is_told(common: CommandLine):
+def test_a_full_disk_behind_stdout_is_reported(common: CommandLine):
     for arguments in (["query", "SELECT 1", "-f", "csv"], ["status"]):
         with Path("/dev/full").open("wb") as full:
             answer = common.process(*arguments, stdout=full)

@@ -34,8 +34,8 @@ def test_versions_are_listed_pinned_compared_and_brought_back(filled, tmp_path):
     assert first < whole == 1360
 
     target = tmp_path / "diff.parquet"
-    told = filled("diff", "paper", "--json", "-o", str(target)).document
-    assert (told["added"], told["removed"], told["changed"]) == (whole - first, 0, 0)
+    reported = filled("diff", "paper", "--json", "-o", str(target)).document
+    assert (reported["added"], reported["removed"], reported["changed"]) == (whole - first, 0, 0)
     assert pl.read_parquet(target).height == whole - first
     assert "AAPL" in filled("diff", "2", "1").out
     assert "the same bars" in filled("diff", "2", "2").out
@@ -79,7 +79,7 @@ def test_in_an_empty_store(cli):
         assert cli(*arguments).code in (1, 2)
 
 
-def test_repair_tells_what_it_did_and_what_is_left(filled):
+def test_repair_says_what_it_did_and_what_is_left(filled):
     layout = Layout(filled.data)
     healthy = filled("repair")
     assert healthy.code == 0
@@ -87,10 +87,10 @@ def test_repair_tells_what_it_did_and_what_is_left(filled):
 
     layout.daily_file(2012).unlink()
     layout.progress_file().write_bytes(b"{")
-    mended = filled("repair")
-    assert mended.code == 0
-    assert "repaired: daily/2012.parquet is linked" in mended.out
-    assert "All is well again" in mended.out
+    repaired = filled("repair")
+    assert repaired.code == 0
+    assert "repaired: daily/2012.parquet is linked" in repaired.out
+    assert "All is well again" in repaired.out
 
     damaged = next(layout.objects.glob("2013-*.parquet"))
     damaged.chmod(0o644)

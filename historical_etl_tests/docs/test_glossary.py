@@ -1,10 +1,11 @@
-"""The words that `docs/glossary.md` rules out are in no name, no message and no page."""
+"""The words that `docs/glossary.md` rules out are in no name, no message, no page and no test."""
 
 import ast
 import io
 import re
 import tokenize
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -12,10 +13,12 @@ from typing import Final
 import pytest
 
 import historical_etl
+import historical_etl_tests
 from historical_etl_tests.docs.blocks import REPOSITORY
 
 GLOSSARY: Final = REPOSITORY / "docs" / "glossary.md"
 PACKAGE: Final = Path(historical_etl.__file__).parent
+TESTS: Final = Path(historical_etl_tests.__file__).parent
 #: Decision pages and the changelog are records of their day, and this page has to name the words.
 PAGES: Final = sorted(
     page
@@ -27,6 +30,10 @@ PUBLISHED: Final = {
     "set_aside": "field of `ETLResult` and `FetchResult`, and key of `adopt --json`",
     "mended": "key of `repair --json`",
     "settled": "key of the lock file",
+}
+#: Names that only tests use, and that are not ours to choose.
+FOREIGN: Final = {
+    "tell": "method of a file",
 }
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -62,21 +69,33 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+def modules(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def words_of(name: str) -> str:
+    return " ".join(_WORD.findall(name)).lower()
+
+
+@pytest.mark.parametrize("path", modules(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_uses_a_word_that_is_ruled_out(path: Path) -> None:
+    assert_no_word_is_ruled_out(path, PUBLISHED.keys())
+
+
+@pytest.mark.parametrize("path", modules(TESTS), ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_uses_a_word_that_is_ruled_out(path: Path) -> None:
+    assert_no_word_is_ruled_out(path, PUBLISHED.keys() | FOREIGN.keys())
+
+
+def assert_no_word_is_ruled_out(path: Path, allowed: AbstractSet[str]) -> None:
     anywhere = ruled_out("Not")
     in_names = ruled_out("Not", "Not as a name")
     source = path.read_text()
     wrong = [
         f"{path.name}:{line}: {name}"
-        for line, name in names(source)
-        if name not in PUBLISHED
-        for spelled in [" ".join(_WORD.findall(name)).lower()]
-        if found_in(spelled, in_names)
+        for line, name in [(0, path.stem), *names(source)]
+        if name not in allowed
+        if found_in(words_of(name), in_names)
     ]
     wrong += [f"{path.name}:{line}: {word!r}" for line, text in texts(source) for word in found_in(text, anywhere)]
     assert not wrong, "\n".join(wrong)

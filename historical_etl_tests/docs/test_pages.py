@@ -120,7 +120,7 @@ def test_the_hold_that_trust_shows_is_there(activated: Shell, tmp_path: Path) ->
     (block,) = (block for block in blocks(CONCEPTS / "trust.md") if block.language == "console")
     for step in steps(block):
         code, out, err = activated.run(step.command)
-        told = re.search(r"exits (\d)", step.command)
-        assert code == (int(told.group(1)) if told else 0), f"$ {step.command}\n{out}\n{err}"
+        reported = re.search(r"exits (\d)", step.command)
+        assert code == (int(reported.group(1)) if reported else 0), f"$ {step.command}\n{out}\n{err}"
         shown = re.sub(r"\d{4}-\d\d-\d\d(?=  2024)", "…", step.shown)
         assert not (step.shown and differs(shown, out))

@@ -1,4 +1,4 @@
-"""Adopt: files of other people go through the same gate, and what became of every row of them is told."""
+"""Adopt: files of other people go through the same gate, and what became of every row of them is reported."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,7 +11,17 @@ from historical_etl.etl.adopt import RowCounts, adopt, opened_for
 from historical_etl_tests.field.series import Series, backfill, walk
 from historical_etl_tests.foreign import Foreign
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, at, sessions, standing, store, stored, tree
+from historical_etl_tests.scenario import (
+    SHORT,
+    SYMBOLS,
+    ScriptedFetcher,
+    at,
+    current_manifest,
+    sessions,
+    store,
+    stored,
+    tree,
+)
 
 LAST = date(2013, 3, 1)
 
@@ -77,7 +87,7 @@ def test_the_store_holds_the_good_rows_and_no_others(root, foreign):
     assert set(etl.ledger("runs").get_column("command")) == {"adopt"}
 
 
-def test_adopting_again_changes_nothing_and_tells_the_same(root, foreign):
+def test_adopting_again_changes_nothing_and_says_the_same(root, foreign):
     etl = opened(root, foreign.folder, foreign.today)
     first = adopt(etl)
     before = {k: v for k, v in tree(root).items() if k.endswith((".parquet", ".json"))}
@@ -99,7 +109,7 @@ def test_only_the_symbols_that_are_named(root, foreign):
 def test_year_files_of_another_store_come_with_its_price_basis(root, tmp_path):
     other = store(tmp_path / "other", ScriptedFetcher(SHORT), LAST)
     other.run_full_etl(SYMBOLS, SHORT.first, LAST)
-    manifest = standing(other)
+    manifest = current_manifest(other)
     etl = opened(root, other.layout.daily)
     done = adopt(etl)
     assert (done.year_files, done.files, done.row_counts.taken) == (2, 2, manifest.row_count)
@@ -196,14 +206,14 @@ def test_nothing_to_adopt(root, tmp_path):
     assert not (root / "historical").exists()
 
 
-def test_a_date_far_in_the_future_is_told_and_stops_nothing(root, tmp_path):
+def test_a_date_far_in_the_future_is_reported_and_stops_nothing(root, tmp_path):
     csv(tmp_path / "files", "AAA", [*quiet(date(2012, 3, 1), date(2012, 6, 1)), (date(2099, 1, 2), 10, 1)])
     done = adopt(opened(root, tmp_path / "files"))
     assert (done.row_counts.refused, done.row_counts.taken) == (1, done.row_counts.read - 1)
     assert done.row_counts.by_reason == {"unreadable_date": 1}
 
 
-def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tmp_path):
+def test_a_year_that_is_bad_as_a_whole_is_reported_and_the_others_are_taken(root, tmp_path):
     bad = [(day, -1, 1) for day in sessions(date(2011, 3, 1), date(2011, 6, 1))]
     csv(tmp_path / "files", "AAA", [*bad, *quiet(date(2012, 3, 1), date(2012, 6, 1))])
     etl = opened(root, tmp_path / "files")
@@ -211,7 +221,7 @@ def test_a_year_that_is_bad_as_a_whole_is_told_and_the_others_are_taken(root, tm
     assert (done.complete, done.row_counts.refused) == (False, len(bad))
     assert done.result is not None
     assert Saying("2011", "none can be stored", "rejected_rows") in done.result.warnings
-    assert [p.year for p in standing(etl).partitions] == [2012]
+    assert [p.year for p in current_manifest(etl).partitions] == [2012]
 
 
 def test_rows_at_the_edge_of_a_session_day_are_neither_lost_nor_invented(root, tmp_path):

@@ -97,14 +97,14 @@ class Series:
         rows = [row for row in rows if low <= row[0] <= high and row[1] in request.symbols]
         named, named_since = None, {}
         if self.events is not None:
-            told = [(NAME, self.days[at], split, cash) for at, split, cash in self.events]
+            given = [(NAME, self.days[at], split, cash) for at, split, cash in self.events]
             schema = {"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()}
             since = request.start - timedelta(days=self.late)
             named_since = {NAME: since} if self.late and NAME in request.symbols else {}
             inside = pl.col("date").is_between(since, min(request.end, self.today))
-            named = pl.DataFrame(told, schema=schema, orient="row").filter(inside & (NAME in request.symbols))
-        came = {row[1] for row in rows}
-        outcomes = {symbol: Outcome.OK if symbol in came else Outcome.EMPTY for symbol in request.symbols}
+            named = pl.DataFrame(given, schema=schema, orient="row").filter(inside & (NAME in request.symbols))
+        fetched = {row[1] for row in rows}
+        outcomes = {symbol: Outcome.OK if symbol in fetched else Outcome.EMPTY for symbol in request.symbols}
         paid = [(NAME, self.days[at], cash, currency) for at, cash, currency in self.foreign]
         paid = [row for row in paid if low <= row[1] <= high and NAME in request.symbols]
         foreign = pl.DataFrame(paid, schema=FOREIGN, orient="row") if paid else None

@@ -8,7 +8,17 @@ import pytest
 
 from historical_etl import HistoricalETL, Outcome, ProviderUnavailableError
 from historical_etl_tests.field.series import Series, backfill, column, update, walk
-from historical_etl_tests.scenario import COLUMNS, Alter, Listing, Market, evening, sessions, standing, store, stored
+from historical_etl_tests.scenario import (
+    COLUMNS,
+    Alter,
+    Listing,
+    Market,
+    current_manifest,
+    evening,
+    sessions,
+    store,
+    stored,
+)
 
 FROZEN = date(2024, 2, 26)
 AFTER = sessions(FROZEN + timedelta(days=1), date(2024, 3, 18))
@@ -61,13 +71,13 @@ def codes(etl: HistoricalETL) -> list[tuple[str, str]]:
 def test_thirty_symbols_that_repeat_one_bar_are_an_outage_and_nothing_moves(root):
     feed = Feed(root, SYMBOLS, market=ALL)
     feed.backfill()
-    before, version = stored(feed.etl), standing(feed.etl).version
+    before, version = stored(feed.etl), current_manifest(feed.etl).version
     for day in AFTER[:6]:
-        with pytest.raises(ProviderUnavailableError, match="feed is stale") as told:
+        with pytest.raises(ProviderUnavailableError, match="feed is stale") as caught:
             feed.evening(day)
-        assert told.value.todo
+        assert caught.value.todo
     assert stored(feed.etl).equals(before)
-    assert standing(feed.etl).version == version
+    assert current_manifest(feed.etl).version == version
     assert feed.etl.cursors() == dict.fromkeys(SYMBOLS, FROZEN)
 
 
@@ -83,14 +93,14 @@ def test_after_the_outage_all_sessions_come(root):
     assert feed.etl.ledger("stale_bars").is_empty()
 
 
-def test_one_symbol_is_told_then_held_and_released_when_it_moves(root):
+def test_one_symbol_is_reported_then_held_and_released_when_it_moves(root):
     feed = Feed(root, ["SYM00"])
     feed.backfill()
     first = feed.evening(AFTER[0])
     assert not first.warnings
-    told = feed.evening(AFTER[1])  # the third equal bar
-    assert [warning for warning in told.warnings if "SYM00" in warning]
-    assert told.outcomes["SYM00"] is Outcome.OK
+    reported = feed.evening(AFTER[1])  # the third equal bar
+    assert [warning for warning in reported.warnings if "SYM00" in warning]
+    assert reported.outcomes["SYM00"] is Outcome.OK
     feed.evening(AFTER[2])
     held = feed.evening(AFTER[3])  # the fifth
     assert held.outcomes["SYM00"] is Outcome.HELD
@@ -110,10 +120,10 @@ def test_one_symbol_is_told_then_held_and_released_when_it_moves(root):
     assert released.outcomes["SYM00"] is Outcome.OK
     assert feed.etl.holds(all=True)["status"].to_list() == ["released"]
     assert feed.days("SYM00")[-1] == AFTER[7]
-    assert any("8 sessions" in warning for warning in released.warnings), "what is stored of it is told"
+    assert any("8 sessions" in warning for warning in released.warnings), "what is stored of it is reported"
 
 
-def test_what_the_vendor_mends_meanwhile_comes_as_a_correction(root):
+def test_what_the_vendor_corrects_meanwhile_comes_as_a_correction(root):
     feed = Feed(root, ["SYM00"])
     feed.backfill()
     for day in AFTER[:8]:
@@ -190,7 +200,7 @@ def test_a_first_history_that_ends_frozen_is_held(root):
     assert feed.days("SYM01")[-1] == AFTER[8]
 
 
-def test_a_frozen_stretch_inside_a_first_history_is_told_and_stored(root):
+def test_a_frozen_stretch_inside_a_first_history_is_reported_and_stored(root):
     feed = Feed(root, ["SYM00"], until=AFTER[6])
     feed.today = AFTER[8]
     result = feed.backfill(end=AFTER[8])
@@ -201,7 +211,7 @@ def test_a_frozen_stretch_inside_a_first_history_is_told_and_stored(root):
     assert ledger.select("symbol", "first_session", "last_session", "sessions").rows() == [
         ("SYM00", FROZEN, AFTER[5], 7)
     ]
-    again = feed.backfill(end=AFTER[8])  # nothing new comes, nothing new is told
+    again = feed.backfill(end=AFTER[8])  # nothing new comes, nothing new is reported
     assert not again.warnings
     assert feed.etl.ledger("stale_bars").equals(ledger)
 

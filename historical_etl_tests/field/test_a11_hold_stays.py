@@ -32,7 +32,7 @@ PIECES = [
 MARKET = SimMarket(seed=4, symbols=(TAKEN, PLAIN), first=FIRST, last=LAST)
 
 
-def standing_holds(etl: HistoricalETL) -> list[tuple[str, str, date]]:
+def open_holds(etl: HistoricalETL) -> list[tuple[str, str, date]]:
     return etl.holds().select("symbol", "code", "session").rows()
 
 
@@ -70,7 +70,7 @@ def accept(etl: HistoricalETL) -> None:
 def test_a11_a_backfill_over_years_leaves_one_hold_at_the_break_and_one_accept_lets_all_in(root):
     etl = a_store(root)
     etl.run_full_etl(["TAKEN", "PLAIN"], FIRST, LAST)
-    assert standing_holds(etl) == ONE_HOLD
+    assert open_holds(etl) == ONE_HOLD
     assert etl.ledger("holds").height == 1, "no hold was released to open another one"
     assert etl.ledger("holds")["attempts"].to_list() == [1], "all years were asked for on one evening"
     assert etl.cursors()["TAKEN"] == BEFORE
@@ -85,7 +85,7 @@ def test_a11_years_in_any_order_end_in_the_same_hold_and_accepted_in_the_same_by
     etl = a_store(root)
     for year in sorted(YEARS, key=(*years, *YEARS).index):
         etl.run_year(year, ["TAKEN", "PLAIN"], publish=False)
-    assert standing_holds(etl) == ONE_HOLD
+    assert open_holds(etl) == ONE_HOLD
     accept(etl)
     assert digests(etl) == whole
 
@@ -94,7 +94,7 @@ def test_a11_years_in_any_order_end_in_the_same_hold_and_accepted_in_the_same_by
 def test_a11_ranges_in_any_order_and_updates_after_them(root, whole, order):
     """The history cut on both sides of the silence and in it: once all was asked for there is one hold, and it stays.
 
-    What came of a symbol that nothing was stored of was silence, too: the update asks for it again.
+    Of a symbol without stored bars nothing arrived either: the update asks for it again.
     """
     etl = a_store(root)
     for piece in order:
@@ -102,7 +102,7 @@ def test_a11_ranges_in_any_order_and_updates_after_them(root, whole, order):
         etl.run_full_etl(["TAKEN", "PLAIN"], start, end, resume=False)
     for _ in range(2):
         etl.run_incremental_etl(publish=False)
-        assert standing_holds(etl) == ONE_HOLD
+        assert open_holds(etl) == ONE_HOLD
     accept(etl)
     assert digests(etl) == whole
 
@@ -114,7 +114,7 @@ def test_a11_a_silence_that_is_asked_for_last_opens_the_hold(root, whole, order)
     parts = [(FIRST, BEFORE), SILENCE, (BREAK, LAST)]
     for piece in order:
         etl.run_full_etl(["TAKEN", "PLAIN"], *parts[int(piece)], resume=False)
-        assert standing_holds(etl) == (ONE_HOLD if piece == order[-1] else [])
+        assert open_holds(etl) == (ONE_HOLD if piece == order[-1] else [])
     accept(etl)
     assert digests(etl) == whole
 
@@ -124,7 +124,7 @@ def test_a11_a_first_history_that_is_held_from_its_first_year_on_comes_as_a_whol
     etl = store(root, vendor(), LAST, start=date(2012, 6, 1))
     etl.run_full_etl(["PLAIN"], FIRST, LAST)
     etl.run_full_etl(["TAKEN"], date(2011, 6, 1), date(2012, 8, 31), resume=False)
-    assert standing_holds(etl) == ONE_HOLD
+    assert open_holds(etl) == ONE_HOLD
     accept(etl)
     rows = stored(etl).filter(symbol="TAKEN")
     assert (rows["date"].min(), rows["date"].max()) == (date(2011, 6, 1), LAST)
@@ -135,7 +135,7 @@ def test_a11_evenings_after_a_hold_repeat_it_and_nothing_else(root):
     life = Life(root, SimVendor(market))
     life.backfill(date(2012, 1, 18))
     life.through(date(2012, 2, 3))
-    assert standing_holds(life.etl) == ONE_HOLD
+    assert open_holds(life.etl) == ONE_HOLD
     assert life.etl.ledger("holds").height == 1
     life.etl.accept("TAKEN", reason="another company", by="anna")
     life.witness.look(life.etl)
@@ -157,12 +157,12 @@ def test_a11_two_holds_of_one_symbol_stand_side_by_side_and_each_ends_by_itself(
     a_store(root).run_full_etl(["TAKEN", "PLAIN"], FIRST, LAST)
     spoilt = store(root, SimVendor(MARKET, [Hundredfold()], today=LAST), LAST, start=FIRST)
     spoilt.run_year(2010, ["TAKEN"])
-    assert sorted(standing_holds(spoilt)) == [*ONE_HOLD, ("TAKEN", "level_jump", IN_PENCE)]
+    assert sorted(open_holds(spoilt)) == [*ONE_HOLD, ("TAKEN", "level_jump", IN_PENCE)]
     spoilt.run_year(2012, ["TAKEN"])
-    assert sorted(standing_holds(spoilt)) == [*ONE_HOLD, ("TAKEN", "level_jump", IN_PENCE)]
+    assert sorted(open_holds(spoilt)) == [*ONE_HOLD, ("TAKEN", "level_jump", IN_PENCE)]
     etl = a_store(root)
     etl.run_year(2010, ["TAKEN"])
-    assert standing_holds(etl) == ONE_HOLD
+    assert open_holds(etl) == ONE_HOLD
     assert etl.holds(all=True).filter(code="level_jump")["status"].to_list() == ["released"]
     accept(etl)
     assert not compare(etl, MARKET).held

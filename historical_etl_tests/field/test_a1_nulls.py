@@ -68,7 +68,7 @@ def value(etl: HistoricalETL, day: date, column: str) -> float | None:
     return stored(etl).filter(pl.col("date") == day).get_column(column).item()
 
 
-def test_a1_an_empty_adj_close_erases_nothing_and_is_told(root):
+def test_a1_an_empty_adj_close_erases_nothing_and_is_reported(root):
     begin(root, bars(DAY_1))
     lost = dict.fromkeys(DAYS[1:6])
     etl, result = update(root, bars(DAY_2, {**lost, DAY_2: None}), DAY_2)
@@ -80,8 +80,8 @@ def test_a1_an_empty_adj_close_erases_nothing_and_is_told(root):
     assert not result.complete
     assert any("adj_close" in line and "AAA" in line for line in result.warnings)
     assert len(result.warnings) == 2
-    told = etl.ledger("withheld").select("date", "column", "stored", "came").rows()
-    assert told == [*((d, "adj_close", CLOSES[d] / 2, None) for d in DAYS[1:6]), (DAY_2, "adj_close", None, None)]
+    reported = etl.ledger("withheld").select("date", "column", "stored", "came").rows()
+    assert reported == [*((d, "adj_close", CLOSES[d] / 2, None) for d in DAYS[1:6]), (DAY_2, "adj_close", None, None)]
     assert etl.query_sql("SELECT count(*) FROM withheld").item() == 6
     total = etl.scan(adjust="total").collect()
     assert total["close"].to_list() == [*(CLOSES[d] / 2 for d in DAYS[:6]), None]
@@ -101,7 +101,7 @@ def test_a1_what_comes_back_fills_every_cell_and_leaves_no_trace(root):
     assert etl.ledger("corrections").select("date", "column", "old", "new").rows() == [(DAY_2, "adj_close", None, 50.0)]
 
 
-def test_a1_a_second_silence_is_told_once_in_the_ledger_and_makes_no_version(root):
+def test_a1_a_second_silence_is_recorded_once_in_the_ledger_and_makes_no_version(root):
     begin(root, bars(DAY_1))
     silent = bars(DAY_2, {**dict.fromkeys(DAYS[1:6]), DAY_2: None})
     _, first = update(root, silent, DAY_2)
@@ -111,7 +111,7 @@ def test_a1_a_second_silence_is_told_once_in_the_ledger_and_makes_no_version(roo
     assert etl.ledger("withheld").height == 6
 
 
-def test_a1_a_column_that_vanishes_for_good_is_told_of_every_new_bar(root):
+def test_a1_a_column_that_vanishes_for_good_is_reported_of_every_new_bar(root):
     begin(root, bars(DAY_1))
     for day in DAYS[6:16]:
         _, result = update(root, bars(day).drop("adj_close"), day)
@@ -172,7 +172,7 @@ def test_a1_no_column_loses_a_value_to_a_null_or_a_nan(root, column, empty):
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low"])
-def test_a1_a_null_on_a_new_bar_is_stored_and_told(root, column):
+def test_a1_a_null_on_a_new_bar_is_stored_and_reported(root, column):
     begin(root, bars(DAY_1))
     etl, result = update(root, bars(DAY_2, **{column: {DAY_2: None}}), DAY_2)
     assert value(etl, DAY_2, column) is None
@@ -182,7 +182,7 @@ def test_a1_a_null_on_a_new_bar_is_stored_and_told(root, column):
     assert any(column in line for line in result.warnings)
 
 
-def test_a1_a_null_close_is_refused_and_the_stored_bar_stands(root):
+def test_a1_a_null_close_is_refused_and_the_stored_bar_stays(root):
     begin(root, bars(DAY_1))
     etl, result = update(root, bars(DAY_2, close={DAYS[3]: None}), DAY_2)
     assert value(etl, DAYS[3], "close") == CLOSES[DAYS[3]]
@@ -194,7 +194,7 @@ def test_a1_a_null_close_is_refused_and_the_stored_bar_stands(root):
     [(98.0, {"adj_close": None}), (108.0, {"open": None, "high": None, "low": None})],
     ids=["another close without its adj_close", "a close outside of the stored range"],
 )
-def test_a1_a_correction_that_fits_no_stored_value_is_not_taken_and_is_told(root, close, others):
+def test_a1_a_correction_that_fits_no_stored_value_is_not_taken_and_is_reported(root, close, others):
     begin(root, bars(DAY_1))
     day = DAYS[4]
     given = {"adj_close": {day: close / 2}, "close": {day: close}, "open": {day: close}}
@@ -207,7 +207,7 @@ def test_a1_a_correction_that_fits_no_stored_value_is_not_taken_and_is_told(root
     assert any("the stored bars stay" in line for line in result.warnings)
 
 
-def test_a1_a_correction_takes_what_came_and_keeps_what_did_not(root):
+def test_a1_a_correction_takes_what_was_fetched_and_keeps_the_rest(root):
     begin(root, bars(DAY_1))
     day = DAYS[4]
     etl, _ = update(root, bars(DAY_2, {day: 51.25}, close={day: 102.5}, volume={day: 900.0}, open={day: None}), DAY_2)
@@ -344,7 +344,7 @@ def test_a1_a_series_about_which_nothing_is_known_is_null_where_it_would_be_a_gu
         caplog.clear()
 
 
-def test_a1_an_explained_cell_tells_of_what_did_not_come(root):
+def test_a1_an_explained_cell_reports_what_did_not_come(root):
     begin(root, bars(DAY_1))
     etl, _ = update(root, bars(DAY_2, {DAYS[3]: None}), DAY_2)
     story = etl.explain("AAA", DAYS[3])

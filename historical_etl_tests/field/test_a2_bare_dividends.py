@@ -17,7 +17,7 @@ GOOD = tuple((at, 0.4) for at in (20, 40, 60, 80, 100))
 
 
 @pytest.mark.parametrize("evenings", [True, False])
-def test_dividends_that_fit_are_told_of_nobody(root, evenings):
+def test_dividends_that_fit_are_not_reported(root, evenings):
     prices = source(*GOOD, paid=GOOD)
     etl, result = backfill(root, prices, AT)
     for evening in range(AT + 1, COUNT) if evenings else [COUNT - 1]:
@@ -70,7 +70,7 @@ def test_however_the_price_moves_on_the_two_days(root, apart, seed):
 
 
 @pytest.mark.parametrize("evenings", [True, False])
-def test_a_large_dividend_of_which_the_price_shows_too_little_is_told(root, evenings):
+def test_a_large_dividend_of_which_the_price_shows_too_little_is_reported(root, evenings):
     """Named at twice what was paid: the price does not say that there was none."""
     prices = source((20, 0.4), (AT, 8.0), paid=((20, 0.4), (AT, 4.0)))
     if evenings:
@@ -78,14 +78,14 @@ def test_a_large_dividend_of_which_the_price_shows_too_little_is_told(root, even
         etl, result = update(root, prices, AT)
     else:
         etl, result = backfill(root, prices)
-    (told,) = (warning for warning in result.warnings if NAME in warning)
-    assert "the dividend of 8 on" in told
+    (reported,) = (warning for warning in result.warnings if NAME in warning)
+    assert "the dividend of 8 on" in reported
     assert [event["unexplained"] for event in actions(etl)] == [False, False]
     assert None not in column(etl, "close", adjust="total")
 
 
 @pytest.mark.parametrize("seed", range(1, 11))
-def test_a_large_dividend_that_the_price_shows_is_told_of_nobody(root, seed):
+def test_a_large_dividend_that_the_price_shows_is_not_reported(root, seed):
     close = falling(walk(60, seed=seed), (40, 1.0, 4.0))
     _, result = backfill(root, Series(close, None, [(40, 1.0, 4.0)]), 50)
     assert not result.warnings

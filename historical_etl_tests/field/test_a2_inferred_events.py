@@ -39,7 +39,7 @@ def test_a_reverse_split_is_no_dividend_below_zero(root):
 
 
 @pytest.mark.parametrize(("split", "cash"), [(4.0, 2.5), (2.0, 1.0), (3.0, 7.0), (0.1, 4.0), (1.5, 0.9)])
-def test_a_split_and_a_dividend_on_one_day_are_told_apart(root, split, cash):
+def test_a_split_and_a_dividend_on_one_day_are_distinguished(root, split, cash):
     after = 96.0
     before = split * (after + cash)
     etl, _ = backfill(root, Series([before] * 3 + [after] * 2, [after] * 5))
@@ -51,7 +51,7 @@ def test_a_split_and_a_dividend_on_one_day_are_told_apart(root, split, cash):
 
 
 @pytest.mark.parametrize("value", [0.22, 0.37, 0.58])
-def test_a_spin_off_is_told_and_its_value_is_no_dividend_near_the_price(root, value):
+def test_a_spin_off_is_reported_and_its_value_is_no_dividend_near_the_price(root, value):
     event = (12, 1.0, round(value * walk(24)[11], 4))
     close = falling(walk(24), event)
     etl, result = backfill(root, Series(close, adjusted(close, event)))
@@ -92,7 +92,7 @@ def test_a_factor_that_falls_without_a_split_holds_adj_close_back(root):
 
 
 def dividends(split: float) -> float:
-    """How large a dividend beside a split may be to be told from another split, as a share of the new price."""
+    """How large a dividend beside a split may be and is no other split, as a share of the new price."""
     size = round(max(split, 1 / split), 6)
     return 0.02 if size == 2 else 0.04 if size.is_integer() else 0.008
 

@@ -55,10 +55,10 @@ def test_every_column_that_is_not_read_is_named_once(desk):
     for name in ("AAA", "BBB"):
         desk.put(f"{name}.csv", lines(header, row(header), days()))
     answer = desk.backfill()
-    told = "columns that are not read: Adj. Open, Adj. High, Adj. Low, Adj. Volume"
-    assert answer.err.count(told) == 1
+    reported = "columns that are not read: Adj. Open, Adj. High, Adj. Low, Adj. Volume"
+    assert answer.err.count(reported) == 1
     document = desk.cli("backfill", "--json").document
-    assert any(told in note for note in document["notes"])
+    assert any(reported in note for note in document["notes"])
 
 
 @pytest.mark.parametrize("name", ["Adj Cls", "adj price", "Adjusted Closing", "close adj total"])

@@ -1,4 +1,4 @@
-"""A4: a symbol comes from where one is told; a file's name that is a date, a number or a word is none."""
+"""A4: a symbol comes from where one is named; a file's name that is a date, a number or a word is none."""
 
 import polars as pl
 import pytest
@@ -40,8 +40,8 @@ def test_a_folder_in_capitals_names_the_symbol_of_files_that_are_named_by_dates(
 def test_a_name_that_is_no_symbol_is_refused(desk, name):
     path = desk.put(f"{name}.csv", PLAIN)
     refused = desk.refusal()
-    for told in ("the file's name is not a symbol", str(path), "HISTORICAL_ETL_FILES_SYMBOL"):
-        assert told in refused
+    for fact in ("the file's name is not a symbol", str(path), "HISTORICAL_ETL_FILES_SYMBOL"):
+        assert fact in refused
     assert set(desk.read(symbols={name: "XYZ"})[0]["symbol"]) == {"XYZ"}
 
 
@@ -64,7 +64,7 @@ def test_a_word_behind_a_symbol_is_no_part_of_it(desk, name):
         ("^spx_d", "^SPX"), ("BAC-PL", "BAC-PL"), ("BTC-USD", "BTC-USD"),
     ],
 )  # fmt: skip
-def test_what_exports_add_to_a_symbol_is_taken_off_and_told(desk, name, symbol):
+def test_what_exports_add_to_a_symbol_is_taken_off_and_reported(desk, name, symbol):
     desk.put(f"{name}.csv", PLAIN)
     frame, notes = desk.read()
     assert set(frame["symbol"]) == {symbol}

@@ -25,15 +25,15 @@ def good(desk):
     return desk
 
 
-def refused(desk, *told: str, **settings: Any) -> tuple[str, ...]:
-    """What is told, where MSFT alone can be taken."""
+def refused(desk, *reported: str, **settings: Any) -> tuple[str, ...]:
+    """What is reported, where MSFT alone can be taken."""
     source = FilesSource(FilesSettings(path=str(desk.folder), **settings))
     answer = source.fetch(FetchRequest(tuple(source.members(None, None)), FIRST[0], SECOND[-1]))
     taken = {symbol for symbol, outcome in answer.outcomes.items() if outcome is Outcome.OK}
     assert (taken, set(answer.outcomes.values())) == ({"MSFT"}, {Outcome.OK, Outcome.ERROR})
     assert set(answer.frame["symbol"]) == {"MSFT"}
     said = "\n".join(answer.set_aside)
-    for text in told:
+    for text in reported:
         assert text in said
     return answer.set_aside
 
@@ -265,8 +265,8 @@ def test_in_a_store_the_rest_goes_on(good, names):
     assert good.symbols() == {"MSFT": 16}
     adopted = good.cli("--data-dir", "other", "adopt", str(good.folder), "--json")
     assert adopted.code == INCOMPLETE
-    told = adopted.document["adopted"]
-    assert (told["read"], told["taken"], len(told["set_aside"])) == (16, 16, 1)
+    reported = adopted.document["adopted"]
+    assert (reported["read"], reported["taken"], len(reported["set_aside"])) == (16, 16, 1)
 
 
 def test_where_nothing_else_is_there_it_is_an_error(desk):
@@ -277,12 +277,12 @@ def test_where_nothing_else_is_there_it_is_an_error(desk):
     assert str(other) in answer.err
 
 
-def test_many_symbols_are_told_at_once(good):
+def test_many_symbols_are_reported_at_once(good):
     for number in range(30):
         good.put(f"us/S{number}.csv", bars(FIRST))
         good.put(f"de/S{number}.csv", bars(SECOND))
-    told = refused(good, "S0", "S29", "10 more symbols are skipped for the same reason")
-    assert len(told) == 21
+    reported = refused(good, "S0", "S29", "10 more symbols are skipped for the same reason")
+    assert len(reported) == 21
 
 
 def test_a_stored_symbol_that_gets_a_second_place_keeps_its_place(good):

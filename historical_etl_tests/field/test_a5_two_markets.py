@@ -21,7 +21,7 @@ def test_two_markets_are_kept_apart_and_that_is_said(desk, layout):
     desk.put("us/sap.us.txt", stooq("SAP.US", 200, days(8)[4:]))
     desk.put("us/brk-b.us.txt", stooq("BRK-B.US", 300, days()))
     answer = desk.backfill(**({"LAYOUT": layout} if layout else {}))
-    assert answer.code == INCOMPLETE, "sap.de ends before the others: its gap is told"
+    assert answer.code == INCOMPLETE, "sap.de ends before the others: its gap is reported"
     assert desk.symbols() == {"BRK.B.US": 8, "SAP.DE": 4, "SAP.US": 4}
     assert answer.err == Saying("2 markets", "keep their endings")
 
@@ -60,5 +60,5 @@ def test_symbols_of_other_files_keep_what_looks_like_a_market(desk):
 def test_a_name_without_a_market_is_not_joined_with_its_namesake(desk):
     desk.put("AAPL.csv", lines("Date,Close,Volume", "{d},10,1000", days(4)))
     desk.put("AAPL.US.csv", lines("Date,Close,Volume", "{d},100,1000", days(8)[4:]))
-    assert desk.backfill().code == INCOMPLETE, "AAPL ends before the other: its gap is told"
+    assert desk.backfill().code == INCOMPLETE, "AAPL ends before the other: its gap is reported"
     assert desk.symbols() == {"AAPL": 4, "AAPL.US": 4}

@@ -1,4 +1,4 @@
-"""The data of some exchanges' calendars end with a year: it is told before, and nothing is silent after it."""
+"""The data of some exchanges' calendars end with a year: it is reported before, and nothing is silent after it."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -122,7 +122,7 @@ def test_files_that_end_with_the_calendar_lack_nothing(root: Path) -> None:
         (AFTER, "problem"),
     ],
 )
-def test_doctor_and_status_tell_from_ninety_days_before(root: Path, at: datetime, verdict: str) -> None:
+def test_doctor_and_status_warn_from_ninety_days_before(root: Path, at: datetime, verdict: str) -> None:
     etl = filled(root)
     checked = examine(settings(ENDS, data_dir=root), offline=True, clock=lambda: at).check("calendar")
     found = read_status(etl.layout, lambda: at, settings(ENDS))
@@ -132,7 +132,7 @@ def test_doctor_and_status_tell_from_ninety_days_before(root: Path, at: datetime
     assert any("ends on 2026-12-31" in note for note in found.calendar_notes) == (verdict != "ok")
 
 
-def test_counting_at_the_ends_is_told_and_not_guessed() -> None:
+def test_counting_at_the_ends_is_reported_and_not_guessed() -> None:
     calendar = get_calendar(ENDS)
     first, last = calendar.sessions[0], calendar.sessions[-1]
     assert calendar.after(last) is None

@@ -42,7 +42,7 @@ def test_the_rest_of_a_first_history_is_stored(root, factor, count, adj):
 
 
 @pytest.mark.parametrize("adj", ["good", "with it", None])
-def test_evening_by_evening_the_next_bar_lets_the_rest_in_and_a_mended_one_ends_it(root, adj):
+def test_evening_by_evening_the_next_bar_lets_the_rest_in_and_a_corrected_one_ends_it(root, adj):
     bad = with_run(50, 1, 100.0)
     source = Series(bad, {"good": GOOD, "with it": bad}.get(adj))
     backfill(root, source, 49)
@@ -78,7 +78,7 @@ def test_two_runs_of_weeks_without_trades_are_two_holds_and_the_years_between_ar
     [(30, 30), (0, 20), (10, 30), (25, 12), (55, 4)],
     ids=["it stays", "the first bars", "half of them", "too many", "too few bars after"],
 )
-def test_where_nobody_can_tell_which_side_is_wrong_the_symbol_is_held(root, first, count):
+def test_where_nobody_knows_which_side_is_wrong_the_symbol_is_held(root, first, count):
     bad = with_run(first, count, 100.0)
     etl, result = backfill(root, Series(bad, bad))
     assert set(result.held) == {"ACME"}
@@ -94,7 +94,7 @@ def test_a_level_that_comes_and_goes_is_no_run(root):
     assert etl.scan("ACME").collect().is_empty()
 
 
-def test_one_word_lets_all_jumps_in_that_were_told(root):
+def test_one_word_lets_all_jumps_in_that_were_reported(root):
     bad = [price * (1 if at < 20 else 30 if at < 40 else 900) for at, price in enumerate(GOOD)]
     etl, result = backfill(root, Series(bad, bad))
     assert "and 1 more, see `historical-etl holds`" in result.held["ACME"]
@@ -157,7 +157,7 @@ def test_a_run_over_the_end_of_a_year_lets_the_rest_in_with_the_next_update(root
 )
 @pytest.mark.parametrize("adj", ["with it", "good", None])
 def test_a_false_bar_by_the_ratio_of_a_split_is_kept_out_alone_evening_by_evening(root, factor, daily, count, adj):
-    """The bars after it are stored though the vendor never mends it, also where prices move while they come back."""
+    """The bars after it are stored though the vendor never corrects it, also where prices move while they come back."""
     good = walk(COUNT, 800.0, daily=daily)
     good[50 : 50 + count] = [good[49]] * count
     bad = with_run(50, count, factor, good)
@@ -196,7 +196,7 @@ def test_in_a_first_history_no_side_of_a_split_and_its_way_back_is_plain(root):
 
 @pytest.mark.parametrize(("factor", "at"), [(5.0, 50), (5.0, 52), (100.0, 50)])
 def test_a_waived_session_keeps_its_bar_out_and_frees_the_symbol_whatever_the_hold(root, factor, at):
-    """Where nothing takes the level back by as much, so that no run is seen; or before the way back came."""
+    """Where nothing takes the level back by as much, so that no run is seen; or before the way back is there."""
     bad = with_run(50, 1, factor)
     bad[51:] = [price * 1.5 for price in GOOD[51:]]
     source = Series(bad, bad)
@@ -232,7 +232,7 @@ def test_beside_a_waived_session_the_next_false_bar_holds_the_symbol(root):
 
 @pytest.mark.parametrize("factor", [100.0, 0.01, 12.0])
 @pytest.mark.parametrize("adj", ["good", "with it", None])
-def test_a_stored_bar_that_comes_again_as_an_absurd_one_stands_and_the_rest_goes_on(root, factor, adj):
+def test_a_stored_bar_that_comes_again_as_an_absurd_one_stays_and_the_rest_goes_on(root, factor, adj):
     source = Series(list(GOOD), GOOD if adj else None)
     backfill(root, source, 49)
     bad = with_run(47, 1, factor)
@@ -241,7 +241,7 @@ def test_a_stored_bar_that_comes_again_as_an_absurd_one_stands_and_the_rest_goes
         etl, result = update(root, source, at)
         assert column(etl, "close") == GOOD[: at + 1]
         assert codes(etl) == ["level_jump"]
-        assert ("ACME" in result.held) is (at <= 52), "it is told while it comes"
+        assert ("ACME" in result.held) is (at <= 52), "it is reported while it comes"
     source.close, source.adj_close = list(GOOD), GOOD if adj else None
     etl, _ = update(root, source, 58)
     assert codes(etl) == ["level_jump"], "that bar was not asked for again"

@@ -165,7 +165,7 @@ def test_a_first_history_that_is_held_is_split_before_anything_of_it_is_stored(r
     is_parted(etl, HELD, "SUBJ.OLD")
 
 
-def test_the_story_is_told_by_either_name(held):
+def test_explain_takes_either_name(held):
     etl = held.etl
     etl.split("SUBJ", **WORDS)
     etl.run_incremental_etl()
@@ -251,16 +251,16 @@ def test_a_split_after_another_hold_has_ended(root):
     is_parted(life.etl, HELD)
 
 
-def test_a_person_who_types_what_is_told_has_both_histories_of_a_ticker_that_came_at_once(desk):
-    """The break lies in the first file that ever came: what was before it is brought by the command that is named."""
+def test_a_person_who_types_what_is_advised_has_both_histories_of_a_ticker_that_changed_at_once(desk):
+    """The break lies in the first file of all: what was before it is brought by the command that is named."""
     old, new = days(40), days(40, date(2024, 7, 15))
     rows = [f"{day},{price + 0.01 * day.day:.2f},100" for price, part in ((10, old), (37, new)) for day in part]
     desk.put("ACME.csv", "\n".join(["date,close,volume", *rows]) + "\n")
     assert desk.backfill().code == INCOMPLETE
-    told = desk.cli("holds", "split", "ACME", "--reason", "another company", "--by", "anna")
+    answer = desk.cli("holds", "split", "ACME", "--reason", "another company", "--by", "anna")
     assert desk.cli("update").code == FINE
     assert desk.symbols() == {"ACME": 40}
-    command = told.err.partition("; historical-etl ")[2].partition(" brings")[0]
+    command = answer.err.partition("; historical-etl ")[2].partition(" brings")[0]
     assert command == "backfill --symbols ACME-2024 --from 2024"
     assert desk.cli(*command.split()).code == FINE
     assert desk.symbols() == {"ACME": 40, "ACME-2024": 40}

@@ -1,4 +1,4 @@
-"""A9: months, weeks and minutes are no days: such a file is set aside with the evidence."""
+"""A9: months, weeks and minutes are no days: such a file is skipped with the evidence."""
 
 import random
 from datetime import date, timedelta
@@ -34,7 +34,7 @@ PERIODS = {
 
 @pytest.mark.parametrize(("sessions", "evidence"), PERIODS.values(), ids=list(PERIODS))
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_file_whose_rows_are_no_days_is_set_aside(desk, sessions, evidence, kind):
+def test_a_file_whose_rows_are_no_days_is_skipped(desk, sessions, evidence, kind):
     desk.put("MSFT.csv", DAILY)
     path = desk.folder / f"NVDA.{kind}"
     if kind == "csv":
@@ -44,9 +44,9 @@ def test_a_file_whose_rows_are_no_days_is_set_aside(desk, sessions, evidence, ki
     source = FilesSource(FilesSettings(path=str(desk.folder)))
     answer = source.fetch(FetchRequest(("MSFT", "NVDA"), YEARS[0], YEARS[-1]))
     assert answer.outcomes == {"MSFT": Outcome.OK, "NVDA": Outcome.ERROR}
-    for told in ("not daily bars", evidence, str(path), "NVDA"):
-        assert told in answer.details["NVDA"]
-        assert told in answer.set_aside[0]
+    for fact in ("not daily bars", evidence, str(path), "NVDA"):
+        assert fact in answer.details["NVDA"]
+        assert fact in answer.set_aside[0]
 
 
 def test_in_a_store_only_the_others_are(desk):
@@ -82,19 +82,19 @@ def test_several_rows_a_day_are_no_daily_bars(desk, header, row):
     rows = [row.format(d=day, m=minute) for day in (4, 5, 6) for minute in range(5)]
     path = desk.put("NVDA.csv", "\n".join([header, *rows]))
     source = FilesSource(FilesSettings(path=str(desk.folder)))
-    (told,) = source.set_aside
-    assert "not daily bars" in told
-    assert str(path) in told
+    (skipped,) = source.set_aside
+    assert "not daily bars" in skipped
+    assert str(path) in skipped
     answer = source.fetch(FetchRequest(("MSFT", "NVDA"), YEARS[0], YEARS[-1]))
     assert answer.outcomes == {"MSFT": Outcome.OK, "NVDA": Outcome.ERROR}
 
 
-def test_a_symbol_that_is_monthly_among_daily_ones_is_set_aside_alone(desk):
+def test_a_symbol_that_is_monthly_among_daily_ones_is_refused_alone(desk):
     rows = [f"{day},{symbol},100,1000" for symbol, some in (("DAY", YEARS.to_list()), ("MON", MONTHS)) for day in some]
     desk.put("all.csv", "\n".join(["date,symbol,close,volume", *rows]))
     source = FilesSource(FilesSettings(path=str(desk.folder)))
-    (told,) = source.set_aside
-    assert "rows of MON" in told
+    (skipped,) = source.set_aside
+    assert "rows of MON" in skipped
     answer = source.fetch(FetchRequest(("DAY", "MON"), YEARS[0], YEARS[-1]))
     assert answer.outcomes == {"DAY": Outcome.OK, "MON": Outcome.ERROR}
 
@@ -109,7 +109,7 @@ def test_a_thin_market_is_none_of_it(desk):
 
 @pytest.mark.parametrize(("step", "count", "word"), [(5, 40, "weekly"), (5, 10, "weekly"), (21, 12, "monthly")])
 @pytest.mark.parametrize("daily", [30, 300])
-def test_rows_of_weeks_before_daily_ones_are_set_aside_and_told(desk, step, count, word, daily):
+def test_rows_of_weeks_before_daily_ones_are_refused_and_reported(desk, step, count, word, daily):
     every = sessions_of(step * count + daily)
     taken = [*every[: step * count : step], *every[step * count :]]
     desk.put("AAA.csv", lines("Date,Open,High,Low,Close,Volume", "{d},10,11,9,10.5,100{n}", taken))

@@ -54,7 +54,7 @@ def test_a_volume_that_lacks_among_others_is_null_and_flagged(root: Path):
 
 
 @pytest.mark.parametrize("value", [-1.0, math.inf, -math.inf])
-def test_a_volume_that_cannot_be_is_null_and_told(root: Path, value: float):
+def test_a_volume_that_cannot_be_is_null_and_reported(root: Path, value: float):
     teller = Teller(changed(bars("AAA", DAYS), DAYS[5], volume=value))
     etl = opened(root, teller, TODAY)
     result = etl.run_full_etl(["AAA"], DAYS[0], TODAY)

@@ -14,7 +14,7 @@ from historical_etl.etl.health.doctor import examine
 from historical_etl.etl.health.status import read_status
 from historical_etl_tests.field.calendars import DayVendor, bar, close_of, corrections, settings
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import standing, store, stored, tree
+from historical_etl_tests.scenario import current_manifest, store, stored, tree
 
 DROPPED = date(2025, 1, 9)  # a day of mourning, which no calendar had in time
 NEXT = date(2025, 1, 10)
@@ -74,13 +74,13 @@ def test_rows_that_leave_the_calendar_are_moved_by_the_next_update(root: Path, o
     (note,) = result.calendar_notes
     assert note == Saying("2 stored row", "1 day", "no session", "2025-01-09")
     assert result.complete
-    assert standing(etl).calendar == get_calendar("XNYS").version
-    told = etl.explain("ACME", DROPPED).filter(pl.col("event") == "removed")
-    assert told["why"].unique().to_list() == moved["reason"].unique().to_list()
+    assert current_manifest(etl).calendar == get_calendar("XNYS").version
+    events = etl.explain("ACME", DROPPED).filter(pl.col("event") == "removed")
+    assert events["why"].unique().to_list() == moved["reason"].unique().to_list()
 
 
 def test_a_rollback_brings_the_rows_back_until_the_next_update(root: Path, old: Path) -> None:
-    version = standing(filled(root, old)).version
+    version = current_manifest(filled(root, old)).version
     etl = opened(root, None)
     etl.run_incremental_etl()
     etl.rollback(version)
@@ -105,7 +105,7 @@ def test_a_history_that_is_replaced_in_the_same_run_does_not_miss_them(root: Pat
     assert reasons[f"no session of {get_calendar('XNYS').version}"] == 2
 
 
-def test_it_is_told_once(root: Path, old: Path) -> None:
+def test_it_is_reported_once(root: Path, old: Path) -> None:
     filled(root, old)
     opened(root, None).run_incremental_etl()
     before = tree(root)
@@ -201,12 +201,12 @@ def test_a_year_of_which_nothing_is_left_goes(root: Path, tmp_path: Path) -> Non
     old = corrections(tmp_path, f"XNYS,{eve},added,not known yet,")
     source = DayVendor({"ACME": [eve, *get_calendar("XNYS").between(date(2025, 1, 2), TODAY).to_list()]})
     opened(root, old, THROUGH, source).run_full_etl(["ACME"], eve, THROUGH)
-    assert [p.year for p in standing(opened(root, old)).partitions] == [2024, 2025]
+    assert [p.year for p in current_manifest(opened(root, old)).partitions] == [2024, 2025]
 
     etl = opened(root, None, source=source)
     etl.run_incremental_etl()
 
-    assert [p.year for p in standing(etl).partitions] == [2025]
+    assert [p.year for p in current_manifest(etl).partitions] == [2025]
     assert etl.ledger("replaced_rows")["date"].to_list() == [eve]
     assert etl.ledger("symbols").item(0, "first_session") == date(2025, 1, 2)
     assert etl.scan("ACME").collect().sort("date").item(0, "ret") is None
@@ -236,7 +236,7 @@ def test_the_next_bar_follows_on_what_is_left(root: Path, old: Path, before: dat
         assert ret(etl, "RARE", march) is None
 
 
-def test_verify_doctor_and_status_tell_of_it_before(root: Path, old: Path) -> None:
+def test_verify_doctor_and_status_report_it_before(root: Path, old: Path) -> None:
     etl = filled(root, old)
     for today in (etl, opened(root, old)):
         assert not today.verify().findings
@@ -260,12 +260,12 @@ def test_verify_doctor_and_status_tell_of_it_before(root: Path, old: Path) -> No
 def test_a_store_of_an_earlier_release_says_only_the_package(root: Path, old: Path) -> None:
     """Its manifest has no digest: whether days have left is looked for, and what stands is not touched without need."""
     etl = filled(root, None)
-    manifest = standing(etl)
+    manifest = current_manifest(etl)
     forgotten = manifest.model_copy(update={"calendar": "exchange_calendars 4.11.1"})
     with etl.store.context.lock() as token:
         etl.manifests.save_manifest(forgotten, token)
     etl = opened(root, None, THROUGH)
-    version = standing(etl).version
+    version = current_manifest(etl).version
 
     result = etl.run_incremental_etl()
 
@@ -300,7 +300,7 @@ def test_a_session_that_joins_is_a_gap_until_it_is_filled(root: Path, old: Path)
     assert ret(etl, "ACME", NEXT) == pytest.approx(close_of(NEXT) / close_of(DROPPED) - 1)
 
 
-def test_a_session_that_joins_is_told_of_before(root: Path, old: Path) -> None:
+def test_a_session_that_joins_is_reported_before(root: Path, old: Path) -> None:
     filled(root, None)
     (finding,) = opened(root, old).verify().findings
     assert finding.message == Saying("gained 2 session", "2 symbol", "nothing was stored", "2025-01-09")
@@ -338,7 +338,7 @@ def test_a_calendar_that_knows_fewer_years_moves_nothing(root: Path) -> None:
     etl = store(root, DayVendor({"ACME": days}), clock=lambda: evening(THROUGH), settings=settings())
     etl.run_full_etl(["ACME"], FIRST, THROUGH)
     calendar = get_calendar("XTAE")  # it builds from 2026 on
-    shorter = standing(etl).model_copy(
+    shorter = current_manifest(etl).model_copy(
         update={"calendar": str(calendar.record).replace(calendar.record.sessions, "0" * 16)}
     )
     with etl.store.context.lock() as token:

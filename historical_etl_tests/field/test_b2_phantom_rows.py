@@ -1,4 +1,4 @@
-"""B2: a vendor fills days on which the exchange was closed; they are set aside, and cost the symbol nothing."""
+"""B2: a vendor fills days on which the exchange was closed; they are refused, and cost the symbol nothing."""
 
 from datetime import date
 from pathlib import Path
@@ -32,9 +32,9 @@ def test_phantom_days_stop_no_symbol_in_any_window(root: Path, phantom: list[dat
     assert rejected >= len(phantom)
     etl = opened(root, teller, date(2012, 11, 16))
     assert list(cells(etl, "AAA", "close")) == sessions(START, date(2012, 11, 16))
-    told = etl.ledger("rejected_rows")
-    assert sorted(told["date"]) == sorted(phantom), "each once, however often it came"
-    assert {reason for reasons in told["reasons"] for reason in reasons} == {"off_session"}
+    reported = etl.ledger("rejected_rows")
+    assert sorted(reported["date"]) == sorted(phantom), "each once, however often it arrived"
+    assert {reason for reasons in reported["reasons"] for reason in reasons} == {"off_session"}
 
 
 def test_a_first_history_with_all_weekends_filled_is_stored_without_them(root: Path):

@@ -13,7 +13,7 @@ from historical_etl.etl.health.doctor import examine
 from historical_etl_tests.cli.conftest import command_line
 from historical_etl_tests.field.calendars import HEADER, DayVendor, bar, corrections, settings
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import standing, store, stored
+from historical_etl_tests.scenario import current_manifest, store, stored
 
 SATURDAYS = [date(1950, 1, day) for day in (7, 14, 21, 28)]
 
@@ -147,7 +147,7 @@ def test_a_run_goes_by_the_file_and_the_manifest_and_the_doctor_name_it(root: Pa
 
     assert etl.run_full_etl(["ACME"], days[0], days[-1]).complete
     assert stored(etl)["date"].to_list() == days
-    assert "; own corrections " in standing(etl).calendar
+    assert "; own corrections " in current_manifest(etl).calendar
     checked = examine(chosen, offline=True, clock=lambda: now).check("calendar")
     assert checked.verdict == "ok"
     assert checked.what == Saying("1 day", file, "2024-03-02 added", "a Saturday of this test")
@@ -159,9 +159,9 @@ def test_a_wrong_file_fails_a_command_as_any_setting(
     cli = command_line(tmp_path, capsys, monkeypatch)
     (tmp_path / "mine.csv").write_text(f"{HEADER}\nXNYS,yesterday,added,why,\n")
     cli.set(CALENDAR_CORRECTIONS="mine.csv")
-    told = cli("backfill", "--from", "2012", "--to", "2012")
-    assert told.code == 2
-    assert "mine.csv:2" in told.err
+    answer = cli("backfill", "--from", "2012", "--to", "2012")
+    assert answer.code == 2
+    assert "mine.csv:2" in answer.err
     doctor = cli("--json", "doctor", "--offline")
     checks = {check["check"]: check for check in json.loads(doctor.out)["checks"]}
     assert checks["calendar"]["verdict"] == "problem"
@@ -185,12 +185,12 @@ def lacking_a_day(root: Path) -> HistoricalETL:
 
 def test_a_day_is_waived_for_every_symbol_in_one_commit(root: Path) -> None:
     etl = lacking_a_day(root)
-    version = standing(etl).version
+    version = current_manifest(etl).version
     assert etl.completeness().missing() == len(HONG_KONG)
 
     assert etl.waive(None, TYPHOON, reason="black rainstorm", by="anna") == len(HONG_KONG)
 
-    assert standing(etl).version == version + 1
+    assert current_manifest(etl).version == version + 1
     assert etl.gaps().is_empty()
     waived = etl.gaps(all=True)
     assert waived.select("symbol", "status", "reason", "by").rows() == [
@@ -214,9 +214,11 @@ def test_the_command_line_waives_for_all(
 
     assert cli("gaps", "waive", "--from", str(TYPHOON), "--reason", "rain").code == 2
     assert cli("gaps", "waive", HONG_KONG[0], "--all", "--from", str(TYPHOON), "--reason", "rain").code == 2
-    told = cli("gaps", "waive", "--all", "--from", "2023-09-07", "--to", "2023-09-11", "--reason", "rain", "--by", "me")
-    assert told.code == 0
-    assert told.out == Saying("5 session", "all symbols", "waived by me", "rain")
+    answer = cli(
+        "gaps", "waive", "--all", "--from", "2023-09-07", "--to", "2023-09-11", "--reason", "rain", "--by", "me"
+    )
+    assert answer.code == 0
+    assert answer.out == Saying("5 session", "all symbols", "waived by me", "rain")
     assert cli("update").code == 0
     one = cli("--json", "gaps", "--all")
     assert {gap["status"] for gap in json.loads(one.out)["gaps"]} == {"waived"}

@@ -1,4 +1,4 @@
-"""Rows of years before the calendar begins: told, kept aside, and counted against nobody."""
+"""Rows of years before the calendar begins: reported, kept aside, and counted against nobody."""
 
 import json
 from datetime import UTC, date, datetime
@@ -34,7 +34,7 @@ def kept_aside(etl: HistoricalETL) -> pl.DataFrame:
     return etl.ledger("rejected_rows").select("symbol", "date", "reasons").sort("date")
 
 
-def test_a_backfill_tells_of_them_and_keeps_them_aside(root: Path) -> None:
+def test_a_backfill_reports_them_and_keeps_them_aside(root: Path) -> None:
     etl = opened(root)
     result = etl.run_full_etl(["7203.T", "6758.T"], "1990-01-01", "1997-01-31")
 
@@ -76,10 +76,10 @@ def test_adopt_accounts_for_them(
     cli = command_line(tmp_path, capsys, monkeypatch)
     cli.set(EXCHANGE="XTKS")
 
-    told = cli("adopt", "toyota.csv")
-    assert told.code == 3
-    assert told.out == Saying(len(EARLY), "before the calendar")
-    assert told.err.replace("\n", " ") == Saying("before", "XTKS", "1997-01-01")
+    answer = cli("adopt", "toyota.csv")
+    assert answer.code == 3
+    assert answer.out == Saying(len(EARLY), "before the calendar")
+    assert answer.err.replace("\n", " ") == Saying("before", "XTKS", "1997-01-01")
     assert cli("query", "SELECT count(*) AS n FROM rejected_rows", "--format", "csv").out.split() == ["n", "5"]
 
     again = cli("--json", "adopt", "toyota.csv")
@@ -99,6 +99,6 @@ def test_a_backfill_of_files_exits_with_three(
     pl.DataFrame([bar("7203.T", day) for day in [*EARLY, *sessions()]]).write_csv(tmp_path / "toyota.csv")
     cli = command_line(tmp_path, capsys, monkeypatch)
     cli.set(EXCHANGE="XTKS", SOURCE="files", FILES_PATH="toyota.csv")
-    told = cli("backfill")
-    assert told.code == 3
-    assert told.err.replace("\n", " ") == Saying("before", "XTKS", "1997-01-01")
+    answer = cli("backfill")
+    assert answer.code == 3
+    assert answer.err.replace("\n", " ") == Saying("before", "XTKS", "1997-01-01")

@@ -1,4 +1,4 @@
-"""B5: an open, high or low of 0 beside a good close means that there is none: it is null, counted and told."""
+"""B5: an open, high or low of 0 beside a good close means that there is none: it is null, counted and reported."""
 
 import math
 from datetime import date
@@ -12,7 +12,7 @@ DAYS = sessions(date(2012, 9, 4), date(2012, 12, 5))
 TODAY = DAYS[-1]
 
 
-def test_sixty_four_opens_of_zero_are_null_counted_and_told(root: Path):
+def test_sixty_four_opens_of_zero_are_null_counted_and_reported(root: Path):
     assert len(DAYS) == 64
     teller = Teller([*bars("AAA", DAYS, open=0.0), *bars("BBB", DAYS)])
     etl = opened(root, teller, TODAY)
@@ -52,7 +52,7 @@ def test_one_price_that_cannot_be_is_null_and_kept_in_the_ledger(root: Path, col
     assert "AAA (1)" in finding
 
 
-def test_a_nan_is_a_null_and_nothing_to_tell(root: Path):
+def test_a_nan_is_a_null_and_nothing_to_report(root: Path):
     teller = Teller(bars("AAA", DAYS, open=math.nan, high=math.nan, low=math.nan))
     etl = opened(root, teller, TODAY)
     result = etl.run_full_etl(["AAA"], DAYS[0], TODAY)
@@ -63,7 +63,7 @@ def test_a_nan_is_a_null_and_nothing_to_tell(root: Path):
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, -math.inf])
-def test_an_adjusted_close_that_cannot_be_is_null_and_told(root: Path, value: float):
+def test_an_adjusted_close_that_cannot_be_is_null_and_reported(root: Path, value: float):
     teller = Teller(changed(bars("AAA", DAYS), DAYS[7], adj_close=value))
     etl = opened(root, teller, TODAY)
     result = etl.run_full_etl(["AAA"], DAYS[0], TODAY)

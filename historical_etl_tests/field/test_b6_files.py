@@ -1,4 +1,4 @@
-"""B6 in files: rows of symbols that cannot be written are set aside, all named at once, and the rest is stored."""
+"""B6 in files: rows of symbols that cannot be written are refused, all named at once, and the rest is stored."""
 
 from historical_etl_tests.field.files_at_hand import FAILED, FINE, INCOMPLETE, days, desk
 from historical_etl_tests.saying import Saying

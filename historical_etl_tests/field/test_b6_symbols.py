@@ -1,4 +1,4 @@
-"""B6: what people really write as symbols can be stored; what cannot is set aside, all named at once."""
+"""B6: what people really write as symbols can be stored; what cannot is refused, all named at once."""
 
 from datetime import date
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_a_request_names_all_that_cannot_be_written_and_what_they_may_stand_for(
     assert str(caught.value) == Saying("3 symbol(s) refused", *named)
 
 
-def test_symbols_of_all_kinds_are_stored_read_and_told_apart(root: Path):
+def test_symbols_of_all_kinds_are_stored_read_and_distinguished(root: Path):
     teller = Teller([row for n, symbol in enumerate(REAL) for row in bars(symbol, DAYS, price=50.0 + n)])
     etl = opened(root, teller, DAYS[-2])
     before = {path for path in root.parent.rglob("*") if not path.is_relative_to(root)}
@@ -126,7 +126,7 @@ def test_symbols_of_all_kinds_are_stored_read_and_told_apart(root: Path):
     assert set(pl.read_csv(sheet, infer_schema=False)["symbol"]) == set(REAL)
 
 
-def test_rows_of_what_cannot_be_written_are_set_aside_and_all_named_at_once(root: Path):
+def test_rows_of_what_cannot_be_written_are_refused_and_all_named_at_once(root: Path):
     strangers = ["BRK B", "", "..", "../../etc/passwd", "A'; DROP TABLE x"]
     teller = Teller(
         [*bars("AAA", DAYS), *bars("M&M.NS", DAYS), *(r for s in strangers for r in bars(s, DAYS[:3]))], careless=True
@@ -157,7 +157,7 @@ def test_a_universe_that_names_what_cannot_be_written_costs_only_that(root: Path
         def fetch(self, request: FetchRequest) -> FetchResult:
             wanted = tuple({"RAW P": "RAWP"}.get(symbol, symbol) for symbol in request.symbols)
             answer = super().fetch(type(request)(wanted, request.start, request.end))
-            outcomes = {{"RAWP": "RAW P"}.get(symbol, symbol): came for symbol, came in answer.outcomes.items()}
+            outcomes = {{"RAWP": "RAW P"}.get(symbol, symbol): fetched for symbol, fetched in answer.outcomes.items()}
             return type(answer)(renamed(answer.frame), outcomes)
 
     etl = store(root, Source(SHORT), date(2013, 1, 31))

@@ -1,4 +1,4 @@
-"""B7: what is wrong with a folder is told at once, by file and line, and the rest of it is stored."""
+"""B7: what is wrong with a folder is reported at once, by file and line, and the rest of it is stored."""
 
 import gzip
 from datetime import UTC, date, datetime
@@ -28,7 +28,7 @@ BAD = {
 }
 
 
-def test_everything_wrong_is_told_at_once_and_the_good_rest_is_stored(desk):
+def test_everything_wrong_is_reported_at_once_and_the_good_rest_is_stored(desk):
     desk.put("AAPL.csv", GOOD)
     desk.put("deep/MSFT.csv", GOOD)
     paths = [desk.put(name, content) for name, content in BAD.items()]
@@ -38,8 +38,8 @@ def test_everything_wrong_is_told_at_once_and_the_good_rest_is_stored(desk):
     assert answer.err == Saying(f"{len(BAD)} file", "skipped")
     for path in paths:
         assert str(path) in answer.err
-    for told in ("is empty", "HTML", "gzip stream is cut off", "line 1", "UTF-8", "not whole, readable Parquet"):
-        assert told in answer.err
+    for fact in ("is empty", "HTML", "gzip stream is cut off", "line 1", "UTF-8", "not whole, readable Parquet"):
+        assert fact in answer.err
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -100,7 +100,7 @@ def test_a_stored_symbol_whose_file_breaks_keeps_its_place(desk):
     ],
 )
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
-def test_a_bad_line_is_set_aside_alone(desk, ending, line, why):
+def test_a_bad_line_is_refused_alone(desk, ending, line, why):
     text = lines(HEADER, "{d},100.5,101,99,100,1000", days()) + line + "\n2024-03-13,100,101,99,100,1000\n"
     path = desk.put(f"AAPL{ending}", gzip.compress(text.encode()) if ending.endswith("gz") else text)
     answer = desk.backfill()
@@ -120,7 +120,7 @@ RANGES = {
 
 @pytest.mark.parametrize(("start", "end"), RANGES.values(), ids=list(RANGES))
 @pytest.mark.parametrize("garbage", ["garbage,1,1,1,1,1", "2024-03-04,1", "1024-03-04,1,1,1,1,1"])
-def test_rows_without_a_day_are_told_whatever_the_range(desk, tmp_path, start, end, garbage):
+def test_rows_without_a_day_are_reported_whatever_the_range(desk, tmp_path, start, end, garbage):
     desk.put("AAPL.csv", f"{GOOD}{garbage}\n")
     desk.put("MSFT.csv", lines(HEADER, ROW, days(40, date(2023, 6, 1)) + days()))
     desk.cli.set(SOURCE="files", FILES_PATH=str(desk.folder))
@@ -128,11 +128,11 @@ def test_rows_without_a_day_are_told_whatever_the_range(desk, tmp_path, start, e
     result = etl.run_full_etl(["AAPL", "MSFT"], date.fromisoformat(start), date.fromisoformat(end))
     assert not result.complete
     assert sum(result.rejected_by_reason.values()) == 1
-    assert any("AAPL.csv: 1 row(s) cannot be read" in told for told in result.notes)
+    assert any("AAPL.csv: 1 row(s) cannot be read" in reported for reported in result.notes)
     assert etl.ledger("rejected_rows").height == 1
 
 
-def test_they_are_told_once_in_a_store_and_stop_no_evening(desk):
+def test_they_are_reported_once_in_a_store_and_stop_no_evening(desk):
     desk.put("AAPL.csv", f"{GOOD}garbage,1,1,1,1,1\n")
     desk.cli.set(SOURCE="files", FILES_PATH=str(desk.folder))
     for _ in range(2):

@@ -35,8 +35,8 @@ def test_days_as_excel_counts_them(desk, form, kind):
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
     assert desk.symbols() == {"BBB": 8}
-    for told in (f"{excel(days()[0])}", "Excel", str(days()[0]), "HISTORICAL_ETL_FILES_DATE_FORMAT=excel", str(path)):
-        assert told in answer.err
+    for fact in (f"{excel(days()[0])}", "Excel", str(days()[0]), "HISTORICAL_ETL_FILES_DATE_FORMAT=excel", str(path)):
+        assert fact in answer.err
     assert desk.backfill(DATE_FORMAT="excel").code == FINE
     assert desk.symbols() == {"AAA": 8, "BBB": 8}
     assert desk.column("date") == [str(day) for day in days()] * 2
@@ -59,8 +59,8 @@ def test_a_folder_of_zips(desk):
         packed(desk, name)
     answer = desk.backfill()
     assert answer.code == UNUSABLE
-    for told in ("2 .zip", "unpack", "HISTORICAL_ETL_FILES_PATH"):
-        assert told in answer.err
+    for fact in ("2 .zip", "unpack", "HISTORICAL_ETL_FILES_PATH"):
+        assert fact in answer.err
 
 
 STEPS = {".zip": "unpack", ".xlsx": "as CSV", ".json": "as CSV", ".pkl": "to_csv", ".h5": "to_csv", ".7z": "unpack"}
@@ -77,7 +77,7 @@ def test_a_path_that_is_another_kind_of_file(desk, ending, step):
         assert step in answer.err
 
 
-def test_others_beside_the_files_are_told_with_the_step(desk):
+def test_others_beside_the_files_are_reported_with_the_step(desk):
     desk.put("AAPL.csv", GOOD)
     packed(desk, "older.zip")
     answer = desk.backfill()
@@ -148,7 +148,7 @@ def test_a_block_of_columns_for_each_symbol(desk):
     assert refused == Saying("one row", "each date and symbol")
 
 
-def test_a_file_with_a_header_alone_is_told(desk):
+def test_a_file_with_a_header_alone_is_reported(desk):
     desk.put("AAPL.csv", f"{HEADER}\n")
     desk.put("MSFT.csv", GOOD)
     answer = desk.backfill()

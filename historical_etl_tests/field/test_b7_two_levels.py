@@ -114,7 +114,7 @@ def test_what_may_be_something_else_is_not_guessed(desk, header):
     assert "No column for" in answer.err
 
 
-def test_a_ticker_that_cannot_be_written_is_set_aside_alone(desk):
+def test_a_ticker_that_cannot_be_written_is_refused_alone(desk):
     names = [("Close", "AAPL"), ("Close", "Not A Symbol"), ("Volume", "AAPL"), ("Volume", "Not A Symbol")]
     pl.DataFrame(
         {**{f"('{f}', '{t}')": [100.0] * 8 for f, t in names}, "Date": days()}

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of exchange_calendars, on t
         ("24/7", date(1900, 1, 1), date(2050, 12, 31)),
     ],
 )
-def test_what_builds_tells_what_it_knows(name: str, first: date, last: date) -> None:
+def test_what_builds_says_what_it_knows(name: str, first: date, last: date) -> None:
     calendar = get_calendar(name)
     assert (calendar.known_from, calendar.known_through) == (first, last)
     assert calendar.record.exchange == name
@@ -51,7 +51,7 @@ def test_the_command_line_says_so(
 ) -> None:
     cli = command_line(tmp_path, capsys, monkeypatch)
     cli.set(EXCHANGE=name)
-    told = cli("backfill", "--from", "2012")
-    assert told.code == 2
-    assert why in told.err.replace("\n", " ")
-    assert "report it" not in told.err
+    answer = cli("backfill", "--from", "2012")
+    assert answer.code == 2
+    assert why in answer.err.replace("\n", " ")
+    assert "report it" not in answer.err

@@ -136,7 +136,7 @@ def test_a_price_that_may_be_a_thousand_or_one_is_not_guessed(desk):
 
 
 @pytest.mark.parametrize("null", ["", "-", "--", "N/A", "NA", "#N/A", "null", "None", "NaN", "nan", r"\N", ".", "n.a."])
-def test_what_stands_for_no_value(desk, null):
+def test_what_means_no_value(desk, null):
     text = lines("Date,Open,High,Low,Close,Adj Close,Volume", "{d},100,101,99,100,50,1000", days())
     desk.put("AAA.csv", text.replace(f"{days()[3]},100", f"{days()[3]},{null}"))
     assert desk.read()[0]["open"].to_list() == [100.0] * 3 + [None] + [100.0] * 4

@@ -63,9 +63,9 @@ def test_midnights_of_another_market_move_no_day(desk, exchange, zone, write, co
     path = put(desk, [write(moment) for moment in moments(sessions(exchange)[:count], zone)])
     source, days = read(desk, "XNYS")
     assert days == []
-    (told,) = source.set_aside
+    (skipped,) = source.set_aside
     for text in (path, "XNYS", "America/New_York", "HISTORICAL_ETL_EXCHANGE"):
-        assert text in told
+        assert text in skipped
 
 
 @pytest.mark.parametrize(("exchange", "zone"), FAR.values(), ids=list(FAR))

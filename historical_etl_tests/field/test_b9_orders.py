@@ -1,4 +1,4 @@
-"""B9: day, month and year are told apart by what fits, by the calendar, or by a setting; never by a guess."""
+"""B9: day, month and year are distinguished by what fits, by the calendar, or by a setting; never by a guess."""
 
 from datetime import date
 
@@ -51,9 +51,9 @@ def test_so_they_are_in_parquet(desk, form):
 @pytest.mark.parametrize("form", ["%y/%m/%d", "%d/%m/%y"])
 def test_a_setting_says_it(desk, form):
     put(desk, [date(2005, 3, 4)], form)
-    told = desk.refusal()
-    assert "three ways" in told
-    assert f"HISTORICAL_ETL_FILES_DATE_FORMAT={form}" in told
+    message = desk.refusal()
+    assert "three ways" in message
+    assert f"HISTORICAL_ETL_FILES_DATE_FORMAT={form}" in message
     assert desk.read(date_format=form)[0]["date"].to_list() == [date(2005, 3, 4)]
 
 
@@ -88,7 +88,7 @@ CHANGES = {
 @pytest.mark.parametrize(("one", "other"), CHANGES.values(), ids=list(CHANGES))
 @pytest.mark.parametrize("named", ["by its file", "by a column"])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_file_in_which_the_order_changes_is_set_aside(desk, one, other, named, kind):
+def test_a_file_in_which_the_order_changes_is_skipped(desk, one, other, named, kind):
     put(desk, days(8), "%Y-%m-%d", "GOOD.csv")
     texts = [day.strftime(one if day.month == 2 else other) for day in FEBRUARY]
     ticker = {"Ticker": "AAA"} if named == "by a column" else {}
@@ -99,11 +99,11 @@ def test_a_file_in_which_the_order_changes_is_set_aside(desk, one, other, named,
     frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
     frame, _ = desk.read()
     assert set(frame["symbol"]) == {"GOOD"}
-    (told,) = FilesSource(FilesSettings(path=str(desk.folder))).set_aside
-    assert str(path) in told
+    (skipped,) = FilesSource(FilesSettings(path=str(desk.folder))).set_aside
+    assert str(path) in skipped
     if one != "%y/%m/%d":  # then all rows fit both
-        assert "two orders" in told
-        assert told.count("line " if kind == "csv" else "row ") == 2
+        assert "two orders" in skipped
+        assert skipped.count("line " if kind == "csv" else "row ") == 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -118,8 +118,8 @@ def test_so_is_one_whose_last_rows_fit_both(desk, one, other, count, newest_firs
     desk.put("AAA.csv", "\n".join([HEADER, *(f"{day.strftime(form)},{BAR}" for day, form in rows)]) + "\n")
     frame, _ = desk.read()
     assert set(frame["symbol"]) == {"GOOD"}
-    told = FilesSource(FilesSettings(path=str(desk.folder))).set_aside[0]
-    assert "two orders" in told or (one == "%y/%m/%d" and "three ways" in told)
+    skipped = FilesSource(FilesSettings(path=str(desk.folder))).set_aside[0]
+    assert "two orders" in skipped or (one == "%y/%m/%d" and "three ways" in skipped)
 
 
 def test_a_setting_does_not_make_one_order_of_two(desk):

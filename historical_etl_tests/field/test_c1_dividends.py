@@ -1,4 +1,4 @@
-"""C1: a named dividend, adj_close and the price must agree; else adj_close is held back, or the name is told."""
+"""C1: a named dividend, adj_close and the price must agree; else adj_close is held back, or the name is reported."""
 
 import polars as pl
 import pytest
@@ -89,7 +89,7 @@ def test_a_dividend_that_comes_twice_within_days_holds_adj_close_back(root, apar
 
 
 @pytest.mark.parametrize("factor", [100.0, 4.0 / 3, 5.0])
-def test_where_only_the_named_value_is_off_all_is_stored_and_it_is_told(root, factor):
+def test_where_only_the_named_value_is_off_all_is_stored_and_it_is_reported(root, factor):
     event = (AT, 1.0, 3.0)
     close = paying(event)
     adj = adjusted(close, event)
@@ -259,7 +259,7 @@ def test_a_dividend_a_hundred_times_too_small_in_a_year_of_its_own_holds_adj_clo
     is_held_back(etl, result, close)
 
 
-def test_a_split_that_is_named_a_day_early_is_told_as_a_split(root):
+def test_a_split_that_is_named_a_day_early_is_reported_as_a_split(root):
     close = paying((AT + 1, 4.0, 0.0))
     early = (AT, 4.0, 0.0)
     source = Series(close, adjusted(close[: AT + 1], early) + close[AT + 1 :], [early])

@@ -15,7 +15,7 @@ def largest_step(etl) -> float:
     return max(abs(after / before - 1) for before, after in pairwise(close))
 
 
-def came(root, source: Series, *, first: bool):
+def backfilled(root, source: Series, *, first: bool):
     if first:
         return backfill(root, source)
     events, adj = source.events, source.adj_close
@@ -31,7 +31,7 @@ def test_the_ledger_has_what_adj_close_contains(root, split, cash, seed, first):
     close = falling(walk(COUNT, seed=seed), (AT, split, cash))
     adj = adjusted(close, (AT, split, cash))
     source = Series(close, adj, [(AT, split, round(cash * split, 6))])
-    etl, result = came(root, source, first=first)
+    etl, result = backfilled(root, source, first=first)
     assert not result.held
     assert any(NAME in warning for warning in result.warnings)
     (found,) = actions(etl)
@@ -44,7 +44,7 @@ def test_the_ledger_has_what_adj_close_contains(root, split, cash, seed, first):
 @pytest.mark.parametrize(("split", "cash"), [(10.0, 0.4), (3.0, 2.0), (0.1, 60.0)])
 def test_without_adj_close_a_price_that_is_plain_decides(root, split, cash, first):
     close = falling(walk(COUNT, seed=5), (AT, split, cash))
-    etl, result = came(root, Series(close, None, [(AT, split, round(cash * split, 6))]), first=first)
+    etl, result = backfilled(root, Series(close, None, [(AT, split, round(cash * split, 6))]), first=first)
     assert not result.held
     assert any(f"divide what is named by {split:g}" in warning for warning in result.warnings)
     (found,) = actions(etl)
@@ -63,7 +63,7 @@ def test_without_adj_close_a_dividend_for_each_new_share_stays_as_it_is_named(ro
 
 
 @pytest.mark.parametrize("cash", [0.1, 0.4])
-def test_where_the_price_does_not_tell_the_dividend_stays_as_it_is_named(root, cash):
+def test_where_the_price_does_not_show_it_the_dividend_stays_as_it_is_named(root, cash):
     close = falling(walk(COUNT, seed=5), (AT, 2.0, cash))
     etl, result = backfill(root, Series(close, None, [(AT, 2.0, 2 * cash)]))
     assert not result.held
@@ -75,7 +75,7 @@ def test_where_the_price_does_not_tell_the_dividend_stays_as_it_is_named(root, c
 def test_a_dividend_for_each_new_share_that_adj_close_contains_is_no_alarm(root, split, cash, first):
     """Also one that is more than a share was worth before a reverse split."""
     close = falling(walk(COUNT, seed=5, price=50.0 if cash != 46.0 else 40.0), (AT, split, cash))
-    etl, result = came(root, Series(close, adjusted(close, (AT, split, cash)), [(AT, split, cash)]), first=first)
+    etl, result = backfilled(root, Series(close, adjusted(close, (AT, split, cash)), [(AT, split, cash)]), first=first)
     assert not result.held
     assert not result.warnings
     (found,) = actions(etl)

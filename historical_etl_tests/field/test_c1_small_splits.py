@@ -28,7 +28,7 @@ def largest_step(etl: HistoricalETL, adjust: str) -> float:
     return max(abs(after / before - 1) for before, after in pairwise(close))
 
 
-def came(root, close, adj, named: Event, *, first: bool, split_adjusted: bool = False):
+def backfilled(root, close, adj, named: Event, *, first: bool, split_adjusted: bool = False):
     """The first history of a source, or what it gives on the evening of the event after one that was good."""
     source = Series(close, adj, [named], split_adjusted=split_adjusted)
     if first:
@@ -52,7 +52,7 @@ def is_held(etl, result, close, *, first: bool) -> None:
 @pytest.mark.parametrize("split", [1.05, 1.07, 1.1, 1.15, 1.2, 1.25, 1.5, 0.9, 0.8])
 def test_a_split_in_name_and_adj_close_that_the_price_does_not_show_is_held(root, split, seed, first):
     close, event = walk(COUNT, seed=seed), (AT, split, 0.0)
-    etl, result = came(root, close, adjusted(close, event), event, first=first)
+    etl, result = backfilled(root, close, adjusted(close, event), event, first=first)
     is_held(etl, result, close, first=first)
     assert largest_step(etl, "splits") < 0.03
     assert largest_step(etl, "total") < 0.03
@@ -62,7 +62,7 @@ def test_a_split_in_name_and_adj_close_that_the_price_does_not_show_is_held(root
 @pytest.mark.parametrize("split", [1.05, 1.1, 1.15, 0.9])
 def test_the_reverse_of_a_split_in_name_and_adj_close_is_held(root, split, first):
     close, reverse = falling(walk(COUNT, seed=5), (AT, split, 0.0)), (AT, 1 / split, 0.0)
-    etl, result = came(root, close, adjusted(close, reverse), reverse, first=first)
+    etl, result = backfilled(root, close, adjusted(close, reverse), reverse, first=first)
     is_held(etl, result, close, first=first)
 
 
@@ -71,7 +71,7 @@ def test_the_reverse_of_a_split_in_name_and_adj_close_is_held(root, split, first
 def test_a_dividend_beside_a_split_that_the_price_does_not_show_is_held(root, split, first):
     """The split did happen; no dividend was paid."""
     close, both = falling(walk(COUNT, seed=5), (AT, split, 0.0)), (AT, split, 4.0)
-    _, result = came(root, close, adjusted(close, both), both, first=first)
+    _, result = backfilled(root, close, adjusted(close, both), both, first=first)
     assert set(result.held) == {NAME}
     assert "the price moved" in result.held[NAME]
 
@@ -81,7 +81,7 @@ def test_a_dividend_beside_a_split_that_the_price_does_not_show_is_held(root, sp
 @pytest.mark.parametrize("event", [(AT, 1.05, 0.0), (AT, 1.1, 0.0), (AT, 0.9, 0.0), (AT, 1.1, 2.0), (AT, 1.5, 1.0)])
 def test_a_split_that_the_price_shows_is_no_alarm(root, event, seed, first):
     close = falling(walk(COUNT, seed=seed), event)
-    etl, result = came(root, close, adjusted(close, event), event, first=first)
+    etl, result = backfilled(root, close, adjusted(close, event), event, first=first)
     assert not result.held
     assert not result.warnings
     (found,) = actions(etl)
@@ -94,7 +94,7 @@ def test_a_split_that_the_price_shows_is_no_alarm(root, event, seed, first):
 @pytest.mark.parametrize("split", [1.05, 1.1, 1.15, 0.9, 0.85])
 def test_a_small_split_that_adj_close_does_not_contain_holds_it_back(root, split):
     close = falling(walk(COUNT, seed=5), (AT, split, 0.0))
-    etl, result = came(root, close, close, (AT, split, 0.0), first=True)
+    etl, result = backfilled(root, close, close, (AT, split, 0.0), first=True)
     is_held(etl, result, close, first=True)
     assert result.held[NAME] == Saying("agrees", "named")
     assert [(event["split"], event["unexplained"]) for event in actions(etl)] == [(split, False)]
@@ -119,7 +119,7 @@ def test_a_vendor_that_adjusts_for_a_small_split_late_is_held_until_it_does(root
 def test_a_small_split_with_a_dividend_of_which_adj_close_contains_only_the_dividend_holds_it_back(root):
     close, both = falling(walk(COUNT, seed=5), (AT, 1.1, 1.5)), (AT, 1.1, 1.5)
     dividend = (AT, 1.0, 1.5 * close[AT - 1] / (close[AT - 1] / 1.1))
-    etl, result = came(root, close, adjusted(close, dividend), both, first=True)
+    etl, result = backfilled(root, close, adjusted(close, dividend), both, first=True)
     is_held(etl, result, close, first=True)
     assert largest_step(etl, "total") < 0.03
 
@@ -130,7 +130,7 @@ def test_a_source_that_takes_its_splits_out_contains_none_in_adj_close(root, spl
     paid = falling(close, (AT, 1.0, 4.0))  # a dividend of about the size of the split
     for line, event in ((close, (AT, split, 0.0)), (paid, (AT, split, 4.0))):
         adj = adjusted(line, (AT, 1.0, event[2]))
-        etl, result = came(root / f"{event[2]}", line, adj, event, first=True, split_adjusted=True)
+        etl, result = backfilled(root / f"{event[2]}", line, adj, event, first=True, split_adjusted=True)
         assert not result.held
         assert not result.warnings
         assert column(etl, "adj_close") == adj

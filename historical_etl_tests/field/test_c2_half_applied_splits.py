@@ -117,7 +117,7 @@ def test_a_part_on_another_basis_never_overwrites_what_is_stored(root, ratio, pa
 
 
 @pytest.mark.parametrize("ratio", [0.75, 1.5, 1.1])
-def test_a_stored_part_on_another_basis_is_mended(root, ratio):
+def test_a_stored_part_on_another_basis_is_corrected(root, ratio):
     good = walk(COUNT, 60.0)
     source = Series([price * ratio if 40 <= at < 60 else price for at, price in enumerate(good)], None, [])
     backfill(root, source, COUNT - 2)
@@ -131,8 +131,8 @@ def test_single_corrected_bars_are_corrections(root):
     good = walk(COUNT, 60.0)
     source = Series(good, None, [], split_adjusted=True)
     backfill(root, source, COUNT - 2)
-    mended = [price * {75: 1.03, 76: 0.98, 77: 1.05}.get(at, 1) for at, price in enumerate(good)]
-    source.close = mended
+    repaired = [price * {75: 1.03, 76: 0.98, 77: 1.05}.get(at, 1) for at, price in enumerate(good)]
+    source.close = repaired
     etl, result = update(root, source, COUNT - 1)
     assert not result.held
-    assert column(etl, "close") == pytest.approx(mended)
+    assert column(etl, "close") == pytest.approx(repaired)

@@ -36,7 +36,7 @@ def test_no_share_of_auctions_refuses_a_symbol_or_needs_a_person(root: Path, eve
     for column in ("open", "high", "low", "close"):
         assert list(cells(etl, "THIN", column).values()) == [row[column] for row in rows], "stored as delivered"
     flagged = etl.ledger("flagged_rows")
-    assert sorted(flagged["date"]) == [row["date"] for row in rows[::every]], "each told once"
+    assert sorted(flagged["date"]) == [row["date"] for row in rows[::every]], "each reported once"
     assert flagged["reasons"].explode().unique().to_list() == ["range"]
     assert etl.verify().ok
 
@@ -85,7 +85,7 @@ def test_a_day_on_which_a_company_lost_nine_tenths_is_stored_as_it_was(root: Pat
     rows = changed(rows, DAYS[30], open=96.0, high=97.0, low=9.1, close=9.5, adj_close=9.5)
     etl = opened(root, Teller(rows), TODAY)
     result = etl.run_full_etl(["FELL"], DAYS[0], TODAY)
-    if not result.held:  # how large a move may be is told elsewhere
+    if not result.held:  # how large a move may be is tested elsewhere
         assert cells(etl, "FELL", "open")[DAYS[30]] == 96.0
     assert result.rows_flagged == 0
 

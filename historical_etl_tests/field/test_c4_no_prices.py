@@ -1,4 +1,4 @@
-"""C4: sessions for which a source sends a row without a price, for years; they are set aside, the rest is stored."""
+"""C4: sessions for which a source sends a row without a price, for years; they are refused, the rest is stored."""
 
 import math
 from datetime import date

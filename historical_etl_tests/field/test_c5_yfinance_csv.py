@@ -30,8 +30,8 @@ def test_a_file_from_yfinance(desk, offset, newest_first):
     answer = desk.backfill()
     assert answer.code == FINE, answer.err
     assert desk.column("date") == [day.isoformat() for day in SESSIONS]
-    told = desk.query("SELECT date, split, dividend, in_close, inferred FROM actions ORDER BY date")
-    assert told == [
+    reported = desk.query("SELECT date, split, dividend, in_close, inferred FROM actions ORDER BY date")
+    assert reported == [
         {"date": str(SESSIONS[3]), "split": 1.0, "dividend": 1.0, "in_close": False, "inferred": False},
         {"date": str(SESSIONS[5]), "split": 2.0, "dividend": 0.0, "in_close": False, "inferred": False},
     ]
@@ -115,7 +115,7 @@ def test_files_without_events_name_none(tmp_path):
     assert source.fetch(FetchRequest(("AAA",), SESSIONS[0], SESSIONS[-1])).actions is None
 
 
-def test_an_event_that_cannot_be_read_is_told(desk):
+def test_an_event_that_cannot_be_read_is_reported(desk):
     rows = bars()
     rows[5] = rows[5].replace("0.0,2.0", "0.0,two")
     desk.put("AAA.csv", "\n".join([HEADER, *rows]))

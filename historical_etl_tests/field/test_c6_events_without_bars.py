@@ -55,18 +55,18 @@ def halted(halts: Collection[int], *events: Event, adj: bool, split_adjusted: bo
 
 
 def lives(root, source: Halted) -> list[tuple[HistoricalETL, list[str]]]:
-    """The store filled at once, and evening by evening, with all that was told."""
+    """The store filled at once, and evening by evening, with all that was reported."""
     etl, result = backfill(root / "once", source, LAST)
-    ways = [(etl, _told(result))]
+    ways = [(etl, _reported(result))]
     etl, result = backfill(root / "evenings", source, 35)
-    told = _told(result)
+    reported = _reported(result)
     for at in (38, AT, AT + 2, LAST):
         etl, result = update(root / "evenings", source, at)
-        told += _told(result)
-    return [*ways, (etl, told)]
+        reported += _reported(result)
+    return [*ways, (etl, reported)]
 
 
-def _told(result: ETLResult) -> list[str]:
+def _reported(result: ETLResult) -> list[str]:
     return [*map(str, result.held), *(words for words in result.warnings if NAME in words)]
 
 
@@ -75,8 +75,8 @@ def _told(result: ETLResult) -> list[str]:
 @pytest.mark.parametrize("event", [(AT, 4, 0), (AT, 0.1, 0), (AT, 1, 2.5), (AT, 2, 1.5)], ids=str)
 def test_an_event_while_halted_is_kept_on_its_own_date(root, event, halts, adj, split_adjusted):
     source = halted(halts, event, adj=adj, split_adjusted=split_adjusted)
-    for etl, told in lives(root, source):
-        assert not told
+    for etl, reported in lives(root, source):
+        assert not reported
         assert [(e["date"], e["split"], e["dividend"], e["unexplained"], e["inferred"]) for e in actions(etl)] == [
             (source.days[AT], event[1], event[2], False, False)
         ]
@@ -90,8 +90,8 @@ def test_an_event_while_halted_is_kept_on_its_own_date(root, event, halts, adj, 
 def test_two_events_of_one_halt_are_two(root, adj, split_adjusted):
     events = [(AT - 1, 1, 1.5), (AT + 1, 2, 0)]
     source = halted(range(38, 43), *events, adj=adj, split_adjusted=split_adjusted)
-    for etl, told in lives(root, source):
-        assert not told
+    for etl, reported in lives(root, source):
+        assert not reported
         assert [(e["date"], e["split"], e["dividend"]) for e in actions(etl)] == [
             (source.days[at], split, cash) for at, split, cash in source.events or ()
         ]
@@ -99,23 +99,23 @@ def test_two_events_of_one_halt_are_two(root, adj, split_adjusted):
         assert max(abs(after / before - 1) for before, after in pairwise(close)) < 0.09
 
 
-def test_a_wrong_value_while_halted_is_told_with_its_date(root):
+def test_a_wrong_value_while_halted_is_reported_with_its_date(root):
     source = halted((AT,), (AT, 1, 2.5), adj=True, split_adjusted=False)
     source.events = [(AT, 1, 7.5)]
-    for etl, told in lives(root, source):
-        (words,) = told
+    for etl, reported in lives(root, source):
+        (words,) = reported
         assert words == Saying("a dividend of 7.5", source.days[AT])
         (event,) = actions(etl)
         assert event["date"] == source.days[AT]
         assert event["dividend"] == pytest.approx(2.5, rel=0.05)
 
 
-def test_what_is_told_of_two_events_of_one_halt_counts_once(root):
-    """The ratio is wrong, and adj_close has the right one: the dividend of the day before is in what is told."""
+def test_what_is_reported_of_two_events_of_one_halt_counts_once(root):
+    """The ratio is wrong, and adj_close has the right one: the dividend of the day before is in what is reported."""
     source = halted(range(38, 43), (AT - 1, 1, 1.5), (AT + 1, 2, 0), adj=True, split_adjusted=False)
     source.events = [(AT - 1, 1, 15.0), (AT + 1, 2, 0)]
-    for etl, told in lives(root, source):
-        assert told
+    for etl, reported in lives(root, source):
+        assert reported
         first, second = actions(etl)
         assert (first["date"], first["split"], first["dividend"]) == (source.days[AT - 1], 1.0, 0.0)
         assert (second["date"], second["split"]) == (source.days[AT + 1], 2.0)

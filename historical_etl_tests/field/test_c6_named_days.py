@@ -47,12 +47,12 @@ def lives(root, source: Series) -> list[tuple[HistoricalETL, ETLResult]]:
     """The store filled at once, and evening by evening, with what its last run says."""
     ways = [backfill(root / "once", source, LAST)]
     etl, result = backfill(root / "evenings", source, AT - 1)
-    told: list[str] = []
+    notes: list[str] = []
     for at in (AT, AT + 1, AT + 3, AT + 4, AT + 6):
         etl, result = update(root / "evenings", source, at)
         assert not result.held
-        told += result.warnings
-    assert len(told) == len(set(told))
+        notes += result.warnings
+    assert len(notes) == len(set(notes))
     return [*ways, (etl, result)]
 
 
@@ -112,7 +112,7 @@ def test_a_split_that_never_happened_is_held_however_often_it_is_named(root):
 @pytest.mark.parametrize(
     ("split", "dividend"), [(1, -1.0), (1, math.nan), (1, math.inf), (0, 0), (math.nan, 0), (-2, 0), (math.inf, 0)]
 )
-def test_a_value_that_is_no_event_is_set_aside_and_told(root, split, dividend, adj):
+def test_a_value_that_is_no_event_is_refused_and_reported(root, split, dividend, adj):
     source = prices(named=[(AT, split, dividend)], adj=adj)
     etl, result = backfill(root, source, LAST)
     assert not result.held
@@ -123,7 +123,7 @@ def test_a_value_that_is_no_event_is_set_aside_and_told(root, split, dividend, a
 
 
 @pytest.mark.parametrize("row", [(AT, 2, math.nan), (AT, 2, -1.0)])
-def test_the_other_value_of_its_row_stands(root, row):
+def test_the_other_value_of_its_row_stays(root, row):
     etl, _ = backfill(root, prices((AT, 2, 0), named=[row]), LAST)
     assert known(etl) == [(2.0, 0.0, False)]
 

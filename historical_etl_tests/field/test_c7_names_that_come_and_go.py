@@ -38,15 +38,15 @@ def known(etl) -> list[tuple[object, ...]]:
 
 
 def evenings(root, source: Series, named, *days: int) -> tuple[HistoricalETL, list[str]]:
-    """Updates, with what `named` gives for each evening; and all that they told."""
-    told: list[str] = []
+    """Updates, with what `named` gives for each evening; and all that they reported."""
+    notes: list[str] = []
     etl = opened(root, source, source.days[days[0]])
     for at in days:
         source.events = named(at)
         etl, result = update(root, source, at)
         assert not result.held, (at, result.warnings, etl.holds()["evidence"].to_list())
-        told += result.warnings
-    return etl, told
+        notes += result.warnings
+    return etl, notes
 
 
 # ── named no more ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -58,12 +58,12 @@ def evenings(root, source: Series, named, *days: int) -> tuple[HistoricalETL, li
 def test_an_event_that_the_prices_show_stays_when_it_is_named_no_more(root, event, adj, gone):
     source = happened(event, adj=adj)
     backfill(root, source, AT - 1)
-    etl, told = evenings(root, source, lambda at: [event] if AT <= at < gone else [], AT, AT + 1, AT + 4, AT + 5)
+    etl, reported = evenings(root, source, lambda at: [event] if AT <= at < gone else [], AT, AT + 1, AT + 4, AT + 5)
     assert known(etl) == [(*event[1:], False, False)]
     assert moves(etl, "splits") < 0.16 if event[1] == 1 else moves(etl, "splits") < 0.06
-    said = [line for line in told if "no more" in line]
+    said = [line for line in reported if "no more" in line]
     assert len(said) == 1
-    etl, told = evenings(root, source, lambda _: [event], AT + 6, AT + 7)
+    etl, reported = evenings(root, source, lambda _: [event], AT + 6, AT + 7)
     assert known(etl) == [(*event[1:], False, False)]
 
 
@@ -88,9 +88,9 @@ def test_so_does_a_part_of_it(root, adj, left):
     event = (AT, 2, 0.6)
     source = happened(event, adj=adj)
     backfill(root, source, AT - 1)
-    etl, told = evenings(root, source, lambda at: [event] if at < AT + 2 else [left], AT, AT + 2, AT + 3, AT + 8)
+    etl, reported = evenings(root, source, lambda at: [event] if at < AT + 2 else [left], AT, AT + 2, AT + 3, AT + 8)
     assert known(etl) == [(2.0, 0.6, False, False)]
-    assert len([line for line in told if "no more" in line]) == 1
+    assert len([line for line in reported if "no more" in line]) == 1
 
 
 @pytest.mark.parametrize("adj", [True, False])
@@ -102,9 +102,9 @@ def test_one_that_the_prices_never_showed_goes(root, event, adj):
     source.events = [event]
     update(root, source, AT)
     source.adj_close = CLOSES if adj else None
-    etl, told = evenings(root, source, lambda _: [], AT + 1, AT + 2, AT + 7)
+    etl, reported = evenings(root, source, lambda _: [], AT + 1, AT + 2, AT + 7)
     assert not actions(etl)
-    assert not told
+    assert not reported
 
 
 @pytest.mark.parametrize("adj", [True, False])
@@ -118,9 +118,9 @@ def test_a_corrected_value_is_not_kept(root, adj, wrong, right):
     source.events = [(AT, *wrong)]
     update(root, source, AT)
     source.adj_close = adjusted(source.close, event) if adj else None
-    etl, told = evenings(root, source, lambda _: [event], AT + 1, AT + 2, AT + 7)
+    etl, reported = evenings(root, source, lambda _: [event], AT + 1, AT + 2, AT + 7)
     assert known(etl) == [(*right, False, False)]
-    assert not [line for line in told if "no more" in line]
+    assert not [line for line in reported if "no more" in line]
 
 
 def test_a_corrected_day_is_not_kept(root):
@@ -131,9 +131,9 @@ def test_a_corrected_day_is_not_kept(root):
     source.events = [(AT, 1, 0.8)]
     update(root, source, AT)
     source.adj_close = adjusted(source.close, event)
-    etl, told = evenings(root, source, lambda _: [event], AT + 1, AT + 2, AT + 7)
+    etl, reported = evenings(root, source, lambda _: [event], AT + 1, AT + 2, AT + 7)
     assert [(row["date"], row["dividend"]) for row in actions(etl)] == [(source.days[AT + 1], 0.8)]
-    assert not [line for line in told if "no more" in line]
+    assert not [line for line in reported if "no more" in line]
 
 
 # ── named late ─────────────────────────────────────────────────────────────────────────────────────────────────────

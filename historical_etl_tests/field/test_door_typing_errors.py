@@ -45,20 +45,20 @@ def filled(root: Path, **options: object) -> HistoricalETL:
 def test_a_place_without_a_store_is_an_error_that_names_the_nearest_one(root, read):
     filled(root)
     typo = store(root.with_name("dtaa"), ScriptedFetcher(SHORT))
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as caught:
         read(typo)
     if read is not READS["diff"]:
-        assert str(root.with_name("dtaa")) in str(told.value)
-        assert f"the nearest store is {root}" in told.value.todo
+        assert str(root.with_name("dtaa")) in str(caught.value)
+        assert f"the nearest store is {root}" in caught.value.todo
     assert not root.with_name("dtaa").exists(), "a read makes nothing"
 
 
 def test_a_folder_above_or_below_a_store_names_it(root):
     filled(root)
     for place in (root.parent, root / "historical"):
-        with pytest.raises(ConfigurationError) as told:
+        with pytest.raises(ConfigurationError) as caught:
             store(place, ScriptedFetcher(SHORT)).scan()
-        assert f"the nearest store is {root}" in told.value.todo
+        assert f"the nearest store is {root}" in caught.value.todo
 
 
 def test_where_no_store_is_near_a_backfill_is_named(tmp_path, monkeypatch):
@@ -78,13 +78,13 @@ def test_a_write_makes_the_store(root):
 def test_an_unknown_symbol_is_an_error_with_the_nearest_names(root, adjust):
     etl = filled(root)
     for ask in (lambda: etl.scan("BKR.B", adjust=adjust), lambda: etl.scan(["SPLT", "BKR.B"], adjust=adjust)):
-        with pytest.raises(ConfigurationError, match=r"BKR\.B") as told:
+        with pytest.raises(ConfigurationError, match=r"BKR\.B") as caught:
             ask()
-        assert "BRK.B" in told.value.todo
-        assert "SPLT" not in told.value.what
-    with pytest.raises(ConfigurationError, match="does not know") as told:
+        assert "BRK.B" in caught.value.todo
+        assert "SPLT" not in caught.value.what
+    with pytest.raises(ConfigurationError, match="does not know") as caught:
         etl.explain("SPTL", DAY)
-    assert "SPLT" in told.value.todo
+    assert "SPLT" in caught.value.todo
 
 
 def test_a_symbol_is_known_in_the_versions_that_have_it(root):
@@ -148,7 +148,7 @@ def test_a_place_that_cannot_hold_a_store_is_not_called_well(cli):
     assert "0 bytes free" not in answer.out
 
 
-def test_status_still_tells_of_a_first_run_that_failed(cli, monkeypatch):
+def test_status_still_reports_a_first_run_that_failed(cli, monkeypatch):
     (cli.folder / "bad.csv").write_text("date,symbol,open,high,low,close,volume\n2024-03-04,ACME,1,2,0.5,-1,10\n")
     cli.set(SOURCE="files", FILES_PATH="bad.csv")
     assert cli("backfill", "--from", "2024", "--to", "2024").code == 1
@@ -158,7 +158,7 @@ def test_status_still_tells_of_a_first_run_that_failed(cli, monkeypatch):
     assert cli("query", "SELECT 1").code == 2
 
 
-def test_a_first_run_in_which_nothing_came_still_ends_in_words(cli):
+def test_a_first_run_in_which_nothing_arrived_still_ends_in_words(cli):
     answer = cli("backfill", "--from", "2011", "--to", "2011", "--symbols", "FB")
     assert answer.code == 3
     assert "FB" in answer.err
@@ -174,16 +174,16 @@ def test_a_file_that_is_not_there_is_named_by_the_argument(cli):
 
 
 @pytest.mark.parametrize("place", ["environment", ".env"])
-def test_a_misspelt_setting_is_told_wherever_it_stands(cli, place):
+def test_a_misspelt_setting_is_reported_wherever_it_is(cli, place):
     if place == ".env":
         (cli.folder / ".env").write_text("HISTORICAL_ETL_SORUCE=files\nhistorical_etl_start=2012-01-01\nOTHER=1\n")
     else:
         cli.patch.setitem(os.environ, "HISTORICAL_ETL_SORUCE", "files")
     assert cli("backfill", "--from", "2012", "--to", "2012", "--symbols", "AAPL").code == 0
     for arguments in (("status",), ("--quiet", "query", "SELECT 1 AS one")):
-        told = [line for line in cli(*arguments).err.splitlines() if "HISTORICAL_ETL_SORUCE" in line]
-        assert len(told) == 1
-        assert "HISTORICAL_ETL_SOURCE" in told[0]
+        output = [line for line in cli(*arguments).err.splitlines() if "HISTORICAL_ETL_SORUCE" in line]
+        assert len(output) == 1
+        assert "HISTORICAL_ETL_SOURCE" in output[0]
     answer = cli("--json", "doctor", "--offline")
     (settings,) = [check for check in answer.document["checks"] if check["check"] == "settings"]
     assert settings["verdict"] == "warning"

@@ -18,7 +18,7 @@ def put(desk, header: str, row: str, last: str) -> None:
 
 
 @pytest.mark.parametrize("last", ["93.4", "93.", "93", "9"])
-def test_a_close_cut_in_its_digits_is_set_aside_and_told(desk, last):
+def test_a_close_cut_in_its_digits_is_refused_and_reported(desk, last):
     put(desk, CLOSE, "{d},93.51,93.60,93.40,1000,93.45", last)
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
@@ -62,7 +62,7 @@ def test_a_symbol_cut_in_its_letters(desk):
         ("Date,Open,High,Low,Close,Volume,Dividends", "{d},93.51,93.60,93.40,93.45,12345,0.0", "0.0"),
     ],
 )
-def test_a_sound_last_row_without_a_line_end_is_taken(desk, header, row, last):
+def test_an_intact_last_row_without_a_line_end_is_taken(desk, header, row, last):
     put(desk, header, row, last)
     assert desk.read()[0].height == 30
 

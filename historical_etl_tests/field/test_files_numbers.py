@@ -110,10 +110,10 @@ def test_an_unreadable_cell_beside_a_good_close_refuses_nothing(desk, column, ce
     frame, notes = desk.read()
     assert frame.height == 30
     assert frame["close"].to_list() == [10.5] * 30
-    (told,) = [note for note in notes if "cannot be read" in note]
-    assert "10 bar(s)" in told
-    assert "line 2" in told
-    assert f"'{cell}'" in told
+    (reported,) = [note for note in notes if "cannot be read" in note]
+    assert "10 bar(s)" in reported
+    assert "line 2" in reported
+    assert f"'{cell}'" in reported
 
 
 def test_all_volumes_unreadable_leave_the_closes(desk):
@@ -125,9 +125,9 @@ def test_all_volumes_unreadable_leave_the_closes(desk):
 @pytest.mark.parametrize("close", ["99.5%", "10.00p", "45 1/2", "99-16"])
 def test_a_close_that_no_setting_reads_is_not_sent_to_one(desk, close):
     desk.put("AAA.csv", lines(HEADER, "{d},10.5,11.5,9.5," + close + ",1000", days()))
-    told = desk.refusal()
-    assert "FILES_DECIMAL" not in told
-    assert "plain numbers" in told
+    message = desk.refusal()
+    assert "FILES_DECIMAL" not in message
+    assert "plain numbers" in message
 
 
 @pytest.mark.parametrize(("said", "advised"), [(".", ","), (",", ".")])
@@ -141,12 +141,12 @@ def test_a_close_that_the_other_sign_reads_is_sent_to_it(desk, said, advised):
 @pytest.mark.parametrize(("decimal", "close"), [(".", 1101.0), (",", 1.101)])
 def test_both_commands_that_the_question_names_work(desk, decimal, close):
     desk.put("AAA.csv", lines(HEADER, '{d},"1,101","1,102","1,099","1,101","1,234"', days()))
-    told = desk.refusal()
-    assert f"FILES_DECIMAL={decimal}" in told
+    message = desk.refusal()
+    assert f"FILES_DECIMAL={decimal}" in message
     assert desk.read(decimal=decimal)[0]["close"].to_list() == [close] * 8
 
 
-def test_a_row_that_is_to_come_is_set_aside(desk):
+def test_a_row_that_is_to_come_is_refused(desk):
     desk.put("AAA.csv", lines(HEADER, "{d},10,11,9,10,100", days()) + "2199-03-01,9,9,9,9,5\n")
     answer = desk.backfill()
     assert answer.code == INCOMPLETE

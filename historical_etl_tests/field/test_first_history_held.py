@@ -8,7 +8,7 @@ import pytest
 from historical_etl import HistoricalETL, Outcome
 from historical_etl.cli import main
 from historical_etl_tests.field.series import NAME, Series, column, opened, update, walk
-from historical_etl_tests.scenario import daily_bytes, standing, store
+from historical_etl_tests.scenario import current_manifest, daily_bytes, store
 
 LAST = 60
 
@@ -52,7 +52,7 @@ def test_the_hold_is_seen_everywhere(held, root, capsys):
     report = held.verify()
     assert report.ok
     assert [finding.field for finding in report.findings] == ["holds"]
-    for command, told in (
+    for command, fact in (
         (["holds"], "level_jump"),
         (["status"], "no bar is stored"),
         (["verify"], "Undamaged, see the notes"),
@@ -60,7 +60,7 @@ def test_the_hold_is_seen_everywhere(held, root, capsys):
         (["query", "SELECT symbol, code FROM holds"], "level_jump"),
     ):
         assert main(["--data-dir", str(root), *command]) == 0
-        assert told in capsys.readouterr().out
+        assert fact in capsys.readouterr().out
     assert main(["--data-dir", str(root), "status", "--check"]) == 0
 
 
@@ -113,7 +113,7 @@ def test_a_first_history_that_brings_nothing_makes_no_version(root):
 
 def test_repair_of_a_store_without_bars_and_of_its_damaged_ledger(held, root):
     assert not held.repair().lost
-    path = root / standing(held).ledgers["open_holds"][0].path
+    path = root / current_manifest(held).ledgers["open_holds"][0].path
     path.chmod(0o644)
     path.write_bytes(b"damaged")
     assert not held.verify().ok

@@ -1,4 +1,4 @@
-"""Dividends in another currency than that of the prices: kept, told once, and no part of the price basis."""
+"""Dividends in another currency than that of the prices: kept, reported once, and no part of the price basis."""
 
 import pytest
 
@@ -33,17 +33,17 @@ def test_one_that_adj_close_does_not_contain_adjusts_nothing(root, adj):
 
 
 @pytest.mark.parametrize("adj", [None, "with it"])
-def test_day_by_day_it_is_told_once_and_stays(root, adj):
+def test_day_by_day_it_is_reported_once_and_stays(root, adj):
     source = Series(CLOSES, adj and CLOSES, events=[], foreign=[(AT, 0.3064, "CNY")])
     backfill(root, source, 38)
-    told: list[str] = []
+    notes: list[str] = []
     for at in range(39, 50):
         if adj and at >= AT:
             source.adj_close = adjusted(CLOSES, (AT, 1.0, CASH))
         _, result = update(root, source, at)
         assert not result.held
-        told += result.warnings
-    assert len([note for note in told if "CNY" in note]) == 1
+        notes += result.warnings
+    assert len([note for note in notes if "CNY" in note]) == 1
     etl = opened(root, source, source.days[49])
     (event,) = actions(etl)
     assert event["date"] == source.days[AT]

@@ -1,4 +1,4 @@
-"""What a person is told to type is what helps: hints about files, holds, and words about what came of a command."""
+"""What a person is advised to type helps: hints about files, holds, and words about what became of a command."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,9 +27,9 @@ BAR = "{d},10.{n},11,9,10.5,100{n}"
 )
 def test_the_symbol_that_a_name_may_hold(desk, name, guess):
     desk.put(f"{name}.csv", lines(HEADER, BAR, days()))
-    told = desk.refusal()
-    assert f"is it {guess!r}?" in told
-    assert f"FILES_SYMBOLS={name}={guess}" in told
+    message = desk.refusal()
+    assert f"is it {guess!r}?" in message
+    assert f"FILES_SYMBOLS={name}={guess}" in message
 
 
 def test_no_vendor_is_taken_for_a_symbol(desk):
@@ -44,18 +44,18 @@ JQUANTS = (
 
 def test_the_adjusted_close_is_hinted_at_and_no_adjusted_open(desk):
     desk.put("x.csv", lines(JQUANTS, "72160,{d},10,11,9,10,500,10,11,9,10,500", days()))
-    told = desk.refusal()
-    assert "FILES_COLUMNS=adj_close=AdjustmentClose" in told
-    assert "AdjustmentOpen'" not in told
+    message = desk.refusal()
+    assert "FILES_COLUMNS=adj_close=AdjustmentClose" in message
+    assert "AdjustmentOpen'" not in message
     frame, _ = desk.read(columns={"adj_close": "AdjustmentClose"})
     assert frame.height == 8
 
 
 def test_of_several_columns_none_is_mapped_by_chance(desk):
     desk.put("x.csv", lines("Date,Open,Last Price,Price Last,Volume", "{d},10,11,9,1000", days()))
-    told = desk.refusal()
-    assert "'Last Price' or 'Price Last'" in told
-    assert "close=<name in the file>" in told
+    message = desk.refusal()
+    assert "'Last Price' or 'Price Last'" in message
+    assert "close=<name in the file>" in message
 
 
 def test_a_row_of_a_dividend_alone_contradicts_nothing(desk):
@@ -76,7 +76,7 @@ def test_nulls_and_rounding_are_no_other_values(desk, twin):
     assert desk.symbols() == {"AAA": 8}
 
 
-def test_other_values_are_told(desk):
+def test_other_values_are_reported(desk):
     desk.put("BBB.csv", lines(HEADER, BAR, days()))
     desk.put("AAA.csv", lines(HEADER, "{d},10.5,11,9,10.5,1003", days()) + f"{days()[3]},10.5,11,9,10.7,1003\n")
     assert "different values" in desk.backfill().err
@@ -89,8 +89,8 @@ def test_the_hint_of_holds_in_a_first_history_is_one_that_is_taken(desk):
     held = desk.cli("holds")
     assert "holds accept AAA" in held.out + held.err
     for command in ("holds", "verify", "doctor"):
-        told = desk.cli(command)
-        assert "gaps waive" not in told.out + told.err
+        answer = desk.cli(command)
+        assert "gaps waive" not in answer.out + answer.err
     assert desk.cli("gaps", "waive", "AAA", "--from", str(days(20)[15]), "--reason", "x").code != FINE
 
 
@@ -101,8 +101,8 @@ def test_the_hint_of_holds_beside_a_stored_history_is_taken(desk):
     desk.backfill()
     desk.put("AAA.csv", first + lines("", "{d},1900,1900,1900,1900,10{n}", days(20)[15:]).lstrip())
     desk.cli("update")
-    told = desk.cli("holds")
-    words = next(line for line in (told.out + told.err).splitlines() if "gaps waive" in line)
+    answer = desk.cli("holds")
+    words = next(line for line in (answer.out + answer.err).splitlines() if "gaps waive" in line)
     command = words.split("gaps waive")[1].split("--reason")[0].split()
     assert desk.cli("gaps", "waive", *command, "--reason", "x").code == FINE
 
@@ -116,7 +116,7 @@ def test_a_rename_that_is_to_come_is_refused(desk):
     assert desk.symbols() == {"AAA": 8}
 
 
-def test_fewer_rows_are_told_as_fewer(desk):
+def test_fewer_rows_are_reported_as_fewer(desk):
     first, later = days(40), days(42)
     for name in ("AAA", "BBB"):
         desk.put(f"{name}.csv", lines(SPLITS, "{d},100,100,100,100,100,1000,0,0", first))

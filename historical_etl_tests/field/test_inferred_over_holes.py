@@ -1,4 +1,4 @@
-"""What adj_close tells of sessions that are not stored is told anew once they are."""
+"""What adj_close says of sessions that are not stored is reported anew once they are."""
 
 from itertools import permutations
 
@@ -44,7 +44,7 @@ def test_the_order_in_which_years_are_filled_leaves_no_event_behind(root, order)
         assert column(etl, "close", adjust=adjust) == pytest.approx(column(once, "close", adjust=adjust))
 
 
-def test_while_the_hole_stands_the_event_is_told_on_the_bar_behind_it(root):
+def test_while_the_hole_stays_the_event_is_reported_on_the_bar_behind_it(root):
     """Else the bars on both sides of it could not be compared."""
     series = source()
     etl = opened(root, series, series.days[-1])

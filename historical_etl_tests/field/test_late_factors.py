@@ -31,13 +31,13 @@ def looks(source: Series) -> list[int]:
 def test_adj_close_is_the_source_s_own_soon_after_it_has_adjusted(delay, root):
     source = Late(CLOSES, CLOSES, events=[(AT, 1.0, CASH)])
     etl, _ = backfill(root, source, AT - 2)
-    told: list[str] = []
+    notes: list[str] = []
     for at in range(AT - 1, AT + 2 * delay + 2):
         source.adj_close = WHOLE if at >= AT + delay else CLOSES
         etl, result = update(root, source, at)
         assert not result.held
-        told += result.warnings
-    assert len([words for words in told if NOTE in words]) == 1
+        notes += result.warnings
+    assert len([words for words in notes if NOTE in words]) == 1
     assert column(etl, "adj_close") == WHOLE[: AT + 2 * delay + 2]
     (event,) = actions(etl)
     assert (event["dividend"], event["note"]) == (CASH, None)
@@ -48,12 +48,12 @@ def test_the_pauses_grow_and_only_a_source_that_is_late_is_asked(late, on, root)
     source = Late(CLOSES, CLOSES, events=[(AT, 1.0, CASH)], events_late=late)
     etl, _ = backfill(root, source, AT - 2)
     source.asked.clear()
-    told: list[str] = []
+    notes: list[str] = []
     for at in range(AT - 1, COUNT - 1):
         etl, result = update(root, source, at)
-        told += result.warnings
+        notes += result.warnings
         assert result.restated_symbols == ()
     assert looks(source) == on
-    assert len([words for words in told if NOTE in words]) == 1
+    assert len([words for words in notes if NOTE in words]) == 1
     (event,) = actions(etl)
     assert NOTE in str(event["note"])

@@ -1,7 +1,7 @@
 """From every state a command that the store itself names goes on, and no check says "all good" before it has.
 
-Each case brings a store of real files into a state, says where that is told, and does what is told. Then an update goes
-through, and all is good.
+Each case brings a store of real files into a state, says where that is reported, and does what is advised. Then an
+update goes through, and all is good.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Case:
         enter: brings a filled store into it.
         update: the exit code of an update in it, and what that says.
         status, verify, doctor: what these say; of the doctor the check and its next step.
-        leave: does what was told.
+        leave: does what was advised.
     """
 
     enter: Callable[["Shop"], None]
@@ -89,7 +89,7 @@ def level_jumps(shop: Shop) -> None:
     shop.write(STORED + 1, alter=PENCE)
 
 
-def feed_stands_still(shop: Shop) -> None:
+def feed_freezes(shop: Shop) -> None:
     shop.fill()
     shop.write(STORED + 6, still=STORED - 1)
     shop.cli("update")
@@ -158,7 +158,7 @@ CASES = {
         Shop.accept,
     ),
     "a feed stands still": Case(
-        feed_stands_still,
+        feed_freezes,
         (3, "holds accept ACME"),
         "ACME stale",
         "`historical-etl holds accept ACME",
@@ -217,7 +217,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_told_of_a_state_leads_out_of_it(shop, name):
+def test_what_is_advised_in_a_state_leads_out_of_it(shop, name):
     case, cli = CASES[name], shop.cli
     case.enter(shop)
     code, says = case.update

@@ -26,9 +26,9 @@ from historical_etl_tests.scenario import (
     Market,
     ScriptedSource,
     as_rows,
+    current_manifest,
     daily_bytes,
     sessions,
-    standing,
     store,
     stored,
 )
@@ -67,7 +67,7 @@ def throughout(root, name="META", market=MARKET, until=LAST):
     return filled(root, vendor, until, (name, *(s for s in market.symbols if s != "CO")))
 
 
-def is_sound(etl):
+def is_intact(etl):
     report = etl.verify()
     assert not [finding for finding in report.findings if finding.severity == "error"], report.findings
 
@@ -88,7 +88,7 @@ def test_a_renamed_symbol_goes_on_as_one_history_with_the_bytes_it_would_always_
     assert not result.sessions_missing
     assert daily_bytes(etl) == daily_bytes(throughout(root / "b"))
     assert etl.cursors() == dict.fromkeys(("META", "OTHER", "SPLT"), LAST)
-    is_sound(etl)
+    is_intact(etl)
 
 
 @settings(max_examples=examples(6), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -115,7 +115,7 @@ def test_filled_as_old_and_then_as_new_and_joined_has_the_bytes_of_new_throughou
     assert change.replaced == 0
     assert daily_bytes(etl) == daily_bytes(throughout(root / "b", "NEW", market))
     assert "OLD" not in etl.cursors()
-    is_sound(etl)
+    is_intact(etl)
 
 
 def test_nothing_else_is_written_than_months_that_change(root):
@@ -165,7 +165,7 @@ def test_gaps_and_holds_follow_and_are_decided_by_either_name(root):
     etl.rename("FB", "META", ON)
     assert set(etl.gaps()["symbol"]) == {"META", "OTHER", "SPLT"}
     assert etl.cursors()["META"] == date(2012, 1, 31)
-    is_sound(etl)
+    is_intact(etl)
     assert etl.waive("FB", lost, reason="an outage", by="anna") == 1
     assert etl.cursors()["META"] == date(2012, 2, 8)
     assert "META" not in set(etl.gaps()["symbol"])
@@ -259,20 +259,20 @@ def chained(root):
     return filled(root, TickerSource(MARKET, CHAIN, gives="then"), date(2012, 2, 8), ("AAA", "BBB", "OTHER", "SPLT"))
 
 
-def test_a_chain_of_renames_is_one_history_in_whatever_order_it_is_told(root):
+def test_a_chain_of_renames_is_one_history_in_whatever_order_it_is_entered(root):
     steps = [("AAA", "BBB", date(2011, 12, 5)), ("BBB", "CCC", ON)]
     table = root.parent / "renames.csv"
     table.write_text("old,new,date,reason\nBBB,CCC,2012-02-09,again\nAAA,BBB,2011-12-05,\n")
     trees, ledgers = [], []
-    for number, told in enumerate((steps, steps[::-1], None)):
+    for number, reported in enumerate((steps, steps[::-1], None)):
         etl = chained(root / str(number))
-        for old, new, on in told or ():
+        for old, new, on in reported or ():
             etl.rename(old, new, on)
-        if told is None:
+        if reported is None:
             assert etl.rename_from(table, by="anna").rows == 68
         assert set(etl.cursors()) == {"CCC", "OTHER", "SPLT"}
         assert etl.scan("AAA").collect().height == etl.scan("BBB").collect().height == 68
-        is_sound(etl)
+        is_intact(etl)
         trees.append(daily_bytes(etl))
         ledgers.append(aliases(etl, "alias", "symbol", "kind", "first_session", "last_session"))
     assert trees[0] == trees[1] == trees[2]
@@ -283,7 +283,7 @@ def test_a_chain_of_renames_is_one_history_in_whatever_order_it_is_told(root):
     ]
 
 
-def test_a_file_is_told_again_when_it_has_grown(root):
+def test_a_file_is_entered_again_when_it_has_grown(root):
     etl = chained(root / "data")
     table = root.parent / "renames.csv"
     table.write_text("old,new,date\nAAA,BBB,2011-12-05\nNOBODY,KNOWS,2011-12-05\n")
@@ -297,9 +297,9 @@ def test_a_file_is_told_again_when_it_has_grown(root):
     assert set(etl.cursors()) == {"CCC", "OTHER", "SPLT"}
 
 
-def test_everything_wrong_in_a_file_is_told_at_once(root):
+def test_everything_wrong_in_a_file_is_reported_at_once(root):
     etl = chained(root / "data")
-    before = standing(etl)
+    before = current_manifest(etl)
     table = root.parent / "renames.csv"
     table.write_text("old,new,date\nAAA,BBB,5.12.2011\nOTHER,no symbol!,2012-01-03\nSPLT,SPLX,2012-01-03\n")
     with pytest.raises(ConfigurationError, match=r"line 2: .*line 3: "):
@@ -307,7 +307,7 @@ def test_everything_wrong_in_a_file_is_told_at_once(root):
     table.write_text("alt,neu,datum\nAAA,BBB,2011-12-05\n")
     with pytest.raises(ConfigurationError, match="old,new,date"):
         etl.rename_from(table)
-    assert standing(etl) == before
+    assert current_manifest(etl) == before
 
 
 TWO = Market((Listing("CO1"), Listing("CO2"), Listing("OTHER")), first=FIRST, last=LATER, seed=7)
@@ -335,7 +335,7 @@ def test_a_ticker_passes_on_from_one_company_to_another_on_one_day(root, gives):
     assert etl.holds().is_empty()
     always = TickerSource(TWO, {"CO1": [(date.min, "BBB")], "CO2": [(date.min, "CCC")]})
     assert daily_bytes(etl) == daily_bytes(filled(root / "b", always, LAST, ("BBB", "CCC", "OTHER")))
-    is_sound(etl)
+    is_intact(etl)
 
 
 @pytest.mark.parametrize("gives", ["whole", "then"])
@@ -361,7 +361,7 @@ def test_two_companies_exchange_their_tickers(root):
     assert_frame_equal(rows_of(etl, "BBB"), one)
     assert_frame_equal(rows_of(etl, "AAA"), two)
     assert not etl.rename_from(table).changed
-    is_sound(etl)
+    is_intact(etl)
 
 
 EXCHANGE = {"CO1": [(date.min, "AAA"), (ON, "BBB")], "CO2": [(date.min, "BBB"), (ON, "AAA")]}
@@ -379,25 +379,25 @@ def always_exchanged(root, until=LAST, start=FIRST):
 
 
 @pytest.mark.parametrize("gives", ["whole", "then"])
-@pytest.mark.parametrize("told", ["before the first update", "after it", "after weeks"])
-def test_after_an_exchange_of_tickers_either_kind_of_source_goes_on(root, gives, told):
+@pytest.mark.parametrize("reported", ["before the first update", "after it", "after weeks"])
+def test_after_an_exchange_of_tickers_either_kind_of_source_goes_on(root, gives, reported):
     vendor = TickerSource(TWO, EXCHANGE, gives=gives)
     etl = filled(root / "a", vendor, date(2012, 2, 8), ("AAA", "BBB"))
     evenings = [*sessions(ON, LAST)[:4], sessions(ON, LAST)[12], sessions(ON, LAST)[20], LAST]
-    tell_at = {"before the first update": 0, "after it": 1, "after weeks": 5}[told]
+    rename_at = {"before the first update": 0, "after it": 1, "after weeks": 5}[reported]
     for at, evening in enumerate(evenings):
         vendor.today = evening
         etl = store(root / "a", vendor, evening)
-        if at == tell_at:
+        if at == rename_at:
             exchanged(root, etl)
         result = etl.run_incremental_etl()
-        if at >= tell_at:
+        if at >= rename_at:
             assert result.complete, result.details
             assert not result.held
     assert etl.holds().is_empty()
     assert_frame_equal(rows_of(etl, "AAA"), rows_of(always_exchanged(root / "b"), "AAA"))
     assert_frame_equal(rows_of(etl, "BBB"), rows_of(always_exchanged(root / "c"), "BBB"))
-    is_sound(etl)
+    is_intact(etl)
 
 
 @pytest.mark.parametrize("gives", ["whole", "then"])
@@ -418,7 +418,7 @@ def test_years_before_an_exchange_of_tickers_are_filled_from_either_kind_of_sour
 
 
 def test_an_exchange_of_tickers_that_nobody_noticed_for_a_week_needs_no_force(root):
-    """The two cost about the same: no jump told of it, and each name has bars of both companies."""
+    """The two cost about the same: no jump shows it, and each name has bars of both companies."""
     alike = Market(TWO.listings[:2], TWO.first, TWO.last, seed=27)
     exchange = {"CO1": [(date.min, "AAA"), (ON, "BBB")], "CO2": [(date.min, "BBB"), (ON, "AAA")]}
     etl = filled(root / "a", TickerSource(alike, exchange, gives="then"), date(2012, 2, 16), ("AAA", "BBB"))
@@ -428,7 +428,7 @@ def test_an_exchange_of_tickers_that_nobody_noticed_for_a_week_needs_no_force(ro
     assert etl.rename_from(table).changed
     always = TickerSource(alike, {"CO1": [(date.min, "BBB")], "CO2": [(date.min, "AAA")]})
     assert daily_bytes(etl) == daily_bytes(filled(root / "b", always, date(2012, 2, 16), ("AAA", "BBB")))
-    is_sound(etl)
+    is_intact(etl)
 
 
 def test_a_company_takes_its_old_name_back(root):
@@ -462,7 +462,7 @@ def test_a_ticker_that_another_company_lists_under_later_is_a_symbol_of_its_own(
     first = etl.scan("FB").collect().sort("date").row(0, named=True)
     assert first["ret"] is None
     assert etl.explain("FB", date(2012, 1, 17))["why"].to_list()[-1].startswith("FB before 2012-02-09 is META now")
-    is_sound(etl)
+    is_intact(etl)
     etl = store(root, vendor, LATER)
     vendor.asked.clear()
     etl.run_incremental_etl(["FB"])
@@ -485,7 +485,7 @@ def test_a_former_name_can_be_said_to_be_another_company_s(root):
     assert result.outcomes["FB"] is result.outcomes["META"] is Outcome.OK
     assert etl.scan("FB").collect()["date"].min() == again
     assert etl.scan("META").collect()["date"].max() == LAST
-    is_sound(etl)
+    is_intact(etl)
 
 
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -504,10 +504,10 @@ def test_a_former_name_can_be_said_to_be_another_company_s(root):
 )
 def test_a_rename_that_cannot_be_is_refused_and_nothing_is_changed(root, old, new, on, words):
     etl, _ = as_fb(root)
-    before = standing(etl)
+    before = current_manifest(etl)
     with pytest.raises(ConfigurationError, match=words):
         etl.rename(old, new, on)
-    assert standing(etl) == before
+    assert current_manifest(etl) == before
 
 
 def test_a_date_that_is_no_session_means_the_next_one(root):
@@ -550,7 +550,7 @@ def test_two_histories_of_the_same_sessions_are_joined_if_they_are_equal(root):
     etl = other_meta(root)
     assert etl.rename("FB", "META", ON).changed
     assert etl.scan("META").collect().height == 104
-    is_sound(etl)
+    is_intact(etl)
 
 
 @pytest.mark.parametrize(
@@ -563,22 +563,22 @@ def test_two_histories_of_the_same_sessions_are_joined_if_they_are_equal(root):
 )
 def test_histories_that_do_not_fit_are_refused_with_the_evidence(root, facts, words):
     etl = other_meta(root, **facts)
-    before = standing(etl)
+    before = current_manifest(etl)
     with pytest.raises(DataQualityError, match=words):
         etl.rename("FB", "META", ON)
     with pytest.raises(ConfigurationError, match="reason"):
         etl.rename("FB", "META", ON, force=True)
-    assert standing(etl) == before
+    assert current_manifest(etl) == before
     change = etl.rename("FB", "META", ON, force=True, reason="we know", by="anna")
     assert change.changed
     assert etl.ledger("replaced_rows").filter(pl.col("symbol") == "FB").height == change.replaced
     assert "FB" not in etl.cursors()
     assert words[:9] in etl.ledger("runs")["message"][-1]
-    is_sound(etl)
+    is_intact(etl)
 
 
 @pytest.mark.parametrize("column", ["open", "high", "volume"])
-def test_what_came_empty_under_the_new_name_contradicts_nothing_and_loses_nothing(root, column):
+def test_what_arrived_empty_under_the_new_name_contradicts_nothing_and_loses_nothing(root, column):
     """A null takes nothing away, also where two histories of the same sessions are joined."""
     etl, vendor = as_fb(root / "a")
     vendor.today = LAST
@@ -591,7 +591,7 @@ def test_what_came_empty_under_the_new_name_contradicts_nothing_and_loses_nothin
     etl.rename("FB", "META", on=ON, by="anna")
     known = throughout(root / "b", until=date(2012, 2, 8)).scan("META").collect()
     assert_frame_equal(etl.scan("META").collect().sort(KEYS), known.sort(KEYS), check_exact=True)
-    is_sound(etl)
+    is_intact(etl)
 
 
 def test_bars_that_go_on_under_the_old_name_are_not_left_behind_in_silence(root):
@@ -620,7 +620,7 @@ def test_a_rollback_undoes_it_and_a_diff_says_what_it_was(root):
     assert etl.cursors()["FB"] == date(2012, 2, 8)
     assert etl.scan("FB").collect().height == 68
     assert etl.rename("FB", "META", ON).changed
-    is_sound(etl)
+    is_intact(etl)
 
 
 def test_the_names_go_with_an_export(root):
@@ -639,14 +639,14 @@ def test_a_rename_that_breaks_off_in_the_middle_leaves_the_version_that_stood(ro
                 raise DataQualityError("the second year does not pass")
 
     etl, vendor = as_fb(root)
-    before, rows = standing(etl), stored(etl)
+    before, rows = current_manifest(etl), stored(etl)
     with pytest.raises(DataQualityError, match="second year"):
         store(root, vendor, LAST, validator=Refusing()).rename("FB", "META", ON)
-    assert standing(etl) == before
+    assert current_manifest(etl) == before
     assert_frame_equal(stored(etl), rows)
     assert etl.ledger("aliases").is_empty()
     assert etl.rename("FB", "META", ON).rows == 68
-    is_sound(etl)
+    is_intact(etl)
 
 
 def test_a_run_that_asked_by_the_old_name_stores_nothing_once_it_has_a_new_one(root):
@@ -668,7 +668,7 @@ def test_a_run_that_asked_by_the_old_name_stores_nothing_once_it_has_a_new_one(r
 def test_a_damaged_ledger_of_names_touches_no_price_and_lets_nobody_write_by_wrong_ones(root):
     etl, vendor = as_fb(root)
     etl.rename("FB", "META", ON)
-    (file,) = standing(etl).ledgers["aliases"]
+    (file,) = current_manifest(etl).ledgers["aliases"]
     path = etl.layout.resolve(file.path)
     path.chmod(0o644)
     path.write_bytes(b"spoilt")
@@ -683,7 +683,7 @@ def test_a_source_without_renames_is_asked_as_before(root):
     vendor = ScriptedSource(MARKET)
     etl = filled_plainly(root, vendor)
     assert [request.symbols for request in vendor.asked] == [("CO", "OTHER")] * len(vendor.asked)
-    assert "aliases" not in standing(etl).ledgers or etl.ledger("aliases").is_empty()
+    assert "aliases" not in current_manifest(etl).ledgers or etl.ledger("aliases").is_empty()
 
 
 def filled_plainly(root, vendor):

@@ -23,10 +23,10 @@ def forward(closes: Sequence[float], *events: tuple[int, float]) -> Closes:
 
 
 def evening(
-    root: Path, stored: Sequence[float], came: Sequence[float], through: int = THROUGH
+    root: Path, stored: Sequence[float], fetched: Sequence[float], through: int = THROUGH
 ) -> tuple[HistoricalETL, ETLResult]:
     backfill(root, Series(stored), through)
-    return update(root, Series(came), through + 1)
+    return update(root, Series(fetched), through + 1)
 
 
 def evidence(etl: HistoricalETL) -> str:
@@ -85,8 +85,8 @@ def test_a_long_history_with_a_year_of_another_company_is_held(root: Path) -> No
     closes = walk(700, seed=5)
     other = walk(700, seed=9)
     share = closes[449] / other[449]
-    came = [*closes[:450], *(round(price * share, 4) for price in other[450:])]
-    etl, result = evening(root, closes, came, 690)
+    fetched = [*closes[:450], *(round(price * share, 4) for price in other[450:])]
+    etl, result = evening(root, closes, fetched, 690)
     assert codes(etl) in (["other_history"], ["level_jump"])
     assert column(etl, "close") == closes[:691]
     assert not result.complete
@@ -111,9 +111,9 @@ def test_a_close_adjusted_forward_beside_a_good_adj_close_is_held(root: Path) ->
     events = [(10, 1, 0.8), (20, 1, 1.0), (30, 1, 0.9)]
     traded = falling(walk(60, seed=5), *events)
     adj = adjusted(traded, *events)
-    came = forward(traded, *((at, 1 + cash / 50) for at, _, cash in events))
+    fetched = forward(traded, *((at, 1 + cash / 50) for at, _, cash in events))
     backfill(root, Series(traded, adj), THROUGH)
-    etl, result = update(root, Series(came, adj), THROUGH + 1)
+    etl, result = update(root, Series(fetched, adj), THROUGH + 1)
     is_held(etl, result, traded)
 
 
@@ -132,7 +132,7 @@ def test_bars_that_lost_what_they_said_are_held(root: Path, rewrite: Callable[[C
     is_held(etl, result, closes)
 
 
-def test_a_young_history_is_held_as_well(root: Path) -> None:
+def test_a_short_history_is_held_as_well(root: Path) -> None:
     closes, other = walk(20, seed=5), walk(20, seed=9)
     etl, _ = evening(root, closes, other, 5)
     assert codes(etl) == ["other_history"]
@@ -149,10 +149,10 @@ def test_a_person_may_accept_it(root: Path) -> None:
 # ── what goes on ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def is_taken(etl: HistoricalETL, result: ETLResult, came: Sequence[float], through: int = THROUGH) -> None:
+def is_taken(etl: HistoricalETL, result: ETLResult, fetched: Sequence[float], through: int = THROUGH) -> None:
     assert codes(etl) == []
     assert result.complete
-    assert column(etl, "close") == list(came[: through + 2])
+    assert column(etl, "close") == list(fetched[: through + 2])
 
 
 @pytest.mark.parametrize("size", [1.004, 1.02, 1.1])
@@ -169,8 +169,8 @@ def test_a_few_corrected_bars_are_taken(root: Path, seed: int, bars: tuple[int, 
 @pytest.mark.parametrize(("old", "new"), [(4, 2), (2, 4), (4, 3), (3, 4)])
 def test_prices_that_are_rounded_anew_are_taken(root: Path, price: float, old: int, new: int) -> None:
     closes = walk(60, price, seed=5)
-    stored, came = ([round(p, digits) for p in closes] for digits in (old, new))
-    etl, result = evening(root, stored, came)
+    stored, fetched = ([round(p, digits) for p in closes] for digits in (old, new))
+    etl, result = evening(root, stored, fetched)
     assert (codes(etl), result.complete) == ([], True)
 
 
@@ -185,26 +185,26 @@ def test_prices_that_come_with_more_digits_than_whole_numbers_are_taken(root: Pa
 def test_a_vendor_that_takes_the_close_of_another_venue_is_taken(root: Path) -> None:
     closes, noise = walk(60, seed=5), walk(60, 1.0, daily=0.001, seed=7)
     steps = [1.0, *(after / before for before, after in pairwise(noise))]
-    came = [round(p * step, 4) for p, step in zip(closes, steps, strict=True)]
-    etl, result = evening(root, closes, came)
+    fetched = [round(p * step, 4) for p, step in zip(closes, steps, strict=True)]
+    etl, result = evening(root, closes, fetched)
     assert (codes(etl), result.complete) == ([], True)
 
 
 @pytest.mark.parametrize(("since", "until"), [(36, 39), (10, 38), (2, 40)])
-def test_a_frozen_feed_that_is_mended_is_taken(root: Path, since: int, until: int) -> None:
+def test_a_frozen_feed_that_is_corrected_is_taken(root: Path, since: int, until: int) -> None:
     right = walk(60, seed=5)
     frozen = [right[since] if since <= i < until else p for i, p in enumerate(right)]
     etl, result = evening(root, frozen, right)
     is_taken(etl, result, right)
 
 
-def test_a_young_frozen_feed_that_is_mended_is_taken(root: Path) -> None:
+def test_a_short_frozen_feed_that_is_corrected_is_taken(root: Path) -> None:
     right = walk(60, seed=5)
     etl, result = evening(root, [right[0]] * 4 + right[4:], right, 4)
     is_taken(etl, result, right, 4)
 
 
-def test_a_feed_that_lagged_by_a_day_and_is_mended_is_taken(root: Path) -> None:
+def test_a_feed_that_lagged_by_a_day_and_is_corrected_is_taken(root: Path) -> None:
     right = walk(60, seed=5)
     etl, result = evening(root, [p if i < 37 else right[i - 1] for i, p in enumerate(right)], right)
     is_taken(etl, result, right)
@@ -213,9 +213,9 @@ def test_a_feed_that_lagged_by_a_day_and_is_mended_is_taken(root: Path) -> None:
 def test_a_restatement_whose_first_bars_are_too_small_to_show_it_is_one(root: Path) -> None:
     """Of 0.04, 0.99 times is 0.04 again."""
     closes = [0.04 * 1.4**i for i in range(20)] + walk(40, 33.0, seed=5)
-    stored, came = ([round(p * ratio, 2) for p in closes] for ratio in (1.0, 0.99))
-    etl, result = evening(root, stored, came)
-    is_taken(etl, result, came)
+    stored, fetched = ([round(p * ratio, 2) for p in closes] for ratio in (1.0, 0.99))
+    etl, result = evening(root, stored, fetched)
+    is_taken(etl, result, fetched)
 
 
 @pytest.mark.parametrize("daily", [0.002, 0.01, 0.03])

@@ -10,7 +10,7 @@ COUNT, AT = 60, 40
 SPUN = [(AT, 0.25, "shares of CHILD")]
 WALK = walk(COUNT, 80.0, seed=8)
 WORTH, LARGE = 10.0, 26.0
-TOLD = "a spin-off of CHILD (0.25 new for each) on "
+NOTED = "a spin-off of CHILD (0.25 new for each) on "
 
 
 def spun(worth: float, *beside, foreign=SPUN) -> Series:
@@ -20,14 +20,14 @@ def spun(worth: float, *beside, foreign=SPUN) -> Series:
 
 
 @pytest.mark.parametrize("worth", [WORTH, LARGE])
-def test_a_spin_off_is_told_as_what_it_is_and_counts_as_no_cash(worth, root):
+def test_a_spin_off_is_reported_as_what_it_is_and_counts_as_no_cash(worth, root):
     source = spun(worth)
     etl, result = backfill(root, source)
     assert codes(etl) == []
     (event,) = actions(etl)
     assert (event["date"], event["split"], event["dividend"]) == (source.days[AT], 1.0, 0.0)
     assert (event["inferred"], event["unexplained"]) == (False, False)
-    assert event["note"] == f"{TOLD}{source.days[AT]}"
+    assert event["note"] == f"{NOTED}{source.days[AT]}"
     assert result.warnings == (f"ACME: {event['note']}",)
     assert column(etl, "adj_close") == source.adj_close
     assert column(etl, "close", adjust="total") == pytest.approx(source.adj_close)
@@ -35,25 +35,25 @@ def test_a_spin_off_is_told_as_what_it_is_and_counts_as_no_cash(worth, root):
 
 
 @pytest.mark.parametrize("is_contained", [True, False])
-def test_day_by_day_it_is_told_once_and_stays(is_contained, root):
+def test_day_by_day_it_is_reported_once_and_stays(is_contained, root):
     source = spun(WORTH)
     whole = adjusted(source.close, (AT, 1.0, WORTH)) if is_contained else source.close
     source.adj_close = source.close
     etl, _ = backfill(root, source, 38)
-    told: list[str] = []
+    notes: list[str] = []
     for at in range(39, 50):
         source.adj_close = whole if at >= AT else source.close
         etl, result = update(root, source, at)
         assert not result.held
-        told += result.warnings
-    note = f"{TOLD}{source.days[AT]}{'' if is_contained else ', which is not in the adjusted prices'}"
-    assert [words for words in told if "spin-off" in words] == [f"ACME: {note}"]
+        notes += result.warnings
+    note = f"{NOTED}{source.days[AT]}{'' if is_contained else ', which is not in the adjusted prices'}"
+    assert [words for words in notes if "spin-off" in words] == [f"ACME: {note}"]
     (event,) = actions(etl)
     assert (event["dividend"], event["note"]) == (0.0, note)
     assert column(etl, "adj_close")[:AT] == whole[:AT]
 
 
-def test_one_that_adj_close_contains_later_is_told_anew(root):
+def test_one_that_adj_close_contains_later_is_reported_anew(root):
     source = spun(WORTH)
     whole = adjusted(source.close, (AT, 1.0, WORTH))
     source.adj_close = source.close
@@ -61,7 +61,7 @@ def test_one_that_adj_close_contains_later_is_told_anew(root):
     source.adj_close = whole
     etl, _ = update(root, source, 43)
     (event,) = actions(etl)
-    assert (event["dividend"], event["note"]) == (0.0, f"{TOLD}{source.days[AT]}")
+    assert (event["dividend"], event["note"]) == (0.0, f"{NOTED}{source.days[AT]}")
     assert column(etl, "adj_close") == whole[:44]
 
 
@@ -77,13 +77,13 @@ def test_a_split_and_a_dividend_of_its_day_stay_what_they_are(root):
     assert event["note"] == Saying("CHILD (0.25 new", "OTHER (0.1 new")
 
 
-def test_one_that_adj_close_does_not_contain_is_told(root):
+def test_one_that_adj_close_does_not_contain_is_reported(root):
     source = spun(WORTH)
     source.adj_close = source.close
     etl, result = backfill(root, source)
     assert not result.held
     (event,) = actions(etl)
-    assert event["note"] == Saying(f"{TOLD}{source.days[AT]}", "not in the adjusted prices")
+    assert event["note"] == Saying(f"{NOTED}{source.days[AT]}", "not in the adjusted prices")
     assert result.warnings == (f"ACME: {event['note']}",)
 
 

@@ -18,10 +18,12 @@ ROWS = bars("ACME", DAYS)
 CLOSE = STORED["close"]
 
 
-def evening(root: Path, came: dict[str, Any], stored: dict[str, Any] | None = None) -> tuple[HistoricalETL, ETLResult]:
+def evening(
+    root: Path, fetched: dict[str, Any], stored: dict[str, Any] | None = None
+) -> tuple[HistoricalETL, ETLResult]:
     rows = changed(ROWS, DAY, **(stored or {}))
     opened(root, Teller(rows), DAYS[-2]).run_full_etl(["ACME"], DAYS[0], DAYS[-2])
-    etl = opened(root, Teller(changed(rows, DAY, **came)), TODAY)
+    etl = opened(root, Teller(changed(rows, DAY, **fetched)), TODAY)
     return etl, etl.run_incremental_etl()
 
 
@@ -29,7 +31,7 @@ def bar(etl: HistoricalETL) -> dict[str, float | None]:
     return {name: cells(etl, "ACME", name)[DAY] for name in (*RANGE, "close", "volume")}
 
 
-def told(etl: HistoricalETL) -> set[str]:
+def withheld_columns(etl: HistoricalETL) -> set[str]:
     return set(etl.ledger("withheld").filter(pl.col("date") == DAY)["column"])
 
 
@@ -41,21 +43,21 @@ def of_times(size: float, *names: str) -> dict[str, float]:
 def test_ranges_of_another_unit_or_basis_stay_what_they_were(root: Path, size: float) -> None:
     etl, result = evening(root, of_times(size, *RANGE))
     assert bar(etl) == {name: STORED[name] for name in bar(etl)}
-    assert told(etl) == set(RANGE)
+    assert withheld_columns(etl) == set(RANGE)
     assert result.complete
     assert result.corrections == 0
     assert any("stay" in line or "was kept" in line for line in result.warnings)
 
 
 @pytest.mark.parametrize(
-    "came",
+    "fetched",
     [{"high": CLOSE * 0.95}, {"low": CLOSE * 1.05}, {"open": CLOSE * 1.1}, {"open": CLOSE * 0.8}],
     ids=["high below", "low above", "open above", "open below"],
 )
-def test_a_single_one_that_contradicts_the_bar_stays_what_it_was(root: Path, came: dict[str, float]) -> None:
-    etl, result = evening(root, {**came, "volume": 77.0})
+def test_a_single_one_that_contradicts_the_bar_stays_what_it_was(root: Path, fetched: dict[str, float]) -> None:
+    etl, result = evening(root, {**fetched, "volume": 77.0})
     assert bar(etl) == {name: STORED[name] for name in RANGE} | {"close": CLOSE, "volume": 77.0}
-    assert told(etl) == set(came)
+    assert withheld_columns(etl) == set(fetched)
     assert result.corrections == 1
 
 
@@ -63,24 +65,24 @@ def test_the_close_that_comes_with_it_is_taken_if_what_is_stored_holds_it(root: 
     close = CLOSE * 1.004
     etl, _ = evening(root, {**of_times(1.5, *RANGE), "close": close, "adj_close": close})
     assert bar(etl) == {name: STORED[name] for name in RANGE} | {"close": close, "volume": STORED["volume"]}
-    assert told(etl) == set(RANGE)
+    assert withheld_columns(etl) == set(RANGE)
 
 
 def test_what_comes_in_place_of_the_bar_of_the_day_before_is_taken_as_it_is(root: Path) -> None:
-    """Of the bar that came again nothing stays beside the close and volume of another one."""
+    """Of the bar that was fetched again nothing stays beside the close and volume of another one."""
     (before,) = [row for row in ROWS if row["date"] == DAYS[-4]]
     again = {name: before[name] for name in (*RANGE, "close", "adj_close")} | {"volume": STORED["volume"] + 50}
-    came = {"high": CLOSE * 0.996, **of_times(1.0, "open", "low", "close", "adj_close", "volume")}
-    etl, result = evening(root, came, again)
-    assert bar(etl) == {name: came[name] for name in bar(etl)}
-    assert told(etl) == set()
+    fetched = {"high": CLOSE * 0.996, **of_times(1.0, "open", "low", "close", "adj_close", "volume")}
+    etl, result = evening(root, fetched, again)
+    assert bar(etl) == {name: fetched[name] for name in bar(etl)}
+    assert withheld_columns(etl) == set()
     assert result.flagged_by_reason == {"range": 1}
 
 
 def test_it_is_so_where_one_of_them_does_not_come(root: Path) -> None:
     etl, _ = evening(root, {**of_times(3.0, "open", "high"), "low": None})
     assert bar(etl) == {name: STORED[name] for name in bar(etl)}
-    assert told(etl) == set(RANGE)
+    assert withheld_columns(etl) == set(RANGE)
 
 
 def test_all_bars_of_the_overlap_stay(root: Path) -> None:
@@ -99,23 +101,23 @@ def test_all_bars_of_the_overlap_stay(root: Path) -> None:
 FINE = [
     {"open": CLOSE * 1.005, "high": CLOSE * 1.03, "low": CLOSE * 0.98},
     {"high": CLOSE * 2.5},  # a wild day
-    {"close": CLOSE * 1.05, "adj_close": CLOSE * 1.05},  # outside of a range that came as it is stored
+    {"close": CLOSE * 1.05, "adj_close": CLOSE * 1.05},  # outside of a range that arrived as it is stored
     {"high": CLOSE * 0.99999},  # rounded on its own
 ]
 
 
-@pytest.mark.parametrize("came", FINE, ids=["another range", "a wild day", "a close outside", "rounding"])
-def test_corrections_that_fit_are_taken(root: Path, came: dict[str, float]) -> None:
-    etl, result = evening(root, came)
-    assert bar(etl) == {name: (STORED | came)[name] for name in bar(etl)}
-    assert (told(etl), result.withheld) == (set(), 0)
+@pytest.mark.parametrize("fetched", FINE, ids=["another range", "a wild day", "a close outside", "rounding"])
+def test_corrections_that_fit_are_taken(root: Path, fetched: dict[str, float]) -> None:
+    etl, result = evening(root, fetched)
+    assert bar(etl) == {name: (STORED | fetched)[name] for name in bar(etl)}
+    assert (withheld_columns(etl), result.withheld) == (set(), 0)
 
 
 def test_of_two_ranges_that_contradict_the_close_the_new_one_is_taken(root: Path) -> None:
     """A closing auction lies outside of the range, and the vendor corrects the open."""
-    stored, came = of_times(0.97, "high", "low", "open"), of_times(0.96, "high", "low", "open")
-    etl, result = evening(root, came, stored)
-    assert bar(etl) == {name: (STORED | came)[name] for name in bar(etl)}
+    stored, fetched = of_times(0.97, "high", "low", "open"), of_times(0.96, "high", "low", "open")
+    etl, result = evening(root, fetched, stored)
+    assert bar(etl) == {name: (STORED | fetched)[name] for name in bar(etl)}
     assert result.withheld == 0
 
 

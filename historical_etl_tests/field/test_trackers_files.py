@@ -115,7 +115,7 @@ def test_parquet_with_text_that_can_be_read_in_two_ways_is_asked_for(desk):
 
 
 def test_parquet_with_one_bad_text_sets_that_row_aside(desk):
-    """alpacahq/alpaca-trade-api-python#317: a row that is no day is told; the others are taken."""
+    """alpacahq/alpaca-trade-api-python#317: a row that is no day is reported; the others are taken."""
     texts = [f"{day}" for day in WINTER]
     pl.DataFrame({"date": ["2024-13-45", *texts[1:]], **BARS}).write_parquet(desk.folder / "AAA.parquet")
     answer = desk.backfill()
@@ -136,7 +136,7 @@ def test_a_file_of_metatrader(desk):
 
 
 def test_excel_says_first_what_separates(desk):
-    """pandas-dev/pandas#47303: `sep=;` is Excel's line, not a header; what the header lacks is told of the header."""
+    """pandas-dev/pandas#47303: `sep=;` is Excel's line, not a header; the error about columns names the header."""
     rows = lines("Datum;Kurs", "{d};100,5", WINTER, "%d.%m.%Y")
     path = desk.put("AAA.csv", "sep=;\n" + rows)
     answer = desk.backfill()

@@ -33,7 +33,7 @@ def turned(closes, at: int, split: float) -> list[float]:
 
 
 @pytest.mark.parametrize("adj", [True, False])
-def test_a_split_that_is_named_with_another_ratio_is_told(root, adj):
+def test_a_split_that_is_named_with_another_ratio_is_reported(root, adj):
     """iexg/IEX-API#946: 1 for 12 is named, and the price moved by 1 for 20."""
     close = falling(PRICES, (AT, 1 / 20, 0.0))
     source = Series(close, turned(close, AT, 1 / 12) if adj else None, [(AT, 1 / 12, 0.0)])
@@ -205,7 +205,7 @@ def test_a_close_that_jumps_is_kept_out_alone_from_the_evening_on_that_takes_it_
 
 
 @pytest.mark.parametrize("adj", ["good", "with it", None])
-def test_a_stored_error_that_the_vendor_mends_is_mended(root, adj):
+def test_a_stored_error_that_the_vendor_corrects_is_corrected(root, adj):
     """RomelTorres/alpha_vantage#226: the wrong close of a day was right some days later."""
     bad = [price * 7.5 if i == AT else price for i, price in enumerate(PRICES)]
     source = Series(bad, {"good": PRICES, "with it": bad}.get(adj))
@@ -221,7 +221,7 @@ def test_a_stored_error_that_the_vendor_mends_is_mended(root, adj):
     assert column(etl, "close") == PRICES[: AT + 3]
 
 
-def test_a_stored_bar_after_a_raw_split_that_comes_on_the_old_basis_mends_nothing(root):
+def test_a_stored_bar_after_a_raw_split_that_comes_on_the_old_basis_corrects_nothing(root):
     """iexg/IEX-API#480, the other way: prices go back to those of before the split on one day."""
     close = falling(PRICES, (AT, 4.0, 0.0))
     source = Series(close, None, [(AT, 4.0, 0.0)])
@@ -232,7 +232,7 @@ def test_a_stored_bar_after_a_raw_split_that_comes_on_the_old_basis_mends_nothin
     assert column(etl, "close") == close[: AT + 4], "the stored bar stands, and the new session is let in"
 
 
-def test_closes_that_become_adjusted_ones_are_told(root):
+def test_closes_that_become_adjusted_ones_are_reported(root):
     """ranaroussi/yfinance#2510: from one release on, close is what adj_close was; it shows with the next dividend."""
     first, second = (30, 1.0, 2.0), (AT, 1.0, 1.0)
     close = falling(PRICES, first, second)
@@ -244,7 +244,7 @@ def test_closes_that_become_adjusted_ones_are_told(root):
     assert about(result, "ACME is restated", "no split explains it")
 
 
-def test_another_currency_for_a_whole_history_is_told(root):
+def test_another_currency_for_a_whole_history_is_reported(root):
     """portfolio-performance/portfolio#1229 and the like: all prices in another unit from one evening on."""
     source = Series(PRICES, PRICES)
     backfill(root, source, AT - 1)

@@ -53,7 +53,7 @@ def make(folder: Path, name: str) -> None:
             "whole": story.whole,
             "interrupted": story.interrupted,
             **read_recorded(root),
-            "told": _told(stage.at(story.today), story.bars) if story.bars else [],
+            "told": _reported(stage.at(story.today), story.bars) if story.bars else [],
             "adjusted": _adjusted(stage.at(story.today)) if story.adjusted else [],
         }
         if story.exported:
@@ -85,7 +85,7 @@ def _plain(actions: pl.DataFrame | None) -> list[list[Any]] | None:
     return None if actions is None else [list(row) for row in actions.with_columns(pl.col("date").cast(str)).rows()]
 
 
-def _told(etl: HistoricalETL, bars: Sequence[tuple[str, date]]) -> list[dict[str, Any]]:
+def _reported(etl: HistoricalETL, bars: Sequence[tuple[str, date]]) -> list[dict[str, Any]]:
     """The stories of some bars, without their texts."""
     names = ("version", "event", "column", "old", "new")
     return [

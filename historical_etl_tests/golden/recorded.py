@@ -39,9 +39,9 @@ class RecordedSource:
         asked = pl.col("symbol").is_in(request.symbols)
         asked &= pl.col("date").is_between(request.start, min(request.end, self.today))
         rows, known = self.bars.filter(asked), set(self.members(None, None))
-        came = set(rows["symbol"])
+        fetched = set(rows["symbol"])
         outcomes = {
-            symbol: Outcome.OK if symbol in came else Outcome.EMPTY if symbol in known else Outcome.NOT_FOUND
+            symbol: Outcome.OK if symbol in fetched else Outcome.EMPTY if symbol in known else Outcome.NOT_FOUND
             for symbol in request.symbols
         }
         if self.actions is None:

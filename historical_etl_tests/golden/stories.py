@@ -186,10 +186,10 @@ def _held() -> Story:
         3: lambda etl: etl.accept("ACCP", reason="in pounds from now on", by="anna"),
         27: lambda etl: etl.waive("LOST", _day(26), reason="the exchange lost it", by="anna"),
     }
-    told = [("ACCP", _day(2)), ("BADR", _day(4)), ("LOST", _day(2)), ("LOST", _day(26)), ("PENC", _day(28))]
-    told += [("TAKEN", _day(25)), ("LACK", _day(27))]
+    given = [("ACCP", _day(2)), ("BADR", _day(4)), ("LOST", _day(2)), ("LOST", _day(26)), ("PENC", _day(28))]
+    given += [("TAKEN", _day(25)), ("LACK", _day(27))]
     evenings = (1, 2, 3, 4, 5, 25, 26, 27, 28, 29, 30)
-    return _simulated(listings, evenings, faults=errs, decide=decide, bars=told, whole=False)
+    return _simulated(listings, evenings, faults=errs, decide=decide, bars=given, whole=False)
 
 
 def _without_adjusted() -> Story:
@@ -213,8 +213,8 @@ def _named(style: str) -> Story:
         SimListing("BOTH", splits=((_day(4), 3.0),), dividends=((_day(-12), 0.015),)),
         SimListing("RSPL", splits=((_day(5), 0.1),)),
     ]
-    told = [("SPLT", _day(2)), ("PAYR", _day(1)), ("RSPL", _day(4))]
-    return _simulated(listings, range(1, 7), style=style, names_actions=True, bars=told, adjusted=True)
+    given = [("SPLT", _day(2)), ("PAYR", _day(1)), ("RSPL", _day(4))]
+    return _simulated(listings, range(1, 7), style=style, names_actions=True, bars=given, adjusted=True)
 
 
 def _killed(point: str) -> Story:
@@ -316,8 +316,8 @@ def _every_ledger() -> Story:
                 stage.at(_day(number)).rollback(newest, reason="looked at")
         fail(stage, today)  # no version has it yet
 
-    told = [("ACCP", _day(2)), ("BADR", _day(4)), ("CORR", _day(2)), ("FLAG", _day(3)), ("LOST", _day(26))]
-    told += [("NULL", _day(3)), ("RENA", _day(1)), ("SPLT", _day(3)), ("STAL", _day(27)), ("TAKEN", _day(25))]
+    given = [("ACCP", _day(2)), ("BADR", _day(4)), ("CORR", _day(2)), ("FLAG", _day(3)), ("LOST", _day(26))]
+    given += [("NULL", _day(3)), ("RENA", _day(1)), ("SPLT", _day(3)), ("STAL", _day(27)), ("TAKEN", _day(25))]
     return Story(
         market.names,
         first,
@@ -325,7 +325,7 @@ def _every_ledger() -> Story:
         play,
         source,
         {"start": first, "keep_versions": 3, "keep_days": 0},
-        told,
+        given,
         whole=False,
         adjusted=True,
         catalog=True,

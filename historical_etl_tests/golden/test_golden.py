@@ -25,7 +25,7 @@ from historical_etl_tests.golden.recorded import (
     read_recorded,
     recorded_stores,
 )
-from historical_etl_tests.scenario import COLUMNS, KEYS, daily_bytes, standing, tree
+from historical_etl_tests.scenario import COLUMNS, KEYS, current_manifest, daily_bytes, tree
 
 STORES = recorded_stores()
 #: Those that a writer left in order.
@@ -81,7 +81,7 @@ def recorded_years(version: dict[str, Any], what: str = "values") -> dict[str, s
 
 
 def year_files(etl: HistoricalETL) -> dict[str, str]:
-    return {str(partition.year): partition.checksum for partition in standing(etl).partitions}
+    return {str(partition.year): partition.checksum for partition in current_manifest(etl).partitions}
 
 
 def given(golden: Golden, symbols: Iterable[str]) -> pl.DataFrame:
@@ -101,7 +101,7 @@ def sessions_of(etl: HistoricalETL, gaps: Iterable[list[Any]]) -> set[tuple[str,
     }
 
 
-def is_sound(etl: HistoricalETL) -> bool:
+def is_intact(etl: HistoricalETL) -> bool:
     """Whether nothing is to be said of it, but that these runs published no catalog."""
     return not [finding for finding in beside_holds(etl) if not str(finding).startswith("catalog")]
 
@@ -175,8 +175,8 @@ def test_every_kept_version_answers_with_what_was_recorded(golden: Golden, reada
     for version in golden.facts["versions"]:
         number = version["version"]
         assert by_year(golden, etl.scan(version=number).collect()) == recorded_years(version)
-        told = etl.query_sql(f"SELECT {columns} FROM daily_prices", version=number)
-        assert by_year(golden, told) == recorded_years(version)
+        reported = etl.query_sql(f"SELECT {columns} FROM daily_prices", version=number)
+        assert by_year(golden, reported) == recorded_years(version)
         assert etl.cite(number) == f"historical_daily@v{number}:{version['checksum']}"
         manifest = etl.manifest(number)
         assert manifest is not None
@@ -217,7 +217,7 @@ def test_a_time_and_a_pin_find_the_version_that_stood(golden: Golden, readable: 
 
 
 @of(STORES)
-def test_where_it_stands_is_told_as_it_was(golden: Golden, readable: Readable):
+def test_its_status_is_reported_as_it_was(golden: Golden, readable: Readable):
     etl = readable(golden)
     assert {symbol: str(day) for symbol, day in etl.cursors().items()} == golden.facts["cursors"]
     assert as_listed(etl.holds(all=True), HOLDS) == golden.facts["holds"]
@@ -227,11 +227,11 @@ def test_where_it_stands_is_told_as_it_was(golden: Golden, readable: Readable):
 
 
 @of(golden for golden in STORES if golden.facts["told"])
-def test_the_story_of_a_bar_is_told_as_it_was(golden: Golden, readable: Readable):
+def test_the_story_of_a_bar_is_reported_as_it_was(golden: Golden, readable: Readable):
     etl = readable(golden)
     for story in golden.facts["told"]:
-        told = etl.explain(story["symbol"], story["date"]).select("version", "event", "column", "old", "new")
-        assert [list(row) for row in told.rows()] == story["events"]
+        events = etl.explain(story["symbol"], story["date"]).select("version", "event", "column", "old", "new")
+        assert [list(row) for row in events.rows()] == story["events"]
 
 
 @of(golden for golden in STORES if golden.facts["adjusted"])
@@ -293,14 +293,14 @@ def test_an_update_with_a_session_more_leaves_the_rest_as_it_is(golden: Golden, 
     now = in_order(later.scan().collect(), golden.facts["columns"])
     assert now.filter(pl.col("date") <= golden.today).equals(rows)
     held = {symbol for symbol, *_ in holds}
-    came = golden.bars().filter(pl.col("date") == golden.following, ~pl.col("symbol").is_in(list(held)))
+    fetched = golden.bars().filter(pl.col("date") == golden.following, ~pl.col("symbol").is_in(list(held)))
     stored = now.filter(pl.col("date") > golden.today)
-    assert in_order(stored, [*KEYS, *GIVEN]).equals(in_order(came, [*KEYS, *GIVEN]))
+    assert in_order(stored, [*KEYS, *GIVEN]).equals(in_order(fetched, [*KEYS, *GIVEN]))
     assert stored["ret"].is_not_null().all()
     holds_now, gaps_now = open_now(later)
     assert holds_now == holds
     assert gaps <= gaps_now
-    assert is_sound(later)
+    assert is_intact(later)
 
 
 @of(golden for golden in STORES if golden.facts["interrupted"])
@@ -332,7 +332,7 @@ def test_the_same_bars_in_a_new_store_are_the_same_bytes(golden: Golden, root: P
     assert by_year(golden, new.scan().collect()) == recorded_years(golden.require_manifest)
     if golden.facts["writer"] == f"polars {pl.__version__}":  # another Polars may write other bytes for equal rows
         assert daily_bytes(new) == daily_bytes(etl)
-        assert standing(new).checksum == golden.require_manifest["checksum"]
+        assert current_manifest(new).checksum == golden.require_manifest["checksum"]
 
 
 @of(golden for golden in SETTLED if golden.facts["holds"])
@@ -367,12 +367,12 @@ def test_an_old_version_can_stand_again(golden: Golden, root: Path):
     oldest, newest = golden.facts["versions"][0], golden.require_manifest
     etl.pin("newest")
     for wanted, name in ((oldest, oldest["version"]), (newest, "newest")):
-        version = standing(etl).version
+        version = current_manifest(etl).version
         assert etl.rollback(name, reason="to look", publish=False).version == version + 1
         assert by_year(golden, etl.scan().collect()) == recorded_years(wanted)
         assert year_files(etl) == recorded_years(wanted, "file")
         assert set(daily_bytes(etl)) == {f"{year}.parquet" for year in wanted["years"]}
-    assert is_sound(etl)
+    assert is_intact(etl)
     assert {symbol: str(day) for symbol, day in etl.cursors().items()} == golden.facts["cursors"]
 
 
@@ -397,14 +397,14 @@ def test_the_catalog_is_built_for_the_place_where_it_now_lies(golden: Golden, ro
 def test_it_goes_out_and_comes_in(golden: Golden, root: Path):
     etl = opened(golden, root)
     archive = etl.export(root.parent / "archive.tar")
-    came = golden.open(root.parent / "came")
-    assert import_store(came.store.state, archive).version == golden.require_manifest["version"]
+    fetched = golden.open(root.parent / "came")
+    assert import_store(fetched.store.state, archive).version == golden.require_manifest["version"]
     manifest = "manifests/historical_daily.json"
-    assert (came.layout.root / manifest).read_bytes() == (root / manifest).read_bytes()
-    assert daily_bytes(came) == daily_bytes(etl)
-    assert read_recorded(came.layout.root)["versions"] == [golden.require_manifest]
-    assert as_listed(came.holds(all=True), HOLDS) == golden.facts["holds"]
-    assert beside_holds(came) == []
+    assert (fetched.layout.root / manifest).read_bytes() == (root / manifest).read_bytes()
+    assert daily_bytes(fetched) == daily_bytes(etl)
+    assert read_recorded(fetched.layout.root)["versions"] == [golden.require_manifest]
+    assert as_listed(fetched.holds(all=True), HOLDS) == golden.facts["holds"]
+    assert beside_holds(fetched) == []
 
 
 @of(golden for golden in STORES if "exported" in golden.facts)

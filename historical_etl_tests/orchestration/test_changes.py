@@ -8,7 +8,7 @@ import polars as pl
 
 from historical_etl_tests.orchestration.harness import CATALOG, Project, changed, facts, filled, scripted, steps
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import LAST, Alter, changing, in_turn, is_row, losing, standing
+from historical_etl_tests.scenario import LAST, Alter, changing, current_manifest, in_turn, is_row, losing
 
 Make = Callable[..., Project]
 FEBRUARY_26, FEBRUARY_28 = date(2013, 2, 26), date(2013, 2, 28)
@@ -62,7 +62,7 @@ def test_a_restated_history_is_shown_on_every_year_it_touched(project: Make) -> 
                 "rows_replaced": ledger.item(0, "rows_replaced"),
             }
         ]
-        stored = standing(scene.etl).partition(int(year))
+        stored = current_manifest(scene.etl).partition(int(year))
         assert stored is not None
         assert facts(event)["checksum"] == stored.checksum
 
@@ -95,7 +95,7 @@ def test_a_year_that_is_fetched_alone_shows_the_others_that_it_had_to_change(pro
     assert len(scene.events()) == 8, "each year is shown as it is: nothing is left to be found in the store"
 
 
-def test_a_range_shows_each_year_as_it_stands_in_the_end(project: Make) -> None:
+def test_a_range_shows_each_year_as_it_is_in_the_end(project: Make) -> None:
     """The last year of the run restates the ones before it, which the run has committed already."""
     scene = project()
     assert scene.run(2010, 2012).success
@@ -105,7 +105,7 @@ def test_a_range_shows_each_year_as_it_stands_in_the_end(project: Make) -> None:
 
     newest = {str(event.partition): event for event in scene.events()}
     for year, event in newest.items():
-        stored = standing(scene.etl).partition(int(year))
+        stored = current_manifest(scene.etl).partition(int(year))
         assert stored is not None
         assert facts(event)["checksum"] == stored.checksum, year
     assert {year for year, event in newest.items() if "restated" in event.metadata} == {"2010", "2011", "2012"}
@@ -150,7 +150,7 @@ def test_what_is_held_and_what_is_missing_is_shown_with_the_evidence(project: Ma
     assert facts(scene.events(CATALOG)[-1])["sessions_missing"] == scene.etl.completeness().missing()
 
 
-def test_a_gap_that_was_filled_is_told(project: Make) -> None:
+def test_a_gap_that_was_filled_is_reported(project: Make) -> None:
     scene = filled(project, source=scripted(alter=losing("HALT", FEBRUARY_28)))
     assert scene.update().success
     scene.source = scripted()
@@ -160,7 +160,7 @@ def test_a_gap_that_was_filled_is_told(project: Make) -> None:
     assert changed(scene.events()[-1]) == "filled: HALT 2013-02-28"
 
 
-def test_an_ordinary_session_tells_nothing(project: Make) -> None:
+def test_an_ordinary_session_says_nothing(project: Make) -> None:
     scene = filled(project)
 
     result = scene.update()
@@ -174,7 +174,7 @@ def test_an_ordinary_session_tells_nothing(project: Make) -> None:
 def test_a_damaged_ledger_hides_no_commit(project: Make) -> None:
     scene = filled(project, source=scripted(alter=changing("HALT", FEBRUARY_26, volume=1000.0)))
     assert scene.update().success
-    (file,) = standing(scene.etl).ledgers["corrections"]
+    (file,) = current_manifest(scene.etl).ledgers["corrections"]
     path = scene.etl.layout.resolve(file.path)
     path.chmod(0o644)
     path.write_bytes(b"damage")
@@ -185,7 +185,7 @@ def test_a_damaged_ledger_hides_no_commit(project: Make) -> None:
     assert result.success
     event = scene.events()[-1]
     assert "'corrections' is missing or was changed" in str(facts(event)["ledgers_unread"])
-    assert facts(event)["version"] == facts(scene.events(CATALOG)[-1])["version"] == standing(scene.etl).version
+    assert facts(event)["version"] == facts(scene.events(CATALOG)[-1])["version"] == current_manifest(scene.etl).version
     (found,) = (e for e in result.get_asset_check_evaluations() if e.check_name == "corrections_within_bounds")
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "'corrections' is missing or was changed" in str(found.description)

@@ -137,7 +137,7 @@ def test_a_lone_correction_passes(project: Make) -> None:
     bounds = found(scene, "corrections_within_bounds")
     assert bounds.passed
     assert bounds.metadata["corrected"].value == 1
-    # Five stored sessions of six symbols came again.
+    # Five stored sessions of six symbols were fetched again.
     assert bounds.metadata["compared"].value == 30 * 6
     assert bounds.metadata["allowed"].value == 6, "one whole bar"
     assert rows(bounds, "corrections")[0]["symbol"] == "HALT"

@@ -17,7 +17,7 @@ import pytest
 from historical_etl import HistoricalETL
 from historical_etl_tests.orchestration.harness import PRICES, sample
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import daily_bytes, standing, store
+from historical_etl_tests.scenario import current_manifest, daily_bytes, store
 
 _PROJECT = Path(__file__).parents[2]
 _DAGSTER = Path(sys.executable).with_name("dagster")
@@ -162,7 +162,7 @@ def test_a_killed_run_holds_nothing_up(shell: Shell) -> None:
     assert time.monotonic() - started < 60
     assert "ended without releasing the lock" in done.stdout
     assert shell.shown_years() == ["2001", "2002", "2003"], "what the killed run had committed is found in the store"
-    assert [p.year for p in standing(HistoricalETL.open(shell.root, sample())).partitions] == [2001, 2002, 2003]
+    assert [p.year for p in current_manifest(HistoricalETL.open(shell.root, sample())).partitions] == [2001, 2002, 2003]
 
 
 @pytest.mark.crash
@@ -184,5 +184,5 @@ def test_a_terminated_run_fails_and_shows_what_it_committed(shell: Shell) -> Non
     assert stuck.wait(60) == 1
     assert shell.shown_years() == ["2001", "2002"]
     path = shell.root / "historical" / "daily" / "2002.parquet"
-    partitions = standing(HistoricalETL.open(shell.root, sample())).partitions
+    partitions = current_manifest(HistoricalETL.open(shell.root, sample())).partitions
     assert sha256(path.read_bytes()).hexdigest() == partitions[-1].checksum

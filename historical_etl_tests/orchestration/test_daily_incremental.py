@@ -34,7 +34,7 @@ from historical_etl_tests.orchestration.harness import (
 )
 from historical_etl_tests.orchestration.test_changes import jumping
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, in_turn, losing, standing
+from historical_etl_tests.scenario import INFO, LAST, SYMBOLS, current_manifest, in_turn, losing
 
 Make = Callable[..., Project]
 _NOTHING_OF_THE_LAST_SESSION = in_turn(*(losing(symbol, LAST) for symbol in SYMBOLS))
@@ -59,9 +59,9 @@ def test_the_increment_materializes_the_running_year_and_then_the_catalog(projec
     (event,) = scene.events_of(result)
     assert event.partition == "2013"
     assert facts(event)["last_session"] == "2013-03-01"
-    assert facts(event)["checksum"] == standing(scene.etl).partitions[-1].checksum
+    assert facts(event)["checksum"] == current_manifest(scene.etl).partitions[-1].checksum
     (published,) = scene.events_of(result, CATALOG)
-    assert facts(published)["version"] == standing(scene.etl).version
+    assert facts(published)["version"] == current_manifest(scene.etl).version
 
 
 def test_an_increment_over_new_year_materializes_both_years(project: Make) -> None:
@@ -103,7 +103,7 @@ def test_an_increment_shows_the_years_that_it_changed_and_not_the_one_it_was_ask
     assert result.success
     assert [event.partition for event in scene.events_of(result)] == ["2013"]
     (published,) = scene.events_of(result, CATALOG)
-    assert facts(published)["version"] == standing(scene.etl).version
+    assert facts(published)["version"] == current_manifest(scene.etl).version
     assert sorted(scene.checks()) == sorted((name, "SUCCEEDED", None) for name in CHECKS)
     said = "\n".join(scene.logged(result))
     assert said == Saying("Dagster skips price_catalog", "published version 5")
@@ -138,7 +138,7 @@ def test_a_run_without_the_catalog_leaves_it_to_who_follows_the_years(project: M
 def test_a_version_in_which_no_year_changed_is_published_by_the_run_that_made_it(project: Make) -> None:
     """A new hold: the ledgers of the catalog must show it, and nobody follows a year that did not change."""
     scene = filled(project, until=date(2013, 2, 28), source=scripted(alter=jumping("BRK.B", LAST, 100)))
-    version = standing(scene.etl).version
+    version = current_manifest(scene.etl).version
 
     result = incremental(scene, 2013, "BRK.B")
 
@@ -179,7 +179,7 @@ def test_a_year_that_dagster_does_not_know_is_stored_and_shown(project: Make) ->
 
     assert result.success
     assert [event.partition for event in scene.events_of(result)] == ["2013"]
-    assert facts(scene.events_of(result, CATALOG)[0])["version"] == standing(scene.etl).version
+    assert facts(scene.events_of(result, CATALOG)[0])["version"] == current_manifest(scene.etl).version
 
 
 def test_the_job_is_incremental_however_it_is_launched(project: Make) -> None:
@@ -204,10 +204,10 @@ def test_a_run_of_another_job_may_ask_for_an_increment(project: Make) -> None:
 
 
 def test_the_increment_of_an_empty_store_says_what_to_do(project: Make) -> None:
-    told = failure_text(project().update(), "daily_prices")
+    message = failure_text(project().update(), "daily_prices")
 
-    assert told.startswith("Nothing was committed yet")
-    assert told == Saying("Next", "materialize daily_prices", "`historical-etl backfill`")
+    assert message.startswith("Nothing was committed yet")
+    assert message == Saying("Next", "materialize daily_prices", "`historical-etl backfill`")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_missing_symbols_fail_the_run_after_the_others_are_committed_and_publish
 
     assert steps(result) == {"daily_prices": "failure"}
     assert failure_text(result, "daily_prices") == Saying("1 symbol", f"HALT ({outcome.value})")
-    manifest = standing(scene.etl)
+    manifest = current_manifest(scene.etl)
     assert manifest.end_date == LAST
     assert [event.partition for event in scene.events_of(result)] == years
     (published,) = scene.events_of(result, CATALOG)
@@ -245,7 +245,7 @@ def test_a_catalog_that_cannot_be_published_fails_its_own_step(project: Make, ro
 
     assert steps(result) == {"daily_prices": "success", "price_catalog": "failure"}
     assert "The catalog could not be published" in failure_text(result, "price_catalog")
-    assert standing(scene.etl).end_date == LAST
+    assert current_manifest(scene.etl).end_date == LAST
 
 
 def test_a_catalog_that_could_not_be_published_is_published_by_the_next_run(project: Make, root: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_catalog_that_could_not_be_published_is_published_by_the_next_run(proj
     assert result.success
     assert scene.events_of(result) == []
     (published,) = scene.events_of(result, CATALOG)
-    assert facts(published)["version"] == scene.etl.catalog.shown_version() == standing(scene.etl).version
+    assert facts(published)["version"] == scene.etl.catalog.shown_version() == current_manifest(scene.etl).version
 
 
 def test_an_increment_may_be_narrowed_to_some_symbols(project: Make) -> None:
@@ -394,7 +394,7 @@ def test_a_session_without_all_its_symbols_is_asked_for_again(project: Make) -> 
     scene = filled(project, source=scripted(outcomes={"HALT": Outcome.RATE_LIMITED}))
     result, cursor = tick(scene)
     assert not scene.run_request(request(result)).success
-    assert standing(scene.etl).end_date == LAST
+    assert current_manifest(scene.etl).end_date == LAST
 
     result, _ = tick(later(scene, 6), json.dumps(cursor))
     assert request(result).run_key == "2013-03-01:2"
@@ -462,4 +462,4 @@ def test_a_vendor_that_fails_as_a_whole_fails_the_run_and_may_be_asked_again(pro
     result = scene.update()
 
     assert "no answer" in failure_text(result, "daily_prices")
-    assert standing(scene.etl).end_date == date(2013, 2, 27)
+    assert current_manifest(scene.etl).end_date == date(2013, 2, 27)

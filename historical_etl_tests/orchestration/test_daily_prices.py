@@ -32,7 +32,7 @@ from historical_etl_tests.orchestration.harness import (
     stored_years,
 )
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import adding, is_row, standing
+from historical_etl_tests.scenario import adding, current_manifest, is_row
 
 Make = Callable[..., Project]
 #: Of the scripted market, by year: rows and symbols.
@@ -142,7 +142,7 @@ def test_several_bad_years_are_all_named(project: Make) -> None:
         ({2011: ProviderUnavailableError("no answer"), 2012: DataQualityError("rubbish")}, False),
     ],
 )
-def test_a_retry_policy_is_heeded_only_if_every_error_may_pass(
+def test_a_retry_policy_is_followed_only_if_every_error_may_pass(
     project: Make, errors: dict[int, Exception], retried: bool
 ) -> None:
     scene = project(Failing(scripted(), errors))
@@ -155,7 +155,7 @@ def test_a_retry_policy_is_heeded_only_if_every_error_may_pass(
     assert any(event.is_step_up_for_retry for event in result.all_events) is retried
 
 
-def test_what_would_meet_every_year_ends_the_run(project: Make) -> None:
+def test_what_would_affect_every_year_ends_the_run(project: Make) -> None:
     scene = project(Failing(scripted(), {2011: RateLimitedError("slow down")}))
 
     said = failure_text(scene.run(2010, 2013), "daily_prices")
@@ -166,7 +166,7 @@ def test_what_would_meet_every_year_ends_the_run(project: Make) -> None:
     assert stored_years(scene.etl) == [2010]
 
 
-def test_a_year_for_which_nothing_came_is_a_failed_year(project: Make) -> None:
+def test_a_year_for_which_nothing_arrived_is_a_failed_year(project: Make) -> None:
     outcomes = dict.fromkeys(("BRK.B", "SPLT"), Outcome.EMPTY)
     scene = project(scripted(outcomes=outcomes))
 
@@ -218,7 +218,7 @@ def test_refused_rows_are_counted_and_found_again(project: Make) -> None:
     assert (Path(entry) / "reason.json").is_file()
 
 
-def test_a_year_whose_failure_came_after_its_commit_is_shown(project: Make, root: Path) -> None:
+def test_a_year_that_failed_after_its_commit_is_shown(project: Make, root: Path) -> None:
     root.mkdir()
     (root / "sync_progress").write_bytes(b"a file is in the place of the folder")
     scene = project()
@@ -245,7 +245,7 @@ def test_a_year_that_another_years_commit_changes_is_shown_too(project: Make) ->
         ("2011", "Changed by the commit of 2010"),
         ("2010", None),
     ]
-    assert facts(scene.events()[1])["checksum"] == standing(scene.etl).partitions[-1].checksum
+    assert facts(scene.events()[1])["checksum"] == current_manifest(scene.etl).partitions[-1].checksum
 
 
 def test_a_reversed_range_is_refused(project: Make) -> None:

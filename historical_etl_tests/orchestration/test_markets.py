@@ -22,7 +22,7 @@ from historical_etl_tests.docs.blocks import REPOSITORY, blocks
 from historical_etl_tests.docs.blocks import steps as commands
 from historical_etl_tests.orchestration.harness import Ticked, evaluated, facts, request, sample, steps, why
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import standing, store
+from historical_etl_tests.scenario import current_manifest, store
 
 _PAGE = REPOSITORY / "docs" / "markets.md"
 _NAMES = ("new_york", "london")
@@ -129,13 +129,13 @@ def test_both_fill_follow_and_publish_by_themselves(exchange: Exchange) -> None:
 
     for market, result in ran.items():
         assert steps(result) == {f"{market}__daily_prices": "success", f"{market}__price_catalog": "success"}
-        assert standing(exchange.etl(market)).end_date == _LAST
+        assert current_manifest(exchange.etl(market)).end_date == _LAST
         assert exchange.instance.get_run_by_id(result.run_id).tags[SESSION_TAG] == str(_LAST)  # pyright: ignore[reportOptionalMemberAccess]
         event = exchange.instance.get_latest_materialization_event(catalog(market))
         assert event is not None
         assert event.asset_materialization is not None
         published = facts(event.asset_materialization)
-        assert published["version"] == standing(exchange.etl(market)).version
+        assert published["version"] == current_manifest(exchange.etl(market)).version
         with duckdb.connect(str(published["file"]), read_only=True) as client:
             symbols = client.execute("SELECT DISTINCT symbol FROM daily_prices ORDER BY 1").fetchall()
         assert symbols == [("AAPL",), ("IBM",)] if market == "new_york" else [("BARC",), ("VOD",)]
@@ -182,7 +182,7 @@ def test_the_commands_of_the_page_work_as_they_stand(
             shown = capfd.readouterr()
         said[step.command.split()[-1]] = shown.out + shown.err
     assert list(said) == ["markets.py", "2012", "update", "status"]
-    assert standing(exchange.etl("london")).end_date == _EVE
+    assert current_manifest(exchange.etl("london")).end_date == _EVE
     warning = "The store was filled by the sessions of XLON, and the exchange is now XNYS"
     assert warning not in said["status"]
     for command, code in (("status", 0), ("update", 2)):
@@ -265,9 +265,9 @@ def test_what_is_missing_today_keeps_no_market_out_of_dagster(
 
     assert {prices(market) for market in _NAMES} < set(exchange.defs.resolve_asset_graph().get_all_asset_keys())
     dg.Definitions.validate_loadable(missing)
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert any("TIINGO_API_KEY is not set" in line for line in told)
-    assert Saying("lse", "Runs will fail", "corrected") in told
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert any("TIINGO_API_KEY is not set" in line for line in messages)
+    assert Saying("lse", "Runs will fail", "corrected") in messages
     failed = exchange.run("london_backfill_job", partition_key="2012")
     assert not failed.success
     with pytest.raises(ConfigurationError, match="HISTORICAL_ETL_FILES_PATH"):

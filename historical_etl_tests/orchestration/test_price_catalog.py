@@ -21,7 +21,7 @@ from historical_etl_tests.orchestration.harness import (
     scripted,
 )
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import Market, adding, standing, store
+from historical_etl_tests.scenario import Market, adding, current_manifest, store
 
 Make = Callable[..., Project]
 
@@ -49,7 +49,7 @@ def test_the_catalog_is_published_and_described(project: Make, root: Path) -> No
     scene.run(2010, 2011)
 
     (event,) = scene.events(CATALOG)
-    known, manifest = facts(event), standing(scene.etl)
+    known, manifest = facts(event), current_manifest(scene.etl)
     assert known["dagster/row_count"] == 2436
     assert (known["version"], known["checksum"], known["years"], known["symbols"]) == (2, manifest.checksum, 2, 5)
     assert known["citation"] == f"historical_daily@v2:{manifest.checksum}"
@@ -60,9 +60,9 @@ def test_the_catalog_is_published_and_described(project: Make, root: Path) -> No
 
 
 def test_the_catalog_of_an_empty_store_fails_saying_what_to_do(project: Make) -> None:
-    told = failure_text(refresh(project()), "price_catalog")
-    assert told.startswith("Nothing was committed yet")
-    assert told == Saying("Next", "materialize daily_prices", "`historical-etl backfill`")
+    message = failure_text(refresh(project()), "price_catalog")
+    assert message.startswith("Nothing was committed yet")
+    assert message == Saying("Next", "materialize daily_prices", "`historical-etl backfill`")
 
 
 def test_the_resource_reads_what_is_there_now_and_writes_nothing(project: Make, root: Path) -> None:
@@ -162,7 +162,7 @@ def test_years_that_the_command_line_committed_are_reported(project: Make) -> No
     refresh(scene)
 
     assert scene.years() == ["2010", "2012"], "once, and not again"
-    assert facts(scene.events()[-1])["checksum"] == standing(scene.etl).partitions[-1].checksum
+    assert facts(scene.events()[-1])["checksum"] == current_manifest(scene.etl).partitions[-1].checksum
     assert scene.events()[-1].description == "Found in the store"
 
 

@@ -26,7 +26,7 @@ from historical_etl_tests.orchestration.harness import (
     why,
 )
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import sessions, standing, store
+from historical_etl_tests.scenario import current_manifest, sessions, store
 
 FIRST, SPLIT, EVE = date(2005, 2, 24), date(2005, 2, 28), date(2005, 2, 23)
 STORE, SOURCE = ReplayStoreResource(), PriceSourceResource()
@@ -91,7 +91,7 @@ def test_the_sensor_fills_the_history_and_then_walks_one_session_a_run(replay: R
     walked = replay.walk(4)
 
     assert walked == [str(day) for day in sessions(EVE, SPLIT)]
-    assert standing(replay.etl).end_date == SPLIT
+    assert current_manifest(replay.etl).end_date == SPLIT
     assert replay.etl.ledger("restatements").rows(named=True)[0]["symbol"] == "AAPL"
     # Of the year of the run Dagster writes the event, which has no description.
     changed = {str(e.partition): str(facts(e).get("what_changed", e.description)) for e in replay.events()[-2:]}
@@ -99,7 +99,7 @@ def test_the_sensor_fills_the_history_and_then_walks_one_session_a_run(replay: R
         ("2004", "2005"), "AAPL restated ×0.5: "
     )
     assert replay.check("reaches_the_last_session"), "the evening is that of what is stored"
-    assert facts(replay.events(CATALOG)[-1])["version"] == standing(replay.etl).version
+    assert facts(replay.events(CATALOG)[-1])["version"] == current_manifest(replay.etl).version
 
 
 def test_the_history_ends_on_the_evening_before_and_on_its_price_basis(replay: Replay) -> None:
@@ -116,7 +116,7 @@ def test_years_materialized_by_hand_end_there_too(replay: Replay) -> None:
     result = job.execute_in_process(instance=replay.instance, partition_key="2005")
 
     assert result.success
-    assert standing(replay.etl).end_date == EVE
+    assert current_manifest(replay.etl).end_date == EVE
     assert replay.check("reaches_the_last_session")
 
 

@@ -24,7 +24,7 @@ from historical_etl_tests.orchestration.harness import (
 )
 from historical_etl_tests.orchestration.test_changes import jumping
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import LAST, SYMBOLS, in_turn, losing, sessions, standing, stored
+from historical_etl_tests.scenario import LAST, SYMBOLS, current_manifest, in_turn, losing, sessions, stored
 
 Make = Callable[..., Project]
 #: Six sessions before the last one.
@@ -54,13 +54,13 @@ def test_a_missed_week_is_caught_up_in_one_run(project: Make) -> None:
 def test_an_outage_fails_the_run_and_is_asked_for_again_with_pauses_and_no_pile(project: Make) -> None:
     empty = in_turn(*(losing(symbol) for symbol in SYMBOLS))
     scene = filled(project, source=scripted(alter=empty))
-    before = standing(scene.etl)
+    before = current_manifest(scene.etl)
     result, cursor = tick(scene)
 
     failed = scene.run_request(request(result))
 
     assert "returned none" in failure_text(failed, "daily_prices")
-    assert standing(scene.etl) == before, "nothing moves"
+    assert current_manifest(scene.etl) == before, "nothing moves"
     for _ in range(3):
         waiting, cursor = tick(later(scene, 1), json.dumps(cursor))
         assert why(waiting) == Saying("Attempt 1", "for 2013-03-01", "FAILURE")
@@ -90,7 +90,7 @@ def test_a_session_is_done_when_the_store_has_it(project: Make, source) -> None:
         done, cursor = tick(later(scene, minutes), json.dumps(cursor))
         assert why(done).startswith("Current through 2013-03-01.")
     assert scene.instance.get_runs_count() == 1
-    assert facts(scene.events(CATALOG)[-1])["version"] == standing(scene.etl).version
+    assert facts(scene.events(CATALOG)[-1])["version"] == current_manifest(scene.etl).version
 
 
 def test_a_source_that_never_delivers_a_symbol_is_given_three_runs_a_session(project: Make) -> None:
@@ -125,9 +125,9 @@ def test_a_first_history_that_is_held_is_red_says_what_frees_it_and_comes_with_i
 
     failed = scene.run(2012, 2013)
 
-    told = failure_text(failed, "daily_prices")
-    assert told == Saying("delivered nothing for 2012", "5 symbol", "empty", "held", "BRK.B: level_jump")
-    assert "historical-etl holds accept BRK.B" in told
+    message = failure_text(failed, "daily_prices")
+    assert message == Saying("delivered nothing for 2012", "5 symbol", "empty", "held", "BRK.B: level_jump")
+    assert "historical-etl holds accept BRK.B" in message
     assert (scene.years(), stored_years(scene.etl)) == ([], [])
     asked(scene, tick(scene)[0])
     assert (scene.years(), scene.etl.scan().collect().height) == ([], 0)

@@ -1,4 +1,4 @@
-"""The verdict on any batch: every row is accepted, one of two equal ones, or set aside with a reason."""
+"""The verdict on any batch: every row is accepted, one of two equal ones, or refused with a reason."""
 
 import math
 from collections import Counter
@@ -67,10 +67,10 @@ def key(r: dict[str, Any]) -> tuple[object, ...]:
 def test_no_row_vanishes_and_none_is_let_in_by_mistake(frame, share, twice):
     frame = pl.concat([frame, frame.head(3)]) if twice else frame
     verdict = judge(frame, share)
-    came = list(frame.iter_rows(named=True))
+    fetched = list(frame.iter_rows(named=True))
     accepted, rejected = (list(rows.iter_rows(named=True)) for rows in (verdict.accepted, verdict.rejected))
 
-    assert {str(key(r)) for r in came} == {str(key(r)) for r in [*accepted, *rejected]}
+    assert {str(key(r)) for r in fetched} == {str(key(r)) for r in [*accepted, *rejected]}
     assert verdict.accepted.select("date", "symbol").is_unique().all()
     assert verdict.accepted.equals(verdict.accepted.sort("symbol", "date"))
     assert not set(verdict.refused) & set(verdict.accepted["symbol"])
@@ -83,17 +83,17 @@ def test_no_row_vanishes_and_none_is_let_in_by_mistake(frame, share, twice):
 
 @given(frames)
 @settings(max_examples=examples(150))
-def test_no_number_is_invented_and_what_is_left_out_is_told(frame):
-    """Each number of a stored bar came with it; each that came and is not stored is among the flagged rows."""
+def test_no_number_is_invented_and_what_is_left_out_is_reported(frame):
+    """Each number of a stored bar arrived with it; each that arrived and is not stored is among the flagged rows."""
     verdict = judge(frame, 1.0)
-    came: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    fetched: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for r in frame.iter_rows(named=True):
-        came.setdefault(key(r), []).append(r)
+        fetched.setdefault(key(r), []).append(r)
     flagged = {key(r): r for r in verdict.flagged.iter_rows(named=True)}
     for r in verdict.accepted.iter_rows(named=True):
         assert is_good(r)
         for name in ("open", "high", "low", "volume", "adj_close"):
-            given_values = {other[name] for other in came[key(r)]}
+            given_values = {other[name] for other in fetched[key(r)]}
             assert may_stay(r, name)
             assert r[name] is None or r[name] in given_values
             lost = [v for v in given_values if v is not None and not math.isnan(v)]
@@ -101,7 +101,7 @@ def test_no_number_is_invented_and_what_is_left_out_is_told(frame):
                 assert key(r) in flagged
     for r in flagged.values():
         assert r["reasons"]
-        assert any(r["close"] == other["close"] for other in came[key(r)])
+        assert any(r["close"] == other["close"] for other in fetched[key(r)])
 
 
 @given(frames)

@@ -97,7 +97,7 @@ def test_more_bad_rows_than_allowed_refuse_the_batch_and_it_is_said_in_words():
     assert judge(*bad, share=2 / 21).refused == {}
 
 
-def test_what_was_not_asked_for_is_set_aside_but_not_held_against_the_batch():
+def test_what_was_not_asked_for_is_refused_but_not_held_against_the_batch():
     verdict = judge(
         *(adding(date=day, symbol="OTHER") for day in DAYS),
         *(adding(date=day, symbol="HALT") for day in sessions(date(2013, 2, 1), date(2013, 2, 15))),
@@ -107,7 +107,7 @@ def test_what_was_not_asked_for_is_set_aside_but_not_held_against_the_batch():
     assert count_reasons(verdict.rejected) == {"not_requested": 21, "outside_window": 11}
 
 
-def test_rows_without_a_key_are_set_aside():
+def test_rows_without_a_key_are_refused():
     verdict = judge(
         changing("BRK.B", date(2013, 1, 15), date=None),
         lambda bars: bars.with_columns(
@@ -130,7 +130,7 @@ def test_a_row_names_every_rule_it_broke():
     ]
 
 
-def test_rows_of_a_refused_batch_are_set_aside_as_they_came():
+def test_rows_of_a_refused_batch_are_refused_as_they_arrived():
     day, other = date(2013, 1, 15), date(2013, 1, 16)
     verdict = judge(changing("HALT", other, open=0.0), doubling("HALT", day, volume=1.0))
     assert list(verdict.refused) == ["HALT"]
@@ -160,7 +160,7 @@ def test_rows_without_a_session_or_a_price_count_for_no_share():
 
 
 def test_a_close_alone_against_all_others_is_the_one_that_is_wrong():
-    """Open, high and low agree with the sessions around: it is set aside. Where the level moves with it, it is not."""
+    """Open, high and low agree with the sessions around: it is refused. Where the level moves with it, it is not."""
     day = date(2013, 1, 15)
     price = SHORT.bars(["HALT"], day, day)["close"][0]
     for factor in (100, 0.01, 10):

@@ -75,16 +75,16 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_validation_gate_rejects_invalid_data(year, validator, fault):
     """Each single fault in one row refuses the year, and the message says which."""
-    spoil, told = FAULTS[fault]
+    spoil, reported = FAULTS[fault]
     with pytest.raises(DataQualityError, match="nothing was committed") as caught:
         validator.gate(spoilt(year, spoil), 2013)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert caught.value.where == "2013"
     assert caught.value.todo
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reported"),
     [
         (lambda f: f.drop("ret"), "ret: column is missing"),
         (lambda f: f.with_columns(pl.lit(1).alias("vwap")), "vwap: unknown column"),
@@ -93,12 +93,12 @@ def test_validation_gate_rejects_invalid_data(year, validator, fault):
         (lambda f: f.select(list(COLUMNS)[::-1]), "columns: order is"),
     ],
 )
-def test_another_schema_is_drift(year, validator, spoil, told):
+def test_another_schema_is_drift(year, validator, spoil, reported):
     frame = spoil(year)
     with pytest.raises(SchemaDriftError) as caught:
         validator.gate(frame, 2013)
-    assert told in str(caught.value)
-    assert any(told in str(finding) for finding in validator.validate_schema(frame))
+    assert reported in str(caught.value)
+    assert any(reported in str(finding) for finding in validator.validate_schema(frame))
 
 
 def test_null_optional_values_pass_the_gate(year, validator):
@@ -215,7 +215,7 @@ def test_checksums_are_sha256_of_the_bytes(validator, tmp_path):
 
 
 def test_validation_failure_triggers_quarantine_and_manifest_not_saved(root):
-    """Everything that came is bad: it is kept aside with reasons, and neither manifest nor files change."""
+    """Everything that arrived is bad: it is kept aside with reasons, and neither manifest nor files change."""
     fetcher = ScriptedFetcher(SHORT)
     etl = store(root, fetcher, date(2013, 1, 15))
     etl.run_full_etl(SYMBOLS, SHORT.first, date(2013, 1, 15))

@@ -73,7 +73,7 @@ def test_it_cannot_take_the_name_of_one_of_ours(package):
 
 
 @pytest.mark.parametrize("point", ["acme = acme_prices:no_such_thing", "acme = no_such_module:make"])
-def test_one_that_cannot_be_loaded_is_told_by_its_entry_point(package, point):
+def test_one_that_cannot_be_loaded_is_reported_by_its_entry_point(package, point):
     package(point)
     with pytest.raises(ConfigurationError, match="of another package cannot be loaded") as caught:
         UnifiedDataFetcher(Settings(source="acme"))

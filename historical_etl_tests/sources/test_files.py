@@ -136,7 +136,7 @@ def test_mapped_columns_and_what_a_mapping_claims_is_not_used_twice(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "NaN", "nan", "null", "N/A", "None", "  "])
-def test_what_stands_for_no_value(tmp_path, text):
+def test_what_means_no_value(tmp_path, text):
     path = write(tmp_path / "a.csv", f"date,symbol,open,close,volume\n2012-05-18,FB,{text},1,2\n")
     assert source(path).fetch(WHOLE).frame.row(0)[2] is None
 
@@ -438,16 +438,16 @@ GOOD_LINES = "2012-05-18,FB,42.05,45,38,38.23,573576400,38.23\n" * 3
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_a_row_that_cannot_be_read_is_set_aside_by_file_and_line(tmp_path, suffix, text, line, why):
+def test_a_row_that_cannot_be_read_is_refused_by_file_and_line(tmp_path, suffix, text, line, why):
     write(tmp_path / f"aa{suffix}", HEADER + GOOD_LINES)
     path = write(tmp_path / f"bad{suffix}", text)
     files = source(tmp_path)
     good = files.rows - files.unreadable.height
     assert files.unreadable.height == 1
     assert files.set_aside == ()
-    told = "\n".join(files.notes)
-    assert why in told
-    assert "(1)" in why or told == Saying(path, "1 row", "refused", f"line {line}:")
+    reported = "\n".join(files.notes)
+    assert why in reported
+    assert "(1)" in why or reported == Saying(path, "1 row", "refused", f"line {line}:")
     answer = files.fetch(WHOLE)
     assert answer.frame.height == good
     assert answer.rejected is not None
@@ -472,7 +472,7 @@ def test_a_row_that_cannot_be_read_is_set_aside_by_file_and_line(tmp_path, suffi
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_unreadable_csv_is_set_aside_by_file_and_line(tmp_path, suffix, text, line, why):
+def test_unreadable_csv_is_refused_by_file_and_line(tmp_path, suffix, text, line, why):
     path = write(tmp_path / f"bad{suffix}", text)
     refused = refusal(tmp_path)
     assert refused.where == f"{path}, line {line}"
@@ -580,8 +580,8 @@ def test_a_bad_line_behind_many_good_ones_and_in_one_of_many_files(tmp_path):
     for line in ("2012-05-21,FB,1,1,1,x,1,1\n", "2012-05-21,FB,1,1,1,1,1,1,1\n"):
         path = write(tmp_path / "f17.csv", HEADER + GOOD_LINES * 20_000 + line)
         files = source(tmp_path)
-        (told,) = files.notes
-        assert told == Saying(path, "1 row", "refused", "line 60002:")
+        (note,) = files.notes
+        assert note == Saying(path, "1 row", "refused", "line 60002:")
         assert files.fetch(WHOLE).frame.height == 39 * 3 + 60_000
 
 
@@ -596,15 +596,15 @@ def test_a_bad_line_behind_many_good_ones_and_in_one_of_many_files(tmp_path):
         ([date(2012, 5, 18)] * 2, {"symbol": ["FB", None]}, "symbol is 'None'"),
     ],
 )
-def test_parquet_rows_that_cannot_be_read_are_set_aside_by_row(tmp_path, dates, columns, why):
+def test_parquet_rows_that_cannot_be_read_are_refused_by_row(tmp_path, dates, columns, why):
     parquet(tmp_path / "a.parquet", [date(2012, 5, 18)])
     path = parquet(tmp_path / "b.parquet", dates, **columns)
     files = source(tmp_path)
-    told = "\n".join(files.notes)
+    reported = "\n".join(files.notes)
     if "F B" in why:
-        assert told == Saying("1 row", "symbols that cannot be written", "'F B' (1)")
+        assert reported == Saying("1 row", "symbols that cannot be written", "'F B' (1)")
     else:
-        assert told == Saying(path, "1 row", "refused", f"row 2: {why}")
+        assert reported == Saying(path, "1 row", "refused", f"row 2: {why}")
     assert files.fetch(WHOLE).frame.height == 2
 
 

@@ -129,13 +129,13 @@ def test_the_volume_of_msft_of_the_first_session_of_a_month_is_corrected_the_day
     first, following = date(2005, 2, 1), date(2005, 2, 2)
     keys = [first, "MSFT"]
     true = sampled(first).row(by_predicate=(pl.col("date") == keys[0]) & (pl.col("symbol") == keys[1]), named=True)
-    told = [
+    reported = [
         known(day).row(by_predicate=(pl.col("date") == keys[0]) & (pl.col("symbol") == keys[1]), named=True)
         for day in (first, following)
     ]
-    assert told[0]["volume"] == round(true["volume"] * 0.98)
-    assert told[1]["volume"] == true["volume"]
-    assert {**told[0], "volume": 0} == {**told[1], "volume": 0}
+    assert reported[0]["volume"] == round(true["volume"] * 0.98)
+    assert reported[1]["volume"] == true["volume"]
+    assert {**reported[0], "volume": 0} == {**reported[1], "volume": 0}
 
 
 def test_a_symbol_is_not_known_before_it_is_listed():
@@ -205,7 +205,7 @@ def test_the_clock_begins_with_a_session_of_the_sample(start, session):
     assert ReplayClock(lambda: None, start, CALENDAR, SETTLE).as_of() == session
 
 
-def test_the_clock_stands_still_while_a_run_commits():
+def test_the_clock_stops_while_a_run_commits():
     stored = [date(2005, 2, 24)]
     clock = ReplayClock(lambda: stored[-1], FIRST, CALENDAR, SETTLE)
     began = clock()

@@ -31,11 +31,11 @@ def hold_without_record(root: str) -> None:
 
 def count(root: str) -> None:
     """Read, add one, write back: loses counts wherever two are inside at once."""
-    tally = Path(root) / "count"
+    counter = Path(root) / "count"
     for _ in range(25):
         with ManifestManager(root).acquire_lock(writer_id="a counter", timeout_seconds=60) as token:
-            seen = int(tally.read_text())
-            tally.write_text(str(seen + 1))
+            seen = int(counter.read_text())
+            counter.write_text(str(seen + 1))
             with (Path(root) / "tokens").open("a") as tokens:
                 tokens.write(f"{token.number}\n")
 

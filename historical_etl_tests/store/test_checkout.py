@@ -145,7 +145,7 @@ def test_where_links_are_refused_a_copy_is_made_once(manager, monkeypatch):
     assert [path.name for path in manager.layout.daily.iterdir()] == ["2019.parquet"]
 
 
-def test_a_link_to_a_folder_in_the_place_of_a_year_is_set_aside(manager):
+def test_a_link_to_a_folder_in_the_place_of_a_year_is_quarantined(manager):
     made = commit(manager, {2019: 1})
     daily = manager.layout.daily_file(2019)
     daily.unlink()

@@ -1,4 +1,4 @@
-"""Sealed records: what was written comes back, and nothing that was changed since."""
+"""Checksummed records: what was written comes back, and nothing that was changed since."""
 
 import json
 
@@ -31,18 +31,18 @@ def test_a_record_comes_back_as_it_was():
 
 def test_every_single_bit_counts():
     content = render_checksummed(NOTE)
-    told = 0
+    reported = 0
     for at in range(len(content)):
         for bit in range(8):
             changed = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
             try:
                 assert parse_checksummed(changed, Note) == NOTE, changed
             except ValueError:
-                told += 1
-    assert told > len(content) * 6, "all but the blanks between the fields"
+                reported += 1
+    assert reported > len(content) * 6, "all but the blanks between the fields"
 
 
-def test_a_record_that_somebody_wrote_by_hand_needs_no_seal_if_it_has_known_fields_only():
+def test_a_record_that_somebody_wrote_by_hand_needs_no_checksum_if_it_has_known_fields_only():
     assert parse_checksummed(b'{"count": 3, "name": "x"}', Note) == Note(name="x", count=3)
     with pytest.raises(ValueError, match=r"no checksum.*unknown fields: a, b$"):
         parse_checksummed(b'{"name": "x", "b": 1, "a": 2}', Note)
@@ -53,11 +53,11 @@ def test_a_record_that_somebody_wrote_by_hand_needs_no_seal_if_it_has_known_fiel
     assert len(str(caught.value)) < 150
 
 
-def test_a_sealed_record_may_have_fields_that_are_not_known():
+def test_a_checksummed_record_may_have_fields_that_are_not_known():
     assert read_checksummed(add_checksum({"name": "x", "later": 1}), ["name"]) == {"name": "x", "later": 1}
 
 
-def test_a_seal_has_a_name():
+def test_a_checksum_has_a_name():
     content = add_checksum({"name": "x"}, "manifest_sha256")
     assert read_checksummed(content, None, "manifest_sha256") == {"name": "x"}
     with pytest.raises(ValueError, match="its own checksum"):
@@ -66,7 +66,7 @@ def test_a_seal_has_a_name():
         read_checksummed(content, ["name"])
 
 
-def test_the_order_of_the_fields_is_no_part_of_what_is_sealed():
+def test_the_order_of_the_fields_is_no_part_of_what_is_checksummed():
     body = json.loads(render_checksummed(NOTE))
     assert parse_checksummed(json.dumps(dict(reversed(body.items()))).encode(), Note) == NOTE
 

@@ -196,7 +196,7 @@ def back_to(manager: ManifestManager, version: int) -> SyncManifest:
         return transaction.restore(manager.load_version(version), {"corrections": corrections(9)})
 
 
-def test_an_older_version_stands_again_as_a_new_one(manager, clock):
+def test_an_older_version_is_current_again_as_a_new_one(manager, clock):
     first = commit(manager, {2018: 1, 2019: 1}, {"open_gaps": gaps("AAA")})
     second = commit(manager, {2017: 1, 2019: 2}, {"open_gaps": gaps("BBB"), "corrections": corrections(1)})
     clock.later(hours=1)
@@ -243,7 +243,7 @@ def test_temps_go_from_every_folder_that_is_written_under_the_lock(manager):
     assert all(path.exists() for path in others)
 
 
-def test_recovery_links_the_version_that_stands_and_withdraws_other_years(manager):
+def test_recovery_links_the_current_version_and_withdraws_other_years(manager):
     made = commit(manager, {2018: 1, 2019: 1})
     layout = manager.layout
     layout.daily_file(2018).rename(layout.daily_file(2017))

@@ -14,7 +14,7 @@ from historical_etl.store.checkout import check_out
 from historical_etl.store.daily_folders import IMPOSSIBLE, shown_folder
 from historical_etl.store.transaction import Transaction, recover
 from historical_etl_tests.store.small import Hand, commit, corrections
-from historical_etl_tests.store.verify.verified import told
+from historical_etl_tests.store.verify.verified import reported
 
 Act = Callable[[ManifestManager], object]
 
@@ -101,10 +101,10 @@ def test_a_link_that_leads_nowhere_is_made_anew(manager):
         manager.layout.daily.unlink,  # a copy without links
     ):
         lose()
-        assert told(manager)[0] == ("warning", "daily/", "it has none of the years")
+        assert reported(manager)[0] == ("warning", "daily/", "it has none of the years")
         recovered(manager)
         assert linked_to(manager, 1)
-    assert told(manager)[0][1] == "progress"
+    assert reported(manager)[0][1] == "progress"
 
 
 # ── as earlier releases made it ──────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +123,7 @@ def test_a_plain_folder_is_as_good_until_a_commit_replaces_it(manager):
     assert folders(manager) == ["00000003", "00000004"]
 
 
-def test_a_kill_while_a_plain_folder_makes_place_is_mended(manager):
+def test_a_kill_while_a_plain_folder_makes_place_is_repaired(manager):
     as_before(manager)
     layout = manager.layout
     layout.daily_folders.mkdir()
@@ -239,7 +239,7 @@ def test_what_another_error_breaks_off_shows_the_version_before_until_the_next_w
     assert linked_to(manager, 1)
     assert folders(manager) == ["00000001"]
     behind = "it shows version 1, all of it, and not version 2, the current one"
-    assert told(manager)[0] == ("warning", "daily/", behind)
+    assert reported(manager)[0] == ("warning", "daily/", behind)
     recovered(manager)
     assert linked_to(manager, 2)
 
@@ -266,16 +266,16 @@ def not_removed(manager: ManifestManager) -> None:
 
 
 @pytest.mark.parametrize("leave", [half_made, half_removed, not_removed])
-def test_a_folder_that_nobody_needs_is_told_of_and_goes(manager, leave: Act):
+def test_a_folder_that_nobody_needs_is_reported_and_goes(manager, leave: Act):
     commit(manager, {2019: 2})
     leave(manager)
-    assert ("warning", "temp files", "an interrupted run left them") in told(manager)
+    assert ("warning", "temp files", "an interrupted run left them") in reported(manager)
     recovered(manager)
     assert folders(manager) == ["00000001", "00000002"]
-    assert "temp files" not in [field for _, field, _ in told(manager)]
+    assert "temp files" not in [field for _, field, _ in reported(manager)]
 
 
-def test_a_year_that_is_put_right_within_a_version_gets_a_folder_of_its_own(manager):
+def test_a_year_that_is_repaired_within_a_version_gets_a_folder_of_its_own(manager):
     manager.layout.daily_file(2019).unlink()
     check_out(manager, manager.load_version(1))
     assert shown(manager) == ".daily/00000001-02"

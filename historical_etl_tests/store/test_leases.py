@@ -50,7 +50,7 @@ def test_a_version_is_leased_for_the_block(layout):
     assert opened(layout) == set()
 
 
-def test_a_version_that_is_gone_is_told(layout):
+def test_a_version_that_is_gone_is_reported(layout):
     with leased(layout, 99) as there:
         assert there is False
 
@@ -67,7 +67,7 @@ def test_the_lease_of_another_process_ends_with_it_however_it_ends(layout, way):
     assert opened(layout) == set()
 
 
-def test_a_version_that_goes_meanwhile_is_told(layout):
+def test_a_version_that_goes_meanwhile_is_reported(layout):
     """A reader that has the manifest open while it is removed waits for the vacuum, and learns that it is gone."""
     order: list[object] = []
     with unleased(layout, [2]) as free:
@@ -109,11 +109,11 @@ def test_a_process_keeps_the_last_four_versions_that_it_read_open(layout, read, 
         assert reader.stdout is not None
         assert reader.stdout.readline() == "open\n"
         assert opened(layout) == kept
-        _, told = reader.communicate()
-    assert told.split() == [str(version != 99) for version in read]
+        _, output = reader.communicate()
+    assert output.split() == [str(version != 99) for version in read]
 
 
-def test_a_version_that_was_read_and_is_gone_is_told(layout):
+def test_a_version_that_was_read_and_is_gone_is_reported(layout):
     assert stay_leased(layout, 3) is True
     layout.history_file(3).unlink()
     assert stay_leased(layout, 3) is False

@@ -113,8 +113,8 @@ def test_damage_is_refused_and_a_run_goes_on_without(layout, damage, caplog):
         path.unlink()
     with pytest.raises(ChecksumMismatchError, match="missing or was changed"):
         olds(layout, ledgers)
-    sound = read_undamaged(layout, manifest(ledgers), "corrections")
-    assert sound.get_column("old").to_list() == [3, 4]
+    undamaged = read_undamaged(layout, manifest(ledgers), "corrections")
+    assert undamaged.get_column("old").to_list() == [3, 4]
     assert caplog.text == Saying("The run goes on")
     more = write_ledgers(layout, ledgers, {"corrections": pl.concat([corrections(9)] * 5)})
     assert [file.rows for file in more["corrections"]] == [3, 7], "what is damaged stays as it is"

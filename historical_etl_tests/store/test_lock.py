@@ -164,7 +164,7 @@ def test_the_same_thread_waits_for_itself_and_gives_up(root, manager):
 
 
 def test_an_error_inside_is_no_death(manager, caplog):
-    """A refused run releases the lock as any other; the next writer is not told of a dead one."""
+    """A refused run releases the lock as any other; the next writer hears of no dead one."""
     with pytest.raises(ValueError, match="refused"), manager.acquire_lock():
         raise ValueError("refused")
     with caplog.at_level(logging.WARNING), manager.acquire_lock(timeout_seconds=0) as token:

@@ -23,9 +23,9 @@ from historical_etl_tests.scenario import (
     SYMBOLS,
     ScriptedFetcher,
     at,
+    current_manifest,
     daily_bytes,
     evening,
-    standing,
     store,
     stored,
     tree,
@@ -69,7 +69,7 @@ def three_versions(root):
     for day in (date(2012, 12, 14), date(2012, 12, 31), date(2013, 1, 15)):
         etl = store(root, ScriptedFetcher(SHORT), day)
         etl.run_full_etl(SYMBOLS, SHORT.first, day) if day.month == 12 else etl.run_incremental_etl()
-    assert standing(etl).version == 3
+    assert current_manifest(etl).version == 3
     return etl
 
 
@@ -138,7 +138,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one(manager, listed, m
     assert manager.load_manifest() == saved
 
 
-def test_a_folder_in_the_place_of_the_next_manifest_is_set_aside(manager, listed):
+def test_a_folder_in_the_place_of_the_next_manifest_is_quarantined(manager, listed):
     save(manager)
     manager.layout.history_file(2).mkdir()
     assert save(manager, checksum="1" * 64).version == 2
@@ -219,13 +219,13 @@ def test_one_changed_digit_is_damage(tmp_path):
 def test_manifest_corruption_triggers_rollback(three_versions, content, caplog):
     """A damaged or lost current manifest is quarantined, and the newest good version takes its place: no row lost."""
     etl = three_versions
-    path, good, rows, files = etl.layout.manifest_file(), standing(etl), stored(etl), daily_bytes(etl)
+    path, good, rows, files = etl.layout.manifest_file(), current_manifest(etl), stored(etl), daily_bytes(etl)
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
 
-    assert standing(etl) == good, "readers pass it over without a lock"
+    assert current_manifest(etl) == good, "readers pass it over without a lock"
     assert stored(etl).equals(rows)
     assert not path.exists() or path.read_bytes() == content, "and change nothing"
 
@@ -250,7 +250,7 @@ def test_when_the_newest_version_is_lost_its_manifest_and_its_data_roll_back_tog
     etl.layout.manifest_file().write_bytes(torn)
     etl.layout.history_file(3).write_bytes(torn)
     fresh = store(root, ScriptedFetcher(SHORT), date(2012, 12, 31))
-    assert standing(fresh).version == 2
+    assert current_manifest(fresh).version == 2
     fresh.publish_catalog()
     assert list(daily_bytes(fresh)) == ["2012.parquet"], "2013 belonged to version 3"
     assert stored(fresh).equals(SHORT.expected(end=date(2012, 12, 31)))
@@ -310,12 +310,12 @@ def test_a_lost_version_in_the_history_is_written_again(three_versions):
 
 def test_a_version_whose_objects_are_gone_is_not_fallen_back_to(three_versions):
     etl = three_versions
-    third = {partition.path for partition in standing(etl).partitions}
+    third = {partition.path for partition in current_manifest(etl).partitions}
     second = {partition.path for partition in etl.manifests.load_version(2).partitions}
     for path in third - second:
         etl.layout.resolve(path).unlink()
     etl.layout.manifest_file().unlink()
-    assert standing(etl).version == 2
+    assert current_manifest(etl).version == 2
 
 
 def test_a_newer_schema_version_is_left_alone_byte_for_byte_and_refused(three_versions):
@@ -342,7 +342,7 @@ def test_a_newer_schema_version_is_left_alone_byte_for_byte_and_refused(three_ve
 
 @pytest.mark.parametrize("version", [2, 3, 5, 17])
 def test_a_newer_manifest_that_is_whole_is_newer_also_one_bit_from_ours(tmp_path, version):
-    """3 is one bit from 1: without its seal it may be ours, damaged; with it, it is not."""
+    """3 is one bit from 1: without its checksum it may be ours, damaged; with it, it is not."""
     body = {**draft().model_dump(mode="json"), "schema_version": version}
     with pytest.raises(ManifestTooNewError, match=f"schema version {version}"):
         parse_manifest(add_checksum(body, "manifest_sha256"), tmp_path)

@@ -80,7 +80,7 @@ def test_what_is_not_pinned_cannot_be_unpinned(layout):
     assert caught.value.todo == "pinned are: b, paper"
 
 
-def test_refusals_of_the_file_system_are_told_in_our_words(layout):
+def test_refusals_of_the_file_system_are_reported_in_our_words(layout):
     layout.pins.parent.mkdir(parents=True)
     layout.pins.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(StorageError, match=r"pinning .*is not pinned"):

@@ -52,7 +52,7 @@ def test_what_cannot_be_parsed_is_moved_aside_with_a_warning(layout, content, ca
     assert load_progress(layout, CLOCK) is None
 
 
-def test_the_time_of_moving_aside_is_in_utc(layout):
+def test_the_time_of_withdrawing_is_in_utc(layout):
     layout.progress_folder.mkdir(parents=True)
     layout.progress_file().write_bytes(b"{")
     load_progress(layout, lambda: datetime.fromisoformat("2013-03-01T08:00:00+09:00"))
@@ -88,7 +88,7 @@ def test_times_must_be_aware_and_are_kept_in_utc():
     assert re.search(r'"2013-02-28T23:00:00Z"', saved.model_dump_json())
 
 
-def test_progress_is_set_aside_before_the_data_goes_back(layout):
+def test_progress_is_withdrawn_before_the_data_goes_back(layout):
     forget_progress(layout)
     assert not layout.root.exists()
     save_progress(layout, progress())
@@ -99,7 +99,7 @@ def test_progress_is_set_aside_before_the_data_goes_back(layout):
     assert load_progress(layout, CLOCK) is None
 
 
-def test_progress_that_cannot_be_set_aside_is_told_in_our_words(layout):
+def test_progress_that_cannot_be_withdrawn_is_reported_in_our_words(layout):
     save_progress(layout, progress())
     layout.progress_file().with_name("historical_daily_progress.json.backup").mkdir()
     with pytest.raises(StorageError, match="setting progress aside"):

@@ -40,7 +40,7 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 
 def records(layout: Layout) -> dict[str, tuple[Path, str]]:
-    """The records that are replaced, each with the name of its seal."""
+    """The records that are replaced, each with the name of its checksum."""
     (pin,) = layout.pins.glob("*.json")
     return {
         "manifest": (layout.manifest_file(), "manifest_sha256"),
@@ -75,7 +75,7 @@ def test_of_two_values_in_a_vendors_object_none_is_taken():
 
 @pytest.mark.parametrize("kind", ["manifest", "progress", "catalog", "pin"])
 def test_a_record_that_says_something_twice_is_damaged(root, kind):
-    """Its seal fits the last of the two."""
+    """Its checksum fits the last of the two."""
     layout = Layout(root)
     path, _ = records(layout)[kind]
     text = path.read_text()
@@ -117,10 +117,10 @@ def test_a_field_of_a_newer_release_is_not_dropped_nothing_is_written(root, kind
     assert etl.scan(SYMBOL).collect().height
     assert etl.query_sql("SELECT count(*) AS n FROM daily_prices").item()
     for name, write in touched(etl).items():
-        with pytest.raises(ManifestTooNewError, match="of_a_newer_release") as told:
+        with pytest.raises(ManifestTooNewError, match="of_a_newer_release") as caught:
             write()
-        assert str(path) in str(told.value), name
-        assert "upgrade" in told.value.todo
+        assert str(path) in str(caught.value), name
+        assert "upgrade" in caught.value.todo
     after = tree(root)
     assert {name: content for name, content in after.items() if "/runs/" not in name} == before
 
@@ -131,9 +131,9 @@ def test_nor_is_one_of_a_year_or_a_ledgers_file(root):
     year = [whole["partitions"][0] | {"bloom": "abc"}, *whole["partitions"][1:]]
     name, files = next((name, files) for name, files in whole["ledgers"].items() if files)
     of_ledger = whole["ledgers"] | {name: [files[0] | {"bloom": 1}, *files[1:]]}
-    for fields, told in (({"partitions": year}, "partitions.bloom"), ({"ledgers": of_ledger}, "ledgers.bloom")):
+    for fields, fact in (({"partitions": year}, "partitions.bloom"), ({"ledgers": of_ledger}, "ledgers.bloom")):
         path.write_bytes(render_checksummed(whole | fields, add_checksum))
-        with pytest.raises(ManifestTooNewError, match=told):
+        with pytest.raises(ManifestTooNewError, match=fact):
             store(root, ScriptedFetcher(SHORT)).pin("more")
 
 
@@ -215,17 +215,17 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("way", ["copied", "moved"])
-def test_a_store_that_was_copied_or_moved_tells_that_its_catalog_reads_the_other_one(cli, way):
+def test_a_store_that_was_copied_or_moved_says_that_its_catalog_reads_the_other_one(cli, way):
     assert cli("backfill", "--from", "2012", "--to", "2012", "--symbols", "AAPL").code == 0
     there = cli.folder / "elsewhere"
     shutil.copytree(cli.data, there) if way == "copied" else cli.data.rename(there)
-    here, told = ("--data-dir", str(there)), str(cli.data / "historical" / "objects")
-    assert told in cli(*here, "status").out
-    assert cli(*here, "--json", "status").document["catalog_reads"] == told
-    assert told in cli(*here, "verify").out
+    here, fact = ("--data-dir", str(there)), str(cli.data / "historical" / "objects")
+    assert fact in cli(*here, "status").out
+    assert cli(*here, "--json", "status").document["catalog_reads"] == fact
+    assert fact in cli(*here, "verify").out
     (check,) = [c for c in cli(*here, "--json", "doctor", "--offline").document["checks"] if c["check"] == "store"]
     assert check["verdict"] == "warning"
-    assert told in check["what"]
+    assert fact in check["what"]
     assert "repair" in check["next"]
     assert cli(*here, "repair").code == 0
     assert "shows version 1" in cli(*here, "status").out
@@ -235,7 +235,7 @@ def test_a_store_that_was_copied_or_moved_tells_that_its_catalog_reads_the_other
     assert all(path.startswith(str(there)) for path in paths)
 
 
-def test_the_next_write_mends_the_catalog_of_a_copy(made, tmp_path):
+def test_the_next_write_repairs_the_catalog_of_a_copy(made, tmp_path):
     shutil.copytree(made, tmp_path / "copy")
     etl = store(tmp_path / "copy", ScriptedFetcher(SHORT))
     assert etl.catalog.shown_version() is None

@@ -1,4 +1,4 @@
-"""What the operating system refuses is told in our words, wherever a file of the store is opened.
+"""What the operating system refuses is reported in our words, wherever a file of the store is opened.
 
 The refusal is real: the process may open no further file (EMFILE), which root is not spared either.
 """
@@ -64,13 +64,13 @@ DOORS: dict[str, Callable[[Store], object]] = {
     "the versions": lambda store: store.manager.list_versions(),
     "a year": lambda store: verified_path(store.layout, only(store.made)),
     "all of it": lambda store: verify_store(store.manager),
-    "progress that is set aside": lambda store: forget_progress(store.layout),
+    "progress that is withdrawn": lambda store: forget_progress(store.layout),
     "progress that is saved": lambda store: save_progress(store.layout, store.progress),
 }
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_file_that_cannot_be_opened_is_told_in_our_words(tmp_path, door):
+def test_a_file_that_cannot_be_opened_is_reported_in_our_words(tmp_path, door):
     DOORS[door](Store(tmp_path / "sound"))  # nothing is imported below the limit
     store = Store(tmp_path / "refused")
     with (
@@ -85,7 +85,7 @@ def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.EIO, "no link")
 
 
-def test_daily_that_cannot_be_made_for_a_rollback_is_told_in_our_words(tmp_path, monkeypatch):
+def test_daily_that_cannot_be_made_for_a_rollback_is_reported_in_our_words(tmp_path, monkeypatch):
     manager = ManifestManager(tmp_path, clock=Hand())
     first = commit(manager, {2018: 1})
     commit(manager, {2019: 1})

@@ -89,7 +89,7 @@ def test_units_are_cleared(staging):
     assert staging.folder.parent.is_dir()
 
 
-def test_a_refusal_of_the_file_system_is_told_in_our_words(staging):
+def test_a_refusal_of_the_file_system_is_reported_in_our_words(staging):
     staging.folder.parent.mkdir(parents=True)
     staging.folder.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(StorageError, match="what was staged before is unchanged"):

@@ -223,7 +223,7 @@ def test_progress(manager, disk):
     forget_progress(manager.layout)
 
 
-def test_mending(manager, disk):
+def test_repairing(manager, disk):
     made = commit(manager, {2019: 1})
     path, daily = manager.layout.resolve(only(made).path), manager.layout.daily_file(2019)
     daily.unlink()

@@ -19,10 +19,10 @@ from historical_etl_tests.scenario import (
     SYMBOLS,
     ScriptedFetcher,
     Ticking,
+    current_manifest,
     daily_bytes,
     evening,
     sessions,
-    standing,
     store,
     stored,
     tree,
@@ -58,7 +58,7 @@ def test_atomic_write_no_partial_files(root, watching):
         for path in [etl.layout.manifest_file(), *etl.layout.history_folder().glob("*.json")]:
             manifest = parse_manifest(path.read_bytes(), path)
             assert all(etl.layout.resolve(listed).is_file() for listed in manifest.file_paths)
-        versions.add(standing(etl).version)
+        versions.add(current_manifest(etl).version)
 
     with watching(look):
         etl.run_incremental_etl()
@@ -74,7 +74,7 @@ def test_a_commit_over_two_years_appears_at_once(root, watching):
     seen: list[tuple[int, ...]] = []
 
     def look(_: str) -> None:
-        shown = tuple(partition.rows for partition in standing(etl).partitions)
+        shown = tuple(partition.rows for partition in current_manifest(etl).partitions)
         if seen[-1:] != [shown]:
             seen.append(shown)
 
@@ -136,12 +136,12 @@ def test_a_version_in_the_history_newer_than_the_pointer_was_never_committed(roo
     shutil.copytree(root, crashed, symlinks=True)
     etl = store(root, ScriptedFetcher(SHORT), date(2013, 2, 15))
     etl.run_incremental_etl()
-    torn = standing(etl)
+    torn = current_manifest(etl)
     for written in (etl.layout.objects, etl.layout.ledgers, etl.layout.history_folder()):
         shutil.copytree(written, crashed / written.relative_to(root), dirs_exist_ok=True)
 
     again = store(crashed, ScriptedFetcher(SHORT), MIDWAY)
-    assert standing(again).version == torn.version - 1
+    assert current_manifest(again).version == torn.version - 1
     again.publish_catalog()
     assert again.manifests.list_versions()[-1] == torn.version - 1
     assert stored(again).equals(SHORT.expected(end=MIDWAY))
@@ -167,7 +167,7 @@ def test_what_a_crash_after_the_commit_leaves_undone_is_done_by_the_next_writer(
 
 def test_objects_are_read_only_and_daily_files_are_links_to_them(root):
     etl = fill(root)
-    for partition in standing(etl).partitions:
+    for partition in current_manifest(etl).partitions:
         path = etl.layout.resolve(partition.path)
         assert path.stat().st_mode & 0o222 == 0
         assert path.name == f"{partition.year}-{partition.checksum[:16]}.parquet"
@@ -180,7 +180,7 @@ def test_without_hard_links_daily_holds_copies(root, monkeypatch):
 
     monkeypatch.setattr("historical_etl.store.checkout.os.link", refuse)
     etl = fill(root)
-    for partition in standing(etl).partitions:
+    for partition in current_manifest(etl).partitions:
         path = etl.layout.resolve(partition.path)
         assert not path.samefile(etl.layout.daily / f"{partition.year}.parquet")
         assert path.read_bytes() == (etl.layout.daily / f"{partition.year}.parquet").read_bytes()
@@ -198,7 +198,7 @@ def test_old_versions_are_kept_by_number_and_age_and_their_objects_go_with_them(
     for day in days:
         clock.now = evening(day)
         etl.run_full_etl(SYMBOLS, date(2013, 1, 2), day)
-    last = standing(etl).version
+    last = current_manifest(etl).version
     assert last == len(days)
     assert etl.manifests.list_versions() == [last - 2, last - 1, last]
     named = {p.path for v in etl.manifests.list_versions() for p in etl.manifests.load_version(v).partitions}
@@ -207,7 +207,7 @@ def test_old_versions_are_kept_by_number_and_age_and_their_objects_go_with_them(
     clock.now += timedelta(days=2)
     lenient = store(root, fetcher, clock=clock, keep_versions=1, keep_days=7)
     lenient.run_incremental_etl()
-    assert lenient.manifests.list_versions() == [last - 2, last - 1, last, last + 1], "young versions stay"
+    assert lenient.manifests.list_versions() == [last - 2, last - 1, last, last + 1], "recent versions stay"
 
 
 def test_the_version_that_the_catalog_shows_is_kept(root):
@@ -218,10 +218,10 @@ def test_the_version_that_the_catalog_shows_is_kept(root):
         clock.now = evening(day)
         etl.run_incremental_etl(publish=False)
     assert etl.catalog.shown_version() == 1
-    assert etl.manifests.list_versions() == [1, standing(etl).version]
+    assert etl.manifests.list_versions() == [1, current_manifest(etl).version]
     etl.publish_catalog()
     etl.publish_catalog()
-    assert etl.manifests.list_versions() == [standing(etl).version]
+    assert etl.manifests.list_versions() == [current_manifest(etl).version]
 
 
 def test_a_transaction_whose_lock_was_lost_commits_nothing(root):
@@ -242,14 +242,14 @@ def test_a_transaction_without_changes_is_no_version(root):
     etl = fill(root)
     with etl.manifests.acquire_lock() as token:
         transaction = Transaction(etl.manifests, token, Retention())
-        partition = standing(etl).partition(2013)
+        partition = current_manifest(etl).partition(2013)
         assert partition is not None
         written = transaction.write_year(
             2013, transaction.stored_blocks(2013), partition.symbols, partition.first_session, partition.last_session
         )
         assert written.checksum == partition.checksum
         assert transaction.stored_blocks(1999) == []
-        assert transaction.commit(Provenance()) == standing(etl)
+        assert transaction.commit(Provenance()) == current_manifest(etl)
 
 
 def test_a_failure_at_the_commit_point_leaves_the_old_version(root, monkeypatch):

@@ -48,18 +48,18 @@ def files(manager: ManifestManager) -> set[str]:
     return {layout.relative(path) for folder in (layout.objects, layout.ledgers) for path in folder.iterdir()}
 
 
-def test_a_dry_run_tells_what_the_vacuum_then_does(manager):
+def test_a_dry_run_says_what_the_vacuum_then_does(manager):
     layout = manager.layout
     before = {name: data for name, data in tree(layout.root).items() if not name.endswith(".lock")}
-    told = clear(manager, Retention(versions=2, days=0), dry_run=True)
+    report = clear(manager, Retention(versions=2, days=0), dry_run=True)
     assert {name: data for name, data in tree(layout.root).items() if not name.endswith(".lock")} == before
-    assert told.removed == (1, 2, 3)
-    assert told.kept == {4: "one of the last 2", 5: "the current version"}
-    assert clear(manager, Retention(versions=2, days=0)) == told
+    assert report.removed == (1, 2, 3)
+    assert report.kept == {4: "one of the last 2", 5: "the current version"}
+    assert clear(manager, Retention(versions=2, days=0)) == report
     gone = before.keys() - tree(layout.root).keys()
     data = {name for name in gone if not name.startswith("manifests/")}
-    assert told.files == len(data) == 6, "three objects and three files of a ledger"
-    assert told.size_bytes == sum(len(before[name]) for name in data)
+    assert report.files == len(data) == 6, "three objects and three files of a ledger"
+    assert report.size_bytes == sum(len(before[name]) for name in data)
     assert manager.list_versions() == [4, 5]
     assert files(manager) == {path for v in (4, 5) for path in manager.load_version(v).named_paths()}
     assert clear(manager, Retention(versions=2, days=0)).files == 0
@@ -75,9 +75,9 @@ def test_the_last_versions_are_kept(manager, versions, left):
 
 def test_versions_that_stood_lately_are_kept_to_the_second(manager, clock):
     """Version 1 was replaced three days ago: two that are asked for, and one that the clock may be wrong by."""
-    told = clear(manager, Retention(versions=1, days=2))
+    report = clear(manager, Retention(versions=1, days=2))
     lately = dict.fromkeys((1, 2, 3, 4), "replaced in the last 2 days")
-    assert told.kept == {**lately, 5: "the current version"}
+    assert report.kept == {**lately, 5: "the current version"}
     assert clear(manager, Retention(versions=2, days=2)).kept[4] == "one of the last 2", "whatever its age"
     clock.later(seconds=1)
     assert clear(manager, Retention(versions=1, days=2)).removed == (1,)
@@ -88,9 +88,9 @@ def test_what_the_catalog_a_reader_or_a_pin_names_is_kept(manager):
     publish(manager, 1)
     write_pin(manager.layout, Pin(name="paper", version=3))
     with leased(manager.layout, 2):
-        told = clear(manager)
-    assert told.removed == (4,)
-    assert told.kept == {
+        report = clear(manager)
+    assert report.removed == (4,)
+    assert report.kept == {
         1: "shown by the catalog",
         2: "open in a reader",
         3: "pinned as paper",
@@ -146,27 +146,27 @@ def quarantined(manager: ManifestManager) -> list[str]:
     return sorted(path.name for entry in manager.quarantine.entries() for path in entry.glob("*.parquet"))
 
 
-def test_what_only_a_lost_manifest_named_is_set_aside_and_not_removed(manager):
+def test_what_only_a_lost_manifest_named_is_quarantined_and_not_removed(manager):
     """The current manifest and its copy are damaged: its object may be all that is left of a commit."""
     lost = manager.layout.resolve(only(current(manager)).path).name
     manager.layout.manifest_file().write_bytes(b"{")
     manager.layout.history_file(5).write_bytes(b"{")
     with manager.acquire_lock() as token:
-        stands = recover(manager, token, STRICT)
-    assert stands is not None
-    assert stands.version == 4
+        recovered = recover(manager, token, STRICT)
+    assert recovered is not None
+    assert recovered.version == 4
     assert lost in quarantined(manager)
     assert manager.list_versions() == [4]
 
 
-def test_nothing_is_set_aside_while_an_older_version_is_damaged(manager):
-    stands, second = current(manager), manager.layout.resolve(only(manager.load_version(2)).path).name
+def test_nothing_is_quarantined_while_an_older_version_is_damaged(manager):
+    recovered, second = current(manager), manager.layout.resolve(only(manager.load_version(2)).path).name
     manager.layout.history_file(2).write_bytes(b"{")
     before = files(manager)
-    quarantine_unreferenced(manager, stands)
+    quarantine_unreferenced(manager, recovered)
     assert files(manager) == before
     manager.layout.history_file(2).unlink()
-    quarantine_unreferenced(manager, stands)
+    quarantine_unreferenced(manager, recovered)
     assert quarantined(manager) == [second], "its ledger is that of version 3 as well"
 
 
@@ -175,12 +175,12 @@ def test_a_version_whose_files_are_all_named_by_another_takes_none_with_it(manag
     again = current(manager)
     with manager.acquire_lock() as token:
         manager.save_manifest(again, token)
-    told = clear(manager, Retention(versions=1, days=0))
-    assert told.removed == (1, 2, 3, 4, 5)
+    report = clear(manager, Retention(versions=1, days=0))
+    assert report.removed == (1, 2, 3, 4, 5)
     assert files(manager) == set(again.named_paths())
 
 
-def test_a_refusal_of_the_file_system_is_told_in_our_words(manager, monkeypatch):
+def test_a_refusal_of_the_file_system_is_reported_in_our_words(manager, monkeypatch):
     orphan, unlink = manager.layout.objects / "2019-0123456789abcdef.parquet", Path.unlink
     orphan.write_bytes(b"an orphan")
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from historical_etl import ChecksumMismatchError, ManifestManager, StorageError
-from historical_etl.store import verified_files as sound
+from historical_etl.store import verified_files
 from historical_etl.store.verified_files import require_verified, verified_path
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
@@ -70,7 +70,7 @@ def test_a_missing_file_and_one_of_a_ledger_are_named(manager):
         verified_path(manager.layout, file)
 
 
-def test_of_several_files_the_first_that_is_not_sound_is_named(manager):
+def test_of_several_files_the_first_that_is_not_intact_is_named(manager):
     made = commit(manager, {2017: 1, 2018: 1, 2019: 1})
     require_verified(manager.layout, made.partitions)
     for year in (2018, 2019):
@@ -80,10 +80,10 @@ def test_of_several_files_the_first_that_is_not_sound_is_named(manager):
 
 
 def test_a_process_that_lives_for_years_remembers_a_bounded_number_of_proofs(manager, monkeypatch):
-    monkeypatch.setattr(sound, "_checked", {})
-    monkeypatch.setattr(sound, "_MOST_CHECKED", 2)
+    monkeypatch.setattr(verified_files, "_checked", {})
+    monkeypatch.setattr(verified_files, "_MOST_CHECKED", 2)
     remembered: list[int] = []
     for number in range(1, 6):
         verified_path(manager.layout, only(commit(manager, {2019: number})))
-        remembered.append(len(sound._checked))
+        remembered.append(len(verified_files._checked))
     assert remembered == [1, 2, 1, 2, 1]

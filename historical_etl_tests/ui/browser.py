@@ -21,11 +21,11 @@ _FLAGS: Final = (
 )
 _SIZE: Final = {"width": 1440, "height": 1000}
 #: Milliseconds; the machine may be busy.
-_PATIENCE: Final = 600_000
+_TIMEOUT: Final = 600_000
 _UNCAUGHT: Final = "Uncaught: "
 _GRAPHQL: Final = "GraphQL error: "
 #: Errors that the page swallows: Dagster answers with status 200 and a PythonError inside.
-_TELL_OF_ERRORS: Final = """
+_REPORT_ERRORS: Final = """
 const ask = window.fetch;
 window.fetch = async (...call) => {
   const response = await ask(...call);
@@ -63,8 +63,8 @@ class Visitor:
     def opening(
         cls, playwright: Playwright, program: Path, server: Webserver, folder: Path, pictures: Path | None
     ) -> Generator["Visitor"]:
-        """A browser that knows nothing of an earlier visit."""
-        expect.set_options(timeout=_PATIENCE)
+        """A browser that knows nothing of an earlier session."""
+        expect.set_options(timeout=_TIMEOUT)
         context = playwright.chromium.launch_persistent_context(
             folder / "profile",
             executable_path=program,
@@ -74,8 +74,8 @@ class Visitor:
             timezone_id="UTC",
         )
         try:
-            context.set_default_timeout(_PATIENCE)
-            context.add_init_script(_TELL_OF_ERRORS)
+            context.set_default_timeout(_TIMEOUT)
+            context.add_init_script(_REPORT_ERRORS)
             visitor = cls(context.new_page(), server, folder, pictures)
             visitor.page.on("console", lambda said: visitor._hear(said.type, said.text, said.location["url"]))
             visitor.page.on("pageerror", lambda error: visitor._hear("error", f"{_UNCAUGHT}{error}", server.url))
@@ -84,7 +84,7 @@ class Visitor:
             context.close()
 
     @contextmanager
-    def telling(self) -> Generator[None]:
+    def reporting(self) -> Generator[None]:
         """Add to a failure: what was on the screen, in the console, and in the log."""
         try:
             yield

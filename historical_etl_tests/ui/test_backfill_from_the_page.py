@@ -34,7 +34,7 @@ _TICKS = """{ sensorOrError(sensorSelector: {repositoryName: "__repository__",
 def test_all_years_by_clicking(
     visitor: Visitor, webserver: Webserver, record_property: Callable[[str, object], None]
 ) -> None:
-    with visitor.telling():
+    with visitor.reporting():
         backfill, clicked = launch_all_years(visitor)
         ended = wait_for_backfill(webserver, backfill)["endTimestamp"]
         read_the_backfill(visitor)

@@ -15,7 +15,7 @@ from historical_etl_tests.ui.webserver import Webserver
 pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SPLIT, FIRST, EVE = date(2005, 2, 28), date(2005, 2, 25), date(2005, 2, 24)
-_PATIENCE_SECONDS = 1200
+_TIMEOUT_SECONDS = 1200
 
 _MODULE = "historical_etl.replay_definitions"
 _TICKS = """{ sensorOrError(sensorSelector: {repositoryName: "__repository__",
@@ -42,7 +42,7 @@ def server_module() -> str:
 
 
 def test_the_split_of_february_2005(visitor: Visitor, webserver: Webserver) -> None:
-    with visitor.telling():
+    with visitor.reporting():
         switch_the_sensor(visitor)
         etl = store(webserver.data, sample())
         wait_for_the_split(webserver, etl)
@@ -76,23 +76,23 @@ def switch_the_sensor(visitor: Visitor, *, on: bool = True) -> None:
 
 def wait_for_the_split(server: Webserver, etl: HistoricalETL) -> None:
     """Until the session is in the store and its run is over."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
-        stands = etl.manifest()
+        manifest = etl.manifest()
         ended = [session_of(run) for run in runs(server) if run["status"] == "SUCCESS"]
-        if stands and stands.end_date and stands.end_date >= SPLIT and str(SPLIT) in ended:
+        if manifest and manifest.end_date and manifest.end_date >= SPLIT and str(SPLIT) in ended:
             return
         failed = [run for run in runs(server) if run["status"] == "FAILURE"]
         assert not failed, failed
         ticks = server.ask(_TICKS)["sensorOrError"]["sensorState"]["ticks"]
         assert all(tick["error"] is None for tick in ticks), ticks
-        assert time.monotonic() < deadline, (stands and stands.end_date, ticks)
+        assert time.monotonic() < deadline, (manifest and manifest.end_date, ticks)
         time.sleep(1)
 
 
 def wait_for_the_last_run(server: Webserver) -> None:
     """The sensor may have asked for one more session before it was off."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while {run["status"] for run in runs(server)} != {"SUCCESS"}:
         assert time.monotonic() < deadline, runs(server)
         time.sleep(1)

@@ -42,7 +42,7 @@ def other(serve, tmp_path, clock):
         source.close()
 
 
-class Telling:
+class Answering:
     """A source that has these bars."""
 
     def __init__(self, frame: pl.DataFrame) -> None:
@@ -96,7 +96,7 @@ def test_each_disagreement_is_listed_the_largest_first(store):
         doubling("HALT", date(2012, 10, 18), close=3.0),
     )
     frame = alter(TRUTH.bars)
-    found = compare(store, Telling(frame), SYMBOLS, START, END)
+    found = compare(store, Answering(frame), SYMBOLS, START, END)
     closes = found.largest("close", 5)
     assert set(closes.select("symbol", "date").rows()[:2]) == {("SPLT", day), ("BRK.B", other_day)}
     assert closes["difference"].abs().is_sorted(descending=True)
@@ -111,13 +111,13 @@ def test_each_disagreement_is_listed_the_largest_first(store):
 
 def test_tolerances_are_the_callers(store):
     frame = TRUTH.bars.with_columns(pl.col("close") * 1.0005)
-    assert compare(store, Telling(frame), SYMBOLS, START).disagreements.height == 0
-    strict = compare(store, Telling(frame), SYMBOLS, START, tolerances=Tolerances(price=1e-4))
+    assert compare(store, Answering(frame), SYMBOLS, START).disagreements.height == 0
+    strict = compare(store, Answering(frame), SYMBOLS, START, tolerances=Tolerances(price=1e-4))
     assert agreement(strict)["close"] == (strict.keys, 0)
     assert agreement(strict)["close_return"][0] == agreement(strict)["close_return"][1]
 
 
-def test_a_symbol_that_fails_is_not_told_to_be_missing(store, other):
+def test_a_symbol_that_fails_is_not_reported_as_missing(store, other):
     found = compare(store, other(faults=always(Fault.ERROR, "SPLT")), SYMBOLS, START)
     assert list(found.not_compared) == ["SPLT"]
     assert "HTTP 500" in found.not_compared["SPLT"]
@@ -132,7 +132,7 @@ def test_a_symbol_that_the_other_does_not_know_is_only_here(store, other):
 
 
 def test_live_asks_both_and_reads_no_store(other, tmp_path):
-    empty = HistoricalETL.open(tmp_path / "none", Telling(TRUTH.bars), clock=at(END))
+    empty = HistoricalETL.open(tmp_path / "none", Answering(TRUTH.bars), clock=at(END))
     found = compare(empty, other("alpaca"), SYMBOLS, START, "2030-01-01", live=other("tiingo"))
     assert (found.here.name, found.end) == ("tiingo", END)  # and no session that has not closed
     assert found.agreement["share"].to_list() == [1.0] * len(MEASURES)
@@ -159,7 +159,7 @@ def test_a_vendor_that_gives_nothing_is_an_error(store, other):
 )
 def test_malformed_questions_are_refused_by_name(store, symbols, start, end, word):
     with pytest.raises(ConfigurationError, match=word):
-        compare(store, Telling(TRUTH.bars), symbols, start, end)
+        compare(store, Answering(TRUTH.bars), symbols, start, end)
 
 
 def test_values_that_are_no_numbers_are_none(store):
@@ -168,7 +168,7 @@ def test_values_that_are_no_numbers_are_none(store):
         volume=pl.when(pl.col("symbol") == "SPLT").then(0.0).otherwise("volume"),
         adj_close=pl.when(pl.col("symbol") == "SPLT").then(0.0).otherwise("adj_close"),
     )
-    found = compare(store, Telling(frame), ["SPLT"], START)
+    found = compare(store, Answering(frame), ["SPLT"], START)
     counts = agreement(found)
     assert counts["close"] == (0, 0)
     assert counts["adj_close"] == (found.keys, 0)
@@ -192,7 +192,7 @@ def cli(store, serve, capsys, monkeypatch) -> CommandLine:
 WANTED = ["compare", "--with", "eodhd", "--symbols", "SPLT,brk.b", "--from", "2012-10-15"]
 
 
-def test_the_command_tells_how_much_agrees(cli, store):
+def test_the_command_says_how_much_agrees(cli, store):
     before = cli.bytes_stored()
     whole = cli(*WANTED).out
     assert whole == Saying("there: eodhd", "raw open, high, low, close and volume")
@@ -274,6 +274,6 @@ def test_wrong_usage(cli, more, words):
     assert "next:" in answer.err
 
 
-def test_a_file_that_cannot_be_written_is_told(cli):
+def test_a_file_that_cannot_be_written_is_reported(cli):
     with pytest.raises(StorageError, match="cannot be written"):
         files.write_file(cli.folder / "none" / ("x" * 300), b"")

@@ -14,7 +14,7 @@ from historical_etl_tests.scenario import (
     Market,
     ScriptedFetcher,
     ScriptedSource,
-    standing,
+    current_manifest,
     store,
     tree,
 )
@@ -93,7 +93,7 @@ def test_a_quiet_day_reads_and_writes_the_running_year_only(root, market):
     etl.run_full_etl(live, FIRST, date(2013, 2, 14))
     aside = root / "aside"
     aside.mkdir()
-    for partition in standing(etl).partitions:
+    for partition in current_manifest(etl).partitions:
         if partition.year != 2013:
             shutil.copy2(etl.layout.resolve(partition.path), aside)
             etl.layout.resolve(partition.path).chmod(0o600)
@@ -171,7 +171,7 @@ def test_prices_as_traded_from_a_source_that_adjusts_them(root):
 
 
 def test_spoilt_rows_that_nobody_asked_for_hold_nobody(root, market):
-    """They are set aside; a symbol that is not in the store must not be held for ever."""
+    """They are refused; a symbol that is not in the store must not be held for ever."""
 
     def with_stranger(bars: pl.DataFrame) -> pl.DataFrame:
         strange = bars.tail(4).with_columns(pl.lit("WHO").alias("symbol"), pl.lit(-1.0).alias("close"))

@@ -1,4 +1,4 @@
-"""The account of sessions against sets and loops: whatever is stored, and in whatever order it came."""
+"""Completeness against sets and loops: whatever is stored, and in whatever order it arrived."""
 
 import itertools
 import tempfile
@@ -47,7 +47,7 @@ def rows_of(stored: dict[str, set[date]]) -> pl.DataFrame:
     return pl.DataFrame(keys.to_dicts(), schema=COLUMNS).sort("symbol", "date")
 
 
-def visit(
+def after_attempt(
     completeness: Completeness, stored: dict[str, set[date]], start: date, end: date, number: int = 1, today=None
 ) -> Completeness:
     asked = [(symbol, start, end, "ok", "x", "p", *[None] * 5) for symbol in sorted(stored)]
@@ -100,13 +100,13 @@ def test_rebuilt_from_the_data_cursors_stand_before_the_first_hole(listed):
     )
 )
 @settings(max_examples=examples(60))
-def test_whatever_came_when_the_missing_sessions_are_those_of_a_set(visits):
-    """Every visit asks for a window and gets some; the rest up to the last session asked for is missing."""
+def test_whatever_was_fetched_when_the_missing_sessions_are_those_of_a_set(attempts):
+    """Every attempt asks for a window and gets some; the rest up to the last session asked for is missing."""
     completeness, stored, through = Completeness.empty(), dict[str, set[date]](), dict[str, date]()
-    for number, (low, width, came) in enumerate(visits, start=1):
+    for number, (low, width, fetched) in enumerate(attempts, start=1):
         window = EDGES[low : low + width + 1]
-        rows = {symbol: {window[i] for i in picked if i < len(window)} for symbol, picked in came.items()}
-        completeness = visit(completeness, rows, window[0], window[-1], number)
+        rows = {symbol: {window[i] for i in picked if i < len(window)} for symbol, picked in fetched.items()}
+        completeness = after_attempt(completeness, rows, window[0], window[-1], number)
         for symbol, days in rows.items():
             if stored.get(symbol) or days:
                 stored.setdefault(symbol, set()).update(days)
@@ -116,25 +116,25 @@ def test_whatever_came_when_the_missing_sessions_are_those_of_a_set(visits):
     }
     assert missing(completeness) == {symbol: days for symbol, days in expected.items() if days}
     assert completeness.cursors() == {symbol: naive_cursor(days) for symbol, days in sorted(stored.items())}
-    lives_told = {
+    lives_reported = {
         row[0]: row[1:] for row in completeness.symbols.select("symbol", "first_session", "last_session").iter_rows()
     }
-    assert lives_told == {symbol: (min(days), max(days)) for symbol, days in stored.items()}
+    assert lives_reported == {symbol: (min(days), max(days)) for symbol, days in stored.items()}
 
 
 def test_a_year_missing_in_the_middle_is_a_hole_that_was_not_asked_for():
     first, last = sessions(date(2010, 12, 28), date(2010, 12, 31)), sessions(date(2012, 1, 3), date(2012, 1, 5))
-    completeness = visit(Completeness.empty(), {"A": set(first)}, first[0], first[-1])
-    completeness = visit(completeness, {"A": set(last)}, last[0], last[-1])
+    completeness = after_attempt(Completeness.empty(), {"A": set(first)}, first[0], first[-1])
+    completeness = after_attempt(completeness, {"A": set(last)}, last[0], last[-1])
     assert completeness.cursors() == {"A": first[-1]}
     gap = completeness.gaps.row(0, named=True)
     assert (gap["first_session"], gap["last_session"]) == (date(2011, 1, 3), date(2011, 12, 30))
     assert (gap["attempts"], gap["asked"], gap["why"]) == (0, None, "not asked for yet")
 
 
-def test_the_same_visit_again_changes_nothing():
+def test_the_same_attempt_again_changes_nothing():
     days = set(DAYS[:20]) - {DAYS[5], DAYS[6]}
-    once = visit(Completeness.empty(), {"A": days, "B": set(DAYS[:18])}, DAYS[0], DAYS[19])
-    twice = visit(once, {"A": days, "B": set(DAYS[:18])}, DAYS[0], DAYS[19], number=2)
+    once = after_attempt(Completeness.empty(), {"A": days, "B": set(DAYS[:18])}, DAYS[0], DAYS[19])
+    twice = after_attempt(once, {"A": days, "B": set(DAYS[:18])}, DAYS[0], DAYS[19], number=2)
     assert_frame_equal(once.gaps, twice.gaps)
     assert_frame_equal(once.symbols, twice.symbols)

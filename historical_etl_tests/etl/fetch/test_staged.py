@@ -20,8 +20,8 @@ from historical_etl_tests.scenario import (
     LAST,
     SYMBOLS,
     ScriptedSource,
+    current_manifest,
     daily_bytes,
-    standing,
     store,
     stored,
 )
@@ -98,13 +98,13 @@ def test_a_symbol_that_failed_stays_out_and_is_asked_for_again(root, market, sou
     assert_frame_equal(stored(etl), market.expected(), check_exact=True)
 
 
-def test_what_came_of_a_symbol_that_failed_is_kept_aside(root, market, source):
+def test_what_was_fetched_of_a_symbol_that_failed_is_kept_aside(root, market, source):
     source.outcomes = {"HALT": Outcome.ERROR}
     source.unreadable = {"HALT": LAST}
     etl = store(root, source)
     result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert result.rejected_by_reason == {"unreadable_close": 1}
-    kept = read_ledger(etl.layout, standing(etl), "rejected_rows")
+    kept = read_ledger(etl.layout, current_manifest(etl), "rejected_rows")
     assert kept.select("symbol", "date", "reasons").rows() == [("HALT", LAST, ["unreadable_close"])]
     assert result.notes == ("HALT was refused",)
 

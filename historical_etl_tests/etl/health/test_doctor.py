@@ -1,4 +1,4 @@
-"""`doctor` by its real command line, in front of a server on loopback: each thing that can be wrong is told once."""
+"""`doctor` by its real command line, in front of a server on loopback: each thing that is wrong is reported once."""
 
 import fcntl
 import os
@@ -54,7 +54,7 @@ def verdicts(document) -> dict[str, str]:
     return {check["check"]: check["verdict"] for check in document["checks"]}
 
 
-def told(document, name: str) -> Any:
+def check_of(document, name: str) -> Any:
     return next(check for check in document["checks"] if check["check"] == name)
 
 
@@ -65,9 +65,9 @@ def test_a_vendor_that_is_fine_is_asked_once_and_its_keys_are_nowhere(facing, na
     assert answer.code == FINE
     assert tuple(verdicts(answer.document)) == NAMES
     assert set(verdicts(answer.document).values()) <= {"ok", "warning"}
-    assert told(answer.document, "vendor")["verdict"] == told(answer.document, "keys")["verdict"] == "ok"
+    assert check_of(answer.document, "vendor")["verdict"] == check_of(answer.document, "keys")["verdict"] == "ok"
     assert server.asked.total() == 1
-    assert "agrees" in told(answer.document, "clock")["what"]  # the server told its time
+    assert "agrees" in check_of(answer.document, "clock")["what"]  # the server sent its time
     text = cli("doctor", "--verbose")
     assert text.code == FINE
     shown = [part.encode() for part in (answer.out, answer.err, text.out, text.err)]
@@ -100,10 +100,10 @@ def test_the_bar_of_the_last_closed_session_is_asked_for(facing):
         (Fault.LIMITED_FOR, "warning", "too much was asked"),
     ],
 )
-def test_a_vendor_that_fails_is_told_with_the_next_step(facing, fault, verdict, words):
+def test_a_vendor_that_fails_is_reported_with_the_next_step(facing, fault, verdict, words):
     cli, server = facing(faults=always(fault))
     answer = cli("doctor", "--json")
-    vendor = told(answer.document, "vendor")
+    vendor = check_of(answer.document, "vendor")
     assert (vendor["verdict"], answer.code) == (verdict, FAILED if verdict == "problem" else FINE)
     assert words in vendor["what"]
     assert vendor["next"]
@@ -114,18 +114,18 @@ def test_a_vendor_that_fails_is_told_with_the_next_step(facing, fault, verdict, 
 def test_a_slow_vendor_is_not_waited_for(facing, monkeypatch):
     monkeypatch.setattr(doctor, "REQUEST_SECONDS", 0.2)
     cli, _ = facing(faults=always(Fault.SLOW), slow=1.0)
-    slow = told(cli("doctor", "--json").document, "vendor")
+    slow = check_of(cli("doctor", "--json").document, "vendor")
     assert (slow["verdict"], "took over 0.2 s" in slow["what"]) == ("problem", True)
     monkeypatch.setattr(doctor, "REQUEST_SECONDS", 10)
     monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.2)
-    assert "has not answered within 0.2 s" in told(cli("doctor", "--json").document, "vendor")["what"]
+    assert "has not answered within 0.2 s" in check_of(cli("doctor", "--json").document, "vendor")["what"]
 
 
 def test_offline_asks_nobody(facing):
     cli, server = facing()
     answer = cli("doctor", "--offline", "--json")
     assert (answer.code, server.asked.total()) == (FINE, 0)
-    assert "no other clock" in told(answer.document, "clock")["what"]
+    assert "no other clock" in check_of(answer.document, "clock")["what"]
 
 
 def test_a_missing_key_is_named_and_all_else_is_looked_at(cli):
@@ -142,20 +142,20 @@ def test_a_missing_key_is_named_and_all_else_is_looked_at(cli):
 def test_what_is_used_of_the_limits(facing):
     cli, _ = facing()
     cli.set(TIINGO_RATE="2/hour", TIINGO_DAILY_BUDGET="40", TIINGO_MAX_WAIT_SECONDS="5")
-    first = told(cli("doctor", "--json").document, "limits")
+    first = check_of(cli("doctor", "--json").document, "limits")
     assert (first["verdict"], first["facts"]["left_today"]) == ("ok", 39)
     assert first["what"] == Saying("1 of 2", "last hour", "1 of 40", "last day")
     used_up = cli("doctor", "--json")
     assert used_up.code == FINE
-    assert told(used_up.document, "limits")["verdict"] == "warning"
-    assert re.search(r"possible after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", told(used_up.document, "limits")["what"])
-    spent = told(cli("doctor", "--json").document, "vendor")
+    assert check_of(used_up.document, "limits")["verdict"] == "warning"
+    assert re.search(r"possible after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", check_of(used_up.document, "limits")["what"])
+    spent = check_of(cli("doctor", "--json").document, "vendor")
     assert (spent["verdict"], "is used up" in spent["what"]) == ("warning", True)
     assert "go on after" in spent["next"]
 
 
 @pytest.mark.parametrize(("minutes", "verdict"), [(0, "ok"), (5, "warning"), (-30, "problem")])
-def test_a_clock_that_is_off_is_told_by_the_vendors(cli, minutes, verdict):
+def test_a_clock_that_is_off_is_reported_by_the_vendors(cli, minutes, verdict):
     class Late(BaseHTTPRequestHandler):
         def date_time_string(self, timestamp=None):
             return format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
@@ -173,7 +173,7 @@ def test_a_clock_that_is_off_is_told_by_the_vendors(cli, minutes, verdict):
         threading.Thread(target=http.serve_forever, daemon=True).start()
         cli.patch.setenv("TIINGO_API_KEY", KEY)
         cli.set(SOURCE="tiingo", TIINGO_BASE_URL=f"http://127.0.0.1:{http.server_port}")
-        clock = told(cli("doctor", "--json").document, "clock")
+        clock = check_of(cli("doctor", "--json").document, "clock")
         http.shutdown()
     assert clock["verdict"] == verdict
     if minutes:
@@ -188,7 +188,7 @@ def test_settings_are_shown_with_where_they_stand_and_strangers_by_name_only(cli
     (cli.folder / ".env").write_text(f"HISTORICAL_ETL_START=2001-02-03\nTIINGO_API_KEY={KEY}\n")
     cli.set(TIINGO_BASE_URL="http://me:hidden@localhost:9", TIINGO_API_KEY="hidden too", SOURCE="sample")
     answer = cli("doctor", "--json", "--data-dir", "elsewhere")
-    settings = told(answer.document, "settings")
+    settings = check_of(answer.document, "settings")
     assert settings["facts"]["given"] == {
         "HISTORICAL_ETL_DATA_DIR": "elsewhere (--data-dir)",
         "HISTORICAL_ETL_SOURCE": "sample (environment)",
@@ -205,8 +205,8 @@ def test_settings_that_are_refused_are_a_problem_and_not_a_crash(cli):
     cli.set(START="soon")
     answer = cli("doctor", "--json")
     assert answer.code == FAILED
-    assert "HISTORICAL_ETL_START" in told(answer.document, "settings")["what"]
-    assert told(answer.document, "versions")["verdict"] == "ok"
+    assert "HISTORICAL_ETL_START" in check_of(answer.document, "settings")["what"]
+    assert check_of(answer.document, "versions")["verdict"] == "ok"
 
 
 def test_the_secret_in_what_another_package_says_is_taken_out(cli, monkeypatch):
@@ -218,7 +218,7 @@ def test_the_secret_in_what_another_package_says_is_taken_out(cli, monkeypatch):
 
     monkeypatch.setattr("historical_etl.sources.vendors.tiingo.TiingoSource.fetch", leak)
     answer = cli("doctor", "--json")
-    assert "GET /?token=***" in told(answer.document, "vendor")["what"]
+    assert "GET /?token=***" in check_of(answer.document, "vendor")["what"]
     assert KEY not in answer.out + answer.err
 
 
@@ -234,26 +234,26 @@ def test_nothing_is_left_behind_where_there_is_no_store_yet(cli):
     assert "run `historical-etl backfill`" in answer.out
 
 
-def test_a_store_is_told_and_left_as_it_is(cli):
+def test_a_store_is_reported_and_left_as_it_is(cli):
     cli("backfill", "--from", "2012")
     before = tree(cli.data)
     answer = cli("doctor", "--json")
     assert answer.code == FINE
-    assert told(answer.document, "store")["facts"] == {
+    assert check_of(answer.document, "store")["facts"] == {
         "version": 2,
         "current_through": "2013-03-01",
         "sessions_missing": 0,
         "verified": "quick",
     }
-    assert told(answer.document, "written by")["verdict"] == "ok"
+    assert check_of(answer.document, "written by")["verdict"] == "ok"
     assert tree(cli.data) == before
     cli.set(SOURCE="yfinance")
-    other = told(cli("doctor", "--offline", "--json").document, "store")
+    other = check_of(cli("doctor", "--offline", "--json").document, "store")
     assert (other["verdict"], "filled from 'sample'" in other["what"]) == ("problem", True)
     next(cli.data.glob("historical/objects/2012-*")).unlink()
     damaged = cli("doctor", "--offline", "--json")
     assert damaged.code == FAILED
-    assert "historical-etl verify" in told(damaged.document, "store")["next"]
+    assert "historical-etl verify" in check_of(damaged.document, "store")["next"]
 
 
 def test_a_newer_release_wrote_the_store(cli):
@@ -262,26 +262,26 @@ def test_a_newer_release_wrote_the_store(cli):
     manifest.write_text(re.sub(r'"schema_version": *\d+', '"schema_version": 99', manifest.read_text()))
     answer = cli("doctor", "--offline", "--json")
     assert answer.code == FAILED
-    assert {told(answer.document, name)["verdict"] for name in ("written by", "store")} == {"problem"}
+    assert {check_of(answer.document, name)["verdict"] for name in ("written by", "store")} == {"problem"}
 
 
 def test_another_polars_wrote_the_store(cli, monkeypatch):
     cli("backfill", "--from", "2013")
     monkeypatch.setattr("polars.__version__", "99.0.0")
-    writer = told(cli("doctor", "--offline", "--json").document, "written by")
+    writer = check_of(cli("doctor", "--offline", "--json").document, "written by")
     assert (writer["verdict"], "1 year(s) by polars" in writer["what"]) == ("warning", True)
 
 
-def test_a_store_that_lags_is_told_to_be_updated(cli):
+def test_a_store_that_lags_is_asked_to_be_updated(cli):
     HistoricalETL.open(cli.data, settings=load_settings()).run_full_etl(["IBM"], "2012-01-03", "2012-12-28")
-    store = told(cli("doctor", "--json").document, "store")
+    store = check_of(cli("doctor", "--json").document, "store")
     assert (store["verdict"], store["facts"]["sessions_missing"]) == ("warning", 42)
     assert "historical-etl update" in store["next"]
 
 
 def test_a_file_system_without_locks_is_a_problem(cli, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-    locks = told(cli("doctor", "--offline", "--json").document, "locks")
+    locks = check_of(cli("doctor", "--offline", "--json").document, "locks")
     assert (locks["verdict"], "not kept apart" in locks["what"]) == ("problem", True)
 
 
@@ -290,32 +290,32 @@ def test_a_file_system_without_hard_links_is_a_warning(cli, monkeypatch):
         raise OSError(95, os.strerror(95))
 
     monkeypatch.setattr(os, "link", refuse)
-    links = told(cli("doctor", "--offline", "--json").document, "hard links")
+    links = check_of(cli("doctor", "--offline", "--json").document, "hard links")
     assert (links["verdict"], "Operation not supported" in links["what"]) == ("warning", True)
-    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    daily = check_of(cli("doctor", "--offline", "--json").document, "daily/")
     assert (daily["verdict"], daily["what"]) == ("warning", Saying("one by one", "no hard links"))
 
 
 def test_where_daily_cannot_be_replaced_at_once_is_a_warning(cli, monkeypatch):
-    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    daily = check_of(cli("doctor", "--offline", "--json").document, "daily/")
     assert (daily["verdict"], daily["what"]) == ("ok", Saying("one rename", "all of its years"))
     (cli.data / "historical").mkdir(parents=True)
     (cli.data / "historical" / "daily").symlink_to("/elsewhere")
-    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    daily = check_of(cli("doctor", "--offline", "--json").document, "daily/")
     assert (daily["verdict"], daily["what"]) == ("warning", Saying("/elsewhere", "not the store's"))
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "symlink", refuse)
-    daily = told(cli("doctor", "--offline", "--json").document, "daily/")
+    daily = check_of(cli("doctor", "--offline", "--json").document, "daily/")
     assert daily["what"] == Saying("no symbolic links", "Operation not permitted")
 
 
 def test_a_folder_in_which_nothing_can_be_written(cli):
     answer = cli("doctor", "--offline", "--data-dir", "/proc/nothing", "--json")
     assert answer.code == FAILED
-    assert told(answer.document, "locks")["what"].startswith("Nothing can be written in /proc")
+    assert check_of(answer.document, "locks")["what"].startswith("Nothing can be written in /proc")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One flipped bit, in every kind of file: named by `verify`, never a wrong row, and put right by `repair`.
+"""One flipped bit, in every kind of file: named by `verify`, never a wrong row, and repaired by `repair`.
 
 The bits are chosen by a seed, so a failure can be repeated; `--torture` tries many more of them.
 """

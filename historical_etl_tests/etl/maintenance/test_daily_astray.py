@@ -1,4 +1,4 @@
-"""`daily` that is not ours, or no folder: nothing that a version needs is moved through it, and all is told."""
+"""`daily` that is not ours, or no folder: nothing that a version needs is moved through it, and all is reported."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def roll_back(etl: HistoricalETL) -> object:
     return etl.rollback(2)
 
 
-def mend(etl: HistoricalETL) -> object:
+def repair(etl: HistoricalETL) -> object:
     return etl.repair()
 
 
@@ -28,11 +28,11 @@ def linked_to(etl: HistoricalETL, target: str | Path) -> None:
     etl.layout.daily.symlink_to(target)
 
 
-def told(etl: HistoricalETL) -> dict[str, str]:
+def errors(etl: HistoricalETL) -> dict[str, str]:
     return {finding.field: finding.message for finding in etl.verify().findings if finding.severity == "error"}
 
 
-@pytest.mark.parametrize("write", [mend, roll_back])
+@pytest.mark.parametrize("write", [repair, roll_back])
 @pytest.mark.parametrize("target", ["objects", "..", "daily", "absolute"])
 def test_a_link_into_the_store_itself_is_replaced_and_nothing_is_moved_through_it(
     etl: HistoricalETL, target: str, write: Write
@@ -40,20 +40,20 @@ def test_a_link_into_the_store_itself_is_replaced_and_nothing_is_moved_through_i
     shown = daily_bytes(etl)
     before = tree(etl.layout.objects) | tree(etl.layout.ledgers)
     linked_to(etl, etl.layout.objects if target == "absolute" else target)
-    assert "link" in told(etl)["daily"]
+    assert "link" in errors(etl)["daily"]
     write(etl)
     after = tree(etl.layout.objects) | tree(etl.layout.ledgers)
     assert before.items() <= after.items(), "every file of a kept version is where it was"
     assert etl.layout.daily.readlink().parts[0] == ".daily"
-    assert told(etl) == {}
-    if write is mend:
+    assert errors(etl) == {}
+    if write is repair:
         assert daily_bytes(etl) == shown
     (entry,) = [entry for entry in read_entries(etl.layout) if entry.moved_from == "historical/daily"]
     assert os.path.lexists(entry.path / "daily"), "the link itself is kept"
 
 
 @pytest.mark.parametrize("what", ["into the store", "a file"])
-def test_repair_tells_what_it_did_with_what_was_no_folder(etl: HistoricalETL, what: str):
+def test_repair_says_what_it_did_with_what_was_no_folder(etl: HistoricalETL, what: str):
     if what == "a file":
         etl.layout.daily.unlink()
         etl.layout.daily.write_bytes(b"mine")
@@ -85,9 +85,7 @@ def test_through_the_link_to_another_store_nothing_of_it_is_moved(etl: Historica
     assert etl.layout.daily_file(2013).exists()
 
 
-def test_in_a_folder_of_ones_own_only_what_stands_in_the_place_of_a_year_is_replaced(
-    etl: HistoricalETL, tmp_path: Path
-):
+def test_in_a_folder_of_ones_own_only_what_is_in_the_place_of_a_year_is_replaced(etl: HistoricalETL, tmp_path: Path):
     shown, own = daily_bytes(etl), tmp_path / "own"
     own.mkdir()
     for name in ("2012.parquet", "1999.parquet", "factors.parquet"):
@@ -108,23 +106,23 @@ def test_a_link_to_elsewhere_that_leads_nowhere_stays_and_stops_nothing(etl: His
     assert todo == Saying("mount", "remove the link")
     etl.layout.daily.unlink()
     etl.repair()
-    assert told(etl) == {}
+    assert errors(etl) == {}
 
 
 @pytest.mark.parametrize(
     "name", ["02012.parquet", "\u0662\u0660\u0661\u0662.parquet", "\uff12\uff10\uff11\uff12.parquet", "2012 .parquet"]
 )
-def test_a_name_that_only_reads_as_a_stored_year_is_told_of(etl: HistoricalETL, name: str):
+def test_a_name_that_only_reads_as_a_stored_year_is_reported(etl: HistoricalETL, name: str):
     shutil.copyfile(etl.layout.daily_file(2012), etl.layout.daily / name)
-    assert told(etl) == {f"daily/{name}": Saying("no such year")}
+    assert errors(etl) == {f"daily/{name}": Saying("no such year")}
     assert any(name in line for line in etl.repair().mended)
-    assert told(etl) == {}
+    assert errors(etl) == {}
     assert sorted(daily_bytes(etl)) == ["2012.parquet", "2013.parquet"]
 
 
 @pytest.mark.parametrize("name", ["1999.parquet", "2014.parquet"])
 @pytest.mark.parametrize("known", [True, False])
-def test_repair_tells_of_a_year_that_the_version_does_not_have(etl: HistoricalETL, name: str, known: bool):
+def test_repair_reports_a_year_that_the_version_does_not_have(etl: HistoricalETL, name: str, known: bool):
     """Known: an object of a version that was left behind."""
     extra = etl.layout.daily / name
     shutil.copyfile(etl.layout.daily_file(2012), extra)

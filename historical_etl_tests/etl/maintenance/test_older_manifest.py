@@ -8,7 +8,7 @@ from historical_etl import HistoricalETL
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.etl.conftest import opened
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import daily_bytes, standing
+from historical_etl_tests.scenario import current_manifest, daily_bytes
 
 WORDS = "the current manifest is version {}, though {} was committed: an older file was put in its place"
 
@@ -53,10 +53,10 @@ def errors(etl: HistoricalETL) -> dict[str, str]:
 
 @pytest.mark.parametrize("left", [only_progress, only_the_catalog, only_daily, only_the_lock])
 @pytest.mark.parametrize("put", [1, 2])
-def test_what_tells_of_a_committed_version_brings_it_back(
+def test_what_proves_a_committed_version_brings_it_back(
     etl: HistoricalETL, put: int, left: Callable[[HistoricalETL], None]
 ):
-    newest, shown = standing(etl), daily_bytes(etl)
+    newest, shown = current_manifest(etl), daily_bytes(etl)
     put_back(etl, put)
     left(etl)
     assert errors(etl)["historical_daily.json"] == WORDS.format(put, 3)
@@ -64,7 +64,7 @@ def test_what_tells_of_a_committed_version_brings_it_back(
     assert report.ok, report
     assert any(WORDS.format(put, 3)[24:46] in line for line in report.mended), report.mended
     assert Saying("current manifest is restored", "version 3") in report.mended
-    assert standing(etl) == newest
+    assert current_manifest(etl) == newest
     assert daily_bytes(etl) == shown
     (entry,) = [entry for entry in read_entries(etl.layout) if entry.file == "historical_daily.json"]
     assert entry.content is not None
@@ -74,7 +74,7 @@ def test_what_tells_of_a_committed_version_brings_it_back(
 def test_the_next_write_brings_it_back_too_and_takes_a_number_of_its_own(
     etl: HistoricalETL, caplog: pytest.LogCaptureFixture
 ):
-    newest = standing(etl)
+    newest = current_manifest(etl)
     put_back(etl, 2)
     made = etl.rollback(1)
     assert "restored from version 3" in caplog.text
@@ -89,7 +89,7 @@ def test_without_a_witness_all_but_the_last_that_was_left_behind_were_committed(
     put_back(etl, 1)
     assert errors(etl)["historical_daily.json"] == WORDS.format(1, 2)
     etl.repair()
-    assert standing(etl).version == 2
+    assert current_manifest(etl).version == 2
     assert any(entry.file == "00000003.json" for entry in read_entries(etl.layout)), "whatever it was, it is kept"
 
 
@@ -98,9 +98,9 @@ def test_one_manifest_without_a_witness_is_a_commit_that_was_broken_off(etl: His
     put_back(etl, 2)
     assert errors(etl) == {}
     etl.publish_catalog()
-    assert (standing(etl).version, etl.manifests.list_versions()) == (2, [1, 2])
+    assert (current_manifest(etl).version, etl.manifests.list_versions()) == (2, [1, 2])
     assert read_entries(etl.layout) == []
-    assert etl.rollback(1).version == 3, "nobody was ever told of that version"
+    assert etl.rollback(1).version == 3, "nobody ever heard of that version"
 
 
 @pytest.mark.parametrize("how", ["damaged", "removed"])
@@ -129,7 +129,7 @@ def test_a_catalog_of_another_store_and_a_link_to_nowhere_are_no_witnesses(etl: 
 
 
 def test_a_newest_version_that_lacks_a_file_gives_way_to_the_one_before_it(etl: HistoricalETL):
-    lost = etl.layout.resolve(next(p.path for p in standing(etl).partitions if p.year == 2012))
+    lost = etl.layout.resolve(next(p.path for p in current_manifest(etl).partitions if p.year == 2012))
     lost.unlink()
     put_back(etl, 1)
     assert etl.repair().version == 2

@@ -1,4 +1,4 @@
-"""Repair: what is certain is mended, the rest is named and can be fetched; nothing is deleted."""
+"""Repair: what is certain is repaired, the rest is named and can be fetched; nothing is deleted."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def object_of(etl: HistoricalETL, year: int, version: int | None = None) -> Path
     return etl.layout.resolve(partition.path)
 
 
-def test_a_sound_store_is_left_alone(etl: HistoricalETL):
+def test_an_intact_store_is_left_alone(etl: HistoricalETL):
     before = {name: content for name, content in tree(etl.layout.root).items() if not name.endswith(".lock")}
     report = etl.repair()
     assert report.ok
@@ -122,7 +122,7 @@ def test_the_current_manifest_comes_from_the_history(etl: HistoricalETL):
         assert etl.layout.manifest_file().read_bytes() == good
 
 
-def test_files_of_a_version_whose_manifests_are_both_lost_are_set_aside(etl: HistoricalETL):
+def test_files_of_a_version_whose_manifests_are_both_lost_are_quarantined(etl: HistoricalETL):
     """Version 2 stands again; what only version 3 named may be needed by somebody, and is not deleted."""
     only = object_of(etl, 2012)
     content = only.read_bytes()
@@ -166,14 +166,14 @@ def test_ledgers_that_follow_from_the_data_are_rebuilt(etl: HistoricalETL):
     report = opened(etl.layout.root).repair()
     assert report.ok, report
     assert Saying("ledger runs", "lost") in report.lost
-    mended = opened(etl.layout.root)
-    assert mended.completeness().cursors() == completeness.cursors()
-    assert_frame_equal(mended.ledger("actions"), actions)
-    standing = mended.manifest()
-    assert standing is not None
-    assert (standing.version, standing.checksum) == (4, manifest.checksum)
-    run = mended.ledger("runs").sort("version").row(-1, named=True)
-    assert (run["command"], run["version"], run["writer"]) == ("repair", 4, mended.store.context.writer_id)
+    repaired = opened(etl.layout.root)
+    assert repaired.completeness().cursors() == completeness.cursors()
+    assert_frame_equal(repaired.ledger("actions"), actions)
+    current_manifest = repaired.manifest()
+    assert current_manifest is not None
+    assert (current_manifest.version, current_manifest.checksum) == (4, manifest.checksum)
+    run = repaired.ledger("runs").sort("version").row(-1, named=True)
+    assert (run["command"], run["version"], run["writer"]) == ("repair", 4, repaired.store.context.writer_id)
     assert run["message"] == "ledgers repaired: actions, runs, symbols"
 
 
@@ -185,9 +185,9 @@ def test_progress_is_rebuilt_and_what_it_was_is_kept(etl: HistoricalETL):
     wrong = progress.model_copy(update={"symbol_last_dates": {"BRK.B": date(2013, 1, 3)}}).model_dump_json().encode()
     path.write_bytes(wrong)
     assert etl.repair().ok
-    mended = etl.progress()
-    assert mended is not None
-    assert mended.symbol_last_dates == cursors
+    repaired = etl.progress()
+    assert repaired is not None
+    assert repaired.symbol_last_dates == cursors
     assert wrong in [entry.content.read_bytes() for entry in read_entries(etl.layout) if entry.content]
 
 
@@ -209,7 +209,7 @@ def test_a_place_without_a_store_is_not_repaired(root: Path):
     assert not root.exists()
 
 
-def test_a_year_that_rots_while_the_store_is_mended_is_told_of(etl: HistoricalETL, monkeypatch: pytest.MonkeyPatch):
+def test_a_year_that_rots_while_the_store_is_repaired_is_reported(etl: HistoricalETL, monkeypatch: pytest.MonkeyPatch):
     """Once all years were sound, a cursor is read from one that is so no more."""
     etl.layout.progress_file().unlink()
     true = repairing.rebuild_completeness

@@ -12,7 +12,7 @@ from historical_etl_tests.etl.runs.test_damage import flip
 from historical_etl_tests.scenario import KEYS, SHORT, daily_bytes, tree
 
 
-def test_the_list_tells_when_who_and_what(etl: HistoricalETL):
+def test_the_list_says_when_who_and_what(etl: HistoricalETL):
     etl.pin("paper", 2)
     kept = etl.versions()
     assert kept["version"].to_list() == [1, 2, 3]
@@ -37,7 +37,7 @@ def test_a_pinned_version_stays_until_it_is_unpinned(etl: HistoricalETL):
         etl.pin("paper-2013", 2)
     writer = opened(etl.layout.root, keep_versions=1, keep_days=0)
     writer.run_full_etl(SHORT.symbols, "2013-02-01", SHORT.last)
-    writer.vacuum()  # the commit's own came before the catalog showed it
+    writer.vacuum()  # the commit's own was before the catalog showed it
     assert writer.manifests.list_versions() == [1, 4]
     assert_frame_equal(writer.query_sql(everything, version="paper-2013"), first)
     assert writer.cite("paper-2013") == writer.cite(1)
@@ -81,9 +81,9 @@ def test_a_rollback_brings_data_ledgers_and_cursors_back(etl: HistoricalETL):
         HistoricalETL.open(etl.layout.root, None).store.state.completeness_of(etl.manifest(1)).cursors(),
     )
     assert before is not None
-    stands = etl.rollback(1, reason="the vendor was wrong")
-    assert (stands.version, stands.checksum, stands.previous_checksum) == (4, before.checksum, etl.cite(3)[-64:])
-    assert stands == etl.manifest()
+    restored = etl.rollback(1, reason="the vendor was wrong")
+    assert (restored.version, restored.checksum, restored.previous_checksum) == (4, before.checksum, etl.cite(3)[-64:])
+    assert restored == etl.manifest()
     assert_frame_equal(etl.scan().collect(), etl.scan(version=1).collect())
     assert etl.cursors() == cursors
     progress = etl.progress()
@@ -112,7 +112,7 @@ def test_after_a_rollback_everything_comes_again(etl: HistoricalETL):
     assert daily_bytes(etl)["2013.parquet"] == undisturbed["2013.parquet"]
 
 
-def test_rolling_back_to_what_stands_changes_nothing(etl: HistoricalETL):
+def test_rolling_back_to_the_current_version_changes_nothing(etl: HistoricalETL):
     before = tree(etl.layout.manifests / "history")
     assert etl.rollback(3).version == 3
     etl.rollback(1)
@@ -141,13 +141,13 @@ def test_a_damaged_version_is_not_brought_back(etl: HistoricalETL):
     assert etl.cursors()
 
 
-def test_a_vacuum_tells_before_it_removes(etl: HistoricalETL):
+def test_a_vacuum_says_before_it_removes(etl: HistoricalETL):
     before = tree(etl.layout.root / "historical")
-    told = etl.vacuum(dry_run=True, keep_versions=1, keep_days=0)
-    assert told.removed == (1, 2)
+    report = etl.vacuum(dry_run=True, keep_versions=1, keep_days=0)
+    assert report.removed == (1, 2)
     assert tree(etl.layout.root / "historical") == before
     done = etl.vacuum(keep_versions=1, keep_days=0)
-    assert done == told
+    assert done == report
     gone = {name: content for name, content in before.items() if name not in tree(etl.layout.root / "historical")}
     assert (done.files, done.size_bytes) == (len(gone), sum(map(len, gone.values())))
     assert etl.scan(start=date(2012, 1, 1)).collect().height

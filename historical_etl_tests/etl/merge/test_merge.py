@@ -82,13 +82,13 @@ def test_merging_batches_equals_updating_a_dict(batches):
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
         manager = ManifestManager(root, clock=at(LAST))
         model: Model = {}
-        for came in batches:
+        for fetched in batches:
             stored = {p.year: p for p in manifest.partitions} if (manifest := manager.load_manifest()) else {}
             before = bits(read(manager, stored.values()))
-            manifest, merged = commit(manager, frame_of(came))
+            manifest, merged = commit(manager, frame_of(fetched))
             assert manifest is not None
-            rows = taken(model, came)
-            silent = {key for key in came if key in model and came[key][2] is None and model[key][2] is not None}
+            rows = taken(model, fetched)
+            silent = {key for key in fetched if key in model and fetched[key][2] is None and model[key][2] is not None}
             assert {
                 (day, symbol)
                 for year in merged
@@ -104,12 +104,12 @@ def test_merging_batches_equals_updating_a_dict(batches):
                 for old, new in zip(model[key], value, strict=True)
                 if old != new
             }
-            told = {
+            reported = {
                 (day, symbol)
                 for year in merged
                 for symbol, day in year.differences.changed.select("symbol", "date").iter_rows()
             }
-            assert told == changed
+            assert reported == changed
             added = {(day, symbol) for year in merged for symbol, day in year.differences.added.iter_rows()}
             assert added == rows.keys() - model.keys()
             model |= rows

@@ -77,14 +77,14 @@ def test_a_clock_that_went_back_does_not_change_what_stood_at_a_time(etl, manage
 )
 def test_whatever_the_clock_does_stamps_ascend_and_every_answer_stays(etl, manager, clock, jumps):
     committed_at(manager, clock, START, START + timedelta(days=1))
-    told: dict[datetime, int] = {}
+    reported: dict[datetime, int] = {}
     for number, jump in enumerate(jumps, start=2):
         for stamp in stamps(manager):
             for moment in (stamp - A_STEP, stamp, stamp + A_STEP):
                 if START <= moment < stamps(manager)[-1]:
-                    told[moment] = as_of(etl, moment)
+                    reported[moment] = as_of(etl, moment)
         committed_at(manager, clock, START + timedelta(days=number) + jump)
-        assert {moment: as_of(etl, moment) for moment in told} == told
+        assert {moment: as_of(etl, moment) for moment in reported} == reported
     assert stamps(manager) == sorted(set(stamps(manager)))
 
 
@@ -100,7 +100,7 @@ def test_a_rollback_with_the_clock_behind_is_the_newest_version_at_its_time(etl,
 
 
 def test_the_version_after_a_rollback_keeps_its_own_word_of_the_clock(etl, manager, clock):
-    """The older version that stands again was itself made with the clock behind."""
+    """The older version that is current again was itself made with the clock behind."""
     committed_at(manager, clock, START, START - YEAR, START + timedelta(days=1))
     assert manager.load_version(2).clock_timestamp == START - YEAR
     clock.now = START + timedelta(days=2)
@@ -168,7 +168,7 @@ def days(*numbers: float) -> list[datetime]:
     [[YEAR], [YEAR, YEAR + timedelta(hours=1), YEAR + timedelta(days=1)], [100 * YEAR], [-3 * YEAR, 3 * YEAR]],
     ids=["one commit", "several", "a century", "back and ahead"],
 )
-def test_commits_with_the_clock_ahead_remove_nothing_that_is_young(manager, clock, wrong):
+def test_commits_with_the_clock_ahead_remove_nothing_that_is_recent(manager, clock, wrong):
     committed_at(manager, clock, *days(0, 1, 2, 3), retention=WEEK)
     committed_at(manager, clock, *(START + timedelta(days=4) + jump for jump in wrong), retention=WEEK)
     assert manager.list_versions() == list(range(1, 5 + len(wrong)))

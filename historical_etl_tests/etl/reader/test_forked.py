@@ -1,4 +1,4 @@
-"""A process that is forked from one that has used Polars lacks its threads: it is told so, and waits for nothing."""
+"""A process that is forked from one that has used Polars lacks its threads: it gets an error, and waits for nothing."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from historical_etl import HistoricalETL
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import standing
+from historical_etl_tests.scenario import current_manifest
 
 #: Outside Linux nothing tells of threads that others have started.
 USERS = ["the store", "others"] if sys.platform == "linux" else ["the store"]
@@ -36,7 +36,7 @@ calls = {
     "another store": lambda: HistoricalETL.open(root).scan().collect(),
     "members": lambda: etl.source.members(None, None),
 }
-told = {}
+answers = {}
 for name, call in calls.items():
     ours, theirs = os.pipe()
     child = os.fork()
@@ -49,10 +49,10 @@ for name, call in calls.items():
             os.write(theirs, f"{type(error).__name__}: {error.what} {error.todo}".encode())
         os._exit(0)
     os.close(theirs)
-    told[name] = os.read(ours, 10_000).decode()
+    answers[name] = os.read(ours, 10_000).decode()
     os.waitpid(child, 0)
     os.close(ours)
-print(json.dumps(told))
+print(json.dumps(answers))
 """
 
 
@@ -64,13 +64,13 @@ def forked(etl: HistoricalETL, user: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("user", USERS)
 def test_whatever_is_asked_in_a_forked_process_is_refused_and_nothing_is_left_locked(etl: HistoricalETL, user: str):
-    for name, told in forked(etl, user).items():
-        assert told == Saying("forked", "Polars"), name
-        assert "`spawn`" in told, name
-    assert etl.rollback(standing(etl).version - 1).version > 0
+    for name, reported in forked(etl, user).items():
+        assert reported == Saying("forked", "Polars"), name
+        assert "`spawn`" in reported, name
+    assert etl.rollback(current_manifest(etl).version - 1).version > 0
 
 
 def test_a_process_that_is_forked_before_polars_was_used_works(etl: HistoricalETL):
-    told = forked(etl, "nobody")
-    refused = {name: words for name, words in told.items() if words != "done"}
+    reported = forked(etl, "nobody")
+    refused = {name: words for name, words in reported.items() if words != "done"}
     assert refused == {}

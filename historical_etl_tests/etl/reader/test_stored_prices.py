@@ -11,16 +11,16 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import ChecksumMismatchError, HistoricalETL
-from historical_etl.store import verified_files as sound
+from historical_etl.store import verified_files
 from historical_etl.store.parquet import month_blocks as blocks
 from historical_etl_tests.etl.conftest import CORRECTED, opened
-from historical_etl_tests.scenario import KEYS, SHORT, ScriptedFetcher, changing, standing, stored, tree
+from historical_etl_tests.scenario import KEYS, SHORT, ScriptedFetcher, changing, current_manifest, stored, tree
 
 IN_OCTOBER = 300  # a byte of the first pages of 2012
 
 
 def object_of(etl: HistoricalETL, year: int) -> Path:
-    partition = standing(etl).partition(year)
+    partition = current_manifest(etl).partition(year)
     assert partition is not None
     return etl.layout.resolve(partition.path)
 
@@ -108,7 +108,7 @@ def test_rot_in_place_between_scan_and_collect_is_found_by_the_next_call_not_by_
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rot below the file system: no inode, size or time tells of it."""
-    monkeypatch.setattr(sound, "_state", lambda path: (hash(path),))
+    monkeypatch.setattr(verified_files, "_state", lambda path: (hash(path),))
     monkeypatch.setattr(blocks, "_state", lambda path: (hash(path), 0, 0))
 
 
@@ -117,7 +117,7 @@ def test_rot_that_leaves_the_times_alone_is_found_by_verify_and_by_the_next_proc
     flip(object_of(etl, 2012), IN_OCTOBER)
     etl.scan(end=date(2012, 12, 31))  # proven in this process, and nothing tells of a change
     assert not etl.verify().ok
-    monkeypatch.setattr(sound, "_checked", {})  # as a new process has it
+    monkeypatch.setattr(verified_files, "_checked", {})  # as a new process has it
     with pytest.raises(ChecksumMismatchError):
         etl.scan(end=date(2012, 12, 31))
 
@@ -129,7 +129,7 @@ def test_rot_that_leaves_the_times_alone_is_found_by_verify_and_by_the_next_proc
 )
 def test_rot_is_not_committed_again_under_a_new_checksum(etl: HistoricalETL, silent, symbol, first, last):
     """The unchanged months of a year are copied from the file as it was proven, perhaps hours ago."""
-    path, version = object_of(etl, 2012), standing(etl).version
+    path, version = object_of(etl, 2012), current_manifest(etl).version
     stored(etl)
     flip(path, IN_OCTOBER)
     objects = set(tree(etl.layout.objects))
@@ -137,6 +137,6 @@ def test_rot_is_not_committed_again_under_a_new_checksum(etl: HistoricalETL, sil
     source = ScriptedFetcher(SHORT, alter=changing(symbol, day, volume=1.0))
     with pytest.raises(ChecksumMismatchError):
         opened(etl.layout.root, source).run_full_etl([symbol], first, last)
-    assert standing(etl).version == version
+    assert current_manifest(etl).version == version
     assert set(tree(etl.layout.objects)) == objects
     assert any(path.name in entry for entry in tree(etl.layout.quarantine)), "a copy is kept as evidence"

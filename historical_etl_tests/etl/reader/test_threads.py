@@ -44,7 +44,7 @@ def together(threads: int, calls: int, call: Callable[[random.Random], bool]) ->
             try:
                 if not call(draw):
                     wrong.append("a wrong answer")
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is reported
                 wrong.append(repr(error))
 
     at_work = [threading.Thread(target=work, args=(seed,)) for seed in range(threads)]
@@ -115,7 +115,7 @@ class Crowd:
             except ConfigurationError as error:
                 if "is not kept" not in str(error):  # vacuumed after its number was looked up
                     self.wrong.append((name, error))
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is reported
                 self.wrong.append((name, repr(error)))
             self.calls[name] += 1
 

@@ -19,7 +19,7 @@ def volume(etl: HistoricalETL, **which) -> float:
     return rows.item(0, "volume")
 
 
-def standing(etl: HistoricalETL, moment: datetime | date | str) -> int:
+def current_manifest(etl: HistoricalETL, moment: datetime | date | str) -> int:
     manifest = etl.manifest(as_of=moment)
     assert manifest is not None
     return manifest.version
@@ -42,12 +42,12 @@ def test_the_version_that_stood_at_a_time(etl: HistoricalETL):
     when = [etl.manifests.load_version(version).sync_timestamp for version in (1, 2, 3)]
     for version, moment in zip((1, 2, 3), when, strict=True):
         for wanted in (moment, moment.isoformat(), moment.astimezone(UTC)):
-            assert standing(etl, wanted) == version
+            assert current_manifest(etl, wanted) == version
     just_before = when[1] - timedelta(microseconds=1)
     assert volume(etl, as_of=just_before) != 4321.0
     assert etl.query_sql(ROWS, as_of=just_before).item(0, "last") == date(2012, 12, 31)
-    assert standing(etl, when[0].date()) == 3
-    assert standing(etl, datetime(2999, 1, 1, tzinfo=UTC)) == 3
+    assert current_manifest(etl, when[0].date()) == 3
+    assert current_manifest(etl, datetime(2999, 1, 1, tzinfo=UTC)) == 3
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_version_that_there_is_not_is_refused(etl, which, words):
 
 
 def test_a_time_whose_version_was_vacuumed_gets_no_neighbour(etl: HistoricalETL):
-    """Versions 1 and 3 are kept, 2 is not: what stood in between cannot be told from version 1."""
+    """Versions 1 and 3 are kept, 2 is not: what was in between cannot be distinguished from version 1."""
     second = etl.manifests.load_version(2).sync_timestamp
     etl.pin("first", 1)
     etl.vacuum(keep_versions=1, keep_days=0)

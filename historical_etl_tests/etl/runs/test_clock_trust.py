@@ -46,8 +46,8 @@ def etl(root, clock, market) -> HistoricalETL:
 
 def gaps(etl: HistoricalETL) -> pl.DataFrame:
     """The missing sessions that stand; when they were asked for is another matter."""
-    standing = etl.gaps(all=True).filter(pl.col("status") != "filled")
-    return standing.select("symbol", "first_session", "last_session", "sessions", "status")
+    unfilled = etl.gaps(all=True).filter(pl.col("status") != "filled")
+    return unfilled.select("symbol", "first_session", "last_session", "sessions", "status")
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_what_runs_with_the_clock_ahead_took_for_missing_or_ended_is_forgotten(e
     assert gaps(etl).item(0, "last_session") <= AFTER[3]
 
 
-def test_a_clock_that_is_ahead_ends_no_symbol_and_is_told(etl, market, clock):
+def test_a_clock_that_is_ahead_ends_no_symbol_and_is_reported(etl, market, clock):
     clock.now += YEAR
     result = etl.run_incremental_etl()
     assert set(result.ended_symbols) <= {"GONE"}
-    (told,) = [warning for warning in result.warnings if "If the clock is ahead" in warning]
-    assert told == Saying("no symbol has a bar", "251 sessions", "2013-02-01", "2014-01-30")
+    (reported,) = [warning for warning in result.warnings if "If the clock is ahead" in warning]
+    assert reported == Saying("no symbol has a bar", "251 sessions", "2013-02-01", "2014-01-30")
     assert etl.gaps().get_column("sessions").max() == 10, "the rest is not believed"
     assert etl.cursors()["BRK.B"] == MIDWAY
 
@@ -102,7 +102,7 @@ def test_a_market_that_fell_silent_for_good_ends_after_three_evenings(etl, marke
 
 
 @pytest.mark.parametrize("behind", [timedelta(hours=30), YEAR], ids=["hours", "a year"])
-def test_a_clock_that_is_behind_loses_nothing_and_is_told(etl, market, clock, behind):
+def test_a_clock_that_is_behind_loses_nothing_and_is_reported(etl, market, clock, behind):
     before, known = stored(etl), gaps(etl)
     clock.now -= behind
     with pytest.raises(CoverageError, match="No session to fetch in 2013"):
@@ -122,11 +122,11 @@ class Dated(ScriptedSource):
     clock_offset = timedelta(hours=-2)
 
 
-def test_a_run_tells_of_a_clock_that_is_not_the_vendor_s(root, clock):
+def test_a_run_reports_a_clock_that_is_not_the_vendor_s(root, clock):
     etl = store(root, Dated(SHORT), clock=clock)
-    told = etl.run_full_etl(SHORT.symbols, date(2013, 1, 1), MIDWAY).warnings
-    assert len(told) == 1
-    assert told[0] == Saying("clock", "7,200 s ahead")
+    reported = etl.run_full_etl(SHORT.symbols, date(2013, 1, 1), MIDWAY).warnings
+    assert len(reported) == 1
+    assert reported[0] == Saying("clock", "7,200 s ahead")
 
 
 @pytest.mark.parametrize("jump", [-YEAR, YEAR], ids=["back", "ahead"])
@@ -148,7 +148,7 @@ def outage(_: object) -> None:
     raise ProviderUnavailableError("the vendor is out", where="scripted", todo="wait")
 
 
-def test_status_and_doctor_tell_of_a_clock_behind_the_newest_version(etl, clock):
+def test_status_and_doctor_report_a_clock_behind_the_newest_version(etl, clock):
     settings = etl.settings.changed({"data_dir": etl.layout.root})
 
     def doctor() -> Check:
@@ -157,10 +157,10 @@ def test_status_and_doctor_tell_of_a_clock_behind_the_newest_version(etl, clock)
     assert read_status(etl.layout, clock, settings).clock_notes == ()
     assert doctor().verdict is CheckStatus.OK
     clock.now -= timedelta(minutes=30)
-    (told,) = read_status(etl.layout, clock, settings).clock_notes
-    assert told == Saying("the clock says 2013-01-31 22:30:00 UTC", "newest version", "at 2013-01-31")
+    (note,) = read_status(etl.layout, clock, settings).clock_notes
+    assert note == Saying("the clock says 2013-01-31 22:30:00 UTC", "newest version", "at 2013-01-31")
     assert doctor().verdict is CheckStatus.WARNING
-    assert doctor().what == told
+    assert doctor().what == note
 
 
 def test_a_clock_that_is_right_is_not_spoken_of(etl, market, clock):
@@ -171,9 +171,9 @@ def test_a_clock_that_is_right_is_not_spoken_of(etl, market, clock):
     assert [finding for finding in etl.verify().findings if finding.field == "clock"] == []
 
 
-@pytest.mark.parametrize("told", [EVENING.replace(tzinfo=None), EVENING.date(), EVENING.isoformat(), None])
-def test_a_clock_without_a_time_zone_is_refused_before_anything_is_fetched(root, market, told):
-    etl = store(root, market.fetcher, clock=lambda: told)
+@pytest.mark.parametrize("reported", [EVENING.replace(tzinfo=None), EVENING.date(), EVENING.isoformat(), None])
+def test_a_clock_without_a_time_zone_is_refused_before_anything_is_fetched(root, market, reported):
+    etl = store(root, market.fetcher, clock=lambda: reported)
     with pytest.raises(ConfigurationError, match="no moment in a time zone"):
         etl.run_full_etl(SHORT.symbols, SHORT.first, MIDWAY)
     with pytest.raises(ConfigurationError, match="no moment in a time zone"), etl.manifests.acquire_lock("anna"):

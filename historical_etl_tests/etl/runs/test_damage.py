@@ -1,4 +1,4 @@
-"""Files changed from outside: found before anything is built on them, kept as evidence, mended by a rebuild."""
+"""Files changed from outside: found before anything is built on them, kept as evidence, repaired by a rebuild."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from historical_etl import ChecksumMismatchError
-from historical_etl_tests.scenario import SYMBOLS, ScriptedFetcher, daily_bytes, standing, store, tree
+from historical_etl_tests.scenario import SYMBOLS, ScriptedFetcher, current_manifest, daily_bytes, store, tree
 
 YEAR = date(2012, 1, 1), date(2012, 12, 31)
 
@@ -21,7 +21,7 @@ def etl(root, market):
 
 
 def object_of(etl, year: int):
-    partition = standing(etl).partition(year)
+    partition = current_manifest(etl).partition(year)
     assert partition is not None
     return etl.layout.resolve(partition.path)
 
@@ -48,7 +48,7 @@ def test_checksum_mismatch_triggers_quarantine(etl):
     (entry,) = etl.manifests.quarantine.entries()
     assert (entry / object_of(etl, 2012).name).read_bytes() == damaged
     reason = json.loads((entry / "reason.json").read_bytes())
-    partition = standing(etl).partition(2012)
+    partition = current_manifest(etl).partition(2012)
     assert partition is not None
     assert partition.checksum in reason["reason"]
     assert etl.layout.manifest_file().read_bytes() == manifest
@@ -69,7 +69,7 @@ def test_damage_in_one_year_does_not_block_another(etl):
     assert etl.run_full_etl(["BRK.B"], "2011-01-01", "2011-12-31").total_rows == 252
 
 
-def test_a_rebuild_with_every_symbol_mends_the_year(etl):
+def test_a_rebuild_with_every_symbol_repairs_the_year(etl):
     good = daily_bytes(etl)
     flip(object_of(etl, 2012))
     etl.run_year(2012, SYMBOLS)
@@ -84,7 +84,7 @@ def test_a_rebuild_with_fewer_symbols_is_refused(etl):
         etl.run_year(2012, SYMBOLS[:-1])
 
 
-def test_a_missing_object_is_damage_and_a_rebuild_mends_it(etl):
+def test_a_missing_object_is_damage_and_a_rebuild_repairs_it(etl):
     good = daily_bytes(etl)
     object_of(etl, 2012).unlink()
     (etl.layout.daily / "2012.parquet").unlink()

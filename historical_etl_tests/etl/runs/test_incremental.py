@@ -19,10 +19,10 @@ from historical_etl_tests.scenario import (
     as_rows,
     at,
     changing,
+    current_manifest,
     daily_bytes,
     losing,
     sessions,
-    standing,
     store,
     stored,
 )
@@ -45,7 +45,7 @@ def test_incremental_updates_append_correctly(root, market):
     """A week later: only the new sessions are added, only their year is written, the rest keeps its very bytes."""
     fetcher = filled(root, market, date(2013, 1, 15))
     etl = store(root, fetcher, date(2013, 1, 22))
-    before, files, version = as_rows(stored(etl)), daily_bytes(etl), standing(etl).version
+    before, files, version = as_rows(stored(etl)), daily_bytes(etl), current_manifest(etl).version
     result = etl.run_incremental_etl()
 
     after = as_rows(stored(etl))
@@ -57,7 +57,7 @@ def test_incremental_updates_append_correctly(root, market):
     assert {name: data for name, data in daily_bytes(etl).items() if name != "2013.parquet"} == {
         name: data for name, data in files.items() if name != "2013.parquet"
     }
-    assert (result.version, standing(etl).version) == (version + 1, version + 1)
+    assert (result.version, current_manifest(etl).version) == (version + 1, version + 1)
     assert (result.corrections, result.rows_rejected) == (0, 0)
     assert result.symbols_processed == 6
 
@@ -74,10 +74,10 @@ def test_multi_year_incremental_handles_boundary(root):
     market = Market(first=date(2011, 12, 1))
     fetcher = filled(root, market, date(2011, 12, 20), symbols)
     etl = store(root, fetcher, date(2013, 1, 4))
-    version = standing(etl).version
+    version = current_manifest(etl).version
     result = etl.run_incremental_etl()
     assert result.years_written == (2011, 2012, 2013)
-    assert standing(etl).version == version + 1, "one commit, not three"
+    assert current_manifest(etl).version == version + 1, "one commit, not three"
     assert_frame_equal(stored(etl), market.expected(symbols, end=date(2013, 1, 4)), check_exact=True)
     for first, last in ((date(2012, 1, 3), date(2011, 12, 30)), (date(2013, 1, 2), date(2012, 12, 31))):
         today = etl.scan("SPLT", first, first).collect().row(0, named=True)
@@ -98,9 +98,9 @@ def test_deterministic_incremental_merge_identical_checksum(root, market):
             stores[name] = etl
     whole = store(root / "whole", ScriptedFetcher(market), days[-1])
     whole.run_full_etl(SYMBOLS, market.first, days[-1])
-    assert {standing(etl).checksum for etl in stores.values()} == {standing(whole).checksum}
+    assert {current_manifest(etl).checksum for etl in stores.values()} == {current_manifest(whole).checksum}
     assert all(daily_bytes(etl) == daily_bytes(whole) for etl in stores.values())
-    assert standing(stores["daily"]).version > standing(stores["at once"]).version
+    assert current_manifest(stores["daily"]).version > current_manifest(stores["at once"]).version
 
 
 def test_the_same_increment_again_changes_nothing(root, market):
@@ -257,7 +257,7 @@ def test_cursors_survive_another_writer_that_commits_during_the_fetch(root, mark
     assert etl.cursors() == {"BRK.B": date(2013, 1, 22), "HALT": date(2013, 1, 10)}
     progress = etl.progress()
     assert progress is not None
-    assert progress.data_version == standing(etl).version
+    assert progress.data_version == current_manifest(etl).version
     assert progress.symbol_last_dates == etl.cursors()
 
 

@@ -1,4 +1,4 @@
-"""A damaged ledger: prices go on, what can be told anew is, and the rest is said to be lost."""
+"""A damaged ledger: prices go on, what can be found out anew is, and the rest is said to be lost."""
 
 from dataclasses import replace
 from datetime import date
@@ -19,9 +19,9 @@ from historical_etl_tests.scenario import (
     ScriptedFetcher,
     ScriptedSource,
     changing,
+    current_manifest,
     is_row,
     losing,
-    standing,
     store,
     stored,
 )
@@ -45,12 +45,12 @@ def etl(root, market) -> HistoricalETL:
     fetcher.alter = lambda bars: lost(refused(silent(corrected(bars.with_columns(in_pence)))))
     etl = store(root, fetcher, DAY)
     etl.run_incremental_etl()
-    assert {*LOGS, *STATES} - EMPTY == set(standing(etl).ledgers)
+    assert {*LOGS, *STATES} - EMPTY == set(current_manifest(etl).ledgers)
     return etl
 
 
 def damaged(etl: HistoricalETL, name: str) -> Path:
-    path = etl.layout.resolve(standing(etl).ledgers[name][-1].path)
+    path = etl.layout.resolve(current_manifest(etl).ledgers[name][-1].path)
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     return path
@@ -105,7 +105,7 @@ def test_who_takes_splits_out_of_its_prices_is_not_known_until_it_comes_again(ro
 def test_queries_of_prices_do_not_need_a_ledger_that_is_lost(etl):
     """As it is with older versions once a repair has set a damaged file of theirs aside."""
     before, rows = etl.query_sql("FROM daily_prices ORDER BY ALL"), etl.ledger("runs")
-    for file in standing(etl).ledgers["runs"]:
+    for file in current_manifest(etl).ledgers["runs"]:
         etl.layout.resolve(file.path).unlink()
     assert rows.height
     assert_frame_equal(etl.query_sql("FROM daily_prices ORDER BY ALL"), before)
@@ -114,7 +114,7 @@ def test_queries_of_prices_do_not_need_a_ledger_that_is_lost(etl):
             etl.query_sql(sql)
 
 
-def test_named_events_that_are_lost_are_told_and_a_rebuild_brings_them(root):
+def test_named_events_that_are_lost_are_reported_and_a_rebuild_brings_them(root):
     """Of a source that takes splits out of its prices nothing else tells what was traded."""
     traded = falling(walk(80, 60.0), (50, 2.0, 0.0))
     prices = adjusted(traded, (50, 2.0, 0.0))

@@ -18,8 +18,8 @@ from historical_etl_tests.scenario import (
     ScriptedFetcher,
     ScriptedSource,
     Ticking,
+    current_manifest,
     daily_bytes,
-    standing,
     store,
     stored,
     tree,
@@ -64,10 +64,10 @@ def test_only_the_missing_years_are_asked_for_again(halfway, undisturbed):
     assert fetcher.years == [2012, 2013]
     assert result.years_written == (2012, 2013)
     assert daily_bytes(etl) == undisturbed
-    assert [partition.year for partition in standing(etl).partitions] == [2010, 2011, 2012, 2013]
+    assert [partition.year for partition in current_manifest(etl).partitions] == [2010, 2011, 2012, 2013]
 
 
-def test_progress_of_an_interrupted_run_says_how_far_it_came(halfway):
+def test_progress_of_an_interrupted_run_says_how_far_it_got(halfway):
     etl, _ = halfway
     progress = etl.progress()
     assert progress is not None
@@ -181,7 +181,7 @@ def test_resume_with_corrupted_progress_manifest(halfway, undisturbed, content, 
     with caplog.at_level(logging.WARNING):
         result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert fetcher.years == [2010, 2011, 2012, 2013]
-    assert result.years_written == (2012, 2013), "what was committed came out equal"
+    assert result.years_written == (2012, 2013), "what was committed turned out equal"
     assert daily_bytes(etl) == undisturbed
     aside = list(etl.layout.progress_folder.glob("*.corrupted.*"))
     assert [path.read_bytes() for path in aside] == [content]
@@ -244,4 +244,4 @@ def test_a_full_run_leaves_the_cursors_of_every_symbol(root):
     progress = etl.progress()
     assert progress is not None
     assert progress.symbol_last_dates == {**dict.fromkeys(SYMBOLS, LAST), "GONE": date(2011, 8, 31)}
-    assert progress.data_version == standing(etl).version
+    assert progress.data_version == current_manifest(etl).version

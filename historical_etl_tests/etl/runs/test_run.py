@@ -38,13 +38,13 @@ from historical_etl_tests.scenario import (
     as_rows,
     at,
     changing,
+    current_manifest,
     daily_bytes,
     doubling,
     evening,
     in_turn,
     losing,
     sessions,
-    standing,
     store,
     stored,
     tree,
@@ -63,7 +63,7 @@ def test_full_etl_pipeline_execution(root, market):
     assert dict(stored(etl).schema) == COLUMNS
     assert etl.query_sql("SELECT count(*) AS n FROM daily_prices").item() == expected.height
 
-    manifest = standing(etl)
+    manifest = current_manifest(etl)
     assert [partition.year for partition in manifest.partitions] == list(YEARS)
     for partition in manifest.partitions:
         daily = etl.layout.daily / f"{partition.year}.parquet"
@@ -288,7 +288,7 @@ def test_a_bad_year_does_not_stop_the_others(root, market):
     assert etl.query_sql("SELECT count(DISTINCT year) AS n FROM partitions").item() == 3
 
 
-def test_a_year_without_any_price_is_told_and_stops_nothing(root, market):
+def test_a_year_without_any_price_is_reported_and_stops_nothing(root, market):
     def spoil_2011(bars: pl.DataFrame) -> pl.DataFrame:
         return bars.with_columns(pl.when(pl.col("date").dt.year() == 2011).then(None).otherwise("close").alias("close"))
 
@@ -311,12 +311,12 @@ def test_a_source_that_breaks_is_an_error_of_ours_and_changes_nothing(root, mark
     fetcher = ScriptedFetcher(market)
     etl = store(root, fetcher)
     etl.run_year(2012, SYMBOLS)
-    before = daily_bytes(etl), standing(etl)
+    before = daily_bytes(etl), current_manifest(etl)
     fetcher.before = broken
     with pytest.raises(ProviderUnavailableError, match="connection reset") as caught:
         etl.run_year(2011, SYMBOLS)
     assert isinstance(caught.value.__cause__, OSError)
-    assert (daily_bytes(etl), standing(etl)) == before
+    assert (daily_bytes(etl), current_manifest(etl)) == before
 
 
 def test_one_request_that_fails_leaves_the_others(root, market):
@@ -564,7 +564,7 @@ def test_a_data_folder_that_cannot_be_made_is_a_storage_error(tmp_path, market):
 
 
 def test_losing_a_symbol_in_one_year_is_not_losing_it(root, market):
-    """A symbol that came in one year and not in the next still came; one that never came did not."""
+    """A symbol that was fetched in one year and not in the next was still fetched; one that never was, was not."""
     etl = store(root, ScriptedFetcher(market, alter=losing("RAWP")))
     result = etl.run_full_etl(SYMBOLS, FIRST, LAST)
     assert result.outcomes["GONE"] == Outcome.OK

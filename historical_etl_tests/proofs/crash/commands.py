@@ -25,16 +25,16 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl_tests.scenario import plain_settings
 
-__all__ = ["COMMANDS", "DAMAGED", "MENDED", "SEQUENCES", "Command", "Sequence", "Tell", "in_place", "store_on"]
+__all__ = ["COMMANDS", "DAMAGED", "REPAIRED", "SEQUENCES", "Acknowledge", "Command", "Sequence", "in_place", "store_on"]
 
 SYMBOLS: Final = ("AAPL", "IBM")
 FIRST, YEAR_END, JANUARY = date(2004, 12, 20), date(2004, 12, 31), date(2005, 1, 5)
 #: The evening before AAPL's split, two for one, and its own.
 BEFORE, SPLIT = date(2005, 2, 25), date(2005, 2, 28)
 
-#: Told of each version that a command has acknowledged, before it goes on; and, as a negative number, of how many
+#: Called with each version that a command has acknowledged, before it goes on; and, as a negative number, of how many
 #: units it has said to be staged.
-Tell = Callable[[int], None]
+Acknowledge = Callable[[int], None]
 
 
 class AsOfSource(SampleSource):
@@ -58,66 +58,66 @@ def store_on(root: Path, day: date) -> HistoricalETL:
     return HistoricalETL.open(root, source, clock=lambda: evening, settings=settings, keep_versions=2, keep_days=0)
 
 
-def _year(root: Path, tell: Tell) -> None:
+def _year(root: Path, acknowledge: Acknowledge) -> None:
     etl = store_on(root, YEAR_END)
-    tell(etl.run_full_etl(SYMBOLS, FIRST, YEAR_END, progress=_heard(etl, tell)).version)
+    acknowledge(etl.run_full_etl(SYMBOLS, FIRST, YEAR_END, progress=_heard(etl, acknowledge)).version)
 
 
-def _backfill(root: Path, tell: Tell) -> None:
+def _backfill(root: Path, acknowledge: Acknowledge) -> None:
     etl = store_on(root, JANUARY)
-    tell(etl.run_full_etl(SYMBOLS, FIRST, JANUARY, progress=_heard(etl, tell)).version)
+    acknowledge(etl.run_full_etl(SYMBOLS, FIRST, JANUARY, progress=_heard(etl, acknowledge)).version)
 
 
-def _heard(etl: HistoricalETL, tell: Tell) -> Callable[[YearEvent], None]:
+def _heard(etl: HistoricalETL, acknowledge: Acknowledge) -> Callable[[YearEvent], None]:
     def heard(event: YearEvent) -> None:
         if event.step == "committed":
-            tell(_standing(etl))
+            acknowledge(_current_version(etl))
         elif event.step == "fetching" and event.done:
-            tell(-event.done)
+            acknowledge(-event.done)
 
     return heard
 
 
-def _increment(root: Path, tell: Tell) -> None:
-    tell(store_on(root, BEFORE).run_incremental_etl().version)
+def _increment(root: Path, acknowledge: Acknowledge) -> None:
+    acknowledge(store_on(root, BEFORE).run_incremental_etl().version)
 
 
-def _restatement(root: Path, tell: Tell) -> None:
+def _restatement(root: Path, acknowledge: Acknowledge) -> None:
     result = store_on(root, SPLIT).run_incremental_etl()
     assert result.version < 5 or result.years_written in ((), (2004, 2005))
-    tell(result.version)
+    acknowledge(result.version)
 
 
-def _unpublished(root: Path, tell: Tell) -> None:
-    tell(store_on(root, BEFORE).run_incremental_etl(publish=False).version)
+def _unpublished(root: Path, acknowledge: Acknowledge) -> None:
+    acknowledge(store_on(root, BEFORE).run_incremental_etl(publish=False).version)
 
 
-def _publish(root: Path, tell: Tell) -> None:
-    tell(store_on(root, BEFORE).publish_catalog().version)
+def _publish(root: Path, acknowledge: Acknowledge) -> None:
+    acknowledge(store_on(root, BEFORE).publish_catalog().version)
 
 
-def _pin(root: Path, tell: Tell) -> None:
-    tell(store_on(root, BEFORE).pin("before-the-split").version)
+def _pin(root: Path, acknowledge: Acknowledge) -> None:
+    acknowledge(store_on(root, BEFORE).pin("before-the-split").version)
 
 
-def _unpin(root: Path, tell: Tell) -> None:
+def _unpin(root: Path, acknowledge: Acknowledge) -> None:
     etl = store_on(root, BEFORE)
     if "before-the-split" in etl.pins():  # run again after a kill, it may be gone
         etl.unpin("before-the-split")
-    tell(_standing(etl))
+    acknowledge(_current_version(etl))
 
 
-def _rollback(root: Path, tell: Tell) -> None:
-    tell(store_on(root, SPLIT).rollback("before-the-split").version)
+def _rollback(root: Path, acknowledge: Acknowledge) -> None:
+    acknowledge(store_on(root, SPLIT).rollback("before-the-split").version)
 
 
-def _vacuum(root: Path, tell: Tell) -> None:
+def _vacuum(root: Path, acknowledge: Acknowledge) -> None:
     etl = store_on(root, SPLIT)
     etl.vacuum(keep_versions=1, keep_days=0)
-    tell(_standing(etl))
+    acknowledge(_current_version(etl))
 
 
-def in_place(root: Path, _: Tell) -> None:
+def in_place(root: Path, _: Acknowledge) -> None:
     """Somebody has let `daily` be a link to a folder of their own: it stays, and its files are replaced one by one."""
     layout = Layout(root)
     make_folder(layout.storage / "elsewhere")
@@ -125,7 +125,7 @@ def in_place(root: Path, _: Tell) -> None:
     fsync_folder(layout.storage)
 
 
-def _as_before(root: Path, _: Tell) -> None:
+def _as_before(root: Path, _: Acknowledge) -> None:
     """`daily/` as earlier releases made it: a plain folder of links."""
     layout = Layout(root)
     shown = layout.daily.resolve(strict=True)
@@ -134,7 +134,7 @@ def _as_before(root: Path, _: Tell) -> None:
     shutil.rmtree(layout.daily_folders)
 
 
-def _standing(etl: HistoricalETL) -> int:
+def _current_version(etl: HistoricalETL) -> int:
     manifest = etl.manifest()
     return manifest.version if manifest else 0
 
@@ -147,7 +147,7 @@ def aside(root: Path, name: str) -> Path:
     return root.parents[1] / name
 
 
-def _files(root: Path, _: Tell) -> None:
+def _files(root: Path, _: Acknowledge) -> None:
     """Files that somebody has: a new symbol and one that is stored, a year each, one with a row that is refused."""
     folder = aside(root, "files")
     folder.mkdir()
@@ -159,16 +159,16 @@ def _files(root: Path, _: Tell) -> None:
         bars.write_csv(folder / f"{symbol}.csv")
 
 
-def _adopt(root: Path, tell: Tell) -> None:
+def _adopt(root: Path, acknowledge: Acknowledge) -> None:
     files = {"path": str(aside(root, "files")), "adjustment": SampleSource.info.adjustment}
     settings = plain_settings().changed({"data_dir": root, "files": files, "keep_versions": 4, "keep_days": 0})
     etl = opened_for(settings, clock=lambda: datetime(2005, 2, 25, 23, 30, tzinfo=UTC))
-    done = adopt(etl, progress=_heard(etl, tell))
+    done = adopt(etl, progress=_heard(etl, acknowledge))
     assert (done.row_counts.refused, done.row_counts.held, done.symbols) == (1, 0, ("IBM", "MSFT"))
-    tell(_standing(etl))
+    acknowledge(_current_version(etl))
 
 
-def _archive(root: Path, _: Tell) -> None:
+def _archive(root: Path, _: Acknowledge) -> None:
     """A store somewhere else, and one version of it as a file."""
     elsewhere = aside(root, "elsewhere")
     for work in (_backfill, _increment):
@@ -176,8 +176,8 @@ def _archive(root: Path, _: Tell) -> None:
     store_on(elsewhere, BEFORE).export(aside(root, "archive.tar"))
 
 
-def _import(root: Path, tell: Tell) -> None:
-    tell(import_store(store_on(root, BEFORE).store.state, aside(root, "archive.tar")).version)
+def _import(root: Path, acknowledge: Acknowledge) -> None:
+    acknowledge(import_store(store_on(root, BEFORE).store.state, aside(root, "archive.tar")).version)
 
 
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +186,7 @@ def _import(root: Path, tell: Tell) -> None:
 DAMAGED: Final = b"damaged: "
 
 
-def _damage(root: Path, _: Tell) -> None:
+def _damage(root: Path, _: Acknowledge) -> None:
     """One file of each kind, in a store that was copied to another place, so that no two names are one file."""
     layout = Layout(root)
     manifest = _manifest(layout)
@@ -204,7 +204,7 @@ def _damage(root: Path, _: Tell) -> None:
         write_atomic(path, DAMAGED + path.name.encode())
 
 
-def _lose(root: Path, _: Tell) -> None:
+def _lose(root: Path, _: Acknowledge) -> None:
     """A year of which nothing is left, and that no older version has in these bytes."""
     layout = Layout(root)
     for path in (_object(layout, _manifest(layout), 2005), layout.daily_file(2005)):
@@ -223,15 +223,15 @@ def _object(layout: Layout, manifest: SyncManifest, year: int) -> Path:
     return layout.resolve(partition.path)
 
 
-def _repair(root: Path, tell: Tell, *, refetch: bool = False) -> None:
+def _repair(root: Path, acknowledge: Acknowledge, *, refetch: bool = False) -> None:
     report = store_on(root, SPLIT).repair(refetch=refetch)
     if not report.ok:  # as the command line says it: the check at the end may meet a fault, too
         raise DataQualityError(f"not all is well: {report}", where=root, todo="repair again")
-    tell(report.version or 0)
+    acknowledge(report.version or 0)
 
 
-def _refetch(root: Path, tell: Tell) -> None:
-    _repair(root, tell, refetch=True)
+def _refetch(root: Path, acknowledge: Acknowledge) -> None:
+    _repair(root, acknowledge, refetch=True)
 
 
 @dataclass(frozen=True)
@@ -242,14 +242,14 @@ class Command:
         run: does it on the store of a folder, and tells of what was acknowledged.
         day: the evening on which it runs, for those who open the store after it.
         before: what is done, undisturbed, before it.
-        mends: whether it finds a damaged store; until it has ended, the store may refuse to answer.
+        repairs: whether it finds a damaged store; until it has ended, the store may refuse to answer.
         migrates: whether it finds a plain folder in the place of `daily`, which is not there for a moment.
     """
 
-    run: Callable[[Path, Tell], None]
+    run: Callable[[Path, Acknowledge], None]
     day: date
-    before: tuple[Callable[[Path, Tell], None], ...] = ()
-    mends: bool = False
+    before: tuple[Callable[[Path, Acknowledge], None], ...] = ()
+    repairs: bool = False
     migrates: bool = False
 
 
@@ -266,8 +266,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "vacuum": Command(_vacuum, SPLIT, (_backfill, _increment, _restatement)),
     "adopt": Command(_adopt, BEFORE, (_backfill, _increment, _files)),
     "import": Command(_import, BEFORE, (_archive,)),
-    "repair": Command(_repair, SPLIT, (_backfill, _increment, _restatement, _damage), mends=True),
-    "refetch": Command(_refetch, SPLIT, (_backfill, _increment, _restatement, _lose), mends=True),
+    "repair": Command(_repair, SPLIT, (_backfill, _increment, _restatement, _damage), repairs=True),
+    "refetch": Command(_refetch, SPLIT, (_backfill, _increment, _restatement, _lose), repairs=True),
 }
 
 
@@ -281,9 +281,9 @@ class Sequence:
         aside: what is made ready outside of the store before them.
     """
 
-    works: tuple[Callable[[Path, Tell], None], ...]
+    works: tuple[Callable[[Path, Acknowledge], None], ...]
     day: date
-    aside: tuple[Callable[[Path, Tell], None], ...] = ()
+    aside: tuple[Callable[[Path, Acknowledge], None], ...] = ()
 
 
 SEQUENCES: Final[Mapping[str, Sequence]] = {
@@ -291,5 +291,5 @@ SEQUENCES: Final[Mapping[str, Sequence]] = {
     "back": Sequence((_backfill, _increment, _pin, _restatement, _rollback, _unpin, _vacuum), SPLIT),
     "taken in": Sequence((_import, _adopt), BEFORE, (_archive, _files)),
 }
-#: The last one mends what the one before it has damaged.
-MENDED: Final = Sequence((_backfill, _increment, _restatement, _damage, _repair), SPLIT)
+#: The last one repairs what the one before it has damaged.
+REPAIRED: Final = Sequence((_backfill, _increment, _restatement, _damage, _repair), SPLIT)

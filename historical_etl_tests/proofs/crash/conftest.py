@@ -47,7 +47,7 @@ def share(torture: bool, request: pytest.FixtureRequest) -> Share[object]:
 
 @pytest.fixture
 def tried(record_property: Callable[[str, object], None]) -> Tried:
-    return lambda told: record_property("tried", told)
+    return lambda reported: record_property("tried", reported)
 
 
 @pytest.fixture

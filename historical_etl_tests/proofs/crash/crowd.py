@@ -1,6 +1,6 @@
 """Writers and readers that work on one store at once, each a process of its own, until they are stopped or killed.
 
-Each tells its parent what it did: the pipe outlives a process that is killed, so that what was told counts.
+Each reports to its parent what it did: the pipe outlives a process that is killed, so that what was reported counts.
 """
 
 import random
@@ -35,7 +35,7 @@ from historical_etl.sources.sample import SampleSource
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 
-__all__ = ["LOCK_SECONDS", "SYMBOLS", "Told", "crowded", "read", "write"]
+__all__ = ["LOCK_SECONDS", "SYMBOLS", "Report", "crowded", "read", "write"]
 
 SYMBOLS: Final = ("AAPL", "GOOG", "IBM", "MSFT")
 YEARS: Final = (2004, 2005, 2006)
@@ -54,7 +54,7 @@ FROM {{0}}daily_prices
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """What a process tells.
 
     Attributes:
@@ -145,10 +145,10 @@ def crowded(
 
 
 def write(root: Path, place: int, seed: int, began: float, parent: Connection) -> None:
-    """Write until told to stop: one thing after the other, each chosen by chance."""
+    """Write until asked to stop: one thing after the other, each chosen by chance."""
     dice, done = random.Random(seed), 0
 
-    def once() -> Iterable[Told]:
+    def once() -> Iterable[Report]:
         nonlocal done
         done += 1
         name = f"writer {place}.{seed}.{done}"
@@ -159,13 +159,13 @@ def write(root: Path, place: int, seed: int, began: float, parent: Connection) -
         try:
             committed = _WRITING[what][1](store, dice, place)
         except LockTimeoutError:
-            yield Told("waited", what, seconds=(*Watched.waits,), text=Watched.in_vain[-1])
+            yield Report("waited", what, seconds=(*Watched.waits,), text=Watched.in_vain[-1])
         except ConfigurationError as error:
             yield _gone(what, error)
         else:
             if Watched.in_vain:  # it has committed, and the catalog waits for the next one
-                yield Told("waited", f"{what} to publish", text=Watched.in_vain[-1])
-            yield Told("wrote", what, name if committed else "", seconds=(*Watched.waits,))
+                yield Report("waited", f"{what} to publish", text=Watched.in_vain[-1])
+            yield Report("wrote", what, name if committed else "", seconds=(*Watched.waits,))
 
     _until_stopped(parent, once)
 
@@ -217,18 +217,18 @@ _WRITING: Final[Mapping[str, tuple[int, Callable[[HistoricalETL, random.Random, 
 
 
 def read(root: Path, _: int, seed: int, began: float, parent: Connection) -> None:
-    """Read until told to stop: one thing after the other, each chosen by chance, through the same store."""
+    """Read until asked to stop: one thing after the other, each chosen by chance, through the same store."""
     dice, store = random.Random(seed), crowded(root, began)
     newest = 0
 
-    def once() -> Iterable[Told]:
+    def once() -> Iterable[Report]:
         nonlocal newest
         time.sleep(dice.random() / 2)  # else so many readers leave the writers no processor
         what = dice.choice(list(_READING))
         before = _version(store)
         assert before >= newest, f"version {before} stands, and {newest} was seen before it"
         try:
-            told = _READING[what](store, dice)
+            reported = _READING[what](store, dice)
         except ConfigurationError as error:
             yield _gone(what, error)
             return
@@ -236,12 +236,12 @@ def read(root: Path, _: int, seed: int, began: float, parent: Connection) -> Non
             # Another client has no lease: the files of what it shows may go, but it never shows anything else.
             if what != "catalog" or "No files found" not in str(error):
                 raise
-            yield Told("gone", what)
+            yield Report("gone", what)
             return
         newest = _version(store)
         if what.startswith("current"):
-            assert before <= told.versions[0] <= told.versions[1] <= newest, (before, told.versions, newest)
-        yield told
+            assert before <= reported.versions[0] <= reported.versions[1] <= newest, (before, reported.versions, newest)
+        yield reported
 
     _until_stopped(parent, once)
 
@@ -252,31 +252,31 @@ def _version(store: HistoricalETL) -> int:
     return manifest.version
 
 
-def _current_query(store: HistoricalETL, _: random.Random) -> Told:
-    return _told("current query", store.query_sql(_ALL.format("")))
+def _current_query(store: HistoricalETL, _: random.Random) -> Report:
+    return _report("current query", store.query_sql(_ALL.format("")))
 
 
-def _current_scan(store: HistoricalETL, _: random.Random) -> Told:
+def _current_scan(store: HistoricalETL, _: random.Random) -> Report:
     before = _version(store)
     rows = store.scan().collect()
-    return Told("read", "current scan", versions=(before, _version(store)), rows=_sum(rows))
+    return Report("read", "current scan", versions=(before, _version(store)), rows=_sum(rows))
 
 
-def _kept_query(store: HistoricalETL, dice: random.Random) -> Told:
+def _kept_query(store: HistoricalETL, dice: random.Random) -> Report:
     version = dice.choice(store.manifests.list_versions())
-    told = _told("kept query", store.query_sql(_ALL.format(""), version=version))
-    assert told.versions == (version, version)
-    return told
+    reported = _report("kept query", store.query_sql(_ALL.format(""), version=version))
+    assert reported.versions == (version, version)
+    return reported
 
 
-def _kept_scan(store: HistoricalETL, dice: random.Random) -> Told:
+def _kept_scan(store: HistoricalETL, dice: random.Random) -> Report:
     version = dice.choice(store.manifests.list_versions())
     lazy = store.scan(version=version)
     time.sleep(dice.random())  # the version stays
-    return Told("read", "kept scan", versions=(version, version), rows=_sum(lazy.collect()))
+    return Report("read", "kept scan", versions=(version, version), rows=_sum(lazy.collect()))
 
 
-def _leased_files(store: HistoricalETL, dice: random.Random) -> Told:
+def _leased_files(store: HistoricalETL, dice: random.Random) -> Report:
     """The files that a manifest names, read by themselves while a lease keeps them; each is what was committed."""
     version = dice.choice(store.manifests.list_versions())
     with store.lease(version) as manifest:
@@ -289,7 +289,7 @@ def _leased_files(store: HistoricalETL, dice: random.Random) -> Told:
         return _of_manifest("leased files", manifest, rows)
 
 
-def _plain(store: HistoricalETL, dice: random.Random) -> Told:
+def _plain(store: HistoricalETL, dice: random.Random) -> Report:
     """The folder behind `daily`, by a reader that knows nothing of the store: one version, or no more there."""
     before = _version(store)
     folder = store.layout.daily.resolve(strict=True)
@@ -303,24 +303,24 @@ def _plain(store: HistoricalETL, dice: random.Random) -> Told:
     except (FileNotFoundError, ValueError):  # no files at all are a ValueError
         if folder.exists():
             raise
-        return Told("gone", "plain")
-    return Told("read", "plain", versions=versions, rows=_sum(rows))
+        return Report("gone", "plain")
+    return Report("read", "plain", versions=versions, rows=_sum(rows))
 
 
-def _catalog(store: HistoricalETL, _: random.Random) -> Told:
+def _catalog(store: HistoricalETL, _: random.Random) -> Report:
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"ATTACH '{store.catalog.path}' AS shown (READ_ONLY)")
-        return _told("catalog", pl.DataFrame(connection.sql(_ALL.format("shown."))))
+        return _report("catalog", pl.DataFrame(connection.sql(_ALL.format("shown."))))
 
 
-def _verify(store: HistoricalETL, _: random.Random) -> Told:
+def _verify(store: HistoricalETL, _: random.Random) -> Report:
     report = store.verify()
     assert report.ok, report.findings
     assert report.version is not None
-    return Told("read", "verify", versions=(0, report.version))
+    return Report("read", "verify", versions=(0, report.version))
 
 
-_READING: Final[Mapping[str, Callable[[HistoricalETL, random.Random], Told]]] = {
+_READING: Final[Mapping[str, Callable[[HistoricalETL, random.Random], Report]]] = {
     "current query": _current_query,
     "current scan": _current_scan,
     "kept query": _kept_query,
@@ -332,13 +332,13 @@ _READING: Final[Mapping[str, Callable[[HistoricalETL, random.Random], Told]]] = 
 }
 
 
-def _told(what: str, answer: pl.DataFrame) -> Told:
+def _report(what: str, answer: pl.DataFrame) -> Report:
     version, files = answer.select("version", "files").unique().row(0)
-    return Told("read", what, "", (version, version), _sum(answer), combined_checksum(files.split()))
+    return Report("read", what, "", (version, version), _sum(answer), combined_checksum(files.split()))
 
 
-def _of_manifest(what: str, manifest: SyncManifest, rows: pl.DataFrame) -> Told:
-    return Told("read", what, "", (manifest.version, manifest.version), _sum(rows), manifest.checksum)
+def _of_manifest(what: str, manifest: SyncManifest, rows: pl.DataFrame) -> Report:
+    return Report("read", what, "", (manifest.version, manifest.version), _sum(rows), manifest.checksum)
 
 
 def _sum(rows: pl.DataFrame) -> str:
@@ -349,16 +349,16 @@ def _sum(rows: pl.DataFrame) -> str:
 # ── both ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _gone(what: str, error: ConfigurationError) -> Told:
+def _gone(what: str, error: ConfigurationError) -> Report:
     assert "is not kept" in str(error), error
-    return Told("gone", what)
+    return Report("gone", what)
 
 
-def _until_stopped(parent: Connection, once: Callable[[], Iterable[Told]]) -> None:
+def _until_stopped(parent: Connection, once: Callable[[], Iterable[Report]]) -> None:
     sys.dont_write_bytecode = True
     try:
         while not parent.poll():
-            for told in once():
-                parent.send(told)
+            for reported in once():
+                parent.send(reported)
     except BaseException:  # noqa: BLE001 - whatever it is, the test tells of it
-        parent.send(Told("failed", "", text=traceback.format_exc()))
+        parent.send(Report("failed", "", text=traceback.format_exc()))

@@ -51,7 +51,7 @@ class Sync:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A command has told its caller that this version is committed."""
+    """A command has reported to its caller that this version is committed."""
 
     version: int
     call: str = ""
@@ -135,43 +135,43 @@ class Disk:
             opened[call.result] = opened[call.descriptors[0]]
 
     def _change(self, call: Call, opened: dict[int, _Open]) -> None:
-        told = f"{call.name} {' '.join(path.removeprefix(f'{self.top}/') for path in call.paths)}"
+        reported = f"{call.name} {' '.join(path.removeprefix(f'{self.top}/') for path in call.paths)}"
         if call.name in {"open", "openat", "creat"}:
-            self._open(call, opened, told)
+            self._open(call, opened, reported)
         elif call.name in {"close", "dup", "dup2", "dup3", "fcntl", "fdatasync", "sync_file_range"}:
             pass
         elif call.name == "lseek":
             opened[call.descriptors[0]].position = call.result or 0
         elif call.name == "mmap":
-            assert "MAP_SHARED" not in call.arguments or "PROT_WRITE" not in call.arguments, told
+            assert "MAP_SHARED" not in call.arguments or "PROT_WRITE" not in call.arguments, reported
         elif call.name == "fsync":
-            self.operations.append(Sync(opened[call.descriptors[0]].inode, told))
+            self.operations.append(Sync(opened[call.descriptors[0]].inode, reported))
         elif call.name in {"write", "writev", "pwrite64", "ftruncate", "sendfile"}:
-            self._write(call, opened, told)
+            self._write(call, opened, reported)
         elif call.name.startswith("symlink"):
-            self._make(call.paths[1], told, target=call.paths[0])
+            self._make(call.paths[1], reported, target=call.paths[0])
         elif call.name.startswith(("mkdir", "rename", "link", "unlink", "rmdir")):
-            self._rename(call, told)
+            self._rename(call, reported)
         else:
-            raise AssertionError(f"the model does not know {told}")
+            raise AssertionError(f"the model does not know {reported}")
 
-    def _open(self, call: Call, opened: dict[int, _Open], told: str) -> None:
+    def _open(self, call: Call, opened: dict[int, _Open], reported: str) -> None:
         assert call.result is not None
         found = self._find(call.paths[0])
         if found is None:
-            assert "O_CREAT" in call.arguments, told
-            found = self._make(call.paths[0], told)
+            assert "O_CREAT" in call.arguments, reported
+            found = self._make(call.paths[0], reported)
         elif "O_TRUNC" in call.arguments and self._content[found]:
-            self._put(found, 0, None, told)
+            self._put(found, 0, None, reported)
         opened[call.result] = _Open(found, appends="O_APPEND" in call.arguments)
 
-    def _write(self, call: Call, opened: dict[int, _Open], told: str) -> None:
+    def _write(self, call: Call, opened: dict[int, _Open], reported: str) -> None:
         into, count = opened[call.descriptors[0]], call.result or 0
         if call.name == "ftruncate":
-            self._put(into.inode, int(call.arguments.rpartition(", ")[2]), None, told)
+            self._put(into.inode, int(call.arguments.rpartition(", ")[2]), None, reported)
             return
         if call.name == "pwrite64":
-            self._put(into.inode, int(call.arguments.rpartition(", ")[2]), call.data[:count], told)
+            self._put(into.inode, int(call.arguments.rpartition(", ")[2]), call.data[:count], reported)
             return
         data = call.data[:count]
         if call.name == "sendfile":
@@ -183,18 +183,18 @@ class Disk:
             return
         if into.appends:
             into.position = len(self._content[into.inode])
-        self._put(into.inode, into.position, data, told)
+        self._put(into.inode, into.position, data, reported)
         into.position += len(data)
 
-    def _put(self, inode: int, offset: int, data: bytes | None, told: str) -> None:
-        self.operations.append(Written(inode, offset, data, told))
+    def _put(self, inode: int, offset: int, data: bytes | None, reported: str) -> None:
+        self.operations.append(Written(inode, offset, data, reported))
         applied(self._content[inode], offset, data)
 
-    def _rename(self, call: Call, told: str) -> None:
+    def _rename(self, call: Call, reported: str) -> None:
         names = [self._place(path) for path in call.paths]
         first = self._entries.get(names[0])
         if call.name.startswith("mkdir"):
-            self._make(call.paths[0], told, folder=True)
+            self._make(call.paths[0], reported, folder=True)
             return
         if call.name.startswith(("unlink", "rmdir")):
             changes = ((*names[0], None),)
@@ -202,20 +202,20 @@ class Disk:
             changes = ((*names[1], first),)
         else:
             changes = ((*names[0], None), (*names[1], first))
-        self._set(changes, told)
+        self._set(changes, reported)
 
-    def _make(self, path: str, told: str, *, folder: bool = False, target: str = "") -> int:
+    def _make(self, path: str, reported: str, *, folder: bool = False, target: str = "") -> int:
         inode, self._next = self._next, self._next + 1
         if folder:
             self.folders.add(inode)
         if target:
             self.links[inode] = target
         self._content[inode] = bytearray()
-        self._set(((*self._place(path), inode),), told, target)
+        self._set(((*self._place(path), inode),), reported, target)
         return inode
 
-    def _set(self, changes: tuple[tuple[int, str, int | None], ...], told: str, target: str = "") -> None:
-        self.operations.append(Names(changes, told, target))
+    def _set(self, changes: tuple[tuple[int, str, int | None], ...], reported: str, target: str = "") -> None:
+        self.operations.append(Names(changes, reported, target))
         for folder, name, inode in changes:
             if inode is None:
                 self._entries.pop((folder, name), None)

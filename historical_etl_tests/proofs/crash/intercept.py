@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, Literal
 
-from historical_etl_tests.proofs.crash.process import PATIENCE, Ended, Work, Worker
+from historical_etl_tests.proofs.crash.process import TIMEOUT_SECONDS, Ended, Work, Worker
 
 __all__ = ["Answer", "Step", "intercepted"]
 
@@ -134,7 +134,7 @@ def _answer_calls(worker: Worker, listener: int, root: Path, decide: Callable[[S
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:
-        ready = poll.poll(PATIENCE * 1000)
+        ready = poll.poll(TIMEOUT_SECONDS * 1000)
         assert ready, "the process is stuck"
         if not ready[0][1] & select.POLLIN:
             return  # it has ended

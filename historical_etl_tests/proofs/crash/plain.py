@@ -12,7 +12,7 @@ __all__ = ["kept_versions", "plain_fault", "plain_sums", "sums_of"]
 
 
 def plain_fault(layout: Layout, committed: Iterable[SyncManifest], *, least: int = 0) -> str:
-    """What is wrong with it before anything is put right; "" if it is one version that was committed.
+    """What is wrong with it before anything is repaired; "" if it is one version that was committed.
 
     Args:
         layout: of the store.

@@ -149,9 +149,9 @@ def states(
 ) -> Iterator[State]:
     """What may be found after so many operations.
 
-    That is: everything lost, nothing, each single thing lost or kept, what came first kept, each write torn, and
-    some combinations by chance. What cannot be told from a state before it is left out: where the last operation is
-    lost, and after a sync.
+    That is: everything lost, nothing, each single thing lost or kept, what was first kept, each write torn, and
+    some combinations by chance. What is the same as a state before it is left out: where the last operation is lost,
+    and after a sync.
 
     Args:
         operations: in order.

@@ -16,13 +16,13 @@ from typing import Final
 
 from historical_etl import HistoricalETLError
 from historical_etl.sessions import get_calendar
-from historical_etl_tests.proofs.crash.commands import Tell
+from historical_etl_tests.proofs.crash.commands import Acknowledge
 
-__all__ = ["PATIENCE", "Ended", "Work", "Worker"]
+__all__ = ["TIMEOUT_SECONDS", "Ended", "Work", "Worker"]
 
-Work = Callable[[Path, Tell], None]
+Work = Callable[[Path, Acknowledge], None]
 #: Seconds after which a process that says nothing is stuck.
-PATIENCE: Final = 600
+TIMEOUT_SECONDS: Final = 600
 
 _FORKS = multiprocessing.get_context("forkserver")
 _OURS = ["historical_etl_tests.proofs.crash.process", "historical_etl_tests.proofs.crash.on_volume"]
@@ -38,14 +38,14 @@ class Ended:
         acknowledged: the versions it acknowledged, in order.
         error: the name of the exception that it raised, if any.
         ours: whether that is of our own tree.
-        told: its text; if it is not ours, with its traceback.
+        reported: its text; if it is not ours, with its traceback.
     """
 
     exitcode: int | None
     acknowledged: tuple[int, ...]
     error: str = ""
     ours: bool = True
-    told: str = ""
+    reported: str = ""
 
 
 class Worker:
@@ -67,7 +67,7 @@ class Worker:
         self.process = _FORKS.Process(target=_process, args=(work, root, marks, theirs, prepare), daemon=True)
         self.process.start()
         theirs.close()
-        assert self.connection.poll(PATIENCE)
+        assert self.connection.poll(TIMEOUT_SECONDS)
         assert self.connection.recv() == "ready"
 
     @property
@@ -82,15 +82,15 @@ class Worker:
 
     def end(self) -> Ended:
         """Wait until it has ended."""
-        assert self.connection.poll(PATIENCE), "the process is stuck"
+        assert self.connection.poll(TIMEOUT_SECONDS), "the process is stuck"
         try:
-            error, ours, told = self.connection.recv()
+            error, ours, reported = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            error, ours, told = "", True, ""
-        self.process.join(PATIENCE)
+            error, ours, reported = "", True, ""
+        self.process.join(TIMEOUT_SECONDS)
         self.connection.close()
         marks = self._marks.read_text().split() if self._marks.exists() else []
-        return Ended(self.process.exitcode, tuple(int(mark) for mark in marks if int(mark) > 0), error, ours, told)
+        return Ended(self.process.exitcode, tuple(int(mark) for mark in marks if int(mark) > 0), error, ours, reported)
 
 
 def _process(

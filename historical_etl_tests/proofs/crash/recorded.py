@@ -90,7 +90,7 @@ def record(
 
 
 def fault(state: State, recorded: Recorded, tree: Mapping[str, bytes] | None) -> str:
-    """What is wrong with a state that is found after a loss of power, before anything is put right; "": nothing.
+    """What is wrong with a state that is found after a loss of power, before anything is repaired; "": nothing.
 
     Args:
         state: what is found; it is made on the disk.
@@ -103,7 +103,7 @@ def fault(state: State, recorded: Recorded, tree: Mapping[str, bytes] | None) ->
     manager = ManifestManager(recorded.root)
     try:
         manifest = manager.load_manifest()
-        wrong = _standing_fault(manager, state, manifest, recorded.manifests)
+        wrong = _current_fault(manager, state, manifest, recorded.manifests)
     except HistoricalETLError as error:
         return str(error)
     if wrong or manifest is None:
@@ -126,7 +126,7 @@ def recovery_fault(recorded: Recorded) -> str:
     return "; ".join(str(finding) for finding in verify_store(manager).findings if finding.severity == "error")
 
 
-def _standing_fault(
+def _current_fault(
     manager: ManifestManager, state: State, manifest: SyncManifest | None, committed: Mapping[int, SyncManifest]
 ) -> str:
     version = manifest.version if manifest else 0

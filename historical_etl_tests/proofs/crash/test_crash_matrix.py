@@ -1,7 +1,7 @@
 """SIGKILL before every single call that changes the disk, in every command that writes, and after the last one.
 
 Before the next call is after this one, so each is tried on both sides. What is then on disk is a committed version, or
-where a damaged store was being mended one that gives no wrong answer; the same command, run again, comes to what an
+where a damaged store was being repaired one that gives no wrong answer; the same command, run again, comes to what an
 undisturbed one comes to, and nothing that was damaged is lost.
 """
 
@@ -58,14 +58,14 @@ def test_a_kill_at_any_step_leaves_a_committed_version_and_costs_nothing(root, t
     least = prepared(command, root)
     copy_store(root, before)
     replaced = garbage(root)
-    assert bool(replaced) == command.mends
+    assert bool(replaced) == command.repairs
     steps: list[Step] = []
     ended = intercepted(command.run, root, marks, kill_at(-1, steps))
     assert (ended.exitcode, ended.error) == (0, "")
     most = ended.acknowledged[-1]
     undisturbed = outcome_of(root, command.day)
-    remains = left(root)  # what cannot be mended: a ledger that only an older version names
-    assert not remains or command.mends
+    remains = left(root)  # what cannot be repaired: a ledger that only an older version names
+    assert not remains or command.repairs
 
     points = share(range(len(steps) + 1), SHARE)
     stood = least
@@ -76,7 +76,7 @@ def test_a_kill_at_any_step_leaves_a_committed_version_and_costs_nothing(root, t
         where = f"killed before step {point}: {seen[-1].name} {seen[-1].paths}"
         assert [step.name for step in seen] == [step.name for step in steps[: point + 1]], "it does the same each time"
         assert ended.exitcode == (-signal.SIGKILL if point < len(steps) else 0), where
-        if command.mends:
+        if command.repairs:
             assert_refused_or_right(root, command.day, undisturbed.rows)
         else:
             acknowledged = max([least, *ended.acknowledged])

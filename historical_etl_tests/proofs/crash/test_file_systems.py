@@ -140,7 +140,7 @@ def test_it_fills_up_while_a_store_is_written(
     stage = Stage(top / "data", memory, links=KINDS[volume.name].links)
     first = next(step.number for step in stage.steps if "/objects/" in step.paths[0])
     others = [step.number for step in stage.steps if step.number > first]
-    told: list[str] = []
+    notes: list[str] = []
     for number in (first, *share(others, FULL)):
         stage.renew()
         emptied: list[Callable[[], None]] = []
@@ -151,11 +151,11 @@ def test_it_fills_up_while_a_store_is_written(
             return None
 
         ended = stage.run(decide)
-        where = f"full from call {number} on: {ended.told}"
+        where = f"full from call {number} on: {ended.reported}"
         assert_no_harm(stage.root, ended, COMMAND, stage.least, stage.most, where)
-        told.append(ended.error or "done")
+        notes.append(ended.error or "done")
         (empty,) = emptied
         empty()
         stage.goes_on(ended, where)
-    assert told[0] == "DiskSpaceError"
-    tried(f"full from one of {len(told)} calls on: {', '.join(told)}")
+    assert notes[0] == "DiskSpaceError"
+    tried(f"full from one of {len(notes)} calls on: {', '.join(notes)}")

@@ -29,7 +29,7 @@ from historical_etl_tests.proofs.crash.checks import (
     outcome_of,
     verified,
 )
-from historical_etl_tests.proofs.crash.commands import COMMANDS, Command, Tell
+from historical_etl_tests.proofs.crash.commands import COMMANDS, Acknowledge, Command
 from historical_etl_tests.proofs.crash.intercept import Answer, Step, intercepted
 from historical_etl_tests.proofs.crash.process import Ended, Work, Worker
 from historical_etl_tests.proofs.crash.test_crash_matrix import prepared
@@ -91,10 +91,10 @@ def failing(number: int, error: int, hit: list[Step], *, lasting: bool):
 
 
 def assert_no_harm(root: Path, ended: Ended, command: Command, least: int, most: int, where: str) -> None:
-    """A fault ended in success or in an error of ours, and a whole version stands, unless that was being mended."""
+    """A fault ended in success or in an error of ours, and a whole version is current, unless it was being repaired."""
     assert ended.exitcode == 0, where
-    assert ended.ours, f"{where}: {ended.error}: {ended.told}"
-    if command.mends and ended.error:
+    assert ended.ours, f"{where}: {ended.error}: {ended.reported}"
+    if command.repairs and ended.error:
         return
     manifest = ManifestManager(root).load_manifest()
     version = manifest.version if manifest else 0
@@ -109,7 +109,7 @@ def assert_goes_on(root: Path, command: Command, undisturbed: Outcome, where: st
     """The next run completes, and comes to what an undisturbed one comes to."""
     command.run(root, lambda _: None)
     assert outcome_of(root, command.day) == undisturbed, where
-    assert not left(root) or command.mends, where
+    assert not left(root) or command.repairs, where
 
 
 def begun(name: str, root: Path, before: Path, marks: Path) -> tuple[Command, int, int, list[Step], Outcome]:
@@ -135,7 +135,7 @@ def test_a_call_that_fails_leaves_a_committed_version_and_a_plain_error(root, tm
         ended = intercepted(command.run, root, marks, failing(number, error, hit, lasting=lasting))
         where = f"{errno.errorcode[error]}{' from' if lasting else ' at'} {number}: {hit[0].name} {hit[0].paths}"
         assert_no_harm(root, ended, command, least, most, where)
-        if command.mends:
+        if command.repairs:
             assert_refused_or_right(root, command.day, undisturbed.rows)
         assert_goes_on(root, command, undisturbed, where)
         assert garbage(root) == replaced, where
@@ -148,10 +148,10 @@ def test_writes_that_are_cut_short_and_a_slow_disk_change_nothing(root, tmp_path
     before, marks = tmp_path / "before", tmp_path / "marks"
     command, _, most, _, undisturbed = begun(name, root, before, marks)
     copy_store(before, root)
-    met: list[Step] = []
+    seen: list[Step] = []
 
     def decide(step: Step) -> Answer:
-        met.append(step)
+        seen.append(step)
         if answer == "slow":
             time.sleep(0.01)
             return None
@@ -159,7 +159,7 @@ def test_writes_that_are_cut_short_and_a_slow_disk_change_nothing(root, tmp_path
 
     ended = intercepted(command.run, root, marks, decide)
     assert (ended.error, ended.acknowledged[-1]) == ("", most)
-    assert len(met) > 100
+    assert len(seen) > 100
     assert outcome_of(root, command.day) == undisturbed
     assert verified(root).findings == ()
 
@@ -194,9 +194,9 @@ def test_a_disk_that_is_full_while_staging_is_no_fault_of_the_source(root, tmp_p
     assert ManifestManager(root).load_manifest() is None
 
 
-def limited(work: Work, size: int, root: Path, tell: Tell) -> None:
+def limited(work: Work, size: int, root: Path, acknowledge: Acknowledge) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    work(root, tell)
+    work(root, acknowledge)
 
 
 @pytest.mark.parametrize("size", [100, 2500, 5000, 8600, 100_000])
@@ -209,7 +209,7 @@ def test_files_may_not_grow_beyond_a_limit(root, tmp_path, size):
     worker.begin()
     ended = worker.end()
     assert ended.error or size == 100_000, "only the catalog is larger, and it does not undo a commit"
-    assert_no_harm(root, ended, command, least, most, f"{size}: {ended.told}")
+    assert_no_harm(root, ended, command, least, most, f"{size}: {ended.reported}")
     assert_goes_on(root, command, undisturbed, f"{size}")
 
 
@@ -231,24 +231,24 @@ def test_a_volume_that_fills_up(small_volume, tmp_path, tried):
         return
     root, before, marks = small_volume / "data", tmp_path / "before", tmp_path / "marks"
     command, least, most, steps, undisturbed = begun("restatement", root, before, marks)
-    told: list[str] = []
+    notes: list[str] = []
     changes = [step for step in steps if step.changes]
     first = next(step for step in changes if "/objects/" in step.paths[0])
     for step in (first, *drawn([step for step in changes if step is not first], 3, "a volume that fills up")):
         copy_store(before, root)
 
-        def decide(met: Step, number: int = step.number) -> Answer:
-            if met.number == number:
+        def decide(seen: Step, number: int = step.number) -> Answer:
+            if seen.number == number:
                 fill(small_volume)
             return None
 
         ended = intercepted(command.run, root, marks, decide)
-        assert_no_harm(root, ended, command, least, most, f"full from {step}: {ended.told}")
-        told.append(ended.error or "done")
+        assert_no_harm(root, ended, command, least, most, f"full from {step}: {ended.reported}")
+        notes.append(ended.error or "done")
         (small_volume / "ballast").unlink()
         assert_goes_on(root, command, undisturbed, f"full from {step}")
-    assert told[0] == "DiskSpaceError"
-    tried(f"a real volume that is full from one of {len(told)} calls on: {', '.join(told)}")
+    assert notes[0] == "DiskSpaceError"
+    tried(f"a real volume that is full from one of {len(notes)} calls on: {', '.join(notes)}")
 
 
 def test_a_volume_that_is_remounted_read_only(small_volume, tmp_path, tried):
@@ -272,7 +272,7 @@ def test_a_volume_that_is_remounted_read_only(small_volume, tmp_path, tried):
     try:
         ended = intercepted(command.run, root, marks, decide)
         assert (ended.error, ended.ours) == ("StorageError", True)
-        assert_no_harm(root, ended, command, least, most, ended.told)
+        assert_no_harm(root, ended, command, least, most, ended.reported)
         assert verified(root).ok
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(small_volume)], check=True)

@@ -17,7 +17,7 @@ import pytest
 
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.verify.store import verify_store
-from historical_etl_tests.proofs.crash.process import PATIENCE
+from historical_etl_tests.proofs.crash.process import TIMEOUT_SECONDS
 from historical_etl_tests.proofs.crash.worker import LAST_DAY, store_at, write_everything, write_until_killed
 from historical_etl_tests.shares import number_of
 
@@ -36,7 +36,7 @@ def kill_a_writer(root: Path, seed: int, after: float) -> None:
     mine, theirs = _FORKS.Pipe()
     writer = _FORKS.Process(target=write_until_killed, args=(root, seed, theirs), daemon=True)
     writer.start()
-    assert mine.poll(PATIENCE)
+    assert mine.poll(TIMEOUT_SECONDS)
     mine.recv()
     time.sleep(after)
     assert writer.pid is not None
@@ -46,7 +46,7 @@ def kill_a_writer(root: Path, seed: int, after: float) -> None:
     assert writer.exitcode == -signal.SIGKILL
 
 
-def assert_committed_state_is_sound(root: Path) -> int:
+def assert_committed_state_is_intact(root: Path) -> int:
     """Every partition that the manifest names is there, byte for byte, and reads, and `verify` agrees."""
     manifest = ManifestManager(root).load_manifest()
     if manifest is None:
@@ -76,7 +76,7 @@ def test_kill_at_random_moments_loses_nothing(tmp_path: Path, kills: int) -> Non
     versions = [0]
     for seed in range(kills):
         kill_a_writer(root, seed, after=dice.uniform(0, some_commits))
-        versions.append(assert_committed_state_is_sound(root))
+        versions.append(assert_committed_state_is_intact(root))
         assert versions[-1] >= versions[-2], "a committed version never goes back"
     assert versions[-1] > 1, "the kills must have hit a store that was being written"
 

@@ -21,8 +21,8 @@ from typing import cast
 
 import pytest
 
-from historical_etl_tests.proofs.crash.crowd import LOCK_SECONDS, SYMBOLS, Told, crowded, read, write
-from historical_etl_tests.proofs.crash.process import PATIENCE
+from historical_etl_tests.proofs.crash.crowd import LOCK_SECONDS, SYMBOLS, Report, crowded, read, write
+from historical_etl_tests.proofs.crash.process import TIMEOUT_SECONDS
 from historical_etl_tests.shares import number_of
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -36,48 +36,48 @@ Work = Callable[[Path, int, int, float, Connection], None]
 
 @dataclass
 class Completeness:
-    """What all have told so far; of each version only its checksums."""
+    """What all have reported so far; of each version only its checksums."""
 
     versions: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
     acknowledged: set[str] = field(default_factory=set[str])
     done: Counter[str] = field(default_factory=Counter[str])
-    unplaced: list[Told] = field(default_factory=list[Told])
+    unplaced: list[Report] = field(default_factory=list[Report])
     pids: set[int] = field(default_factory=set[int])
     longest: float = 0
     turns: int = 0
     kills: int = 0
     placed: int = 0
 
-    def hear(self, told: Told) -> None:
-        assert told.kind != "failed", told.text
-        self.done[told.kind] += 1
-        self.longest = max(self.longest, *told.seconds, 0)
-        self.turns = max(self.turns, len(told.seconds))
-        assert self.longest < LOCK_SECONDS + GRACE, told
-        if told.name:
-            self.acknowledged.add(told.name)
-        if told.kind == "waited":
-            named = re.search(r"pid (\d+) on", told.text)
-            assert named, told.text
+    def hear(self, report: Report) -> None:
+        assert report.kind != "failed", report.text
+        self.done[report.kind] += 1
+        self.longest = max(self.longest, *report.seconds, 0)
+        self.turns = max(self.turns, len(report.seconds))
+        assert self.longest < LOCK_SECONDS + GRACE, report
+        if report.name:
+            self.acknowledged.add(report.name)
+        if report.kind == "waited":
+            named = re.search(r"pid (\d+) on", report.text)
+            assert named, report.text
             assert int(named[1]) in self.pids, "it names none of those that write here"
-        if told.rows and told.versions[0] == told.versions[1]:
-            self._same(told)
-        elif told.rows:
-            self.unplaced = [other for other in (*self.unplaced, told) if not self._place(other)][-1000:]
+        if report.rows and report.versions[0] == report.versions[1]:
+            self._same(report)
+        elif report.rows:
+            self.unplaced = [other for other in (*self.unplaced, report) if not self._place(other)][-1000:]
 
-    def _same(self, told: Told) -> None:
-        rows, files = self.versions.setdefault(told.versions[0], (told.rows, told.files))
-        assert rows == told.rows, f"{told.what} read other rows of version {told.versions[0]} than others did"
-        assert not files or not told.files or files == told.files, told
-        self.versions[told.versions[0]] = rows, files or told.files
+    def _same(self, report: Report) -> None:
+        rows, files = self.versions.setdefault(report.versions[0], (report.rows, report.files))
+        assert rows == report.rows, f"{report.what} read other rows of version {report.versions[0]} than others did"
+        assert not files or not report.files or files == report.files, report
+        self.versions[report.versions[0]] = rows, files or report.files
 
-    def _place(self, told: Told) -> bool:
+    def _place(self, report: Report) -> bool:
         """Whether a read whose version is one of several is found to be one of them."""
-        several = range(told.versions[0], told.versions[1] + 1)
-        if any(version in self.versions and self.versions[version][0] == told.rows for version in several):
+        several = range(report.versions[0], report.versions[1] + 1)
+        if any(version in self.versions and self.versions[version][0] == report.rows for version in several):
             self.placed += 1
             return True
-        assert any(version not in self.versions for version in several), f"{told.what} read what was never committed"
+        assert any(version not in self.versions for version in several), f"{report.what} read what was never committed"
         return False
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class Crowd:
             self._start(place)
 
     def listen(self, seconds: float) -> bool:
-        """Hear what they tell; returns whether any has told something."""
+        """Hear what they report; returns whether any has reported something."""
         ready = wait([connection for _, connection in self._members.values()], seconds)
         for connection in ready:
             assert isinstance(connection, Connection)
@@ -122,7 +122,7 @@ class Crowd:
         """Let them end what they are at."""
         for _, connection in self._members.values():
             connection.send("stop")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         while any(process.is_alive() for process, _ in self._members.values()):
             self.listen(1)
             assert time.monotonic() < until, "they do not end"
@@ -149,7 +149,7 @@ class Crowd:
         self._members[place] = process, cast("Connection", mine)
 
     def _end(self, process: BaseProcess, connection: Connection) -> None:
-        process.join(PATIENCE)
+        process.join(TIMEOUT_SECONDS)
         self._hear_all(connection)
         connection.close()
 
@@ -158,7 +158,7 @@ class Crowd:
             while connection.poll():
                 self.completeness.hear(connection.recv())
         except (EOFError, ConnectionResetError):
-            return  # it has ended, and all it told is heard
+            return  # it has ended, and all it reported is heard
 
 
 @contextmanager
@@ -177,8 +177,8 @@ def assert_complete(root: Path, began: float, completeness: Completeness) -> int
     store.publish_catalog()
     report = store.verify()
     assert report.findings == ()
-    mended = store.repair()
-    assert (mended.mended, mended.lost, mended.to_fetch) == ((), (), ())
+    repaired = store.repair()
+    assert (repaired.mended, repaired.lost, repaired.to_fetch) == ((), (), ())
 
     versions = store.manifests.list_versions()
     named = {path for version in versions for path in store.manifests.load_version(version).named_paths()}
@@ -201,18 +201,18 @@ def test_every_read_is_a_committed_version_and_every_acknowledged_commit_stays(r
     completeness, dice = Completeness(), random.Random(number_of("many at once"))
     crowded(root, time.time(), writer_id="the first one").run_full_etl(SYMBOLS, "2004-09-01", "2006-12-29")
     with crowd_on(root, completeness) as crowd:
-        heard = last_told = next_kill = time.monotonic()
+        heard = last_report = next_kill = time.monotonic()
         while completeness.done["read"] < READERS or completeness.done["wrote"] < WRITERS:
-            assert crowd.listen(PATIENCE), "they are stuck"
+            assert crowd.listen(TIMEOUT_SECONDS), "they are stuck"
         until = time.monotonic() + many_minutes * 60
         while (now := time.monotonic()) < until:
             heard = now if crowd.listen(0.5) else heard
-            assert now - heard < PATIENCE, "they are stuck"
+            assert now - heard < TIMEOUT_SECONDS, "they are stuck"
             if now >= next_kill:
                 crowd.kill(dice.randrange(WRITERS) if dice.random() < 0.7 else WRITERS + dice.randrange(READERS))
                 next_kill = now + dice.uniform(1, 5)
-            if now - last_told >= 60:
-                last_told = now
+            if now - last_report >= 60:
+                last_report = now
                 with capsys.disabled():
                     print(f"\n{(until - now) / 60:.0f} min left: {completeness}", file=sys.stderr, flush=True)
         crowd.stop()

@@ -18,7 +18,7 @@ from historical_etl import ManifestManager
 from historical_etl.store.layout import Layout
 from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.proofs.crash.checks import copy_store
-from historical_etl_tests.proofs.crash.commands import BEFORE, SPLIT, SYMBOLS, Tell, in_place, store_on
+from historical_etl_tests.proofs.crash.commands import BEFORE, SPLIT, SYMBOLS, Acknowledge, in_place, store_on
 from historical_etl_tests.proofs.crash.intercept import Answer, Step, intercepted
 from historical_etl_tests.proofs.crash.test_crash_matrix import is_idle
 
@@ -28,14 +28,14 @@ OLD, NEW = 3, 4
 BEHIND = f"it shows version {OLD}, all of it, and not version {NEW}, the current one"
 
 
-def filled(root: Path, _: Tell) -> None:
+def filled(root: Path, _: Acknowledge) -> None:
     store_on(root, BEFORE).run_full_etl(SYMBOLS, date(2003, 12, 15), BEFORE)
 
 
-def restated(root: Path, tell: Tell) -> None:
+def restated(root: Path, acknowledge: Acknowledge) -> None:
     result = store_on(root, SPLIT).run_incremental_etl()
     assert (result.version, result.years_written) == (NEW, (2003, 2004, 2005))
-    tell(result.version)
+    acknowledge(result.version)
 
 
 def by_polars(daily: Path) -> str:
@@ -61,7 +61,7 @@ def stopped_everywhere(root: Path, look: Callable[[], None]) -> int:
             look()
 
     ended = intercepted(restated, root, root.parent.with_name("marks"), decide)
-    assert (ended.exitcode, ended.error, ended.acknowledged) == (0, "", (NEW,)), ended.told
+    assert (ended.exitcode, ended.error, ended.acknowledged) == (0, "", (NEW,)), ended.reported
     return points
 
 
@@ -94,7 +94,7 @@ def test_a_glob_is_one_version_wherever_a_restatement_over_three_years_is_killed
     points = stopped_everywhere(root, look)
     new = by_polars(layout.daily)
     assert [found for found, _ in groupby([*seen, new])] == [old, new], "one rename is all that can be seen"
-    assert [told for told, _ in groupby(said)] == [(True, [("warning", "daily/", BEHIND)]), (False, [])]
+    assert [reported for reported, _ in groupby(said)] == [(True, [("warning", "daily/", BEHIND)]), (False, [])]
     tried(f"read by both at all {points} points of a restatement, {sum(late for late, _ in said)} of them behind")
 
 

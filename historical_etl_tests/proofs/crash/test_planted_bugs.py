@@ -60,9 +60,9 @@ def caught(recorded: Recorded, index: int, *, rule: bool = True) -> str:
     operations = without(disk.operations, index)
     if rule and (unready := unready_folders(operations)):
         return f"used before it was durable: {unready[0]}"
-    told = [at + 1 for at in range(index, len(operations)) if isinstance(operations[at], Acknowledged | Staged)]
+    seen = [at + 1 for at in range(index, len(operations)) if isinstance(operations[at], Acknowledged | Staged)]
     shift = len(disk.operations) - len(operations)
-    for state in _suspects(recorded, operations, shift, [*told[:2], *range(index + 1, (told or [index])[-1] + 1)]):
+    for state in _suspects(recorded, operations, shift, [*seen[:2], *range(index + 1, (seen or [index])[-1] + 1)]):
         tree = disk.trees.get(len(state.operations) + shift) if state.acknowledged else None
         if wrong := fault(state, recorded, tree):
             return wrong
@@ -74,9 +74,9 @@ def _suspects(recorded: Recorded, operations: list[Operation], shift: int, point
     for point in points:
         proper = pending_at(recorded.disk.operations, point + shift)
         exposed = [each for each in pending_at(operations, point) if not any(each is other for other in proper)]
-        told = isinstance(operations[point - 1], Acknowledged | Staged)
-        # A sync left out exposes what it was for; elsewhere the state itself is wrong as soon as something is told.
-        if told or exposed != before or not isinstance(operations[point - 1], Sync):
+        reported = isinstance(operations[point - 1], Acknowledged | Staged)
+        # A sync left out exposes what it was for; elsewhere the state itself is wrong as soon as something is reported.
+        if reported or exposed != before or not isinstance(operations[point - 1], Sync):
             yield from targeted(operations, recorded.disk.folders, point, exposed)
         before = exposed
 
@@ -140,8 +140,8 @@ def test_what_a_kill_left_unsynced_is_made_durable_by_the_next_writer(memory, sh
         recorded = killed(folder, works, synced, undisturbed=undisturbed[works])
         operations, folders = recorded.disk.operations, recorded.disk.folders
         again = recorded.begins[-1]
-        told = [at + 1 for at in range(again, len(operations)) if isinstance(operations[at], Acknowledged)]
-        for state in states(operations, folders, random.Random(number_of("kills")), points=told):
+        seen = [at + 1 for at in range(again, len(operations)) if isinstance(operations[at], Acknowledged)]
+        for state in states(operations, folders, random.Random(number_of("kills")), points=seen):
             assert fault(state, recorded, recorded.disk.trees[len(state.operations)]) == "", state.lost
         needed |= {
             operations[at].call.removeprefix("fsync ").removeprefix(str(recorded.top))

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from historical_etl_tests.proofs.crash.checks import garbage, outcome_of
-from historical_etl_tests.proofs.crash.commands import MENDED, SEQUENCES
+from historical_etl_tests.proofs.crash.commands import REPAIRED, SEQUENCES
 from historical_etl_tests.proofs.crash.disk import Acknowledged
 from historical_etl_tests.proofs.crash.power_loss import states, unready_folders
 from historical_etl_tests.proofs.crash.recorded import fault, record, recovery_fault
@@ -21,8 +21,8 @@ from historical_etl_tests.shares import drawn, number_of
 SHARE, MOST, GOING_ON = 60, 6000, 30
 #: After so many operations the power is lost in every run; with `--torture` after each.
 POINTS = 40
-#: Likewise, of the states that are mended.
-MENDED_SHARE, MENDED_MOST = 8, 600
+#: Likewise, of the states that are repaired.
+REPAIRED_SHARE, REPAIRED_MOST = 8, 600
 
 pytestmark = [pytest.mark.crash, pytest.mark.strace, pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -37,8 +37,8 @@ def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(name, memory, 
 
     points = range(1, len(operations) + 1)
     if not torture:  # to list all states of all moments takes longer than to look at the share of them
-        told = [at for at in points if isinstance(operations[at - 1], Acknowledged)]
-        points = sorted({*drawn(points, POINTS, name), *drawn(told, POINTS // 8, name)})
+        reported = [at for at in points if isinstance(operations[at - 1], Acknowledged)]
+        points = sorted({*drawn(points, POINTS, name), *drawn(reported, POINTS // 8, name)})
     dice = random.Random(number_of(name))
     possible = list(states(operations, folders, dice, points=points, chances=12 if torture else 4))
     chosen = drawn(possible, MOST if torture else SHARE, name)
@@ -61,10 +61,10 @@ def test_a_loss_of_power_at_any_moment_leaves_a_committed_version(name, memory, 
 
 def test_a_loss_of_power_during_a_repair_loses_nothing(memory, torture, tried):
     """The repair that is then run comes to what an undisturbed one comes to; what was damaged is kept."""
-    *before, repair = MENDED.works
-    recorded = record(MENDED.works, memory)
+    *before, repair = REPAIRED.works
+    recorded = record(REPAIRED.works, memory)
     operations, folders = recorded.disk.operations, recorded.disk.folders
-    undisturbed, replaced = outcome_of(recorded.root, MENDED.day), garbage(recorded.root)
+    undisturbed, replaced = outcome_of(recorded.root, REPAIRED.day), garbage(recorded.root)
     assert len(replaced) > 5
 
     points = range(recorded.begins[len(before)] + 1, len(operations) + 1)
@@ -72,13 +72,13 @@ def test_a_loss_of_power_during_a_repair_loses_nothing(memory, torture, tried):
     possible = list(
         states(operations, folders, random.Random(number_of("mended")), points=points, chances=12 if torture else 4)
     )
-    chosen = drawn(possible, MENDED_MOST if torture else MENDED_SHARE, "mended")
+    chosen = drawn(possible, REPAIRED_MOST if torture else REPAIRED_SHARE, "mended")
     for state in chosen:
         where = f"after {operations[len(state.operations) - 1].call}, lost: {state.lost}"
         shutil.rmtree(recorded.top)
         recorded.top.mkdir()
         state.materialize(recorded.top)
         repair(recorded.root, lambda _: None)
-        assert outcome_of(recorded.root, MENDED.day) == undisturbed, where
+        assert outcome_of(recorded.root, REPAIRED.day) == undisturbed, where
         assert garbage(recorded.root) == replaced, where
     tried(f"{len(chosen)} of {len(possible)} states, after each of {len(points)} operations")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from historical_etl_tests.proofs.crash.process import PATIENCE, Ended, Work, Worker
+from historical_etl_tests.proofs.crash.process import TIMEOUT_SECONDS, Ended, Work, Worker
 
 __all__ = ["Call", "recorded_calls", "traced"]
 
@@ -69,12 +69,12 @@ def traced(work: Work, root: Path, log: Path, marks: Path, inject: str = "") -> 
         _wait_until_attached(worker.pid, strace)
         worker.begin()
         ended = worker.end()
-        strace.wait(PATIENCE)
+        strace.wait(TIMEOUT_SECONDS)
     return list(recorded_calls(log)), ended
 
 
 def _wait_until_attached(pid: int, strace: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         threads = Path(f"/proc/{pid}/task").iterdir()
         if all("TracerPid:\t0\n" not in (thread / "status").read_text() for thread in threads):

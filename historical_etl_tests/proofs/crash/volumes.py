@@ -102,8 +102,8 @@ class Volume:
                     _run(self._kind.instead, device, str(self.point))
                 stack.callback(_unmount, self.point)
             except (OSError, subprocess.CalledProcessError) as error:
-                told: str = getattr(error, "stderr", "") or str(error)
-                raise Unavailable(told.strip().splitlines()[0]) from error
+                reported: str = getattr(error, "stderr", "") or str(error)
+                raise Unavailable(reported.strip().splitlines()[0]) from error
             self._mounted = stack.pop_all()
 
     def unmount(self) -> None:

@@ -41,7 +41,7 @@ def of(etl: HistoricalETL, ledger: str, symbol: str) -> pl.DataFrame:
     return rows
 
 
-def told(etl: HistoricalETL, symbol: str, session: date, column: str) -> list[tuple[float | None, float | None]]:
+def changes_of(etl: HistoricalETL, symbol: str, session: date, column: str) -> list[tuple[float | None, float | None]]:
     """What `explain` says of one cell: old and new, oldest first."""
     story = etl.explain(symbol, session).filter(pl.col("column") == column)
     return story.select("old", "new").rows()

@@ -9,10 +9,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import Outcome
-from historical_etl_tests.proofs.faults.stage import FIRST, SINCE, close, codes, count, day, is_true, of, told
+from historical_etl_tests.proofs.faults.stage import FIRST, SINCE, changes_of, close, codes, count, day, is_true, of
 from historical_etl_tests.proofs.simulation.faults import Fault, IncompleteHistory, LateRestatement, View
 from historical_etl_tests.proofs.simulation.market import SimListing
-from historical_etl_tests.scenario import KEYS, standing
+from historical_etl_tests.scenario import KEYS, current_manifest
 
 #: On the first session of a year, so that the history before it lies in another file.
 EX = day(13)
@@ -43,7 +43,7 @@ class StaleHistory(Fault):
 def test_01_a_split_restates_the_whole_history_in_one_commit(stage, style, names_actions):
     life = stage(SPLIT, style=style, names_actions=names_actions)
     life.through(day(12))
-    before, version = close(life.etl, "SUBJ", FIRST), standing(life.etl).version
+    before, version = close(life.etl, "SUBJ", FIRST), current_manifest(life.etl).version
     old = life.etl.scan("SUBJ").collect().sort(KEYS)
     result = life.evening(EX)
     assert result.restated_symbols == ("SUBJ",)
@@ -63,12 +63,15 @@ def test_01_a_split_restates_the_whole_history_in_one_commit(stage, style, names
     is_true(life)
 
 
-def test_01_explain_tells_what_a_restated_cell_was(stage):
+def test_01_explain_says_what_a_restated_cell_was(stage):
     life = stage(SPLIT)
     life.through(day(12))
     before = close(life.etl, "SUBJ", FIRST)
     life.evening(EX)
-    assert told(life.etl, "SUBJ", FIRST, "adj_close") == [(None, before), (before, close(life.etl, "SUBJ", FIRST))]
+    assert changes_of(life.etl, "SUBJ", FIRST, "adj_close") == [
+        (None, before),
+        (before, close(life.etl, "SUBJ", FIRST)),
+    ]
 
 
 @pytest.mark.parametrize("style", ["raw", "split_adjusted"])

@@ -20,7 +20,7 @@ from historical_etl_tests.proofs.simulation.faults import (
 from historical_etl_tests.proofs.simulation.market import SimListing, SimMarket
 from historical_etl_tests.proofs.simulation.run import Life
 from historical_etl_tests.proofs.simulation.vendor import SimVendor
-from historical_etl_tests.scenario import as_rows, daily_bytes, standing, store, stored
+from historical_etl_tests.scenario import as_rows, current_manifest, daily_bytes, store, stored
 
 SUBJ = SimListing("SUBJ")
 NAMES = sorted([listing.symbol for listing in PLAIN] + ["SUBJ"])
@@ -71,11 +71,11 @@ def test_02_a_run_repeated_on_the_same_evening_is_no_further_attempt(stage):
     life = stage(SimListing("SUBJ", halts=(day(2),)))
     life.through(day(3))
     before = life.etl.gaps(all=True)
-    version = standing(life.etl).version
+    version = current_manifest(life.etl).version
     for _ in range(5):
         assert not life.evening(day(3)).changed
     assert life.etl.gaps(all=True).equals(before)
-    assert standing(life.etl).version == version
+    assert current_manifest(life.etl).version == version
 
 
 def test_02_a_person_waives_a_gap_with_a_reason(stage):
@@ -189,7 +189,7 @@ def test_04_a_backfill_that_was_rate_limited_resumes_without_asking_again(root):
     etl = store(root, vendor, day(30))
     with pytest.raises(RateLimitedError):
         etl.run_full_etl(NAMES, FIRST, day(30))
-    assert [partition.year for partition in standing(etl).partitions] == [2012]
+    assert [partition.year for partition in current_manifest(etl).partitions] == [2012]
     vendor.faults = ()
     vendor.asked.clear()
     etl.run_full_etl(NAMES, FIRST, day(30))
@@ -229,7 +229,7 @@ def test_05_a_session_counts_only_once_it_has_closed_and_settled(stage):
     ):
         etl = store(life.etl.layout.root, life.vendor, clock=lambda moment=moment: moment)
         etl.run_incremental_etl(publish=False)
-        assert standing(etl).end_date == last
+        assert current_manifest(etl).end_date == last
 
 
 def test_03_a_backfill_during_an_outage_stores_nothing(root):

@@ -7,11 +7,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import DataQualityError, Outcome
-from historical_etl_tests.proofs.faults.stage import FIRST, SINCE, close, codes, day, is_true, of, told
+from historical_etl_tests.proofs.faults.stage import FIRST, SINCE, changes_of, close, codes, day, is_true, of
 from historical_etl_tests.proofs.simulation.faults import Errors, LateCorrection, LostDays
 from historical_etl_tests.proofs.simulation.market import SimListing
 from historical_etl_tests.proofs.simulation.run import compare
-from historical_etl_tests.scenario import KEYS, daily_bytes, standing
+from historical_etl_tests.scenario import KEYS, current_manifest, daily_bytes
 
 SUBJ = SimListing("SUBJ", dividends=((day(-20), 0.01),))
 
@@ -25,13 +25,15 @@ def test_06_a_late_correction_is_stored_counted_and_logged(stage, column, factor
     right = close(life.etl, "SUBJ", day(3), column)
     assert wrong == pytest.approx(right * factor)
     cells = of(life.etl, "corrections", "SUBJ").filter(pl.col("column") == column)
-    assert cells.select("date", "old", "new", "version").rows() == [(day(3), wrong, right, standing(life.etl).version)]
+    assert cells.select("date", "old", "new", "version").rows() == [
+        (day(3), wrong, right, current_manifest(life.etl).version)
+    ]
     assert result.corrections == of(life.etl, "corrections", "SUBJ").height
     assert of(life.etl, "restatements", "SUBJ").is_empty()
     is_true(life)
 
 
-def test_06_explain_tells_every_value_a_cell_had(stage):
+def test_06_explain_says_every_value_a_cell_had(stage):
     faults = [
         LateCorrection("SUBJ", day(3), "volume", 0.5, start=day(3), until=day(4)),
         LateCorrection("SUBJ", day(3), "volume", 0.73, start=day(4), until=day(6)),
@@ -41,7 +43,7 @@ def test_06_explain_tells_every_value_a_cell_had(stage):
     right = close(life.etl, "SUBJ", day(3), "volume")
     assert right is not None
     first, second = right * 0.5, round(right * 0.73, 6)
-    assert told(life.etl, "SUBJ", day(3), "volume") == [(None, first), (first, second), (second, right)]
+    assert changes_of(life.etl, "SUBJ", day(3), "volume") == [(None, first), (first, second), (second, right)]
     story = life.etl.explain("SUBJ", day(3))
     assert story["version"].is_sorted()
     assert story["why"].null_count() == 0
@@ -54,7 +56,7 @@ def test_06_a_correction_of_the_earliest_overlapping_session_is_no_restatement(s
     is_true(life)
 
 
-def test_06_a_correction_meets_a_split(stage):
+def test_06_a_correction_coincides_with_a_split(stage):
     """On the evening on which a close is corrected, the history is restated too."""
     fault = LateCorrection("SUBJ", day(3), "close", 1.013, start=day(3), until=day(5))
     life = stage(SimListing("SUBJ", splits=((day(5), 2.0),)), faults=[fault])
@@ -76,7 +78,7 @@ def test_07_another_price_basis_is_refused_unless_the_symbols_are_rebuilt(stage)
     assert daily_bytes(life.etl) == before
     names = life.vendor.market.names
     life.etl.run_full_etl(names, FIRST, day(6), rebuild=True)
-    assert standing(life.etl).adjustment == life.vendor.info.adjustment
+    assert current_manifest(life.etl).adjustment == life.vendor.info.adjustment
     life.through(life.vendor.market.last)
     assert not compare(life.etl, life.vendor.market, "split_adjusted").held
 
@@ -99,7 +101,7 @@ def test_07_a_rebuild_of_some_symbols_leaves_the_others_on_their_basis(stage):
 
 def test_07_provider_version_and_basis_are_in_the_manifest(stage):
     life = stage(SUBJ)
-    manifest, info = standing(life.etl), life.vendor.info
+    manifest, info = current_manifest(life.etl), life.vendor.info
     assert (manifest.provider, manifest.provider_version, manifest.adjustment) == (
         info.name,
         info.version,
@@ -146,7 +148,7 @@ def test_09_progress_can_always_be_rebuilt_from_what_is_committed(stage):
 def test_09_the_cursors_of_a_store_without_ledgers_come_from_its_rows(stage):
     """As a store from before there were ledgers."""
     life = stage(SimListing("SUBJ", halts=(day(-5),)))
-    manifest = standing(life.etl)
+    manifest = current_manifest(life.etl)
     etl = life.etl
     bare = manifest.model_copy(update={"ledgers": {}})
     with etl.store.context.lock() as token:

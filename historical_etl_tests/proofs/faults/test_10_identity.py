@@ -125,7 +125,7 @@ def test_12_a_reader_keeps_the_version_that_it_began_with(stage):
 
 
 @pytest.mark.parametrize("missed", [0, 4])
-def test_12_what_came_is_held_against_what_another_writer_committed_meanwhile(stage, root, missed):
+def test_12_what_was_fetched_is_compared_with_what_another_writer_committed_meanwhile(stage, root, missed):
     life = stage(SimListing("SUBJ", splits=((day(13), 2.0),)))
     life.through(day(12))
     life.vendor.faults = [SomebodyElse(root)]

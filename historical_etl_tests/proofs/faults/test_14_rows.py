@@ -17,7 +17,7 @@ from historical_etl_tests.proofs.simulation.faults import (
     PhantomDays,
 )
 from historical_etl_tests.proofs.simulation.market import SimListing
-from historical_etl_tests.scenario import daily_bytes, standing
+from historical_etl_tests.scenario import current_manifest, daily_bytes
 
 SUBJ = SimListing("SUBJ")
 #: Forms that differ from the schema's and say the same.
@@ -44,7 +44,7 @@ def test_14_holidays_are_no_gaps_and_half_days_count(stage):
     assert life.etl.gaps(all=True).is_empty()
     assert close(life.etl, "SUBJ", date(2012, 12, 24)) is not None
     assert close(life.etl, "SUBJ", date(2012, 11, 23)) is not None
-    assert standing(life.etl).calendar.startswith("exchange_calendars ")
+    assert current_manifest(life.etl).calendar.startswith("exchange_calendars ")
 
 
 def test_15_equal_duplicates_are_one_row(stage):
@@ -101,7 +101,7 @@ def test_18_impossible_rows_are_quarantined_with_reasons_and_asked_for_again(sta
     refused = of(life.etl, "rejected_rows", "SUBJ").row(0, named=True)
     assert refused["date"] == day(2)
     assert reason in refused["reasons"]
-    assert of(life.etl, "rejected_rows", "SUBJ").height == 1  # told once, however often it came
+    assert of(life.etl, "rejected_rows", "SUBJ").height == 1  # reported once, however often it arrived
     is_true(life)
 
 
@@ -114,7 +114,7 @@ def test_18_what_is_impossible_beside_a_close_is_null_until_it_is_given(stage, c
     life.through(day(3))
     flagged = of(life.etl, "flagged_rows", "SUBJ").row(0, named=True)
     assert (flagged["date"], flagged[column], flagged["reasons"]) == (day(2), value, [reason])
-    assert of(life.etl, "flagged_rows", "SUBJ").height == 1  # told once, however often it came
+    assert of(life.etl, "flagged_rows", "SUBJ").height == 1  # reported once, however often it arrived
     assert of(life.etl, "rejected_rows", "SUBJ").is_empty()
     is_true(life)
 
@@ -130,7 +130,7 @@ def test_18_too_many_bad_rows_refuse_the_symbols_whole_batch(stage):
     is_true(life)
 
 
-def test_18_in_a_short_window_bad_rows_are_set_aside_and_the_good_ones_stored(stage):
+def test_18_in_a_short_window_bad_rows_are_refused_and_the_good_ones_stored(stage):
     faults = [ImpossibleRows("SUBJ", day(n), "close", -1.0, start=day(1), until=day(5)) for n in (1, 2)]
     life = stage(SUBJ, faults=faults)
     life.through(day(2))
@@ -183,7 +183,7 @@ def test_19_another_form_that_says_the_same_is_understood(stage, kind):
     is_true(life)
 
 
-def test_19_rows_that_nobody_asked_for_are_set_aside(stage):
+def test_19_rows_that_nobody_asked_for_are_refused(stage):
     life = stage(SUBJ, faults=[Garbage("unasked", start=day(2), until=day(4))])
     result = life.evening(day(2))
     assert set(result.outcomes.values()) == {Outcome.OK}

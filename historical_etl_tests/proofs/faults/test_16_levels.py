@@ -7,7 +7,7 @@ from historical_etl_tests.proofs.faults.stage import FIRST, close, codes, count,
 from historical_etl_tests.proofs.simulation.faults import Pence, WrongSplit
 from historical_etl_tests.proofs.simulation.market import SimListing
 from historical_etl_tests.proofs.simulation.run import compare
-from historical_etl_tests.scenario import daily_bytes, standing
+from historical_etl_tests.scenario import current_manifest, daily_bytes
 
 SUBJ = SimListing("SUBJ", dividends=((day(-20), 0.01),))
 
@@ -76,9 +76,9 @@ def test_16_what_was_accepted_is_only_what_was_seen(stage):
 def test_16_a_held_symbol_holds_nobody_else_and_makes_no_version_when_asked_again(stage):
     life = stage(SUBJ, faults=[Pence("SUBJ", day(2), start=day(2))])
     life.through(day(2))
-    version, files = standing(life.etl).version, daily_bytes(life.etl)
+    version, files = current_manifest(life.etl).version, daily_bytes(life.etl)
     assert not life.evening(day(2)).changed
-    assert standing(life.etl).version == version
+    assert current_manifest(life.etl).version == version
     assert daily_bytes(life.etl) == files
 
 

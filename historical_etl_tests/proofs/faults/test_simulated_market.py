@@ -43,8 +43,8 @@ def in_one_go(seed: int, style: Style) -> dict[str, bytes]:
 
 def life_of(seed: int, style: Style, root: str) -> Life:
     market = SimMarket(seed=seed, symbols=20, first=FIRST, last=LAST)
-    told = {old: since for old, (_, since) in market.former.items()}
-    return Life(Path(root), SimVendor(market, style=style), person=Person(told))
+    reported = {old: since for old, (_, since) in market.former.items()}
+    return Life(Path(root), SimVendor(market, style=style), person=Person(reported))
 
 
 def settled(life: Life) -> dict[str, bytes]:

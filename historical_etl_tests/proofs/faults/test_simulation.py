@@ -28,7 +28,7 @@ def test_equal_arguments_give_equal_bars():
 
 
 @pytest.mark.parametrize("style", ["raw", "split_adjusted", "unadjusted"])
-def test_bars_are_sound_and_sorted(style):
+def test_bars_are_valid_and_sorted(style):
     bars = MARKET.truth(style=style)
     assert tuple(bars.columns) == BAR_COLUMNS
     assert all_valid(conform(bars.filter(pl.col("symbol").str.starts_with("INDX").not_()), "test"))

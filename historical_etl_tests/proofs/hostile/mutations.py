@@ -43,11 +43,11 @@ def fuzz(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 @st.composite
-def spoilt_bytes(draw: st.DrawFn, sound: bytes) -> bytes:
+def spoilt_bytes(draw: st.DrawFn, intact: bytes) -> bytes:
     """Sound content with bytes flipped, put in, taken out, repeated or cut off; or anything at all."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=300))
-    content = bytearray(sound)
+    content = bytearray(intact)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(len(content) - 1, 0)))
         match draw(st.sampled_from(["flip", "set", "insert", "delete", "repeat", "cut", "number"])):
@@ -69,11 +69,11 @@ def spoilt_bytes(draw: st.DrawFn, sound: bytes) -> bytes:
 
 
 @st.composite
-def spoilt_json(draw: st.DrawFn, sound: Json) -> bytes:  # noqa: C901, PLR0912 - a case for each way to spoil
+def spoilt_json(draw: st.DrawFn, intact: Json) -> bytes:  # noqa: C901, PLR0912 - a case for each way to spoil
     """A sound document with values changed, lost, added, repeated, nested or encoded as they should not be."""
     if draw(st.integers(0, 4)) == 0:
-        return draw(spoilt_bytes(json.dumps(sound).encode()))
-    document: Json = deepcopy(sound)
+        return draw(spoilt_bytes(json.dumps(intact).encode()))
+    document: Json = deepcopy(intact)
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(document))
         if not places:

@@ -1,4 +1,4 @@
-"""Files that unpack to more than a machine holds: set aside by name, within bounds, and the good rest goes on."""
+"""Files that unpack to more than a machine holds: skipped by name, within bounds, and the good rest goes on."""
 
 import gzip
 import json
@@ -101,7 +101,7 @@ def hole_behind(path: Path) -> None:
     os.truncate(path, 3 << 30)
 
 
-#: The file's name, what makes it, and what is told of it.
+#: The file's name, what makes it, and what is reported it.
 HOSTILE: Final = {
     "HUGE.parquet": (equal_rows, "3,000,000 rows of HUGE lie within 1 day"),
     "MANY.parquet": (many_symbols, "It has 1,100,000 symbols"),
@@ -131,8 +131,8 @@ def peak() -> int:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_file_that_holds_too_much_is_set_aside_and_the_rest_is_stored(desk: Desk, name: str) -> None:
-    make, told = HOSTILE[name]
+def test_a_file_that_holds_too_much_is_skipped_and_the_rest_is_stored(desk: Desk, name: str) -> None:
+    make, reported = HOSTILE[name]
     desk.put("AAPL.csv", GOOD)
     path = desk.folder / name
     make(path)
@@ -142,9 +142,9 @@ def test_a_file_that_holds_too_much_is_set_aside_and_the_rest_is_stored(desk: De
     assert peak() - before < GROWTH
     assert answer.code in (FINE, INCOMPLETE)
     assert desk.symbols()["AAPL"] == 8
-    if told:
+    if reported:
         assert str(path) in answer.err
-        assert told in answer.err
+        assert reported in answer.err
 
 
 def test_a_reader_that_dies_of_a_file_is_a_finding(desk: Desk) -> None:
@@ -177,10 +177,10 @@ def test_time_that_is_up_is_no_matter_of_memory(desk: Desk, monkeypatch: pytest.
     lines_without_end(desk.folder / "LINES.csv.gz")
     monkeypatch.setattr(probe, "_SECONDS", 0.05)
     monkeypatch.setattr(probe, "_BYTES_A_SECOND", 1 << 40)
-    told = desk.refusal()
-    assert "ran for more than 0.05 s" in told
-    assert "in smaller files" in told
-    assert "MEMORY" not in told
+    message = desk.refusal()
+    assert "ran for more than 0.05 s" in message
+    assert "in smaller files" in message
+    assert "MEMORY" not in message
 
 
 def test_a_megabyte_in_the_place_of_a_symbol_costs_its_rows_and_no_page_of_letters(desk: Desk) -> None:
@@ -196,8 +196,8 @@ def test_a_megabyte_in_the_place_of_a_symbol_costs_its_rows_and_no_page_of_lette
     assert answer.code == INCOMPLETE
     assert desk.symbols() == {"AAPL": first.height - 2, "MSFT": first.height - 1}
     assert len(answer.out + answer.err) < 10_000
-    for told in ("'" + "A" * 100 + "…' (1)", "DATES.parquet: 1 row(s)", "row 80: date is '2024-03-04xx", "for volume"):
-        assert told in answer.err
+    for fact in ("'" + "A" * 100 + "…' (1)", "DATES.parquet: 1 row(s)", "row 80: date is '2024-03-04xx", "for volume"):
+        assert fact in answer.err
     refused = desk.query("SELECT symbol, reasons FROM rejected_rows")
     assert sorted({len(row["symbol"]) for row in refused if row["symbol"] != "MSFT"}) == [101]
     assert "A" * 200 not in json.dumps(desk.cli("status", "--json").document)
@@ -210,7 +210,7 @@ def bars_of_a_year() -> pl.DataFrame:
     )
 
 
-def test_what_is_no_file_is_told_and_not_waited_for(desk: Desk) -> None:
+def test_what_is_no_file_is_reported_and_not_waited_for(desk: Desk) -> None:
     """Links to where nothing is, in a circle, to a device; a pipe. A disk that is not mounted must not look empty."""
     desk.put("GOOD.csv", GOOD)
     odd = {"AAPL.csv": "/nowhere/AAPL.csv", "MSFT.csv": "MSFT.csv", "nasdaq": "/nowhere", "ZERO.csv": "/dev/zero"}

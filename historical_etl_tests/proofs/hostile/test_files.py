@@ -117,7 +117,7 @@ def test_parquet(content, tmp_path_factory):
 
 
 @pytest.mark.parametrize("column", [name for name in COLUMNS if name not in {"symbol", "ret"}])
-def test_a_file_with_one_broken_column_is_set_aside_whichever_it_is(column, tmp_path):
+def test_a_file_with_one_broken_column_is_skipped_whichever_it_is(column, tmp_path):
     """Polars opens what it needs: a row that is looked at for its fault alone would be the first to need the rest."""
     folder = tmp_path / "files"
     folder.mkdir()
@@ -139,7 +139,7 @@ def test_a_file_with_one_broken_column_is_set_aside_whichever_it_is(column, tmp_
 
 
 @pytest.mark.parametrize("day", [10**9, -(10**9), 2**31 - 1, -(2**31)])
-def test_a_file_with_a_day_that_no_calendar_has_is_set_aside(day, tmp_path):
+def test_a_file_with_a_day_that_no_calendar_has_is_skipped(day, tmp_path):
     """Polars panics when it is to write such a day as text."""
     (tmp_path / "HALT.parquet").write_bytes(parquet())
     bars = SHORT.bars(["BRK.B"], end=date(2012, 10, 12))
@@ -152,7 +152,7 @@ def test_a_file_with_a_day_that_no_calendar_has_is_set_aside(day, tmp_path):
     assert found["date"].is_between(date(2012, 1, 1), date(2013, 12, 31)).all()
 
 
-def test_the_sound_ones_are_read(tmp_path):
+def test_the_intact_ones_are_read(tmp_path):
     """The seeds of the tests above are what they believe them to be."""
     for name, content, settings in (
         ("a.csv", CSV, {}),

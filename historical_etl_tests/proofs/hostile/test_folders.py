@@ -28,7 +28,7 @@ def test_a_pipe_in_the_folder_does_not_hold_an_adoption(desk: Desk, name: str) -
 
 
 @pytest.mark.parametrize("command", ["backfill", "adopt"])
-def test_a_branch_that_is_too_deep_is_set_aside_and_the_rest_is_stored(desk: Desk, command: str) -> None:
+def test_a_branch_that_is_too_deep_is_skipped_and_the_rest_is_stored(desk: Desk, command: str) -> None:
     desk.put("AAPL.csv", GOOD)
     desk.put("deep/MSFT.csv", GOOD)
     _dig(desk.folder / "deep", levels=25, content=GOOD)
@@ -40,7 +40,7 @@ def test_a_branch_that_is_too_deep_is_set_aside_and_the_rest_is_stored(desk: Des
     assert all(len(line) < 1_000 for line in answer.err.splitlines())
 
 
-def test_a_file_whose_path_is_too_long_is_told(desk: Desk) -> None:
+def test_a_file_whose_path_is_too_long_is_reported(desk: Desk) -> None:
     """Its folder can be listed, and it cannot be opened."""
     desk.put("AAPL.csv", GOOD)
     levels = (4_095 - len(os.fsencode(desk.folder))) // 201
@@ -60,7 +60,7 @@ def test_a_folder_of_which_nothing_can_be_listed_is_no_empty_one(desk: Desk) -> 
     assert len(answer.err) < 2_000
 
 
-def test_a_name_that_is_no_text_is_told_as_bytes(desk: Desk) -> None:
+def test_a_name_that_is_no_text_is_reported_as_bytes(desk: Desk) -> None:
     desk.put("AAPL.csv", GOOD)
     for name in (b"MS\xff\xfeFT.csv", b"MS\xff\xfeFT.parquet", b"\xe9t\xe9/IBM.csv"):
         path = Path(os.fsdecode(os.fsencode(desk.folder) + b"/" + name))
@@ -69,11 +69,11 @@ def test_a_name_that_is_no_text_is_told_as_bytes(desk: Desk) -> None:
     answer = desk.backfill()
     assert answer.code == INCOMPLETE
     assert desk.symbols() == {"AAPL": 8}
-    for told in (r"/MS\xff\xfeFT.csv]", r"/MS\xff\xfeFT.parquet]", r"/\xe9t\xe9/IBM.csv]"):
-        assert answer.err == Saying("not UTF-8", f"[{desk.folder}{told}", "Next: rename it")
+    for fact in (r"/MS\xff\xfeFT.csv]", r"/MS\xff\xfeFT.parquet]", r"/\xe9t\xe9/IBM.csv]"):
+        assert answer.err == Saying("not UTF-8", f"[{desk.folder}{fact}", "Next: rename it")
 
 
-def test_a_name_with_line_breaks_is_told_on_one_line(desk: Desk) -> None:
+def test_a_name_with_line_breaks_is_reported_on_one_line(desk: Desk) -> None:
     desk.put("AAPL.csv", GOOD)
     desk.put("no\nsymbol\x1b[2J.csv", GOOD)
     desk.put("empty\n.csv", "Date,Close,Volume\n")
@@ -84,7 +84,7 @@ def test_a_name_with_line_breaks_is_told_on_one_line(desk: Desk) -> None:
     assert "\x1b[2J" not in answer.err
 
 
-def test_very_many_files_that_are_set_aside_take_some_lines(desk: Desk) -> None:
+def test_very_many_files_that_are_skipped_take_some_lines(desk: Desk) -> None:
     desk.put("AAPL.csv", GOOD)
     for number in range(70):
         desk.put(f"f{number:02}.csv", "")
@@ -100,7 +100,7 @@ def test_very_many_files_that_are_set_aside_take_some_lines(desk: Desk) -> None:
     assert len(desk.cli(*adopted, "--json").document["adopted"]["set_aside"]) == 70
 
 
-def test_what_is_set_aside_under_a_name_that_is_no_symbol_does_not_end_the_run(desk: Desk) -> None:
+def test_what_is_refused_under_a_name_that_is_no_symbol_does_not_end_the_run(desk: Desk) -> None:
     """It could not be asked for: nothing but its rows is lost."""
     weeks = days(60)[::5]
     rows = lines("Date,Symbol,Close,Volume", "{d},MSFT,100,1000\n{d},B RK,100,1000", weeks)
@@ -114,7 +114,9 @@ def test_what_is_set_aside_under_a_name_that_is_no_symbol_does_not_end_the_run(d
 
 @pytest.mark.parametrize("command", ["backfill", "adopt"])
 @pytest.mark.parametrize("path", ["x" * 300, "circle", "~nobody-of-this-name/x"], ids=lambda path: path[:9])
-def test_a_path_that_can_be_none_is_told(desk: Desk, command: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_can_be_none_is_reported(
+    desk: Desk, command: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(desk.folder)
     (desk.folder / "circle").symlink_to("circle")
     desk.cli.set(SOURCE="files", FILES_PATH=path)
@@ -123,7 +125,7 @@ def test_a_path_that_can_be_none_is_told(desk: Desk, command: str, path: str, mo
     assert f"{path[:100]!r} is no path" in answer.err
 
 
-def test_a_glob_over_folders_that_are_too_deep_is_told(desk: Desk) -> None:
+def test_a_glob_over_folders_that_are_too_deep_is_reported(desk: Desk) -> None:
     _dig(desk.folder, levels=1_100, content=GOOD, folder="d")
     answer = desk.cli("adopt", f"{desk.folder}/**/*.csv")
     try:

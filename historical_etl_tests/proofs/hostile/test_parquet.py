@@ -85,7 +85,7 @@ def test_a_year_file(content, tmp_path_factory):
     assert path.read_bytes() == content
 
 
-def test_the_sound_one_is_read(tmp_path):
+def test_the_intact_one_is_read(tmp_path):
     """The seed of the tests above is what they believe it to be."""
     path = tmp_path / "2012.parquet"
     path.write_bytes(with_footer(FOOTER))

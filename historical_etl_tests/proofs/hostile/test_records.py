@@ -118,7 +118,7 @@ def test_progress(content, tmp_path_factory):
     assert (progress is None) == (there != path)
 
 
-def test_what_is_told_of_a_record_can_be_written_anywhere(tmp_path, caplog):
+def test_what_is_reported_of_a_record_can_be_written_anywhere(tmp_path, caplog):
     """JSON may name a field by half a character, which no log file and no other process takes."""
     layout = Layout(tmp_path)
     put(layout.progress_file(), rb'{"half \ud800": 1}')

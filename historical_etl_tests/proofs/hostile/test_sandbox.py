@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from historical_etl import CatalogError, HistoricalETL
 from historical_etl_tests.proofs.hostile.mutations import fuzz
-from historical_etl_tests.scenario import SHORT, ScriptedFetcher, at, standing, store, stored, tree
+from historical_etl_tests.scenario import SHORT, ScriptedFetcher, at, current_manifest, store, stored, tree
 
 MIDWAY = date(2013, 1, 15)
 
@@ -29,7 +29,7 @@ def etl(tmp_path_factory) -> HistoricalETL:
 
 
 def place(etl: HistoricalETL, sql: str, tmp: Path) -> str:
-    manifest = standing(etl)
+    manifest = current_manifest(etl)
     now = {str(etl.layout.resolve(path)) for path in manifest.named_paths()}
     old = next(str(path) for path in sorted(etl.layout.objects.iterdir()) if str(path) not in now)
     places = {

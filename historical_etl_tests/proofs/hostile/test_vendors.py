@@ -75,7 +75,7 @@ class Asked:
         self.answers = [json.loads(body) for body in server.bodies]
 
     def fetch(self) -> FetchResult:
-        """By a source of its own: one that was told to wait would not ask again."""
+        """By a source of its own: one that was asked to wait would not ask again."""
         settings: dict[str, Any] = {"attempts": 1, "breaker_failures": 1_000_000}
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         source = self.server.source(self.vendor, state_folder=folder, pace=fixed_clock().pace, **settings)
@@ -92,17 +92,17 @@ class Asked:
         try:
             found = self.fetch()
         except (ProviderError, ConfigurationError) as error:
-            told = str(error)
+            reported = str(error)
         else:
             assert found.frame.schema == COLUMNS
             assert found.actions is None or found.actions.schema == ACTIONS
             assert set(found.outcomes) == set(SYMBOLS)
             assert set(found.frame["symbol"]) <= set(SYMBOLS)
             assert found.frame["date"].is_between(WHOLE.start, WHOLE.end).all()
-            told = " ".join(found.details.values())
+            reported = " ".join(found.details.values())
         assert len(self.server.bodies) > number, "it was asked for"
-        assert "LOOPBACK" not in told, "no key in a message"
-        assert len(told) < 3000
+        assert "LOOPBACK" not in reported, "no key in a message"
+        assert len(reported) < 3000
         return found
 
 

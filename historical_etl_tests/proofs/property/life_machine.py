@@ -32,7 +32,7 @@ from historical_etl_tests.proofs.simulation.run import last_truth, with_wrong_ca
 from historical_etl_tests.proofs.simulation.schedule import faults_of
 from historical_etl_tests.proofs.simulation.truth import KEYS
 from historical_etl_tests.proofs.simulation.vendor import SimVendor
-from historical_etl_tests.scenario import standing
+from historical_etl_tests.scenario import current_manifest
 
 __all__ = ["LifeMachine"]
 
@@ -158,19 +158,19 @@ class LifeMachine(CountingMachine):
 
     @rule(which=_dice)
     def rename(self, which: random.Random) -> None:
-        """The store is told of a new ticker, some time after it came."""
+        """The store learns of a new ticker, some time after it was introduced."""
         market, today = self.life.vendor.market, self.life.vendor.today
-        told = [old for old, (_, since) in market.former.items() if since <= today]
-        if not told:
+        reported = [old for old, (_, since) in market.former.items() if since <= today]
+        if not reported:
             return
-        old = which.choice(told)
+        old = which.choice(reported)
         self.life.person = replace(self.life.person, renames={**self.life.person.renames, old: today})
         self._count("rename")
         self.life.rename(today)
 
     @rule(which=_dice)
     def decide(self, which: random.Random) -> None:
-        """A person takes another company for one, or for two; what the vendor may put right is left alone."""
+        """A person takes another company for one, or for two; what the vendor may correct is left alone."""
         again = {listing.symbol for listing in self.life.vendor.market.listings if listing.again}
         held = [symbol for symbol in self.life.etl.holds()["symbol"].unique().sort() if symbol in again]
         if held and not self._errs_now():
@@ -212,7 +212,7 @@ class LifeMachine(CountingMachine):
         export_store(self.life.etl.store.context, away)
         self.life.root = self.folder / f"data-{self.moves}"
         import_store(self.life.etl.store.state, away)
-        version = standing(self.life.etl).version
+        version = current_manifest(self.life.etl).version
         self.versions, self.pins = {version: self.versions[version]}, {}
         self.evenings = {}
         self.life.witness.evenings = {}

@@ -33,8 +33,8 @@ from historical_etl_tests.proofs.property.store_model import (
     with_window,
     with_years,
 )
-from historical_etl_tests.proofs.property.store_operations import Moment, Operation, stands
-from historical_etl_tests.scenario import evening, standing, stored
+from historical_etl_tests.proofs.property.store_operations import Moment, Operation, current_version
+from historical_etl_tests.scenario import current_manifest, evening, stored
 
 __all__ = ["StoreMachine"]
 
@@ -198,7 +198,7 @@ class StoreMachine(CountingMachine):
 
     @rule(which=_dice)
     def rot(self, which: random.Random) -> None:
-        """One bit of one file flips; what is read is right or refused, and a repair mends it."""
+        """One bit of one file flips; what is read is right or refused, and a repair restores it."""
         store = self._store()
         path = which.choice(self._perishable(store))
         self._count(f"rot in {path.parent.name}")
@@ -206,13 +206,13 @@ class StoreMachine(CountingMachine):
         committed = path.parent in (store.layout.objects, store.layout.ledgers)
         assert not committed or path.name in str(store.verify().findings), path
         self._read_right_or_not_at_all()
-        manifest = standing(self._store())
+        manifest = current_manifest(self._store())
         expected = [self.current]
         year = next((p.year for p in manifest.partitions if store.layout.resolve(p.path) == path), None)
         if year is not None:
             expected.append(self._fetched_again(year))
         report = self._store().repair(refetch=True)
-        if not report.ok:  # older versions that lack what came back with other bytes
+        if not report.ok:  # older versions that lack what returned with other bytes
             report = self._store().repair()
         assert report.ok, (path, report)
         self._take_over(expected, finished=True)
@@ -223,7 +223,7 @@ class StoreMachine(CountingMachine):
 
     def _perishable(self, store: HistoricalETL) -> list[Path]:
         """The files that may rot: nothing that a pinned version alone would miss for good."""
-        layout, manifest = store.layout, standing(store)
+        layout, manifest = store.layout, current_manifest(store)
         pinned = {
             path for version in self.pins.values() for path in store.manifests.load_version(version).named_paths()
         }
@@ -257,7 +257,7 @@ class StoreMachine(CountingMachine):
         if not self.version:
             return
         store = self._store()
-        manifest = standing(store)
+        manifest = current_manifest(store)
         assert manifest.version == self.version
         assert state_of(stored(store)) == self.current
         assert store.cursors() == cursors_of(self.current, self.truth)
@@ -361,15 +361,15 @@ class StoreMachine(CountingMachine):
 
     def _perform(self, operation: Operation, expected: Sequence[State]) -> None:
         self._count(operation.kind)
-        told: list[int] = []
-        operation(self.root, told.append)
+        notes: list[int] = []
+        operation(self.root, notes.append)
         self._take_over(expected, finished=True)
-        assert told == [self.version]
+        assert notes == [self.version]
 
     def _take_over(self, expected: Sequence[State], *, finished: bool) -> None:
         """The store's new versions are the expected ones, in their order; the last is there if it was finished."""
         store = self._store()
-        newest, at = stands(store), 0
+        newest, at = current_version(store), 0
         assert newest >= self.version, "versions never go back"
         steps = [self.current, *expected]
         for version in range(self.version + 1, newest + 1):

@@ -84,7 +84,7 @@ class Truth:
         return _RELEASED if self.released else DAYS
 
     def split(self, symbol: str, factor: float) -> "Truth":
-        """After a split, all prices are told on another level."""
+        """After a split, all prices are given on another level."""
         return replace(self, levels={**self.levels, symbol: self.levels[symbol] * factor})
 
     def correct(self, symbol: str, day: date, volume: float) -> "Truth":
@@ -174,13 +174,13 @@ def with_window(state: State, truth: Truth, spans: Mapping[str, tuple[date, date
     after = dict(_in_calendar(state, truth))
     for symbol, (start, end) in spans.items():
         stored = [day for name, day in after if name == symbol]
-        came = [day for day in truth.days if start <= day <= end]
-        if came and has_moved(state, truth, symbol):
-            came = [day for day in truth.days if min(*stored, came[0]) <= day <= max(*stored, came[-1])]
-        for day in came:
-            told = truth.values(symbol, day)
-            kept = after[symbol, day][4] if (symbol, day) in after and told[4] is None else told[4]
-            after[symbol, day] = (*told[:4], kept, *told[5:])
+        fetched = [day for day in truth.days if start <= day <= end]
+        if fetched and has_moved(state, truth, symbol):
+            fetched = [day for day in truth.days if min(*stored, fetched[0]) <= day <= max(*stored, fetched[-1])]
+        for day in fetched:
+            reported = truth.values(symbol, day)
+            kept = after[symbol, day][4] if (symbol, day) in after and reported[4] is None else reported[4]
+            after[symbol, day] = (*reported[:4], kept, *reported[5:])
     return _settled(after)
 
 

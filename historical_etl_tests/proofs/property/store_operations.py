@@ -8,11 +8,11 @@ from typing import Literal
 
 from historical_etl import FilesSettings, HistoricalETL, Settings
 from historical_etl.etl.adopt import adopt, opened_for
-from historical_etl_tests.proofs.crash.commands import Tell
+from historical_etl_tests.proofs.crash.commands import Acknowledge
 from historical_etl_tests.proofs.property.store_model import CLOSED, OPENED, Truth, TruthSource
 from historical_etl_tests.scenario import Ticking, plain_settings
 
-__all__ = ["KEPT", "Moment", "Operation", "stands"]
+__all__ = ["KEPT", "Moment", "Operation", "current_version"]
 
 #: How many versions the store keeps that nothing else keeps.
 KEPT = 3
@@ -65,7 +65,7 @@ class Operation:
     name: str = ""
     files: Path = Path()
 
-    def __call__(self, root: Path, tell: Tell) -> None:
+    def __call__(self, root: Path, acknowledge: Acknowledge) -> None:
         """Do it on the store of a folder, and tell which version then stands."""
         store = self.moment.store(root)
         match self.kind:
@@ -86,10 +86,10 @@ class Operation:
                 assert done.complete, done.row_counts
             case "publish":
                 store.publish_catalog()
-        tell(stands(store))
+        acknowledge(current_version(store))
 
 
-def stands(store: HistoricalETL) -> int:
-    """The number of the version that stands; 0 if nothing was committed yet."""
+def current_version(store: HistoricalETL) -> int:
+    """The number of the current version; 0 if nothing was committed yet."""
     manifest = store.manifest()
     return manifest.version if manifest else 0

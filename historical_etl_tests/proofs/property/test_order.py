@@ -17,8 +17,8 @@ from historical_etl_tests.scenario import (
     Listing,
     Market,
     ScriptedFetcher,
+    current_manifest,
     sessions,
-    standing,
     store,
     stored,
 )
@@ -115,4 +115,4 @@ def test_increments_may_be_cut_anywhere(whole, evenings, filled_until):
             etl = store(Path(root), ScriptedFetcher(MARKET), evening, start=MARKET.first)
             etl.run_incremental_etl(MARKET.symbols, publish=False)
         assert checksums(etl) == whole
-        assert standing(etl).row_count == MARKET.bars().height
+        assert current_manifest(etl).row_count == MARKET.bars().height

@@ -54,10 +54,10 @@ def compare(
         cell = [*KEYS, "column"]
         then = wrong.with_columns(pl.col("symbol").alias("now"), pl.col("symbol").replace(dict(names or {})))
         null = then.filter(pl.col("is").is_null(), pl.col("column") != "ret")
-        told = etl.ledger("withheld")
-        named = [null.join(told, on=cell, how="semi"), null.join(etl.ledger("flagged_rows"), on=KEYS, how="semi")]
-        # Of a bar that came again with other values and without some, the stored one stands.
-        named.append(then.join(told, left_on=[*cell, "is"], right_on=[*cell, "stored"], how="semi"))
+        reported = etl.ledger("withheld")
+        named = [null.join(reported, on=cell, how="semi"), null.join(etl.ledger("flagged_rows"), on=KEYS, how="semi")]
+        # Of a bar that was fetched again with other values and without some, the stored one stands.
+        named.append(then.join(reported, left_on=[*cell, "is"], right_on=[*cell, "stored"], how="semi"))
         withheld = pl.concat(named).with_columns(symbol="now").drop("now").unique(cell, maintain_order=True)
         wrong = wrong.join(withheld, on=[*KEYS, "column"], how="anti").filter(~_follows(withheld))
     assert wrong.is_empty(), f"cells that differ and are listed nowhere: {wrong.rows()[:5]}"

@@ -9,7 +9,7 @@ from historical_etl_tests.proofs.simulation.market import SimMarket
 
 __all__ = ["SMALL", "Draw"]
 
-#: What is wrong is told from a true move by its size: on a session with a larger true return it may not be.
+#: What is wrong is distinguished from a true move by its size: on a session with a larger true return it may not be.
 SMALL = 0.012
 #: How often a window is looked for, and by how many sessions a first history may be late.
 _TRIES, _LATE = 30, 3

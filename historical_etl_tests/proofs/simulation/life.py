@@ -27,9 +27,9 @@ class Person:
     """What someone does beside the updates, and when.
 
     Attributes:
-        renames: by former ticker, the evening on which the store is told.
+        renames: by former ticker, the evening on which the store learns of it.
         corrections: from this evening on the store has a file that corrects the calendar to the market's.
-        splits: whether another company under an old ticker is told apart; else both are one series.
+        splits: whether another company under an old ticker is distinguished; else both are one series.
     """
 
     renames: Mapping[str, date] = field(default_factory=dict[str, date])
@@ -143,11 +143,11 @@ class Life:
             copy = Path(folder) / "data"
             shutil.copytree(self.root, copy)
             try:
-                return way_out(Shell(copy, self.vendor, self.settings), self._mend)
+                return way_out(Shell(copy, self.vendor, self.settings), self._correct)
             finally:
                 self.vendor.faults = faults
 
-    def _mend(self) -> None:
+    def _correct(self) -> None:
         self.vendor.faults = [fault for fault in self.vendor.faults if fault.until == date.max]
 
     def decide(self) -> dict[str, str]:
@@ -173,7 +173,7 @@ class Life:
         else:
             kept = last_word(self.vendor.faults)
             self.witness.taken |= {key for key in kept if key[1] == symbol}
-            etl.accept(symbol, reason="it is as it came", by="simulation")
+            etl.accept(symbol, reason="it is as it arrived", by="simulation")
         self.witness.look(etl)
 
     def _split(self, etl: HistoricalETL, symbol: str) -> None:
@@ -189,12 +189,12 @@ class Life:
 
     def rename(self, evening: date) -> None:
         """Tell the store of a new ticker, once it is time and if it has the old one."""
-        for old, told in self.person.renames.items():
+        for old, reported in self.person.renames.items():
             new, since = self.vendor.market.former[old]
-            if evening >= told and old in self.etl.cursors():
+            if evening >= reported and old in self.etl.cursors():
                 etl = self.etl
                 try:
                     etl.rename(old, new, since, by="simulation", publish=False)
-                except DataQualityError:  # the new one came meanwhile, restated since
+                except DataQualityError:  # the new one arrived meanwhile, restated since
                     etl.rename(old, new, since, reason="the same company", by="simulation", force=True, publish=False)
                 self.witness.look(etl)

@@ -105,7 +105,7 @@ class SimMarket:
 
     @cached_property
     def former(self) -> dict[str, tuple[str, date]]:
-        """Former ticker → the one that came after it, and since when. Everything else here goes by the newest one."""
+        """Former ticker → the one that followed it, and since when. Everything else here goes by the newest one."""
         return {x.formerly[0]: (x.symbol, x.formerly[1]) for x in self.listings if x.formerly}
 
     def newest_names(self, today: date) -> dict[str, str]:
@@ -354,7 +354,7 @@ def _made_up(number: int, seed: int, sessions: Sequence[date]) -> SimListing:
     if role in {"DIVD", "BOTH", "GONE", "AWAY", "NEWN"}:
         count = round(4 * years * (high - low))
         paid = tuple((some(15), float(rng.uniform(0.004, 0.03))) for _ in range(count))
-        # Both on one day, and little enough of it to be told apart beside any ratio.
+        # Both on one day, and little enough of it to be distinguished beside any ratio.
         beside = tuple((day, 0.008) for day, _ in facts.get("splits", ())[:1])
         facts["dividends"] = (*paid, *beside)
     return SimListing(symbol, **facts)  # pyright: ignore[reportArgumentType] - built for its fields

@@ -65,10 +65,10 @@ def whole_life(
     faults += [PhantomDays(None, (day,), start=day, until=release + timedelta(days=4)) for day in market.closed]
     vendor = SimVendor(market, faults, style, names_actions=named)
     rng = random.Random(f"{seed} person")
-    told = {
+    reported = {
         old: market.sessions[market.sessions.index(on) + rng.randint(0, 6)] for old, (_, on) in market.former.items()
     }
-    person = Person(told, release, splits=rng.random() < 0.5)
+    person = Person(reported, release, splits=rng.random() < 0.5)
     with tempfile.TemporaryDirectory(prefix="historical-etl-", dir=_memory()) as folder:
         life = Life(Path(folder) / "data", vendor, person=person)
         life.witness.thorough_every = 1
@@ -130,13 +130,13 @@ def conclude(life: Life) -> str:
     assert not final.held, f"decided, and still held: {final.held}"
     # Of what was split off nothing is asked for any more.
     lacking = final.withheld.filter(~pl.col("symbol").is_in(list(witness.names)))
-    assert lacking.is_empty(), f"came again, and not stored: {lacking.rows()[:5]}"
+    assert lacking.is_empty(), f"fetched again, and not stored: {lacking.rows()[:5]}"
     report = life.etl.verify()
     assert report.ok, report.findings
     restated = life.etl.ledger("restatements").height
     return (
         f"{witness.looks} versions, {len(vendor.faults)} faults, {restated} restatements, {len(decided)} decided, "
-        f"{late.height} cells that came later, {final.missing.height} bars missing and listed"
+        f"{late.height} cells that arrived later, {final.missing.height} bars missing and listed"
     )
 
 
@@ -146,11 +146,11 @@ def _compared(life: Life) -> Difference:
 
 
 def last_truth(life: Life) -> pl.DataFrame:
-    """What a store must hold in the end: what the vendor never puts right is as it came, if its ledgers name it."""
+    """What a store must hold in the end: what the vendor never corrects is as it arrived, if its ledgers name it."""
     vendor, etl = life.vendor, life.etl
     truth = vendor.market.truth(style=vendor.style)
     taken = etl.ledger("holds").filter(pl.col("status") != "released")
-    told = pl.concat([etl.ledger(name).select(KEYS) for name in ("flagged_rows", "withheld")])
+    reported = pl.concat([etl.ledger(name).select(KEYS) for name in ("flagged_rows", "withheld")])
     for (day, symbol), fault in last_word(vendor.faults).items():
         if truth.filter(pl.col("symbol") == symbol, pl.col("date") == day).is_empty():
             continue  # it was halted
@@ -158,7 +158,7 @@ def last_truth(life: Life) -> pl.DataFrame:
         if isinstance(fault, Spike):
             assert symbol in taken["symbol"], f"{symbol}: an absurd bar was let in"
         else:
-            assert told.filter(mine).height or symbol in etl.holds()["symbol"], f"{symbol} {day}: told by nobody"
+            assert reported.filter(mine).height or symbol in etl.holds()["symbol"], f"{symbol} {day}: not reported"
     lasting = [f for f in vendor.faults if isinstance(f, (OutsideRange, ZeroOpen, Spike)) and f.until == date.max]
     asked = FetchRequest(tuple(vendor.market.names), vendor.market.first, vendor.market.last)
     for fault in lasting:
@@ -172,7 +172,7 @@ def last_truth(life: Life) -> pl.DataFrame:
 
 
 def lost_for_long(vendor: SimVendor, sessions: int = 5) -> set[tuple[date, str]]:
-    """Bars that a vendor had lost for so long that a gap may have been confirmed before they came back."""
+    """Bars that a vendor had lost for so long that a gap may have been confirmed before they returned."""
     market = vendor.market
     return {
         (day, symbol)
@@ -185,7 +185,7 @@ def lost_for_long(vendor: SimVendor, sessions: int = 5) -> set[tuple[date, str]]
 
 
 def leaves_no_trace(life: Life, other: Path) -> bool:
-    """Whether every cell came in the end; if so, fail unless the files are those of one backfill, to the byte."""
+    """Whether every cell arrived in the end; if so, fail unless the files are those of one backfill, to the byte."""
     market, vendor = life.vendor.market, life.vendor
     if life.etl.scan().select(pl.len()).collect().item() != market.table.height or _compared(life).withheld.height:
         return False

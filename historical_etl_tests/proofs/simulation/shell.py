@@ -1,6 +1,6 @@
 """A person at the command line of a simulated store, who does what the store itself says until it goes on.
 
-From every state some command goes on, and it is one that is told. `way_out` finds out, by typing.
+From every state some command goes on, and it is one that is advised. `way_out` finds out, by typing.
 """
 
 import json
@@ -32,7 +32,7 @@ _COMMAND: Final = re.compile(r"`historical-etl ([^`]+)`")
 #: What asks the source again, and does nothing else: it frees only what the source puts right.
 _WAITING: Final = ("update", "backfill")
 #: One decision frees one hold, and several symbols may be held.
-_PATIENCE: Final = 40
+_MOST_STEPS: Final = 40
 _WENT_ON: Final = (0, 3)
 
 
@@ -78,8 +78,8 @@ class Shell:
 
     def look(self) -> Outlook:
         """What stands in the way, if all that tell of a store agree about it."""
-        standing = self("holds", "--json").document["holds"]
-        held = {hold["symbol"]: hold["code"] for hold in standing if hold["status"] == "open"}
+        listed = self("holds", "--json").document["holds"]
+        held = {hold["symbol"]: hold["code"] for hold in listed if hold["status"] == "open"}
         verified = self("verify", "--json").document
         assert verified["ok"], verified
         found = [finding for finding in verified["findings"] if finding["field"] in {"holds", "last run"}]
@@ -117,13 +117,13 @@ class Shell:
             yield
 
 
-def way_out(shell: Shell, mend: Callable[[], None]) -> list[str]:
+def way_out(shell: Shell, correct: Callable[[], None]) -> list[str]:
     """Type what the store names until an update goes through and nothing is held; returns what was typed.
 
     `mend` puts the source right: it is called once nothing but asking again is named.
     """
-    mended = False
-    for _ in range(_PATIENCE):
+    repaired = False
+    for _ in range(_MOST_STEPS):
         update, outlook = shell("update"), shell.look()
         goes_on = update.code in _WENT_ON
         if goes_on and not outlook.held:
@@ -135,9 +135,9 @@ def way_out(shell: Shell, mend: Callable[[], None]) -> list[str]:
             answer = shell(*_filled_in(deeds[0], shell))
             assert answer.code in _WENT_ON, f"{deeds[0]} was named, and fails: {answer.err}"
             continue
-        assert not mended, f"the source is right, and nothing that is named goes on: {outlook}; typed: {shell.typed}"
-        mend()
-        mended = True
+        assert not repaired, f"the source is right, and nothing that is named goes on: {outlook}; typed: {shell.typed}"
+        correct()
+        repaired = True
     raise AssertionError(f"still held after all that was named: {shell.look()}; typed: {shell.typed}")
 
 

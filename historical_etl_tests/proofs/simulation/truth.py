@@ -23,7 +23,7 @@ KEYS: Final = ["date", "symbol"]
 #: Adjusted prices are rounded to six decimals; the smallest event moves the level by 4e-3.
 _ROUNDED: Final = 5e-5
 _BY_NAMES: Final = 5e-3
-#: Runs may fail for some days after a history was put right, so that the store has it later.
+#: Runs may fail for some days after a history was corrected, so that the store has it later.
 _HEALING: Final = 12
 #: How many evenings are remembered, and how often the first one is looked at again.
 _EVENINGS, _SELDOM = 4, 25
@@ -108,14 +108,14 @@ class Witness:
         return pl.col("symbol").replace(newest | self.names)
 
     def _refused(self, etl: HistoricalETL) -> pl.DataFrame:
-        """Bars that came again with another close and without some value: the stored ones stand, and it is told."""
+        """Bars fetched again with another close and without some value: the stored ones stay, and it is reported."""
         cells = etl.ledger("withheld").filter(pl.col("column") == "close", pl.col("came").is_not_null())
         return cells.select("date", company=self._company())
 
     def _beside_truth(self, known: pl.DataFrame, etl: HistoricalETL) -> pl.DataFrame:
         """Stored rows with the raw ones beside them, but for what no store can know to be wrong.
 
-        That is a cell that will be corrected, a history that the vendor itself has adjusted in part, a bar that came
+        That is a cell that will be corrected, a history that the vendor itself has adjusted in part, a bar that arrived
         again instead of a new one, and an event that the vendor adjusts for before there is a bar to hold it against.
         While a symbol is held nothing is corrected.
         """
@@ -172,10 +172,10 @@ class Witness:
         if adjust in by_style and not vendor.names_actions:
             return set(etl.cursors()) | {str(name) for name in etl.ledger("symbols")["symbol"]}
         actions = etl.ledger("actions")
-        told = set(etl.ledger("holds").filter(pl.col("status") != "released")["symbol"])
+        reported = set(etl.ledger("holds").filter(pl.col("status") != "released")["symbol"])
         if "unexplained" in actions.columns:
-            told |= set(actions.filter(pl.col("unexplained").fill_null(value=False))["symbol"])
-        return told
+            reported |= set(actions.filter(pl.col("unexplained").fill_null(value=False))["symbol"])
+        return reported
 
     def _asked_late(self, etl: HistoricalETL) -> pl.Series:
         """Symbols that were asked for up to now: of the others later splits, which prices lack, are not known.

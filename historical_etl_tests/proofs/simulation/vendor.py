@@ -66,7 +66,7 @@ class SimVendor:
         lag = {symbol: day for fault in faults for symbol, day in fault.lag(view).items()}
         known = self.known(request.symbols)
         bars = self.market.bars(known, request.start, request.end, self.today, self.style, lag)
-        for fault in sorted(faults, key=lambda fault: isinstance(fault, Garbage)):  # what is wrong, then how it is told
+        for fault in sorted(faults, key=lambda fault: isinstance(fault, Garbage)):  # what is wrong, then its form
             bars = fault.alter(bars, view)
         outcomes = self._outcomes(bars, request, known)
         for fault in faults:
@@ -98,11 +98,11 @@ class SimVendor:
 
     @staticmethod
     def _outcomes(bars: pl.DataFrame, request: FetchRequest, known: Sequence[str]) -> dict[str, Outcome]:
-        came = set[str]()
+        fetched = set[str]()
         if "symbol" in bars.columns:
-            came = {symbol.strip().upper() for symbol in bars["symbol"].unique().cast(pl.String) if symbol}
+            fetched = {symbol.strip().upper() for symbol in bars["symbol"].unique().cast(pl.String) if symbol}
         return {
-            symbol: Outcome.OK if symbol in came else Outcome.EMPTY if symbol in known else Outcome.NOT_FOUND
+            symbol: Outcome.OK if symbol in fetched else Outcome.EMPTY if symbol in known else Outcome.NOT_FOUND
             for symbol in request.symbols
         }
 

@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 from historical_etl import CoverageError, HistoricalETLError
 from historical_etl.store.ledgers import read_ledger
 from historical_etl_tests.proofs.simulation.market import SimMarket, with_returns
-from historical_etl_tests.scenario import KEYS, standing, store, stored
+from historical_etl_tests.scenario import KEYS, current_manifest, store, stored
 from historical_etl_tests.sources.vendors.loopback import Clockwork, Faults, Loopback, Truth
 from historical_etl_tests.sources.vendors.whole_store import market_of, truth_of
 
@@ -36,7 +36,7 @@ class Filled:
     Attributes:
         first: the first day that the plan gave when it was backfilled; None: all.
         failed: what was raised of years that it does not give.
-        notes: what runs told.
+        notes: what runs reported.
         asked: how many requests the backfill made.
         increments: how many requests the increments made.
         held: symbols that an increment held for a time, and why.
@@ -88,7 +88,7 @@ def filled(
             held.append(result.held)
         assert not held[-1], held[-1]
         _assert_equal(stored(etl), server.truth, first, printable=plan in {"free", "free, apart"})
-        ledger = read_ledger(etl.layout, standing(etl), "actions")
+        ledger = read_ledger(etl.layout, current_manifest(etl), "actions")
         source.close()
         increments = server.asked.total() - asked
         waited = {symbol: why for found in held for symbol, why in found.items()}

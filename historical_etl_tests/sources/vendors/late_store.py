@@ -3,7 +3,7 @@
     python -m historical_etl_tests.sources.vendors.late_store
 
 runs 30 symbols and three years, then daily updates until all is processed, in each way in which it may adjust, and
-prints what was asked, told and held.
+prints what was asked, given and held.
 """
 
 import logging
@@ -46,7 +46,7 @@ WAYS = tuple(Way(at_once, announces) for at_once in (True, False) for announces 
 
 @dataclass
 class Life:
-    """What a store was told, and what it asked for."""
+    """What a store was given, and what it asked for."""
 
     backfill_asked: int = 0
     asked: dict[date, int] = field(default_factory=dict[date, int])
@@ -76,10 +76,12 @@ def known(server: Loopback, whole: Truth, day: date, way: Way) -> Truth:
     rows = whole.actions.to_dicts()
     is_processed = [row["split"] != 1 or processed(server, row["symbol"], row["date"]) <= day for row in rows]
     by_now = [row["date"] <= day for row in rows]
-    heeded = [row for row, known, now in zip(rows, is_processed, by_now, strict=True) if now and (known or way.at_once)]
+    counted = [
+        row for row, known, now in zip(rows, is_processed, by_now, strict=True) if now and (known or way.at_once)
+    ]
     named = [row for row in rows if row["date"] <= day + ANNOUNCED]
     bars = whole.bars.filter(pl.col("date") <= day)
-    adjusted = Truth(bars, pl.DataFrame(heeded, schema=ACTIONS)).adjusted()
+    adjusted = Truth(bars, pl.DataFrame(counted, schema=ACTIONS)).adjusted()
     return replace(adjusted, actions=pl.DataFrame(named, schema=ACTIONS))
 
 

@@ -116,7 +116,7 @@ class Faults:
 
 
 def scripted(*faults: Fault | None, containing: str = "") -> Callable[[str], Fault | None]:
-    """A schedule by hand: the first requests whose unit contains a text fail as told, the rest do not."""
+    """A schedule by hand: the first requests whose unit contains a text fail as asked, the rest do not."""
     left = list(faults)
     return lambda unit: left.pop(0) if left and containing in unit else None
 
@@ -136,16 +136,16 @@ class Loopback:
         slow: how long a slow answer takes, in seconds.
         now: when it answers; None: long after all that it holds.
         plan: of the account, where a vendor gives less to it; empty: the one that gives all.
-        facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
+        facts: what is given of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
         answers: answers in the wire's place, where it gives something.
         none_is_404: whether an answer without rows is a 404, where sources differ on it.
         delays: days from the ex-date of a dividend to its processing, by symbol and ex-date; None: the vendor's own.
         strange: rows that a vendor gives besides, in its own form, by the kind of answer.
-        announces: whether events are told before they are processed.
+        announces: whether events are given before they are processed.
         limited: headers of a 429 that bears no Retry-After.
         asked: requests by unit.
         served: of these, the ones that got their data.
-        facts: what is told of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
+        facts: what is given of a symbol beside its bars, by names that its vendor's wire reads, such as `currency`.
         answers: answers in the wire's place, where it gives something.
 
     Args:

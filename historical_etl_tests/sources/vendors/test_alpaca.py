@@ -218,7 +218,7 @@ BOTH = [("ODD", date(2013, 1, 3), 1.0, 0.25), ("ODD", date(2013, 1, 4), 2.0, 0.0
         ("spin_offs", SPUN | {"ex_date": "2013-01-03", "new_symbol": "A CHILD\ud800"}),
     ],
 )
-def test_an_odd_row_is_passed_over_and_told_if_it_is_of_a_symbol_that_was_asked_for(kind, row, answer):
+def test_an_odd_row_is_passed_over_and_reported_if_it_is_of_a_symbol_that_was_asked_for(kind, row, answer):
     kinds = {"cash_dividends": [PAID], "forward_splits": [SPLIT]}
     whose = "source_symbol" if kind == "spin_offs" else "symbol"
     kinds[kind] = [{**row, whose: "ODD"}, {**row, whose: "SOMEBODY"}, *kinds.get(kind, [])]
@@ -276,7 +276,7 @@ def test_one_odd_bar_is_rejected_and_the_others_come(answer):
 
 
 @pytest.mark.parametrize(
-    ("facts", "cash", "told"),
+    ("facts", "cash", "reported"),
     [
         ({"special": True}, 0.5, False),
         ({"sub_type": "return_of_capital"}, 0.5, False),
@@ -286,13 +286,13 @@ def test_one_odd_bar_is_rejected_and_the_others_come(answer):
     ],
 )
 @pytest.mark.parametrize("currency", ["", "CNY"])
-def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(facts, cash, told, currency, answer):
+def test_two_dividends_of_one_amount_and_day_are_distinguished_by_their_kind(facts, cash, reported, currency, answer):
     """Ford, 2025-02-18: a regular and a supplemental one of 0.15 each."""
     rows = [row | {"currency": currency} for row in (PAID, PAID | {"id": "9"} | facts)]
     result = answer({"ODD": BARS}, {"cash_dividends": rows})
     found = result.foreign if currency else result.actions
     assert found["dividend"].to_list() == [cash]
-    assert (Saying("count once", "ODD on 2013-01-03") in result.notes) is told
+    assert (Saying("count once", "ODD on 2013-01-03") in result.notes) is reported
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ def test_packed_answers_that_are_cut_off_are_not_taken(vendor, fetch):
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_an_error_without_a_text_is_told_though_it_is_said_to_be_packed(vendor, fetch):
+def test_an_error_without_a_text_is_reported_though_it_is_said_to_be_packed(vendor, fetch):
     with pytest.raises(ProviderUnavailableError, match="HTTP 503"):
         fetch(vendor, lambda handler: begin(handler, {"Content-Encoding": "gzip", "Content-Length": "0"}, 503))
 
@@ -339,7 +339,7 @@ def test_a_connection_serves_all_requests(vendor, packed, fetch):
     assert len(set(callers)) == 1
 
 
-def test_an_answer_stands_though_it_came_at_the_last_moment():
+def test_an_answer_counts_though_it_arrived_at_the_last_moment():
     with pytest.raises(Refusal, match="busy"), Bounds("v", 1e-9).request():
         raise Refusal(Outcome.ERROR, "busy", status=503, again=True)
 
@@ -349,7 +349,7 @@ def test_an_answer_that_is_too_large_is_no_slow_one():
         limit.body([b"ab"])
 
 
-def test_what_fails_in_time_is_told_as_it_is():
+def test_what_fails_in_time_is_reported_as_it_is():
     with pytest.raises(ValueError, match="other"), Bounds("v", 60).request():
         raise ValueError("other")
 

@@ -89,8 +89,8 @@ def test_of_two_prices_under_one_name_none_is_stored(fetched, vendor):
         assert "two values" in str(error) or "form" in str(error)  # noqa: PT017 - a column of prices, not one of a row
         return
     assert WRONG not in result.frame["close"].to_list() + result.frame["adj_close"].to_list()
-    told = result.outcomes[SYMBOL] is not Outcome.OK or (result.rejected is not None and result.rejected.height)
-    assert told or any("cannot be read" in note for note in result.notes)
+    reported = result.outcomes[SYMBOL] is not Outcome.OK or (result.rejected is not None and result.rejected.height)
+    assert reported or any("cannot be read" in note for note in result.notes)
 
 
 def test_one_row_that_contradicts_itself_costs_no_other(fetched):

@@ -19,7 +19,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.vendor_settings import EodhdSettings
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import standing, store
+from historical_etl_tests.scenario import current_manifest, store
 from historical_etl_tests.sources.vendors.conftest import END, START, SYMBOLS, TRUTH
 from historical_etl_tests.sources.vendors.loopback import Truth, fixed_clock
 from historical_etl_tests.sources.vendors.wires.eodhd import WARNING, eodhd_bar
@@ -70,7 +70,7 @@ def bars_of(*symbols: str) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("plan", ["free", "free, apart", "free, events"])
-def test_the_bars_of_a_free_plan_come_and_its_sentence_is_told_once(plan, free):
+def test_the_bars_of_a_free_plan_come_and_its_sentence_is_reported_once(plan, free):
     source, _ = free(plan)
     result = source.fetch(FetchRequest(SYMBOLS, START, END))
     expected = TRUTH.expected("eodhd", SYMBOLS, EDGE, END, printable="events" not in plan)
@@ -108,7 +108,7 @@ def test_a_symbol_that_began_to_trade_later_says_nothing_of_the_plan(free):
     assert source.info.coverage.first == EDGE
 
 
-def test_a_warning_that_is_no_limit_is_told_and_nothing_is_learnt(serve, ask, tmp_path, clock):
+def test_a_warning_that_is_no_limit_is_reported_and_nothing_is_learnt(serve, ask, tmp_path, clock):
     row = {"date": str(DAY), "open": 1, "high": 1, "low": 1, "close": 1, "adjusted_close": 1, "volume": 1}
     server = serve(answers=only("/eod/", [row | {"warning": "Today's bar may change"}]))
     result = ask(server, "eodhd", ("HALT",), DAY, DAY)
@@ -143,8 +143,8 @@ def test_a_plan_without_events_gives_bars_and_names_no_events(free):
     assert result.actions is None, "which is not to say that there were none"
     assert set(result.outcomes.values()) == {Outcome.OK}
     assert kinds(server) == ["eod", "splits", "eod", "eod", "eod"], "asked once, not for each symbol"
-    (told,) = [note for note in result.notes if "Only EOD data allowed" in note]
-    assert "splits are inferred" in told
+    (reported,) = [note for note in result.notes if "Only EOD data allowed" in note]
+    assert "splits are inferred" in reported
     assert not source.info.capabilities.actions
     assert "without splits and dividends" in source.info.plan
     again = source.fetch(FetchRequest(symbols, EDGE, END))
@@ -229,7 +229,7 @@ def test_402_in_any_words_is_the_limit_of_the_day_and_nothing_more_is_asked(body
     assert server.asked.total() == 1
 
 
-def test_what_came_before_the_limit_of_the_day_is_kept(serve, ask):
+def test_what_was_fetched_before_the_limit_of_the_day_is_kept(serve, ask):
     spent = Response("You exceeded your daily API requests limit.", 402, content_type="text/html")
     server = serve(answers=lambda request: None if "BRK" in request.path else spent)
     result = ask(server, "eodhd", SYMBOLS)
@@ -294,14 +294,14 @@ def test_a_split_is_new_shares_for_old_ones(split, ratio, serve, ask):
     assert ask(server, "eodhd", ("ODD",)).actions.rows() == [("ODD", DAY, pytest.approx(ratio), 0.0)]
 
 
-def test_what_a_backfill_of_several_years_cannot_read_is_told_in_the_store(serve, tmp_path, root, clock):
+def test_what_a_backfill_of_several_years_cannot_read_is_reported_in_the_store(serve, tmp_path, root, clock):
     """It is staged with the rest, and comes to the ledger of its year."""
     server = serve(answers=odd_bar("HALT", DAY))
     source = server.source("eodhd", state_folder=tmp_path, pace=clock.pace)
     result = store(root, source, END).run_full_etl(["HALT", "SPLT"], START, END)
     source.close()
     assert result.rejected_by_reason == {"unreadable_close": 1}
-    kept = read_ledger(Layout(root), standing(store(root, source, END)), "rejected_rows")
+    kept = read_ledger(Layout(root), current_manifest(store(root, source, END)), "rejected_rows")
     assert kept.select("symbol", "date", "reasons").rows() == [("HALT", DAY, ["unreadable_close"])]
 
 
@@ -309,7 +309,7 @@ def test_what_a_backfill_of_several_years_cannot_read_is_told_in_the_store(serve
 
 
 @pytest.mark.parametrize("symbols", [("ABROAD", "HOME"), ("ABROAD", "HOME", *MANY)])
-def test_a_dividend_in_another_currency_is_told_apart(symbols, serve, ask):
+def test_a_dividend_in_another_currency_is_distinguished(symbols, serve, ask):
     acted = actions(("ABROAD", DAY, 1.0, 0.25), ("HOME", DAY, 1.0, 0.5))
     server = serve(Truth(bars_of("ABROAD", "HOME"), acted), facts={"ABROAD": {"currency": "CAD"}})
     result = ask(server, "eodhd", symbols, DAY, DAY)

@@ -88,10 +88,10 @@ def between(first: date, last: date) -> dict[date, float]:
 # ── volumes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_server_tells_volumes_adjusted_for_splits_after_them():
-    told = dict(TRUTH.basis("eodhd").bars.filter(pl.col("symbol") == "ODD").select("date", "volume").iter_rows())
-    assert told[DAYS[0]] == pytest.approx(1000 * 3 * 0.1)
-    assert told[REVERSE] == VOLUMES[REVERSE]
+def test_the_server_gives_volumes_adjusted_for_splits_after_them():
+    given = dict(TRUTH.basis("eodhd").bars.filter(pl.col("symbol") == "ODD").select("date", "volume").iter_rows())
+    assert given[DAYS[0]] == pytest.approx(1000 * 3 * 0.1)
+    assert given[REVERSE] == VOLUMES[REVERSE]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_volumes_of_whole_days_are_as_traded(fetch):
 
 
 def test_volumes_of_whole_days_long_past_are_as_traded(fetch):
-    """Splits after them are asked for of symbols whose adj_close shows that something came after: no others."""
+    """Splits after them are asked for of symbols whose adj_close shows that something followed: no others."""
     day = date(2024, 2, 1)
     result, server = fetch(day, day, symbols=MANY)
     assert volumes(result) == between(day, day)
@@ -154,7 +154,7 @@ def test_a_split_of_today_counts_once_the_vendors_data_have_it(symbols, fetch):
 
 
 @pytest.mark.parametrize("has_come", [True, False])
-def test_a_split_of_today_and_a_range_of_years_ago_is_told_by_the_newest_bars(has_come, fetch):
+def test_a_split_of_today_and_a_range_of_years_ago_is_reported_by_the_newest_bars(has_come, fetch):
     """One more request, of a symbol that splits on the day of the fetch alone."""
     now = datetime(REVERSE.year, REVERSE.month, REVERSE.day, 23, tzinfo=UTC)
     last = date(2023, 11, 30)
@@ -165,7 +165,7 @@ def test_a_split_of_today_and_a_range_of_years_ago_is_told_by_the_newest_bars(ha
     assert kinds(server) == ["eod", "splits", "div", "eod"]
 
 
-def test_without_splits_of_the_plan_volumes_stay_as_they_came_and_this_is_told(serve, tmp_path):
+def test_without_splits_of_the_plan_volumes_stay_as_they_arrived_and_this_is_reported(serve, tmp_path):
     now = datetime(2024, 6, 3, 23, tzinfo=UTC)
     server = serve(TRUTH, plan="free", now=now)
     source = server.source("eodhd", state_folder=tmp_path, pace=fixed_clock(now).pace)
@@ -224,7 +224,7 @@ def test_a_listed_split_counts_if_adj_close_has_it(levels, day, end, counts):
     assert found["split"].to_list() == ([2.0] if counts else [])
 
 
-def test_of_splits_between_two_bars_their_product_tells():
+def test_of_splits_between_two_bars_their_product_decides():
     """A symbol that did not trade for a while: what moved its level is both of them."""
     rows = [BAR | {"date": DAYS[at], "adj_close": level, "volume": 1.0} for at, level in ((0, 5.0), (5, 1.0))]
     splits = pl.DataFrame({"symbol": ["ODD"] * 2, "date": [DAYS[1], DAYS[3]], "split": [2.0, 0.1]})
@@ -266,16 +266,16 @@ def small(request: Request) -> Response | None:
     return Response(json.dumps(rows), content_type="application/json")
 
 
-def test_a_dividend_that_is_given_adjusted_alone_is_told_as_it_was_paid(fetch):
+def test_a_dividend_that_is_given_adjusted_alone_is_reported_as_it_was_paid(fetch):
     result, _ = fetch(DAYS[0], DAYS[-1], answers=small)
     paid = result.actions.filter(pl.col("dividend") != 0)
     assert [(*row[:3], pytest.approx(row[3])) for row in paid.rows()] == PAID
-    (told,) = result.notes
-    assert told == Saying("ODD", "dividends", "adjusted for splits", "2 of them", "as paid")
+    (note,) = result.notes
+    assert note == Saying("ODD", "dividends", "adjusted for splits", "2 of them", "as paid")
 
 
 @pytest.mark.parametrize("unadjusted", [None, "", "0.0000000000", "0.1500000000"])
-def test_a_dividend_of_a_whole_day_is_told_as_it_was_paid(unadjusted, fetch):
+def test_a_dividend_of_a_whole_day_is_reported_as_it_was_paid(unadjusted, fetch):
     day = date(2024, 3, 1)
     row = {"code": "ODD", "exchange": "US", "date": str(day), "dividend": "1.50000", "unadjustedValue": unadjusted}
     result, _ = fetch(day, day, symbols=MANY, answers=rows_at("type=dividends", [row]))

@@ -1,4 +1,4 @@
-"""Whole stores from EODHD: what a plan withholds is told, and what it gives ends as the truth, however late."""
+"""Whole stores from EODHD: what a plan withholds is reported, and what it gives ends as the truth, however late."""
 
 from datetime import date
 
@@ -48,31 +48,31 @@ def test_events_that_are_named_late_end_in_the_store(late, root, tmp_path):
 
 
 def bars(*rows: tuple[date, float, float, float]) -> pl.DataFrame:
-    told = [
+    reported = [
         BAR | {"date": day, "close": close, "adj_close": level, "volume": volume} for day, close, level, volume in rows
     ]
-    return pl.DataFrame(told, schema=SCHEMA)
+    return pl.DataFrame(reported, schema=SCHEMA)
 
 
 OLD, EDGE, NEXT = date(2022, 1, 3), date(2022, 1, 4), date(2022, 1, 5)
 STORED = bars((OLD, 10.0, 9.0, 100.0), (EDGE, 10.0, 10.0, 0.0), (NEXT, 10.0, 10.0, 200.0))
 
 
-def test_bars_before_a_plan_are_restated_by_the_factor_of_the_first_that_came():
-    came = bars((EDGE, 10.0, 5.0, 0.0), (NEXT, 10.0, 5.0, 400.0))
-    older, told = beyond_plan(came, lambda _: STORED, EDGE)
-    assert len(told) == 1
+def test_bars_before_a_plan_are_restated_by_the_factor_of_the_first_that_arrived():
+    fetched = bars((EDGE, 10.0, 5.0, 0.0), (NEXT, 10.0, 5.0, 400.0))
+    older, reported = beyond_plan(fetched, lambda _: STORED, EDGE)
+    assert len(reported) == 1
     assert older.select("date", "close", "adj_close", "volume").rows() == [(OLD, 10.0, 4.5, 200.0)]
 
 
 @pytest.mark.parametrize(
-    ("came", "first"),
+    ("fetched", "first"),
     [
         (bars((EDGE, 9.0, 5.0, 1.0), (NEXT, 9.0, 5.0, 1.0)), EDGE),  # other closes: nobody knows those before
         (bars((EDGE, 10.0, 5.0, 1.0)), OLD),  # the plan gives the day, and it did not come
-        (bars((date(2022, 2, 1), 10.0, 5.0, 1.0)), EDGE),  # nothing that is stored came
+        (bars((date(2022, 2, 1), 10.0, 5.0, 1.0)), EDGE),  # nothing that is stored arrived
     ],
 )
-def test_bars_before_a_plan_are_not_restated_by_what_cannot_tell(came, first):
-    older, told = beyond_plan(came, lambda _: STORED, first)
-    assert (older.height, told) == (0, [])
+def test_bars_before_a_plan_are_not_restated_by_what_proves_nothing(fetched, first):
+    older, reported = beyond_plan(fetched, lambda _: STORED, first)
+    assert (older.height, reported) == (0, [])

@@ -155,7 +155,7 @@ def test_waits_double_and_are_drawn_from_the_whole_range(serve, ask, clock):
 
 
 def test_a_fifth_of_all_requests_fails_and_everything_comes_once(vendor, serve, ask):
-    """No unit is asked for again after it came."""
+    """No unit is asked for again after it arrived."""
     server = serve(faults=Faults(share=0.2, seed=7))
     symbols = tuple(TRUTH.symbols)
     result = ask(server, vendor, symbols)

@@ -1,4 +1,4 @@
-"""Odd rows: each is told by itself, and the rest is taken; those of symbols that nobody asked for are left out."""
+"""Odd rows: each is reported by itself, and the rest is taken; those of symbols that nobody asked for are left out."""
 
 from datetime import date
 
@@ -71,12 +71,12 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("value", "shown"), UNREADABLE.values(), ids=UNREADABLE)
-def test_a_cell_that_cannot_be_read_beside_a_good_close_is_null_and_told(value, shown):
+def test_a_cell_that_cannot_be_read_beside_a_good_close_is_null_and_reported(value, shown):
     bars = read({**ROW, "v": value}, {**ROW, "T": "EVEN"})
     assert bars.frame.select("symbol", "close", "volume").rows() == [("EVEN", 10.5, 100.0), ("ODD", 10.5, None)]
     assert bars.rejected.is_empty()
-    told = cells_message(bars.cells, lambda text: text)
-    assert told == Saying("null", f"volume of ODD on 2013-01-02 ({shown})")
+    message = cells_message(bars.cells, lambda text: text)
+    assert message == Saying("null", f"volume of ODD on 2013-01-02 ({shown})")
 
 
 def test_a_column_of_which_no_cell_can_be_read_leaves_the_closes():
@@ -85,7 +85,7 @@ def test_a_column_of_which_no_cell_can_be_read_leaves_the_closes():
     assert bars.cells["date"].to_list() == [DAY, NEXT]
 
 
-def test_cells_of_others_and_of_days_outside_are_not_told():
+def test_cells_of_others_and_of_days_outside_are_not_reported():
     bars = read({**ROW, "v": "NA"}, {**ROW, "T": "EVEN", "v": "NA", "d": "2013-01-09"}, symbols={"EVEN": "EVEN"})
     assert bars.cells.is_empty()
 
@@ -93,9 +93,9 @@ def test_cells_of_others_and_of_days_outside_are_not_told():
 def test_many_cells_that_cannot_be_read_are_counted_and_hold_no_secret():
     key = "K3Y" * 10
     bars = joined(read({**ROW, "v": f"refused for {key}"}) for _ in range(7))
-    told = cells_message(bars.cells, lambda text: text.replace(key, "***"))
-    assert told.count("volume of ODD on 2013-01-02 ('refused for ***')") == 5
-    assert told.endswith(" and 2 more")
+    message = cells_message(bars.cells, lambda text: text.replace(key, "***"))
+    assert message.count("volume of ODD on 2013-01-02 ('refused for ***')") == 5
+    assert message.endswith(" and 2 more")
 
 
 def test_moments_are_judged_one_by_one_too():
@@ -129,8 +129,8 @@ def test_bars_of_several_days_are_put_together():
     ],
 )
 def test_an_event_that_cannot_be_read_is_named_and_the_rest_is_taken(split, dividend, why):
-    told = [("ODD", "2013-01-02", split, dividend), ("ODD", "2013-01-03", None, 0.25), (None, "2013-01-02", "", None)]
-    events = actions_frame(told, DAY, NEXT)
+    given = [("ODD", "2013-01-02", split, dividend), ("ODD", "2013-01-03", None, 0.25), (None, "2013-01-02", "", None)]
+    events = actions_frame(given, DAY, NEXT)
     assert events.frame.rows() == [("ODD", NEXT, 1.0, 0.25)]
     (note,) = events.notes
     assert note == Saying("left out", "ODD on 2013-01-02")
@@ -144,9 +144,9 @@ def test_an_event_without_a_date_is_named(day):
     assert "(no date)" in events.notes[0]
 
 
-def test_odd_events_of_others_and_of_other_days_are_not_told():
-    told = [("ODD", "2012-06-01", "", None), (None, "2013-01-02", "", None), ("ODD", "2013-01-02", 2.0, None)]
-    assert actions_frame(told, DAY, NEXT).notes == ()
+def test_odd_events_of_others_and_of_other_days_are_not_reported():
+    given = [("ODD", "2012-06-01", "", None), (None, "2013-01-02", "", None), ("ODD", "2013-01-02", 2.0, None)]
+    assert actions_frame(given, DAY, NEXT).notes == ()
 
 
 def test_a_single_odd_event_says_nothing_of_the_form_but_several_do():
@@ -158,8 +158,8 @@ def test_a_single_odd_event_says_nothing_of_the_form_but_several_do():
 
 
 def test_many_odd_events_are_counted():
-    told = [(f"ODD{number}", "2013-01-02", "", None) for number in range(9)]
-    (note,) = actions_frame([*told, ("EVEN", "2013-01-02", 2.0, None)], DAY, NEXT).notes
+    given = [(f"ODD{number}", "2013-01-02", "", None) for number in range(9)]
+    (note,) = actions_frame([*given, ("EVEN", "2013-01-02", 2.0, None)], DAY, NEXT).notes
     assert note == Saying("ODD4 on 2013-01-02", "4 more")
 
 
@@ -171,7 +171,7 @@ def paid(*entries, cash=0.15):
 
 
 @pytest.mark.parametrize(
-    ("entries", "cash", "told"),
+    ("entries", "cash", "reported"),
     [
         ([("recurring", "E1"), ("supplemental", "E2")], 0.3, ""),
         ([("recurring", "E1"), ("supplemental", "E2"), ("special", "E3")], 0.45, ""),
@@ -184,12 +184,12 @@ def paid(*entries, cash=0.15):
         ([("", ""), ("", "")], 0.15, ""),
     ],
 )
-def test_equal_dividends_of_one_day_are_as_many_as_their_kinds(entries, cash, told):
+def test_equal_dividends_of_one_day_are_as_many_as_their_kinds(entries, cash, reported):
     """Ford, 2025-02-18: a regular and a supplemental one of 0.15 each."""
     events = paid(*entries)
     assert events.frame.rows() == [("F", DAY, 1.0, pytest.approx(cash))]
-    assert told in "".join(events.notes)
-    assert len(events.notes) == bool(told)
+    assert reported in "".join(events.notes)
+    assert len(events.notes) == bool(reported)
 
 
 def test_an_amount_that_is_written_in_two_ways_is_one_amount():

@@ -114,7 +114,7 @@ def test_a_paid_plan_that_gives_all_learns_nothing_and_costs_one_request_at_most
 
 
 def test_a_plan_that_lapses_is_found_out_by_a_process_that_lives_on(serve, tmp_path):
-    """What it was seen to give holds for a day: later the same cut would be taken for a symbol that is young."""
+    """What it was seen to give holds for a day: later the same cut would be taken for a symbol with a short history."""
     clock = fixed_clock(NOON)
     server = serve(PLANNED, now=NOON)
     source = server.source("massive", state_folder=tmp_path, pace=clock.pace, actions=False)
@@ -165,7 +165,7 @@ def test_whole_days_are_left_out_where_the_plan_does_not_give_them(basic):
     assert any(EDGE.isoformat() in note for note in result.notes), result.notes
 
 
-def test_what_is_known_of_a_plan_moves_on_with_the_days_and_is_put_right(basic):
+def test_what_is_known_of_a_plan_moves_on_with_the_days_and_is_corrected(basic):
     """The vendor's days need not be ours: a plan that is a day behind is found out by one more request."""
     _, source = basic("basic strict", actions=False)
     source().fetch(FetchRequest(("OLD",), FIRST, LAST))
@@ -216,7 +216,7 @@ def test_symbols_are_asked_for_one_by_one_where_the_plan_has_no_whole_days(basic
 @pytest.mark.parametrize("plan", ["basic", "basic lenient"])
 @pytest.mark.parametrize("many", [False, True])
 def test_the_running_day_costs_no_older_ones(plan, many, basic):
-    """At 19:00 New York it is refused still; the end of the day is not told."""
+    """At 19:00 New York it is refused still; the end of the day is not given."""
     evening = datetime(2024, 5, 31, 23, tzinfo=UTC)
     server, source = basic(plan, now=evening)
     wanted = ("OLD", "OLDER", *(f"X{number}" for number in range(20 if many else 1)))
@@ -224,8 +224,8 @@ def test_the_running_day_costs_no_older_ones(plan, many, basic):
     result = one.fetch(FetchRequest(wanted, date(2024, 5, 24), LAST))
     assert_frame_equal(result.frame, PLANNED.expected("massive", wanted, date(2024, 5, 24), date(2024, 5, 30)))
     assert ("without the running day" in one.info.plan) == bool(many or plan == "basic")
-    told = [note for note in result.notes if "has not published 2024-05-31 yet" in note]
-    assert len(told) == (0 if plan == "basic lenient" and not many else 1)
+    reported = [note for note in result.notes if "has not published 2024-05-31 yet" in note]
+    assert len(reported) == (0 if plan == "basic lenient" and not many else 1)
     assert sum(unit.endswith("2024-05-31") for unit in bar_units(server)) == (1 if plan == "basic" or many else 3)
 
 
@@ -257,7 +257,7 @@ def test_a_limit_is_of_a_minute(serve, ask, clock):
     assert f"go on after {clock.moment + timedelta(seconds=61):%Y-%m-%d %H:%M:%S} UTC" in caught.value.todo
 
 
-def test_what_came_before_a_limit_is_whole_and_is_kept(serve, ask):
+def test_what_was_fetched_before_a_limit_is_whole_and_is_kept(serve, ask):
     """Events are asked for with the first bars, so that a limit at the third symbol leaves two with theirs."""
     server = serve(faults=always(Fault.LIMITED_FOR, "/ticker/HALT/"), retry_after="3600")
     result = ask(server, "massive", ("BRK.B", "GONE", "HALT", "SPLT"))
@@ -412,15 +412,15 @@ def test_one_for_one_is_no_split(serve, ask):
 
 
 @pytest.mark.parametrize(
-    ("kind", "cash", "told"),
+    ("kind", "cash", "reported"),
     [("supplemental", 0.5, False), ("special", 0.5, False), ("recurring", 0.25, True), ("unknown", 0.25, True)],
 )
-def test_two_dividends_of_one_amount_and_day_are_told_apart_by_their_kind(kind, cash, told, serve, ask):
+def test_two_dividends_of_one_amount_and_day_are_distinguished_by_their_kind(kind, cash, reported, serve, ask):
     """Ford, 2025-02-18: regular and supplemental. Entries of one kind are one (polygon-io/issues#311 and #324)."""
     rows = {"dividends": [odd_dividend(), odd_dividend(id="F", distribution_type=kind)]}
     result = ask(serve(strange=rows), "massive", ("HALT",))
     assert result.actions.rows() == [("HALT", date(2012, 12, 3), 1.0, cash)]
-    assert (Saying("count once", "HALT on 2012-12-03") in result.notes) is told
+    assert (Saying("count once", "HALT on 2012-12-03") in result.notes) is reported
 
 
 def test_an_odd_bar_of_somebody_else_spoils_no_market_day(serve, ask):

@@ -226,7 +226,7 @@ def test_an_address_of_events_that_is_not_found_costs_no_bars(vendor, symbols, s
 
 
 @pytest.mark.parametrize(
-    ("vendor", "body", "told"),
+    ("vendor", "body", "reported"),
     [
         ("tiingo", {"detail": "ok"}, "no array but dict"),
         ("tiingo", [1, 2], "holds int"),
@@ -246,21 +246,21 @@ def test_an_address_of_events_that_is_not_found_costs_no_bars(vendor, symbols, s
         ("massive", [], "is no object"),
     ],
 )
-def test_another_form_is_an_error_and_is_not_asked_for_again(vendor, body, told, answer, httpserver):
-    with pytest.raises(ProviderError, match=told) as caught:
+def test_another_form_is_an_error_and_is_not_asked_for_again(vendor, body, reported, answer, httpserver):
+    with pytest.raises(ProviderError, match=reported) as caught:
         answer(vendor, body)
     assert not caught.value.retryable
     assert len(httpserver.log) == 1
 
 
 def test_a_row_that_cannot_be_read_is_all_that_a_market_day_loses(serve, ask, monkeypatch):
-    """A row of a symbol that nobody asked for is not even told."""
+    """A row of a symbol that nobody asked for is not even reported."""
     odd = {symbol: {"close": "?"} for symbol in ("HALT", "IPOX")}
     monkeypatch.setattr(wire, "eodhd_bar", lambda row: eodhd_bar(row) | odd.get(row["symbol"], {}))
     many = (*SYMBOLS, *(f"X{number}" for number in range(100)))
     result = ask(serve(), "eodhd", many, DAY, DAY)
-    told = {symbol: result.outcomes[symbol] for symbol in SYMBOLS}
-    assert told == {"BRK.B": Outcome.OK, "GONE": Outcome.EMPTY, "HALT": Outcome.REFUSED, "SPLT": Outcome.OK}
+    reported = {symbol: result.outcomes[symbol] for symbol in SYMBOLS}
+    assert reported == {"BRK.B": Outcome.OK, "GONE": Outcome.EMPTY, "HALT": Outcome.REFUSED, "SPLT": Outcome.OK}
     assert result.rejected.select("symbol", "date", "reasons").rows() == [("HALT", DAY, ["unreadable_close"])]
     assert result.details == {"HALT": Saying("none of the rows", "eodhd")}
 
@@ -338,7 +338,7 @@ def test_yfinance_forgets_a_page_of_html_at_once(serve, ask):
     assert_frame_equal(result.frame, TRUTH.expected("yfinance", ("HALT",), date(2012, 10, 15), date(2013, 2, 5)))
 
 
-def test_yfinance_mends_a_crumb_that_is_refused_by_itself(serve, ask):
+def test_yfinance_corrects_a_crumb_that_is_refused_by_itself(serve, ask):
     server = serve(faults=scripted(Fault.DENIED, containing="/chart/"))
     assert ask(server, "yfinance", ("HALT",)).outcomes["HALT"] is Outcome.OK
 

@@ -1,4 +1,4 @@
-"""What was found out of a plan is told with every run that it narrows, and how to have it found out anew."""
+"""What was found out of a plan is reported with every run that it narrows, and how to have it found out anew."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,9 +60,9 @@ def test_an_update_says_what_it_did_not_ask_for(free):
     """Of a symbol that is stored the plan's dates clip nothing: its events are what is not asked for."""
     result = free.etl.run_incremental_etl()
     assert not result.changed
-    (told,) = [note for note in result.notes if WORDS in note]
-    assert told.count("(") == 1
-    assert ANEW in told
+    (reported,) = [note for note in result.notes if WORDS in note]
+    assert reported.count("(") == 1
+    assert ANEW in reported
 
 
 def test_a_plan_that_has_events_is_no_word_with_an_update(serve, tmp_path, root):

@@ -167,10 +167,10 @@ def test_the_partition_of_a_year_that_is_not_given_is_not_green(plan, held, scen
     assert not run.success
     assert project.years() == ["2022", "2023", "2024"]
     assert stored_years(project.etl) == [2022, 2023, 2024]
-    told = failure_text(run, "daily_prices")
-    assert "2 of 5 years failed" in told
-    assert "2020: " in told
-    assert "the source covers 2022-06-03" in told
+    message = failure_text(run, "daily_prices")
+    assert "2 of 5 years failed" in message
+    assert "2020: " in message
+    assert "the source covers 2022-06-03" in message
     assert all("from 2022-06-03 on" in str(facts(event)["plan"]) for event in project.events())
     assert_frame_equal(stored(project.etl), given())
     assert not any(project.etl.layout.staging.glob("*/*"))
@@ -209,7 +209,7 @@ def filled(root: Path, source: Any, until: date) -> HistoricalETL:
     return etl
 
 
-def test_an_update_in_the_evening_stands_at_the_day_before_and_says_so(held, root):
+def test_an_update_in_the_evening_stays_at_the_day_before_and_says_so(held, root):
     _, source = held(now=EVENING)
     filled(root, source, date(2024, 5, 28))
     result = store(root, source, LAST).run_incremental_etl()

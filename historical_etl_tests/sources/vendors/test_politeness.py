@@ -46,18 +46,18 @@ def test_no_more_than_the_rate_pass_in_any_period(turnstile, clock):
     assert passed[2] - passed[0] == timedelta(seconds=10)  # and none waits without need
 
 
-def test_long_waits_are_told_about_once_a_minute(turnstile, clock, caplog):
+def test_long_waits_are_reported_once_a_minute(turnstile, clock, caplog):
     """At 5 requests a minute a backfill would say nothing for hours."""
     caplog.set_level("INFO", "historical_etl.progress")
     throttle, began = turnstile(rate="5/minute"), clock.moment
     for _ in range(20):
         throttle.pass_through()
-    told = [record.getMessage() for record in caplog.records]
-    assert told[0] == Saying("tiingo", "5 requests", "5/minute", "60 s")
-    assert len(told) == 3 == (clock.moment - began) // timedelta(minutes=1)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0] == Saying("tiingo", "5 requests", "5/minute", "60 s")
+    assert len(messages) == 3 == (clock.moment - began) // timedelta(minutes=1)
 
 
-def test_short_waits_are_not_told(turnstile, caplog):
+def test_short_waits_are_not_reported(turnstile, caplog):
     caplog.set_level("INFO", "historical_etl.progress")
     throttle = turnstile(rate="2/second")
     for _ in range(9):
@@ -66,7 +66,7 @@ def test_short_waits_are_not_told(turnstile, caplog):
 
 
 @pytest.mark.parametrize(("options", "shown"), [((), True), (("--quiet",), False)])
-def test_the_command_line_tells_of_waits_where_nobody_sees_a_spinner(
+def test_the_command_line_reports_waits_where_nobody_sees_a_spinner(
     options, shown, serve, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(politeness, "_LONG", 0.0)
@@ -167,7 +167,7 @@ def test_processes_share_the_limit(tmp_path):
     assert sum(int(process.communicate()[0]) for process in running) == 30
 
 
-def test_a_damaged_count_is_told_by_its_file(tmp_path, clock):
+def test_a_damaged_count_is_reported_by_its_file(tmp_path, clock):
     (tmp_path / "tiingo-default.sqlite").write_text("not a database" * 100)
     with pytest.raises(StorageError, match="remove the file") as caught:
         Turnstile("tiingo", limits(), clock.pace, tmp_path).pass_through()
@@ -249,7 +249,7 @@ def test_a_symbol_that_is_not_known_is_an_answer(tmp_path, clock):
     throttle.close()
 
 
-def test_a_source_whose_budget_is_spent_keeps_what_came(serve, ask):
+def test_a_source_whose_budget_is_spent_keeps_what_arrived(serve, ask):
     server = serve()
     result = ask(server, "tiingo", daily_budget=2)
     assert list(result.outcomes.values()) == [Outcome.OK, Outcome.OK, Outcome.RATE_LIMITED, Outcome.RATE_LIMITED]
@@ -284,7 +284,7 @@ def test_retry_after_is_seconds_or_a_date(header, seconds):
     assert retry_after(header, fixed_clock().moment) == seconds
 
 
-def test_what_is_used_is_told_without_taking_a_turn(turnstile, clock, tmp_path):
+def test_what_is_used_is_reported_without_taking_a_turn(turnstile, clock, tmp_path):
     throttle = turnstile(rate="2/minute", daily_budget=5)
     assert [(a.limit, a.period_seconds, a.used, a.wait) for a in throttle.allowances()] == [
         (2, 60, 0, 0.0),
@@ -302,7 +302,7 @@ def test_what_is_used_is_told_without_taking_a_turn(turnstile, clock, tmp_path):
     throttle.pass_through()
 
 
-def test_a_count_that_cannot_be_read_is_told_by_its_file(turnstile, tmp_path):
+def test_a_count_that_cannot_be_read_is_reported_by_its_file(turnstile, tmp_path):
     throttle = turnstile()
     throttle.pass_through()
     throttle.close()

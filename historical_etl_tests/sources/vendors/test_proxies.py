@@ -87,10 +87,10 @@ def test_a_request_goes_around_the_proxy(monkeypatch, proxy, vendor):
 
 
 @pytest.mark.parametrize("vendor", BY_ADDRESS)
-def test_the_password_of_the_proxy_is_sent_to_it_and_told_to_nobody(monkeypatch, proxy, caplog, vendor):
+def test_the_password_of_the_proxy_is_sent_to_it_and_shown_to_nobody(monkeypatch, proxy, caplog, vendor):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//me:pass-word@"))
-    told = ask(vendor, base_url="https://127.0.0.1:9")
-    assert "pass-word" not in told + caplog.text
+    reported = ask(vendor, base_url="https://127.0.0.1:9")
+    assert "pass-word" not in reported + caplog.text
     assert "proxy-authorization: basic bwu6cgfzcy13b3jk" in proxy.asked[0].lower()
 
 

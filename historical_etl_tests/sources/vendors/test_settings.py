@@ -61,7 +61,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable(monkeypatch, vendor,
     assert caught.value.where == f"HISTORICAL_ETL_{vendor.upper()}_{name}"
 
 
-def test_a_whole_group_in_one_variable_is_told_to_be_parted(monkeypatch, vendor):
+def test_a_whole_group_in_one_variable_has_to_be_parted(monkeypatch, vendor):
     monkeypatch.setenv(f"HISTORICAL_ETL_{vendor.upper()}", "not json")
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
@@ -102,7 +102,7 @@ def test_a_stranger_switches_to_a_vendor_with_two_variables(monkeypatch, vendor)
     assert "very-secret" not in repr(vars(fetcher)) + repr(fetcher.info)
 
 
-def test_a_missing_client_is_told_by_its_extra(monkeypatch, vendor):
+def test_a_missing_client_is_reported_by_its_extra(monkeypatch, vendor):
     module = {"tiingo": "httpx", "eodhd": "httpx", "alpaca": "alpaca.data.historical.stock"}.get(vendor, vendor)
     monkeypatch.setitem(__import__("sys").modules, module, None)
     for name, value in ENVIRONMENT.items():

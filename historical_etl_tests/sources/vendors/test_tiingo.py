@@ -31,7 +31,7 @@ def says(body: object, status: int, *tickers: str):
 
 
 class Quota:
-    """An account that is given so many different symbols a month; those that came go on coming."""
+    """An account that is given so many different symbols a month; those that were given go on."""
 
     def __init__(self, most: int, *, plain: bool = False) -> None:
         self.most, self.plain = most, plain
@@ -80,7 +80,7 @@ def test_a_ticker_that_is_not_known_is_not_found(words, serve, ask):
     assert words in result.details["HALT"]
 
 
-def test_what_an_object_in_place_of_the_rows_says_is_told(serve, ask):
+def test_what_an_object_in_place_of_the_rows_says_is_reported(serve, ask):
     result = ask(serve(answers=says({"detail": "Under maintenance"}, 200, "HALT")), "tiingo", ("BRK.B", "HALT"))
     assert result.outcomes["HALT"] is Outcome.ERROR
     assert "Under maintenance" in result.details["HALT"]

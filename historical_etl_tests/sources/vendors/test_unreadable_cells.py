@@ -33,7 +33,7 @@ NEWEST: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
 }
 
 
-def test_a_volume_that_cannot_be_read_costs_no_bar_and_is_told(vendor, serve, ask):
+def test_a_volume_that_cannot_be_read_costs_no_bar_and_is_reported(vendor, serve, ask):
     """The newest session would be a gap, or its symbol be refused."""
     place, bar_of, name = NEWEST[vendor]
 
@@ -52,9 +52,9 @@ def test_a_volume_that_cannot_be_read_costs_no_bar_and_is_told(vendor, serve, as
     newest = of_halt & (pl.col("date") == pl.col("date").filter(of_halt).max())
     assert_frame_equal(result.frame, expected.with_columns(volume=pl.when(~newest).then("volume")))
     assert (result.outcomes["HALT"], result.rejected) == (Outcome.OK, None)
-    (told,) = [note for note in result.notes if "cannot be read" in note]
-    assert re.search(r"null: volume of HALT on 2013-02-0\d \('NA for [^']*'\)$", told)
-    assert KEY not in told or vendor == "yfinance"  # Yahoo has no key
+    (reported,) = [note for note in result.notes if "cannot be read" in note]
+    assert re.search(r"null: volume of HALT on 2013-02-0\d \('NA for [^']*'\)$", reported)
+    assert KEY not in reported or vendor == "yfinance"  # Yahoo has no key
 
 
 def test_a_market_day_with_an_adjusted_close_that_cannot_be_read_loses_no_symbol(serve, ask, monkeypatch):

@@ -15,7 +15,7 @@ from historical_etl_tests.sources.vendors.loopback import Truth
 BAR = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0, "ret": None, "adj_close": 10.5}
 
 
-def told(*bars: dict[str, Any]) -> Truth:
+def truth_of(*bars: dict[str, Any]) -> Truth:
     return Truth(pl.DataFrame([BAR | {"symbol": "ODD"} | bar for bar in bars], schema=SCHEMA))
 
 
@@ -68,7 +68,7 @@ def test_pages_are_followed_to_the_end(vendor, page, serve, ask):
 
 def test_a_symbol_that_the_vendor_does_not_know(vendor, serve, ask):
     result = ask(serve(), vendor, ("BRK.B", "NOSUCH"))
-    # Alpaca and Massive answer with nothing where others answer with 404: that it is unknown cannot be told.
+    # Alpaca and Massive answer with nothing where others answer with 404: that it is unknown cannot be known.
     expected = Outcome.EMPTY if vendor in {"alpaca", "massive"} else Outcome.NOT_FOUND
     assert dict(result.outcomes) == {"BRK.B": Outcome.OK, "NOSUCH": expected}
     assert set(result.frame["symbol"]) == {"BRK.B"}
@@ -92,32 +92,34 @@ def test_a_day_without_a_session_is_empty(vendor, serve, ask):
 @pytest.mark.parametrize("column", ["volume", "open", "close"])
 def test_a_null_or_nan_is_null_and_never_0(vendor, column, nothing, serve, ask):
     bars = [{"date": date(2013, 1, 2)}, {"date": date(2013, 1, 3), column: nothing}, {"date": date(2013, 1, 4)}]
-    result = ask(serve(told(*bars)), vendor, ("ODD",))
+    result = ask(serve(truth_of(*bars)), vendor, ("ODD",))
     assert result.frame[column].to_list() == [BAR[column], None, BAR[column]]
     assert result.outcomes["ODD"] is Outcome.OK
 
 
 def test_a_bar_of_nulls_comes_for_the_rules_to_judge(vendor, serve, ask):
     nulls = dict.fromkeys(["open", "high", "low", "close", "volume", "adj_close"])
-    result = ask(serve(told({"date": date(2013, 1, 2)}, {"date": date(2013, 1, 3), **nulls})), vendor, ("ODD",))
+    result = ask(serve(truth_of({"date": date(2013, 1, 2)}, {"date": date(2013, 1, 3), **nulls})), vendor, ("ODD",))
     assert result.frame.height == 2
     assert result.frame.row(1, named=True)["close"] is None
 
 
 def test_a_bar_that_comes_twice_collapses(vendor, serve, ask):
     day = {"date": date(2013, 1, 3)}
-    result = ask(serve(told({"date": date(2013, 1, 2)}, day, day)), vendor, ("ODD",))
+    result = ask(serve(truth_of({"date": date(2013, 1, 2)}, day, day)), vendor, ("ODD",))
     assert result.frame["date"].to_list() == [date(2013, 1, 2), date(2013, 1, 3)]
 
 
 def test_two_different_bars_of_one_day_both_come(serve, ask):
     """Which of them is right is not for a source to choose."""
-    result = ask(serve(told({"date": date(2013, 1, 3)}, {"date": date(2013, 1, 3), "close": 9.5})), "tiingo", ("ODD",))
+    result = ask(
+        serve(truth_of({"date": date(2013, 1, 3)}, {"date": date(2013, 1, 3), "close": 9.5})), "tiingo", ("ODD",)
+    )
     assert result.frame["close"].to_list() == [10.5, 9.5]
 
 
 def test_fractional_shares_stay_fractional(vendor, serve, ask):
-    result = ask(serve(told({"date": date(2013, 1, 3), "volume": 100.25})), vendor, ("ODD",))
+    result = ask(serve(truth_of({"date": date(2013, 1, 3), "volume": 100.25})), vendor, ("ODD",))
     assert result.frame["volume"].to_list() == [100.25]
 
 

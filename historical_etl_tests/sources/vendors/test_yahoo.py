@@ -37,8 +37,8 @@ def fetch(serve, tmp_path, clock):
     """Fetch a symbol from a store of an exchange where a dot is Yahoo's own."""
     sources = []
 
-    def run(told: Truth, facts: dict[str, Any] | None = None, start=START, end=END, exchange="XLON", symbol="ODD"):
-        server = serve(told, facts={symbol: facts or {}})
+    def run(reported: Truth, facts: dict[str, Any] | None = None, start=START, end=END, exchange="XLON", symbol="ODD"):
+        server = serve(reported, facts={symbol: facts or {}})
         source = YfinanceSource(
             YfinanceSettings(rate="9999/second"),
             exchange=exchange,
@@ -61,32 +61,32 @@ def fetch(serve, tmp_path, clock):
 @pytest.mark.parametrize("day", [3, 7, 9, 10, 17, 25], ids=lambda day: f"January {day}")
 def test_an_event_is_on_its_own_date_with_or_without_a_bar(day, event, fetch):
     """Before the first bar, on one, between two bars, and after the last one: nothing is moved or lost."""
-    told = truth([JAN[8], JAN[9], JAN[15], JAN[16]], (JAN[day], *event))
-    result = fetch(told)
+    given = truth([JAN[8], JAN[9], JAN[15], JAN[16]], (JAN[day], *event))
+    result = fetch(given)
     assert result.actions.rows() == [("ODD", JAN[day], *event)]
     assert result.frame["date"].to_list() == [JAN[8], JAN[9], JAN[15], JAN[16]]
     assert not result.notes
 
 
 def test_events_come_where_no_bar_does(fetch):
-    told = truth([date(2012, 6, 1)], (JAN[10], 2.0, 0.0), (JAN[14], 1.0, 0.5))
-    result = fetch(told)
+    given = truth([date(2012, 6, 1)], (JAN[10], 2.0, 0.0), (JAN[14], 1.0, 0.5))
+    result = fetch(given)
     assert result.actions.rows() == [("ODD", JAN[10], 2.0, 0.0), ("ODD", JAN[14], 1.0, 0.5)]
     assert result.outcomes["ODD"] is Outcome.EMPTY
 
 
 def test_events_of_the_weeks_before_come_with_the_same_request(fetch, serve):
     """One that is named late is among them; bars before the range are not."""
-    told = truth([date(2012, 12, 20), JAN[3]], (date(2012, 12, 20), 1.0, 0.5), (date(2012, 10, 1), 1.0, 0.5))
-    result = fetch(told)
+    given = truth([date(2012, 12, 20), JAN[3]], (date(2012, 12, 20), 1.0, 0.5), (date(2012, 10, 1), 1.0, 0.5))
+    result = fetch(given)
     assert result.actions.rows() == [("ODD", date(2012, 12, 20), 1.0, 0.5)]
     assert result.frame["date"].to_list() == [JAN[3]]
 
 
 def test_a_capital_gain_is_cash_like_a_dividend(fetch):
-    told = truth([JAN[8], JAN[9], JAN[10]], (JAN[8], 1.0, 0.25), (JAN[10], 1.0, 1.5))
+    given = truth([JAN[8], JAN[9], JAN[10]], (JAN[8], 1.0, 0.25), (JAN[10], 1.0, 1.5))
     for instrument in ("MUTUALFUND", "ETF", "EQUITY"):
-        result = fetch(told, {"gains": {JAN[10]}, "instrument": instrument})
+        result = fetch(given, {"gains": {JAN[10]}, "instrument": instrument})
         assert result.actions.rows() == [("ODD", JAN[8], 1.0, 0.25), ("ODD", JAN[10], 1.0, 1.5)]
 
 
@@ -103,7 +103,7 @@ def test_a_capital_gain_is_cash_like_a_dividend(fetch):
         ("capitalGains", {"date": 1357741800}),
     ],
 )
-def test_an_event_that_cannot_be_read_is_told_and_the_others_come(kind, entry):
+def test_an_event_that_cannot_be_read_is_reported_and_the_others_come(kind, entry):
     events = {
         kind: {"1": entry},
         "dividends": {"2": {"amount": 0.25, "date": 1357655400}},
@@ -129,8 +129,8 @@ def test_two_events_of_a_day_are_two(fetch):
     ("prices_in", "paid_in"), [("HKD", "CNY"), ("USD", "CAD"), ("GBp", "EUR"), ("GBP", "gbp"), ("ILA", "GBP")]
 )
 def test_a_dividend_in_another_currency_is_kept_apart(prices_in, paid_in, fetch):
-    told = truth([JAN[8], JAN[9]], (JAN[8], 1.0, 0.3064), (JAN[9], 1.0, 0.5))
-    result = fetch(told, {"currency": prices_in, "paid_in": {JAN[8]: paid_in, JAN[9]: prices_in}})
+    given = truth([JAN[8], JAN[9]], (JAN[8], 1.0, 0.3064), (JAN[9], 1.0, 0.5))
+    result = fetch(given, {"currency": prices_in, "paid_in": {JAN[8]: paid_in, JAN[9]: prices_in}})
     assert result.foreign.schema == FOREIGN
     assert result.foreign.rows() == [("ODD", JAN[8], 0.3064, paid_in)]
     assert result.actions.rows() == [("ODD", JAN[9], 1.0, 0.5)]
@@ -147,8 +147,8 @@ def test_a_dividend_in_another_currency_is_kept_apart(prices_in, paid_in, fetch)
     ],
 )
 def test_a_hundredth_is_a_unit_and_no_other_currency(prices_in, paid_in, amount, taken, fetch):
-    told = truth([JAN[8], JAN[9]], (JAN[8], 1.0, amount))
-    result = fetch(told, {"currency": prices_in, "paid_in": {JAN[8]: paid_in}})
+    given = truth([JAN[8], JAN[9]], (JAN[8], 1.0, amount))
+    result = fetch(given, {"currency": prices_in, "paid_in": {JAN[8]: paid_in}})
     assert result.actions.rows() == [("ODD", JAN[8], 1.0, taken)]
     assert result.foreign is None
     (note,) = result.notes
@@ -157,8 +157,8 @@ def test_a_hundredth_is_a_unit_and_no_other_currency(prices_in, paid_in, amount,
 
 @pytest.mark.parametrize("paid_in", ["", " ", None])
 def test_a_dividend_without_a_currency_is_in_that_of_the_prices(paid_in, fetch):
-    told = truth([JAN[8], JAN[9]], (JAN[8], 1.0, 150.0))
-    result = fetch(told, {"currency": "VND", "paid_in": {JAN[8]: paid_in}})
+    given = truth([JAN[8], JAN[9]], (JAN[8], 1.0, 150.0))
+    result = fetch(given, {"currency": "VND", "paid_in": {JAN[8]: paid_in}})
     assert result.actions.rows() == [("ODD", JAN[8], 1.0, 150.0)]
     assert result.foreign is None
     assert not result.notes
@@ -189,16 +189,16 @@ ODD_HOURS = {
 @pytest.mark.parametrize("market", MARKETS)
 @pytest.mark.parametrize("days", [SUMMER, [date(2023, 12, 28), date(2023, 12, 29), date(2024, 1, 2)]])
 def test_a_bar_and_an_event_are_of_the_exchanges_day(market, days, fetch):
-    told = truth(days, (days[1], 2.0, 0.0))
-    result = fetch(told, MARKETS[market], days[0], days[-1])
+    given = truth(days, (days[1], 2.0, 0.0))
+    result = fetch(given, MARKETS[market], days[0], days[-1])
     assert result.frame["date"].to_list() == days
     assert result.actions.rows() == [("ODD", days[1], 2.0, 0.0)]
-    one = fetch(told, MARKETS[market], days[1], days[1])
+    one = fetch(given, MARKETS[market], days[1], days[1])
     assert one.frame["date"].to_list() == [days[1]]
 
 
 @pytest.mark.parametrize(("market", "hour"), [(market, hour) for market, hours in ODD_HOURS.items() for hour in hours])
-def test_the_newest_bar_may_be_told_by_the_moment_of_the_last_trade(market, hour, fetch):
+def test_the_newest_bar_may_be_reported_by_the_moment_of_the_last_trade(market, hour, fetch):
     moment = datetime.combine(SUMMER[-1], time.fromisoformat(hour), ZoneInfo(MARKETS[market]["zone"]))
     result = fetch(truth(SUMMER), MARKETS[market] | {"last_trade": moment}, SUMMER[0], SUMMER[-1])
     assert result.frame["date"].to_list() == SUMMER
@@ -283,7 +283,7 @@ def test_an_adjusted_close_that_nobody_gave_stays_null(fetch):
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("parts", "reported"),
     [
         ({"timestamp": [1357655400]}, "more or fewer values"),
         ({"timestamp": ["2013-01-08", "2013-01-09"]}, "a moment is no number"),
@@ -301,16 +301,16 @@ def test_an_adjusted_close_that_nobody_gave_stays_null(fetch):
         ({"events": {"dividends": {"1": 1}}}, "something else than events"),
     ],
 )
-def test_another_form_is_told(parts, told):
-    if told is None:
+def test_another_form_is_reported(parts, reported):
+    if reported is None:
         assert len(read_chart(chart_of(parts), "ODD").bars) == 2
         return
-    with pytest.raises(FormError, match=told):
+    with pytest.raises(FormError, match=reported):
         read_chart(chart_of(parts), "ODD")
 
 
 @pytest.mark.parametrize("body", [[], 1, {}, {"spark": {}}])
-def test_what_is_no_chart_is_told(body):
+def test_what_is_no_chart_is_reported(body):
     with pytest.raises(FormError):
         result_of(body)
 

@@ -1,4 +1,4 @@
-"""What happened, and what each vendor makes of it: raw bars and corporate actions, and the bases they are told in."""
+"""What happened, and what each vendor makes of it: raw bars and corporate actions, and the bases they are given in."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class Truth:
     bars: pl.DataFrame
     actions: pl.DataFrame = field(default_factory=no_actions)
     spells: tuple[Spell, ...] = ()
-    _told: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)  # worked out once
+    _computed: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)  # worked out once
 
     @property
     def symbols(self) -> list[str]:
@@ -60,9 +60,9 @@ class Truth:
         return self.once("events", lambda: self.actions.sort("date", "symbol").to_dicts())
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
-        if name not in self._told:
-            self._told[name] = work()
-        return self._told[name]
+        if name not in self._computed:
+            self._computed[name] = work()
+        return self._computed[name]
 
     def adjusted(self) -> Self:
         """The same with `adj_close` worked out from the actions, for splits and dividends, as of the last bar.

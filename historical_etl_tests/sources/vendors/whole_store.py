@@ -115,9 +115,9 @@ def check_events(etl: HistoricalETL, truth: Truth, vendor: str) -> None:
     ledger = etl.ledger("actions").sort("symbol", "date")
     assert not ledger["unexplained"].any()
     named = ledger.filter(~pl.col("inferred")).select(names)
-    told = on_bars if vendor == "tiingo" else happened
-    assert_frame_equal(named, told, check_exact=False, rel_tol=1e-12)
-    assert ledger.filter("inferred").height == happened.height - told.height
+    reported = on_bars if vendor == "tiingo" else happened
+    assert_frame_equal(named, reported, check_exact=False, rel_tol=1e-12)
+    assert ledger.filter("inferred").height == happened.height - reported.height
 
 
 def main() -> None:

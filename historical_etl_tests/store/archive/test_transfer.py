@@ -35,7 +35,16 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest_file import parse_manifest, render_manifest
 from historical_etl.store.verify.store import verify_store
-from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, daily_bytes, standing, store, stored, tree
+from historical_etl_tests.scenario import (
+    SHORT,
+    SYMBOLS,
+    ScriptedFetcher,
+    current_manifest,
+    daily_bytes,
+    store,
+    stored,
+    tree,
+)
 
 MIDWAY, LAST = date(2013, 1, 15), date(2013, 2, 15)
 POINTER = "manifests/historical_daily.json"
@@ -47,7 +56,7 @@ def _filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store(root, ScriptedFetcher(SHORT), MIDWAY).run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
     etl = store(root, ScriptedFetcher(SHORT), LAST)
     etl.run_incremental_etl()
-    assert standing(etl).version == 3
+    assert current_manifest(etl).version == 3
     return root
 
 
@@ -88,7 +97,7 @@ class FullOnce:
 
     @property
     def over(self) -> bool:
-        """Whether the end came before the moment."""
+        """Whether the end was before the moment."""
         return self.seen <= self.moment
 
 
@@ -98,7 +107,7 @@ class FullOnce:
 @pytest.mark.parametrize("version", [None, 2])
 def test_an_exported_folder_is_a_store_of_exactly_that_version(etl, tmp_path, version):
     target = export_store(etl.store.context, tmp_path / "copy", version)
-    manifest = standing(etl) if version is None else etl.manifests.load_version(version)
+    manifest = current_manifest(etl) if version is None else etl.manifests.load_version(version)
     history = f"manifests/history/{manifest.version:08d}.json"
     assert (target / POINTER).read_bytes() == (target / history).read_bytes()
     assert (target / history).read_bytes() == etl.layout.history_file(manifest.version).read_bytes()
@@ -107,7 +116,7 @@ def test_an_exported_folder_is_a_store_of_exactly_that_version(etl, tmp_path, ve
     for partition in manifest.partitions:
         assert (target / partition.path).samefile(target / "historical" / "daily" / f"{partition.year}.parquet")
     copy = empty(target)
-    assert standing(copy) == manifest
+    assert current_manifest(copy) == manifest
     assert copy.query_sql("SELECT count(*) FROM daily_prices").item() == manifest.row_count
     assert verify_store(ManifestManager(target)).ok
     if version is None:
@@ -116,7 +125,7 @@ def test_an_exported_folder_is_a_store_of_exactly_that_version(etl, tmp_path, ve
 
 def test_an_export_shares_no_bytes_with_the_store_and_goes_on_by_itself(etl, tmp_path):
     target = export_store(etl.store.context, tmp_path / "copy")
-    path = standing(etl).partitions[0].path
+    path = current_manifest(etl).partitions[0].path
     assert not (target / path).samefile(etl.layout.resolve(path))
     shutil.rmtree(etl.layout.root)
     later = store(target, ScriptedFetcher(SHORT), date(2013, 3, 1))
@@ -145,7 +154,7 @@ def test_an_empty_folder_is_taken_and_any_other_refused(etl, tmp_path):
 @pytest.mark.parametrize("name", ["copy", "copy.tar"])
 @pytest.mark.parametrize("what", ["year", "ledger"])
 def test_a_damaged_file_is_not_exported(etl, tmp_path, name, what):
-    manifest = standing(etl)
+    manifest = current_manifest(etl)
     path = manifest.partitions[0].path if what == "year" else manifest.ledgers["symbols"][0].path
     flip(etl.layout.resolve(path), 100)
     with pytest.raises(ChecksumMismatchError, match="2012" if what == "year" else "'symbols'") as caught:
@@ -181,7 +190,7 @@ def test_a_version_is_not_vacuumed_while_it_is_exported(etl, tmp_path, watching)
     with watching(commit):
         target = export_store(etl.store.context, tmp_path / "copy", 2)
     assert done == [4]
-    assert standing(empty(target)) == leased
+    assert current_manifest(empty(target)) == leased
     assert 1 not in etl.manifests.list_versions()
 
 
@@ -205,7 +214,7 @@ def test_a_failing_disk_leaves_nothing_of_an_export_or_all_of_it(etl, tmp_path, 
                 archive.prove()
             shutil.rmtree(target) if target.is_dir() else target.unlink()
     else:
-        pytest.fail("the export never came to its end")
+        pytest.fail("the export never reached its end")
     assert failed > 10
     assert target.exists()
 
@@ -242,7 +251,7 @@ def test_what_was_exported_comes_in_as_the_same_version(etl, tmp_path, way):
         source = export_store(etl.store.context, tmp_path / ("copy" if way == "folder" else "copy.tar"))
     new = empty(tmp_path / "new")
     manifest = import_store(new.store.state, source)
-    assert (manifest, standing(new)) == (standing(etl), standing(etl))
+    assert (manifest, current_manifest(new)) == (current_manifest(etl), current_manifest(etl))
     assert new.layout.manifest_file().read_bytes() == etl.layout.manifest_file().read_bytes()
     assert new.manifests.list_versions() == [3]
     assert daily_bytes(new) == daily_bytes(etl)
@@ -272,7 +281,7 @@ def test_an_import_needs_the_lock(etl, tmp_path):
     assert left(tmp_path / "new") == []
 
 
-def test_progress_of_an_earlier_life_is_set_aside(etl, tmp_path):
+def test_progress_of_an_earlier_life_is_withdrawn(etl, tmp_path):
     new = empty(tmp_path / "new")
     new.layout.progress_folder.mkdir(parents=True)
     stale = etl.layout.progress_file().read_bytes().replace(b"2013-02", b"2013-01")
@@ -312,7 +321,7 @@ def test_every_flipped_byte_of_an_archive_is_noticed(etl, tmp_path, name):
             flip(path, at)
             new = empty(tmp_path / "new")
             try:
-                assert import_store(new.store.state, source) == standing(etl)
+                assert import_store(new.store.state, source) == current_manifest(etl)
                 assert verify_store(new.manifests).ok
             except (ConfigurationError, DataQualityError, ManifestCorruptError):
                 refused += 1
@@ -328,7 +337,7 @@ def test_a_tar_that_was_cut_off_leaves_nothing(etl, tmp_path, share):
     os.truncate(source, int(source.stat().st_size * share))
     new = empty(tmp_path / "new")
     if share == 0.99:  # only the padding at its end is gone
-        assert import_store(new.store.state, source) == standing(etl)
+        assert import_store(new.store.state, source) == current_manifest(etl)
         return
     with pytest.raises((ChecksumMismatchError, ConfigurationError)):
         import_store(new.store.state, source)
@@ -345,12 +354,12 @@ def test_a_failing_disk_leaves_nothing_of_an_import_or_all_of_it(etl, tmp_path, 
             with watching(disk):
                 import_store(new.store.state, source)
         except HistoricalETLError:
-            stands = new.manifest()
-            committed += stands is not None
-            assert stands in (None, standing(etl))
-            if stands is None:
+            manifest = new.manifest()
+            committed += manifest is not None
+            assert manifest in (None, current_manifest(etl))
+            if manifest is None:
                 assert daily_bytes(new) == {}
-                assert import_store(new.store.state, source) == standing(etl)
+                assert import_store(new.store.state, source) == current_manifest(etl)
             else:
                 new.run_incremental_etl()
             assert verify_store(new.manifests).ok
@@ -359,11 +368,11 @@ def test_a_failing_disk_leaves_nothing_of_an_import_or_all_of_it(etl, tmp_path, 
         if disk.over:
             break
     else:
-        pytest.fail("the import never came to its end")
+        pytest.fail("the import never reached its end")
     assert committed > 0
 
 
-def test_too_little_room_is_told_before_anything_is_written(etl, tmp_path):
+def test_too_little_room_is_reported_before_anything_is_written(etl, tmp_path):
     source = export_store(etl.store.context, tmp_path / "copy.tar")
 
     class Full:
@@ -387,7 +396,7 @@ def test_a_store_with_another_storage_folder_moves_into_one_of_the_same(tmp_path
     old = named("old")
     old.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
     source = export_store(old.store.context, tmp_path / "copy.tar")
-    assert import_store(named("new").store.state, source) == standing(old)
+    assert import_store(named("new").store.state, source) == current_manifest(old)
     assert daily_bytes(named("new")) == daily_bytes(old)
     with pytest.raises(ManifestCorruptError, match=r"'prices/objects/.*', not at 'historical") as caught:
         import_store(empty(tmp_path / "other").store.state, source)
@@ -483,7 +492,7 @@ def test_headers_that_rename_others_are_refused_before_they_are_read(etl, tmp_pa
         import_store(empty(tmp_path / "new").store.state, source)
 
 
-def test_a_missing_file_is_told_by_its_year(etl, tmp_path):
+def test_a_missing_file_is_reported_by_its_year(etl, tmp_path):
     source = export_store(etl.store.context, tmp_path / "copy.tar")
     rewritten(source, lambda members: members.pop(2))
     with pytest.raises(ChecksumMismatchError, match=r"year 2012 .* is missing"):
@@ -501,7 +510,7 @@ def test_an_archive_may_lack_the_links_and_have_folders(etl, tmp_path):
     source = export_store(etl.store.context, tmp_path / "copy.tar")
     rewritten(source, change)
     new = empty(tmp_path / "new")
-    assert import_store(new.store.state, source) == standing(etl)
+    assert import_store(new.store.state, source) == current_manifest(etl)
     assert daily_bytes(new) == daily_bytes(etl)
 
 
@@ -578,7 +587,7 @@ def test_where_no_hard_links_are_possible_copies_serve(etl, tmp_path, monkeypatc
     )
     assert daily_bytes(empty(folder)) == daily_bytes(etl)
     assert verify_store(ManifestManager(folder)).ok
-    assert import_store(empty(tmp_path / "new").store.state, tar) == standing(etl)
+    assert import_store(empty(tmp_path / "new").store.state, tar) == current_manifest(etl)
     with pytest.raises(FileExistsError):
         place_new(folder / POINTER, tar)
     assert (folder / POINTER).exists()

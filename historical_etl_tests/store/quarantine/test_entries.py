@@ -1,4 +1,4 @@
-"""Entries of the quarantine: told as they are, put back as they were, and deleted only when somebody says so."""
+"""Entries of the quarantine: reported as they are, put back as they were, and deleted only when somebody says so."""
 
 import os
 from datetime import date, timedelta
@@ -43,12 +43,12 @@ def only(manager: ManifestManager) -> QuarantineEntry:
 
 
 def rewrite(entry: QuarantineEntry, **changes: object) -> None:
-    """Let its record say something else, under a seal that fits: what it says is judged, and not its seal."""
+    """Let its record say something else, under a checksum that fits: what it says is judged, and not its checksum."""
     path = entry.path / "reason.json"
     path.write_bytes(add_checksum(read_checksummed(path.read_bytes(), None) | changes))
 
 
-def test_an_entry_tells_what_why_when_and_whence(manager):
+def test_an_entry_says_what_why_when_and_whence(manager):
     moved(manager)
     entry = only(manager)
     assert (entry.file, entry.reason, entry.when) == ("2012-00.parquet", "it was damaged", evening(DAY))
@@ -227,7 +227,7 @@ def test_a_crash_before_the_move_leaves_the_file_and_says_so(manager, watching):
     assert (only(manager).reason, "missing" in only(manager).fault) == ("bad", True)
 
 
-def test_what_cannot_be_written_is_told(manager):
+def test_what_cannot_be_written_is_reported(manager):
     moved(manager)
     blocked = manager.layout.root / "file"
     blocked.write_bytes(b"")
@@ -235,7 +235,7 @@ def test_what_cannot_be_written_is_told(manager):
         restore_entry(only(manager), manager.layout, Path(blocked / "below"))
 
 
-def test_a_kept_file_that_was_made_huge_is_told_by_its_size(manager, root):
+def test_a_kept_file_that_was_made_huge_is_reported_by_its_size(manager, root):
     """A hole has no bytes on the disk: reading a terabyte of it to tell that it is not the file would take an hour."""
     moved(manager)
     kept = only(manager).content

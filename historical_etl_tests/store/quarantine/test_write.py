@@ -17,7 +17,7 @@ def manager(root) -> ManifestManager:
 
 
 def reason_of(entry):
-    """The record of an entry, whose seal is whole."""
+    """The record of an entry, whose checksum is right."""
     return read_checksummed((entry / "reason.json").read_bytes(), None)
 
 
@@ -49,7 +49,7 @@ def test_two_files_of_one_name_at_one_moment_have_two_entries(manager, tmp_path)
     assert manager.quarantine.entries() == sorted(entries)
 
 
-def test_a_record_whose_file_never_came_is_no_older_entry(manager, tmp_path):
+def test_a_record_whose_file_never_arrived_is_no_older_entry(manager, tmp_path):
     """A kill between the two leaves it so."""
     bad = tmp_path / "x.parquet"
     bad.write_bytes(b"one")
@@ -89,7 +89,7 @@ def test_an_entry_whose_reason_is_unreadable_is_passed_over(manager):
     assert manager.quarantine.copy_bytes("x.parquet", b"one", "bad", "d") not in (first, second)
 
 
-def test_a_note_tells_of_what_could_not_be_kept(manager):
+def test_a_note_reports_what_could_not_be_kept(manager):
     entry = manager.quarantine.note("2012.parquet", "the disk was full", "d", {"year": 2012})
     assert [path.name for path in entry.iterdir()] == ["reason.json"]
     assert reason_of(entry) == {
@@ -134,6 +134,6 @@ def test_files_beside_the_entries_are_no_entries(manager):
     assert manager.quarantine.entries() == [entry]
 
 
-def test_facts_that_json_does_not_know_are_told_in_words(manager):
+def test_facts_that_json_does_not_know_are_reported_in_words(manager):
     entry = manager.quarantine.note("x", "reason", "d", {"day": date(2013, 3, 1)})
     assert reason_of(entry)["day"] == "2013-03-01"

@@ -25,7 +25,7 @@ def manager(root) -> ManifestManager:
     return manager
 
 
-def told(findings) -> list[tuple[str, str]]:
+def reported(findings) -> list[tuple[str, str]]:
     found = list(findings)
     assert all(finding.todo for finding in found)
     return [(finding.severity, finding.message) for finding in found]
@@ -52,17 +52,17 @@ def catalog(manager: ManifestManager, shown: int | None = 3, *, quick: bool = Fa
 
     found = list(catalog_findings(manager.layout, manager.load_manifest(), inside, quick=quick))
     assert all(finding.field == "catalog historical_catalog.duckdb" for finding in found)
-    return told(found)
+    return reported(found)
 
 
-def test_a_published_catalog_is_sound(manager):
+def test_a_published_catalog_is_intact(manager):
     publish(manager)
     assert catalog(manager) == []
-    assert told(catalog_findings(manager.layout, manager.load_manifest(), None, quick=False)) == []
+    assert reported(catalog_findings(manager.layout, manager.load_manifest(), None, quick=False)) == []
 
 
 def test_without_data_there_need_be_no_catalog(manager):
-    assert told(catalog_findings(manager.layout, None, None, quick=False)) == []
+    assert reported(catalog_findings(manager.layout, None, None, quick=False)) == []
 
 
 def test_a_catalog_that_was_not_published_is_a_warning(manager):
@@ -85,10 +85,10 @@ def test_bytes_that_were_not_published_are_an_error_unless_a_publication_was_bro
     publish(manager, 1)
     spoil(manager.layout.catalog)
     behind = [("warning", "it shows version 1, the store has 3")]
-    assert catalog(manager, 3) == behind, "the file of version 3 came, its record did not"
+    assert catalog(manager, 3) == behind, "the file of version 3 was written, its record was not"
     assert catalog(manager, 2) == behind, "likewise, and then another version"
     assert catalog(manager, 4) == unpublished
-    assert told(catalog_findings(manager.layout, manager.load_manifest(), None, quick=False)) == behind
+    assert reported(catalog_findings(manager.layout, manager.load_manifest(), None, quick=False)) == behind
     assert catalog(manager, None, quick=True) == behind
 
 
@@ -134,12 +134,12 @@ def test_the_catalog_itself_is_asked_in_a_full_check(manager):
 def test_pins(manager):
     layout = manager.layout
     write_pin(layout, Pin(name="good", version=1, checksum="a" * 64))
-    assert told(pin_findings(layout, {1, 2, 3})) == []
+    assert reported(pin_findings(layout, {1, 2, 3})) == []
     write_pin(layout, Pin(name="torn", version=2))
     write_pin(layout, Pin(name="lost", version=9, checksum="a" * 64))
     found = list(pin_findings(layout, {1, 2, 3}))
     assert [finding.field for finding in found] == ["pin lost", "pin torn"]
-    assert told(found) == [
+    assert reported(found) == [
         ("error", Saying("version 9", "not there")),
         ("error", Saying("record is damaged", "kept")),
     ]
@@ -152,11 +152,11 @@ def test_pins(manager):
 def test_staged_units(manager):
     layout = manager.layout
     frame = pl.DataFrame({"date": [date(2019, 1, 4)], "symbol": ["AAA"]})
-    assert told(staging_findings(layout, quick=False)) == []
+    assert reported(staging_findings(layout, quick=False)) == []
     for request in ("1" * 64, "2" * 64):
         Staging(layout, request).put({"rows": frame, "actions": frame}, {"AAA": Outcome.OK}, {})
         Staging(layout, request).put({"rows": frame}, {"BBB": Outcome.OK}, {})
-    assert told(staging_findings(layout, quick=False)) == []
+    assert reported(staging_findings(layout, quick=False)) == []
     spoil(next((layout.staging / ("1" * 16)).glob("*.parquet")))
     spoil(next((layout.staging / ("2" * 16)).glob("*.json")))
     (found,) = staging_findings(layout, quick=False)
@@ -173,9 +173,9 @@ def test_entries_of_the_quarantine(manager):
     manager.quarantine.copy_bytes("x", b"whole", "bad", "d")
     changed = manager.quarantine.copy_bytes("x", b"changed", "bad", "d")
     for quick in (True, False):
-        assert told(quarantine_findings(layout, quick=quick)) == []
+        assert reported(quarantine_findings(layout, quick=quick)) == []
     spoil(changed / "x")
-    assert told(quarantine_findings(layout, quick=True)) == []
+    assert reported(quarantine_findings(layout, quick=True)) == []
     (found,) = quarantine_findings(layout, quick=False)
     assert (found.field, found.severity, found.sample) == ("quarantine/", "warning", (changed.name,))
     (layout.quarantine / "foreign").write_bytes(b"")

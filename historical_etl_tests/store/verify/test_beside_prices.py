@@ -20,7 +20,15 @@ from historical_etl.store.verify.store import verify_store
 from historical_etl.store.verify.year_file import _rows
 from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import commit, corrections, only, publish, spoil
-from historical_etl_tests.store.verify.verified import CURSORS, path_of, progress, restate, told, two_versions, verify
+from historical_etl_tests.store.verify.verified import (
+    CURSORS,
+    path_of,
+    progress,
+    reported,
+    restate,
+    two_versions,
+    verify,
+)
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def manager(root) -> ManifestManager:
 
 
 def daily(manager: ManifestManager, *, quick: bool = False) -> list[tuple[str, str, str]]:
-    return [finding for finding in told(manager, quick=quick) if finding[1].startswith("daily/")]
+    return [finding for finding in reported(manager, quick=quick) if finding[1].startswith("daily/")]
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -56,7 +64,7 @@ def test_links(manager, quick):
     message = "it was edited or replaced from outside; the committed file of the year is intact in objects/"
     assert daily(manager, quick=quick) == [("error", "daily/2019.parquet", message)]
     path_of(manager).unlink()
-    assert daily(manager, quick=quick) == [], "the missing object is told of"
+    assert daily(manager, quick=quick) == [], "the missing object is reported"
 
 
 def test_a_link_to_an_object_that_no_version_names_is_an_older_one_too(manager):
@@ -128,20 +136,20 @@ def test_files_that_nothing_names(manager):
     (layout.objects / "2019-0123456789abcdef.parquet").write_bytes(b"x")
     (layout.ledgers / "corrections-0123456789abcdef.parquet").write_bytes(b"x")
     (layout.objects / "notes.parquet").write_bytes(b"x")
-    assert told(manager) == [
+    assert reported(manager) == [
         ("warning", "ledgers/", Saying("no kept version")),
         ("warning", "orphans", Saying("objects/", "no kept version")),
         ("warning", "objects/", Saying("no commit")),
     ]
     layout.history_file(1).write_bytes(b"{")
-    assert [field for _, field, _ in told(manager)] == ["history 1"], "what it needs is unknown"
+    assert [field for _, field, _ in reported(manager)] == ["history 1"], "what it needs is unknown"
 
 
 def test_before_a_first_commit_counts_its_files_are_left_over(root):
     manager = ManifestManager(root)
     manager.layout.objects.mkdir(parents=True)
     (manager.layout.objects / "2019-0123456789abcdef.parquet").write_bytes(b"x")
-    assert told(manager) == [("warning", "orphans", Saying("objects/", "no kept version"))]
+    assert reported(manager) == [("warning", "orphans", Saying("objects/", "no kept version"))]
 
 
 # ── progress ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,13 +159,13 @@ def test_progress(manager):
     layout = manager.layout
     save_progress(layout, progress(1))
     behind = ("warning", "progress", "it is behind version 2: a run was interrupted")
-    assert told(manager) == [behind]
+    assert reported(manager) == [behind]
     layout.progress_file().unlink()
-    assert told(manager) == [behind]
+    assert reported(manager) == [behind]
     save_progress(layout, progress(3))
-    assert told(manager) == [("error", "progress", Saying("version 3", "ahead", "2"))]
+    assert reported(manager) == [("error", "progress", Saying("version 3", "ahead", "2"))]
     layout.progress_file().write_bytes(b"{}")
-    assert told(manager) == [("error", "progress", "it is damaged: Field required")]
+    assert reported(manager) == [("error", "progress", "it is damaged: Field required")]
 
 
 def test_cursors(manager):
@@ -165,14 +173,14 @@ def test_cursors(manager):
     later = {"AAA": CURSORS["AAA"] + timedelta(days=1)}
     save_progress(layout, progress(2, later))
     message = "cursors are ahead of the data's last session 2019-01-05"
-    assert told(manager) == told(manager, quick=True) == [("error", "progress", message)]
+    assert reported(manager) == reported(manager, quick=True) == [("error", "progress", message)]
     save_progress(layout, progress(2))
     differ = "cursors are not those that follow from the data"
-    assert told(manager, cursors={"AAA": date(2019, 1, 4)}) == [("error", "progress", differ)]
-    assert told(manager, cursors=later) == [("warning", "progress", differ)]
-    assert told(manager, cursors={**CURSORS, "BBB": date(2019, 1, 4)}) == [("warning", "progress", differ)]
-    assert told(manager, cursors={}) == [("error", "progress", differ)], "a symbol that the data does not have"
-    assert told(manager, cursors={}, quick=True) == []
+    assert reported(manager, cursors={"AAA": date(2019, 1, 4)}) == [("error", "progress", differ)]
+    assert reported(manager, cursors=later) == [("warning", "progress", differ)]
+    assert reported(manager, cursors={**CURSORS, "BBB": date(2019, 1, 4)}) == [("warning", "progress", differ)]
+    assert reported(manager, cursors={}) == [("error", "progress", differ)], "a symbol that the data does not have"
+    assert reported(manager, cursors={}, quick=True) == []
     (finding,) = verify(manager, cursors=later).findings
     assert finding.sample == (Saying("AAA", "2019-01-05", "by the data 2019-01-06"),)
     assert verify_store(manager).findings == (), "nothing to compare with"
@@ -211,8 +219,8 @@ def _turned(path: Path) -> str:
 def test_files_of_ledgers(manager, damage: Callable[[Path], str]):
     path = ledger_path(manager, 2)
     message = f"{path.name}: {damage(path)}"
-    assert told(manager) == [("error", "ledger corrections", message)]
-    assert told(manager, quick=True) == ([] if damage is _turned else told(manager))
+    assert reported(manager) == [("error", "ledger corrections", message)]
+    assert reported(manager, quick=True) == ([] if damage is _turned else reported(manager))
 
 
 def test_a_file_of_a_ledger_that_only_older_versions_name(manager):
@@ -220,7 +228,7 @@ def test_a_file_of_a_ledger_that_only_older_versions_name(manager):
     assert path != ledger_path(manager, 2)
     path.unlink()
     message = f"{path.name}, which only older versions name: it is missing"
-    assert told(manager) == [("warning", "ledger corrections", message)]
+    assert reported(manager) == [("warning", "ledger corrections", message)]
 
 
 @pytest.mark.parametrize("content", ["rows", "none"])
@@ -242,15 +250,15 @@ def test_what_is_inside_a_file_of_a_ledger(manager, content):
         }
     )
     restate(manager, ledgers={"corrections": (other,)})
-    assert told(manager)[0] == ("error", "ledger corrections", f"{path.name}: {message}")
+    assert reported(manager)[0] == ("error", "ledger corrections", f"{path.name}: {message}")
 
 
-def test_while_a_writer_is_at_work_only_damage_is_told(manager):
+def test_while_a_writer_is_at_work_only_damage_is_reported(manager):
     (manager.layout.objects / ".x.1.2.tmp").write_bytes(b"torn")
     with manager.acquire_lock():
-        assert told(manager) == []
+        assert reported(manager) == []
         path_of(manager).unlink()
-        assert [severity for severity, _, _ in told(manager)] == ["error"]
+        assert [severity for severity, _, _ in reported(manager)] == ["error"]
 
 
 def test_what_changed_under_the_check_is_looked_at_again(manager):
@@ -270,7 +278,7 @@ def test_what_changed_under_the_check_is_looked_at_again(manager):
     assert looks == [2, 3]
 
 
-def test_a_store_that_never_holds_still_is_told_of(manager, monkeypatch):
+def test_a_store_that_never_holds_still_is_reported(manager, monkeypatch):
     monkeypatch.setattr("historical_etl.store.verify.store._PAUSE_SECONDS", 0)
     path = path_of(manager)
     spoil(path)

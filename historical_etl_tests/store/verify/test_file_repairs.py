@@ -1,4 +1,4 @@
-"""Mending: what can be put right with certainty is, from bytes that are proven; what is replaced goes to quarantine."""
+"""Repair: what can be restored with certainty is, from bytes that are proven; what is replaced goes to quarantine."""
 
 import errno
 import os
@@ -47,16 +47,16 @@ def replace(path: Path, content: bytes) -> None:
 # ── manifests of older versions ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_damaged_manifest_of_an_older_version_is_set_aside(manager):
+def test_a_damaged_manifest_of_an_older_version_is_quarantined(manager):
     commit(manager, {2018: 3})
     layout = manager.layout
     assert list(repair_history(manager, manager.load_manifest())) == []
     layout.history_file(1).write_bytes(b"{")
     shutil.copyfile(layout.history_file(3), layout.history_file(2))
     layout.history_file(3).write_bytes(b"{")  # the current one's, which is restored with it
-    told = list(repair_history(manager, manager.load_manifest()))
+    repairs = list(repair_history(manager, manager.load_manifest()))
     entries = kept(manager)
-    assert told == [
+    assert repairs == [
         Saying(f"version {version} is lost", entry.path) for version, entry in zip((1, 2), entries, strict=True)
     ]
     assert [(entry.file, entry.reason) for entry in entries] == [
@@ -66,7 +66,7 @@ def test_a_damaged_manifest_of_an_older_version_is_set_aside(manager):
     assert manager.list_versions() == [3]
 
 
-def test_without_a_current_version_every_damaged_manifest_is_set_aside(manager):
+def test_without_a_current_version_every_damaged_manifest_is_quarantined(manager):
     manager.layout.history_file(2).write_bytes(b"{")
     assert len(list(repair_history(manager, None))) == 1
     assert manager.list_versions() == [1]
@@ -75,12 +75,12 @@ def test_without_a_current_version_every_damaged_manifest_is_set_aside(manager):
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def mend(manager: ManifestManager):
+def repair(manager: ManifestManager):
     return repair_files(manager, [manager.load_version(2), manager.load_version(1)])
 
 
-def test_sound_files_are_left_alone(manager):
-    assert mend(manager) == ([], {})
+def test_intact_files_are_left_alone(manager):
+    assert repair(manager) == ([], {})
     assert kept(manager) == []
 
 
@@ -88,7 +88,7 @@ def test_an_object_comes_back_from_the_copy_in_daily(manager):
     path, daily = path_of(manager, 2019), manager.layout.daily_file(2019)
     replace(daily, path.read_bytes())
     good = spoil(path)
-    restored, damaged = mend(manager)
+    restored, damaged = repair(manager)
     assert restored == [f"{path.name} is restored from {daily}"]
     assert damaged == {}
     assert path.read_bytes() == good
@@ -105,7 +105,7 @@ def test_a_missing_object_and_a_ledger_come_back_from_quarantine(manager):
         manager.quarantine.note("x", "a note, which has no file", "d")
         good = path.read_bytes()
         entry = manager.quarantine_data(path, "taken away")
-        assert mend(manager) == ([f"{path.name} is restored from {entry / path.name}"], {})
+        assert repair(manager) == ([f"{path.name} is restored from {entry / path.name}"], {})
         assert path.read_bytes() == good
         assert (entry / path.name).read_bytes() == good, "the entry stays"
         assert len([entry for entry in kept(manager) if entry.file]) == (2 if path.parent.name == "ledgers" else 1)
@@ -116,13 +116,13 @@ def test_a_copy_that_is_damaged_itself_is_no_source(manager):
     manager.layout.daily_file(2018).unlink()
     entry = manager.quarantine_data(path, "taken away")
     spoil(entry / path.name)
-    restored, damaged = mend(manager)
+    restored, damaged = repair(manager)
     assert restored == []
     assert damaged == {only(manager.load_version(2), 2018).path: (only(manager.load_version(2), 2018), [2])}
     assert not path.exists()
 
 
-def test_what_cannot_be_mended_is_named_with_the_versions_that_need_it_newest_first(manager):
+def test_what_cannot_be_repaired_is_named_with_the_versions_that_need_it_newest_first(manager):
     third = commit(manager, {2018: 5})
     path = path_of(manager, 2019)
     spoil(path)  # and its link in daily/ with it
@@ -147,13 +147,13 @@ def test_a_large_file_is_restored_whole(manager):
     assert stranger.read_bytes() == content
 
 
-def test_a_refusal_while_restoring_is_told_in_our_words(manager):
+def test_a_refusal_while_restoring_is_reported_in_our_words(manager):
     path, objects = path_of(manager, 2018), manager.layout.objects
     replace(manager.layout.daily_file(2018), path.read_bytes())
     objects.rename(objects.with_name("aside"))
     objects.write_bytes(b"a file is in the place of the folder")
     with pytest.raises(StorageError, match=f"restoring {path.name}; .*source.*untouched"):
-        mend(manager)
+        repair(manager)
 
 
 # ── daily/ ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,9 +189,9 @@ def test_a_year_is_linked_again(manager, put):
 def test_a_stranger_in_daily_is_kept_aside(manager):
     link = manager.layout.daily_file(2019)
     replace(link, b"a stranger")
-    told = daily(manager)
+    repairs = daily(manager)
     (entry,) = kept(manager)
-    assert told == [Saying("daily/2019.parquet", "not a committed file", entry.path)]
+    assert repairs == [Saying("daily/2019.parquet", "not a committed file", entry.path)]
     assert link.samefile(path_of(manager, 2019))
     assert (entry.path / "2019.parquet").read_bytes() == b"a stranger"
     assert entry.reason == Saying("daily/", "no commit")
@@ -201,9 +201,9 @@ def test_files_of_no_year_of_the_version_are_kept_aside(manager):
     for name in ("2017.parquet", "notes.parquet"):
         (manager.layout.daily / name).write_bytes(b"of somebody")
     (manager.layout.daily / "readme.txt").write_bytes(b"of somebody")
-    told = daily(manager)
+    repairs = daily(manager)
     entries = kept(manager)
-    assert told == [
+    assert repairs == [
         Saying(f"daily/{entry.file}", "not of version 2", entry.path)
         for entry in sorted(entries, key=lambda entry: entry.file or "")
     ]
@@ -257,6 +257,6 @@ def test_a_damaged_record_of_a_pin_is_written_anew(manager):
         write_pin(layout, pin)
     (layout.pins / "torn@00000002.json").write_bytes(b"{")
     assert list(repair_pins(manager)) == [Saying("pin torn", "written again")]
-    mended = Pin(name="torn", version=2, checksum=manager.load_version(2).checksum, at=manager.clock())
-    assert read_pins(layout) == {"lost": Pin(name="lost", version=9), "torn": mended, "whole": whole}
+    repaired = Pin(name="torn", version=2, checksum=manager.load_version(2).checksum, at=manager.clock())
+    assert read_pins(layout) == {"lost": Pin(name="lost", version=9), "torn": repaired, "whole": whole}
     assert list(repair_pins(manager)) == []

@@ -21,9 +21,9 @@ from historical_etl_tests.store.small import Hand, bars, commit, publish, spoil
 from historical_etl_tests.store.verify.verified import (
     path_of,
     progress,
+    reported,
     restate,
     restate_year,
-    told,
     two_versions,
     verify,
 )
@@ -50,7 +50,7 @@ def substitute(manager: ManifestManager, frame: pl.DataFrame, **changes: Any) ->
     return target.name
 
 
-def test_a_sound_store_has_no_finding_and_is_told_of_in_numbers(manager):
+def test_an_intact_store_has_no_finding_and_is_reported_in_numbers(manager):
     whole = VerifyReport(version=2, years=2, rows=4, objects=3, findings=())
     assert verify(manager) == whole
     assert verify(manager, quick=True) == whole.model_copy(update={"mode": "quick"})
@@ -70,7 +70,7 @@ NAME = "historical_daily.json"
 
 def test_a_missing_manifest(manager):
     manager.layout.manifest_file().unlink()
-    assert told(manager) == [("error", NAME, Saying("missing", "version 2 replaces it"))]
+    assert reported(manager) == [("error", NAME, Saying("missing", "version 2 replaces it"))]
 
 
 def test_a_first_commit_that_was_interrupted_is_no_damage(root):
@@ -82,12 +82,12 @@ def test_a_first_commit_that_was_interrupted_is_no_damage(root):
     manager.layout.catalog.write_bytes(b"a catalog")
     manager.layout.manifest_file().unlink()
     message = "the first commit was interrupted; its version 1 is complete and counts"
-    assert told(manager) == [("warning", NAME, message)]
+    assert reported(manager) == [("warning", NAME, message)]
 
 
 def test_a_damaged_manifest(manager):
     spoil(manager.layout.manifest_file())
-    ((severity, field, message),) = told(manager)
+    ((severity, field, message),) = reported(manager)
     assert (severity, field) == ("error", NAME)
     assert message.startswith("The manifest is damaged: ")
     assert message.endswith("; version 2 replaces it")
@@ -96,12 +96,12 @@ def test_a_damaged_manifest(manager):
 def test_without_any_manifest_no_file_is_called_left_over(manager):
     for path in (manager.layout.manifest_file(), *manager.layout.history_folder().iterdir()):
         path.write_bytes(b"{")
-    found = told(manager)
+    found = reported(manager)
     assert [field for _, field, _ in found[:3]] == [NAME, "history 1", "history 2"]
     assert found[0][2] == Saying("no kept version")
     assert not any(field in ("orphans", "ledgers/") for _, field, _ in found)
     manager.layout.manifest_file().unlink()
-    assert told(manager)[0] == ("error", NAME, Saying("missing", "no kept version"))
+    assert reported(manager)[0] == ("error", NAME, Saying("missing", "no kept version"))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_totals_that_are_not_those_of_the_years(manager, changes):
     if "file_paths" in changes:
         changes = {"file_paths": manager.load_version(2).file_paths[::-1]}
     restate(manager, **changes)
-    assert told(manager) == [("error", NAME, Saying("rows, dates or files", "partitions"))]
+    assert reported(manager) == [("error", NAME, Saying("rows, dates or files", "partitions"))]
 
 
 def test_a_newer_release_s_manifest_is_not_judged(manager):
@@ -145,14 +145,14 @@ def test_manifests_of_the_history(manager):
     assert (finding.severity, finding.field) == ("error", "history 2")
     assert "is lost" not in finding.todo
     layout.history_file(2).unlink()
-    assert told(manager) == [("error", "history 2", "the history lacks the current version")]
+    assert reported(manager) == [("error", "history 2", "the history lacks the current version")]
     layout.history_file(2).write_bytes(render_manifest(manager.load_version(1).model_copy(update={"version": 2})))
     message = "it is not the current manifest's copy, though it has the same version"
-    assert told(manager)[0] == ("error", "history 2", message)
+    assert reported(manager)[0] == ("error", "history 2", message)
     layout.history_file(2).write_bytes(second)
     layout.history_file(3).write_bytes(render_manifest(manager.load_version(2).model_copy(update={"version": 3})))
     message = "a commit was interrupted before it counted; its manifest was left behind"
-    assert told(manager) == [("warning", "history 3", message)]
+    assert reported(manager) == [("warning", "history 3", message)]
 
 
 # ── files of prices ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,37 +169,39 @@ def test_the_bytes_of_an_object(manager, version):
     assert finding.todo.startswith(
         "only version 1," if version == 1 else "run `historical-etl repair`: it restores 2019"
     )
-    assert told(manager, quick=True) == []
+    assert reported(manager, quick=True) == []
     path.write_bytes(good[:-1])
     message = f"it has {size - 1:,} bytes, {size:,} were committed"
-    assert told(manager) == told(manager, quick=True) == [("error", field, message)]
+    assert reported(manager) == reported(manager, quick=True) == [("error", field, message)]
     path.unlink()
-    assert told(manager) == told(manager, quick=True) == [("error", field, "the file of 2019 is missing")]
+    assert reported(manager) == reported(manager, quick=True) == [("error", field, "the file of 2019 is missing")]
     path.symlink_to(path.name)
     message = "it cannot be read: Too many levels of symbolic links"
-    assert told(manager, quick=True)[0] == ("error", field, message)
+    assert reported(manager, quick=True)[0] == ("error", field, message)
 
 
 def test_what_is_inside_an_object_of_the_current_version(manager):
     frame = bars(2019, 2)
     name = substitute(manager, pl.concat([frame, frame]))
-    assert ("error", f"object {name}", Saying("month 1", "ascend by symbol and date")) in told(manager)
+    assert ("error", f"object {name}", Saying("month 1", "ascend by symbol and date")) in reported(manager)
     name = substitute(manager, frame.reverse())
-    assert told(manager) == [
+    assert reported(manager) == [
         ("error", f"object {name}", Saying("month 1", "ascend by symbol and date")),
         ("warning", "orphans", Saying("objects/", "no kept version")),
     ]
     name = substitute(manager, pl.concat([frame, frame]).sort("symbol", "date"))
-    assert ("error", f"object {name}", Saying("month 1", "2 key", "date, symbol", "twice")) in told(manager)
+    assert ("error", f"object {name}", Saying("month 1", "2 key", "date, symbol", "twice")) in reported(manager)
     for key in ("date", "symbol"):
         gap = pl.when(pl.int_range(pl.len()) != 1).then(key).alias(key)
         name = substitute(manager, frame.with_columns(gap), last_session=date(2019, 1, 4 if key == "date" else 5))
-        assert ("error", f"object {name}", Saying("month 1", "without a date or symbol")) in told(manager)
+        assert ("error", f"object {name}", Saying("month 1", "without a date or symbol")) in reported(manager)
     name = substitute(manager, frame.select(list(SCHEMA)[::-1]))
-    assert told(manager)[0][2].startswith(("its columns are adj_close Float64, ret", "Its first column", "This is not"))
+    assert reported(manager)[0][2].startswith(
+        ("its columns are adj_close Float64, ret", "Its first column", "This is not")
+    )
     other = bars(2017, 2)
     name = substitute(manager, other)
-    found = [message for _, field, message in told(manager) if field == f"object {name}"]
+    found = [message for _, field, message in reported(manager) if field == f"object {name}"]
     assert found[0] == Saying("rows of 2017")
     assert found[1] == Saying("run from 2017-01-04 to 2017-01-05", "says 2019-01-04 to 2019-01-05")
 
@@ -221,7 +223,7 @@ def test_what_is_inside_an_object_of_the_current_version(manager):
 )
 def test_what_the_manifest_says_of_a_year(manager, changes, message):
     restate_year(manager, **changes)
-    assert ("error", f"object {path_of(manager).name}", message) in told(manager)
+    assert ("error", f"object {path_of(manager).name}", message) in reported(manager)
 
 
 def test_a_version_that_is_vacuumed_under_the_check_is_no_damage(manager, watching):
@@ -234,7 +236,7 @@ def test_a_version_that_is_vacuumed_under_the_check_is_no_damage(manager, watchi
         events.append(event)
 
     with watching(vacuum):
-        found = told(manager)
+        found = reported(manager)
     assert not manager.layout.history_file(1).exists()
     assert {severity for severity, _, _ in found} == {"warning"}, "its files are left over"
     assert not any(field.startswith("history") for _, field, _ in found)

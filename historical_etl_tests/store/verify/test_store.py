@@ -337,8 +337,8 @@ def test_damage_is_found(store: Store, plant: Plant, field: str, words: str, qui
     before = _everything(store)
     report = store.verify(quick=quick)
     assert not report.ok
-    told = [finding for finding in report.findings if finding.field.startswith(field) and words in finding.message]
-    assert told, report.findings
+    found = [finding for finding in report.findings if finding.field.startswith(field) and words in finding.message]
+    assert found, report.findings
     assert all(finding.todo for finding in report.findings)
     assert _everything(store) == before
 
@@ -399,8 +399,8 @@ DEEP: list[tuple[Plant, str, str, bool]] = [
 def test_damage_that_only_a_full_check_finds(store: Store, plant: Plant, field: str, words: str, harmless: bool):
     plant(store)
     report = store.verify()
-    told = [finding for finding in report.findings if finding.field.startswith(field) and words in finding.message]
-    assert told, report.findings
+    found = [finding for finding in report.findings if finding.field.startswith(field) and words in finding.message]
+    assert found, report.findings
     assert report.ok is harmless
 
 
@@ -452,8 +452,8 @@ LEFT_BY_A_CRASH: list[tuple[Plant, str]] = [
 def test_what_a_crash_leaves_is_a_warning_and_the_next_write_clears_it(store: Store, plant: Plant, field: str):
     plant(store)
     report = store.verify()
-    told = [finding for finding in report.findings if finding.field.startswith(field)]
-    assert [finding.severity for finding in told] == ["warning"], report.findings
+    reported = [finding for finding in report.findings if finding.field.startswith(field)]
+    assert [finding.severity for finding in reported] == ["warning"], report.findings
     if plant is _first_commit_only_in_history:
         store.layout.catalog.unlink()  # of a version that this test has taken away
         store.layout.catalog_pointer().unlink()

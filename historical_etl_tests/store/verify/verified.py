@@ -39,7 +39,7 @@ def verify(manager: ManifestManager, *, quick: bool = False, cursors: Mapping[st
     return verify_store(manager, quick=quick, rebuild_cursors=lambda _: cursors)
 
 
-def told(manager: ManifestManager, **options: Any) -> list[tuple[str, str, str]]:
+def reported(manager: ManifestManager, **options: Any) -> list[tuple[str, str, str]]:
     report = verify(manager, **options)
     assert report.ok == all(finding.severity != "error" for finding in report.findings)
     assert all(finding.todo for finding in report.findings)

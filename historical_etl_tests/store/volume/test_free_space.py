@@ -19,8 +19,8 @@ from historical_etl_tests.scenario import (
     SYMBOLS,
     ScriptedFetcher,
     at,
+    current_manifest,
     daily_bytes,
-    standing,
     stored,
     tree,
 )
@@ -128,7 +128,7 @@ def test_above_the_watermark_nothing_is_written(root):
     with pytest.raises(DiskSpaceError):
         build(root, used(0.96)).run_incremental_etl()
     assert {name: data for name, data in tree(root).items() if not name.endswith(".lock")} == before
-    assert standing(etl).version == 2
+    assert current_manifest(etl).version == 2
 
 
 def test_disk_full_quarantines_temp(root, monkeypatch):
@@ -152,9 +152,9 @@ def test_disk_full_quarantines_temp(root, monkeypatch):
     (note,) = added
     assert note.startswith("quarantine/")
     assert note.endswith("_2013.parquet/reason.json")
-    told = json.loads(added[note])
-    assert told["year"] == 2013
-    assert "No space left" in told["reason"]
+    reported = json.loads(added[note])
+    assert reported["year"] == 2013
+    assert "No space left" in reported["reason"]
     assert list(etl.layout.objects.glob(".*")) == []
 
     monkeypatch.undo()
@@ -177,7 +177,7 @@ def test_enospc_during_merge_cleans_temp_preserves_manifest(small_volume, root, 
     old = etl = fill(home)
     reference = build(root.parent / "reference")
     reference.run_full_etl(SYMBOLS, SHORT.first, LATER)
-    good, version = old.layout.manifest_file().read_bytes(), standing(old).version
+    good, version = old.layout.manifest_file().read_bytes(), current_manifest(old).version
     rows, failures = stored(old), 0
     ballast = home.parent / "ballast"
 
@@ -202,7 +202,7 @@ def test_enospc_during_merge_cleans_temp_preserves_manifest(small_volume, root, 
             break
         failures += 1
         assert stored(etl).equals(rows)
-        assert standing(etl).version == version
+        assert current_manifest(etl).version == version
     assert failures >= 3, "it struck before, while and after the object was written"
     assert stored(etl).equals(SHORT.expected(end=LATER))
     assert build(home).run_incremental_etl().version == version + 1

@@ -64,6 +64,6 @@ def test_a_link_that_is_not_replaced_is_seen(tmp_path, monkeypatch):
     assert replace(trial, pointing="") == Trial()
 
 
-def test_what_goes_wrong_is_told_in_words():
+def test_what_goes_wrong_is_reported_in_words():
     """Nobody can make a folder in /proc."""
     assert try_volume(Path("/proc/no/such")) == Trial(writing="No such file or directory")

@@ -12,7 +12,7 @@ from werkzeug import Request, Response
 from historical_etl_tests.sources.vendors.loopback import KEY, SECRET, Loopback, as_json
 from historical_etl_tests.sources.vendors.wires.common import NEW_YORK, Wire, midnight
 
-#: An event that is announced is told so many days before its ex-date.
+#: An event that is announced is given so many days before its ex-date.
 ANNOUNCED = timedelta(days=20)
 RECENT = timedelta(minutes=15)
 #: The share of the volume that IEX has.
@@ -103,7 +103,7 @@ def alpaca_actions(server: Loopback, request: Request) -> Any:
     flat = sorted(
         (
             (*(event.get("cusip") or event["new_cusip"], event["process_date"]), {"kind": kind, **event})
-            for kind, event in told(server)
+            for kind, event in events_of(server)
             if event.get("symbol", event.get("source_symbol")) in symbols
             and kind.removesuffix("s") in types
             and str(start) <= event["process_date"] <= str(end)
@@ -117,8 +117,8 @@ def alpaca_actions(server: Loopback, request: Request) -> Any:
     return {"corporate_actions": kinds, "next_page_token": token}
 
 
-def told(server: Loopback) -> list[tuple[str, dict[str, Any]]]:
-    """The events that are told by now, each with its kind."""
+def events_of(server: Loopback) -> list[tuple[str, dict[str, Any]]]:
+    """The events that are given by now, each with its kind."""
     day = today(server)
     strange = [(kind, dict(event)) for kind, rows in server.strange.items() for event in rows]
     return strange + [

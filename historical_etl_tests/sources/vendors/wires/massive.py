@@ -32,8 +32,10 @@ def massive_denied(request: Request) -> Response | None:
 
 
 def massive_forbids(message: str) -> Response:
-    told = f"{message}. Please upgrade your plan at https://massive.com/pricing"
-    return as_json({"status": "NOT_AUTHORIZED", "request_id": "2f9ff5a04a0a4f1a9f2e0c1d2b3a4c5d", "message": told}, 403)
+    words = f"{message}. Please upgrade your plan at https://massive.com/pricing"
+    return as_json(
+        {"status": "NOT_AUTHORIZED", "request_id": "2f9ff5a04a0a4f1a9f2e0c1d2b3a4c5d", "message": words}, 403
+    )
 
 
 def today_of(server: Loopback) -> date:

@@ -28,8 +28,8 @@ def yahoo(server: Loopback, request: Request) -> Any:
     if not known(server, symbol):
         return refusal(404, "Not Found", "No data found, symbol may be delisted")
     facts = server.facts.get(symbol, {})
-    told = rows(server, "yfinance", symbol, date.min, date.max)
-    moments = [moment_of(row["date"], facts) for row in told]
+    reported = rows(server, "yfinance", symbol, date.min, date.max)
+    moments = [moment_of(row["date"], facts) for row in reported]
     live = facts.get("last_trade")
     if live is not None:
         moments[-1] = int(live.timestamp())
@@ -45,7 +45,7 @@ def yahoo(server: Loopback, request: Request) -> Any:
             )
     # The latest price may be there although it lies behind the range.
     inside = [first <= moment < behind or moment == facts.get("appended") for moment in moments]
-    bars = [row for row, is_inside in zip(told, inside, strict=True) if is_inside]
+    bars = [row for row, is_inside in zip(reported, inside, strict=True) if is_inside]
     acted = acted_of(server, request, symbol, facts, first, behind)
     meta = {
         "currency": facts.get("currency", "USD") if bars or acted else None,

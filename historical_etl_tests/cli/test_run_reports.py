@@ -22,12 +22,12 @@ def test_status_shows_gaps_holds_restatements_and_failures(stage: Stage):
     limited = evening(cli, 4)
     assert limited.code == FAILED
     assert limited.err == Saying("next", "run the same command again later")
-    told = cli("status").out
-    assert told == Saying("3 session", "2 symbol", "historical-etl gaps")
-    assert told == Saying("1 symbol", "CRSH level_jump", day(2), "historical-etl holds")
-    assert f"SPLT x0.5 (v4, {day(3)})" in told
-    assert told == Saying(f"{day(4)} 23:00 UTC", "increment", "429 Too Many Requests")
-    assert "a later run has committed" not in told
+    output = cli("status").out
+    assert output == Saying("3 session", "2 symbol", "historical-etl gaps")
+    assert output == Saying("1 symbol", "CRSH level_jump", day(2), "historical-etl holds")
+    assert f"SPLT x0.5 (v4, {day(3)})" in output
+    assert output == Saying(f"{day(4)} 23:00 UTC", "increment", "429 Too Many Requests")
+    assert "a later run has committed" not in output
     evening(cli, 5)
     assert "a later run has committed" in cli("status").out
     document = cli("status", "--json").document
@@ -48,7 +48,7 @@ def test_status_of_a_damaged_ledger_says_so_and_shows_the_rest(stage: Stage):
     assert cli("status", "--json").document["holds"] is None
 
 
-def test_status_imports_polars_only_where_there_is_something_to_tell(stage: Stage):
+def test_status_imports_polars_only_where_there_is_something_to_report(stage: Stage):
     stage()
     ran = subprocess.run([sys.executable, "-c", LIST_IMPORTS, "status"], capture_output=True, text=True, check=True)
     assert ran.stderr.splitlines()[-1] == "['polars']"
@@ -61,7 +61,7 @@ def test_status_of_a_replay_does_not_count_from_today(cli: CommandLine):
     assert cli("status", "--json").document["days_ago"] == 1
 
 
-def test_an_update_tells_what_happened_and_what_is_next(stage: Stage):
+def test_an_update_says_what_happened_and_what_is_next(stage: Stage):
     cli = stage(until=1)
     second = evening(cli, 2)
     assert second.code == INCOMPLETE
@@ -99,12 +99,12 @@ def test_what_has_ended_is_not_missed(stage: Stage):
     assert "did not come" not in later.err
 
 
-def test_many_warnings_are_told_in_short(cli: CommandLine, capsys: pytest.CaptureFixture[str]):
+def test_many_warnings_are_reported_in_short(cli: CommandLine, capsys: pytest.CaptureFixture[str]):
     result = ETLResult(start_date=FIRST, end_date=FIRST, warnings=tuple(f"S{number} moved" for number in range(13)))
     RunSummary(HistoricalETL.open(cli.data), None, result).report(Terminal())
-    told = capsys.readouterr().err
-    assert told.count("worth a look") == 10
-    assert "and 3 more like these" in told
+    output = capsys.readouterr().err
+    assert output.count("worth a look") == 10
+    assert "and 3 more like these" in output
 
 
 def test_symbols_of_which_the_same_is_known_share_a_line(stage: Stage):
@@ -133,6 +133,6 @@ def test_another_basis_is_refused_until_the_symbols_are_rebuilt(stage: Stage):
 
 
 def test_views_of_the_ledgers_can_be_queried_and_are_named_in_the_help(common: CommandLine):
-    told = " ".join(common("query", "--help").out.split())
+    output = " ".join(common("query", "--help").out.split())
     tables = {row["name"] for row in common("query", "SHOW TABLES", "--json").document}
-    assert {name for name in tables if name not in told} == set()
+    assert {name for name in tables if name not in output} == set()

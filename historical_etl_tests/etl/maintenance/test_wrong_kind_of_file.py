@@ -1,4 +1,4 @@
-"""Something else in the place of a file: it is told of, moved aside, and stops nothing that does not need it."""
+"""Something else in the place of a file: it is reported, moved aside, and stops nothing that does not need it."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 from historical_etl import ChecksumMismatchError, HistoricalETL, ManifestCorruptError, StorageError
 from historical_etl.store.quarantine.entries import purge_entries, read_entries
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.scenario import SHORT, daily_bytes, standing
+from historical_etl_tests.scenario import SHORT, current_manifest, daily_bytes
 
 Place = Callable[[HistoricalETL], Path]
 Kind = Callable[[Path], object]
@@ -44,7 +44,7 @@ def put(path: Path, kind: Kind) -> Path:
 
 
 def object_of(etl: HistoricalETL, year: int = 2012) -> Path:
-    return etl.layout.resolve(next(p.path for p in standing(etl).partitions if p.year == year))
+    return etl.layout.resolve(next(p.path for p in current_manifest(etl).partitions if p.year == year))
 
 
 def errors(etl: HistoricalETL) -> list[str]:
@@ -78,16 +78,16 @@ def test_in_the_place_of_an_older_manifest(etl: HistoricalETL, kind: Kind):
 
 
 @KINDS
-@pytest.mark.parametrize("mend", ["repair", "write"])
+@pytest.mark.parametrize("way", ["repair", "write"])
 @pytest.mark.parametrize("name", ["historical_daily.json", "history/00000003.json"])
-def test_in_the_place_of_the_newest_manifest(etl: HistoricalETL, name: str, kind: Kind, mend: str):
-    newest = standing(etl)
+def test_in_the_place_of_the_newest_manifest(etl: HistoricalETL, name: str, kind: Kind, way: str):
+    newest = current_manifest(etl)
     stray = put(etl.layout.manifests / name, kind)
     assert any(WORDS[kind] in line for line in errors(etl)), errors(etl)
-    assert standing(etl) == newest, "the other copy of it is read"
-    if mend == "repair":
+    assert current_manifest(etl) == newest, "the other copy of it is read"
+    if way == "repair":
         assert etl.repair().ok
-        assert standing(etl) == newest
+        assert current_manifest(etl) == newest
     else:
         assert etl.rollback(2).version == 4
     assert stray.is_file()
@@ -122,7 +122,7 @@ def test_in_the_place_of_an_object(etl: HistoricalETL, kind: Kind):
         lambda etl: etl.layout.catalog_pointer(),
         lambda etl: etl.layout.catalog,
         lambda etl: etl.layout.pins / "paper@00000002.json",
-        lambda etl: etl.layout.resolve(standing(etl).ledgers["symbols"][0].path),
+        lambda etl: etl.layout.resolve(current_manifest(etl).ledgers["symbols"][0].path),
     ],
     ids=["progress", "catalog's record", "catalog", "pin", "ledger"],
 )
@@ -162,13 +162,13 @@ def test_among_the_objects_where_no_version_names_it(etl: HistoricalETL, kind: K
 
 
 @KINDS
-@pytest.mark.parametrize("mend", ["repair", "write"])
+@pytest.mark.parametrize("way", ["repair", "write"])
 @pytest.mark.parametrize("year", [2012, 2015])
-def test_in_the_place_of_a_year(etl: HistoricalETL, year: int, kind: Kind, mend: str):
+def test_in_the_place_of_a_year(etl: HistoricalETL, year: int, kind: Kind, way: str):
     shown = daily_bytes(etl)
     put(etl.layout.daily_file(year), kind)
     assert any(line.startswith(f"daily/{year}.parquet: ") for line in errors(etl)), errors(etl)
-    if mend == "repair":
+    if way == "repair":
         report = etl.repair()
         assert any(f"{year}.parquet" in line for line in report.mended)
     else:
@@ -194,16 +194,16 @@ def plain_file(path: Path) -> None:
     path.write_bytes(b"of somebody")
 
 
-@pytest.mark.parametrize("mend", ["repair", "write"])
+@pytest.mark.parametrize("way", ["repair", "write"])
 @pytest.mark.parametrize("place", [hidden, shown_folder, daily])
 @pytest.mark.parametrize("kind", [plain_file, os.mkfifo, circle])
-def test_in_the_place_of_a_folder_of_years(etl: HistoricalETL, place: Place, kind: Kind, mend: str):
+def test_in_the_place_of_a_folder_of_years(etl: HistoricalETL, place: Place, kind: Kind, way: str):
     shown, stray = daily_bytes(etl), place(etl)
     etl.layout.lock_file().write_bytes(b"")  # as of a writer that was killed
     stray.rename(etl.layout.root / "aside")
     kind(stray)
     assert any(line.startswith(stray.relative_to(etl.layout.storage).as_posix()) for line in errors(etl)), errors(etl)
-    if mend == "repair":
+    if way == "repair":
         assert any(stray.name in line for line in etl.repair().mended)
     else:
         etl.publish_catalog()
