@@ -138,7 +138,7 @@ def test_the_command_line_names_the_plan_and_how_to_ask_anew(recent, cli):
     server.plan = ""  # upgraded
     again = cli("backfill", "--from", str(edge.year - 1), "--to", str(edge.year))
     assert again.code == 1
-    assert again.err == Saying("the plan of this account", "from")
+    assert again.err == Saying("the plan of this account", f"from {edge.year}-")
     assert ANEW in again.err
     updated = cli("update")
     assert updated.out == Saying("Nothing new", "the plan of this account")
@@ -158,6 +158,6 @@ def test_explain_names_the_plan_where_it_does_not_reach(recent, cli):
     cli("backfill", "--from", str(edge.year), "--to", str(edge.year))
     before = sessions(edge - timedelta(days=10), edge - timedelta(days=1))[-1]
     why = " ".join(cli("explain", "OLD", str(before)).out.split())
-    assert why == Saying(before, "the plan of this account", "from")
+    assert why == Saying(before, "the plan of this account", f"from {edge.year}-")
     assert ANEW in why
     assert "backfill from an earlier year" not in why

@@ -122,10 +122,10 @@ def test_the_command_line_says_what_is_not_given_and_does_not_end_well(serve, cl
     ran = cli("backfill", "--from", str(edge.year - 1), "--to", str(edge.year))
     assert ran.code == 1
     assert f"{edge.year - 1} was not committed" in ran.err
-    assert ran.err == Saying(f"massive does not give {edge.year - 1}", "the plan of this account", f"from {edge.year}")
+    assert ran.err == Saying(f"massive does not give {edge.year - 1}", "the plan of this account", f"from {edge.year}-")
     assert f"ask from {edge.year} on" in ran.err
-    assert cli("status", "--json").document["plan"] == Saying("the plan of this account", "from")
-    assert " ".join(cli("status").out.split()) == Saying("the plan of this account", "from")
+    assert cli("status", "--json").document["plan"] == Saying("the plan of this account", f"from {edge.year}-")
+    assert " ".join(cli("status").out.split()) == Saying("the plan of this account", f"from {edge.year}-")
     found = next(check for check in cli("doctor", "--json").document["checks"] if check["check"] == "plan")
     assert found["facts"]["first"].startswith(str(edge.year))
     server.asked.clear()
