@@ -101,6 +101,10 @@ class Project:
             self._loaded = self.source, assemble(**self.resources)  # pyright: ignore[reportArgumentType]
         return self._loaded[1]
 
+    def reload(self) -> None:
+        """Let the definitions be loaded anew, as people reload a code location."""
+        self._loaded = None
+
     @property
     def etl(self) -> HistoricalETL:
         return self._store.open(serving(self.source))

@@ -192,6 +192,7 @@ def test_the_year_of_the_edge_says_where_it_begins(held, scene):
     assert project.run(2022, config={"ops": {"daily_prices": {"config": {"symbols": ["OLD"]}}}}).success
     (event,) = project.events()
     assert (facts(event)["first_session"], "from 2022-06-03 on" in str(facts(event)["plan"])) == ("2022-06-03", True)
+    project.reload()
     years = project.defs.resolve_asset_graph().get(event.asset_key).partitions_def
     assert years.get_first_partition_key() == "2022"  # what is known of the plan bounds what can be asked for
 
