@@ -418,7 +418,7 @@ def test_the_file_is_readable_by_clients_of_storage_version_1_4(etl):
 
 
 def test_a_publication_that_duckdb_refuses_midway_is_no_burden_to_the_next_one(etl):
-    manifest = standing(etl)
+    manifest = current_manifest(etl)
     (first, *others) = manifest.partitions
     refused = manifest.model_copy(update={"partitions": (first.model_copy(update={"rows": "one two"}), *others)})
     with pytest.raises(CatalogError, match="could not be published"):
