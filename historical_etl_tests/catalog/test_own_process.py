@@ -148,7 +148,7 @@ def test_one_that_died_while_idle_is_replaced(etl: HistoricalETL) -> None:
     etl.query_sql("SELECT 1")
     for pid in children():
         os.kill(pid, signal.SIGKILL)
-    time.sleep(0.1)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert etl.query_sql("SELECT 2 AS two").item() == 2
 
 
