@@ -68,13 +68,13 @@ def clean_cells(rows: pl.DataFrame) -> Cells:
         *(pl.when(_is_price(name)).then(name).alias(name) for name in (*_OTHERS, "adj_close")),
         pl.when(volume.is_finite() & (volume >= 0)).then(volume).alias("volume"),
     )
-    absurd = {name: _is_absurd(name).fill_null(value=False) for name in _OTHERS}
-    plausible = possible.with_columns(pl.when(~wrong).then(name).alias(name) for name, wrong in absurd.items())
+    plausible = _without_absurd(possible)
+    absurd = [possible.get_column(name).is_not_null() & plausible.get_column(name).is_null() for name in _OTHERS]
     reasons = {
         "range": plausible.select(outside_range()),
         "zero_price": part.select(pl.any_horizontal(pl.col(_OTHERS) == 0)),
         "impossible_price": part.select(pl.any_horizontal(_is_impossible(name) for name in _OTHERS)),
-        "absurd_price": possible.select(pl.any_horizontal(absurd.values())),
+        "absurd_price": pl.DataFrame(absurd).select(pl.any_horizontal(pl.all())),
         "impossible_adj_close": part.select(_is_impossible("adj_close") | (pl.col("adj_close") == 0)),
         "impossible_volume": part.select(_is_impossible("volume")),
         "no_volume": part.select(volume.is_null()),
@@ -85,6 +85,17 @@ def clean_cells(rows: pl.DataFrame) -> Cells:
         )
     found = pl.DataFrame([verdict.to_series().alias(name).fill_null(value=False) for name, verdict in reasons.items()])
     return Cells(cleaned, _flagged(rows[odd], _named(found)))
+
+
+def _without_absurd(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with null for absurd prices; once one is left out, another that agreed with it may be alone."""
+    for _ in _OTHERS:
+        before = rows
+        wrong = {name: _is_absurd(name).fill_null(value=False) for name in _OTHERS}
+        rows = rows.with_columns(pl.when(~absurd).then(name).alias(name) for name, absurd in wrong.items())
+        if rows.equals(before):
+            break
+    return rows
 
 
 def _flagged(rows: pl.DataFrame, reasons: pl.Series) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from historical_etl.quality.batch_verdict import judge_batch
@@ -104,7 +104,14 @@ def test_no_number_is_invented_and_what_is_left_out_is_reported(frame):
         assert any(r["close"] == other["close"] for other in fetched[key(r)])
 
 
+#: Of open, high and low the first is left out for the second, and then the third is alone in being far off the close.
+ALONE_THEN = pl.DataFrame(
+    [(date(2012, 12, 24), "A", 10.5, 10.0, 10.0, 90.0, 5.0, None, 10.0)], schema=COLUMNS, orient="row"
+)
+
+
 @given(frames)
+@example(ALONE_THEN)
 @settings(max_examples=examples(60))
 def test_what_was_judged_is_judged_no_other_way_again(frame):
     """Rows that may be stored may be stored, whatever they were cleaned of."""
