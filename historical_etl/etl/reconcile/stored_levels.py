@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-from historical_etl.errors import ChecksumMismatchError, StorageError
+from historical_etl.errors import ChecksumMismatchError
 from historical_etl.models import SyncManifest
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 class StoredLevels:
     """Reads some columns of one version; only files of the years that are named are opened.
 
-    Rows of `left`, columns (symbol, date), are taken as not stored.
+    Rows of `left`, columns (symbol, date), are taken as not stored, and so are those of a file that is damaged. Where a
+    file cannot be read, every method raises StorageError.
     """
 
     layout: Layout
@@ -95,8 +96,9 @@ class StoredLevels:
         try:
             rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
             return self._without_left(rows.filter(wanted).select(columns or self.columns).collect())
-        except (ChecksumMismatchError, StorageError) as damage:
-            # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared.
+        except ChecksumMismatchError as damage:
+            # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared. A file
+            # that cannot be read now may be readable then, and would be merged with what it was not compared with.
             _log.warning("%d cannot be compared with: %s", year, damage)
             return self._nothing(columns)
 
