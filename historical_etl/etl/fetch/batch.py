@@ -13,7 +13,7 @@ from historical_etl.quality.batch_verdict import count_reasons
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.schema import ORDER, ordered
 
-__all__ = ["Batch", "counted_reasons", "nothing_left", "refuse_not_found"]
+__all__ = ["Batch", "nothing_left", "reasons_in_words", "refuse_not_found"]
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ def nothing_left(batch: Batch, name: str) -> DataQualityError | None:
         return None  # rows that may be of any day: nothing tells that they are of those which were asked for
     return DataQualityError(
         f"All {batch.rejected.height} rows that {batch.source} delivered for {name} were refused "
-        f"({counted_reasons(batch.rejected)}); none of them is stored",
+        f"({reasons_in_words(batch.rejected)}); none of them is stored",
         where=batch.quarantine_path,
         todo="look at the rows and their reasons there; ask again once the source is right",
     )
 
 
-def counted_reasons(rejected: pl.DataFrame) -> str:
+def reasons_in_words(rejected: pl.DataFrame) -> str:
     """How many rows each rule refused, in words."""
     return ", ".join(f"{reason}: {count}" for reason, count in count_reasons(rejected).items())

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.fetch.batch import Batch, counted_reasons
+from historical_etl.etl.fetch.batch import Batch, reasons_in_words
 from historical_etl.etl.fetch.fetch import fetch_all
 from historical_etl.etl.fetch.year_range import lead_in
 from historical_etl.models import DATASET_ID, Outcome
@@ -191,7 +191,7 @@ def _why_refused(rejected: pl.DataFrame, symbols: Collection[str]) -> dict[str, 
         return {}
     mine = rejected.filter(pl.col("symbol").is_in(list(symbols))).partition_by("symbol")
     return {
-        rows.item(0, "symbol"): f"none of its {rows.height} row(s) can be stored: {counted_reasons(rows)}"
+        rows.item(0, "symbol"): f"none of its {rows.height} row(s) can be stored: {reasons_in_words(rows)}"
         for rows in mine
     }
 

@@ -1,6 +1,8 @@
 """What the batches of a run are held against: a version of the store with its ledgers, and the rules in force."""
 
+from collections.abc import Iterable
 from datetime import date
+from typing import Any
 
 import polars as pl
 
@@ -35,8 +37,17 @@ def reference_of(
         left: (symbol, date) of stored rows that have left the calendar.
         is_increment: see `Reference`.
     """
+    today = store.last_closed_session()
+    holds = read_undamaged(store.layout, manifest, "open_holds").to_dicts()
+    accepted = [hold for hold in holds if hold["status"] == ACCEPTED]
+    held = [hold for hold in holds if hold["status"] != ACCEPTED]
+    actions = load_actions(store.layout, manifest)
+    look_again: set[str] = {hold["symbol"] for hold in accepted if hold["code"] == HELD_BACK}
+    if is_increment:
+        look_again |= {hold["symbol"] for hold in held if hold["code"] == HELD_BACK and is_due(hold, today)}
+        look_again |= due_again(actions, completeness.symbols, store.calendar, today, info.events_late)
     return Reference(
-        base=_base(store, info, manifest, completeness, left, is_increment=is_increment),
+        base=Base(manifest, completeness, _by_symbol(held), _by_symbol(accepted), actions, left, frozenset(look_again)),
         layout=store.layout,
         calendar=store.calendar,
         info=info,
@@ -59,24 +70,8 @@ def available_through(store: StoreContext, info: SourceInfo) -> date:
     return min(closed, coverage.last) if coverage and coverage.last else closed
 
 
-def _base(
-    store: StoreContext,
-    info: SourceInfo,
-    manifest: SyncManifest | None,
-    completeness: Completeness,
-    left: pl.DataFrame,
-    *,
-    is_increment: bool,
-) -> Base:
-    held: dict[str, list[Suspicion]] = {}
-    accepted: dict[str, list[Suspicion]] = {}
-    today, look_again = store.last_closed_session(), set[str]()
-    for hold in read_undamaged(store.layout, manifest, "open_holds").iter_rows(named=True):
-        kind = accepted if hold["status"] == ACCEPTED else held
-        kind.setdefault(hold["symbol"], []).append(suspicion_of(hold))
-        if hold["code"] == HELD_BACK and (kind is accepted or (is_increment and is_due(hold, today))):
-            look_again.add(hold["symbol"])
-    actions = load_actions(store.layout, manifest)
-    if is_increment:
-        look_again |= due_again(actions, completeness.symbols, store.calendar, today, info.events_late)
-    return Base(manifest, completeness, held, accepted, actions, left, frozenset(look_again))
+def _by_symbol(holds: Iterable[dict[str, Any]]) -> dict[str, list[Suspicion]]:
+    found: dict[str, list[Suspicion]] = {}
+    for hold in holds:
+        found.setdefault(hold["symbol"], []).append(suspicion_of(hold))
+    return found

@@ -70,18 +70,21 @@ def stored(symbol: str, last: date, **values: object) -> dict[str, object]:
     } | values
 
 
-def requests_for(symbols: list[str], known: Completeness, **options: object) -> list[FetchRequest]:
-    usual: dict[str, object] = {
-        "first": date(2000, 1, 1),
-        "covered": None,
-        "end": END,
-        "overlap_sessions": 5,
-        "batch": 100,
-        "calendar": CALENDAR,
-        "insist": False,
-        "kept_from": {},
-    }
-    return increment_requests(symbols, known, **{**usual, **options})  # pyright: ignore[reportArgumentType]
+def requests_for(
+    symbols: list[str], known: Completeness, *, covered: date | None = None, batch: int = 100, insist: bool = False
+) -> list[FetchRequest]:
+    return increment_requests(
+        symbols,
+        known,
+        first=date(2000, 1, 1),
+        covered=covered,
+        end=END,
+        overlap_sessions=5,
+        batch=batch,
+        calendar=CALENDAR,
+        insist=insist,
+        kept_from={},
+    )
 
 
 def test_a_symbol_is_asked_for_from_some_stored_sessions_back():

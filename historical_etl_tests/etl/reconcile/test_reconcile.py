@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -25,6 +26,9 @@ from historical_etl.etl.reconcile import (
 )
 from historical_etl.etl.runs.reference import reference_of
 from historical_etl_tests.scenario import SHORT, Alter, ScriptedSource, in_turn, losing, store
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 UNTIL, NEXT, LATER = date(2012, 12, 31), date(2013, 1, 2), date(2013, 1, 8)
 SYMBOL = "BRK.B"
@@ -154,11 +158,11 @@ def test_a_step_changes_nothing_of_what_it_was_given_and_gives_the_same_again(re
     assert facts(judged) == before
 
 
-def facts(state: object) -> dict[str, object]:
+def facts(state: "DataclassInstance") -> dict[str, object]:
     """All that a state says, frames as their rows; what it is held against and the cached view aside."""
     return {
         name: _plain(getattr(state, name))
-        for name in (field.name for field in fields(state))  # pyright: ignore[reportArgumentType] - a dataclass
+        for name in (field.name for field in fields(state))
         if name not in {"reference", "view", "base", "stored_of"}
     }
 
@@ -166,7 +170,7 @@ def facts(state: object) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, pl.DataFrame):
         return value.rows()
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return facts(value)
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
