@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, sync_stream, temp_name
-from historical_etl.models import SyncManifest
+from historical_etl.models import Partition, SyncManifest
 from historical_etl.store.daily_folders import (
     IMPOSSIBLE,
     YEARS,
+    copies,
     is_replaceable,
     new_folder,
     obstacles,
     put_in_place,
     remove,
+    shown_folder,
     tidy,
 )
 from historical_etl.store.layout import Layout
@@ -60,14 +62,11 @@ def check_out(
     wrong: list[Path] = []
     for partition in manifest.partitions:
         path, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
-        if _is_same(path, wanted, links_only=relink):
-            sources[path] = wanted
-        elif wanted.is_file() and (partition.year in proven or sha256_of(wanted) == partition.checksum):
-            sources[path] = wanted
-            wrong.append(path)
-        elif path.is_file():
-            sources[path] = path  # a lost object is damage: `verify` and the next write of that year report it
-        elif no_file(path):
+        same = _is_same(path, wanted, links_only=relink)
+        source = wanted if same else _source(layout, partition, proven)
+        if source is not None:
+            sources[path] = source
+        if not same and source != path and (source or no_file(path)):
             wrong.append(path)
     years = {layout.daily_file(partition.year) for partition in manifest.partitions}
     spare = [path for path in layout.daily.glob(YEARS) if path not in years]
@@ -88,6 +87,21 @@ def quarantine_obstacles(manager: ManifestManager) -> list[tuple[Path, str, Path
         _log.warning("%s is no folder of the store: %s. It is now in %s", path, fault, quarantined)
         moved.append((path, fault, quarantined))
     return moved
+
+
+def _source(layout: Layout, partition: Partition, proven: Collection[int]) -> Path | None:
+    """The file that shows a year: its object, or where that is damaged the copy that is shown, or another intact one.
+
+    A kill may have left the only one in a folder that is not shown. The damage is reported by `verify`, and by the next
+    write of the year.
+    """
+    path, wanted = layout.daily_file(partition.year), layout.resolve(partition.path)
+    if wanted.is_file() and (partition.year in proven or sha256_of(wanted) == partition.checksum):
+        return wanted
+    if path.is_file():
+        return path
+    found = (copy for copy in copies(layout, partition.year) if copy.is_file())
+    return next((copy for copy in found if sha256_of(copy) == partition.checksum), None)
 
 
 def is_known(target: Path, layout: Layout) -> bool:
@@ -119,12 +133,14 @@ def _swap(layout: Layout, version: int, sources: Mapping[Path, Path]) -> bool:
     """Show all years at once; False, with nothing changed, where that is impossible."""
     if not is_replaceable(layout):
         return False
-    folder = new_folder(layout, version)
+    folder = new_folder(layout, version, sources.values())
     try:
         for path, source in sources.items():
             os.link(source, folder / path.name)
         put_in_place(layout, folder)
     except OSError as error:
+        if shown_folder(layout) == folder:  # what failed is the sync after it
+            raise
         remove(folder)
         if error.errno in IMPOSSIBLE:
             return False

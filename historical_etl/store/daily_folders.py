@@ -17,6 +17,7 @@ from historical_etl.store.misplaced import no_folder
 __all__ = [
     "IMPOSSIBLE",
     "YEARS",
+    "copies",
     "is_replaceable",
     "left_over",
     "new_folder",
@@ -85,10 +86,11 @@ def _astray(layout: Layout) -> str:
     return "it is a link into the store itself" if inside else ""
 
 
-def new_folder(layout: Layout, version: int) -> Path:
-    """Make an empty folder for a version."""
+def new_folder(layout: Layout, version: int, sources: Collection[Path] = ()) -> Path:
+    """Make an empty folder for a version; of the others, those that hold one of the sources stay until it is shown."""
     make_folder(layout.daily_folders)
-    _remove_all(layout, _others(layout))  # before the syncs that are needed anyway
+    needed = {path.parent for path in sources}
+    _remove_all(layout, [folder for folder in _others(layout) if folder not in needed])  # the syncs below are for this
     folder = _unused(layout, version)
     folder.mkdir()
     return folder
@@ -111,6 +113,11 @@ def put_in_place(layout: Layout, folder: Path) -> None:
         fsync_folder(layout.storage)
     finally:
         link.unlink(missing_ok=True)
+
+
+def copies(layout: Layout, year: int) -> list[Path]:
+    """The files of a year in all of the folders, the one that is shown first."""
+    return [layout.daily_file(year), *sorted(layout.daily_folders.glob(f"*/{year}.parquet"), reverse=True)]
 
 
 def tidy(layout: Layout) -> None:

@@ -78,6 +78,12 @@ def publish(manager: ManifestManager, version: int) -> None:
     manager.layout.catalog_pointer().write_bytes(render_checksummed(pointer))
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Put a new file in the place of one, whatever other names that has."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 def spoil(path: Path) -> bytes:
     """Turn one bit in the middle of a file; returns what it held before."""
     content = path.read_bytes()

@@ -13,7 +13,8 @@ from historical_etl.errors import DiskSpaceError, StorageError
 from historical_etl.store.checkout import check_out
 from historical_etl.store.daily_folders import IMPOSSIBLE, shown_folder
 from historical_etl.store.transaction import Transaction, recover
-from historical_etl_tests.store.small import Hand, commit, corrections
+from historical_etl.store.verify.file_repairs import repair_files
+from historical_etl_tests.store.small import Hand, commit, corrections, only, replace, spoil
 from historical_etl_tests.store.verify.verified import reported
 
 Act = Callable[[ManifestManager], object]
@@ -244,6 +245,27 @@ def test_what_another_error_breaks_off_shows_the_version_before_until_the_next_w
     assert linked_to(manager, 2)
 
 
+def test_a_failed_sync_after_the_replacement_keeps_the_folder_that_is_shown(manager, monkeypatch):
+    """It may hold the only good copy of a year whose object is damaged."""
+    copied = manager.layout.daily_file(2018)
+    content = copied.read_bytes()
+    replace(copied, content)
+    spoil(manager.layout.resolve(only(manager.load_version(1), 2018).path))
+    manager.layout.daily_file(2019).unlink()
+
+    def sync(folder: Path) -> None:
+        if folder == manager.layout.storage:
+            raise OSError(errno.EACCES, "denied", str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("historical_etl.store.daily_folders.fsync_folder", sync)
+        with pytest.raises(OSError, match="denied"):
+            check_out(manager, manager.load_version(1))
+    assert shown(manager) == ".daily/00000001-02"
+    assert copied.read_bytes() == content
+    assert names(manager.layout.daily) == ["2018.parquet", "2019.parquet"]
+
+
 # ── what a kill leaves ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -273,6 +295,23 @@ def test_a_folder_that_nobody_needs_is_reported_and_goes(manager, leave: Act):
     recovered(manager)
     assert folders(manager) == ["00000001", "00000002"]
     assert "temp files" not in [field for _, field, _ in reported(manager)]
+
+
+def test_the_only_good_copy_of_a_year_is_found_in_a_folder_that_is_not_shown(manager):
+    """`daily` was a plain folder, of copies; a kill came once it was moved aside."""
+    as_before(manager)
+    for year in (2018, 2019):
+        replace(manager.layout.daily_file(year), manager.layout.daily_file(year).read_bytes())
+    content = manager.layout.daily_file(2018).read_bytes()
+    spoil(manager.layout.resolve(only(manager.load_version(1), 2018).path))
+    manager.layout.daily_folders.mkdir()
+    manager.layout.daily.rename(manager.layout.daily_folders / "00000000")
+    recovered(manager)
+    assert manager.layout.daily_file(2018).read_bytes() == content
+    restored, damage = repair_files(manager, [manager.load_version(1)])
+    assert (len(restored), damage) == (1, {})
+    recovered(manager)
+    assert linked_to(manager, 1)
 
 
 def test_a_year_that_is_repaired_within_a_version_gets_a_folder_of_its_own(manager):

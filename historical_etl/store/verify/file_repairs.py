@@ -16,7 +16,7 @@ from historical_etl.durable import replace_file, sha256_of, storage_errors, sync
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import DATASET_ID, LedgerFile, Partition, SyncManifest
 from historical_etl.store.checkout import check_out, is_known, quarantine_obstacles
-from historical_etl.store.daily_folders import YEARS, is_replaceable
+from historical_etl.store.daily_folders import YEARS, copies, is_replaceable
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.manifest_file import read_manifest
@@ -169,7 +169,7 @@ def _is_intact(path: Path, checksum: str) -> bool:
 
 
 def _same_bytes(layout: Layout, file: Partition | LedgerFile, entries: list[QuarantineEntry]) -> Path | None:
-    places = [layout.daily_file(file.year)] if isinstance(file, Partition) else []
+    places = copies(layout, file.year) if isinstance(file, Partition) else []
     places += [entry.content for entry in entries if entry.sha256 == file.checksum and entry.content is not None]
     return next((place for place in places if _is_intact(place, file.checksum)), None)
 

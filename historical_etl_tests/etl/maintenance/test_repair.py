@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import ConfigurationError, HistoricalETL
 from historical_etl.etl.maintenance import repair as repairing
+from historical_etl.store.daily_folders import copies
 from historical_etl.store.quarantine.entries import read_entries
 from historical_etl_tests.etl.conftest import CORRECTED, opened
 from historical_etl_tests.etl.runs.test_damage import flip
@@ -30,6 +31,15 @@ def object_of(etl: HistoricalETL, year: int, version: int | None = None) -> Path
     partition = manifest.partition(year) if manifest else None
     assert partition is not None
     return etl.layout.resolve(partition.path)
+
+
+def lose(etl: HistoricalETL, year: int) -> bytes:
+    """Damage an object, and all copies that the fixture has of it; returns the damaged bytes."""
+    for copy in copies(etl.layout, year):
+        copy.unlink(missing_ok=True)
+    damaged = flip(object_of(etl, year))
+    etl.layout.daily_file(year).hardlink_to(object_of(etl, year))
+    return damaged
 
 
 def test_an_intact_store_is_left_alone(etl: HistoricalETL):
@@ -77,6 +87,19 @@ def test_a_good_copy_in_daily_is_never_replaced_by_a_damaged_object(etl: Histori
     assert etl.repair().ok
 
 
+def test_an_object_is_restored_from_a_folder_that_daily_no_longer_shows(etl: HistoricalETL):
+    """A copy of the store has files of its own there."""
+    wanted = object_of(etl, 2012)
+    good = wanted.read_bytes()
+    assert any(not copy.samefile(wanted) for copy in copies(etl.layout, 2012))
+    for path in (wanted, etl.layout.daily_file(2012)):
+        path.unlink()
+    report = etl.repair()
+    assert report.ok, report
+    assert wanted.read_bytes() == good
+    assert etl.verify().findings == ()
+
+
 def test_an_object_is_restored_from_quarantine(etl: HistoricalETL):
     wanted = object_of(etl, 2013)
     etl.layout.daily_file(2013).unlink()
@@ -89,7 +112,7 @@ def test_an_object_is_restored_from_quarantine(etl: HistoricalETL):
 
 def test_what_is_lost_is_named_and_can_be_fetched(etl: HistoricalETL):
     true, undisturbed = etl.query_sql(ROWS), daily_bytes(etl)
-    flip(object_of(etl, 2012))  # daily/ is the same file
+    lose(etl, 2012)
     (lost,) = etl.repair().to_fetch
     assert (lost.year, lost.symbols) == (2012, tuple(sorted(SYMBOLS)))
     assert lost.older == 2, "an older version has that year"
@@ -103,7 +126,7 @@ def test_what_is_lost_is_named_and_can_be_fetched(etl: HistoricalETL):
 
 
 def test_a_source_that_lacks_some_of_it_replaces_nothing(etl: HistoricalETL):
-    damaged = flip(object_of(etl, 2012))
+    damaged = lose(etl, 2012)
     poor = ScriptedFetcher(SHORT, alter=lambda bars: bars.filter(bars["symbol"] != "GONE"))
     report = opened(etl.layout.root, poor).repair(refetch=True)
     assert not report.ok

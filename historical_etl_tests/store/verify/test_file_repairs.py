@@ -19,7 +19,7 @@ from historical_etl.store.verify.file_repairs import (
     unlinked_years,
 )
 from historical_etl_tests.saying import Saying
-from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
+from historical_etl_tests.store.small import Hand, commit, corrections, only, replace, spoil
 
 
 @pytest.fixture
@@ -37,11 +37,6 @@ def kept(manager: ManifestManager) -> list[QuarantineEntry]:
 
 def path_of(manager: ManifestManager, year: int, version: int = 2) -> Path:
     return manager.layout.resolve(only(manager.load_version(version), year).path)
-
-
-def replace(path: Path, content: bytes) -> None:
-    path.unlink()
-    path.write_bytes(content)
 
 
 # ── manifests of older versions ────────────────────────────────────────────────────────────────────────────────────
