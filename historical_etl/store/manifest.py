@@ -6,7 +6,7 @@ Owns `manifests/`: the current manifest, its history, and the lock. Knows nothin
 import errno
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -229,8 +229,8 @@ class ManifestManager:
             known = current or self.load_manifest(dataset)
             found += [known.sync_timestamp] if known else []
         for version in self.list_versions(dataset):
-            with suppress(ManifestCorruptError, OSError):
-                found.append(self._parsed(self.layout.history_file(version, dataset)).sync_timestamp)
+            if (manifest := self._good(self.layout.history_file(version, dataset), self._parsed)) is not None:
+                found.append(manifest.sync_timestamp)
         return max(found, default=None)
 
     def is_astray(self, dataset: str = DATASET_ID) -> bool:
@@ -328,11 +328,15 @@ class ManifestManager:
             self._read = {cached: other for cached, other in self._read.items() if cached.exists()} | {path: read}
         return read[1]
 
-    def _good(self, path: Path) -> SyncManifest | None:
+    def _good(self, path: Path, read: Callable[[Path], SyncManifest] = read_manifest) -> SyncManifest | None:
+        """A manifest, None where it is missing or damaged. Else an unreadable one raises."""
         try:
-            return read_manifest(path)
-        except (OSError, ManifestCorruptError):
+            return read(path)
+        except (FileNotFoundError, NotADirectoryError, ManifestCorruptError):
             return None
+        except OSError:
+            with storage_errors("reading a manifest", path, "nothing was changed"):
+                raise
 
     def _last_committed(self, dataset: str) -> int:
         """The highest version that was certainly committed, or may have been where the current manifest is damaged."""
@@ -350,8 +354,11 @@ class ManifestManager:
                 manifest = read_manifest(path)
             except ManifestTooNewError:
                 raise
-            except (OSError, ManifestCorruptError):
+            except (FileNotFoundError, ManifestCorruptError):
                 continue
+            except OSError:  # it may be the newest version, and is not damaged for all that is known
+                with storage_errors("reading a version", path, "nothing was changed"):
+                    raise
             if all(self.layout.resolve(recorded).is_file() for recorded in manifest.named_paths()):
                 return manifest
         return None

@@ -38,7 +38,9 @@ class Pin(BaseModel):
 def read_pins(layout: Layout) -> dict[str, Pin]:
     """All pins by name, sorted."""
     pins: dict[str, Pin] = {}
-    for path in sorted(layout.pins.glob("*.json")):
+    with storage_errors("reading which versions are pinned", layout.pins, "nothing was changed"):
+        paths = sorted(layout.pins.glob("*.json"))
+    for path in paths:
         if match := _FILE.fullmatch(path.name):
             name, version = match.group(1), int(match.group(2))
             pins[name] = _read(path, Pin(name=name, version=version))

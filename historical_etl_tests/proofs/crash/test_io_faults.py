@@ -142,6 +142,23 @@ def test_a_call_that_fails_leaves_a_committed_version_and_a_plain_error(root, tm
     tried(f"{len(chosen)} of {len(faults)} faults at {len(steps)} calls")
 
 
+@pytest.mark.parametrize("name", ["repair", "rollback"])
+def test_what_cannot_be_read_just_now_is_not_taken_for_damaged(root, tmp_path, name, share, tried):
+    """A version that was acknowledged is not given up for it."""
+    before, marks = tmp_path / "before", tmp_path / "marks"
+    command, least, most, steps, undisturbed = begun(name, root, before, marks)
+    reads = [step for step in steps if "open" in step.name and not step.changes and "/manifests" in step.paths[0]]
+    chosen = share(reads, 6)
+    for step in chosen:
+        copy_store(before, root)
+        hit: list[Step] = []
+        ended = intercepted(command.run, root, marks, failing(step.number, errno.EIO, hit, lasting=False))
+        where = f"EIO at {step.number}: {hit[0].name} {hit[0].paths}"
+        assert_no_harm(root, ended, command, least, most, where)
+        assert_goes_on(root, command, undisturbed, where)
+    tried(f"{len(chosen)} of {len(reads)} reads")
+
+
 @pytest.mark.parametrize("name", ["backfill", "restatement"])
 @pytest.mark.parametrize("answer", ["short", "slow"])
 def test_writes_that_are_cut_short_and_a_slow_disk_change_nothing(root, tmp_path, name, answer):
