@@ -9,6 +9,7 @@ from historical_etl.models import DATASET_ID, SCHEMA_VERSION
 
 __all__ = [
     "DATASET_ID",
+    "FIELD_IDS",
     "ORDER",
     "PRIMARY_KEYS",
     "SCHEMA",
@@ -39,6 +40,18 @@ SCHEMA: Final = pl.Schema(
         "adj_close": pl.Float64(),
     }
 )
+#: The number of each column in Parquet files. It never changes; a new column takes the next one.
+FIELD_IDS: Final = {
+    "date": 1,
+    "symbol": 2,
+    "open": 3,
+    "high": 4,
+    "low": 5,
+    "close": 6,
+    "volume": 7,
+    "ret": 8,
+    "adj_close": 9,
+}
 PRIMARY_KEYS: Final = ("date", "symbol")
 #: The order of rows inside a month, and of every frame on its way into the store.
 ORDER: Final = ("symbol", "date")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import polars as pl
 
@@ -30,7 +30,7 @@ from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.parquet import Block, read_blocks, write_year
+from historical_etl.store.parquet import Block, WriteReport, read_blocks, write_year
 from historical_etl.store.vacuum import Retention, quarantine_unreferenced, vacuum
 from historical_etl.store.verified_files import require_verified, verified_path
 
@@ -129,11 +129,8 @@ class Transaction:
         target = self.layout.object_file(year, "0" * 64)
         try:
             with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
-                report = write_year(blocks, stream)
+                report = self._copied(blocks, stream, unchanged if year in self._verified else None)
                 target = self.layout.object_file(year, report.sha256)
-                if unchanged is not None and year in self._verified and unchanged.checksum != report.sha256:
-                    # Only now: what is sound after it was copied was sound while it was. Rot must not get a new name.
-                    self._proven(unchanged, anew=True)
                 if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
                     sync_stream(stream)
                     temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
@@ -155,6 +152,16 @@ class Transaction:
             writer=f"polars {pl.__version__}",
         )
         return self._written[year]
+
+    def _copied(self, blocks: Sequence[Block], out: BinaryIO, base: Partition | None) -> WriteReport:
+        """Write blocks of which some are copied; the file that they come from is proven meanwhile: rot gets no name."""
+        if base is None:
+            return write_year(blocks, out)
+        try:
+            return write_year(blocks, out, (self.layout.resolve(base.path), base.checksum))
+        except ChecksumMismatchError:
+            self._proven(base, anew=True)
+            raise
 
     def empty_year(self, year: int) -> None:
         """Leave a year out of the version that is committed next: none of its rows is left."""

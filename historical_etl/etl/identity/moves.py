@@ -13,9 +13,9 @@ import polars as pl
 from historical_etl.etl.merge import COMPARED, last_rows, with_returns
 from historical_etl.etl.symbology import WAS, Move, mapped
 from historical_etl.models import SyncManifest
-from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, symbols_in
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.store.layout import Layout
-from historical_etl.store.parquet import Block, encode_block
+from historical_etl.store.parquet import StoredStretch
 from historical_etl.store.transaction import Transaction
 from historical_etl.store.verified_files import verified_path
 
@@ -135,17 +135,14 @@ def _write_year(
 ) -> None:
     partition = transaction.base.partition(year) if transaction.base else None
     assert partition is not None  # noqa: S101 - its rows were read
-    blocks: list[Block] = []
-    for block in transaction.stored_blocks(year):
-        if block.month not in months:
-            blocks.append(block)
-            continue
-        others = block.read().filter(~pl.col("symbol").is_in(concerned.implode()))
-        merged = ordered(pl.concat([others, after.filter(pl.col("date").dt.month() == block.month)]))
-        gate(merged, year)
-        blocks.append(encode_block(merged))
+    blocks = {block.month: block for block in transaction.stored_blocks(year)}
+    in_months = pl.col("date").dt.month().is_in(months)
+    stored = StoredStretch.read(blocks, sorted(months), sorted(concerned), before.filter(in_months))
+    merged = after.filter(in_months)
+    gate(merged, year)
+    written = [block for _, block in sorted(stored.replaced_in(blocks, merged).items())]
     symbols = partition.symbols - symbols_in(before).len() + symbols_in(after).len()
-    transaction.write_year(year, blocks, symbols, blocks[0].first, blocks[-1].last)
+    transaction.write_year(year, written, symbols, written[0].first, written[-1].last)
 
 
 def stored_rows_of(layout: Layout, manifest: SyncManifest | None, symbols: Sequence[str]) -> pl.DataFrame:

@@ -1,8 +1,8 @@
-"""Merge: stored ∪ new, keyed (date, symbol), new wins; month by month, so that little is read and less is written.
+"""Merge: stored ∪ new, keyed (date, symbol), new wins; so that little is read and less is written.
 
 `merge_years` touches the months that new rows fall into, and later ones only where a symbol's next stored row
-must learn of a changed predecessor. A month whose rows come out equal keeps its bytes. A key that is absent from the
-new rows keeps its values; only keys that are named are removed.
+must learn of a changed predecessor; and of a month the row groups that its symbols are in. What comes out equal keeps
+its bytes. A key that is absent from the new rows keeps its values; only keys that are named are removed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ from historical_etl.etl.merge.returns import PRICES, first_rows, heads, last_row
 from historical_etl.etl.merge.row_changes import RowChanges
 from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import ORDER, empty_frame, ordered, symbols_in, years_in
+from historical_etl.schema import ORDER, empty_frame, symbols_in, years_in
 from historical_etl.store.layout import Layout
-from historical_etl.store.parquet import Block, encode_block
+from historical_etl.store.parquet import Block, StoredStretch
 from historical_etl.store.verified_files import verified_path
 
 __all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
@@ -28,7 +28,10 @@ __all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
 #: The most rows of several months that are merged at once.
-_STRETCH_ROWS: Final = 200_000
+_STRETCH_ROWS: Final = 300_000
+#: Months are merged at once if they change so many times as many symbols, or as few.
+_ALIKE: Final = 4
+_FEW: Final = 20
 #: Judges rows of a year before they are encoded; raises to refuse.
 Gate = Callable[[pl.DataFrame, int], None]
 
@@ -143,22 +146,24 @@ class _Merge:
         if new.is_empty() and dropped.is_empty() and not successors:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
-        fresh: list[pl.Series] = []
+        symbols = _SymbolCount(self._stored, year)
         parts: list[RowChanges] = []
+        changes = False
         for months, rows in _stretches(new, dropped, blocks, successors):
             if rows is None and self._changed_tails.is_empty() and not self._orphans:
                 continue
-            olds = {month: blocks[month].read() for month in months if month in blocks}
-            old = ordered(pl.concat(olds.values())) if olds else None
-            filled, preserved = keep_stored(old, rows, self._overwritten)
-            merged, implied = self._stretch(date(year, months[0], 1), old, filled, dropped)
-            difference = RowChanges.between(old, new.clear() if filled is None else filled, dropped)
-            withheld = pl.concat([preserved, lacking(old, filled, self._overwritten)])
+            stored = StoredStretch.read(blocks, months, self._concerned(rows, dropped), dropped)
+            filled, preserved = keep_stored(stored.rows, rows, self._overwritten)
+            merged, implied = self._stretch(date(year, months[0], 1), stored.rows, filled, dropped)
+            difference = RowChanges.between(stored.rows, new.clear() if filled is None else filled, dropped)
+            withheld = pl.concat([preserved, lacking(stored.rows, filled, self._overwritten)])
             parts.append(replace(difference, implied=(implied,), withheld=withheld))
-            if old is None or not merged.equals(old):
+            if stored.rows is None or not merged.equals(stored.rows):
                 self._gate(merged, year)
-                fresh += _replace_blocks(blocks, olds, merged, months)
-        if not fresh and new.is_empty() and dropped.is_empty():
+                blocks = stored.replaced_in(blocks, merged)
+                symbols.add(stored.rows, merged)
+                changes = True
+        if not changes and new.is_empty() and dropped.is_empty():
             return None
         in_order = [block for _, block in sorted(blocks.items())]
         if not in_order and self._may_empty(year):
@@ -173,11 +178,16 @@ class _Merge:
         return MergedYear(
             year=year,
             blocks=in_order,
-            symbols=self._count_symbols(year, fresh) if dropped.is_empty() else _distinct_symbols(in_order),
+            symbols=symbols.count(),
             first=in_order[0].first,
             last=in_order[-1].last,
             differences=RowChanges.of_all(parts),
         )
+
+    def _concerned(self, rows: pl.DataFrame | None, dropped: pl.DataFrame) -> list[str]:
+        """The symbols of which rows may change in a stretch, sorted."""
+        parts = [dropped, self._changed_tails] if rows is None else [rows, dropped, self._changed_tails]
+        return sorted({*self._orphans, *(symbol for part in parts for symbol in symbols_in(part))})
 
     def _may_empty(self, year: int) -> bool:
         """Whether all rows of a year may go: those that have left the calendar may, where others are stored."""
@@ -285,72 +295,102 @@ class _Merge:
         )
         return set(successors.get_column("date"))
 
-    def _count_symbols(self, year: int, fresh: Sequence[pl.Series]) -> int:
-        """Distinct symbols of the year, from the stored count and the symbols that are new in a month."""
-        candidates = pl.concat(fresh).unique() if fresh else pl.Series(dtype=pl.String)
-        partition = self._stored.partition(year)
+
+class _SymbolCount:
+    """The number of distinct symbols in a year, from what is stored, and what becomes of those that come and go."""
+
+    def __init__(self, stored: StoredYears, year: int) -> None:
+        self._stored = stored
+        self._year = year
+        nothing = empty_frame().select("symbol")
+        self._before, self._after = [nothing], [nothing]
+
+    def add(self, old: pl.DataFrame | None, merged: pl.DataFrame) -> None:
+        """Rows as they were, and as they are now."""
+        self._before += [old.select("symbol")] if old is not None else []
+        self._after.append(merged.select("symbol"))
+
+    def count(self) -> int:
+        """How many there are now."""
+        before = pl.concat(symbols_in(part) for part in self._before).unique()
+        after = pl.concat(symbols_in(part) for part in self._after).unique()
+        come, gone = after.filter(~after.is_in(before.implode())), before.filter(~before.is_in(after.implode()))
+        partition = self._stored.partition(self._year)
         known = partition.symbols if partition else 0
-        if known == 0 or candidates.is_empty():
-            return known + candidates.len()
-        stored = self._stored.scan(year).filter(pl.col("symbol").is_in(candidates.implode())).select("symbol")
-        return known + candidates.len() - stored.unique().collect().height
+        if not known or not come.len() + gone.len():
+            return known + come.len()
+        moved = pl.col("symbol").is_in(pl.concat([come, gone]).implode())
+        seen = pl.concat(self._before).lazy().filter(moved).group_by("symbol").agg(pl.len().alias("seen"))
+        stored = self._stored.scan(self._year).filter(moved).group_by("symbol").agg(pl.len())
+        others = (
+            stored.join(seen, on="symbol", how="left").filter(pl.col("len") > pl.col("seen").fill_null(0)).collect()
+        )
+        elsewhere = others.get_column("symbol").implode()
+        return known + come.filter(~come.is_in(elsewhere)).len() - gone.filter(~gone.is_in(elsewhere)).len()
 
 
 def _stretches(
     new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], successors: Collection[int]
 ) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
-    """The months to merge, in order, with their new rows (None: only a `ret` may change).
+    """The months of a year in runs that are merged at once, each with its new rows; None: only successors may change.
 
-    Months with new rows and no stored month between them go together: a store of a few symbols then works on a
-    year at once. Large ones are kept apart, so that memory holds a few months and not a year.
+    Months with the changes of a few symbols, such as a restated history has, are not merged with those of many: all
+    that is read is of symbols that change anywhere in the run.
     """
+    counts = _changes_by_month(new, dropped)
     month_of_row = new.get_column("date").dt.month()
-    counts: dict[int, int] = dict.fromkeys(dropped.get_column("date").dt.month(), 0)
-    counts |= dict(month_of_row.value_counts().iter_rows())
-    stretch: list[int] = []
+    run: list[int] = []
+    waiting: list[int] = []
 
     def finished() -> Iterator[tuple[list[int], pl.DataFrame | None]]:
-        if stretch:
-            whole = len(stretch) == len(counts)
-            yield stretch.copy(), new if whole else new.filter(month_of_row.is_between(stretch[0], stretch[-1]))
-            stretch.clear()
+        if run:
+            months = [month for month in range(run[0], run[-1] + 1) if month in counts or month in blocks]
+            whole = run[0] == min(counts) and run[-1] == max(counts)
+            yield months, new if whole else new.filter(month_of_row.is_between(run[0], run[-1]))
+            run.clear()
 
-    size = 0
     for month in sorted({*counts, *successors, *(blocks if counts else ())}):
         if month not in counts:
-            yield from finished()
-            if month in blocks:
-                yield [month], None
+            waiting.append(month)
             continue
-        rows = counts[month] + (blocks[month].rows if month in blocks else 0)
-        if stretch and size + rows > _STRETCH_ROWS:
+        if run and not _belongs(month, run, counts, blocks):
             yield from finished()
-        size = rows if not stretch else size + rows
-        stretch.append(month)
+            if waiting:
+                yield waiting.copy(), None
+        elif not run and waiting:
+            yield waiting.copy(), None
+        waiting.clear()
+        run.append(month)
     yield from finished()
+    if waiting:
+        yield waiting, None
 
 
-def _replace_blocks(
-    blocks: dict[int, Block], olds: Mapping[int, pl.DataFrame], merged: pl.DataFrame, months: Sequence[int]
-) -> list[pl.Series]:
-    """Put the months that changed into `blocks`; returns the symbols that are new in each of them."""
-    fresh: list[pl.Series] = []
-    for month, part in _by_month(merged, months):
-        if part.is_empty():
-            blocks.pop(month, None)
-        elif month not in olds or not part.equals(olds[month]):
-            blocks[month] = encode_block(part)
-            fresh.append(_new_symbols(olds.get(month), part))
-    return fresh
+def _changes_by_month(new: pl.DataFrame, dropped: pl.DataFrame) -> dict[int, tuple[int, int]]:
+    """The number of rows, and of symbols, that change in each month."""
+    month = pl.col("date").dt.month()
+    starts = pl.col("symbol").ne_missing(pl.col("symbol").shift()) | (month != month.shift())
+    counted = (
+        pl.concat([new.select("date", "symbol"), dropped.select("date", "symbol")])
+        .select(month.alias("month"), starts.alias("starts"))
+        .group_by("month")
+        .agg(pl.len(), pl.col("starts").sum())
+    )
+    return {month: (rows, symbols) for month, rows, symbols in counted.iter_rows()}
 
 
-def _by_month(rows: pl.DataFrame, months: Sequence[int]) -> Iterator[tuple[int, pl.DataFrame]]:
-    if len(months) == 1:
-        yield months[0], rows
-        return
-    month_of_row = rows.get_column("date").dt.month()
-    for month in months:
-        yield month, rows.filter(month_of_row == month)
+def _belongs(
+    month: int, run: Sequence[int], counts: Mapping[int, tuple[int, int]], blocks: Mapping[int, Block]
+) -> bool:
+    """Whether a month is merged together with those before it."""
+    months = [*run, month]
+    stored = [blocks[between] for between in range(run[0], month + 1) if between in blocks]
+    symbols = [counts[changed][1] for changed in months]
+    if stored and max(symbols) > _ALIKE * (min(symbols) + _FEW):
+        return False
+    most = max(symbols)
+    read = sum(block.rows * min(1.0, most / len(block.groups)) for block in stored)
+    return read + sum(counts[changed][0] for changed in months) <= _STRETCH_ROWS
 
 
 def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:
@@ -361,12 +401,3 @@ def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame
     both = pl.concat([old, rows]).sort(ORDER, maintain_order=True)
     superseded = pl.all_horizontal(pl.col(key) == pl.col(key).shift(-1) for key in ORDER)
     return both.filter(~superseded.fill_null(value=False))
-
-
-def _distinct_symbols(blocks: Sequence[Block]) -> int:
-    return pl.concat([symbols_in(block.read()) for block in blocks]).n_unique()
-
-
-def _new_symbols(old: pl.DataFrame | None, merged: pl.DataFrame) -> pl.Series:
-    now, before = symbols_in(merged), set(symbols_in(old)) if old is not None else set[str]()
-    return pl.Series([symbol for symbol in now if symbol not in before], dtype=pl.String) if before else now

@@ -1,57 +1,55 @@
-"""A year file is a row of *month blocks*: the bytes of each month, encoded alone, and one footer over them all.
+"""A year file is a row of *month blocks*, each a row of groups that are cut at symbols, and one footer over them all.
 
-A one-day increment encodes one month and copies the bytes of the other eleven; and since no block knows what was
-written before it, the bytes of a year depend on its rows only, never on the merges that led there.
+A one-day increment encodes one month and copies the bytes of the other eleven. A corrected or restated symbol encodes
+the groups that it is in, and of those the columns that changed. And since no chunk knows what was written before it,
+and a group is cut where its symbols say, the bytes of a year depend on its rows only, never on the merges before it.
 
 Put here what a year file is as bytes. Which rows it holds, where it lies and how it is replaced belong to others.
-Copied bytes are not verified: check the SHA-256 of a file before building the next one from its blocks.
+Copied bytes are not verified, unless `write_year` is told what they should be.
 """
 
 import hashlib
-import struct
-from collections.abc import Callable, Generator, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 from io import BytesIO
 from itertools import groupby, pairwise
-from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
+from zlib import crc32
 
 import polars as pl
 
-from historical_etl.errors import ChecksumMismatchError, DataQualityError, SchemaDriftError, StorageError
+from historical_etl.errors import DataQualityError
 from historical_etl.schema import SCHEMA, empty_frame, is_ordered
-from historical_etl.store.parquet.footer import Shape, Struct, Structs, ThriftError, decode, encode
+from historical_etl.store.parquet.footer import Struct, ThriftError
+from historical_etl.store.parquet.row_groups import (
+    RowGroup,
+    Source,
+    assembled,
+    blaming,
+    checked,
+    chunks_of,
+    parse,
+    read,
+    splice,
+    with_field_ids,
+)
 
-__all__ = ["Block", "WriteReport", "encode_block", "read_blocks", "write_year", "writer_name"]
+__all__ = ["Block", "WriteReport", "encode_block", "read_blocks", "read_rows", "write_year", "writer_name"]
 
-# Measured: small groups serve one symbol and one day alike, and zstd-1 writes fastest of what stays small. The
-# size must be given: without it the groups follow the chunks of the frame, and equal rows give unequal bytes.
-_LEVEL: Final = 1
-_GROUP_ROWS: Final = 8192
+#: One symbol in so many begins a row group, chosen by its name: where a group is cut depends on nothing else. Measured
+#: in docs/decisions/0050: a month of 5,000 symbols has seven groups or so.
+_ONE_IN: Final = 800
 #: In every footer, so that a file made with other settings is known as such (see `Block.current`).
-_LAYOUT: Final = {"historical_etl.blocks": f"1: zstd {_LEVEL}, {_GROUP_ROWS} rows"}
-
-_MAGIC: Final = b"PAR1"  # a Parquet file: magic, pages, footer, length of the footer in 4 bytes, magic
-_TAIL: Final = 8
+_LAYOUT: Final = {"historical_etl.blocks": f"2: lz4, groups cut at one symbol in {_ONE_IN}"}
+_WHOLE: Final = 1 << 31  # rows of a row group: all of what is encoded
 _PIECE: Final = 1 << 20  # bytes copied at a time
-_REBUILD: Final = "read the file whole and encode its months"
-
-# Fields, numbered in https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
-_FILE_ROWS, _FILE_GROUPS, _FILE_WRITER = 3, 4, 6
-_GROUP_CHUNKS, _GROUP_ROWS_HELD, _GROUP_OFFSET, _GROUP_ORDINAL = 1, 3, 5, 7
-_CHUNK_OFFSET, _CHUNK_META, _CHUNK_PAGE_INDEX = 2, 3, (4, 5, 6, 7)
-_META_SIZE, _META_OFFSETS, _META_STATISTICS, _META_BLOOM_FILTER = 7, (9, 10, 11), 12, (14, 15)
-_STATISTICS_MAX, _STATISTICS_MIN = 5, 6
-
-_INT: Final[Shape] = {}
-_META: Final[Shape] = dict.fromkeys((_META_SIZE, *_META_OFFSETS), _INT)
-_CHUNK: Final[Shape] = {_CHUNK_OFFSET: _INT, _CHUNK_META: _META}
-_GROUP: Final[Shape] = {_GROUP_CHUNKS: _CHUNK, _GROUP_ROWS_HELD: _INT, _GROUP_OFFSET: _INT, _GROUP_ORDINAL: _INT}
-_FOOTER: Final[Shape] = {_FILE_ROWS: _INT, _FILE_GROUPS: _GROUP}
+_FILE_WRITER: Final = 6
+_STARTS: Final = pl.col("symbol") != pl.col("symbol").shift(1, fill_value="")
 
 
 class WriteReport(NamedTuple):
@@ -64,35 +62,45 @@ class WriteReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """The rows of one month as Parquet pages, in memory or still in their file, with the footer's word on them."""
+    """The rows of one month as Parquet row groups, in memory or still in their file."""
 
-    first: date  # earliest and latest date among the rows, by the footer's statistics
-    last: date
-    rows: int
-    source: "_Source"
-    spans: list[tuple[int, int]]  # byte ranges in the source; a single one once the block is in a year file
-    groups: Structs
+    groups: tuple[RowGroup, ...]
     head: Struct  # the source's footer without groups and rows: schema, column orders, writer, layout
+
+    @property
+    def first(self) -> date:
+        """The earliest date among the rows, by the footer's statistics."""
+        return min(group.first for group in self.groups)
+
+    @property
+    def last(self) -> date:
+        """The latest date among the rows, by the footer's statistics."""
+        return max(group.last for group in self.groups)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(group.rows for group in self.groups)
 
     @property
     def year(self) -> int:
         """Its calendar year."""
-        return self.first.year
+        return self.groups[0].first.year
 
     @property
     def month(self) -> int:
         """Its calendar month, 1 to 12."""
-        return self.first.month
+        return self.groups[0].first.month
 
     @property
-    def size(self) -> int:
-        """Bytes the pages take, footer aside."""
-        return sum(stop - start for start, stop in self.spans)
+    def source(self) -> Source:
+        """Where its pages lie; of one with encoded chunks beside copied ones, where the first does."""
+        return self.groups[0].chunks[0].source
 
     @property
     def current(self) -> bool:
         """Whether the file it is in was written by this Polars, with today's schema and settings."""
-        return self.head == _head()
+        return self.head is _head() or self.head == _head()
 
     def read(self) -> pl.DataFrame:
         """The rows, in the order they were encoded.
@@ -102,21 +110,52 @@ class Block:
             SchemaDriftError: the file has other columns.
             StorageError: the file cannot be read.
         """
-        alone = BytesIO()
-        _splice([self], self.head, alone.write)
-        with _blaming(self.source.path):
-            return _checked(pl.read_parquet(alone.getvalue()), self.source.path)
+        return read(self.groups, self.head)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The pages, in pieces to be copied. Raises as `read` does."""
-        with self.source.opened() as file:
-            for start, stop in self.spans:
-                file.seek(start)
-                for at in range(start, stop, _PIECE):
-                    piece = file.read(min(stop - at, _PIECE))
-                    if at + len(piece) not in (stop, at + _PIECE):
-                        raise ThriftError("It ends inside a block")
-                    yield piece
+    def holding(self, symbols: Sequence[str], dropped: Collection[str] = ()) -> list[int]:
+        """The numbers of the groups in which some symbols are, or would be.
+
+        Args:
+            symbols: sorted.
+            dropped: those of them that may lose all their rows: the group before one that they begin is named, too,
+                since it takes in the rest of it.
+        """
+        if not self.current:
+            return list(range(len(self.groups)))
+        lows = [group.low.decode() for group in self.groups]
+        bounds = [0, *(bisect_left(symbols, low) for low in lows[1:]), len(symbols)]
+        found = {number for number, (start, stop) in enumerate(pairwise(bounds)) if start < stop}
+        return sorted(found | {number - 1 for number, low in enumerate(lows) if number and low in dropped})
+
+    def with_rows(self, numbers: Collection[int], rows: pl.DataFrame) -> "Block | None":
+        """The block with other rows in place of some groups; None if no row is left.
+
+        Args:
+            numbers: of the groups, as `holding` gives them.
+            rows: all that they hold from now on, sorted by (symbol, date).
+
+        Raises: as `encode_block`.
+        """
+        others = [group for number, group in enumerate(self.groups) if number not in numbers]
+        new = encode_block(rows).groups if rows.height else ()
+        groups = sorted((*others, *new), key=lambda group: group.low)
+        return Block(tuple(groups), _head()) if groups else None
+
+    def with_values(self, changed: Mapping[int, pl.DataFrame]) -> "Block":
+        """The block with other values in some columns of some groups, and the same keys.
+
+        Args:
+            changed: the number of each of these groups, with the columns that change, whole.
+        """
+        groups = list(self.groups)
+        for number, columns in changed.items():
+            _, [(encoded, _)] = chunks_of(_encoded(columns))
+            fresh = dict(zip(columns.columns, encoded, strict=True))
+            groups[number] = assembled(
+                groups[number],
+                [fresh.get(name, chunk) for name, chunk in zip(SCHEMA, groups[number].chunks, strict=True)],
+            )
+        return Block(tuple(groups), self.head)
 
 
 def encode_block(frame: pl.DataFrame) -> Block:
@@ -128,11 +167,13 @@ def encode_block(frame: pl.DataFrame) -> Block:
         SchemaDriftError: the columns are not the schema's.
         ValueError: the caller's mistake: no rows, more than one month, or keys that repeat or do not ascend.
     """
-    keys = _checked(frame, None).select("date", "symbol")
+    keys = checked(frame, None).select("date", "symbol")
     months = keys.get_column("date").unique().dt.month_start().n_unique()
     if months != 1 or any(column.null_count() for column in keys) or not is_ordered(keys, unique=True):
         raise ValueError("A block takes the rows of one month, ascending by (symbol, date), no key empty or repeated")
-    return _parse(_encoded(frame))[0]
+    cuts = [*_cuts(keys), frame.height]
+    parsed = [parse(_encoded(frame.slice(start, stop - start)))[1][0] for start, stop in pairwise(cuts)]
+    return Block(tuple(parsed), _head())
 
 
 def read_blocks(path: Path) -> list[Block]:
@@ -143,11 +184,32 @@ def read_blocks(path: Path) -> list[Block]:
         DataQualityError: it is one, but not made of month blocks in their order.
         StorageError: the file cannot be read.
     """
-    with _blaming(path):
-        return _parse(_Source(path, _state(path)))
+    with blaming(path):
+        head, groups = parse(Source.of(path))
+        months = groupby(groups, lambda group: (group.first.year, group.first.month))
+        blocks = [Block(tuple(members), head) for _, members in months]
+        if not _ordered(blocks):
+            raise DataQualityError(
+                f"Row groups are not of one year, by month: {[(block.year, block.month) for block in blocks]}",
+                where=path,
+                todo="read the file whole and encode its months",
+            )
+        return blocks
 
 
-def write_year(blocks: Sequence[Block], out: BinaryIO) -> WriteReport:
+def read_rows(chosen: Sequence[tuple[Block, Collection[int]]]) -> pl.DataFrame:
+    """The rows of some groups of some blocks, one after the other; at once, where they are of one file.
+
+    Raises: as `Block.read`.
+    """
+    named = [(block.groups[number], block.head) for block, numbers in chosen for number in sorted(numbers)]
+    by_source = groupby(named, lambda item: id(item[0].chunks[0].source))
+    parts = [[*members] for _, members in by_source]
+    read_parts = [read([group for group, _ in part], part[0][1]) for part in parts]
+    return pl.concat(read_parts) if read_parts else empty_frame()
+
+
+def write_year(blocks: Sequence[Block], out: BinaryIO, base: tuple[Path, str] | None = None) -> WriteReport:
     """Write one year file from its blocks, each encoded now or copied from the file it is in.
 
     A block that is not `current` (another Polars, other settings) is read and encoded anew. So a file has one
@@ -156,6 +218,8 @@ def write_year(blocks: Sequence[Block], out: BinaryIO) -> WriteReport:
     Args:
         blocks: blocks of one year, their months ascending; none gives a file without rows.
         out: a buffered file, written from its current position; flushing and syncing are the caller's.
+        base: the file that blocks are copied from, and the SHA-256 of it. All its bytes are hashed as they go by: those
+            that are copied are then proven to be what was committed, as they were when they were copied.
 
     Raises:
         ValueError: the caller's mistake: blocks of several years, or a month twice or out of order.
@@ -163,15 +227,14 @@ def write_year(blocks: Sequence[Block], out: BinaryIO) -> WriteReport:
     """
     if not _ordered(blocks):
         raise ValueError(f"Blocks must be of one year, by month: {[(block.year, block.month) for block in blocks]}")
-    digest = hashlib.sha256()
-
-    def put(piece: bytes) -> None:
-        out.write(piece)
-        digest.update(piece)
-
     own = [block if block.current else encode_block(block.read().sort("symbol", "date")) for block in blocks]
-    size = _splice(own, _head(), put)
-    return WriteReport(digest.hexdigest(), size, sum(block.rows for block in own))
+    path, checksum = base or (None, "")
+    with _opened(path) as file:
+        copy = _Copy(out, file, path)
+        size = splice([group for block in own for group in block.groups], _head(), copy.put)
+        if file is not None and copy.hash_of_base() != checksum:
+            raise ThriftError("It was changed after its commit: its SHA-256 is not the committed one")
+    return WriteReport(copy.digest.hexdigest(), size, sum(block.rows for block in own))
 
 
 def writer_name() -> str:
@@ -179,179 +242,112 @@ def writer_name() -> str:
     return _head().text(_FILE_WRITER).decode()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Source:
-    """Where pages lie: in memory, or in a file, in the state it had when its footer was read."""
-
-    path: Path | None = None
-    state: tuple[int, int, int] = (0, 0, 0)
-    data: bytes = b""
-
-    @contextmanager
-    def opened(self) -> Generator[BinaryIO, None, None]:
-        with _blaming(self.path):
-            if self.path is None:
-                yield BytesIO(self.data)
-            elif _state(self.path) != self.state:
-                raise ThriftError("It changed after its blocks were read")
-            else:
-                with self.path.open("rb") as file:
-                    yield file
-
-
 @contextmanager
-def _blaming(path: Path | None) -> Generator[None, None, None]:
-    """Turn a failure to read into an error of ours that names the file."""
-    try:
-        yield
-    # Damaged pages can make Polars panic, and its PanicException is no `Exception`.
-    except (ThriftError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise ChecksumMismatchError(
-            f"This is not the Parquet file it should be. {error}", where=path, todo="restore it from a kept version"
-        ) from error
-    except OSError as error:
-        raise StorageError(f"The file cannot be read: {error}", where=path, todo="check that it is there") from error
+def _opened(path: Path | None) -> Generator[BinaryIO | None, None, None]:
+    with blaming(path):
+        if path is None:
+            yield None
+        else:
+            with path.open("rb") as file:
+                yield file
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+class _Copy:
+    """Bytes on their way into a file. Each is hashed as it goes by, and so are all of the file they are copied from.
+
+    As long as both files are the same, one hash is that of both.
+    """
+
+    def __init__(self, out: BinaryIO, base: BinaryIO | None, path: Path | None) -> None:
+        self.digest = hashlib.sha256()
+        self._out = out
+        self._base, self._path = base, path
+        self._base_at = 0
+        self._base_digest = None if base is not None else hashlib.sha256()  # None while it is the same
+
+    def put(self, source: Source, start: int, stop: int) -> None:
+        """Take the bytes of a source."""
+        if source.path is None:
+            self._write_new(memoryview(source.data)[start:stop])
+        elif source.path == self._path and self._base is not None:
+            self._pass_over(start - self._base_at)
+            for piece in _pieces(self._base, stop - start):
+                self._base_at += len(piece)
+                self._write(piece)
+                if self._base_digest is not None:
+                    self._base_digest.update(piece)
+        else:
+            with source.opened() as file:
+                file.seek(start)
+                for piece in _pieces(file, stop - start):
+                    self._write_new(piece)
+
+    def hash_of_base(self) -> str:
+        """The SHA-256 of the whole file that is copied from."""
+        digest = self._part()
+        while self._base is not None and (piece := self._base.read(_PIECE)):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def _write(self, piece: bytes | memoryview) -> None:
+        self._out.write(piece)
+        self.digest.update(piece)
+
+    def _write_new(self, piece: bytes | memoryview) -> None:
+        """Write what is not copied; it may be what the other file has there all the same."""
+        if self._base is not None and self._base_digest is None:
+            if self._base.read(len(piece)) == piece:
+                self._base_at += len(piece)
+            else:
+                self._base.seek(self._base_at)
+                self._part()
+        self._write(piece)
+
+    def _pass_over(self, count: int) -> None:
+        if count and self._base is not None:
+            digest = self._part()
+            for piece in _pieces(self._base, count):
+                self._base_at += len(piece)
+                digest.update(piece)
+
+    def _part(self) -> "hashlib._Hash":
+        if self._base_digest is None:
+            self._base_digest = self.digest.copy()
+        return self._base_digest
 
 
-def _checked(frame: pl.DataFrame, path: Path | None) -> pl.DataFrame:
-    if frame.schema != SCHEMA:
-        raise SchemaDriftError(f"Columns are {dict(frame.schema)}", where=path, todo=f"make them {dict(SCHEMA)}")
-    return frame
+def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
+    while count > 0:
+        piece = file.read(min(count, _PIECE))
+        if not piece:
+            raise ThriftError("It ends inside a block")
+        count -= len(piece)
+        yield piece
 
 
-def _ordered(blocks: Sequence[Block]) -> bool:
-    return all(a.year == b.year and a.month < b.month for a, b in pairwise(blocks))
+def _cuts(keys: pl.DataFrame) -> list[int]:
+    """The rows with which row groups begin."""
+    firsts = keys.select(pl.arg_where(_STARTS).alias("row"), pl.col("symbol").filter(_STARTS))
+    rows: list[int] = firsts.get_column("row").to_list()
+    return [row for row, symbol in zip(rows, firsts.get_column("symbol"), strict=True) if not row or _begins(symbol)]
 
 
-def _encoded(frame: pl.DataFrame) -> _Source:
+def _begins(symbol: str) -> bool:
+    """Whether a symbol begins a row group, wherever it stands."""
+    return not crc32(symbol.encode()) % _ONE_IN
+
+
+def _encoded(frame: pl.DataFrame) -> Source:
     file = BytesIO()
-    frame.rechunk().write_parquet(
-        file, compression="zstd", compression_level=_LEVEL, row_group_size=_GROUP_ROWS, metadata=_LAYOUT
-    )
-    return _Source(data=file.getvalue())
+    frame.rechunk().write_parquet(file, compression="lz4", row_group_size=_WHOLE, metadata=_LAYOUT)
+    return Source(data=file.getvalue())
 
 
 @cache
 def _head() -> Struct:
     """What a footer of ours holds beside groups and rows, as this Polars writes it."""
-    return _footer(_encoded(empty_frame()))[0]
+    return with_field_ids(chunks_of(_encoded(empty_frame()))[0])
 
 
-def _footer(source: _Source) -> tuple[Struct, Structs, int]:
-    """The head and the row groups of a file, and the byte where its footer begins."""
-    with source.opened() as file:
-        size = file.seek(0, SEEK_END)
-        file.seek(max(size - _TAIL, 0))
-        tail = file.read()
-        start = size - _TAIL - int.from_bytes(tail[:4], "little")
-        if start < len(_MAGIC) or tail[4:] != _MAGIC:
-            raise ThriftError("It is cut short, or another kind of file")
-        file.seek(start)
-        head = decode(file.read(size - _TAIL - start), _FOOTER)
-        groups = head.read(_FILE_GROUPS, Structs)
-        if head.read(_FILE_ROWS, int) != sum(group.read(_GROUP_ROWS_HELD, int) for group in groups):
-            raise ThriftError("Its row groups do not add up to its rows")
-    head.write(_FILE_ROWS, 0)
-    head.write(_FILE_GROUPS, Structs())
-    return head, groups, start
-
-
-def _parse(source: _Source) -> list[Block]:
-    head, groups, end = _footer(source)
-    blocks: list[Block] = []
-    position = len(_MAGIC)
-    dated = [(*_dates(group, source.path), group) for group in groups]
-    for _, run in groupby(dated, lambda item: (item[0].year, item[0].month)):
-        firsts, lasts, members = zip(*run, strict=True)
-        spans: list[tuple[int, int]] = []
-        for group in members:
-            for chunk in group.read(_GROUP_CHUNKS, Structs):
-                start, stop = _tidied(chunk)
-                if not position <= start < stop <= end:
-                    raise ThriftError("Its pages overlap, or lie outside it")
-                position = stop
-                spans.append((spans.pop()[0] if spans and spans[-1][1] == start else start, stop))
-        rows = sum(group.read(_GROUP_ROWS_HELD, int) for group in members)
-        blocks.append(Block(min(firsts), max(lasts), rows, source, spans, Structs(members), head))
-    if not _ordered(blocks):
-        raise DataQualityError(
-            f"Row groups are not of one year, by month: {[(block.year, block.month) for block in blocks]}",
-            where=source.path,
-            todo=_REBUILD,
-        )
-    return blocks
-
-
-def _tidied(chunk: Struct) -> tuple[int, int]:
-    """The byte range of a chunk's pages, after taking from it the pointers to what is not copied.
-
-    Offset and column indexes lie behind all pages and point to bytes of the file; a chunk of 8192 rows is one
-    page, so they say nothing the chunk's own statistics don't. Between chunks Polars repeats their metadata,
-    with offsets as of that file; `file_offset` points there, and Parquet now wants 0 (nothing to be found).
-    """
-    meta = chunk.read(_CHUNK_META, Struct)
-    for pointer in _CHUNK_PAGE_INDEX:
-        chunk.pop(pointer, None)
-    for pointer in _META_BLOOM_FILTER:
-        meta.pop(pointer, None)
-    chunk.write(_CHUNK_OFFSET, 0)
-    start = min((meta.read(offset, int) for offset in _META_OFFSETS if offset in meta), default=0)
-    return start, start + meta.read(_META_SIZE, int)
-
-
-def _dates(group: Struct, path: Path | None) -> tuple[date, date]:
-    """The first and last date of a row group, by the statistics of its first column. They must share a month."""
-    chunks = group.read(_GROUP_CHUNKS, Structs)
-    meta = chunks[0].read(_CHUNK_META, Struct) if chunks else Struct()
-    statistics = decode(meta.read(_META_STATISTICS, bytes), {})
-    try:
-        first, last = (
-            date(1970, 1, 1) + timedelta(*struct.unpack("<i", statistics.text(bound)))
-            for bound in (_STATISTICS_MIN, _STATISTICS_MAX)
-        )
-    except (struct.error, OverflowError) as error:
-        raise ThriftError("Its first column holds no dates") from error
-    if (first.year, first.month) != (last.year, last.month):
-        raise DataQualityError(f"A row group runs from {first} to {last}", where=path, todo=_REBUILD)
-    return first, last
-
-
-def _splice(blocks: Sequence[Block], head: Struct, put: Callable[[bytes], object]) -> int:
-    """Write blocks one after the other, and the footer that finds them there. Returns the size of it all."""
-    put(_MAGIC)
-    position, groups = len(_MAGIC), Structs()
-    for block in blocks:
-        for piece in block.pieces():
-            put(piece)
-        for group in block.groups:
-            moved, chunks, start = Struct(group), Structs(), position
-            for chunk in group.read(_GROUP_CHUNKS, Structs):
-                chunks.append(_moved(chunk, position))
-                position += chunk.read(_CHUNK_META, Struct).read(_META_SIZE, int)
-            moved.write(_GROUP_CHUNKS, chunks)
-            for field, value in ((_GROUP_OFFSET, start), (_GROUP_ORDINAL, len(groups))):
-                if field in moved:
-                    moved.write(field, value)
-            groups.append(moved)
-    footer = Struct(head)
-    footer.write(_FILE_ROWS, sum(block.rows for block in blocks))
-    footer.write(_FILE_GROUPS, groups)
-    written = encode(footer)
-    put(written + len(written).to_bytes(4, "little") + _MAGIC)
-    return position + len(written) + _TAIL
-
-
-def _moved(chunk: Struct, start: int) -> Struct:
-    """A chunk whose pages begin at `start`."""
-    meta = Struct(chunk.read(_CHUNK_META, Struct))
-    places = {offset: meta.read(offset, int) for offset in _META_OFFSETS if offset in meta}
-    for offset, place in places.items():
-        meta.write(offset, place + start - min(places.values()))
-    moved = Struct(chunk)
-    moved.write(_CHUNK_META, meta)
-    return moved
+def _ordered(blocks: Sequence[Block]) -> bool:
+    return all(a.year == b.year and a.month < b.month for a, b in pairwise(blocks))

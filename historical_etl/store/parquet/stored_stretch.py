@@ -1,0 +1,94 @@
+"""What is stored of some symbols in some months of a year, and the month blocks with other rows in its place."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import polars as pl
+
+from historical_etl.schema import ORDER, VALUE_COLUMNS, ordered, symbols_in
+from historical_etl.store.parquet.month_blocks import Block, encode_block, read_rows
+
+__all__ = ["StoredStretch"]
+
+
+@dataclass(frozen=True)
+class StoredStretch:
+    """The rows of some symbols in some months, and the row groups that they are in.
+
+    Attributes:
+        rows: of these symbols, sorted by (symbol, date); None where no month is stored.
+    """
+
+    rows: pl.DataFrame | None
+    _months: Sequence[int]
+    _numbers: Mapping[int, Sequence[int]]  # of the groups, by month
+    _whole: pl.DataFrame  # all rows of these groups, one group after the other
+    _places: pl.Series  # where in them each of `rows` is
+
+    @classmethod
+    def read(
+        cls, blocks: Mapping[int, Block], months: Sequence[int], symbols: Sequence[str], dropped: pl.DataFrame
+    ) -> "StoredStretch":
+        """Read what is stored.
+
+        Args:
+            blocks: of the year, by month.
+            months: those that are read, ascending.
+            symbols: whose rows may change, sorted.
+            dropped: (symbol, date) of rows that are removed.
+
+        Raises:
+            ChecksumMismatchError, SchemaDriftError, StorageError: as `Block.read`.
+        """
+        removed = set(symbols_in(dropped))
+        numbers = {month: blocks[month].holding(symbols, removed) for month in months if month in blocks}
+        whole = read_rows([(blocks[month], those) for month, those in numbers.items()])
+        mine = whole.with_row_index("place").filter(pl.col("symbol").is_in(symbols))
+        if len(months) > 1:
+            mine = mine.sort(ORDER)
+        rows = mine.drop("place") if numbers else None
+        return cls(rows, months, numbers, whole, mine.get_column("place"))
+
+    def replaced_in(self, blocks: Mapping[int, Block], merged: pl.DataFrame) -> dict[int, Block]:
+        """The blocks of the year with other rows for these symbols in these months."""
+        current = all(blocks[month].current for month in self._numbers)
+        if current and self.rows is not None and self.rows[list(ORDER)].equals(merged[list(ORDER)]):
+            return {**blocks, **self._with_values(blocks, merged)}
+        changed = {month: self._with_rows(blocks, merged, month) for month in self._months}
+        return {month: block for month, block in {**blocks, **changed}.items() if block is not None}
+
+    def _with_rows(self, blocks: Mapping[int, Block], merged: pl.DataFrame, month: int) -> Block | None:
+        of_month = pl.col("date").dt.month() == month
+        rows = merged.filter(of_month) if len(self._months) > 1 else merged
+        if month not in blocks:
+            return encode_block(rows) if rows.height else None
+        assert self.rows is not None  # noqa: S101 - the month is stored
+        if rows.equals(self.rows.filter(of_month)):
+            return blocks[month]
+        others = self._others().filter(of_month)
+        return blocks[month].with_rows(self._numbers[month], ordered(pl.concat([others, rows])))
+
+    def _others(self) -> pl.DataFrame:
+        return self._whole.with_row_index("place").filter(~pl.col("place").is_in(self._places.implode())).drop("place")
+
+    def _with_values(self, blocks: Mapping[int, Block], merged: pl.DataFrame) -> dict[int, Block]:
+        """The blocks that change, where the keys are what they were: only columns that differ are encoded."""
+        assert self.rows is not None  # noqa: S101 - the caller's condition
+        groups = [(month, number) for month, numbers in self._numbers.items() for number in numbers]
+        heights = [blocks[month].groups[number].rows for month, number in groups]
+        starts = list(accumulate(heights, initial=0))
+        columns: dict[tuple[int, int], list[pl.Series]] = {}
+        for name in VALUE_COLUMNS:
+            differs = self.rows.get_column(name).ne_missing(merged.get_column(name))
+            places = self._places.filter(differs)
+            if places.is_empty():
+                continue
+            column = self._whole.get_column(name).clone().scatter(places, merged.get_column(name).filter(differs))
+            for at in sorted({bisect_right(starts, place) - 1 for place in places}):
+                columns.setdefault(groups[at], []).append(column.slice(starts[at], heights[at]))
+        changed: dict[int, dict[int, pl.DataFrame]] = {}
+        for (month, number), parts in columns.items():
+            changed.setdefault(month, {})[number] = pl.DataFrame(parts)
+        return {month: blocks[month].with_values(parts) for month, parts in changed.items()}
