@@ -1,4 +1,4 @@
-"""`versions`, `cite`, `pin`, `unpin`, `diff`, `rollback`, `vacuum`: the past of a store, shown and brought back."""
+"""The commands on versions: `versions`, `cite`, `pin`, `unpin`, `diff`, `rollback`, `repack`, `vacuum`."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from historical_etl.cli.terminal import Terminal, cleaned, ranges, size_text, so
 from historical_etl.etl.maintenance import roll_back
 from historical_etl.etl.price_store import PriceStore
 
-__all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
+__all__ = ["cite", "diff", "pin", "repack", "rollback", "unpin", "vacuum", "versions"]
 
 _CHANGES: Final = ("added", "removed", "changed", "renamed")
 _MOST: Final = 50
@@ -163,6 +163,26 @@ def rollback(terminal: Terminal, version: str, reason: str) -> int:
         terminal.say(f"next: {terminal.program} diff {before.version if before else ''} shows what that changed")
     else:
         terminal.say(f"Version {restored.version} is current already, and equals version {number}: nothing was changed")
+    return 0
+
+
+def repack(terminal: Terminal) -> int:
+    """Rewrite years in today's layout; see the command's help."""
+    with terminal.busy("Rewriting"):
+        store = _writing(terminal)
+        before = store.context.manifest()
+        manifest = store.maintenance.repack()
+    known = {partition.year: partition.checksum for partition in before.partitions} if before else {}
+    years = [p.year for p in manifest.partitions if known.get(p.year) != p.checksum]
+    size = sum(partition.size_bytes for partition in manifest.partitions)
+    if terminal.as_json:
+        terminal.json({"changed": bool(years), "version": manifest.version, "years": years, "size_bytes": size})
+    elif years:
+        terminal.say(
+            f"Version {manifest.version} is current: {ranges(years)} rewritten, {size_text(size)} in all years"
+        )
+    else:
+        terminal.say(f"Version {manifest.version} is current, and every year has today's layout: nothing was changed")
     return 0
 
 

@@ -489,6 +489,25 @@ class HistoricalETL:
         """
         return self._store.maintenance.rollback(version, reason=reason, publish=publish)
 
+    def repack(self, *, publish: bool = True) -> SyncManifest:
+        """Write every year in the layout of this release, as one version; rows and ledgers stay as they are.
+
+        A year that an earlier release wrote is only read more slowly, and is rewritten when rows of it change. This does
+        it at once. It takes room for the years it rewrites until the version before is vacuumed.
+
+        Args:
+            publish: whether to refresh the catalog afterwards.
+
+        Returns:
+            The current version: the one before, if every year has that layout already.
+
+        Raises:
+            ConfigurationError: there is no store.
+            ChecksumMismatchError: a year is damaged; nothing was changed.
+            LockTimeoutError, StorageError: nothing was committed.
+        """
+        return self._store.maintenance.repack(publish=publish)
+
     def verify(self, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check that what lies on disk is what was committed: every byte, every row, every cursor. Writes nothing.
 

@@ -7,7 +7,7 @@ import typer
 
 from historical_etl.cli.declare.common import Context, terminal_of
 
-__all__ = ["cite", "diff", "pin", "rollback", "unpin", "vacuum", "versions"]
+__all__ = ["cite", "diff", "pin", "repack", "rollback", "unpin", "vacuum", "versions"]
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="A number, or the name of a pin.", show_default=False)]
 Chosen = Annotated[
@@ -97,6 +97,17 @@ def rollback(
     with terminal.busy("Loading"):
         from historical_etl.cli import versions as command
     return command.rollback(terminal, version, reason)
+
+
+def repack(context: Context) -> int:
+    """Write every year in the layout of this release; no row changes.
+
+    A year that an earlier release wrote is rewritten when its rows next change. Until then it is only read more slowly.
+    """
+    terminal = terminal_of(context)
+    with terminal.busy("Loading"):
+        from historical_etl.cli import versions as command
+    return command.repack(terminal)
 
 
 def vacuum(

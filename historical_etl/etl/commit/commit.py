@@ -106,9 +106,9 @@ class Commit:
         years: list[MergedYear] = []
         off = years_in(left)
         for year in merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off):
-            if year.blocks:
+            if year.changes and year.blocks:
                 self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-            else:
+            elif year.changes:
                 self.transaction.empty_year(year.year)
             year.blocks.clear()  # a run may touch thirty years
             years.append(year)

@@ -7,6 +7,7 @@ from historical_etl.arguments import typed_arguments
 from historical_etl.etl.commit import publish_catalog, publish_if_behind
 from historical_etl.etl.context import VersionState
 from historical_etl.etl.maintenance.archive import export_store
+from historical_etl.etl.maintenance.repack import repack
 from historical_etl.etl.maintenance.repair import Refetch, RepairReport, repair
 from historical_etl.etl.maintenance.rollback import roll_back
 from historical_etl.etl.maintenance.verification import Verification
@@ -41,6 +42,14 @@ class Maintenance:
         """Make an older version current again, under a new number. See `HistoricalETL.rollback`."""
         self._context.require_store()
         manifest = roll_back(self._state, version, reason)
+        if publish:
+            publish_if_behind(self._context)
+        return manifest
+
+    def repack(self, *, publish: bool = True) -> SyncManifest:
+        """Write every year in the layout of this release. See `HistoricalETL.repack`."""
+        self._context.require_store()
+        manifest = repack(self._state)
         if publish:
             publish_if_behind(self._context)
         return manifest

@@ -46,6 +46,7 @@ class MergedYear:
         first: its first session.
         last: its last session.
         differences: what the new rows did to the stored ones.
+        changes: whether any row is another than before; else its file stays as it is, whatever release wrote it.
     """
 
     year: int
@@ -54,6 +55,7 @@ class MergedYear:
     first: date
     last: date
     differences: RowChanges
+    changes: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class _Merge:
             first=in_order[0].first,
             last=in_order[-1].last,
             differences=RowChanges.of_all(parts),
+            changes=changes,
         )
 
     def _concerned(self, rows: pl.DataFrame | None, dropped: pl.DataFrame) -> list[str]:

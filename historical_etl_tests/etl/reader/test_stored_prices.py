@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from historical_etl import ChecksumMismatchError, HistoricalETL
 from historical_etl.store import verified_files
-from historical_etl.store.parquet import month_blocks as blocks
+from historical_etl.store.parquet import row_groups
 from historical_etl_tests.etl.conftest import CORRECTED, opened
 from historical_etl_tests.scenario import KEYS, SHORT, ScriptedFetcher, changing, current_manifest, stored, tree
 
@@ -109,7 +109,7 @@ def test_rot_in_place_between_scan_and_collect_is_found_by_the_next_call_not_by_
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rot below the file system: no inode, size or time tells of it."""
     monkeypatch.setattr(verified_files, "_state", lambda path: (hash(path),))
-    monkeypatch.setattr(blocks, "_state", lambda path: (hash(path), 0, 0))
+    monkeypatch.setattr(row_groups, "_state", lambda path: (hash(path), 0, 0))
 
 
 def test_rot_that_leaves_the_times_alone_is_found_by_verify_and_by_the_next_process(etl, silent, monkeypatch):

@@ -318,4 +318,5 @@ def test_a_block_that_does_not_hold_what_its_footer_says_is_named(manager):
     assert list(_rows([block], partition)) == []
     wrong = "month 1: its rows are not what its footer says"
     for changes in ({"rows": 3}, {"first": date(2019, 1, 1)}, {"last": date(2019, 1, 31)}):
-        assert list(_rows([replace(block, **changes)], partition)) == [wrong]
+        group = replace(block.groups[0], **changes)
+        assert list(_rows([replace(block, groups=(group,))], partition)) == [wrong]

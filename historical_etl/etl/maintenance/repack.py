@@ -1,0 +1,48 @@
+"""Repack: write all years in today's layout at once; else each is rewritten when its rows next change."""
+
+from historical_etl.etl.commit import run_of, run_rows
+from historical_etl.etl.context import VersionState
+from historical_etl.models import SyncManifest
+from historical_etl.store.newer_release import refuse_unknown_fields
+from historical_etl.store.progress import save_progress
+from historical_etl.store.transaction import Provenance, Transaction
+
+__all__ = ["repack"]
+
+
+def repack(state: VersionState) -> SyncManifest:
+    """Commit the current rows in the layout, and by the Polars, of this release; no row and no ledger changes.
+
+    Returns the current version: the one before, if every year has today's layout already.
+
+    Raises:
+        ChecksumMismatchError: a year is damaged; nothing was changed.
+        LockTimeoutError, StorageError: nothing was committed.
+    """
+    store = state.context
+    with store.lock() as token:
+        refuse_unknown_fields(store.layout)
+        transaction = Transaction(store.manifests, token, store.retention)
+        base = transaction.base
+        if base is None:
+            return store.require_manifest()
+        rewritten: list[int] = []
+        for partition in base.partitions:
+            blocks = transaction.stored_blocks(partition.year)
+            if not all(block.current for block in blocks):
+                transaction.write_year(
+                    partition.year, blocks, partition.symbols, partition.first_session, partition.last_session
+                )
+                rewritten.append(partition.year)
+        if not rewritten:
+            return base
+        run = run_of(transaction, "repack", store.writer_id, base, f"{len(rewritten)} year(s) in today's layout")
+        committed = transaction.commit(Provenance.of(base), {}, {"runs": run_rows([run])})
+        assert committed is not None  # noqa: S101 - there are years
+        saved = store.progress()
+        if saved is not None and saved.data_version == base.version:
+            save_progress(
+                store.layout,
+                saved.model_copy(update={"last_updated": transaction.at, "data_version": committed.version}),
+            )
+    return committed
