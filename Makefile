@@ -47,10 +47,10 @@ fi
 environment() { "$$uv" venv --quiet --allow-existing --python "$(PYTHON)" "$$1"; }
 endef
 
-.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench lock clean
+.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench bench-check lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install everything into .venv, exactly as locked
 
@@ -217,6 +217,9 @@ mutate: $(STAMP) ## change the store's code in 300 places, one at a time, and li
 
 bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-check: $(STAMP) ## fail when a case makes more queries, opens more files ... than benchmarks/budget.json (ACCEPT=1)
+	@$(BIN)/python -m benchmarks.counts $(if $(ACCEPT),--accept) $(ARGS)
 
 lock: ## resolve all dependencies anew into requirements/lock.txt (needs uv; UPGRADE=1 takes the newest)
 	@$(WITH_UV)

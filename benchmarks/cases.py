@@ -7,14 +7,13 @@ sides. The package runs as users call it: lock, validation, versions, read-back,
 
 import json
 import os
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,73 +21,16 @@ from typing import Final
 import duckdb
 import polars as pl
 
+from benchmarks.bench import HELD_BACK, OVERLAP, Bench, after, commit, restated, scattered
 from benchmarks.floor import FloorStore, by_year
-from benchmarks.market import WORKLOADS, MarketFetcher, Workload, prepare
-from historical_etl.etl.merge.merge import StoredYears, merge_years
+from benchmarks.market import WORKLOADS
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLProgressManifest
 from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl.quality.rules import conform
-from historical_etl.schema import SCHEMA
-from historical_etl.settings import Settings
-from historical_etl.store.progress import save_progress
-from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["CASES", "HELD_BACK"]
+__all__ = ["CASES"]
 
-#: Sessions at the end that a prepared store does not hold yet, for increments.
-HELD_BACK: Final = 7
-#: Sessions that an increment asks for again, by default, and the new one.
-_OVERLAP: Final = 6
 _Numbers = dict[str, float]
-
-
-class Bench:
-    """One workload, with its stores in a scratch folder."""
-
-    def __init__(self, workload: Workload, scratch: Path, repeats: int) -> None:
-        self.workload = workload
-        self.scratch = scratch
-        self.repeats = repeats
-        self.fetcher = MarketFetcher(workload, prepare(workload, scratch))
-        self.last = workload.sessions(workload.last)
-        self.now = _after(self.last[-1])
-
-    def ours(self, root: Path) -> HistoricalETL:
-        settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
-        return HistoricalETL.open(root, self.fetcher, clock=lambda: self.now, settings=settings)
-
-    def backfill(self, root: Path, end: date) -> HistoricalETL:
-        etl = self.ours(root)
-        etl.run_full_etl(self.workload.names, date(self.workload.first, 1, 1), end)
-        return etl
-
-    def frames(self, start: date, end: date) -> list[pl.DataFrame]:
-        return [self.fetcher.get_daily_prices(part, start, end) for part in self.workload.parts]
-
-    def stored(self) -> tuple[Path, Path]:
-        """Fresh copies of stores that hold all but the last sessions: the floor's and ours."""
-        kept = self.scratch / f"stored-{self.workload.name}"
-        end = self.last[-HELD_BACK - 1]
-        if not kept.exists():
-            unfinished = self.scratch / f"stored-{self.workload.name}.partial"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            floor = FloorStore(unfinished / "floor")
-            for year in self.workload.years:
-                floor.merge(year, self.frames(date(year, 1, 1), min(end, date(year, 12, 31))))
-            self.now = _after(end)
-            self.backfill(unfinished / "ours", end)
-            unfinished.rename(kept)
-        copy = self.scratch / f"work-{self.workload.name}-{time.time_ns()}"
-        shutil.copytree(kept, copy, copy_function=_link_objects)
-        return copy / "floor", copy / "ours"
-
-    def timed(self, work: Callable[[], object]) -> float:
-        """Seconds that `work` takes, without what the fetcher took of them."""
-        handed = self.fetcher.seconds
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began - (self.fetcher.seconds - handed)
 
 
 def backfill(bench: Bench) -> _Numbers:
@@ -122,9 +64,9 @@ def increment(bench: Bench) -> _Numbers:
     days: list[date] = bench.last.to_list()
     for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
         session = days[at]
-        frames = bench.frames(days[at - _OVERLAP + 1], session)
+        frames = bench.frames(days[at - OVERLAP + 1], session)
         floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
-        bench.now = _after(session)
+        bench.now = after(session)
         ours.append(bench.timed(etl.run_incremental_etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
@@ -138,8 +80,8 @@ def reconcile(bench: Bench) -> _Numbers:
     wholes: list[float] = []
     days: list[date] = bench.last.to_list()
     for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
-        frames = bench.frames(days[at - _OVERLAP + 1], days[at])
-        bench.now = _after(days[at])
+        frames = bench.frames(days[at - OVERLAP + 1], days[at])
+        bench.now = after(days[at])
         plains.append(bench.timed(lambda frames=frames: _judge_and_commit(plain, frames)))
         wholes.append(bench.timed(whole.run_incremental_etl))
     for folder in (plain_root, root):
@@ -155,22 +97,22 @@ def _judge_and_commit(etl: HistoricalETL, frames: list[pl.DataFrame]) -> None:
     symbols = rows.get_column("symbol").unique().to_list()
     sessions = etl.calendar.between(start, end)
     verdict = judge_batch(rows, symbols=symbols, start=start, end=end, sessions=sessions, max_rejected_share=0.05)
-    _commit(etl, verdict.accepted)
+    commit(etl, verdict.accepted)
 
 
 def corrections(bench: Bench) -> _Numbers:
     """100 rows scattered over the last three years, in one commit."""
-    return _rewrite(bench, _scattered)
+    return _rewrite(bench, scattered)
 
 
 def restate_1(bench: Bench) -> _Numbers:
     """All years of one symbol, in one commit."""
-    return _rewrite(bench, lambda bench, turn: _restated(bench, turn, 1))
+    return _rewrite(bench, lambda bench, turn: restated(bench, turn, 1))
 
 
 def restate_80(bench: Bench) -> _Numbers:
     """All years of 80 symbols, in one commit; the floor's time is for one."""
-    return _rewrite(bench, lambda bench, turn: _restated(bench, turn, 80), floor_rows=lambda b, t: _restated(b, t, 1))
+    return _rewrite(bench, lambda bench, turn: restated(bench, turn, 80), floor_rows=lambda b, t: restated(b, t, 1))
 
 
 def _rewrite(
@@ -185,42 +127,9 @@ def _rewrite(
     for turn in range(bench.repeats):
         simple = list(by_year((floor_rows or make)(bench, turn)))
         floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
-        ours.append(bench.timed(partial(_commit, etl, make(bench, turn))))
+        ours.append(bench.timed(partial(commit, etl, make(bench, turn))))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
-
-
-def _commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
-    """The plain half of a run, once it has accepted rows: one commit over all years, progress, catalog. No ledgers."""
-    accepted = rows.with_columns(ret=pl.lit(None, pl.Float64)).select(list(SCHEMA)).sort("symbol", "date")
-    nothing = accepted.clear()
-    cursors = etl.cursors()
-    with etl.store.context.lock() as token:
-        transaction = Transaction(etl.manifests, token, etl.store.context.retention)
-        stored = StoredYears(transaction.base, etl.layout, transaction.stored_blocks)
-        for year in merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate):
-            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-        manifest = transaction.commit(Provenance())
-        version = manifest.version if manifest else 0
-        progress = ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)
-        save_progress(etl.layout, progress)
-    etl.publish_catalog()
-
-
-def _scattered(bench: Bench, turn: int) -> pl.DataFrame:
-    chance = random.Random(turn)
-    years = list(bench.workload.years)[-3:]
-    symbols = chance.sample(bench.workload.names, 50)
-    end = bench.last[-HELD_BACK - 1]
-    rows = bench.fetcher.get_daily_prices(symbols, date(years[0], 1, 1), end)
-    return rows.sample(100, seed=turn).with_columns(pl.col("volume") + 1 + turn)
-
-
-def _restated(bench: Bench, turn: int, count: int) -> pl.DataFrame:
-    symbols = random.Random(turn).sample(bench.workload.names, count)
-    end = bench.last[-HELD_BACK - 1]
-    rows = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), end)
-    return rows.with_columns((pl.col("adj_close") * 0.99).round(4))
 
 
 def reads(bench: Bench) -> _Numbers:
@@ -276,7 +185,7 @@ def reads(bench: Bench) -> _Numbers:
 def memory_increment(bench: Bench) -> _Numbers:
     """Peak of a process that does one increment, in MB; everything in it counts."""
     _, root = bench.stored()
-    bench.now = _after(bench.last[-HELD_BACK])
+    bench.now = after(bench.last[-HELD_BACK])
     before = _peak()
     bench.ours(root).run_incremental_etl()
     shutil.rmtree(root.parent)
@@ -332,11 +241,6 @@ CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
 }
 
 
-def _after(session: date) -> datetime:
-    """Long after this session's close, before the next one's."""
-    return datetime.combine(session + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=6)
-
-
 def _size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.glob("*.parquet")) / 1e6
 
@@ -353,14 +257,6 @@ def _peak() -> float:
     """VmHWM in MB. Not `ru_maxrss`: that starts with what the parent process held."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def _link_objects(source: str, target: str) -> None:
-    """Copy a file, but link what is never changed in place: floor files and objects are replaced, not rewritten."""
-    if source.endswith(".parquet"):
-        Path(target).hardlink_to(source)
-    else:
-        shutil.copy2(source, target)
 
 
 def main() -> None:
