@@ -21,7 +21,7 @@ from typing import Final
 import duckdb
 import polars as pl
 
-from benchmarks.bench import HELD_BACK, OVERLAP, Bench, after, commit, restated, scattered
+from benchmarks.bench import HELD_BACK, OVERLAP, Bench, after, commit, paying, restated, scattered
 from benchmarks.floor import FloorStore, by_year
 from benchmarks.market import WORKLOADS
 from historical_etl.etl.pipeline import HistoricalETL
@@ -132,6 +132,29 @@ def _rewrite(
     return _sides(floors, ours)
 
 
+def dividends_80(bench: Bench) -> _Numbers:
+    """80 symbols pay a dividend on the new session of an increment, end to end; the floor restates one symbol."""
+    floor_root, root = bench.stored()
+    floor, etl = FloorStore(floor_root), bench.ours(root)
+    floors: list[float] = []
+    ours: list[float] = []
+    for turn in range(bench.repeats):
+        simple = list(by_year(restated(bench, turn, 1)))
+        floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
+        session = bench.last[turn - HELD_BACK]
+        symbols = paying(bench, turn, 80)
+        bench.fetcher.pay(symbols, session)
+        bench.now = after(session)
+        ours.append(bench.timed(partial(_restating, etl, set(symbols))))
+    shutil.rmtree(root.parent)
+    return _sides(floors, ours)
+
+
+def _restating(etl: HistoricalETL, symbols: set[str]) -> None:
+    result = etl.run_incremental_etl()
+    assert set(result.restated_symbols) == symbols, "a dividend was taken for something else"
+
+
 def reads(bench: Bench) -> _Numbers:
     """Four questions, warm: milliseconds through each way of asking."""
     floor_root, root = bench.stored()
@@ -233,6 +256,7 @@ CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
         corrections,
         restate_1,
         restate_80,
+        dividends_80,
         reads,
         memory_increment,
         memory_backfill,
