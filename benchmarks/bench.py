@@ -3,7 +3,8 @@
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ import polars as pl
 
 from benchmarks.floor import FloorStore
 from benchmarks.market import MarketFetcher, Workload, prepare
+from benchmarks.peers.peer import digest
+from benchmarks.peers.team import PeerResult, Team, team
 from historical_etl.etl.merge.merge import StoredYears, merge_years
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLProgressManifest
@@ -20,7 +23,7 @@ from historical_etl.settings import Settings
 from historical_etl.store.progress import save_progress
 from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["HELD_BACK", "OVERLAP", "Bench", "after", "commit", "paying", "restated", "scattered"]
+__all__ = ["HELD_BACK", "OVERLAP", "Bench", "after", "commit", "paying", "restated", "scattered", "state"]
 
 #: Sessions at the end that a prepared store does not hold yet, for increments.
 HELD_BACK: Final = 7
@@ -31,10 +34,20 @@ OVERLAP: Final = 6
 class Bench:
     """One workload, with its stores in a scratch folder."""
 
-    def __init__(self, workload: Workload, scratch: Path, repeats: int, *, remember: bool = False) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        scratch: Path,
+        repeats: int,
+        *,
+        peers: Mapping[str, Path] | None = None,
+        remember: bool = False,
+    ) -> None:
         self.workload = workload
         self.scratch = scratch
         self.repeats = repeats
+        self.peers = peers or {}
+        self.peer_results: dict[str, PeerResult] = {}
         self.fetcher = MarketFetcher(workload, prepare(workload, scratch), remember=remember)
         self.last = workload.sessions(workload.last)
         self.now = after(self.last[-1])
@@ -59,14 +72,55 @@ class Bench:
             unfinished = self.scratch / f"stored-{self.workload.name}.partial"
             shutil.rmtree(unfinished, ignore_errors=True)
             floor = FloorStore(unfinished / "floor")
-            for year in self.workload.years:
-                floor.merge(year, self.frames(date(year, 1, 1), min(end, date(year, 12, 31))))
+            for start, until in self._stored_spans():
+                floor.merge(start.year, self.frames(start, until))
             self.now = after(end)
             self.backfill(unfinished / "ours", end)
             unfinished.rename(kept)
-        copy = self.scratch / f"work-{self.workload.name}-{time.time_ns()}"
+        copy = self._work_folder()
         shutil.copytree(kept, copy, copy_function=_link_objects)
         return copy / "floor", copy / "ours"
+
+    @contextmanager
+    def empty_team(self) -> Generator[Team]:
+        """The peers with nothing stored."""
+        folder = self._work_folder()
+        with team(self.peers, folder, self.peer_results) as peers:
+            yield peers
+        shutil.rmtree(folder)
+
+    @contextmanager
+    def stored_team(self) -> Generator[Team]:
+        """The peers with copies of what `stored` has."""
+        folder = self._work_folder()
+        for name in self.peers:
+            if (stored := self._stored_by(name)) is not None:
+                shutil.copytree(stored, folder / name)
+        with team(self.peers, folder, self.peer_results) as peers:
+            yield peers
+        shutil.rmtree(folder)
+
+    def _stored_by(self, peer: str) -> Path | None:
+        """What a peer has of it; None if it could not be filled, which its result then says."""
+        kept = self.scratch / f"stored-{self.workload.name}-{peer}"
+        if not kept.exists():
+            unfinished = kept.with_name(f"{kept.name}.partial")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with team({peer: self.peers[peer]}, unfinished, self.peer_results) as peers:
+                peers.fill((pl.concat(self.frames(*span)) for span in self._stored_spans()), "prepared")
+            if self.peer_results[peer].fault:
+                return None
+            (unfinished / peer).rename(kept)
+            shutil.rmtree(unfinished)
+        return kept
+
+    def _stored_spans(self) -> Iterator[tuple[date, date]]:
+        """What a prepared store holds, year by year."""
+        for year in self.workload.years:
+            yield date(year, 1, 1), min(self.last[-HELD_BACK - 1], date(year, 12, 31))
+
+    def _work_folder(self) -> Path:
+        return self.scratch / f"work-{self.workload.name}-{time.time_ns()}"
 
     def timed(self, work: Callable[[], object]) -> float:
         """Seconds that `work` takes, without what the fetcher took of them."""
@@ -74,6 +128,11 @@ class Bench:
         began = time.perf_counter()
         work()
         return time.perf_counter() - began - (self.fetcher.seconds - handed)
+
+
+def state(etl: HistoricalETL) -> tuple[int, str]:
+    """The digest of all that we have stored, to hold peers to."""
+    return digest(etl.scan().collect())
 
 
 def commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:

@@ -1,7 +1,8 @@
 """The cases: each does one piece of work on the floor and through `HistoricalETL`, in turns, and times both.
 
-`python -m benchmarks.cases CASE WORKLOAD FOLDER REPEATS` runs one alone and prints its numbers as a line of JSON:
-seconds under `floor` and `ours`, or whatever else the case says. Reading the generated rows is subtracted on both
+`python -m benchmarks.cases CASE WORKLOAD FOLDER REPEATS PEERS` runs one alone and prints its numbers as a line of JSON:
+seconds under `floor` and `ours`, or whatever else the case says; and those of the peers with an environment in the
+folder PEERS, which may be empty. Reading the generated rows is subtracted on both
 sides. The package runs as users call it: lock, validation, versions, read-back, progress and catalog included.
 """
 
@@ -21,9 +22,12 @@ from typing import Final
 import duckdb
 import polars as pl
 
-from benchmarks.bench import HELD_BACK, OVERLAP, Bench, after, commit, paying, restated, scattered
+from benchmarks.bench import HELD_BACK, OVERLAP, Bench, after, commit, paying, restated, scattered, state
 from benchmarks.floor import FloorStore, by_year
 from benchmarks.market import WORKLOADS
+from benchmarks.peers.duckdb_native import answer
+from benchmarks.peers.peer import Question, digest, panel, sql
+from benchmarks.peers.process import installed
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl.quality.rules import conform
@@ -31,6 +35,8 @@ from historical_etl.quality.rules import conform
 __all__ = ["CASES"]
 
 _Numbers = dict[str, float]
+#: What peers call the whole of a case that has no parts.
+_ALL: Final = "all"
 
 
 def backfill(bench: Bench) -> _Numbers:
@@ -50,6 +56,9 @@ def backfill(bench: Bench) -> _Numbers:
         floors.append(spent)
         dumps.append(dumped)
         ours.append(bench.timed(partial(bench.backfill, root, bench.last[-1])))
+        with bench.empty_team() as peers:
+            peers.fill((pl.concat(bench.frames(date(y, 1, 1), date(y, 12, 31))) for y in bench.workload.years), _ALL)
+            peers.check(partial(state, bench.ours(root)))
     sizes = {"mb": _size(folder / "ours-0/historical/daily"), "floor_mb": _size(folder / "floor-0")}
     shutil.rmtree(folder)
     return {**_sides(floors, ours), "dump": _middle(dumps), **sizes}
@@ -62,12 +71,15 @@ def increment(bench: Bench) -> _Numbers:
     floors: list[float] = []
     ours: list[float] = []
     days: list[date] = bench.last.to_list()
-    for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
-        session = days[at]
-        frames = bench.frames(days[at - OVERLAP + 1], session)
-        floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
-        bench.now = after(session)
-        ours.append(bench.timed(etl.run_incremental_etl))
+    with bench.stored_team() as peers:
+        for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
+            session = days[at]
+            frames = bench.frames(days[at - OVERLAP + 1], session)
+            floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
+            bench.now = after(session)
+            ours.append(bench.timed(etl.run_incremental_etl))
+            peers.upsert(pl.concat(frames), _ALL, whole=True)
+        peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
 
@@ -124,10 +136,13 @@ def _rewrite(
     floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
-    for turn in range(bench.repeats):
-        simple = list(by_year((floor_rows or make)(bench, turn)))
-        floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
-        ours.append(bench.timed(partial(commit, etl, make(bench, turn))))
+    with bench.stored_team() as peers:
+        for turn in range(bench.repeats):
+            floors.append(_merged(bench, floor, (floor_rows or make)(bench, turn)))
+            rows = make(bench, turn)
+            ours.append(bench.timed(partial(commit, etl, rows)))
+            peers.upsert(rows, _ALL)
+        peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
 
@@ -138,16 +153,32 @@ def dividends_80(bench: Bench) -> _Numbers:
     floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
-    for turn in range(bench.repeats):
-        simple = list(by_year(restated(bench, turn, 1)))
-        floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
-        session = bench.last[turn - HELD_BACK]
-        symbols = paying(bench, turn, 80)
-        bench.fetcher.pay(symbols, session)
-        bench.now = after(session)
-        ours.append(bench.timed(partial(_restating, etl, set(symbols))))
+    with bench.stored_team() as peers:
+        for turn in range(bench.repeats):
+            floors.append(_merged(bench, floor, restated(bench, turn, 1)))
+            session = bench.last[turn - HELD_BACK]
+            symbols = paying(bench, turn, 80)
+            bench.fetcher.pay(symbols, session)
+            bench.now = after(session)
+            ours.append(bench.timed(partial(_restating, etl, set(symbols))))
+            peers.upsert(_increment_with_histories(bench, symbols, len(bench.last) - HELD_BACK + turn), _ALL)
+        peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
+
+
+def _increment_with_histories(bench: Bench, symbols: list[str], at: int) -> pl.DataFrame:
+    """What an increment up to a session gets, and for some symbols their whole history."""
+    session = bench.last[at]
+    histories = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), session)
+    recent = pl.concat(bench.frames(bench.last[at - OVERLAP + 1], session))
+    return pl.concat([recent.filter(~pl.col("symbol").is_in(symbols)), histories])
+
+
+def _merged(bench: Bench, floor: FloorStore, rows: pl.DataFrame) -> float:
+    """Seconds that the floor takes for rows of several years."""
+    years = list(by_year(rows))
+    return bench.timed(lambda: [floor.merge(year, [part]) for year, part in years])
 
 
 def _restating(etl: HistoricalETL, symbols: set[str]) -> None:
@@ -156,53 +187,71 @@ def _restating(etl: HistoricalETL, symbols: set[str]) -> None:
 
 
 def reads(bench: Bench) -> _Numbers:
-    """Four questions, warm: milliseconds through each way of asking."""
+    """Five questions, warm: milliseconds through each way of asking, and the geometric mean of the first four."""
     floor_root, root = bench.stored()
     etl, paths = bench.ours(root), [str(path) for path in FloorStore(floor_root).paths()]
     etl.publish_catalog()  # its views name absolute paths, and this store is a copy
-    symbol = bench.workload.names[bench.workload.symbols // 2]
-    year = bench.workload.last - 1
-    day = bench.workload.sessions(year)[120]
-    questions = {
-        "symbol": (pl.col("symbol") == symbol, f"symbol = '{symbol}'", (symbol, None, None)),
-        "day": (pl.col("date") == day, f"date = DATE '{day}'", (None, day, day)),
-        "year": (
-            pl.col("date").is_between(date(year, 1, 1), date(year, 12, 31)),
-            f"date BETWEEN DATE '{year}-01-01' AND DATE '{year}-12-31'",
-            (None, date(year, 1, 1), date(year, 12, 31)),
-        ),
-    }
     view, catalog = duckdb.connect(), duckdb.connect(str(etl.catalog.path), read_only=True)
     view.execute(f"CREATE VIEW daily_prices AS SELECT * FROM read_parquet({paths})")
-    ways: dict[str, dict[str, Callable[[], object]]] = {}
-    for name, (where, sql, (symbols, start, end)) in questions.items():
-        query = f"SELECT * FROM daily_prices WHERE {sql}"
-        ways[name] = {
-            "polars": lambda where=where: pl.scan_parquet(paths).filter(where).collect(),
-            "duckdb": lambda query=query: pl.DataFrame(view.sql(query)),
-            "scan": lambda symbols=symbols, start=start, end=end: etl.scan(symbols, start, end).collect(),
-            "query_sql": lambda query=query: etl.query_sql(query),
-            "catalog": lambda query=query: pl.DataFrame(catalog.sql(query)),
-        }
-    mean, query = pl.col("close").mean(), "SELECT symbol, avg(close) AS close FROM daily_prices GROUP BY symbol"
-    ways["mean"] = {
-        "polars": lambda: pl.scan_parquet(paths).group_by("symbol").agg(mean).collect(),
-        "duckdb": lambda: pl.DataFrame(view.sql(query)),
-        "scan": lambda: etl.scan().group_by("symbol").agg(mean).collect(),
-        "query_sql": lambda: etl.query_sql(query),
-        "catalog": lambda: pl.DataFrame(catalog.sql(query)),
+    ways: dict[str, Callable[[Question], pl.DataFrame]] = {
+        "polars": lambda asked: _by_polars(pl.scan_parquet(paths), asked),
+        "duckdb": partial(answer, view, "daily_prices"),
+        "scan": lambda asked: _by_polars(etl.scan(asked.symbol, asked.start, asked.end), asked, given=True),
+        "query_sql": lambda asked: _by_query(etl, asked),
+        "catalog": partial(answer, catalog, "daily_prices"),
     }
     numbers: _Numbers = {}
-    for name, asked in ways.items():
-        spent: dict[str, list[float]] = {way: [] for way in asked}
-        for _ in range(bench.repeats * 2 + 1):
-            for way, ask in asked.items():
-                spent[way].append(bench.timed(ask) * 1000)
-        numbers |= {f"{name}.{way}": _middle(times[1:]) for way, times in spent.items()}
-    for way in ("polars", "duckdb", "scan", "query_sql", "catalog"):
-        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in ways)
+    questions = _questions(bench)
+    with bench.stored_team() as peers:
+        for name, asked in questions.items():
+            expected = digest(ways["polars"](asked))
+            spent: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(bench.repeats * 2 + 1):
+                for way, ask in ways.items():
+                    seconds, found = _asked(bench, ask, asked)
+                    spent[way].append(seconds * 1000)
+                    assert turn or digest(found) == expected, f"{way} has another answer for {name}"
+                peers.read(asked, name if turn else "warm-up", expected)
+            numbers |= {f"{name}.{way}": _middle(times[1:]) for way, times in spent.items()}
+    for way in ways:
+        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in questions if name != "panel")
     shutil.rmtree(root.parent)
     return numbers
+
+
+def _asked(bench: Bench, ask: Callable[[Question], pl.DataFrame], asked: Question) -> tuple[float, pl.DataFrame]:
+    answers: list[pl.DataFrame] = []
+    return bench.timed(lambda: answers.append(ask(asked))), answers[0]
+
+
+def _questions(bench: Bench) -> dict[str, Question]:
+    year = bench.workload.last - 1
+    day: date = bench.workload.sessions(year)[120]
+    return {
+        "symbol": Question("rows", symbol=bench.workload.names[bench.workload.symbols // 2]),
+        "day": Question("rows", start=day, end=day),
+        "year": Question("rows", start=date(year, 1, 1), end=date(year, 12, 31)),
+        "mean": Question("mean"),
+        "panel": Question("panel"),
+    }
+
+
+def _by_polars(rows: pl.LazyFrame, asked: Question, *, given: bool = False) -> pl.DataFrame:
+    """An answer from rows, of which `given` says that they are only those that were asked for."""
+    if asked.ask == "mean":
+        return rows.group_by("symbol").agg(pl.col("close").mean()).collect()
+    if asked.ask == "panel":
+        return panel(rows.select("date", "symbol", "close").collect())
+    if asked.symbol and not given:
+        rows = rows.filter(pl.col("symbol") == asked.symbol)
+    if asked.start and not given:
+        rows = rows.filter(pl.col("date").is_between(asked.start, asked.end))
+    return rows.collect()
+
+
+def _by_query(etl: HistoricalETL, asked: Question) -> pl.DataFrame:
+    found = etl.query_sql(sql(asked, "daily_prices"))
+    return panel(found) if asked.ask == "panel" else found
 
 
 def memory_increment(bench: Bench) -> _Numbers:
@@ -284,8 +333,11 @@ def _peak() -> float:
 
 
 def main() -> None:
-    case, workload, folder, repeats = sys.argv[1:]
-    print(json.dumps(CASES[case](Bench(WORKLOADS[workload], Path(folder), int(repeats)))))
+    case, workload, folder, repeats, peers = sys.argv[1:]
+    bench = Bench(WORKLOADS[workload], Path(folder), int(repeats), peers=installed(Path(peers)) if peers else None)
+    numbers = CASES[case](bench)
+    results = {name: result.model_dump() for name, result in bench.peer_results.items()}
+    print(json.dumps({"numbers": numbers, "peers": results}))
 
 
 if __name__ == "__main__":
