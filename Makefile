@@ -222,6 +222,7 @@ PEER_ENVS := .venv-peers
 bench: $(STAMP) ## measure against the floor, and against DuckDB, Delta, ArcticDB and DuckLake with PEERS=1
 	@$(if $(PEERS),$(WITH_UV))
 	for peer in $(if $(PEERS),$(basename $(notdir $(wildcard requirements/peers/*.txt)))); do
+	  rm -f "$(PEER_ENVS)/$$peer/.stamp"
 	  environment "$(PEER_ENVS)/$$peer" &&
 	    "$$uv" pip sync --quiet --python "$(PEER_ENVS)/$$peer/bin/python" --require-hashes "requirements/peers/$$peer.txt" &&
 	    touch "$(PEER_ENVS)/$$peer/.stamp" || echo "$$peer cannot be installed, and is left out" >&2

@@ -27,7 +27,7 @@ class Budget(BaseModel):
     ratios: dict[str, float] = Field(default_factory=dict[str, float])
 
     @classmethod
-    def load(cls, path: Path = BUDGET) -> "Budget":
+    def load(cls, path: Path) -> "Budget":
         return cls.model_validate_json(path.read_bytes()) if path.exists() else cls()
 
     def with_counts(self, counts: Mapping[str, Mapping[str, int]]) -> "Budget":
@@ -40,5 +40,5 @@ class Budget(BaseModel):
         taken = {**self.ratios, **{line: round(ratio, 2) for line, ratio in ratios.items()}}
         return self.model_copy(update={"ratios": taken})
 
-    def save(self, path: Path = BUDGET) -> None:
+    def save(self, path: Path) -> None:
         path.write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")

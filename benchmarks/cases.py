@@ -32,11 +32,14 @@ from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl.quality.rules import conform
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "FOUR", "PANEL", "WHOLE"]
 
 _Numbers = dict[str, float]
-#: What peers call the whole of a case that has no parts.
-_ALL: Final = "all"
+#: What the seconds of a peer are called in a case that has no parts.
+WHOLE: Final = "whole"
+#: The questions whose geometric mean is judged, and the one beside them.
+FOUR: Final = ("symbol", "day", "year", "mean")
+PANEL: Final = "panel"
 
 
 def backfill(bench: Bench) -> _Numbers:
@@ -57,7 +60,7 @@ def backfill(bench: Bench) -> _Numbers:
         dumps.append(dumped)
         ours.append(bench.timed(partial(bench.backfill, root, bench.last[-1])))
         with bench.empty_team() as peers:
-            peers.fill((pl.concat(bench.frames(date(y, 1, 1), date(y, 12, 31))) for y in bench.workload.years), _ALL)
+            peers.fill((pl.concat(bench.frames(date(y, 1, 1), date(y, 12, 31))) for y in bench.workload.years), WHOLE)
             peers.check(partial(state, bench.ours(root)))
     sizes = {"mb": _size(folder / "ours-0/historical/daily"), "floor_mb": _size(folder / "floor-0")}
     shutil.rmtree(folder)
@@ -78,7 +81,7 @@ def increment(bench: Bench) -> _Numbers:
             floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
             bench.now = after(session)
             ours.append(bench.timed(etl.run_incremental_etl))
-            peers.upsert(pl.concat(frames), _ALL, whole=True)
+            peers.upsert(pl.concat(frames), WHOLE, whole=True)
         peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
@@ -141,7 +144,7 @@ def _rewrite(
             floors.append(_merged(bench, floor, (floor_rows or make)(bench, turn)))
             rows = make(bench, turn)
             ours.append(bench.timed(partial(commit, etl, rows)))
-            peers.upsert(rows, _ALL)
+            peers.upsert(rows, WHOLE)
         peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
@@ -161,7 +164,7 @@ def dividends_80(bench: Bench) -> _Numbers:
             bench.fetcher.pay(symbols, session)
             bench.now = after(session)
             ours.append(bench.timed(partial(_restating, etl, set(symbols))))
-            peers.upsert(_increment_with_histories(bench, symbols, len(bench.last) - HELD_BACK + turn), _ALL)
+            peers.upsert(_increment_with_histories(bench, symbols, len(bench.last) - HELD_BACK + turn), WHOLE)
         peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
@@ -214,7 +217,7 @@ def reads(bench: Bench) -> _Numbers:
                 peers.read(asked, name if turn else "warm-up", expected)
             numbers |= {f"{name}.{way}": _middle(times[1:]) for way, times in spent.items()}
     for way in ways:
-        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in questions if name != "panel")
+        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in FOUR)
     shutil.rmtree(root.parent)
     return numbers
 
@@ -232,7 +235,7 @@ def _questions(bench: Bench) -> dict[str, Question]:
         "day": Question("rows", start=day, end=day),
         "year": Question("rows", start=date(year, 1, 1), end=date(year, 12, 31)),
         "mean": Question("mean"),
-        "panel": Question("panel"),
+        PANEL: Question("panel"),
     }
 
 

@@ -122,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.counts", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all; {', '.join(CASES)}")
     parser.add_argument("--accept", action="store_true", help="make what is counted the budget")
+    parser.add_argument("--budget", type=Path, default=BUDGET, help="another file than %(default)s")
     options = parser.parse_args()
     cases: list[str] = options.cases or list(CASES)
     if unknown := set(cases) - set(CASES):
@@ -129,10 +130,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="counts-") as folder:
         counts = {case: count(case, Path(folder)) for case in cases}
     _print(counts)
-    budget = Budget.load()
+    budget = Budget.load(options.budget)
     if options.accept:
-        budget.with_counts(counts).save()
-        print(f"\nThis is the budget now: {BUDGET}")
+        budget.with_counts(counts).save(options.budget)
+        print(f"\nThis is the budget now: {options.budget}")
         return
     sys.exit(_judge(budget, counts))
 

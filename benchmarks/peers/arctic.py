@@ -93,8 +93,8 @@ class ArcticDB:
             return self._read(query=self._library.QueryBuilder().groupby("symbol").agg({"close": "mean"}))
         if question.ask == "panel":
             return panel(_dated(self._read(columns=["symbol", "close"])))
-        query = self._library.QueryBuilder()
-        query = query[query["symbol"] == question.symbol] if question.symbol else None
+        whole = self._library.QueryBuilder()
+        query = whole[cast("object", whole["symbol"]) == question.symbol] if question.symbol else None
         span = (_midnight(question.start), _midnight(question.end)) if question.start and question.end else None
         return _dated(self._read(span=span, query=query))
 

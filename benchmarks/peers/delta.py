@@ -47,7 +47,7 @@ class Delta:
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def read(self, question: Question) -> pl.DataFrame:
-        rows = pl.scan_delta(self._path)
+        rows = pl.scan_delta(self._path)  # pyright: ignore[reportUnknownMemberType] - a type of deltalake is in its signature
         if question.ask == "mean":
             return rows.group_by("symbol").agg(pl.col("close").mean()).collect()
         if question.ask == "panel":

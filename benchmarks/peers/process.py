@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ class PeerError(Exception):
 
 
 class _Answer(BaseModel):
+    version: str = ""
     seconds: float = 0.0
     digest: tuple[int, str] | None = None
     error: str | None = None
@@ -46,7 +48,11 @@ class PeerProcess:
             env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
             text=True,
         )
-        self._answer()
+        try:
+            self.version = self._answer().version
+        except PeerError:
+            self.close()
+            raise
 
     def give(self, rows: Path) -> None:
         """What `fill` or `upsert` then takes: an Arrow file."""
@@ -73,8 +79,11 @@ class PeerProcess:
     def close(self) -> None:
         """End the process and wait for it."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        assert self._process.stdout is not None
+        with suppress(OSError):  # it may have ended with a question unread
+            self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
     def _ask(self, **asked: str) -> _Answer:
         assert self._process.stdin is not None

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final, TextIO, cast
+from typing import Final, NamedTuple, TextIO, cast
 
 import polars as pl
 
@@ -19,12 +20,19 @@ from benchmarks.peers.peer import EVERYTHING, Peer, Question, digest
 
 __all__ = ["PEERS"]
 
-#: By the name of its environment: the module and the class.
+
+class _Known(NamedTuple):
+    module: str
+    name: str
+    distribution: str
+
+
+#: By the name of its environment.
 PEERS: Final = {
-    "duckdb": ("duckdb_native", "DuckDB"),
-    "delta": ("delta", "Delta"),
-    "arcticdb": ("arctic", "ArcticDB"),
-    "ducklake": ("ducklake", "DuckLake"),
+    "duckdb": _Known("duckdb_native", "DuckDB", "duckdb"),
+    "delta": _Known("delta", "Delta", "deltalake"),
+    "arcticdb": _Known("arctic", "ArcticDB", "arcticdb"),
+    "ducklake": _Known("ducklake", "DuckLake", "duckdb-extension-ducklake"),
 }
 _Answer = Mapping[str, object]
 
@@ -72,13 +80,12 @@ def _question(asked: Mapping[str, str]) -> Question:
 
 
 def main() -> None:
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    peer, folder = PEERS[sys.argv[1]], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     answers = _own_output()
-    module, made = PEERS[name]
-    make = cast("Callable[[Path], Peer[object]]", getattr(import_module(f"benchmarks.peers.{module}"), made))
+    make = cast("Callable[[Path], Peer[object]]", getattr(import_module(f"benchmarks.peers.{peer.module}"), peer.name))
     served = _Served(make(folder))
-    print("{}", file=answers, flush=True)
+    print(json.dumps({"version": version(peer.distribution)}), file=answers, flush=True)
     for line in sys.stdin:
         try:
             said = served.answer(line)

@@ -18,6 +18,7 @@ __all__ = ["PeerResult", "Team", "team"]
 class PeerResult(BaseModel):
     """What a case found of one peer: the seconds of each turn, by what was done, or why they do not count."""
 
+    version: str = ""
     seconds: dict[str, list[float]] = Field(default_factory=dict[str, list[float]])
     fault: str = ""
 
@@ -103,6 +104,7 @@ def team(peers: Mapping[str, Path], folder: Path, results: dict[str, PeerResult]
         if not result.fault:
             try:
                 processes.append(PeerProcess(name, environment, folder / name))
+                result.version = processes[-1].version
             except PeerError as error:
                 result.fault = str(error)
     try:
