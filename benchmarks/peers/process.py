@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from benchmarks.peers.peer import Question
 from benchmarks.peers.serve import PEERS
 
-__all__ = ["PeerError", "PeerProcess", "installed"]
+__all__ = ["Answer", "PeerError", "PeerProcess", "installed"]
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -22,7 +22,9 @@ class PeerError(Exception):
     """A peer could not do what it was asked, or its process ended."""
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """A line that its process said."""
+
     version: str = ""
     seconds: float = 0.0
     digest: tuple[int, str] | None = None
@@ -85,7 +87,7 @@ class PeerProcess:
         self._process.wait()
         self._process.stdout.close()
 
-    def _ask(self, **asked: str) -> _Answer:
+    def _ask(self, **asked: str) -> Answer:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(asked) + "\n")
@@ -94,18 +96,18 @@ class PeerProcess:
             raise PeerError(f"{self.name}: its process ended") from error
         return self._answer()
 
-    def _answer(self) -> _Answer:
+    def _answer(self) -> Answer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise PeerError(f"{self.name}: its process ended with {self._process.wait()}")
-        said = _Answer.model_validate_json(line)
+        said = Answer.model_validate_json(line)
         if said.error is not None:
             raise PeerError(f"{self.name}: {said.error}")
         return said
 
 
-def _digest(said: _Answer) -> tuple[int, str]:
+def _digest(said: Answer) -> tuple[int, str]:
     assert said.digest is not None
     return said.digest
 

@@ -12,13 +12,13 @@ from datetime import date
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NamedTuple, TextIO, cast
+from typing import Final, Generic, NamedTuple, TextIO, cast
 
 import polars as pl
 
-from benchmarks.peers.peer import EVERYTHING, Peer, Question, digest
+from benchmarks.peers.peer import EVERYTHING, Given, Peer, Question, digest
 
-__all__ = ["PEERS"]
+__all__ = ["PEERS", "Served"]
 
 
 class _Known(NamedTuple):
@@ -37,17 +37,19 @@ PEERS: Final = {
 _Answer = Mapping[str, object]
 
 
-class _Served:
-    def __init__(self, peer: Peer[object]) -> None:
+class Served(Generic[Given]):
+    """A peer, and what it was given last."""
+
+    def __init__(self, peer: Peer[Given]) -> None:
         self._peer = peer
-        self._given: object = None
+        self._given: list[Given] = []
 
     def answer(self, line: str) -> _Answer:
         asked: dict[str, str] = json.loads(line)
         do: dict[str, Callable[[], _Answer]] = {
             "give": lambda: self._give(asked["rows"]),
-            "fill": lambda: _timed(lambda: self._peer.fill(self._given)),
-            "upsert": lambda: _timed(lambda: self._peer.upsert(self._given, whole=asked["whole"] == "yes")),
+            "fill": lambda: _timed(lambda: self._peer.fill(*self._given)),
+            "upsert": lambda: _timed(lambda: self._peer.upsert(*self._given, whole=asked["whole"] == "yes")),
             "read": lambda: self._read(_question(asked)),
             "state": lambda: {"digest": digest(self._peer.read(EVERYTHING))},
         }
@@ -57,7 +59,7 @@ class _Served:
         self._peer.close()
 
     def _give(self, path: str) -> _Answer:
-        self._given = self._peer.given(pl.read_ipc(Path(path).read_bytes()))
+        self._given = [self._peer.given(pl.read_ipc(Path(path).read_bytes()))]
         return {}
 
     def _read(self, question: Question) -> _Answer:
@@ -84,7 +86,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     answers = _own_output()
     make = cast("Callable[[Path], Peer[object]]", getattr(import_module(f"benchmarks.peers.{peer.module}"), peer.name))
-    served = _Served(make(folder))
+    served = Served(make(folder))
     print(json.dumps({"version": version(peer.distribution)}), file=answers, flush=True)
     for line in sys.stdin:
         try:

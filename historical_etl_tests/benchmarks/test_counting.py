@@ -98,7 +98,7 @@ def test_a_lock_that_is_taken_is_counted_and_its_release_is_not(tmp_path: Path) 
 def test_a_footer_that_we_parse_is_counted(tmp_path: Path) -> None:
     keys = {"date": ["2024-01-02", "2024-02-01"], "symbol": ["A", "A"]}
     rows = pl.DataFrame(keys).with_columns(pl.col("date").str.to_date())
-    rows = rows.with_columns(pl.lit(1.0).alias(name) for name in list(SCHEMA)[2:]).cast(dict(SCHEMA))
+    rows = rows.with_columns(pl.lit(1.0).alias(name) for name in list(SCHEMA)[2:]).cast(SCHEMA)
     blocks = [month_blocks.encode_block(month) for month in rows.partition_by("date")]
     with (tmp_path / "2024.parquet").open("wb") as out:
         month_blocks.write_year(blocks, out)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import counts
 from benchmarks.budget import BUDGET, Budget
 from benchmarks.counting import BYTES, COUNTED
-from benchmarks.counts import CASES, Change, changes, count
+from benchmarks.counts import CASES, Change, changes, count, main
 
 
 def the_change(budget: dict[str, int], now: dict[str, int]) -> Change:
@@ -76,11 +75,11 @@ def test_the_check_fails_says_what_grew_and_how_to_accept_it(
 ) -> None:
     file = tmp_path / "budget.json"
     now = dict.fromkeys(COUNTED, 10)
-    monkeypatch.setattr(counts, "count", lambda case, scratch: now)
+    monkeypatch.setattr("benchmarks.counts.count", lambda case, scratch: now)
 
     def check(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["counts", "--budget", str(file), *arguments])
-        counts.main()
+        main()
         return capsys.readouterr().out
 
     assert "This is the budget now" in check("--accept", "increment")

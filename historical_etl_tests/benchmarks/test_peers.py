@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from benchmarks.peers.peer import EVERYTHING, Question, digest, panel, sql
-from benchmarks.peers.process import PeerError, PeerProcess, _Answer, installed
-from benchmarks.peers.serve import PEERS, _Served
+from benchmarks.peers.process import Answer, PeerError, PeerProcess, installed
+from benchmarks.peers.serve import PEERS, Served
 from benchmarks.peers.team import PeerResult, Team, team
 
 DAYS = [date(2024, 1, day) for day in (2, 3, 4)]
@@ -54,12 +54,12 @@ class Beside(PeerProcess):
 
     def __init__(self, name: str, peer: Memory) -> None:
         self.name = name
-        self._served = _Served(peer)
+        self._served = Served(peer)
         self.closed = False
 
-    def _ask(self, **asked: str) -> _Answer:
+    def _ask(self, **asked: str) -> Answer:
         try:
-            return _Answer.model_validate(self._served.answer(json.dumps(asked)))
+            return Answer.model_validate(self._served.answer(json.dumps(asked)))
         except ValueError as error:
             raise PeerError(f"{self.name}: {error}") from error
 
