@@ -47,10 +47,10 @@ fi
 environment() { "$$uv" venv --quiet --allow-existing --python "$(PYTHON)" "$$1"; }
 endef
 
-.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench lock clean
+.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench bench-check lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install everything into .venv, exactly as locked
 
@@ -215,20 +215,40 @@ MUTANTS ?= $(or $(TMPDIR),/tmp)/historical-etl-mutants
 mutate: $(STAMP) ## change the store's code in 300 places, one at a time, and list what no test notices (MUTANTS=folder)
 	@$(BIN)/python -m tools.mutation $(MUTANTS) $(or $(ARGS),--sample 300)
 
-bench: $(STAMP) ## measure against the floor; results in benchmarks/RESULTS.md
-	@$(BIN)/python -m benchmarks $(ARGS)
+# Each has an environment of its own: they need other versions than we do, and what cannot be installed is left out alone.
+PEERS     ?=
+PEER_ENVS := .venv-peers
+
+bench: $(STAMP) ## measure against the floor, and against DuckDB, Delta, ArcticDB and DuckLake with PEERS=1
+	@$(if $(PEERS),$(WITH_UV))
+	for peer in $(if $(PEERS),$(basename $(notdir $(wildcard requirements/peers/*.txt)))); do
+	  rm -f "$(PEER_ENVS)/$$peer/.stamp"
+	  environment "$(PEER_ENVS)/$$peer" &&
+	    "$$uv" pip sync --quiet --python "$(PEER_ENVS)/$$peer/bin/python" --require-hashes "requirements/peers/$$peer.txt" &&
+	    touch "$(PEER_ENVS)/$$peer/.stamp" || echo "$$peer cannot be installed, and is left out" >&2
+	done
+	$(BIN)/python -m benchmarks $(if $(PEERS),--peers $(PEER_ENVS)) $(ARGS)
+
+bench-check: $(STAMP) ## fail when a case makes more queries, opens more files ... than benchmarks/budget.json (ACCEPT=1)
+	@$(BIN)/python -m benchmarks.counts $(if $(ACCEPT),--accept) $(ARGS)
 
 lock: ## resolve all dependencies anew into requirements/lock.txt (needs uv; UPGRADE=1 takes the newest)
 	@$(WITH_UV)
 	# All extras, so that the vendors' clients that a user gets are the ones tested here.
 	"$$uv" pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --generate-hashes --no-header \
 	  --python-version 3.11 --all-extras --group dev pyproject.toml --output-file $(LOCK)
-	if grep -nE '^-|//' $(LOCK); then
+	# Beside the peers, Polars and DuckDB are those of the lock.
+	for peer in requirements/peers/*.in; do
+	  "$$uv" pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --generate-hashes --no-header --no-annotate \
+	    --python-version 3.11 --constraint <(sed -nE "s/^(($$(paste -sd'|' "$$peer"))==[^ ]+).*/\1/p" $(LOCK)) \
+	    "$$peer" --output-file "$${peer%.in}.txt"
+	done
+	if grep -nE '^-|//' $(LOCK) requirements/peers/*.txt; then
 	  echo "The lock names an address; it must install from whatever index the reader uses." >&2
 	  exit 1
 	fi
 	echo "$(LOCK): $$(grep -c '^[a-z0-9].*==' $(LOCK)) packages"
 
 clean: ## remove caches and .venv; never data/ or dagster_home/
-	@rm -rf .venv $(LOWEST) $(AUDIT) .uv .pytest_cache .ruff_cache .hypothesis .import_linter_cache htmlcov dist .coverage .coverage.*
+	@rm -rf .venv $(LOWEST) $(AUDIT) $(PEER_ENVS) .uv .pytest_cache .ruff_cache .hypothesis .import_linter_cache htmlcov dist .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,20 +1,20 @@
 """The cases: each does one piece of work on the floor and through `HistoricalETL`, in turns, and times both.
 
-`python -m benchmarks.cases CASE WORKLOAD FOLDER REPEATS` runs one alone and prints its numbers as a line of JSON:
-seconds under `floor` and `ours`, or whatever else the case says. Reading the generated rows is subtracted on both
+`python -m benchmarks.cases CASE WORKLOAD FOLDER REPEATS PEERS` runs one alone and prints its numbers as a line of JSON:
+seconds under `floor` and `ours`, or whatever else the case says; and those of the peers with an environment in the
+folder PEERS, which may be empty. Reading the generated rows is subtracted on both
 sides. The package runs as users call it: lock, validation, versions, read-back, progress and catalog included.
 """
 
 import json
 import os
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,73 +22,24 @@ from typing import Final
 import duckdb
 import polars as pl
 
+from benchmarks.bench import HELD_BACK, OVERLAP, Bench, after, commit, paying, restated, scattered, state
 from benchmarks.floor import FloorStore, by_year
-from benchmarks.market import WORKLOADS, MarketFetcher, Workload, prepare
-from historical_etl.etl.merge.merge import StoredYears, merge_years
+from benchmarks.market import WORKLOADS
+from benchmarks.peers.duckdb_native import answer
+from benchmarks.peers.peer import Question, digest, panel, sql
+from benchmarks.peers.process import installed
 from historical_etl.etl.pipeline import HistoricalETL
-from historical_etl.models import ETLProgressManifest
 from historical_etl.quality.batch_verdict import judge_batch
 from historical_etl.quality.rules import conform
-from historical_etl.schema import SCHEMA
-from historical_etl.settings import Settings
-from historical_etl.store.progress import save_progress
-from historical_etl.store.transaction import Provenance, Transaction
 
-__all__ = ["CASES", "HELD_BACK"]
+__all__ = ["CASES", "FOUR", "PANEL", "WHOLE"]
 
-#: Sessions at the end that a prepared store does not hold yet, for increments.
-HELD_BACK: Final = 7
-#: Sessions that an increment asks for again, by default, and the new one.
-_OVERLAP: Final = 6
 _Numbers = dict[str, float]
-
-
-class Bench:
-    """One workload, with its stores in a scratch folder."""
-
-    def __init__(self, workload: Workload, scratch: Path, repeats: int) -> None:
-        self.workload = workload
-        self.scratch = scratch
-        self.repeats = repeats
-        self.fetcher = MarketFetcher(workload, prepare(workload, scratch))
-        self.last = workload.sessions(workload.last)
-        self.now = _after(self.last[-1])
-
-    def ours(self, root: Path) -> HistoricalETL:
-        settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
-        return HistoricalETL.open(root, self.fetcher, clock=lambda: self.now, settings=settings)
-
-    def backfill(self, root: Path, end: date) -> HistoricalETL:
-        etl = self.ours(root)
-        etl.run_full_etl(self.workload.names, date(self.workload.first, 1, 1), end)
-        return etl
-
-    def frames(self, start: date, end: date) -> list[pl.DataFrame]:
-        return [self.fetcher.get_daily_prices(part, start, end) for part in self.workload.parts]
-
-    def stored(self) -> tuple[Path, Path]:
-        """Fresh copies of stores that hold all but the last sessions: the floor's and ours."""
-        kept = self.scratch / f"stored-{self.workload.name}"
-        end = self.last[-HELD_BACK - 1]
-        if not kept.exists():
-            unfinished = self.scratch / f"stored-{self.workload.name}.partial"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            floor = FloorStore(unfinished / "floor")
-            for year in self.workload.years:
-                floor.merge(year, self.frames(date(year, 1, 1), min(end, date(year, 12, 31))))
-            self.now = _after(end)
-            self.backfill(unfinished / "ours", end)
-            unfinished.rename(kept)
-        copy = self.scratch / f"work-{self.workload.name}-{time.time_ns()}"
-        shutil.copytree(kept, copy, copy_function=_link_objects)
-        return copy / "floor", copy / "ours"
-
-    def timed(self, work: Callable[[], object]) -> float:
-        """Seconds that `work` takes, without what the fetcher took of them."""
-        handed = self.fetcher.seconds
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began - (self.fetcher.seconds - handed)
+#: What the seconds of a peer are called in a case that has no parts.
+WHOLE: Final = "whole"
+#: The questions whose geometric mean is judged, and the one beside them.
+FOUR: Final = ("symbol", "day", "year", "mean")
+PANEL: Final = "panel"
 
 
 def backfill(bench: Bench) -> _Numbers:
@@ -108,6 +59,9 @@ def backfill(bench: Bench) -> _Numbers:
         floors.append(spent)
         dumps.append(dumped)
         ours.append(bench.timed(partial(bench.backfill, root, bench.last[-1])))
+        with bench.empty_team() as peers:
+            peers.fill((pl.concat(bench.frames(date(y, 1, 1), date(y, 12, 31))) for y in bench.workload.years), WHOLE)
+            peers.check(partial(state, bench.ours(root)))
     sizes = {"mb": _size(folder / "ours-0/historical/daily"), "floor_mb": _size(folder / "floor-0")}
     shutil.rmtree(folder)
     return {**_sides(floors, ours), "dump": _middle(dumps), **sizes}
@@ -120,12 +74,15 @@ def increment(bench: Bench) -> _Numbers:
     floors: list[float] = []
     ours: list[float] = []
     days: list[date] = bench.last.to_list()
-    for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
-        session = days[at]
-        frames = bench.frames(days[at - _OVERLAP + 1], session)
-        floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
-        bench.now = _after(session)
-        ours.append(bench.timed(etl.run_incremental_etl))
+    with bench.stored_team() as peers:
+        for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
+            session = days[at]
+            frames = bench.frames(days[at - OVERLAP + 1], session)
+            floors.append(bench.timed(partial(floor.merge, bench.workload.last, frames)))
+            bench.now = after(session)
+            ours.append(bench.timed(etl.run_incremental_etl))
+            peers.upsert(pl.concat(frames), WHOLE, whole=True)
+        peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
 
@@ -138,8 +95,8 @@ def reconcile(bench: Bench) -> _Numbers:
     wholes: list[float] = []
     days: list[date] = bench.last.to_list()
     for at in range(len(days) - HELD_BACK, len(days))[: max(2, bench.repeats)]:
-        frames = bench.frames(days[at - _OVERLAP + 1], days[at])
-        bench.now = _after(days[at])
+        frames = bench.frames(days[at - OVERLAP + 1], days[at])
+        bench.now = after(days[at])
         plains.append(bench.timed(lambda frames=frames: _judge_and_commit(plain, frames)))
         wholes.append(bench.timed(whole.run_incremental_etl))
     for folder in (plain_root, root):
@@ -155,22 +112,22 @@ def _judge_and_commit(etl: HistoricalETL, frames: list[pl.DataFrame]) -> None:
     symbols = rows.get_column("symbol").unique().to_list()
     sessions = etl.calendar.between(start, end)
     verdict = judge_batch(rows, symbols=symbols, start=start, end=end, sessions=sessions, max_rejected_share=0.05)
-    _commit(etl, verdict.accepted)
+    commit(etl, verdict.accepted)
 
 
 def corrections(bench: Bench) -> _Numbers:
     """100 rows scattered over the last three years, in one commit."""
-    return _rewrite(bench, _scattered)
+    return _rewrite(bench, scattered)
 
 
 def restate_1(bench: Bench) -> _Numbers:
     """All years of one symbol, in one commit."""
-    return _rewrite(bench, lambda bench, turn: _restated(bench, turn, 1))
+    return _rewrite(bench, lambda bench, turn: restated(bench, turn, 1))
 
 
 def restate_80(bench: Bench) -> _Numbers:
     """All years of 80 symbols, in one commit; the floor's time is for one."""
-    return _rewrite(bench, lambda bench, turn: _restated(bench, turn, 80), floor_rows=lambda b, t: _restated(b, t, 1))
+    return _rewrite(bench, lambda bench, turn: restated(bench, turn, 80), floor_rows=lambda b, t: restated(b, t, 1))
 
 
 def _rewrite(
@@ -182,101 +139,128 @@ def _rewrite(
     floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
-    for turn in range(bench.repeats):
-        simple = list(by_year((floor_rows or make)(bench, turn)))
-        floors.append(bench.timed(lambda simple=simple: [floor.merge(year, [rows]) for year, rows in simple]))
-        ours.append(bench.timed(partial(_commit, etl, make(bench, turn))))
+    with bench.stored_team() as peers:
+        for turn in range(bench.repeats):
+            floors.append(_merged(bench, floor, (floor_rows or make)(bench, turn)))
+            rows = make(bench, turn)
+            ours.append(bench.timed(partial(commit, etl, rows)))
+            peers.upsert(rows, WHOLE)
+        peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
 
 
-def _commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
-    """The plain half of a run, once it has accepted rows: one commit over all years, progress, catalog. No ledgers."""
-    accepted = rows.with_columns(ret=pl.lit(None, pl.Float64)).select(list(SCHEMA)).sort("symbol", "date")
-    nothing = accepted.clear()
-    cursors = etl.cursors()
-    with etl.store.context.lock() as token:
-        transaction = Transaction(etl.manifests, token, etl.store.context.retention)
-        stored = StoredYears(transaction.base, etl.layout, transaction.stored_blocks)
-        for year in merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate):
-            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-        manifest = transaction.commit(Provenance())
-        version = manifest.version if manifest else 0
-        progress = ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)
-        save_progress(etl.layout, progress)
-    etl.publish_catalog()
+def dividends_80(bench: Bench) -> _Numbers:
+    """80 symbols pay a dividend on the new session of an increment, end to end; the floor restates one symbol."""
+    floor_root, root = bench.stored()
+    floor, etl = FloorStore(floor_root), bench.ours(root)
+    floors: list[float] = []
+    ours: list[float] = []
+    with bench.stored_team() as peers:
+        for turn in range(bench.repeats):
+            floors.append(_merged(bench, floor, restated(bench, turn, 1)))
+            session = bench.last[turn - HELD_BACK]
+            symbols = paying(bench, turn, 80)
+            bench.fetcher.pay(symbols, session)
+            bench.now = after(session)
+            ours.append(bench.timed(partial(_restating, etl, set(symbols))))
+            peers.upsert(_increment_with_histories(bench, symbols, len(bench.last) - HELD_BACK + turn), WHOLE)
+        peers.check(partial(state, etl))
+    shutil.rmtree(root.parent)
+    return _sides(floors, ours)
 
 
-def _scattered(bench: Bench, turn: int) -> pl.DataFrame:
-    chance = random.Random(turn)
-    years = list(bench.workload.years)[-3:]
-    symbols = chance.sample(bench.workload.names, 50)
-    end = bench.last[-HELD_BACK - 1]
-    rows = bench.fetcher.get_daily_prices(symbols, date(years[0], 1, 1), end)
-    return rows.sample(100, seed=turn).with_columns(pl.col("volume") + 1 + turn)
+def _increment_with_histories(bench: Bench, symbols: list[str], at: int) -> pl.DataFrame:
+    """What an increment up to a session gets, and for some symbols their whole history."""
+    session = bench.last[at]
+    histories = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), session)
+    recent = pl.concat(bench.frames(bench.last[at - OVERLAP + 1], session))
+    return pl.concat([recent.filter(~pl.col("symbol").is_in(symbols)), histories])
 
 
-def _restated(bench: Bench, turn: int, count: int) -> pl.DataFrame:
-    symbols = random.Random(turn).sample(bench.workload.names, count)
-    end = bench.last[-HELD_BACK - 1]
-    rows = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), end)
-    return rows.with_columns((pl.col("adj_close") * 0.99).round(4))
+def _merged(bench: Bench, floor: FloorStore, rows: pl.DataFrame) -> float:
+    """Seconds that the floor takes for rows of several years."""
+    years = list(by_year(rows))
+    return bench.timed(lambda: [floor.merge(year, [part]) for year, part in years])
+
+
+def _restating(etl: HistoricalETL, symbols: set[str]) -> None:
+    result = etl.run_incremental_etl()
+    assert set(result.restated_symbols) == symbols, "a dividend was taken for something else"
 
 
 def reads(bench: Bench) -> _Numbers:
-    """Four questions, warm: milliseconds through each way of asking."""
+    """Five questions, warm: milliseconds through each way of asking, and the geometric mean of the first four."""
     floor_root, root = bench.stored()
     etl, paths = bench.ours(root), [str(path) for path in FloorStore(floor_root).paths()]
     etl.publish_catalog()  # its views name absolute paths, and this store is a copy
-    symbol = bench.workload.names[bench.workload.symbols // 2]
-    year = bench.workload.last - 1
-    day = bench.workload.sessions(year)[120]
-    questions = {
-        "symbol": (pl.col("symbol") == symbol, f"symbol = '{symbol}'", (symbol, None, None)),
-        "day": (pl.col("date") == day, f"date = DATE '{day}'", (None, day, day)),
-        "year": (
-            pl.col("date").is_between(date(year, 1, 1), date(year, 12, 31)),
-            f"date BETWEEN DATE '{year}-01-01' AND DATE '{year}-12-31'",
-            (None, date(year, 1, 1), date(year, 12, 31)),
-        ),
-    }
     view, catalog = duckdb.connect(), duckdb.connect(str(etl.catalog.path), read_only=True)
     view.execute(f"CREATE VIEW daily_prices AS SELECT * FROM read_parquet({paths})")
-    ways: dict[str, dict[str, Callable[[], object]]] = {}
-    for name, (where, sql, (symbols, start, end)) in questions.items():
-        query = f"SELECT * FROM daily_prices WHERE {sql}"
-        ways[name] = {
-            "polars": lambda where=where: pl.scan_parquet(paths).filter(where).collect(),
-            "duckdb": lambda query=query: pl.DataFrame(view.sql(query)),
-            "scan": lambda symbols=symbols, start=start, end=end: etl.scan(symbols, start, end).collect(),
-            "query_sql": lambda query=query: etl.query_sql(query),
-            "catalog": lambda query=query: pl.DataFrame(catalog.sql(query)),
-        }
-    mean, query = pl.col("close").mean(), "SELECT symbol, avg(close) AS close FROM daily_prices GROUP BY symbol"
-    ways["mean"] = {
-        "polars": lambda: pl.scan_parquet(paths).group_by("symbol").agg(mean).collect(),
-        "duckdb": lambda: pl.DataFrame(view.sql(query)),
-        "scan": lambda: etl.scan().group_by("symbol").agg(mean).collect(),
-        "query_sql": lambda: etl.query_sql(query),
-        "catalog": lambda: pl.DataFrame(catalog.sql(query)),
+    ways: dict[str, Callable[[Question], pl.DataFrame]] = {
+        "polars": lambda asked: _by_polars(pl.scan_parquet(paths), asked),
+        "duckdb": partial(answer, view, "daily_prices"),
+        "scan": lambda asked: _by_polars(etl.scan(asked.symbol, asked.start, asked.end), asked, given=True),
+        "query_sql": lambda asked: _by_query(etl, asked),
+        "catalog": partial(answer, catalog, "daily_prices"),
     }
     numbers: _Numbers = {}
-    for name, asked in ways.items():
-        spent: dict[str, list[float]] = {way: [] for way in asked}
-        for _ in range(bench.repeats * 2 + 1):
-            for way, ask in asked.items():
-                spent[way].append(bench.timed(ask) * 1000)
-        numbers |= {f"{name}.{way}": _middle(times[1:]) for way, times in spent.items()}
-    for way in ("polars", "duckdb", "scan", "query_sql", "catalog"):
-        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in ways)
+    questions = _questions(bench)
+    with bench.stored_team() as peers:
+        for name, asked in questions.items():
+            expected = digest(ways["polars"](asked))
+            spent: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(bench.repeats * 2 + 1):
+                for way, ask in ways.items():
+                    seconds, found = _asked(bench, ask, asked)
+                    spent[way].append(seconds * 1000)
+                    assert turn or digest(found) == expected, f"{way} has another answer for {name}"
+                peers.read(asked, name if turn else "warm-up", expected)
+            numbers |= {f"{name}.{way}": _middle(times[1:]) for way, times in spent.items()}
+    for way in ways:
+        numbers[way] = statistics.geometric_mean(numbers[f"{name}.{way}"] for name in FOUR)
     shutil.rmtree(root.parent)
     return numbers
+
+
+def _asked(bench: Bench, ask: Callable[[Question], pl.DataFrame], asked: Question) -> tuple[float, pl.DataFrame]:
+    answers: list[pl.DataFrame] = []
+    return bench.timed(lambda: answers.append(ask(asked))), answers[0]
+
+
+def _questions(bench: Bench) -> dict[str, Question]:
+    year = bench.workload.last - 1
+    day: date = bench.workload.sessions(year)[120]
+    return {
+        "symbol": Question("rows", symbol=bench.workload.names[bench.workload.symbols // 2]),
+        "day": Question("rows", start=day, end=day),
+        "year": Question("rows", start=date(year, 1, 1), end=date(year, 12, 31)),
+        "mean": Question("mean"),
+        PANEL: Question("panel"),
+    }
+
+
+def _by_polars(rows: pl.LazyFrame, asked: Question, *, given: bool = False) -> pl.DataFrame:
+    """An answer from rows, of which `given` says that they are only those that were asked for."""
+    if asked.ask == "mean":
+        return rows.group_by("symbol").agg(pl.col("close").mean()).collect()
+    if asked.ask == "panel":
+        return panel(rows.select("date", "symbol", "close").collect())
+    if asked.symbol and not given:
+        rows = rows.filter(pl.col("symbol") == asked.symbol)
+    if asked.start and not given:
+        rows = rows.filter(pl.col("date").is_between(asked.start, asked.end))
+    return rows.collect()
+
+
+def _by_query(etl: HistoricalETL, asked: Question) -> pl.DataFrame:
+    found = etl.query_sql(sql(asked, "daily_prices"))
+    return panel(found) if asked.ask == "panel" else found
 
 
 def memory_increment(bench: Bench) -> _Numbers:
     """Peak of a process that does one increment, in MB; everything in it counts."""
     _, root = bench.stored()
-    bench.now = _after(bench.last[-HELD_BACK])
+    bench.now = after(bench.last[-HELD_BACK])
     before = _peak()
     bench.ours(root).run_incremental_etl()
     shutil.rmtree(root.parent)
@@ -324,17 +308,13 @@ CASES: Final[dict[str, Callable[[Bench], _Numbers]]] = {
         corrections,
         restate_1,
         restate_80,
+        dividends_80,
         reads,
         memory_increment,
         memory_backfill,
         cold,
     )
 }
-
-
-def _after(session: date) -> datetime:
-    """Long after this session's close, before the next one's."""
-    return datetime.combine(session + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=6)
 
 
 def _size(folder: Path) -> float:
@@ -355,17 +335,12 @@ def _peak() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def _link_objects(source: str, target: str) -> None:
-    """Copy a file, but link what is never changed in place: floor files and objects are replaced, not rewritten."""
-    if source.endswith(".parquet"):
-        Path(target).hardlink_to(source)
-    else:
-        shutil.copy2(source, target)
-
-
 def main() -> None:
-    case, workload, folder, repeats = sys.argv[1:]
-    print(json.dumps(CASES[case](Bench(WORKLOADS[workload], Path(folder), int(repeats)))))
+    case, workload, folder, repeats, peers = sys.argv[1:]
+    bench = Bench(WORKLOADS[workload], Path(folder), int(repeats), peers=installed(Path(peers)) if peers else None)
+    numbers = CASES[case](bench)
+    results = {name: result.model_dump() for name, result in bench.peer_results.items()}
+    print(json.dumps({"numbers": numbers, "peers": results}))
 
 
 if __name__ == "__main__":

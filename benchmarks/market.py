@@ -25,6 +25,8 @@ _EXCHANGE: Final = "XNYS"
 _PART: Final = 1000
 #: Sessions at a year's end that lie in a file of their own, for lead-ins and increments.
 _TAIL: Final = 40
+#: What a dividend is of the close.
+_DIVIDEND: Final = 0.01
 Numbers = npt.NDArray[np.float64]
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -62,6 +64,7 @@ WORKLOADS: Final = {
     "W1x40": Workload("W1x40", 500, 1985, 2024),
     "W2": Workload("W2", 5000, 2015, 2024),
     "Q": Workload("Q", 50, 2020, 2024),
+    "C": Workload("C", 100, 2021, 2024),  # for counts, which are taken on every commit
 }
 
 
@@ -128,14 +131,28 @@ def _bars(names: Sequence[str], sessions: pl.Series, path: Numbers, age: int, rn
 
 
 class MarketFetcher:
-    """The plain fetcher: rows symbol by symbol, as vendors deliver them. `seconds` is what reading them took."""
+    """The plain fetcher: rows symbol by symbol, as vendors deliver them. `seconds` is what reading them took.
 
-    def __init__(self, workload: Workload, folder: Path) -> None:
+    With `remember` it makes no rows twice: where work is counted, what it is given must not count.
+    """
+
+    def __init__(self, workload: Workload, folder: Path, *, remember: bool = False) -> None:
         self.workload = workload
         self.seconds = 0.0
         self._folder = folder
+        self._remember = remember
+        self._known: dict[tuple[tuple[str, ...], date, date], pl.DataFrame] = {}
+        self._dividends: list[tuple[list[str], date]] = []
+
+    def pay(self, symbols: Sequence[str], day: date) -> None:
+        """From now on these symbols paid a dividend on a day: their adjusted closes before it are lower."""
+        self._dividends.append((list(symbols), day))
+        self._known.clear()
 
     def get_daily_prices(self, symbols: Sequence[str], start_date: date, end_date: date) -> pl.DataFrame:
+        question = tuple(symbols), start_date, end_date
+        if question in self._known:
+            return self._known[question]
         began = time.perf_counter()
         wanted = set(symbols)
         frames = [
@@ -144,9 +161,18 @@ class MarketFetcher:
             if not wanted.isdisjoint(part)
             for year in range(max(start_date.year, self.workload.first), min(end_date.year, self.workload.last) + 1)
         ]
-        frame = pl.concat(frames).rechunk()
+        frame = self._adjusted(pl.concat(frames).rechunk())
         self.seconds += time.perf_counter() - began
+        if self._remember:
+            self._known[question] = frame
         return frame
+
+    def _adjusted(self, rows: pl.DataFrame) -> pl.DataFrame:
+        for symbols, day in self._dividends:
+            before = pl.col("symbol").is_in(symbols) & (pl.col("date") < day)
+            lower = (pl.col("adj_close") * (1 - _DIVIDEND)).round(4)
+            rows = rows.with_columns(pl.when(before).then(lower).otherwise("adj_close").alias("adj_close"))
+        return rows
 
     def _rows(self, year: int, number: int, symbols: Sequence[str] | None, start: date, end: date) -> pl.DataFrame:
         sessions = self.workload.sessions(year)
