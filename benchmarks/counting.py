@@ -113,6 +113,7 @@ class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
     def digest(self) -> bytes: ...
     def hexdigest(self) -> str: ...
+    def copy(self) -> "_Hash": ...
 
 
 class _Hashing:
@@ -126,6 +127,9 @@ class _Hashing:
     def update(self, data: bytes, /) -> None:
         self._counts.add("bytes_hashed", memoryview(data).nbytes)
         self._real.update(data)
+
+    def copy(self) -> "_Hashing":
+        return _Hashing(self._real.copy(), self._counts, b"")
 
 
 class _Opened:

@@ -492,7 +492,7 @@ class HistoricalETL:
     def repack(self, *, publish: bool = True) -> SyncManifest:
         """Write every year in the layout of this release, as one version; rows and ledgers stay as they are.
 
-        A year that an earlier release wrote is only read more slowly, and is rewritten when rows of it change. This does
+        A year that an earlier release wrote is read more slowly, and is rewritten when rows of it change. This does
         it at once. It takes room for the years it rewrites until the version before is vacuumed.
 
         Args:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from historical_etl.errors import ChecksumMismatchError, StorageError
+from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.commit import ledger_rows
 from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolicy, load_actions, update_completeness
 from historical_etl.etl.merge import (
-    COMPARED,
     WITHHELD_SCHEMA,
     Gate,
     MergedYear,
@@ -20,7 +19,7 @@ from historical_etl.etl.merge import (
 )
 from historical_etl.etl.reconcile import Reconciled
 from historical_etl.models import SyncManifest
-from historical_etl.schema import ORDER, ordered, years_in
+from historical_etl.schema import ORDER, years_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord, drop_notes, read_notes
 from historical_etl.store.layout import Layout
@@ -94,7 +93,7 @@ class Commit:
         Raises:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
         """
-        rows = self._without_unchanged(reconciled.batch.rows)
+        rows = reconciled.batch.rows
         lead_in = reconciled.batch.context
         stored = _stored_years(self.transaction, self.manifests.layout, rows)
         disk_warning = _disk_warning(self.manifests, stored, rows)
@@ -173,29 +172,6 @@ class Commit:
                 load_actions(layout, base), reconciled, years, split_adjusted=self.split_adjusted
             ),
         }
-
-    def _without_unchanged(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows without those of earlier years that are stored as they are: such a year need not be merged.
-
-        So the overlap in January, or a look for what an ended symbol may still bring, rewrites no closed year.
-        """
-        years = years_in(rows)
-        if len(years) <= 1:
-            return rows
-        year_of_row = rows.get_column("date").dt.year()
-        parts = [self._changed(year, rows.filter(year_of_row == year)) for year in years[:-1]]
-        return ordered(pl.concat([*parts, rows.filter(year_of_row == years[-1])]))
-
-    def _changed(self, year: int, rows: pl.DataFrame) -> pl.DataFrame:
-        partition = self.transaction.base.partition(year) if self.transaction.base else None
-        if partition is None:
-            return rows
-        try:
-            stored = pl.scan_parquet(verified_path(self.manifests.layout, partition), glob=False)
-            known = stored.join(rows.lazy().select(ORDER), on=ORDER, how="semi").collect()
-        except (ChecksumMismatchError, StorageError):
-            return rows  # the merge tells of the damage
-        return rows.join(known, on=[*ORDER, *COMPARED], how="anti", nulls_equal=True, maintain_order="left")
 
     def _traded(self, sessions: pl.Series) -> pl.Series:
         """Of some sessions, those on which any stored symbol has a bar."""

@@ -144,8 +144,9 @@ class _Merge:
 
     def year(self, year: int, new: pl.DataFrame, dropped: pl.DataFrame) -> MergedYear | None:
         """Merge one year; None if neither its rows nor any `ret` in it changes."""
-        successors = self._months_of_successors(year)
-        if new.is_empty() and dropped.is_empty() and not successors:
+        is_new = not new.is_empty() or not dropped.is_empty()
+        successors = set[int]() if is_new else self._months_of_successors(year)
+        if not is_new and not successors:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         symbols = _SymbolCount(self._stored, year)
@@ -165,7 +166,7 @@ class _Merge:
                 blocks = stored.replaced_in(blocks, merged)
                 symbols.add(stored.rows, merged)
                 changes = True
-        if not changes and new.is_empty() and dropped.is_empty():
+        if not changes and not is_new:
             return None
         in_order = [block for _, block in sorted(blocks.items())]
         if not in_order and self._may_empty(year):

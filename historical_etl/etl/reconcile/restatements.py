@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Final
 
 import polars as pl
 
@@ -11,7 +12,13 @@ from historical_etl.etl.reconcile.judged import Judged
 from historical_etl.etl.reconcile.named_events import splits
 from historical_etl.etl.reconcile.result import Restatement
 from historical_etl.etl.reconcile.waived_bars import without_waived
-from historical_etl.etl.reconcile.whole_histories import beyond_plan, contradicted, lacks_sessions, lacks_values
+from historical_etl.etl.reconcile.whole_histories import (
+    beyond_plan,
+    contradicted,
+    lacking_columns,
+    lacks_sessions,
+    lacks_values,
+)
 from historical_etl.models import Outcome
 from historical_etl.quality.histories import judge_history
 from historical_etl.quality.overlap import single_bars
@@ -21,6 +28,9 @@ from historical_etl.schema import ORDER
 from historical_etl.sources.base import FetchRequest
 
 __all__ = ["history_requests", "with_histories", "without_histories"]
+
+#: How many symbols' stored histories are in memory at once.
+_AT_ONCE: Final = 500
 
 
 def history_requests(judged: Judged) -> list[FetchRequest]:
@@ -71,14 +81,14 @@ def with_histories(judged: Judged, fetched: Batch, reach: date | None) -> Judged
     refused = {s: Suspicion("refused", histories.refused[s]) for s in others if s in histories.refused}
     whole = [s for s in others if s in complete and s not in refused]
     judged = replace(judged, suspects={**judged.suspects, **refused}, whole=judged.whole | set(whole))
-    rows = histories.rows.filter(pl.col("symbol").is_in(whole))
-    of_symbol = {s: rows.clear() for s in whole} | {
-        str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()
-    }
     known: dict[str, dict[date, float]] = {}
     for (symbol, day), split in splits(judged.batch, judged.reference.base).items():
         known.setdefault(symbol, {})[day] = split
-    verdicts = [_judge(judged, symbol, of_symbol[symbol], known.get(symbol, {})) for symbol in whole]
+    verdicts = [
+        verdict
+        for at in range(0, len(whole), _AT_ONCE)
+        for verdict in _judge_some(judged, whole[at : at + _AT_ONCE], histories.rows, known)
+    ]
     return _with_verdicts(judged, verdicts).resolved()
 
 
@@ -105,10 +115,24 @@ class _Verdict:
     note: str = ""
 
 
-def _judge(judged: Judged, symbol: str, history: pl.DataFrame, known_splits: Mapping[date, float]) -> _Verdict:
+def _judge_some(
+    judged: Judged, symbols: Sequence[str], histories: pl.DataFrame, known_splits: Mapping[str, Mapping[date, float]]
+) -> list[_Verdict]:
+    rows = histories.filter(pl.col("symbol").is_in(symbols))
+    of_symbol = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
+    stored = judged.reference.levels.whole(symbols, lacking_columns(rows))
+    return [
+        _judge(judged, symbol, of_symbol.get(symbol, rows.clear()), stored[symbol], known_splits.get(symbol, {}))
+        for symbol in symbols
+    ]
+
+
+def _judge(
+    judged: Judged, symbol: str, history: pl.DataFrame, stored: pl.DataFrame, known_splits: Mapping[date, float]
+) -> _Verdict:
     reference = judged.reference
     is_rebuilt = symbol in judged.rebuilt
-    stored = reference.levels.whole(symbol)
+    whole, stored = stored, stored.select(LEVELS)
     bars = single_bars(history.select(LEVELS), stored)
     odd = [why.session for why in bars if not reference.is_accepted(symbol, why)]
     if odd:
@@ -118,7 +142,7 @@ def _judge(judged: Judged, symbol: str, history: pl.DataFrame, known_splits: Map
     if verdict.kind == "corrected" and not is_rebuilt:
         return found
     lost = stored.join(history, on=ORDER, how="anti").select(ORDER)
-    lacking = verdict.suspicion or lacks_values(history, reference.levels)
+    lacking = verdict.suspicion or lacks_values(history, whole)
     suspicion = lacks_sessions(lost) if is_rebuilt else lacking
     found = replace(found, suspicion=suspicion)
     if suspicion is not None and not reference.is_accepted(symbol, suspicion):

@@ -42,11 +42,14 @@ class StoredLevels:
         """The rows of some symbols between two dates; sorted by (symbol, date)."""
         return self.read({year: (start, end, [*symbols]) for year in range(start.year, end.year + 1)})
 
-    def whole(self, symbol: str, columns: Sequence[str] = ()) -> pl.DataFrame:
-        """All rows of a symbol, sorted by date; `columns` empty takes those of the reader."""
+    def whole(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> dict[str, pl.DataFrame]:
+        """All rows of each of some symbols, sorted by date, with other columns `beside` those of the reader."""
+        columns = (*self.columns, *beside)
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
-        frames = [self._year(year, date.min, date.max, [symbol], columns) for year in years]
-        return pl.concat([self._nothing(columns), *frames]).sort(ORDER)
+        frames = [self._year(year, date.min, date.max, [*symbols], columns) for year in years]
+        rows = pl.concat([self._nothing(columns), *frames]).sort(ORDER)
+        found = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
+        return {symbol: found.get(symbol, rows.clear()) for symbol in symbols}
 
     def beside(self, spans: pl.DataFrame) -> pl.DataFrame:
         """The last row of each symbol before its span and the first one after it, where there are any.

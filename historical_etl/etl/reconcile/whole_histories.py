@@ -6,13 +6,12 @@ from typing import Final
 
 import polars as pl
 
-from historical_etl.etl.reconcile.stored_levels import StoredLevels
 from historical_etl.quality.overlap import compare_overlap
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE, LEVELS
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER
 
-__all__ = ["beyond_plan", "contradicted", "lacks_sessions", "lacks_values"]
+__all__ = ["beyond_plan", "contradicted", "lacking_columns", "lacks_sessions", "lacks_values"]
 
 #: A volume may be corrected on a session: its factor is what so many of them have in common.
 _FIRST: Final = 5
@@ -76,12 +75,21 @@ def contradicted(first: pl.DataFrame, history: pl.DataFrame) -> dict[str, Suspic
     return {symbol: Suspicion("other_history", words) for symbol in {*found.moved, *found.suspects}}
 
 
-def lacks_values(history: pl.DataFrame, levels: StoredLevels) -> Suspicion | None:
-    """Of a restated history: stored values other than `adj_close` that it lacks, on bars with another close."""
-    names = [n for n in ("open", "high", "low", "volume") if history.get_column(n).null_count()]
+def lacking_columns(histories: pl.DataFrame) -> list[str]:
+    """The columns other than `adj_close` that some bars lack."""
+    return [name for name in ("open", "high", "low", "volume") if histories.get_column(name).null_count()]
+
+
+def lacks_values(history: pl.DataFrame, stored: pl.DataFrame) -> Suspicion | None:
+    """Of a restated history: stored values that it lacks, on bars with another close.
+
+    Args:
+        history: of a symbol.
+        stored: what is stored of it, with the `lacking_columns` of the history.
+    """
+    names = lacking_columns(history)
     if not names:
         return None
-    stored = levels.whole(history.item(0, "symbol"), ("symbol", "date", "close", *names))
     both = history.join(stored, on=ORDER, suffix="_0").filter(
         (pl.col("close") / pl.col("close_0") - 1).abs() > LEVEL_TOLERANCE
     )

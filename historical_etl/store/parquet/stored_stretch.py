@@ -1,6 +1,5 @@
 """What is stored of some symbols in some months of a year, and the month blocks with other rows in its place."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -78,7 +77,7 @@ class StoredStretch:
         assert self.rows is not None  # noqa: S101 - the caller's condition
         groups = [(month, number) for month, numbers in self._numbers.items() for number in numbers]
         heights = [blocks[month].groups[number].rows for month, number in groups]
-        starts = list(accumulate(heights, initial=0))
+        starts = pl.Series([0, *accumulate(heights)], dtype=pl.UInt32)
         columns: dict[tuple[int, int], list[pl.Series]] = {}
         for name in VALUE_COLUMNS:
             differs = self.rows.get_column(name).ne_missing(merged.get_column(name))
@@ -86,7 +85,7 @@ class StoredStretch:
             if places.is_empty():
                 continue
             column = self._whole.get_column(name).clone().scatter(places, merged.get_column(name).filter(differs))
-            for at in sorted({bisect_right(starts, place) - 1 for place in places}):
+            for at in (starts.search_sorted(places, side="right") - 1).unique().sort():
                 columns.setdefault(groups[at], []).append(column.slice(starts[at], heights[at]))
         changed: dict[int, dict[int, pl.DataFrame]] = {}
         for (month, number), parts in columns.items():
