@@ -120,7 +120,7 @@ def _judge_some(
 ) -> list[_Verdict]:
     rows = histories.filter(pl.col("symbol").is_in(symbols))
     of_symbol = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
-    stored = judged.reference.levels.whole(symbols, lacking_columns(rows))
+    stored = judged.reference.levels.histories(symbols, lacking_columns(rows))
     return [
         _judge(judged, symbol, of_symbol.get(symbol, rows.clear()), stored[symbol], known_splits.get(symbol, {}))
         for symbol in symbols

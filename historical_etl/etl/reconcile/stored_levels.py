@@ -42,7 +42,11 @@ class StoredLevels:
         """The rows of some symbols between two dates; sorted by (symbol, date)."""
         return self.read({year: (start, end, [*symbols]) for year in range(start.year, end.year + 1)})
 
-    def whole(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> dict[str, pl.DataFrame]:
+    def whole(self, symbol: str) -> pl.DataFrame:
+        """All rows of a symbol, sorted by date."""
+        return self.histories([symbol])[symbol]
+
+    def histories(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> dict[str, pl.DataFrame]:
         """All rows of each of some symbols, sorted by date, with other columns `beside` those of the reader."""
         columns = (*self.columns, *beside)
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []

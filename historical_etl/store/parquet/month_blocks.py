@@ -263,18 +263,18 @@ class _Copy:
         self._out = out
         self._base, self._path = base, path
         self._base_at = 0
-        self._base_digest = None if base is not None else hashlib.sha256()  # None while it is the same
+        self._base_digest = self.digest
 
     def put(self, source: Source, start: int, stop: int) -> None:
         """Take the bytes of a source."""
         if source.path is None:
             self._write_new(memoryview(source.data)[start:stop])
-        elif source.path == self._path and self._base is not None:
-            self._pass_over(start - self._base_at)
+        elif self._base is not None and source.path == self._path:
+            self._pass_over(self._base, start - self._base_at)
             for piece in _pieces(self._base, stop - start):
                 self._base_at += len(piece)
                 self._write(piece)
-                if self._base_digest is not None:
+                if self._base_digest is not self.digest:
                     self._base_digest.update(piece)
         else:
             with source.opened() as file:
@@ -284,10 +284,10 @@ class _Copy:
 
     def hash_of_base(self) -> str:
         """The SHA-256 of the whole file that is copied from."""
-        digest = self._part()
+        self._part()
         while self._base is not None and (piece := self._base.read(_PIECE)):
-            digest.update(piece)
-        return digest.hexdigest()
+            self._base_digest.update(piece)
+        return self._base_digest.hexdigest()
 
     def _write(self, piece: bytes | memoryview) -> None:
         self._out.write(piece)
@@ -295,7 +295,7 @@ class _Copy:
 
     def _write_new(self, piece: bytes | memoryview) -> None:
         """Write what is not copied; it may be what the other file has there all the same."""
-        if self._base is not None and self._base_digest is None:
+        if self._base is not None and self._base_digest is self.digest:
             if self._base.read(len(piece)) == piece:
                 self._base_at += len(piece)
             else:
@@ -303,17 +303,17 @@ class _Copy:
                 self._part()
         self._write(piece)
 
-    def _pass_over(self, count: int) -> None:
-        if count and self._base is not None:
-            digest = self._part()
-            for piece in _pieces(self._base, count):
-                self._base_at += len(piece)
-                digest.update(piece)
+    def _pass_over(self, base: BinaryIO, count: int) -> None:
+        """Hash what the new file does not have."""
+        if count:
+            self._part()
+        for piece in _pieces(base, count):
+            self._base_at += len(piece)
+            self._base_digest.update(piece)
 
-    def _part(self) -> "hashlib._Hash":
-        if self._base_digest is None:
+    def _part(self) -> None:
+        if self._base_digest is self.digest:
             self._base_digest = self.digest.copy()
-        return self._base_digest
 
 
 def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:

@@ -85,7 +85,8 @@ class StoredStretch:
             if places.is_empty():
                 continue
             column = self._whole.get_column(name).clone().scatter(places, merged.get_column(name).filter(differs))
-            for at in (starts.search_sorted(places, side="right") - 1).unique().sort():
+            touched: list[int] = (starts.search_sorted(places, side="right") - 1).unique().sort().to_list()
+            for at in touched:
                 columns.setdefault(groups[at], []).append(column.slice(starts[at], heights[at]))
         changed: dict[int, dict[int, pl.DataFrame]] = {}
         for (month, number), parts in columns.items():

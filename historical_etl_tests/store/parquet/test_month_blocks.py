@@ -28,7 +28,7 @@ from historical_etl_tests.shares import examples
 
 #: With dots and dashes as vendors write them; sorted by bytes, `A.B` before `AB`.
 SYMBOLS = ["A", "A.B", "AB", "BF-B", "BRK.B", "X^P", "ZZZ9"]
-#: So many that a month of 20 days takes three row groups of 8192 rows.
+#: Two of them begin a row group, S0416 and S0725.
 MANY = [f"S{i:04}" for i in range(1000)]
 
 
