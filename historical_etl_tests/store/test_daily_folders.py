@@ -298,7 +298,7 @@ def test_a_folder_that_nobody_needs_is_reported_and_goes(manager, leave: Act):
 
 
 def test_the_only_good_copy_of_a_year_is_found_in_a_folder_that_is_not_shown(manager):
-    """`daily` was a plain folder, of copies; a kill came once it was moved aside."""
+    """`daily` was a plain folder, of copies; a kill followed once it was moved aside."""
     as_before(manager)
     for year in (2018, 2019):
         replace(manager.layout.daily_file(year), manager.layout.daily_file(year).read_bytes())

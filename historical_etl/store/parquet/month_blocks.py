@@ -5,7 +5,7 @@ the groups that it is in, and of those the columns that changed. And since no ch
 and a group is cut where its symbols say, the bytes of a year depend on its rows only, never on the merges before it.
 
 Put here what a year file is as bytes. Which rows it holds, where it lies and how it is replaced belong to others.
-Copied bytes are not verified, unless `write_year` is told what they should be.
+Copied bytes are verified only if `write_year` is given the SHA-256 that they should have.
 """
 
 import hashlib
