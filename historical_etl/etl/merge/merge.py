@@ -190,7 +190,7 @@ class _Merge:
 
     def _concerned(self, rows: pl.DataFrame | None, dropped: pl.DataFrame) -> list[str]:
         """The symbols of which rows may change in a stretch, sorted."""
-        parts = [dropped, self._changed_tails] if rows is None else [rows, dropped, self._changed_tails]
+        parts = [part for part in (rows, dropped, self._changed_tails) if part is not None and part.height]
         return sorted({*self._orphans, *(symbol for part in parts for symbol in symbols_in(part))})
 
     def _may_empty(self, year: int) -> bool:

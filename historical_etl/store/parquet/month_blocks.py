@@ -39,7 +39,16 @@ from historical_etl.store.parquet.row_groups import (
     with_field_ids,
 )
 
-__all__ = ["Block", "WriteReport", "encode_block", "read_blocks", "read_rows", "write_year", "writer_name"]
+__all__ = [
+    "Block",
+    "WriteReport",
+    "encode_block",
+    "encode_rows",
+    "read_blocks",
+    "read_rows",
+    "write_year",
+    "writer_name",
+]
 
 #: One symbol in so many begins a row group, chosen by its name: where a group is cut depends on nothing else. Measured
 #: in docs/decisions/0050: a month of 5,000 symbols has seven groups or so.
@@ -132,12 +141,10 @@ class Block:
 
         Args:
             numbers: of the groups, as `holding` gives them.
-            rows: all that they hold from now on, sorted by (symbol, date).
-
-        Raises: as `encode_block`.
+            rows: all that they hold from now on, in the schema, of this month, sorted by (symbol, date).
         """
         others = [group for number, group in enumerate(self.groups) if number not in numbers]
-        new = encode_block(rows).groups if rows.height else ()
+        new = encode_rows(rows).groups if rows.height else ()
         groups = sorted((*others, *new), key=lambda group: group.low)
         return Block(tuple(groups), _head()) if groups else None
 
@@ -171,7 +178,12 @@ def encode_block(frame: pl.DataFrame) -> Block:
     months = keys.get_column("date").unique().dt.month_start().n_unique()
     if months != 1 or any(column.null_count() for column in keys) or not is_ordered(keys, unique=True):
         raise ValueError("A block takes the rows of one month, ascending by (symbol, date), no key empty or repeated")
-    cuts = [*_cuts(keys), frame.height]
+    return encode_rows(frame)
+
+
+def encode_rows(frame: pl.DataFrame) -> Block:
+    """As `encode_block`, of rows whose order is known."""
+    cuts = [*_cuts(frame), frame.height]
     parsed = [parse(_encoded(frame.slice(start, stop - start)))[1][0] for start, stop in pairwise(cuts)]
     return Block(tuple(parsed), _head())
 

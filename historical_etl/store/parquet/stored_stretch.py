@@ -6,8 +6,8 @@ from itertools import accumulate
 
 import polars as pl
 
-from historical_etl.schema import ORDER, VALUE_COLUMNS, ordered, symbols_in
-from historical_etl.store.parquet.month_blocks import Block, encode_block, read_rows
+from historical_etl.schema import ORDER, VALUE_COLUMNS, empty_frame, ordered, symbols_in
+from historical_etl.store.parquet.month_blocks import Block, encode_rows, read_rows
 
 __all__ = ["StoredStretch"]
 
@@ -41,7 +41,7 @@ class StoredStretch:
         Raises:
             ChecksumMismatchError, SchemaDriftError, StorageError: as `Block.read`.
         """
-        removed = set(symbols_in(dropped))
+        removed = set(symbols_in(dropped)) if dropped.height else ()
         numbers = {month: blocks[month].holding(symbols, removed) for month in months if month in blocks}
         whole = read_rows([(blocks[month], those) for month, those in numbers.items()])
         mine = whole.with_row_index("place").filter(pl.col("symbol").is_in(symbols))
@@ -55,21 +55,38 @@ class StoredStretch:
         current = all(blocks[month].current for month in self._numbers)
         if current and self.rows is not None and self.rows[list(ORDER)].equals(merged[list(ORDER)]):
             return {**blocks, **self._with_values(blocks, merged)}
-        changed = {month: self._with_rows(blocks, merged, month) for month in self._months}
+        new, old, others = (self._by_month(rows) for rows in (merged, self.rows, self._others()))
+        changed = {
+            month: self._with_rows(blocks.get(month), month, new.get(month), others.get(month))
+            for month in self._months
+            if not _is_same(old.get(month), new.get(month))
+        }
         return {month: block for month, block in {**blocks, **changed}.items() if block is not None}
 
-    def _with_rows(self, blocks: Mapping[int, Block], merged: pl.DataFrame, month: int) -> Block | None:
-        of_month = pl.col("date").dt.month() == month
-        rows = merged.filter(of_month) if len(self._months) > 1 else merged
-        if month not in blocks:
-            return encode_block(rows) if rows.height else None
-        assert self.rows is not None  # noqa: S101 - the month is stored
-        if rows.equals(self.rows.filter(of_month)):
-            return blocks[month]
-        others = self._others().filter(of_month)
-        return blocks[month].with_rows(self._numbers[month], ordered(pl.concat([others, rows])))
+    def _by_month(self, rows: pl.DataFrame | None) -> dict[int, pl.DataFrame]:
+        """Rows, which are sorted by (symbol, date), by month."""
+        if rows is None or rows.is_empty():
+            return {}
+        if len(self._months) == 1:
+            return {self._months[0]: rows}
+        parts = rows.with_columns(pl.col("date").dt.month().alias("month"))
+        found = parts.partition_by("month", maintain_order=True, include_key=False, as_dict=True)
+        return {int(month): part for (month,), part in found.items()}
 
-    def _others(self) -> pl.DataFrame:
+    def _with_rows(
+        self, block: Block | None, month: int, rows: pl.DataFrame | None, others: pl.DataFrame | None
+    ) -> Block | None:
+        """The block of a month with other rows of these symbols, and what is stored beside them in their groups."""
+        parts = [part for part in (others, rows) if part is not None]
+        together = ordered(pl.concat(parts)) if len(parts) > 1 else parts[0] if parts else empty_frame()
+        if block is not None:
+            return block.with_rows(self._numbers[month], together)
+        return encode_rows(together) if together.height else None
+
+    def _others(self) -> pl.DataFrame | None:
+        """The rows of the groups that are of other symbols."""
+        if len(self._places) == self._whole.height:
+            return None
         return self._whole.with_row_index("place").filter(~pl.col("place").is_in(self._places.implode())).drop("place")
 
     def _with_values(self, blocks: Mapping[int, Block], merged: pl.DataFrame) -> dict[int, Block]:
@@ -92,3 +109,7 @@ class StoredStretch:
         for (month, number), parts in columns.items():
             changed.setdefault(month, {})[number] = pl.DataFrame(parts)
         return {month: blocks[month].with_values(parts) for month, parts in changed.items()}
+
+
+def _is_same(old: pl.DataFrame | None, new: pl.DataFrame | None) -> bool:
+    return old is new if old is None or new is None else old.equals(new)
