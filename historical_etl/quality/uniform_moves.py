@@ -1,7 +1,7 @@
 """Restatements too small for a level: all sessions from the first one on come times one ratio.
 
-A dividend of a hundredth of a percent moves `adj_close` by no more than rounding and noise may. But those move each price
-by itself, and a restatement moves all of them by one ratio, to the last digit that they are rounded to.
+A dividend of a hundredth of a percent moves `adj_close` by no more than rounding and noise may. But those move each
+price by itself, and a restatement moves all of them by one ratio, to the last digit that they are rounded to.
 """
 
 from typing import Final
