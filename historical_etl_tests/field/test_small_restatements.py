@@ -19,9 +19,9 @@ AT = 36
 CLOSES = walk(60, 400.0, seed=5)
 
 
-def paying(share: float, decimals: int, at: int = AT) -> tuple[Series, list[float]]:
+def paying(share: float, decimals: int) -> tuple[Series, list[float]]:
     """A source on the evening before a dividend, and its adjusted closes from then on."""
-    event: Event = (at, 1.0, share * CLOSES[at - 1])
+    event: Event = (AT, 1.0, share * CLOSES[AT - 1])
     before = [round(close, decimals) for close in CLOSES]
     return Series(CLOSES, before, None), [round(price, decimals) for price in adjusted(CLOSES, event)]
 
@@ -50,7 +50,7 @@ def test_a_last_digit_that_is_rounded_otherwise_is_a_correction(root, decimals):
     source, _ = paying(1e-4, decimals)
     backfill(root, source, AT - 1)
     unit = 10.0**-decimals
-    source.adj_close = [round(price - unit * (at % 3), decimals) for at, price in enumerate(source.adj_close or [])]
+    source.adj_close = [round(close - unit * (at % 3), decimals) for at, close in enumerate(CLOSES)]
     etl, result = update(root, source, AT)
     assert not result.restated_symbols
     assert 2 <= result.corrections <= 5
@@ -71,7 +71,7 @@ def test_one_bar_that_moved_is_a_correction(root):
     source, _ = paying(9e-5, 4)
     etl = opened(root, source, source.days[0])
     etl.run_full_etl([NAME, COMPANY], source.days[0], source.days[0])
-    source.adj_close = [round(price * (1 - 9e-5), 4) for price in source.adj_close or []]
+    source.adj_close = [round(close * (1 - 9e-5), 4) for close in CLOSES]
     etl, result = update(root, source, 1)
     assert not result.restated_symbols
     assert result.corrections == 1
