@@ -25,6 +25,7 @@ from historical_etl.quality.price_levels import (
 from historical_etl.quality.rewritten import has_same_returns, how_it_differs, is_as_a_day_late, rewritten
 from historical_etl.quality.split_ratios import read_move
 from historical_etl.quality.suspicion import NEAR_SPLIT, Code, Suspicion
+from historical_etl.quality.uniform_moves import moved_uniformly
 
 __all__ = ["HistoryVerdict", "judge_history", "nearer"]
 
@@ -62,6 +63,8 @@ def judge_history(new: pl.DataFrame, stored: pl.DataFrame, splits: Mapping[date,
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
     if (words := _without_basis(new, stored, shared)) is not None:
         return HistoryVerdict("suspect", suspicion=Suspicion("incomplete_history", words))
+    if off.is_empty():
+        off = moved_uniformly(shared)
     if off.is_empty():
         gains = stored.get_column("adj_close").is_null().all() and new.get_column("adj_close").is_not_null().any()
         if gains and lost.is_empty():

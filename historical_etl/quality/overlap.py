@@ -22,6 +22,7 @@ from historical_etl.quality.price_levels import (
 from historical_etl.quality.rewritten import rewritten
 from historical_etl.quality.spikes import proposal
 from historical_etl.quality.suspicion import Suspicion
+from historical_etl.quality.uniform_moves import moved_uniformly
 
 __all__ = ["OverlapResult", "compare_overlap", "of_unknown_basis", "single_bars"]
 
@@ -50,14 +51,15 @@ def compare_overlap(fetched: pl.DataFrame, stored: pl.DataFrame) -> OverlapResul
     A level that differs from the earliest shared session on has moved, and so have volumes that all differ by one
     ratio: whether the history was restated shows only in the whole of it. So has a level that differs later by one
     ratio over several sessions, or where most sessions differ. One that differs on single sessions is a correction,
-    unless by a factor that splits and units have: such a bar is odd.
+    unless by a factor that splits and units have: such a bar is odd. However small a move is, one of all sessions by
+    one ratio is no correction.
 
     Args:
         fetched: columns `LEVELS`, keys unique.
         stored: likewise.
     """
     shared = _with_fit(on_shared_sessions(fetched, stored))
-    scaled = _on_another_scale(shared)
+    scaled = _on_another_scale(shared) | frozenset(moved_uniformly(shared).get_column("symbol"))
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
     if off.is_empty():
         return OverlapResult(scaled, {}, {})

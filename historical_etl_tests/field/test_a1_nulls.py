@@ -369,3 +369,67 @@ def test_a1_files_with_an_empty_column_say_so_and_the_command_ends_with_3(root, 
     back = run(bars(DAY_3), DAY_3)
     assert back.code == 0
     assert stored(back.etl)["adj_close"].null_count() == 0
+
+
+def fill(root: Path, frame: pl.DataFrame, first: date, last: date) -> tuple[HistoricalETL, ETLResult]:
+    """A backfill of some of the days, weeks after all of them."""
+    etl = store(root, Delivery(frame), DAYS[-1], start=DAYS[0])
+    return etl, etl.run_full_etl(["AAA"], first, last)
+
+
+def take(monkeypatch: pytest.MonkeyPatch, days: Sequence[date]) -> None:
+    monkeypatch.setitem(globals(), "DAYS", days)
+    monkeypatch.setitem(globals(), "CLOSES", {day: 100 + at % 4 for at, day in enumerate(days)})
+
+
+#: Each on either side of the end of a year, or all within one month.
+SPLITS_OF_DAYS = [sessions(date(2023, 12, 18), date(2024, 1, 12)), DAYS]
+
+
+@pytest.mark.parametrize("days", SPLITS_OF_DAYS, ids=["two years", "one month"])
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a1_bars_before_a_series_are_reported_without_adj_close_as_those_after_it_are(root, monkeypatch, days, overlap):
+    """The source gives no adj_close any more; or it does for what is stored, and for nothing else."""
+    take(monkeypatch, days)
+    cut, half = 12, 6
+    fill(root, bars(days[-1]), days[cut], days[-1])
+    bare = dict.fromkeys(days[:cut] if overlap else days)
+    etl, result = fill(root, bars(days[-1], bare), days[half], days[cut - 1])
+    assert result.unadjusted_symbols == ("AAA",)
+    assert not result.complete
+    assert result.withheld >= cut - half
+    assert any("adj_close is lacking on" in line for line in result.warnings)
+    lacking = etl.ledger("withheld").filter(pl.col("stored").is_null())
+    assert lacking.get_column("date").to_list() == days[half:cut]
+    # What lies before those is of the same series.
+    etl, result = fill(root, bars(days[-1], bare), days[0], days[half - 1])
+    assert result.unadjusted_symbols == ("AAA",)
+    assert not result.complete
+    etl, result = fill(root, bars(days[-1]), days[0], days[-1])
+    assert result.complete
+    assert stored(etl)["adj_close"].null_count() == 0
+
+
+@pytest.mark.parametrize("days", SPLITS_OF_DAYS, ids=["two years", "one month"])
+def test_a1_bars_between_others_are_reported_as_well(root, monkeypatch, days):
+    take(monkeypatch, days)
+    fill(root, bars(days[-1]), days[0], days[3])
+    fill(root, bars(days[-1]), days[12], days[-1])
+    _, result = fill(root, bars(days[-1], dict.fromkeys(days[4:12])), days[4], days[11])
+    assert result.unadjusted_symbols == ("AAA",)
+    assert result.withheld == 8
+    assert not result.complete
+
+
+@pytest.mark.parametrize("days", SPLITS_OF_DAYS, ids=["two years", "one month"])
+def test_a1_a_source_whose_adj_close_begins_later_lacks_none_before(root, monkeypatch, days):
+    take(monkeypatch, days)
+    frame = bars(days[-1], dict.fromkeys(days[:11]))
+    fill(root / "whole", frame, days[0], days[-1])
+    _, result = fill(root / "parts", frame, days[8], days[-1])
+    assert result.complete
+    etl, result = fill(root / "parts", frame, days[0], days[7])
+    assert result.complete
+    assert not result.warnings
+    assert etl.ledger("withheld").is_empty()
+    assert daily_bytes(etl) == daily_bytes(store(root / "whole", Delivery(frame), days[-1]))

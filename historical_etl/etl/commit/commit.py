@@ -17,7 +17,7 @@ from historical_etl.etl.merge import (
     merge_years,
     without_adj_close,
 )
-from historical_etl.etl.reconcile import Reconciled
+from historical_etl.etl.reconcile import Reconciled, StoredLevels
 from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, years_in
 from historical_etl.sessions import SessionCalendar
@@ -113,7 +113,7 @@ class Commit:
             years.append(year)
         after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
         after = after.stamped(attempt.version, attempt.at)
-        withheld = _withheld(reconciled, years, completeness)
+        withheld = self._withheld(reconciled, years, completeness)
         ledgers = self._ledgers(reconciled, years, attempt, after, filled, left, withheld)
         bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
@@ -173,6 +173,26 @@ class Commit:
             ),
         }
 
+    def _withheld(
+        self, reconciled: Reconciled, years: Sequence[MergedYear], completeness: Completeness
+    ) -> pl.DataFrame:
+        """The cells that the source did not give though they are stored, or though their series has them."""
+        parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
+        added = [year.differences.added for year in years if year.differences.added.height]
+        if added and reconciled.batch.rows.get_column("adj_close").null_count():
+            symbols = completeness.symbols.filter(~pl.col("symbol").is_in(list(reconciled.overwritten)))
+            layout, base = self.manifests.layout, self.transaction.base
+            stored, reported = StoredLevels(layout, base), read_undamaged(layout, base, "withheld")
+            parts.append(without_adj_close(reconciled.batch.rows, pl.concat(added), symbols, stored.after, reported))
+        cells = pl.concat([pl.DataFrame(schema=WITHHELD_SCHEMA), *parts])
+        if cells.is_empty():
+            return cells
+        cells = cells.unique(maintain_order=True)
+        # What the row rules made null is reported in `flagged_rows`.
+        flagged = cells.filter(pl.col("column") != "adj_close", pl.col("stored").is_null(), pl.col("came").is_null())
+        flagged = flagged.join(reconciled.batch.flagged, on=ORDER, how="semi")
+        return cells.join(flagged, on=cells.columns, how="anti", nulls_equal=True, maintain_order="left")
+
     def _traded(self, sessions: pl.Series) -> pl.Series:
         """Of some sessions, those on which any stored symbol has a bar."""
         base = self.transaction.base
@@ -188,23 +208,6 @@ class Commit:
                 here = rows.filter(pl.col("date").is_in(days.implode())).select(pl.col("date").unique()).collect()
                 found.append(here.get_column("date"))
         return pl.concat(found)
-
-
-def _withheld(reconciled: Reconciled, years: Sequence[MergedYear], completeness: Completeness) -> pl.DataFrame:
-    """The cells that the source did not give though they are stored, or though their series has them."""
-    parts = [year.differences.withheld for year in years if year.differences.withheld is not None]
-    added = [year.differences.added for year in years if year.differences.added.height]
-    if added and reconciled.batch.rows.get_column("adj_close").null_count():
-        symbols = completeness.symbols.filter(~pl.col("symbol").is_in(list(reconciled.overwritten)))
-        parts.append(without_adj_close(reconciled.batch.rows, pl.concat(added), symbols))
-    cells = pl.concat([pl.DataFrame(schema=WITHHELD_SCHEMA), *parts])
-    if cells.is_empty():
-        return cells
-    cells = cells.unique(maintain_order=True)
-    # What the row rules made null is reported in `flagged_rows`.
-    flagged = cells.filter(pl.col("column") != "adj_close", pl.col("stored").is_null(), pl.col("came").is_null())
-    flagged = flagged.join(reconciled.batch.flagged, on=ORDER, how="semi")
-    return cells.join(flagged, on=cells.columns, how="anti", nulls_equal=True, maintain_order="left")
 
 
 def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:

@@ -13,7 +13,7 @@ from historical_etl.quality.event_sessions import DAYS_OFF
 from historical_etl.quality.events import EVENTS, factor_rounding, implied_event
 from historical_etl.quality.reported_days import ALIKE
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
-from historical_etl.quality.withdrawn_events import NO_MORE
+from historical_etl.quality.withdrawn_events import NO_MORE, NOT_RESTATED
 from historical_etl.schema import ORDER
 
 __all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named", "without_outdated"]
@@ -80,7 +80,8 @@ def with_named(stored: pl.DataFrame, named: pl.DataFrame, asked: pl.DataFrame) -
     if annotated.is_empty():
         return ledger
     unnamed = annotated.filter("inferred").join(_named_now(annotated, events), on=ORDER, how="anti")
-    is_other = pl.col("inferred") | pl.col("note").str.contains(NO_MORE, literal=True)
+    # Whether a name is missing, or nothing was restated by it, is judged anew whenever the source was asked.
+    is_other = pl.col("inferred") | pl.col("note").str.contains_any([NO_MORE, NOT_RESTATED])
     still = pl.concat([unnamed, annotated.filter(~is_other).join(events, on=ORDER, how="semi")])
     return _together(ledger, still)
 

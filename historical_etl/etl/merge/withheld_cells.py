@@ -8,7 +8,7 @@ and volume. Where nothing fits, nothing of the fetched bar is taken, and the sto
 reported. A value wins over a null, in whatever order they come.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import polars as pl
@@ -116,13 +116,40 @@ def lacking(old: pl.DataFrame | None, rows: pl.DataFrame | None, overwritten: Co
     return _as_cells(cells)
 
 
-def without_adj_close(rows: pl.DataFrame, added: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
-    """New bars without an `adj_close`, of symbols that had one on an earlier session, as the ledger `symbols` says."""
+def without_adj_close(
+    rows: pl.DataFrame,
+    added: pl.DataFrame,
+    symbols: pl.DataFrame,
+    following: Callable[[pl.DataFrame], pl.DataFrame],
+    reported: pl.DataFrame,
+) -> pl.DataFrame:
+    """New bars without an `adj_close`, of symbols that are stored with one, before them or after.
+
+    Before them, it may be that the source has none yet: so it is where the next stored bar has none either, unless that
+    was reported; and where other new bars, later ones, have theirs.
+
+    Args:
+        rows: what was fetched.
+        added: (symbol, date) of the bars among them that are new.
+        symbols: the ledger `symbols`, as it was.
+        following: the first stored bar after some spans, columns symbol, low and high.
+        reported: what was reported so far, columns `WITHHELD_SCHEMA`.
+    """
     adjusted = symbols.select("symbol", "adjusted_through").drop_nulls()
-    bare = rows.filter(pl.col("adj_close").is_null()).join(adjusted, on="symbol")
-    bare = bare.filter(pl.col("date") > pl.col("adjusted_through")).join(added, on=ORDER, how="semi")
+    new = rows.join(added, on=ORDER, how="semi").join(adjusted, on="symbol")
+    bare = new.filter(pl.col("adj_close").is_null())
+    is_later = pl.col("date") > pl.col("adjusted_through")
+    begins = new.filter(pl.col("adj_close").is_not_null()).group_by("symbol").agg(pl.col("date").max().alias("given"))
+    earlier = bare.filter(~is_later).join(begins, on="symbol", how="left")
+    earlier = earlier.filter((pl.col("date") > pl.col("given")).fill_null(value=True))
+    if earlier.height:
+        known = reported.filter(pl.col("column") == "adj_close", pl.col("stored").is_null()).select(ORDER)
+        spans = earlier.group_by("symbol").agg(low=pl.col("date").min(), high=pl.col("date").max())
+        after = following(spans)
+        gave = [after.filter(pl.col("adj_close").is_not_null()), after.join(known, on=ORDER, how="semi")]
+        earlier = earlier.join(pl.concat(gave), on="symbol", how="semi")
     facts = [pl.lit("adj_close").alias("column"), _NO_VALUE.alias("stored"), _NO_VALUE.alias("came")]
-    return _as_cells([bare.select(*ORDER, *facts)])
+    return _as_cells([part.select(*ORDER, *facts) for part in (bare.filter(is_later), earlier)])
 
 
 def withheld_messages(cells: pl.DataFrame) -> list[str]:

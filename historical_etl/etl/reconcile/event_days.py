@@ -11,13 +11,14 @@ import polars as pl
 from historical_etl.etl.fetch import Batch
 from historical_etl.etl.merge import inside
 from historical_etl.etl.reconcile.foreign_dividends import resolve_foreign
+from historical_etl.etl.reconcile.restated_splits import RestatedSplits, levels_before
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.spin_offs import spun_off
 from historical_etl.quality.events import EVENTS
 from historical_etl.quality.price_series import Line, line_of
 from historical_etl.quality.reported_days import NEARBY, named_days
 from historical_etl.quality.reported_splits import IS_NAMED, NotShown, judge_named_splits
-from historical_etl.quality.withdrawn_events import named_no_more
+from historical_etl.quality.withdrawn_events import NOT_RESTATED, named_no_more
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sources.base import SHARES_OF
 from historical_etl.store.ledgers import empty_ledger
@@ -34,6 +35,8 @@ class EventDays:
     Attributes:
         base: the version that the batch is held against.
         split_adjusted: whether the source says that its close is adjusted for splits.
+        restated: tells whether what is stored was restated by a split that is not in the close.
+        rebuilt: symbols whose stored rows are to be replaced, whatever they are.
         stored_of: all stored rows of a symbol, columns `LEVELS`.
         events: what is to be said of single events, columns `EVENTS`.
         foreign: likewise, of dividends in other currencies and of spin-offs.
@@ -43,12 +46,15 @@ class EventDays:
 
     base: Base
     split_adjusted: bool
+    restated: RestatedSplits
+    rebuilt: frozenset[str]
     stored_of: Callable[[str], pl.DataFrame]
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
     foreign: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
     not_shown: Sequence[NotShown] = ()
     taken_out: frozenset[tuple[str, date]] = frozenset()
     _named: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENTS))
+    _gone: Mapping[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
     _invalid: Mapping[tuple[str, date], str] = field(default_factory=dict[tuple[str, date], str])
 
     def enter(self, batch: Batch) -> tuple[Self, Batch]:
@@ -93,8 +99,10 @@ class EventDays:
         """
         if batch.actions is None:
             return self, batch
-        resolved, named = self._with_lost(batch, batch.actions, rows)
-        if not self.split_adjusted:
+        resolved, named = self._with_lost(batch, batch.actions, rows, stored)
+        if self.split_adjusted:
+            resolved = resolved.noted(self._not_restated(named, rows, stored))
+        else:
             found = judge_named_splits(rows, named, stored, self._known(), batch.requested, self._bars(rows))
             named = found.names(named)
             resolved = replace(resolved, not_shown=found.suspects, taken_out=frozenset(found.taken_out))
@@ -104,23 +112,54 @@ class EventDays:
         events = resolved.events.join(named, on=ORDER, how="semi") if resolved.events.height else resolved.events
         return replace(resolved, events=events, _named=named), replace(batch, actions=named)
 
-    def _with_lost(self, batch: Batch, named: pl.DataFrame, rows: pl.DataFrame) -> tuple[Self, pl.DataFrame]:
+    def _not_restated(
+        self, named: pl.DataFrame, rows: pl.DataFrame, stored: pl.DataFrame
+    ) -> list[tuple[str, date, float, float, str]]:
+        """New splits by which bars that were stored before their day were not restated, in words."""
+        was_noted = pl.col("note").str.contains(NOT_RESTATED, literal=True).fill_null(value=False)
+        splits = named.filter(pl.col("split") != 1)
+        new = splits.join(self._known().filter(~was_noted), on=[*ORDER, "split"], how="anti")
+        levels = levels_before(new, rows, stored)
+        return [
+            (
+                symbol,
+                day,
+                split,
+                dividend,
+                f"a split of {split:g} on {day} is named, and the bars stored {NOT_RESTATED}",
+            )
+            for symbol, day, split, dividend in new.select(*ORDER, "split", "dividend").iter_rows()
+            if (before := levels.get((symbol, day)))
+            and self.restated.verdict(symbol, day, split, before) == "not_restated"
+        ]
+
+    def _with_lost(
+        self, batch: Batch, named: pl.DataFrame, rows: pl.DataFrame, stored: pl.DataFrame
+    ) -> tuple[Self, pl.DataFrame]:
         """The named events, with those that are named no more and that the prices show."""
         before = inside(self._known().filter(~pl.col("inferred"), ~pl.col("unexplained")), batch.spans())
         if before.join(named, on=[*ORDER, "split", "dividend"], how="anti").is_empty():
-            return self, named
+            return replace(self, _gone={}), named
         # The name of a split that was moved to a later day may lie before what was asked for.
         is_near = (pl.col("date") <= pl.col("low") + NEARBY) & pl.col("note").str.contains(IS_NAMED, literal=True)
         before = before.filter(~is_near.fill_null(value=False), pl.col("symbol").is_in(symbols_in(rows).implode()))
-        lost_events = named_no_more(before, named, lambda symbol: self._line(symbol, rows))
-        if not lost_events:
-            return self, named
-        lost = pl.DataFrame([one[:4] for one in lost_events], schema=named.schema, orient="row")
+        levels = levels_before(before, rows, stored)
+        found = named_no_more(
+            before,
+            named,
+            lambda symbol: self._line(symbol, rows),
+            lambda symbol, day, split: self.restated.verdict(symbol, day, split, levels.get((symbol, day))),
+            self.rebuilt,
+        )
+        resolved = replace(self, _gone=found.gone)
+        if not found.kept:
+            return resolved, named
+        lost = pl.DataFrame([one[:4] for one in found.kept], schema=named.schema, orient="row")
         days = pl.concat([named, lost]).group_by(ORDER, maintain_order=True)
         together = days.agg(pl.col("split").product(), pl.col("dividend").sum())
-        words = {one[:2]: one[4] for one in lost_events}
+        words = {one[:2]: one[4] for one in found.kept}
         shown = [(*one, words[one[:2]]) for one in together.join(lost, on=ORDER, how="semi").iter_rows()]
-        return self.noted(shown), together
+        return resolved.noted(shown), together
 
     def _line(self, symbol: str, rows: pl.DataFrame) -> Line:
         return line_of(self._bars(rows)(symbol).with_columns(close_0=pl.lit(None, pl.Float64)))
@@ -156,6 +195,7 @@ class EventDays:
                 known.filter(pl.col("note").is_not_null()), on=[*ORDER, "note"], how="anti"
             )
             lines += [f"{symbol}: {note}" for symbol, note in new.select("symbol", "note").iter_rows()]
+        lines += [f"{symbol}: {words}" for (symbol, _), words in sorted(self._gone.items())]
         if hidden := self._hidden_now(known):
             some = ", ".join(f"{symbol} on {day}" for symbol, day in hidden[:_MOST_NAMED])
             more = f" and {len(hidden) - _MOST_NAMED} more" if len(hidden) > _MOST_NAMED else ""

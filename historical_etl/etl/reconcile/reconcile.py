@@ -20,6 +20,7 @@ from historical_etl.etl.reconcile.judged_events import with_events_judged
 from historical_etl.etl.reconcile.judged_jumps import with_jumps_judged
 from historical_etl.etl.reconcile.price_basis import on_another_basis, refused_bases
 from historical_etl.etl.reconcile.reference import Reference
+from historical_etl.etl.reconcile.restated_splits import RestatedSplits
 from historical_etl.etl.reconcile.result import Reconciled
 from historical_etl.etl.reconcile.waived_bars import without_waived
 from historical_etl.models import Outcome
@@ -43,7 +44,8 @@ def begin(batch: Batch, reference: Reference, rebuild: Collection[str] = ()) -> 
     info, lives = reference.info, reference.lives
     symbols = reference.base.completeness.symbols
     rebuilt = frozenset(rebuild) & lives.keys()
-    names = EventDays(reference.base, info.split_adjusted, reference.levels.whole)
+    restated = RestatedSplits(reference.layout, reference.base.manifest, reference.calendar.timezone)
+    names = EventDays(reference.base, info.split_adjusted, restated, rebuilt, reference.levels.whole)
     refused = {symbol: Suspicion("refused", why) for symbol, why in batch.refused.items()}
     judged = Judged(reference, batch, View(reference, batch), names, rebuilt, suspects=refused)
     names, batch = names.enter(without_waived(batch, judged.waived))

@@ -64,10 +64,17 @@ class StoredLevels:
         if spans.is_empty() or self.manifest is None:
             return self._nothing()
         years = [partition.year for partition in self.manifest.partitions]
-        first, last = spans.select(pl.col("high").dt.year().min(), pl.col("low").dt.year().max()).row(0)
+        last = spans.select(pl.col("low").dt.year().max()).item()
         before = self._nearest(spans, [y for y in reversed(years) if y <= last], pl.col("date") < pl.col("low"), "last")
-        after = self._nearest(spans, [y for y in years if y >= first], pl.col("date") > pl.col("high"), "first")
-        return pl.concat([before, after])
+        return pl.concat([before, self.after(spans)])
+
+    def after(self, spans: pl.DataFrame) -> pl.DataFrame:
+        """The first row of each symbol after its span, where there is one; `spans` as `beside` has them."""
+        if spans.is_empty() or self.manifest is None:
+            return self._nothing()
+        first = spans.select(pl.col("high").dt.year().min()).item()
+        years = [partition.year for partition in self.manifest.partitions if partition.year >= first]
+        return self._nearest(spans, years, pl.col("date") > pl.col("high"), "first")
 
     def _nearest(
         self, spans: pl.DataFrame, years: Sequence[int], outside: pl.Expr, keep: Literal["first", "last"]
