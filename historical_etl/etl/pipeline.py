@@ -13,7 +13,7 @@ from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, system_clock
 from historical_etl.etl.completeness import Completeness
 from historical_etl.etl.context import Citation, StoreContext
-from historical_etl.etl.fetch import Fetcher, as_source
+from historical_etl.etl.fetch import Fetcher, as_source, look_anew
 from historical_etl.etl.identity import IdentityChange, SecurityIdentities
 from historical_etl.etl.maintenance import RepairReport
 from historical_etl.etl.price_store import PriceStore
@@ -656,10 +656,12 @@ class HistoricalETL:
 
     def available_through(self) -> date:
         """The last session that can be had: it has closed, had time to settle, and the source covers it."""
+        look_anew(self.source)
         return self._steps.available_through()
 
     def calendar_has_ended(self) -> bool:
         """Whether there may have been sessions, which the source has, after the last that the calendar knows."""
+        look_anew(self.source)
         return self._steps.calendar_has_ended()
 
 
