@@ -644,8 +644,8 @@ class HistoricalETL:
             publish: whether to refresh the catalog afterwards.
 
         Raises:
-            ConfigurationError: nothing is held and no date is given, nothing is to be split off, the name is taken, or
-                the calendar is another exchange's.
+            ConfigurationError: nothing is held and no date is given, the date is to come, nothing is to be split off,
+                the name is taken, or the calendar is another exchange's.
             LockTimeoutError, DiskSpaceError, StorageError: nothing was changed.
         """
         return self._identities.split(symbol, on, as_=as_, reason=reason, by=by, publish=publish)

@@ -27,7 +27,7 @@ def bars(closes: dict[str, float]) -> str:
 
 
 def put(path: Path, text: str) -> None:
-    """Write a file as somebody did an hour ago: to a recent stamp nothing that follows it need be different in its facts."""
+    """Write a file as somebody did an hour ago: one that was written just now is always read again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     an_hour_ago = datetime.now(UTC).timestamp() - 3600
