@@ -22,6 +22,7 @@ from historical_etl.dotenv_file import DOTENV_NAME, OWN_FILE, ThisFolder, read_d
 from historical_etl.errors import ConfigurationError
 from historical_etl.files_settings import FilesSettings
 from historical_etl.masking import SHORTEST, display_value, hidden, looks_secret
+from historical_etl.retention import Retention
 from historical_etl.symbols import normalize_symbols
 from historical_etl.vendor_settings import (
     VENDOR_GROUPS,
@@ -55,7 +56,6 @@ _log = logging.getLogger(__name__)
 #: More than anybody can mean, and far from what a date, a time or a column of integers can hold.
 _MANY: Final = 1_000_000
 _WEEK: Final = 7 * 24 * 60  # in minutes
-_CENTURIES: Final = 365_000  # in days
 _YEAR: Final = 365 * 86400.0  # in seconds
 #: A symbol of an option, which looks like a key.
 _OPTION: Final = re.compile(r"[A-Za-z]{1,6}\d{6}[CPcp]\d{8}")
@@ -88,8 +88,8 @@ class Settings(ThisFolder):
     lock_timeout_seconds: float = Field(default=30, ge=0, le=_YEAR)
     query_timeout_seconds: float = Field(default=600, gt=0, le=_YEAR)
     query_memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
-    keep_versions: int = Field(default=10, ge=1, le=_MANY)
-    keep_days: int = Field(default=7, ge=0, le=_CENTURIES)
+    keep_versions: int = Field(default=Retention.versions, ge=Retention.VERSIONS[0], le=Retention.VERSIONS[1])
+    keep_days: int = Field(default=Retention.days, ge=Retention.DAYS[0], le=Retention.DAYS[1])
     sensor_on: bool = False
     confirm_runs: int = Field(default=3, ge=1, le=_MANY)
     ended_after_sessions: int = Field(default=10, ge=1, le=_MANY)

@@ -464,6 +464,7 @@ class HistoricalETL:
             keep_days: keep those that were current within so many days (`Retention`); None takes the setting.
 
         Raises:
+            ConfigurationError: `keep_versions` or `keep_days` is out of the bounds of the setting.
             ManifestCorruptError: a kept version is damaged; nothing was removed.
             LockTimeoutError, StorageError: what is left goes the next time.
         """
