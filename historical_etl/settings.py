@@ -18,6 +18,7 @@ from typing import Annotated, Final, Self, cast
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from historical_etl.arguments import is_table
 from historical_etl.dotenv_file import DOTENV_NAME, OWN_FILE, ThisFolder, read_dotenv, unread_lines, upper
 from historical_etl.errors import ConfigurationError
 from historical_etl.files_settings import FilesSettings
@@ -109,11 +110,18 @@ class Settings(ThisFolder):
     @field_validator("symbols", mode="before")
     @classmethod
     def _parse_symbols(cls, value: object) -> object:
-        if isinstance(value, str):
+        if isinstance(value, str) or is_table(value):
             try:
-                return tuple(normalize_symbols(value)) if value.strip() else None
+                return tuple(normalize_symbols(cast("str", value))) if str(value).strip() else None
             except ConfigurationError as error:
                 raise ValueError(str(error)) from None  # so that the message names the variable
+        return value
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _refuse_blank_folder(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is blank; write . for the current folder")
         return value
 
     @property
