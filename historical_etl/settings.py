@@ -158,7 +158,6 @@ def load_settings() -> Settings:
         ConfigurationError: a value is not allowed; the message names its variable and what is allowed.
     """
     _warn_of_unknown_names()
-    _warn_of_unread_lines()
     _refuse_contradictions()
     try:
         settings = Settings()
@@ -171,6 +170,7 @@ def load_settings() -> Settings:
             where=f"{PREFIX}{group}",
             todo=f"unset it and set {PREFIX}{group}_… one by one instead",
         ) from None
+    _warn_of_unread_lines()  # only now: one that is an error is not ignored
     _look_for_keys(settings)
     return settings
 
@@ -236,10 +236,7 @@ def _warn_of_unknown_names() -> None:
 
 def _warn_of_unread_lines() -> None:
     """By their numbers alone: what they hold may be a key."""
-    try:
-        numbers = [str(number) for number in unread_lines()]
-    except ConfigurationError:  # the file cannot be read, which is an error further on
-        return
+    numbers = [str(number) for number in unread_lines()]
     if numbers:
         *most, last = numbers
         lines = f"Lines {', '.join(most)} and {last}" if most else f"Line {last}"
@@ -265,6 +262,9 @@ def _nearest(name: str, known: list[str]) -> str:
         return ""
     if ours and plain in known:
         return plain
+    # A vendor's key has the name that the vendor gives it, without our prefix.
+    if ours and (near := difflib.get_close_matches(plain.removeprefix(PREFIX), _KEYS, n=1, cutoff=_SURELY)):
+        return near[0]
     return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.6 if ours else _SURELY)), "")
 
 
