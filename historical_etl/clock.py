@@ -43,7 +43,7 @@ def as_date(value: date | datetime | str, name: str) -> date:
     if isinstance(value, date) and not is_no_moment(value):
         return value.date() if isinstance(value, datetime) else value
     try:
-        return date.fromisoformat(value)
+        return date.fromisoformat(cast("str", value))
     except (TypeError, ValueError):
         raise ConfigurationError(
             f"{name}={value!r} is not a date", where=name, todo="write it as YYYY-MM-DD, e.g. 2012-05-18"

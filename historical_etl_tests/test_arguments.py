@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def test_it_is_named_with_what_to_give_instead(
     assert not root.exists()
 
 
-NO_DAY = pd.NaT
+NO_DAY: Any = pd.NaT
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_truth_of_numpy_is_one(root: Path) -> None:
 @pytest.mark.parametrize(
     "table", [pd.DataFrame({"symbol": ["IBM"]}), pl.DataFrame({"symbol": ["IBM"]})], ids=["pandas", "polars"]
 )
-def test_a_table_is_no_list_of_symbols(root: Path, table: object) -> None:
+def test_a_table_is_no_list_of_symbols(root: Path, table: Any) -> None:
     """To go through one of pandas gives the names of its columns."""
     etl = store(root, ScriptedFetcher(SHORT))
     for call in (

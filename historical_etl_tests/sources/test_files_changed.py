@@ -1,6 +1,7 @@
 """Files that change while a store that takes prices from them is open: the next run sees them as they are then."""
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -22,7 +23,7 @@ HEADER = "date,close,volume\n"
 EVER = date(1900, 1, 1), date(2100, 1, 1)
 
 
-def bars(closes: dict[str, float]) -> str:
+def bars(closes: Mapping[str, float]) -> str:
     return HEADER + "".join(f"{day},{close},1000\n" for day, close in closes.items())
 
 

@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,8 @@ def test_what_no_setting_allows_no_call_does(root, policy, words):
 
 
 def test_the_bounds_are_those_of_the_settings(manager):
-    for versions, days in ((1, 0), (1_000_000, 365_000), (np.int64(3), np.int32(2))):
+    allowed: list[Any] = [(1, 0), (1_000_000, 365_000), (np.int64(3), np.int32(2))]
+    for versions, days in allowed:
         clear(manager, Retention(versions, days))
         assert Settings(keep_versions=versions, keep_days=days).keep_days == days
     assert (Settings().keep_versions, Settings().keep_days) == (Retention().versions, Retention().days)

@@ -83,7 +83,7 @@ def as_source(fetcher: Fetcher) -> PriceSource:
 def _require_info(source: object) -> None:
     """Refuse a source whose `info` can be none, without evaluating one that is a property."""
     name = type(source).__name__
-    info = inspect.getattr_static(source, "info", None)
+    info: object = inspect.getattr_static(source, "info", None)
     if isinstance(info, SourceInfo) or (info is None and hasattr(type(source), "__getattr__")):
         return
     if isinstance(info, FunctionType | staticmethod | classmethod):
