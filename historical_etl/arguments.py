@@ -16,7 +16,7 @@ from typing import Any, Final, ParamSpec, TypeVar, Union, cast, get_args, get_or
 
 from historical_etl.errors import ConfigurationError
 
-__all__ = ["require_type", "typed_arguments"]
+__all__ = ["is_no_moment", "is_table", "is_truth", "plain", "require_type", "typed_arguments"]
 
 _Class = TypeVar("_Class", bound=type)
 _Result = TypeVar("_Result")
@@ -53,6 +53,39 @@ def typed_arguments(kind: _Class) -> _Class:
         elif isinstance(member, classmethod):
             setattr(kind, name, classmethod(_checked(cast("FunctionType", member.__func__))))
     return kind
+
+
+def is_truth(value: object) -> bool:
+    """Whether a value is True or False, or one of NumPy's, which is no bool by its class."""
+    return isinstance(value, bool) or (_is_of_numpy(value) and type(value).__name__ in {"bool", "bool_"})
+
+
+def is_no_moment(value: object) -> bool:
+    """Whether a value is what pandas has for no date: a datetime by its class, and not equal to itself."""
+    return isinstance(value, date) and value != value  # noqa: PLR0124 - that is the test
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a table, such as a frame of pandas or Polars: going through one gives its columns."""
+    return not isinstance(value, str) and hasattr(value, "columns")
+
+
+def plain(value: object) -> object:
+    """A value with Python's own numbers, texts and dates for those of NumPy, in lists and mappings as well."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in cast("Sequence[object]", value)]
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in cast("Mapping[object, object]", value).items()}
+    scalar: Any = value
+    if not _is_of_numpy(value) or getattr(value, "ndim", 1):
+        return value
+    if scalar.dtype.kind in "mM" and isinstance(scalar.item(), int):  # Python counts no nanoseconds
+        return scalar.astype(f"{scalar.dtype.kind}8[us]").item()
+    return scalar.item()
+
+
+def _is_of_numpy(value: object) -> bool:
+    return type(value).__module__ == "numpy"  # which is not imported to find that out
 
 
 def require_type(value: object, annotation: object, *, name: str, where: str) -> None:
@@ -135,8 +168,10 @@ def _is_checked(option: object) -> bool:
 
 def _is_of(value: object, option: object) -> bool:
     kind: Any = get_origin(option) or option
-    if isinstance(value, bool):
+    if is_truth(value):
         return kind is bool
+    if is_no_moment(value):
+        return False
     if isinstance(value, _NEVER.get(kind, ())) or not isinstance(value, (kind, *_ALSO.get(kind, ()))):
         return False
     # A sequence can be looked through without using it up.

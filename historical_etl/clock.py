@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import cast
 
+from historical_etl.arguments import is_no_moment
 from historical_etl.errors import ConfigurationError
 
 __all__ = ["Clock", "as_date", "system_clock", "with_zone"]
@@ -22,7 +23,7 @@ def with_zone(clock: Clock) -> Clock:
 
     def checked() -> datetime:
         now = cast("object", clock())  # of a caller who may not check types
-        if not isinstance(now, datetime) or now.utcoffset() is None:
+        if not isinstance(now, datetime) or is_no_moment(now) or now.utcoffset() is None:
             raise ConfigurationError(
                 f"The clock tells {now!r}, which is no moment in a time zone",
                 where="clock",
@@ -39,12 +40,10 @@ def as_date(value: date | datetime | str, name: str) -> date:
     Raises:
         ConfigurationError: `value` is none of these; the message names the argument `name`.
     """
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
-        return value
+    if isinstance(value, date) and not is_no_moment(value):
+        return value.date() if isinstance(value, datetime) else value
     try:
-        return date.fromisoformat(value)
+        return date.fromisoformat(cast("str", value))
     except (TypeError, ValueError):
         raise ConfigurationError(
             f"{name}={value!r} is not a date", where=name, todo="write it as YYYY-MM-DD, e.g. 2012-05-18"

@@ -7,12 +7,14 @@ It goes with the folder that somebody happens to stand in, so it is trusted less
 import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
+from pydantic import ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
+from historical_etl.arguments import is_no_moment, is_truth
 from historical_etl.errors import ConfigurationError
 from historical_etl.regular_files import SETTINGS, read_text
 from historical_etl.strict_json import object_of
@@ -61,6 +63,18 @@ class OwnDotEnv(DotEnvSettingsSource):
 
 class ThisFolder(BaseSettings):
     """Settings that come from the environment, or from `.env` in the current folder."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_what_python_converts(cls, value: object, info: ValidationInfo) -> object:
+        """True counts as 1, and what pandas has for no date breaks the library that reads settings."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        if is_truth(value) and any(issubclass(kind, int | float) and kind is not bool for kind in kinds):
+            raise ValueError(f"it is {value}, which is no number")
+        if is_no_moment(value):
+            raise ValueError(f"it is {value}, which is no date")
+        return value
 
     @classmethod
     def settings_customise_sources(

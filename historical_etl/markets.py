@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Union, cast
 
 import dagster as dg
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
 
-from historical_etl.arguments import require_type
+from historical_etl.arguments import plain, require_type
 from historical_etl.assets.daily_prices import build_daily_prices
 from historical_etl.assets.freshness import freshness_policy
 from historical_etl.assets.increment import Updates, update
@@ -218,10 +220,11 @@ def _as_texts(settings: Mapping[str, object]) -> dict[str, str]:
             require_type(value, Mapping, name=name, where="build_market")
             group = cast("Mapping[str, object]", value)
             _require_known(group, _GROUPS[name].model_fields, f"{name}.")
-            texts |= {f"{name}.{field}": _as_text(given) for field, given in group.items()}
+            known = _GROUPS[name].model_fields
+            texts |= {f"{name}.{own}": _as_text(f"{name}.{own}", given, known[own]) for own, given in group.items()}
         else:
             _require_known([name], set(Settings.model_fields) - _without_text(), "")
-            texts[name] = _as_text(value)
+            texts[name] = _as_text(name, value, Settings.model_fields[name])
     return texts
 
 
@@ -240,7 +243,11 @@ def _without_text() -> set[str]:
     return {name for name, field in Settings.model_fields.items() if field.default_factory is not None}
 
 
-def _as_text(value: object) -> str:
+def _as_text(name: str, given: object, field: FieldInfo) -> str:
+    value = plain(given)
+    if isinstance(value, int | float):  # as text, 5 would be a folder, and True a word
+        kind = int if field.annotation is ByteSize else field.annotation
+        require_type(value, Union[kind, str], name=name, where="build_market")  # noqa: UP007 - known only now
     match value:
         case str() | int() | float() | date() | Path():
             return str(value)

@@ -3,11 +3,22 @@
 import errno
 import os
 import stat
+import time
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MOST_BYTES", "SETTINGS", "STAGED", "TEXTS", "open_regular", "read_regular", "read_text", "refuse_odd"]
+__all__ = [
+    "MOST_BYTES",
+    "SETTINGS",
+    "STAGED",
+    "TEXTS",
+    "facts_of",
+    "open_regular",
+    "read_regular",
+    "read_text",
+    "refuse_odd",
+]
 
 # What a file may have, by its kind: some times what the largest real one has.
 #: A record. The progress of 100,000 symbols has 2.9 MB, the manifest of 100 years with full ledgers 0.6 MB.
@@ -18,6 +29,8 @@ STAGED: Final = 1 << 25
 TEXTS: Final = 1 << 24
 #: A file of settings.
 SETTINGS: Final = 1 << 20
+#: The coarsest stamps are of two seconds, in nanoseconds.
+_MOMENT: Final = 2_000_000_000
 _KINDS: Final = (
     (stat.S_ISDIR, errno.EISDIR, "it is a folder, not a file"),
     (stat.S_ISFIFO, errno.EINVAL, "it is a pipe, not a file"),
@@ -68,3 +81,18 @@ def refuse_odd(mode: int, path: str | Path) -> None:
     for is_such, number, words in _KINDS:
         if is_such(mode):
             raise OSError(number, words, str(path))
+
+
+def facts_of(path: Path) -> tuple[int, ...]:
+    """What is another as soon as a file is: by it one knows a file that was read before. Empty where none is.
+
+    A file that was written a moment ago never counts as known: what replaces it at once may have its size and, by a
+    coarse clock, its stamp.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return ()
+    now = time.time_ns()
+    fresh = now if abs(now - found.st_mtime_ns) < _MOMENT else 0
+    return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, fresh

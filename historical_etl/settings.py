@@ -18,10 +18,12 @@ from typing import Annotated, Final, Self, cast
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from historical_etl.arguments import is_table
 from historical_etl.dotenv_file import DOTENV_NAME, OWN_FILE, ThisFolder, read_dotenv, unread_lines, upper
 from historical_etl.errors import ConfigurationError
 from historical_etl.files_settings import FilesSettings
 from historical_etl.masking import SHORTEST, display_value, hidden, looks_secret
+from historical_etl.retention import Retention
 from historical_etl.symbols import normalize_symbols
 from historical_etl.vendor_settings import (
     VENDOR_GROUPS,
@@ -55,7 +57,6 @@ _log = logging.getLogger(__name__)
 #: More than anybody can mean, and far from what a date, a time or a column of integers can hold.
 _MANY: Final = 1_000_000
 _WEEK: Final = 7 * 24 * 60  # in minutes
-_CENTURIES: Final = 365_000  # in days
 _YEAR: Final = 365 * 86400.0  # in seconds
 #: A symbol of an option, which looks like a key.
 _OPTION: Final = re.compile(r"[A-Za-z]{1,6}\d{6}[CPcp]\d{8}")
@@ -88,8 +89,8 @@ class Settings(ThisFolder):
     lock_timeout_seconds: float = Field(default=30, ge=0, le=_YEAR)
     query_timeout_seconds: float = Field(default=600, gt=0, le=_YEAR)
     query_memory: ByteSize = Field(default=ByteSize(4 * 1024**3), gt=0)
-    keep_versions: int = Field(default=10, ge=1, le=_MANY)
-    keep_days: int = Field(default=7, ge=0, le=_CENTURIES)
+    keep_versions: int = Field(default=Retention.versions, ge=Retention.VERSIONS[0], le=Retention.VERSIONS[1])
+    keep_days: int = Field(default=Retention.days, ge=Retention.DAYS[0], le=Retention.DAYS[1])
     sensor_on: bool = False
     confirm_runs: int = Field(default=3, ge=1, le=_MANY)
     ended_after_sessions: int = Field(default=10, ge=1, le=_MANY)
@@ -109,11 +110,18 @@ class Settings(ThisFolder):
     @field_validator("symbols", mode="before")
     @classmethod
     def _parse_symbols(cls, value: object) -> object:
-        if isinstance(value, str):
+        if isinstance(value, str) or is_table(value):
             try:
-                return tuple(normalize_symbols(value)) if value.strip() else None
+                return tuple(normalize_symbols(cast("str", value))) if str(value).strip() else None
             except ConfigurationError as error:
                 raise ValueError(str(error)) from None  # so that the message names the variable
+        return value
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _refuse_blank_folder(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is blank; write . for the current folder")
         return value
 
     @property
@@ -150,7 +158,6 @@ def load_settings() -> Settings:
         ConfigurationError: a value is not allowed; the message names its variable and what is allowed.
     """
     _warn_of_unknown_names()
-    _warn_of_unread_lines()
     _refuse_contradictions()
     try:
         settings = Settings()
@@ -163,6 +170,7 @@ def load_settings() -> Settings:
             where=f"{PREFIX}{group}",
             todo=f"unset it and set {PREFIX}{group}_… one by one instead",
         ) from None
+    _warn_of_unread_lines()  # only now: one that is an error is not ignored
     _look_for_keys(settings)
     return settings
 
@@ -228,10 +236,7 @@ def _warn_of_unknown_names() -> None:
 
 def _warn_of_unread_lines() -> None:
     """By their numbers alone: what they hold may be a key."""
-    try:
-        numbers = [str(number) for number in unread_lines()]
-    except ConfigurationError:  # the file cannot be read, which is an error further on
-        return
+    numbers = [str(number) for number in unread_lines()]
     if numbers:
         *most, last = numbers
         lines = f"Lines {', '.join(most)} and {last}" if most else f"Line {last}"
@@ -257,6 +262,9 @@ def _nearest(name: str, known: list[str]) -> str:
         return ""
     if ours and plain in known:
         return plain
+    # A vendor's key has the name that the vendor gives it, without our prefix.
+    if ours and (near := difflib.get_close_matches(plain.removeprefix(PREFIX), _KEYS, n=1, cutoff=_SURELY)):
+        return near[0]
     return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.6 if ours else _SURELY)), "")
 
 

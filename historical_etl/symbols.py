@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from historical_etl.arguments import is_table
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import display_value, looks_secret
 
@@ -35,8 +36,12 @@ def normalize_symbols(symbols: Iterable[str] | str) -> list[str]:
         symbols: an iterable of symbols, or one string with symbols separated by commas.
 
     Raises:
-        ConfigurationError: the list is empty, or a symbol does not match `SYMBOL_PATTERN`.
+        ConfigurationError: the list is empty or a table, or a symbol does not match `SYMBOL_PATTERN`.
     """
+    if is_table(symbols):
+        raise ConfigurationError(
+            "A table is no list of symbols", where="symbols", todo="give one column of it, as in table['symbol']"
+        )
     given = [part for part in symbols.split(",") if part.strip()] if isinstance(symbols, str) else list(symbols)
     clean = list(dict.fromkeys(_written(symbol) for symbol in given))
     refused = [symbol for symbol in clean if not is_symbol(symbol)]

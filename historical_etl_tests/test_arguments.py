@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
 from types import FunctionType
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
-from historical_etl import ConfigurationError, HistoricalETL
+from historical_etl import ConfigurationError, HistoricalETL, Settings, UnifiedDataFetcher
 from historical_etl.arguments import require_type, typed_arguments
 from historical_etl.etl.maintenance import Maintenance
 from historical_etl.etl.reader import StoredPrices, StoreVersions
 from historical_etl.etl.runs import PriceRuns
+from historical_etl.symbols import normalize_symbols
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, store
 
 #: Parameters that take any object, or that say themselves what they take.
@@ -68,6 +71,7 @@ def test_no_public_method_takes_an_object_of_another_type(kind: type) -> None:
         (lambda etl: type(etl).open(etl.layout.root, expect=6), r"expect is of the type int .*a string or None"),
         (lambda etl: type(etl).open(5), r"root is of the type int .*give a string or a path"),
         (lambda etl: type(etl).open(etl.layout.root, 5).run_year(2012, "AAPL"), r"int is no source of prices"),
+        (lambda etl: etl.run_year(np.bool_(True)), r"year is of the type bool .*give an integer"),
     ],
 )
 def test_it_is_named_with_what_to_give_instead(
@@ -76,6 +80,71 @@ def test_it_is_named_with_what_to_give_instead(
     with pytest.raises(ConfigurationError, match=message):
         call(store(root, ScriptedFetcher(SHORT)))
     assert not root.exists()
+
+
+NO_DAY: Any = pd.NaT
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda etl: etl.scan(start=NO_DAY),
+        lambda etl: etl.scan(end=NO_DAY),
+        lambda etl: etl.scan(as_of=NO_DAY),
+        lambda etl: etl.run_full_etl("AAPL", NO_DAY, "2012-02-01"),
+        lambda etl: etl.run_full_etl("AAPL", "2012-02-01", NO_DAY),
+        lambda etl: etl.waive("AAPL", NO_DAY, reason="a holiday", by="anna"),
+        lambda etl: etl.rename("FB", "META", NO_DAY),
+        lambda etl: etl.split("FB", NO_DAY, reason="another company", by="anna"),
+        lambda etl: etl.explain("FB", NO_DAY),
+        lambda etl: UnifiedDataFetcher(Settings()).get_universe(NO_DAY),
+        lambda etl: UnifiedDataFetcher(Settings()).get_daily_prices("IBM", "2012-01-03", NO_DAY),
+        lambda etl: etl.settings.changed({"start": NO_DAY}),
+        lambda etl: etl.settings.changed({"replay_from": NO_DAY}),
+        lambda etl: type(etl).open(etl.layout.root, etl.source, clock=lambda: NO_DAY).last_closed_session(),
+    ],
+    ids=range(14),
+)
+def test_what_pandas_has_for_no_date_is_no_date(root: Path, call: Callable[[HistoricalETL], object]) -> None:
+    """It is a datetime by its class, and fits no comparison."""
+    with pytest.raises(ConfigurationError, match=r"NaT"):
+        call(store(root, ScriptedFetcher(SHORT)))
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("blank", ["", "  "], ids=["empty", "blanks"])
+def test_no_path_is_not_the_current_folder(root: Path, blank: str) -> None:
+    for call in (
+        lambda: HistoricalETL.open(blank),
+        lambda: HistoricalETL(ScriptedFetcher(SHORT), blank),
+        lambda: HistoricalETL(ScriptedFetcher(SHORT), root / "historical", blank),
+    ):
+        with pytest.raises(ConfigurationError, match=r"The path of the store is blank.*name a folder"):
+            call()
+
+
+def test_a_truth_of_numpy_is_one(root: Path) -> None:
+    etl = store(root, ScriptedFetcher(SHORT))
+    etl.run_year(2012, "BRK.B", publish=np.bool_(False))  # pyright: ignore[reportArgumentType] - that is the test
+    assert not etl.layout.catalog.exists()
+    assert etl.verify(quick=np.bool_(True)).ok  # pyright: ignore[reportArgumentType] - likewise
+
+
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame({"symbol": ["IBM"]}), pl.DataFrame({"symbol": ["IBM"]})], ids=["pandas", "polars"]
+)
+def test_a_table_is_no_list_of_symbols(root: Path, table: Any) -> None:
+    """To go through one of pandas gives the names of its columns."""
+    etl = store(root, ScriptedFetcher(SHORT))
+    for call in (
+        lambda: etl.run_year(2012, table),
+        lambda: etl.run_incremental_etl(table),
+        lambda: etl.settings.changed({"symbols": table}),
+    ):
+        with pytest.raises(ConfigurationError, match=r"A table is no list of symbols.*one column"):
+            call()
+    for column in (pd.Series(["IBM"]), pd.Index(["IBM"]), pl.Series(["IBM"]), np.array(["IBM"])):
+        assert normalize_symbols(column) == ["IBM"]
 
 
 def test_what_resembles_a_type_is_taken_and_python_names_what_is_missing() -> None:

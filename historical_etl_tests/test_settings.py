@@ -4,6 +4,7 @@ import logging
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from historical_etl import ConfigurationError, FilesSettings, Settings, load_settings
@@ -142,3 +143,20 @@ def test_an_unknown_environment_is_production(setting, name, production):
 
 def test_the_files_group_can_be_made_alone():
     assert FilesSettings(columns={"date": "D"}).columns == {"date": "D"}
+
+
+@pytest.mark.parametrize("truth", [True, np.bool_(True)], ids=["python", "numpy"])
+@pytest.mark.parametrize(
+    "name",
+    ["overlap_sessions", "max_empty_share", "query_memory", "files.memory", "tiingo.timeout_seconds"],
+)
+def test_a_truth_is_no_number(truth, name):
+    group, _, setting = name.rpartition(".")
+    with pytest.raises(ConfigurationError, match=r"it is True, which is no number"):
+        Settings().changed({group: {setting: truth}} if group else {name: truth})
+    assert Settings().changed({"sensor_on": truth, "overlap_sessions": np.int64(3)}).sensor_on is True
+
+
+def test_a_blank_folder_is_not_the_current_one():
+    with pytest.raises(ConfigurationError, match=r"HISTORICAL_ETL_DATA_DIR.*it is blank"):
+        Settings().changed({"data_dir": " "})

@@ -221,9 +221,10 @@ def test_two_spellings_of_one_variable_in_the_environment_are_refused(monkeypatc
         f"TIINGO_API_KEY: {KEY}",
     ],
 )
-def test_a_line_of_ours_that_cannot_be_read_is_refused(line):
+def test_a_line_of_ours_that_cannot_be_read_is_refused(line, caplog):
     env(f"OTHER tool's line\n\n# and a blank one\n{line}\n")
     error = refused("line 4 is no NAME=value")
+    assert not caplog.records, "it is not called ignored before"
     assert error.where == str(Path(".env").absolute())
     assert KEY not in str(error)
 
@@ -261,6 +262,9 @@ def test_one_name_with_two_values_in_a_setting_is_refused(monkeypatch, name, tex
         ("HISTORICL_ETL_SOURCE", "HISTORICAL_ETL_SOURCE"),
         ("HISTORICAL_ELT_DATA_DIR", "HISTORICAL_ETL_DATA_DIR"),
         ("TIINGO_APIKEY", "TIINGO_API_KEY"),
+        *((f"HISTORICAL_ETL_{variable}", variable) for group in VENDOR_GROUPS.values() for variable in group.variables),
+        ("HISTORICAL_ETL_TIINGO_APIKEY", "TIINGO_API_KEY"),
+        ("HISTORICAL_ETL_TIINGO_RATES", "HISTORICAL_ETL_TIINGO_RATE"),
         ("\uff28ISTORICAL_ETL_SOURCE", "HISTORICAL_ETL_SOURCE"),
     ],
 )

@@ -11,10 +11,11 @@ import pickle
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 
+from historical_etl.arguments import plain
 from historical_etl.catalog.query_plan import all_files, files_opened
 from historical_etl.catalog.query_request import NOT_PROVEN, Params, Question
 from historical_etl.catalog.views import view_statements
@@ -68,6 +69,7 @@ def query(
         ChecksumMismatchError: a file that it opens is not what was committed.
     """
     _refuse_half_characters(sql)
+    params = cast("Params", plain(params))
     if in_process:
         from historical_etl.catalog import statement
 

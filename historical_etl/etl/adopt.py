@@ -197,6 +197,7 @@ def adopt(
     if not rehearse:
         result = etl.run_full_etl(wanted, start, end, resume=False, progress=progress, command="adopt")
     names = etl.store.state.names_of(etl.manifest())
+    members = source.members(None, None)  # the run has looked at the folder anew
     look = _Look(etl, source, members, set(names.over(wanted, start, end)), result, names)
     for year in _years(source):
         look.at(year)

@@ -13,7 +13,7 @@ from historical_etl.catalog.catalog import Catalog
 from historical_etl.clock import Clock, system_clock
 from historical_etl.etl.completeness import Completeness
 from historical_etl.etl.context import Citation, StoreContext
-from historical_etl.etl.fetch import Fetcher, as_source
+from historical_etl.etl.fetch import Fetcher, as_source, look_anew
 from historical_etl.etl.identity import IdentityChange, SecurityIdentities
 from historical_etl.etl.maintenance import RepairReport
 from historical_etl.etl.price_store import PriceStore
@@ -464,6 +464,7 @@ class HistoricalETL:
             keep_days: keep those that were current within so many days (`Retention`); None takes the setting.
 
         Raises:
+            ConfigurationError: `keep_versions` or `keep_days` is out of the bounds of the setting.
             ManifestCorruptError: a kept version is damaged; nothing was removed.
             LockTimeoutError, StorageError: what is left goes the next time.
         """
@@ -663,8 +664,8 @@ class HistoricalETL:
             publish: whether to refresh the catalog afterwards.
 
         Raises:
-            ConfigurationError: nothing is held and no date is given, nothing is to be split off, the name is taken, or
-                the calendar is another exchange's.
+            ConfigurationError: nothing is held and no date is given, the date is to come, nothing is to be split off,
+                the name is taken, or the calendar is another exchange's.
             LockTimeoutError, DiskSpaceError, StorageError: nothing was changed.
         """
         return self._identities.split(symbol, on, as_=as_, reason=reason, by=by, publish=publish)
@@ -675,10 +676,12 @@ class HistoricalETL:
 
     def available_through(self) -> date:
         """The last session that can be had: it has closed, had time to settle, and the source covers it."""
+        look_anew(self.source)
         return self._steps.available_through()
 
     def calendar_has_ended(self) -> bool:
         """Whether there may have been sessions, which the source has, after the last that the calendar knows."""
+        look_anew(self.source)
         return self._steps.calendar_has_ended()
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Final, cast
 
 import polars as pl
@@ -13,6 +14,7 @@ from historical_etl.errors import ConfigurationError, ProviderNotSupportedError
 from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.masking import display_value
 from historical_etl.models import Outcome
+from historical_etl.regular_files import facts_of
 from historical_etl.settings import LENIENT_ENVIRONMENTS, Settings, load_settings
 from historical_etl.sources.base import FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.sources.replay import is_replay, replay_source
@@ -104,7 +106,7 @@ class UnifiedDataFetcher:
         make = require_source(self.settings, provider)
         replayed = is_replay(self.settings, name)
         self._source = replay_source(self.settings, clock) if replayed else make(self.settings)
-        self._universe = _load_universe(self.settings.universe)
+        self._universe, self._table = _load_universe(self.settings.universe), _facts_of_universe(self.settings.universe)
 
     @property
     def info(self) -> SourceInfo:
@@ -134,6 +136,17 @@ class UnifiedDataFetcher:
         """Have the source find out anew what the account's plan gives; nothing where it knows of no plans."""
         getattr(self._source, "forget_plan", lambda: None)()
 
+    def look_anew(self) -> None:
+        """Have the source take its files as they are now, and read the membership table again if it has changed.
+
+        Raises:
+            ConfigurationError: the files are gone, or the table cannot be read.
+        """
+        getattr(self._source, "look_anew", lambda: None)()
+        table = _facts_of_universe(self.settings.universe)
+        if table != self._table:
+            self._universe, self._table = _load_universe(self.settings.universe), table
+
     def get_daily_prices(
         self, symbols: Iterable[str] | str, start_date: date | datetime | str, end_date: date | datetime | str
     ) -> pl.DataFrame:
@@ -148,6 +161,7 @@ class UnifiedDataFetcher:
         """
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
         request = FetchRequest(tuple(normalize_symbols(symbols)), start, end)
+        self.look_anew()
         answer = self.fetch(request)
         failed = [symbol for symbol, outcome in answer.outcomes.items() if outcome is Outcome.ERROR]
         frame = answer.frame.filter(~pl.col("symbol").is_in(failed)) if failed else answer.frame
@@ -161,9 +175,11 @@ class UnifiedDataFetcher:
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols in the universe on any day from `start` to `end`, sorted.
 
-        The universe is the setting `symbols`, else the configured membership table, else what the source knows.
+        The universe is the setting `symbols`, else the configured membership table, else what the source knows; files
+        are taken as they are now.
         """
         refuse_lost_threads()
+        self.look_anew()
         if self.settings.symbols:
             return sorted(self.settings.symbols)
         if self._universe is not None:
@@ -261,3 +277,8 @@ def _load_universe(name: str | None) -> MembershipTable | None:
         return None
     packaged = name.strip().lower() in PACKAGED_UNIVERSES
     return packaged_universe(name) if packaged else MembershipTable.from_csv(name)
+
+
+def _facts_of_universe(name: str | None) -> tuple[int, ...]:
+    """What tells whether the membership table is another by now; nothing of one that comes with this package."""
+    return facts_of(Path(name)) if name and name.strip().lower() not in PACKAGED_UNIVERSES else ()

@@ -25,15 +25,17 @@ class Layout:
     Paths are made absolute at once, so that a later change of the working directory moves nothing.
 
     Raises:
-        ConfigurationError: a path is none that a file can have, or not UTF-8.
+        ConfigurationError: a path is blank, none that a file can have, or not UTF-8.
     """
 
     def __init__(
         self, root: str | Path, *, storage_path: str | Path | None = None, catalog_path: str | Path | None = None
     ) -> None:
         self.root = _absolute(root)
-        self.storage = _absolute(storage_path or self.root / "historical")
-        self.catalog = _absolute(catalog_path or self.root / "duckdb" / "historical_catalog.duckdb")
+        self.storage = _absolute(self.root / "historical" if storage_path is None else storage_path)
+        self.catalog = _absolute(
+            self.root / "duckdb" / "historical_catalog.duckdb" if catalog_path is None else catalog_path
+        )
         self.daily = self.storage / "daily"
         self.daily_folders = self.storage / ".daily"
         self.objects = self.storage / "objects"
@@ -108,6 +110,8 @@ class Layout:
 
 
 def _absolute(path: str | Path) -> Path:
+    if not str(path).strip():
+        raise ConfigurationError("The path of the store is blank", where="root", todo="name a folder; here is .")
     whole = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - links are kept, not resolved
     try:
         names = whole.encode().split(b"/")

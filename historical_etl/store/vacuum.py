@@ -6,8 +6,6 @@ A version is kept by the retention policy, by a pin, by the catalog that shows i
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from historical_etl.durable import fsync_folder, storage_errors
 from historical_etl.errors import ManifestCorruptError
 from historical_etl.models import SyncManifest
+from historical_etl.retention import Retention
 from historical_etl.store.catalog_version import read_catalog_pointer
 from historical_etl.store.commit_times import ages
 from historical_etl.store.layout import Layout
@@ -28,27 +27,6 @@ __all__ = ["Retention", "VacuumReport", "quarantine_unreferenced", "vacuum"]
 
 _OBJECT: Final = re.compile(r"[0-9]{4}-[0-9a-f]{16}\.parquet")
 _LEDGER: Final = re.compile(r"[a-z_]+-[0-9a-f]{16}\.parquet")
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which versions are kept: the last `versions`, and all that were current within the last `days`.
-
-    The days are those that the commits vouch for, `step` at most from one to the next, since the clock may have been
-    set meanwhile; and one step more is kept, so that no single jump takes what should stay.
-    """
-
-    versions: int = 10
-    days: int = 7
-
-    @property
-    def step(self) -> timedelta:
-        """How far the clock counts from one commit to the next."""
-        return timedelta(days=max(1, self.days // 7))
-
-    def keeps(self, age: timedelta) -> bool:
-        """Whether a version stays that was replaced so long ago."""
-        return self.days > 0 and age <= timedelta(days=self.days) + self.step
 
 
 class VacuumReport(BaseModel):

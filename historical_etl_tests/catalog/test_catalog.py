@@ -6,9 +6,10 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, datetime
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -281,6 +282,25 @@ def test_queries_take_parameters_by_position_and_name(etl):
     by_name = etl.query_sql("SELECT DISTINCT symbol FROM daily_prices WHERE symbol = $s", {"s": "HALT"})
     assert by_position.item() == 0
     assert by_name.item() == "HALT"
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_numbers_of_numpy_are_parameters_like_any_others(etl, in_process):
+    """As a value of an array or of a column of pandas is."""
+    for value, plain in (
+        (np.int64(2), 2),
+        (np.int32(-2), -2),
+        (np.uint8(2), 2),
+        (np.bool_(True), True),
+        (np.float32(1.5), 1.5),
+        (np.str_("x"), "x"),
+        (np.datetime64("2012-01-03"), date(2012, 1, 3)),
+        (np.datetime64("2012-01-03T04:05:06", "ns"), datetime(2012, 1, 3, 4, 5, 6)),  # noqa: DTZ001 - it has no zone
+        ([np.int64(1), np.int64(2)], [1, 2]),
+        ({"a": np.int64(1)}, {"a": 1}),
+    ):
+        assert etl.query_sql("SELECT ? AS x", [value], in_process=in_process).to_dicts() == [{"x": plain}]
+        assert etl.query_sql("SELECT $x AS x", {"x": value}, in_process=in_process).to_dicts() == [{"x": plain}]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def test_what_there_is_not_is_a_usage_error(filled):
         ("pin", "7"),
         ("cite", "--version", "x"),
         ("vacuum", "--keep-versions", "0"),
+        ("vacuum", "--keep-versions", "1000001"),
+        ("vacuum", "--keep-days", "-1"),
+        ("vacuum", "--keep-days", str(10**12)),
     ):
         answer = filled(*arguments)
         assert answer.code == 2, arguments

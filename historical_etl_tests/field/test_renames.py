@@ -1,6 +1,6 @@
 """Renames: a history goes on under another name, in one commit, and is found by either."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 import pytest
@@ -508,6 +508,30 @@ def test_a_rename_that_cannot_be_is_refused_and_nothing_is_changed(root, old, ne
     with pytest.raises(ConfigurationError, match=words):
         etl.rename(old, new, on)
     assert current_manifest(etl) == before
+
+
+@pytest.mark.parametrize(
+    ("on", "words"),
+    [
+        (date(2202, 1, 4), "outside the calendar of XNYS, which ends on"),
+        (date(1492, 1, 4), "outside the calendar of XNYS"),
+        (LAST + timedelta(days=30), "is to come, and all that is stored would have another name at once"),
+    ],
+)
+def test_nothing_is_split_or_renamed_on_a_day_that_no_bar_can_have(root, on, words):
+    """A split on a day to come would end a symbol that is traded."""
+    etl, _ = as_fb(root)
+    before = current_manifest(etl)
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        etl.split("FB", on=on, reason="another company", by="anna")
+    assert (refused.value.where, "FB" in refused.value.todo) == ("on", "to come" in words)
+    with pytest.raises(ConfigurationError, match=words):
+        etl.rename("FB", "META", on)
+    etl.rename("FB", "META", ON)
+    renamed = current_manifest(etl)
+    with pytest.raises(ConfigurationError, match=words):  # as one that is a former name
+        etl.split("FB", on=on, reason="another company", by="anna")
+    assert current_manifest(etl) == renamed != before
 
 
 def test_a_date_that_is_no_session_means_the_next_one(root):

@@ -225,6 +225,10 @@ def test_one_market_may_have_no_prefix(tmp_path: Path) -> None:
         ("london", {"tiingo": {"api_key": "0123456789"}}, r"No setting of one market: tiingo"),
         ("london", {"exchange": "LONDON!"}, r"Unknown exchange 'LONDON!'"),
         ("london", {"settle_minutes": "soon"}, r"HISTORICAL_ETL_SETTLE_MINUTES='soon'"),
+        ("london", {"data_dir": 5}, r"data_dir is of the type int \[build_market\]"),
+        ("london", {"files": {"path": 5}}, r"files.path is of the type int \[build_market\]"),
+        ("london", {"data_dir": ""}, r"HISTORICAL_ETL_DATA_DIR.*it is blank"),
+        ("london", {"overlap_sessions": True}, r"overlap_sessions is of the type bool"),
     ],
 )
 def test_what_is_wrong_with_a_market_is_named(prefix: Any, settings: Mapping[str, object], message: str) -> None:

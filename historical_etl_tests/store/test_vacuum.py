@@ -2,16 +2,19 @@
 
 import errno
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from historical_etl import ManifestCorruptError, ManifestManager, StorageError
+from historical_etl import ConfigurationError, ManifestCorruptError, ManifestManager, Settings, StorageError
 from historical_etl.models import SyncManifest
+from historical_etl.retention import Retention
 from historical_etl.store.leases import leased
 from historical_etl.store.pins import Pin, write_pin
 from historical_etl.store.transaction import recover
-from historical_etl.store.vacuum import Retention, VacuumReport, quarantine_unreferenced, vacuum
-from historical_etl_tests.scenario import tree
+from historical_etl.store.vacuum import VacuumReport, quarantine_unreferenced, vacuum
+from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, store, tree
 from historical_etl_tests.store.small import Hand, commit, corrections, only, publish
 
 STRICT = Retention(versions=1, days=0)
@@ -82,6 +85,36 @@ def test_versions_that_stood_lately_are_kept_to_the_second(manager, clock):
     clock.later(seconds=1)
     assert clear(manager, Retention(versions=1, days=2)).removed == (1,)
     assert Retention() == Retention(versions=10, days=7)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"keep_versions": 0}, r"keep_versions=0 cannot be kept.*give 1 to 1,000,000"),
+        ({"keep_versions": -1}, r"keep_versions=-1 cannot be kept"),
+        ({"keep_versions": 10**7}, r"keep_versions=10000000 cannot be kept"),
+        ({"keep_days": -1}, r"keep_days=-1 cannot be kept.*give 0 to 365,000"),
+        ({"keep_days": 10**12}, r"keep_days=1000000000000 cannot be kept"),
+    ],
+)
+def test_what_no_setting_allows_no_call_does(root, policy, words):
+    """Less than one version, or than no days, took all that was asked to be kept; more days than there are broke."""
+    etl = store(root, ScriptedFetcher(SHORT))
+    etl.run_full_etl(SYMBOLS, SHORT.first, SHORT.last)
+    for dry_run in (True, False):
+        with pytest.raises(ConfigurationError, match=words) as refused:
+            etl.vacuum(dry_run=dry_run, **policy)
+        assert refused.value.where == next(iter(policy))
+    with pytest.raises(ConfigurationError):
+        etl.settings.changed(policy)
+
+
+def test_the_bounds_are_those_of_the_settings(manager):
+    allowed: list[Any] = [(1, 0), (1_000_000, 365_000), (np.int64(3), np.int32(2))]
+    for versions, days in allowed:
+        clear(manager, Retention(versions, days))
+        assert Settings(keep_versions=versions, keep_days=days).keep_days == days
+    assert (Settings().keep_versions, Settings().keep_days) == (Retention().versions, Retention().days)
 
 
 def test_what_the_catalog_a_reader_or_a_pin_names_is_kept(manager):

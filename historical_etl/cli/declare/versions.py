@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from historical_etl.cli.declare.common import Context, terminal_of
+from historical_etl.retention import Retention
 
 __all__ = ["cite", "diff", "pin", "repack", "rollback", "unpin", "vacuum", "versions"]
 
@@ -116,13 +117,18 @@ def vacuum(
     keep_versions: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Keep the last N. Default: HISTORICAL_ETL_KEEP_VERSIONS.", show_default=False
+            min=Retention.VERSIONS[0],
+            max=Retention.VERSIONS[1],
+            metavar="N",
+            help="Keep the last N. Default: HISTORICAL_ETL_KEEP_VERSIONS.",
+            show_default=False,
         ),
     ] = None,
     keep_days: Annotated[
         int | None,
         typer.Option(
-            min=0,
+            min=Retention.DAYS[0],
+            max=Retention.DAYS[1],
             metavar="DAYS",
             help="Keep those that were current within so many days. Default: HISTORICAL_ETL_KEEP_DAYS.",
             show_default=False,

@@ -11,6 +11,7 @@ from historical_etl.etl.context.citation import Citation, version_at, version_na
 from historical_etl.etl.context.store_folder import is_untouched, nothing_stored
 from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.models import DATASET_ID, ETLProgressManifest, SyncManifest
+from historical_etl.retention import Retention
 from historical_etl.sessions import SessionCalendar, calendar_of
 from historical_etl.settings import Settings
 from historical_etl.store.layout import Layout
@@ -18,7 +19,6 @@ from historical_etl.store.leases import leased, stay_leased
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.progress import load_progress
-from historical_etl.store.vacuum import Retention
 
 __all__ = ["StoreContext"]
 

@@ -11,6 +11,7 @@ from .outage import refuse_outage as refuse_outage
 from .renamed_source import with_names as with_names
 from .staged import clock_offset_of as clock_offset_of
 from .staged import forget_plan as forget_plan
+from .staged import look_anew as look_anew
 from .staged import requests_made as requests_made
 from .staged import with_staging as with_staging
 from .update_requests import LAST_ATTEMPT as LAST_ATTEMPT

@@ -1,9 +1,11 @@
 """Fetching for a run: any fetcher becomes one frame in the schema and one outcome for each symbol."""
 
+import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
+from types import FunctionType
 from typing import cast
 
 import polars as pl
@@ -66,11 +68,33 @@ class _PlainSource:
 
 
 def as_source(fetcher: Fetcher) -> PriceSource:
-    """Any fetcher as a full source."""
+    """Any fetcher as a full source.
+
+    Raises:
+        ConfigurationError: it is a full source that does not say what it is.
+    """
     # Not isinstance: a runtime protocol would evaluate `info`, which may read files.
     if hasattr(type(fetcher), "fetch") and hasattr(type(fetcher), "members"):
+        _require_info(fetcher)
         return cast("PriceSource", fetcher)
     return _PlainSource(cast("PriceFetcher", fetcher))
+
+
+def _require_info(source: object) -> None:
+    """Refuse a source whose `info` can be none, without evaluating one that is a property."""
+    name = type(source).__name__
+    info: object = inspect.getattr_static(source, "info", None)
+    if isinstance(info, SourceInfo) or (info is None and hasattr(type(source), "__getattr__")):
+        return
+    if isinstance(info, FunctionType | staticmethod | classmethod):
+        what, todo = f"The info of {name} is a method, which nobody calls", "write @property above it"
+    elif info is None:
+        what, todo = f"{name} has no info", "give it a SourceInfo of that name, which says what the source is"
+    elif not hasattr(type(info), "__get__"):
+        what, todo = f"The info of {name} is of the type {type(info).__name__}", "give it a SourceInfo"
+    else:
+        return
+    raise ConfigurationError(what, where="fetcher", todo=todo)
 
 
 def in_batches(symbols: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:

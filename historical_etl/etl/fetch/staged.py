@@ -25,7 +25,7 @@ from historical_etl.schema import empty_frame
 from historical_etl.sources.base import ACTIONS, FetchRequest, FetchResult, PriceSource, SourceInfo
 from historical_etl.store.staging import StagedUnit, Staging
 
-__all__ = ["StagedSource", "forget_plan", "requests_made", "with_staging"]
+__all__ = ["StagedSource", "forget_plan", "look_anew", "requests_made", "with_staging"]
 
 _log = logging.getLogger(__name__)
 #: What a source says of a symbol for good; after anything else it is asked again.
@@ -247,6 +247,15 @@ def clock_offset_of(source: PriceSource) -> timedelta | None:
 def forget_plan(source: PriceSource) -> None:
     """Have a source find out anew what the account's plan gives; nothing where it knows of no plans."""
     getattr(source, "forget_plan", lambda: None)()
+
+
+def look_anew(source: PriceSource) -> None:
+    """Have a source take its files as they are now; nothing where it reads none.
+
+    Raises:
+        ConfigurationError: they are gone.
+    """
+    getattr(source, "look_anew", lambda: None)()
 
 
 def _as_completed(

@@ -84,6 +84,8 @@ class SecurityIdentities:
         (name,) = normalize_symbols([symbol])
         day = None if on is None else as_date(on, "on")
         self._context.require_store()
+        if day is not None:
+            self._require_begun(day, where="on", todo=f"say so when {name} is another security's ticker")
         self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             work = IdentityWork(
@@ -97,7 +99,6 @@ class SecurityIdentities:
     def _rename(
         self, renames: Sequence[Rename], source: str, reason: str, by: str, *, force: bool, lenient: bool, publish: bool
     ) -> IdentityChange:
-        ends = self._context.calendar.sessions[-1]
         for rename in renames:
             if rename.old == rename.new:
                 raise ConfigurationError(
@@ -105,18 +106,7 @@ class SecurityIdentities:
                     where="renames",
                     todo="give the name until then first, and the name since then second",
                 )
-            if not self._context.calendar.sessions[0] < rename.on <= ends:
-                raise ConfigurationError(
-                    f"{rename.on} lies outside the calendar of {self._context.calendar.name}, which ends on {ends}",
-                    where="renames",
-                    todo="correct the date",
-                )
-            if rename.on > self._context.calendar.back(self._context.last_closed_session(), -1):
-                raise ConfigurationError(
-                    f"{rename.on} is to come, and all that is stored would have another name at once",
-                    where="renames",
-                    todo=f"say so when {rename.old} has its new name",
-                )
+            self._require_begun(rename.on, where="renames", todo=f"say so when {rename.old} has its new name")
         self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             work = IdentityWork(
@@ -126,6 +116,25 @@ class SecurityIdentities:
             self._save_cursors(change)
         self._show(publish=publish)
         return change
+
+    def _require_begun(self, day: date, *, where: str, todo: str) -> None:
+        """Refuse a day from which on a name cannot mean another yet.
+
+        Raises:
+            ConfigurationError: it lies outside the calendar, or after the next session; `todo` is for the latter.
+        """
+        calendar = self._context.calendar
+        ends = calendar.sessions[-1]
+        if not calendar.sessions[0] < day <= ends:
+            raise ConfigurationError(
+                f"{day} lies outside the calendar of {calendar.name}, which ends on {ends}",
+                where=where,
+                todo="correct the date",
+            )
+        if day > calendar.back(self._context.last_closed_session(), -1):
+            raise ConfigurationError(
+                f"{day} is to come, and all that is stored would have another name at once", where=where, todo=todo
+            )
 
     def _save_cursors(self, change: IdentityChange) -> None:
         if change.changed:

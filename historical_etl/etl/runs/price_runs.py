@@ -22,6 +22,7 @@ from historical_etl.etl.fetch import (
     Window,
     forget_plan,
     increment_requests,
+    look_anew,
     request_hash,
     symbols_without_history,
     with_names,
@@ -31,7 +32,7 @@ from historical_etl.etl.runs.clock_trust import trusted_completeness
 from historical_etl.etl.runs.progress import YearProgress
 from historical_etl.etl.runs.run_stats import RunStats, YearEvent
 from historical_etl.etl.runs.windows import RunSteps, ignore_event, record_failure
-from historical_etl.models import ETLResult
+from historical_etl.models import ETLResult, SyncManifest
 from historical_etl.sources.base import FetchRequest
 from historical_etl.store.ledgers import read_undamaged
 from historical_etl.store.progress import save_progress
@@ -62,7 +63,7 @@ class PriceRuns:
     ) -> ETLResult:
         """Fetch, check and commit a range, one year at a time; both ends included. See `HistoricalETL.run_full_etl`."""
         start, end = as_date(start_date, "start_date"), as_date(end_date, "end_date")
-        manifest = self._context.manifest()
+        manifest = self._begin()
         names = self._state.names_of(manifest)
         request = FetchRequest(tuple(names.over(normalize_symbols(symbols), start, end)), start, end)
         if rebuild:
@@ -98,10 +99,10 @@ class PriceRuns:
         See `HistoricalETL.prefetched`.
         """
         windows: list[Window] = []
+        manifest = self._begin()
         for year in sorted(set(years)):
             with suppress(CoverageError, ConfigurationError):
                 windows += self._steps.windows(date(year, 1, 1), date(year, 12, 31))
-        manifest = self._context.manifest()
         named = normalize_symbols(symbols) if symbols is not None else None
         wanted = sorted({symbol for window in windows for symbol in self._steps.symbols_for(named, window, manifest)})
         if not wanted:
@@ -116,8 +117,8 @@ class PriceRuns:
         """Fetch, check and commit one year, as far as it is covered and has closed. See `HistoricalETL.run_year`."""
         if not date.min.year < year < date.max.year:
             raise ConfigurationError(f"{year} is not a year", where="year", todo="write it with four digits")
+        manifest = self._begin()
         windows = self._steps.windows(date(year, 1, 1), date(year, 12, 31))
-        manifest = self._context.manifest()
         named = normalize_symbols(symbols) if symbols is not None else None
         wanted = self._steps.symbols_for(named, windows[0], manifest)
         clipped = self._steps.plan_notes(date(year, 1, 1))
@@ -132,7 +133,7 @@ class PriceRuns:
 
         See `HistoricalETL.run_incremental_etl`.
         """
-        manifest, end = self._context.manifest(), self._steps.available_through()
+        manifest, end = self._begin(), self._steps.available_through()
         completeness = trusted_completeness(self._state, manifest)
         held = read_undamaged(self._context.layout, manifest, "open_holds")  # also what is not stored at all yet
         names = self._state.names_of(manifest)
@@ -174,3 +175,8 @@ class PriceRuns:
         if not beyond_calendar:
             self._steps.require_known_calendar(date.max)
         return result
+
+    def _begin(self) -> SyncManifest | None:
+        """The version that a run begins from; the source takes its files as they are then."""
+        look_anew(self._steps.source)
+        return self._context.manifest()

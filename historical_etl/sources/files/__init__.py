@@ -9,9 +9,9 @@ The rows of a symbol must be of one series (`joins`): nothing is joined by chanc
 What cannot be read is skipped and reported, and the rest goes on: a row for a value that is none, a file for what
 spoils it as a whole. No value is guessed. Row rules (duplicates, price bounds, sessions) are `quality`'s.
 
-CSV is parsed and checked once per instance, into a scratch copy with one Parquet folder for each year; Parquet files
-are read where they lie. So asking year by year reads each byte of CSV once. An instance sees the files as they
-were when it was made.
+CSV is parsed and checked once, into a scratch copy with one Parquet folder for each year; Parquet files are read where
+they lie. So asking year by year reads each byte of CSV once. An instance sees the files as they were when it was made,
+until `look_anew` takes them as they are: each run begins with it.
 """
 
 from historical_etl.sources.files.read_plan import REASONS as UNREADABLE

@@ -10,14 +10,14 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from historical_etl.errors import ConfigurationError
 from historical_etl.masking import display_value, hidden
-from historical_etl.regular_files import open_regular
+from historical_etl.regular_files import facts_of, open_regular
 from historical_etl.settings import PREFIX, FilesSettings
 from historical_etl.sources.display_text import displayed
 from historical_etl.sources.files.column_spellings import EVENT_SPELLINGS
@@ -41,14 +41,19 @@ class Listing:
     """The files of a path.
 
     Attributes:
-        paths: those that are read, in order of name.
+        files: those that are read, in order of name, each with what tells whether it is another by now.
         others: those beside them that are not.
         shut: folders that cannot be listed, and why.
     """
 
-    paths: list[Path]
+    files: Mapping[Path, tuple[int, ...]]
     others: list[Path]
     shut: Mapping[Path, str] = field(default_factory=dict[Path, str])
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are read, in order of name."""
+        return list(self.files)
 
 
 def check_settings(settings: FilesSettings) -> None:
@@ -131,14 +136,14 @@ def find_files(setting: str) -> Listing:
             where=_WHERE,
             todo=f"{'do that, then set the path' if others else 'set it'} to a folder with such files",
         )
-    return Listing(readable, others, shut)
+    return Listing({hit: facts_of(hit) for hit in readable}, others, shut)
 
 
-def version_of(paths: Sequence[Path]) -> str:
+def version_of(files: Mapping[Path, tuple[int, ...]]) -> str:
     """A hash of the files' names below the folder they share, and of their sizes."""
-    base = os.path.commonpath([path.parent for path in paths])
-    sizes = (path.stat().st_size if _is_file(path) else 0 for path in paths)
-    facts = "".join(f"{path.relative_to(base).as_posix()}\0{size}\n" for path, size in zip(paths, sizes, strict=True))
+    base = os.path.commonpath([path.parent for path in files])
+    sizes = (facts[0] if facts else 0 for facts in files.values())
+    facts = "".join(f"{path.relative_to(base).as_posix()}\0{size}\n" for path, size in zip(files, sizes, strict=True))
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 

@@ -1,9 +1,6 @@
 """The `files` source as the rest of the project sees it: asked for symbols and a range, it gives bars and events."""
 
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -23,7 +20,7 @@ from historical_etl.sources.files.market_suffix import renamed
 from historical_etl.sources.files.messages import contradictions, everything_wrong, notes_of, printable, reading_of
 from historical_etl.sources.files.mixed_symbols import separated
 from historical_etl.sources.files.read_plan import BROKEN, DIVIDEND_COLUMN, SPLIT_COLUMN, is_no_symbol
-from historical_etl.sources.files.survey import SkippedFile, Surveyed, scratch_error, survey
+from historical_etl.sources.files.survey import SkippedFile, Survey, Surveyed, scratch_error
 from historical_etl.symbols import is_symbol
 
 __all__ = ["FilesSource"]
@@ -50,10 +47,21 @@ class FilesSource:
         layout_of(settings)
         self._exchange = exchange
         self._scratch = scratch
-        self._listing = find_files(settings.path)
-        self._version = version_of(self._listing.paths)
         self._lock = threading.Lock()
+        self._listing = find_files(settings.path)
+        self._survey: Survey | None = None
         self._loaded: _Loaded | None = None
+
+    def look_anew(self) -> None:
+        """Take the files as they are now. What was read of those that have not changed is kept.
+
+        Raises:
+            ConfigurationError: the path is missing or without readable files. All is as it was before.
+        """
+        listing = find_files(self._settings.path)
+        with self._lock:
+            if listing != self._listing:
+                self._listing, self._loaded = listing, None
 
     @property
     def info(self) -> SourceInfo:
@@ -66,7 +74,7 @@ class FilesSource:
         spans = loaded.spans.values()
         coverage = Coverage(min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
         return SourceInfo(
-            "files", self._version, self._settings.adjustment, coverage, split_adjusted=loaded.split_adjusted
+            "files", loaded.version, self._settings.adjustment, coverage, split_adjusted=loaded.split_adjusted
         )
 
     @property
@@ -112,7 +120,8 @@ class FilesSource:
         Raises:
             DataQualityError: no file can be read.
         """
-        return len({plan.path for plan in self._load().found.plans if plan.of_store})
+        found = self._load().found
+        return len({found.plans[number].path for number in found.current if found.plans[number].of_store})
 
     def members(self, start: date | None, end: date | None) -> list[str]:
         """Symbols whose first to last row meets `start` to `end`, both included, sorted; None means unbounded.
@@ -142,7 +151,7 @@ class FilesSource:
             DataQualityError: no file can be read; names files and lines or rows (both count from 1).
         """
         loaded = self._load()
-        bars = self._read(request)
+        bars = self._read(loaded, request)
         frame = bars.select(SCHEMA.names())
         rejected = loaded.rejected(request)
         notes = list(loaded.notes)
@@ -154,16 +163,15 @@ class FilesSource:
         outcomes: dict[str, Outcome] = {}
         details: dict[str, str] = {}
         for symbol in request.symbols:
-            outcomes[symbol], detail = self._outcome(symbol, request, present, refused)
+            outcomes[symbol], detail = self._outcome(loaded, symbol, request, present, refused)
             if detail:
                 details[symbol] = detail
         actions = _actions(bars) if loaded.has_events(request.symbols) else None
         return FetchResult(frame, outcomes, details, actions, rejected, tuple(notes), loaded.set_aside)
 
     def _outcome(
-        self, symbol: str, request: FetchRequest, present: set[str], refused: set[str | None]
+        self, loaded: "_Loaded", symbol: str, request: FetchRequest, present: set[str], refused: set[str | None]
     ) -> tuple[Outcome, str]:
-        loaded = self._load()
         if symbol in loaded.claimed:
             return Outcome.ERROR, loaded.claimed[symbol]
         if symbol in present:
@@ -177,8 +185,7 @@ class FilesSource:
             return Outcome.EMPTY, f"no rows from {request.start} to {request.end}; the files have {first} to {last}"
         return Outcome.NOT_FOUND, f"in none of the {len(self.paths)} file(s) of {self._settings.path}"
 
-    def _read(self, request: FetchRequest) -> pl.DataFrame:
-        loaded = self._load()
+    def _read(self, loaded: "_Loaded", request: FetchRequest) -> pl.DataFrame:
         found = loaded.found
         theirs = loaded.as_stored(request.symbols)
         hits = found.index.filter(
@@ -220,18 +227,21 @@ class FilesSource:
     def _load(self) -> "_Loaded":
         with self._lock:
             if self._loaded is None:
-                try:
-                    scratch = Path(tempfile.mkdtemp(prefix="historical-etl-files-", dir=self._scratch))
-                except OSError as error:
-                    raise scratch_error(self._scratch, error) from None
-                discard = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-                try:
-                    found = survey(self._listing.paths, self._settings, self._exchange, scratch)
-                    self._loaded = self._made(found)
-                except BaseException:
-                    discard()
-                    raise
+                survey, self._survey = self._survey, None  # one that fails is not used again
+                survey, found = self._surveyed(survey)
+                self._loaded = self._made(found)
+                # What was read goes with the last who reads it: its scratch copy is the survey's.
+                self._loaded.survey = self._survey = survey
             return self._loaded
+
+    def _surveyed(self, survey: Survey | None) -> tuple[Survey, Surveyed]:
+        files = self._listing.files
+        if survey is not None and survey.can_go_on(files) and (found := survey.of(files)) is not None:
+            return survey, found
+        survey = Survey(self._settings, self._exchange, self._scratch)
+        found = survey.of(files)
+        assert found is not None  # noqa: S101 - nothing was read before that could be of no use
+        return survey, found
 
     def _made(self, found: Surveyed) -> "_Loaded":
         known = _known(found)
@@ -256,7 +266,9 @@ class FilesSource:
         if not spans and (found.skipped or unreadable.height):
             raise everything_wrong(found, self._settings.path)
         notes = tuple(displayed(note, LINE) for note in notes_of(found, self._listing.others, market_notes))
-        return _Loaded(found, names, spans, unreadable, notes, self._split_adjusted(found))
+        return _Loaded(
+            found, names, spans, unreadable, notes, self._split_adjusted(found), version_of(self._listing.files)
+        )
 
     def _split_adjusted(self, found: Surveyed) -> bool:
         """Whether prices are adjusted for splits: as set, else as files tell that name splits.
@@ -290,13 +302,16 @@ class _Loaded:
         unreadable: pl.DataFrame,
         notes: tuple[str, ...],
         split_adjusted: bool,  # noqa: FBT001 - made in one place
+        version: str,
     ) -> None:
+        self.survey: Survey | None = None
         self.found = found
         self.names = names
         self.spans = spans
         self.unreadable = unreadable
         self.notes = notes
         self.split_adjusted = split_adjusted
+        self.version = version
         self.alive = found.alive
         self.set_aside = tuple(str(skipped.error) for skipped in found.skipped)
         self.bad_lines = sum(len(found.plans[number].bad) for number in self.alive)

@@ -1,10 +1,13 @@
 """What one pass over all files finds: which can be read, whose rows they hold, what is skipped, and why.
 
-Whatever is wrong with a file or a row is found and kept apart here, all at once; the rest goes on.
+Whatever is wrong with a file or a row is found and kept apart here, all at once; the rest goes on. A later pass reads
+what has changed since, and keeps what it knows of the other files.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +28,7 @@ from historical_etl.sources.files.parquet_plan import parquet_plans
 from historical_etl.sources.files.read_plan import BROKEN, ReadPlan, is_no_symbol
 from historical_etl.sources.files.rejected_files import crowded, hopeless, misread_days
 
-__all__ = ["SkippedFile", "Surveyed", "survey"]
+__all__ = ["SkippedFile", "Survey", "Surveyed", "scratch_error"]
 
 #: Files read in one query: enough to keep all cores busy, few enough to name the broken one soon.
 _CHUNK: Final = 32
@@ -48,7 +51,8 @@ class Surveyed:
     """The files after one pass.
 
     Attributes:
-        plans: of all files that were tried; only those in `index` count.
+        plans: of all files that were ever tried; only those in `index` count.
+        current: the numbers of those that were tried of the files as they are.
         index: a row for each file and symbol: file (position in `plans`), symbol, first, last, rows.
         skipped: what is skipped as a whole.
         unreadable: refused rows, columns `UNREADABLE`.
@@ -57,6 +61,7 @@ class Surveyed:
     """
 
     plans: list[ReadPlan]
+    current: list[int]
     index: pl.DataFrame
     skipped: list[SkippedFile]
     unreadable: pl.DataFrame
@@ -65,8 +70,8 @@ class Surveyed:
 
     @property
     def alive(self) -> list[int]:
-        """The numbers of the plans that count."""
-        return sorted(self.index.get_column("file").unique().to_list())
+        """The numbers of the plans that count, in order of their files' names."""
+        return sorted(self.index.get_column("file").unique().to_list(), key=lambda n: (self.plans[n].path, n))
 
     def rows(self, numbers: Sequence[int]) -> pl.LazyFrame:
         """Readable rows of some files, with the number of their file."""
@@ -83,58 +88,108 @@ class Surveyed:
         return pl.concat([part.filter(~pl.col("_fault")).select(columns) for part in parts])
 
 
-def survey(paths: Sequence[Path], settings: FilesSettings, exchange: str, scratch: Path) -> Surveyed:
-    """Plan, copy and check all files.
+class Survey:
+    """The files of a source, in one pass after the other.
+
+    Args:
+        settings: how they are written.
+        exchange: see `FilesSource`.
+        scratch: the folder for the folder of copies, which goes away with this object; None: the system's.
 
     Raises:
-        ConfigurationError: a setting does not fit the files.
         StorageError: the scratch copy cannot be written.
     """
-    return _Survey(settings, exchange, scratch).of(paths)
 
-
-class _Survey:
-    def __init__(self, settings: FilesSettings, exchange: str, scratch: Path) -> None:
+    def __init__(self, settings: FilesSettings, exchange: str, scratch: Path | None) -> None:
+        try:
+            self._scratch = Path(tempfile.mkdtemp(prefix="historical-etl-files-", dir=scratch))
+        except OSError as error:
+            raise scratch_error(scratch, error) from None
+        weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         self._settings = settings
         self._exchange = exchange
-        self._scratch = scratch
+        self._mapped = frozenset(settings.symbols)
+        self._files: Mapping[Path, tuple[int, ...]] = {}
+        self._left_bytes = 0
+        # By the numbers of plans, which only grow. What a file was read as before it changed is in none of the tables.
         self._plans: list[ReadPlan] = []
-        self._skipped: list[SkippedFile] = []
+        self._forgotten: set[int] = set()
+        self._first_new = 0
         self._tables: dict[int, pl.DataFrame] = {}
         self._faulty: dict[int, pl.DataFrame] = {}
+        self._not_daily: dict[int, list[str | None]] = {}
         self._folders: list[Path] = []
-        self._named: dict[Path, Named] = {}
-        self._mapped = frozenset(settings.symbols)
         self._marks: tuple[str, ...] = ()
+        # By file.
+        self._skipped: list[SkippedFile] = []
+        self._named: dict[Path, Named] = {}
+        self._orders: dict[Path, set[Order]] = {}
+        self._unsure: set[Path] = set()
+        self._hint: Order | None = None
 
-    def of(self, paths: Sequence[Path]) -> Surveyed:
-        self._plan_all(paths)
-        self._marks = tuple(mark for mark in MARKS if any(mark in plan.marks for plan in self._plans))
+    def can_go_on(self, files: Mapping[Path, tuple[int, ...]]) -> bool:
+        """Whether most of what this has copied is of files that are as they were; else a new one reads less."""
+        known = sum(facts[0] for path, facts in files.items() if facts and self._files.get(path) == facts)
+        return self._left_bytes + sum(facts[0] for facts in self._files.values() if facts) <= 2 * known
+
+    def of(self, files: Mapping[Path, tuple[int, ...]]) -> Surveyed | None:
+        """Plan, copy and check the files that are not as they were in the pass before.
+
+        Args:
+            files: all of them, each with what tells whether it is another (`facts_of`).
+
+        Returns:
+            What is known of all; None if none of it can be used any more, and a new survey has to be made.
+
+        Raises:
+            ConfigurationError: a setting does not fit the files. This survey is not used any more then.
+            StorageError: the scratch copy cannot be written. Likewise.
+        """
+        changed = [path for path, facts in files.items() if not facts or self._files.get(path) != facts]
+        self._first_new = len(self._plans)
+        self._forget({*changed, *(self._files.keys() - files.keys())})
+        self._files = files
+        self._plan_all(changed)
+        marks = tuple(mark for mark in MARKS if any(mark in plan.marks for plan in self._plans[self._first_new :]))
+        if self._tables and not set(marks) <= set(self._marks):
+            return None  # what was summed up of the others lacks a column
+        self._marks = self._marks if self._tables else marks
         for kind in (True, False):
-            numbers = [number for number, plan in enumerate(self._plans) if plan.is_csv is kind]
+            numbers = [n for n, plan in enumerate(self._plans) if n >= self._first_new and plan.is_csv is kind]
             for start in range(0, len(numbers), _CHUNK):
-                self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{start:06d}")
+                self._read(numbers[start : start + _CHUNK], f"{'c' if kind else 'p'}{numbers[start]:06d}")
         self._refuse_each(crowded)
         self._second_look()
         self._refuse_each(misread_days)
         self._look_at_faults()
+        self._leave_out_parts()
         index = self._index()
-        if parts := parts_not_daily(self._plans, index, self._folders):
-            for number, plan in parts.items():
-                self._again(number, plan)
-            index = self._index()
         unreadable = self._unreadable(index)
-        for number, symbol, error in plans_not_daily(self._plans, index, self._folders):
-            symbols = index.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
-            gone = symbols if symbol is None else [symbol]
-            self._skipped.append(SkippedFile(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
+        self._look_at_distances(index)
+        for number, gone in self._not_daily.items():
             index = index.filter((pl.col("file") != number) | ~pl.col("symbol").is_in(gone))
-        self._guess_whose()
         empty = [self._plans[number].path for number, table in self._tables.items() if table.is_empty()]
-        return Surveyed(self._plans, index, self._skipped, unreadable, self._folders, list(dict.fromkeys(empty)))
+        current = [number for number in range(len(self._plans)) if number not in self._forgotten]
+        skipped = sorted(self._with_owners(), key=lambda one: one.path)
+        return Surveyed(list(self._plans), current, index, skipped, unreadable, list(self._folders), sorted(set(empty)))
+
+    def _forget(self, paths: Collection[Path]) -> None:
+        """Leave out what is known of files."""
+        for number, plan in enumerate(self._plans):
+            if plan.path in paths and number not in self._forgotten:
+                self._forgotten.add(number)
+                self._drop(number)
+                self._faulty.pop(number, None)
+                self._not_daily.pop(number, None)
+        for path in paths:
+            facts = self._files.get(path, ())
+            self._left_bytes += facts[0] if facts else 0
+            self._orders.pop(path, None)
+        self._unsure -= set(paths)
+        self._skipped = [skipped for skipped in self._skipped if skipped.path not in paths]
 
     def _plan_all(self, paths: Sequence[Path]) -> None:
-        later: list[tuple[Path, AmbiguousDatesError]] = []
+        later: dict[Path, AmbiguousDatesError | None] = {}
         found = probed(paths, self._settings.memory)
         for path, error in found.refused.items():
             self._named[path] = self._name_of(path)
@@ -145,17 +200,25 @@ class _Survey:
                 for plan in plans if path in found.failed else ():
                     plan.check()  # summing up reads the columns that it needs, and no others
                 self._plans += plans
+                self._orders[path] = {plan.order for plan in plans if plan.order}
             except AmbiguousDatesError as error:
-                later.append((path, error))
+                later[path] = error
             except HistoricalETLError as error:
                 self._skip(path, error)
-        orders: list[Order] = [plan.order for plan in self._plans if plan.order]
-        hint: Order | None = orders[0] if orders and len(set(orders)) == 1 else None
-        for path, error in later:
+        orders = set[Order]().union(*self._orders.values())
+        hint = next(iter(orders)) if len(orders) == 1 else None
+        if hint != self._hint:
+            later = {**dict.fromkeys(sorted(self._unsure)), **later}
+            self._forget(self._unsure)
+        self._hint = hint
+        self._unsure |= later.keys()
+        for path, error in later.items():
             try:
-                self._plans += self._plans_of(path, hint) if hint else []
-                if not hint:
+                # Without a hint a file that was read by one says again what is wrong with it.
+                if hint is None and error is not None:
                     self._skip(path, error)
+                else:
+                    self._plans += self._plans_of(path, hint)
             except HistoricalETLError as other:
                 self._skip(path, other)
 
@@ -220,9 +283,13 @@ class _Survey:
         parts = {int(key[0]): part for key, part in table.partition_by("file", as_dict=True).items()}  # pyright: ignore[reportArgumentType]
         self._tables |= {number: parts.get(number, table.clear()) for number in numbers}
 
+    def _new(self) -> list[int]:
+        """The numbers of plans of this pass that count."""
+        return [number for number in self._tables if number >= self._first_new]
+
     def _second_look(self) -> None:
         """Read again what has faults, with more care: numbers the slow way, lines of a wrong width left out."""
-        for number in list(self._tables):
+        for number in self._new():
             table, plan = self._tables[number], self._plans[number]
             short = bool(table.get_column("_short").any()) and not plan.bad
             faulty = bool(table.get_column("_faults").sum() or table.get_column("_cells").sum())
@@ -254,14 +321,14 @@ class _Survey:
         self._skip(plan.path, error, plan)
 
     def _refuse_each(self, judge: Callable[[ReadPlan, pl.DataFrame], DataQualityError | None]) -> None:
-        for number, table in list(self._tables.items()):
-            if (error := judge(self._plans[number], table)) is not None:
+        for number in self._new():
+            if (error := judge(self._plans[number], self._tables[number])) is not None:
                 self._refuse(number, error)
 
     def _look_at_faults(self) -> None:
         """Read the rows with faults; skip a file most of whose rows have one, or that breaks Polars with them."""
-        for number, table in list(self._tables.items()):
-            plan = self._plans[number]
+        for number in self._new():
+            plan, table = self._plans[number], self._tables[number]
             strange = table.filter((pl.col("_faults") > 0) | is_no_symbol(pl.col("symbol")))
             if not strange.height and not plan.bad:
                 continue
@@ -272,6 +339,21 @@ class _Survey:
                 continue
             if (error := hopeless(plan, table, self._faulty[number])) is not None:
                 self._refuse(number, error)
+
+    def _leave_out_parts(self) -> None:
+        """Read files without what is weekly or monthly in them, where they have daily bars as well."""
+        index = self._index().filter(pl.col("file") >= self._first_new)
+        for number, plan in parts_not_daily(self._plans, index, self._folders).items():
+            self._again(number, plan)
+
+    def _look_at_distances(self, index: pl.DataFrame) -> None:
+        """Skip the files, or symbols of them, that are not daily."""
+        new = index.filter(pl.col("file") >= self._first_new)
+        for number, symbol, error in plans_not_daily(self._plans, new, self._folders):
+            symbols = new.filter(pl.col("file") == number).get_column("symbol").unique().to_list()
+            gone = symbols if symbol is None else [symbol]
+            self._skipped.append(SkippedFile(self._plans[number].path, error, tuple(sorted(filter(None, gone)))))
+            self._not_daily.setdefault(number, []).extend(gone)
 
     def _index(self) -> pl.DataFrame:
         tables = list(self._tables.values()) or [_NO_SUMMARY]
@@ -290,18 +372,19 @@ class _Survey:
 
     def _unreadable_of(self, number: int) -> Iterator[pl.DataFrame]:
         plan = self._plans[number]
-        faulty = self._faulty.get(number)
-        for rows in (plan.faulty() if faulty is None else faulty, plan.bad_rows()):
+        if number not in self._faulty:
+            self._faulty[number] = plan.faulty()
+        for rows in (self._faulty[number], plan.bad_rows()):
             yield rows.with_columns(pl.lit(number, pl.UInt32).alias("file")).select(
                 pl.col(name).cast(dtype) for name, dtype in UNREADABLE.items()
             )
 
-    def _guess_whose(self) -> None:
+    def _with_owners(self) -> list[SkippedFile]:
         """Whose a file is that could not be read so far as to tell: its name tells it where names tell it elsewhere."""
         plans = [self._plans[number] for number in self._tables]
         if plans and all(plan.symbol is None for plan in plans):
-            return
-        self._skipped = [
+            return self._skipped
+        return [
             replace(skipped, symbols=(symbol,))
             if not skipped.symbols and (symbol := self._named[skipped.path].symbol) and self._may_be_named(skipped)
             else skipped
@@ -309,7 +392,11 @@ class _Survey:
         ]
 
     def _may_be_named(self, skipped: SkippedFile) -> bool:
-        return not any(plan.path == skipped.path and plan.symbol is None for plan in self._plans)
+        return not any(
+            plan.path == skipped.path and plan.symbol is None
+            for number, plan in enumerate(self._plans)
+            if number not in self._forgotten
+        )
 
 
 _NO_SUMMARY: Final = pl.DataFrame(
