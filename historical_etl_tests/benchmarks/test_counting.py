@@ -17,7 +17,7 @@ from benchmarks.counting import BYTES, COUNTED, counting
 from historical_etl.durable import fsync_folder, sha256_of, write_atomic
 from historical_etl.etl.runs import run
 from historical_etl.schema import SCHEMA
-from historical_etl.store.parquet import footer, row_groups
+from historical_etl.store.parquet import footer, month_blocks, row_groups
 
 FRAME = pl.DataFrame({"a": [3, 1, 2], "b": ["x", "y", "z"]})
 
@@ -99,11 +99,11 @@ def test_a_footer_that_we_parse_is_counted(tmp_path: Path) -> None:
     keys = {"date": ["2024-01-02", "2024-02-01"], "symbol": ["A", "A"]}
     rows = pl.DataFrame(keys).with_columns(pl.col("date").str.to_date())
     rows = rows.with_columns(pl.lit(1.0).alias(name) for name in list(SCHEMA)[2:]).cast(SCHEMA)
-    blocks = [row_groups.encode_block(month) for month in rows.partition_by("date")]
+    blocks = [month_blocks.encode_block(month) for month in rows.partition_by("date")]
     with (tmp_path / "2024.parquet").open("wb") as out:
-        row_groups.write_year(blocks, out)
+        month_blocks.write_year(blocks, out)
 
-    assert counted(tmp_path, lambda: row_groups.read_blocks(tmp_path / "2024.parquet")) == {
+    assert counted(tmp_path, lambda: month_blocks.read_blocks(tmp_path / "2024.parquet")) == {
         "files_read": 1,
         "footers": 1,
     }
