@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import prod
 
 import polars as pl
 import pytest
@@ -29,7 +30,7 @@ HALTS = {"that day": (AT,), "days before": (AT - 2, AT - 1, AT), "days after": (
 
 @dataclass
 class Halted(Series):
-    """A series that lacks the bars of some sessions."""
+    """A series that lacks the bars of some sessions; splits are taken out of its prices from their days on."""
 
     halts: Collection[int] = ()
 
@@ -37,7 +38,13 @@ class Halted(Series):
         answer = super().fetch(request)
         lacking = [self.days[at] for at in self.halts]
         is_halted = (pl.col("symbol") == NAME) & pl.col("date").is_in(lacking)
-        return replace(answer, frame=answer.frame.filter(~is_halted))
+        frame, named = answer.frame.filter(~is_halted), answer.actions
+        if self.split_adjusted:
+            to_come = prod(split or 1.0 for at, split, _ in self.events or () if self.days[at] > self.today)
+            prices = pl.col("open", "high", "low", "close", "adj_close")
+            frame = frame.with_columns(pl.when(pl.col("symbol") == NAME).then(prices * to_come).otherwise(prices))
+            named = None if named is None else named.with_columns(pl.col("dividend") * to_come)
+        return replace(answer, frame=frame, actions=named)
 
 
 def halted(halts: Collection[int], *events: Event, adj: bool, split_adjusted: bool) -> Halted:
