@@ -23,7 +23,7 @@ _DECIMALS, _WHOLE = 8, 1e-3
 
 
 def moved_uniformly(shared: pl.DataFrame) -> pl.DataFrame:
-    """The sessions of symbols whose prices, up to the last one that moved, came times one ratio near 1.
+    """The sessions of symbols whose prices, up to the last one that moved, are times one ratio near 1.
 
     Sessions that are plainly on another level are left out: those are judged by their size.
 

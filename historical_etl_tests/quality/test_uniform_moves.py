@@ -1,4 +1,4 @@
-"""A restatement too small for a level: told from rounding and noise, which move each price by itself."""
+"""A restatement too small for a level: distinguished from rounding and noise, which move each price by itself."""
 
 import polars as pl
 from hypothesis import assume, given, settings
