@@ -529,7 +529,10 @@ def test_nothing_is_split_or_renamed_on_a_day_that_no_bar_can_have(root, on, wor
         etl.rename("FB", "META", on)
     etl.rename("FB", "META", ON)
     renamed = current_manifest(etl)
-    with pytest.raises(ConfigurationError, match=words):  # as one that is a former name
+    if "to come" in words:  # that a former name will be another's ends nothing
+        assert etl.split("FB", on=on, reason="another company", by="anna").changed
+        return
+    with pytest.raises(ConfigurationError, match=words):
         etl.split("FB", on=on, reason="another company", by="anna")
     assert current_manifest(etl) == renamed != before
 

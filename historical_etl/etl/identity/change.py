@@ -10,7 +10,7 @@ import polars as pl
 from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.etl.commit import HISTORY_REPLACED, decision, run_of, run_rows
 from historical_etl.etl.completeness import load_actions
-from historical_etl.etl.context import VersionState
+from historical_etl.etl.context import StoreContext, VersionState
 from historical_etl.etl.identity.joining import HistoryJoin
 from historical_etl.etl.identity.moved_ledgers import MovedState
 from historical_etl.etl.identity.moves import Moved, move_rows, stored_rows_of, write_moved
@@ -18,11 +18,12 @@ from historical_etl.etl.merge import Gate
 from historical_etl.etl.symbology import RENAMED, REUSED, SPLIT, Rename, RenamePlan, planned, unknown_symbol
 from historical_etl.models import SyncManifest
 from historical_etl.schema import SCHEMA, earliest, latest
+from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.symbols import normalize_symbols
 
-__all__ = ["SPLITTABLE", "IdentityChange", "IdentityWork"]
+__all__ = ["SPLITTABLE", "IdentityChange", "IdentityWork", "require_begun"]
 
 #: Holds that another security under the same ticker explains.
 SPLITTABLE: Final = ("break_after_gap", "level_jump", "no_overlap", "other_history")
@@ -106,6 +107,8 @@ class IdentityWork:
             if self._names.resolve([name]) != [name]:
                 return self._reuse(name, day, reason, by)
             raise unknown_symbol(name, self._known)
+        if day is not None:
+            require_begun(store, day, where="on", todo=f"say so when {name} is another security's ticker")
         held = self._holds.filter(pl.col("symbol") == name, pl.col("code").is_in(SPLITTABLE))
         whole = False
         if day is None:
@@ -139,7 +142,9 @@ class IdentityWork:
         return self._change(manifest, plan, moved, 0, ())
 
     def _reuse(self, name: str, day: date | None, reason: str, by: str) -> IdentityChange:
-        """A name that is an alias is the ticker of another security from a date on."""
+        """A name that is an alias is the ticker of another security from a date on, which may be to come."""
+        if day is not None:
+            _require_known(self._context.calendar, day, "on")
         uses = self._names.former_uses(name)
         if day is None or day <= uses[-1].last:
             raise ConfigurationError(
@@ -317,4 +322,28 @@ class IdentityWork:
             replaced=moved.contradicted.height,
             known=known,
             left_out=left_out,
+        )
+
+
+def require_begun(store: StoreContext, day: date, *, where: str, todo: str) -> None:
+    """Refuse a day from which on a stored name cannot mean another security yet.
+
+    Raises:
+        ConfigurationError: it lies outside the calendar, or after the next session; `todo` is for the latter.
+    """
+    calendar = store.calendar
+    _require_known(calendar, day, where)
+    if day > calendar.back(store.last_closed_session(), -1):
+        raise ConfigurationError(
+            f"{day} is to come, and all that is stored would have another name at once", where=where, todo=todo
+        )
+
+
+def _require_known(calendar: SessionCalendar, day: date, where: str) -> None:
+    ends = calendar.sessions[-1]
+    if not calendar.sessions[0] < day <= ends:
+        raise ConfigurationError(
+            f"{day} lies outside the calendar of {calendar.name}, which ends on {ends}",
+            where=where,
+            todo="correct the date",
         )

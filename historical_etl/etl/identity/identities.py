@@ -11,7 +11,7 @@ from historical_etl.clock import as_date
 from historical_etl.errors import ConfigurationError
 from historical_etl.etl.commit import publish_if_behind, require_reason
 from historical_etl.etl.context import VersionState
-from historical_etl.etl.identity.change import IdentityChange, IdentityWork
+from historical_etl.etl.identity.change import IdentityChange, IdentityWork, require_begun
 from historical_etl.etl.merge import Gate
 from historical_etl.etl.runs import RunProgress
 from historical_etl.etl.symbology import Rename, read_renames
@@ -84,8 +84,6 @@ class SecurityIdentities:
         (name,) = normalize_symbols([symbol])
         day = None if on is None else as_date(on, "on")
         self._context.require_store()
-        if day is not None:
-            self._require_begun(day, where="on", todo=f"say so when {name} is another security's ticker")
         self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             work = IdentityWork(
@@ -106,7 +104,7 @@ class SecurityIdentities:
                     where="renames",
                     todo="give the name until then first, and the name since then second",
                 )
-            self._require_begun(rename.on, where="renames", todo=f"say so when {rename.old} has its new name")
+            require_begun(self._context, rename.on, where="renames", todo=f"say so when {rename.old} has its new name")
         self._state.require_calendar(self._context.manifest())
         with self._context.lock() as token:
             work = IdentityWork(
@@ -116,25 +114,6 @@ class SecurityIdentities:
             self._save_cursors(change)
         self._show(publish=publish)
         return change
-
-    def _require_begun(self, day: date, *, where: str, todo: str) -> None:
-        """Refuse a day from which on a name cannot mean another yet.
-
-        Raises:
-            ConfigurationError: it lies outside the calendar, or after the next session; `todo` is for the latter.
-        """
-        calendar = self._context.calendar
-        ends = calendar.sessions[-1]
-        if not calendar.sessions[0] < day <= ends:
-            raise ConfigurationError(
-                f"{day} lies outside the calendar of {calendar.name}, which ends on {ends}",
-                where=where,
-                todo="correct the date",
-            )
-        if day > calendar.back(self._context.last_closed_session(), -1):
-            raise ConfigurationError(
-                f"{day} is to come, and all that is stored would have another name at once", where=where, todo=todo
-            )
 
     def _save_cursors(self, change: IdentityChange) -> None:
         if change.changed:
