@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Final, Literal
 
 import polars as pl
 
@@ -18,6 +18,8 @@ from historical_etl.store.verified_files import verified_path
 __all__ = ["StoredLevels"]
 
 _log = logging.getLogger(__name__)
+#: Histories of so many symbols are remembered: those of a dividend are compared twice in a run.
+_REMEMBERED: Final = 500
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,18 @@ class StoredLevels:
     manifest: SyncManifest | None
     columns: Sequence[str] = LEVELS
     left: pl.DataFrame | None = None
+    _histories: dict[str, pl.DataFrame] = field(default_factory=dict[str, pl.DataFrame], repr=False, compare=False)
 
     def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
         """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
-        frames = [self._nothing(), *(self._year(year, *span) for year, span in spans.items())]
+        known = pl.concat([self._nothing(), *self._histories.values()])
+        frames = [self._nothing()]
+        for year, (low, high, symbols) in spans.items():
+            unread = [symbol for symbol in symbols if symbol not in self._histories]
+            frames += [self._year(year, low, high, unread)] if unread else []
+            if len(unread) < len(symbols):
+                in_year = pl.col("date").is_between(max(low, date(year, 1, 1)), min(high, date(year, 12, 31)))
+                frames.append(known.filter(in_year, pl.col("symbol").is_in(symbols)))
         return pl.concat(frames).sort(ORDER)
 
     def between(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
@@ -44,7 +54,7 @@ class StoredLevels:
 
     def whole(self, symbol: str) -> pl.DataFrame:
         """All rows of a symbol, sorted by date."""
-        return self.histories([symbol])[symbol]
+        return self._histories[symbol] if symbol in self._histories else self.histories([symbol])[symbol]
 
     def histories(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> dict[str, pl.DataFrame]:
         """All rows of each of some symbols, sorted by date, with other columns `beside` those of the reader."""
@@ -53,7 +63,10 @@ class StoredLevels:
         frames = [self._year(year, date.min, date.max, [*symbols], columns) for year in years]
         rows = pl.concat([self._nothing(columns), *frames]).sort(ORDER)
         found = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
-        return {symbol: found.get(symbol, rows.clear()) for symbol in symbols}
+        histories = {symbol: found.get(symbol, rows.clear()) for symbol in symbols}
+        if len(self._histories) + len(symbols) <= _REMEMBERED:
+            self._histories.update((symbol, mine.select(self.columns)) for symbol, mine in histories.items())
+        return histories
 
     def beside(self, spans: pl.DataFrame) -> pl.DataFrame:
         """The last row of each symbol before its span and the first one after it, where there are any.
