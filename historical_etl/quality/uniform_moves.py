@@ -18,8 +18,8 @@ _FEWEST: Final = 2
 _NOISE, _TIMES_NOISE = 5e-7, 4.0
 #: Ratios that rounding may make of one that is no other level.
 _NEAR: Final = 2 * LEVEL_TOLERANCE
-#: The most decimals that prices are rounded to; a price is a multiple of a decimal up to this part of it.
-_DECIMALS, _WHOLE = 8, 1e-3
+#: The most decimals that prices are rounded to; a price is a multiple of a decimal up to this part of the price.
+_DECIMALS, _BINARY = 8, 1e-7
 
 
 def moved_uniformly(shared: pl.DataFrame) -> pl.DataFrame:
@@ -55,7 +55,7 @@ def _unit(name: str) -> pl.Expr:
     units = [
         pl.when(
             pl.all_horizontal(
-                ((price * 10**places - (price * 10**places).round()).abs() < _WHOLE).all()
+                ((price * 10**places - (price * 10**places).round()).abs() <= _BINARY * price * 10**places).all()
                 for price in (pl.col(name), pl.col(f"{name}_0"))
             )
         ).then(10.0**-places)

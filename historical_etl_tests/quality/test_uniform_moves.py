@@ -1,7 +1,7 @@
 """A restatement too small for a level: distinguished from rounding and noise, which move each price by itself."""
 
 import polars as pl
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from historical_etl.quality.overlap import compare_overlap
@@ -37,6 +37,7 @@ def moved(close: list[float], stored: list[float], fetched: list[float], *, adj:
 
 
 @given(close=LINES, share=SHARES, decimals=DECIMALS, adj=st.booleans(), factor=st.floats(0.1, 1))
+@example(close=[1.0, 1.0], share=6.1e-5, decimals=6, adj=False, factor=1.0)
 @settings(max_examples=examples(200))
 def test_all_prices_times_one_ratio_are_another_history(close, share, decimals, adj, factor):
     unit = 0.0 if decimals is None else 10.0**-decimals

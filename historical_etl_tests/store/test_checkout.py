@@ -107,8 +107,8 @@ def test_a_copy_as_backup_tools_make_it_is_left_as_it_is(manager):
 
 def test_where_times_are_kept_to_the_second_the_copy_of_an_older_version_is_replaced(manager):
     """FAT and exFAT have no hard links either: two versions of a year may have one size and one time."""
-    first = commit(manager, {2019: 1})
-    second = commit(manager, {2019: 2})
+    first = commit(manager, {2019: 3})
+    second = commit(manager, {2019: 4})
     daily, wanted = manager.layout.daily_file(2019), manager.layout.resolve(only(second).path)
     daily.unlink()
     shutil.copyfile(manager.layout.resolve(only(first).path), daily)

@@ -339,35 +339,25 @@ def _stretches(
     """The months of a year in runs that are merged at once, each with its new rows; None: only successors may change.
 
     Months with the changes of a few symbols, such as a restated history has, are not merged with those of many: all
-    that is read is of symbols that change anywhere in the run.
+    that is read is of symbols that change anywhere in the run. No stored month lies between two of a run.
     """
     counts = _changes_by_month(new, dropped)
+    runs: list[list[int]] = []
+    for month in sorted(counts):
+        if runs and _belongs(month, runs[-1], counts, blocks):
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    of_run = {month: run for run in runs for month in range(run[0], run[-1] + 1)}
     month_of_row = new.get_column("date").dt.month()
-    run: list[int] = []
-    waiting: list[int] = []
-
-    def finished() -> Iterator[tuple[list[int], pl.DataFrame | None]]:
-        if run:
-            months = [month for month in range(run[0], run[-1] + 1) if month in counts or month in blocks]
-            whole = run[0] == min(counts) and run[-1] == max(counts)
-            yield months, new if whole else new.filter(month_of_row.is_between(run[0], run[-1]))
-            run.clear()
-
-    for month in sorted({*counts, *successors, *(blocks if counts else ())}):
-        if month not in counts:
-            waiting.append(month)
-            continue
-        if run and not _belongs(month, run, counts, blocks):
-            yield from finished()
-            if waiting:
-                yield waiting.copy(), None
-        elif not run and waiting:
-            yield waiting.copy(), None
-        waiting.clear()
-        run.append(month)
-    yield from finished()
-    if waiting:
-        yield waiting, None
+    for month in sorted({*of_run, *successors, *(blocks if counts else ())}):
+        run = of_run.get(month)
+        if run is None:
+            yield [month], None
+        elif month == run[0]:
+            months = [within for within in range(run[0], run[-1] + 1) if within in counts or within in blocks]
+            rows = new if len(runs) == 1 else new.filter(month_of_row.is_between(run[0], run[-1]))
+            yield months, rows
 
 
 def _changes_by_month(new: pl.DataFrame, dropped: pl.DataFrame) -> dict[int, tuple[int, int]]:

@@ -137,8 +137,8 @@ def test_disk_full_quarantines_temp(root, monkeypatch):
     before = {name: data for name, data in tree(root).items() if not name.endswith(".lock")}
     write = transaction.write_year
 
-    def full(blocks, stream):
-        write(blocks, stream)
+    def full(blocks, stream, *base):
+        write(blocks, stream, *base)
         stream.flush()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
