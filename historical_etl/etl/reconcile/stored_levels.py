@@ -38,14 +38,16 @@ class StoredLevels:
 
     def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
         """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
-        known = pl.concat([self._nothing(), *self._histories.values()])
         frames = [self._nothing()]
+        known: list[pl.Expr] = []
         for year, (low, high, symbols) in spans.items():
             unread = [symbol for symbol in symbols if symbol not in self._histories]
             frames += [self._year(year, low, high, unread)] if unread else []
             if len(unread) < len(symbols):
                 in_year = pl.col("date").is_between(max(low, date(year, 1, 1)), min(high, date(year, 12, 31)))
-                frames.append(known.filter(in_year, pl.col("symbol").is_in(symbols)))
+                known.append(in_year & pl.col("symbol").is_in(symbols))
+        if known:
+            frames.append(pl.concat(self._histories.values()).filter(pl.any_horizontal(known)))
         return pl.concat(frames).sort(ORDER)
 
     def between(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
@@ -65,7 +67,9 @@ class StoredLevels:
         found = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
         histories = {symbol: found.get(symbol, rows.clear()) for symbol in symbols}
         if len(self._histories) + len(symbols) <= _REMEMBERED:
-            self._histories.update((symbol, mine.select(self.columns)) for symbol, mine in histories.items())
+            self._histories.update(
+                (symbol, mine.select(self.columns) if beside else mine) for symbol, mine in histories.items()
+            )
         return histories
 
     def beside(self, spans: pl.DataFrame) -> pl.DataFrame:
