@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -215,13 +215,19 @@ def write(path: Path, content: str) -> None:
         pl.DataFrame({"date": [date(2024, 1, 2)], "close": [float(len(content))], "volume": [1.0]}).write_parquet(path)
 
 
-@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rounds=st.lists(
         st.dictionaries(st.sampled_from(NAMES), st.none() | st.sampled_from(CONTENTS), max_size=3),
         min_size=2,
         max_size=4,
     )
+)
+@example(
+    rounds=[
+        {"A.csv": "date,close,volume\n03/04/2024,1,1000\n04/04/2024,2,1000\n"},
+        {"B.csv": "date,close,volume\n25/01/2024,1,1000\n26/01/2024,2,1000\n"},
+    ]
 )
 def test_a_source_that_looks_anew_says_what_a_new_one_does(tmp_path_factory, rounds):
     folder = tmp_path_factory.mktemp("files")

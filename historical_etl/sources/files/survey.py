@@ -185,7 +185,7 @@ class Survey:
             facts = self._files.get(path, ())
             self._left_bytes += facts[0] if facts else 0
             self._orders.pop(path, None)
-        self._unsure -= set(paths)
+        self._unsure = self._unsure.difference(paths)  # not in place: it may be what is given
         self._skipped = [skipped for skipped in self._skipped if skipped.path not in paths]
 
     def _plan_all(self, paths: Sequence[Path]) -> None:

@@ -148,7 +148,7 @@ def test_what_cannot_be_read_just_now_is_not_taken_for_damaged(root, tmp_path, n
     before, marks = tmp_path / "before", tmp_path / "marks"
     command, least, most, steps, undisturbed = begun(name, root, before, marks)
     reads = [step for step in steps if "open" in step.name and not step.changes and "/manifests" in step.paths[0]]
-    chosen = share(reads, 6)
+    chosen = share(reads, 2)
     for step in chosen:
         copy_store(before, root)
         hit: list[Step] = []
