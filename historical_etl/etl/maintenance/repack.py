@@ -1,7 +1,7 @@
 """Repack: write all years in today's layout at once; else each is rewritten when its rows next change."""
 
 from historical_etl.etl.commit import run_of, run_rows
-from historical_etl.etl.context import VersionState
+from historical_etl.etl.context import VersionState, nothing_stored
 from historical_etl.models import SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
@@ -11,7 +11,7 @@ __all__ = ["repack"]
 
 
 def repack(state: VersionState) -> SyncManifest:
-    """Commit the current rows in the layout, and by the Polars, of this release; no row and no ledger changes.
+    """Commit the current rows in the layout, and by the Polars, of this release; of the ledgers only `runs` changes.
 
     Returns the current version: the one before, if every year has today's layout already.
 
@@ -25,7 +25,7 @@ def repack(state: VersionState) -> SyncManifest:
         transaction = Transaction(store.manifests, token, store.retention)
         base = transaction.base
         if base is None:
-            return store.require_manifest()
+            raise nothing_stored(store.layout)
         rewritten: list[int] = []
         for partition in base.partitions:
             blocks = transaction.stored_blocks(partition.year)
@@ -41,8 +41,6 @@ def repack(state: VersionState) -> SyncManifest:
         assert committed is not None  # noqa: S101 - there are years
         saved = store.progress()
         if saved is not None and saved.data_version == base.version:
-            save_progress(
-                store.layout,
-                saved.model_copy(update={"last_updated": transaction.at, "data_version": committed.version}),
-            )
+            changes = {"last_updated": transaction.at, "data_version": committed.version}
+            save_progress(store.layout, saved.model_copy(update=changes))
     return committed

@@ -55,7 +55,7 @@ class MergedYear:
     first: date
     last: date
     differences: RowChanges
-    changes: bool = True
+    changes: bool
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class _Merge:
         in_order = [block for _, block in sorted(blocks.items())]
         if not in_order and self._may_empty(year):
             day = date(year, 1, 1)
-            return MergedYear(year, [], symbols=0, first=day, last=day, differences=RowChanges.of_all(parts))
+            nothing = RowChanges.of_all(parts)
+            return MergedYear(year, [], symbols=0, first=day, last=day, differences=nothing, changes=True)
         if not in_order:
             raise DataQualityError(
                 f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
@@ -306,8 +307,8 @@ class _SymbolCount:
     def __init__(self, stored: StoredYears, year: int) -> None:
         self._stored = stored
         self._year = year
-        nothing = empty_frame().select("symbol")
-        self._before, self._after = [nothing], [nothing]
+        self._before: list[pl.DataFrame] = []
+        self._after: list[pl.DataFrame] = []
 
     def add(self, old: pl.DataFrame | None, merged: pl.DataFrame) -> None:
         """Rows as they were, and as they are now."""
@@ -316,21 +317,19 @@ class _SymbolCount:
 
     def count(self) -> int:
         """How many there are now."""
-        before = pl.concat(symbols_in(part) for part in self._before).unique()
-        after = pl.concat(symbols_in(part) for part in self._after).unique()
-        come, gone = after.filter(~after.is_in(before.implode())), before.filter(~before.is_in(after.implode()))
+        before, after = ({s for part in parts for s in symbols_in(part)} for parts in (self._before, self._after))
+        come, gone = after - before, before - after
         partition = self._stored.partition(self._year)
         known = partition.symbols if partition else 0
-        if not known or not come.len() + gone.len():
-            return known + come.len()
-        moved = pl.col("symbol").is_in(pl.concat([come, gone]).implode())
-        seen = pl.concat(self._before).lazy().filter(moved).group_by("symbol").agg(pl.len().alias("seen"))
+        if not known or not come | gone:
+            return known + len(come)
+        moved = pl.col("symbol").is_in(list(come | gone))
+        visited = pl.concat([empty_frame().select("symbol"), *self._before]).lazy()
+        seen = visited.filter(moved).group_by("symbol").agg(pl.len().alias("seen"))
         stored = self._stored.scan(self._year).filter(moved).group_by("symbol").agg(pl.len())
-        others = (
-            stored.join(seen, on="symbol", how="left").filter(pl.col("len") > pl.col("seen").fill_null(0)).collect()
-        )
-        elsewhere = others.get_column("symbol").implode()
-        return known + come.filter(~come.is_in(elsewhere)).len() - gone.filter(~gone.is_in(elsewhere)).len()
+        others = stored.join(seen, on="symbol", how="left").filter(pl.col("len") > pl.col("seen").fill_null(0))
+        elsewhere = set(others.collect().get_column("symbol"))
+        return known + len(come - elsewhere) - len(gone - elsewhere)
 
 
 def _stretches(
@@ -339,7 +338,7 @@ def _stretches(
     """The months of a year in runs that are merged at once, each with its new rows; None: only successors may change.
 
     Months with the changes of a few symbols, such as a restated history has, are not merged with those of many: all
-    that is read is of symbols that change anywhere in the run. No stored month lies between two of a run.
+    that is read is of symbols that change anywhere in the run. A stored month between two of a run belongs to it.
     """
     counts = _changes_by_month(new, dropped)
     runs: list[list[int]] = []
@@ -365,10 +364,11 @@ def _changes_by_month(new: pl.DataFrame, dropped: pl.DataFrame) -> dict[int, tup
     month = pl.col("date").dt.month()
     starts = pl.col("symbol").ne_missing(pl.col("symbol").shift()) | (month != month.shift())
     counted = (
-        pl.concat([new.select("date", "symbol"), dropped.select("date", "symbol")])
+        pl.concat([rows.lazy().select(ORDER) for rows in (new, dropped)])
         .select(month.alias("month"), starts.alias("starts"))
         .group_by("month")
         .agg(pl.len(), pl.col("starts").sum())
+        .collect()
     )
     return {month: (rows, symbols) for month, rows, symbols in counted.iter_rows()}
 

@@ -128,11 +128,11 @@ def _judge_some(
 
 
 def _judge(
-    judged: Judged, symbol: str, history: pl.DataFrame, stored: pl.DataFrame, known_splits: Mapping[date, float]
+    judged: Judged, symbol: str, history: pl.DataFrame, whole: pl.DataFrame, known_splits: Mapping[date, float]
 ) -> _Verdict:
     reference = judged.reference
     is_rebuilt = symbol in judged.rebuilt
-    whole, stored = stored, stored.select(LEVELS)
+    stored = whole.select(LEVELS)
     bars = single_bars(history.select(LEVELS), stored)
     odd = [why.session for why in bars if not reference.is_accepted(symbol, why)]
     if odd:

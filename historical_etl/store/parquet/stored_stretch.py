@@ -44,9 +44,8 @@ class StoredStretch:
         removed = set(symbols_in(dropped)) if dropped.height else ()
         numbers = {month: blocks[month].holding(symbols, removed) for month in months if month in blocks}
         whole = read_rows([(blocks[month], those) for month, those in numbers.items()])
-        mine = whole.with_row_index("place").filter(pl.col("symbol").is_in(symbols))
-        if len(months) > 1:
-            mine = mine.sort(ORDER)
+        of_symbols = whole.lazy().with_row_index("place").filter(pl.col("symbol").is_in(symbols))
+        mine = (of_symbols.sort(ORDER) if len(months) > 1 else of_symbols).collect()
         rows = mine.drop("place") if numbers else None
         return cls(rows, months, numbers, whole, mine.get_column("place"))
 
@@ -87,7 +86,8 @@ class StoredStretch:
         """The rows of the groups that are of other symbols."""
         if len(self._places) == self._whole.height:
             return None
-        return self._whole.with_row_index("place").filter(~pl.col("place").is_in(self._places.implode())).drop("place")
+        placed = self._whole.lazy().with_row_index("place")
+        return placed.filter(~pl.col("place").is_in(self._places.implode())).drop("place").collect()
 
     def _with_values(self, blocks: Mapping[int, Block], merged: pl.DataFrame) -> dict[int, Block]:
         """The blocks that change, where the keys are what they were: only columns that differ are encoded."""
