@@ -15,6 +15,7 @@ from benchmarks.floor import FloorStore
 from benchmarks.market import MarketFetcher, Workload, prepare
 from benchmarks.peers.peer import digest
 from benchmarks.peers.team import PeerResult, Team, team
+from historical_etl.etl.commit.one_ahead import one_ahead
 from historical_etl.etl.merge.merge import StoredYears, merge_years
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLProgressManifest
@@ -143,9 +144,11 @@ def commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
     with etl.store.context.lock() as token:
         transaction = Transaction(etl.manifests, token, etl.store.context.retention)
         stored = StoredYears(transaction.base, etl.layout, transaction.stored_blocks)
-        for year in merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate):
-            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-        manifest = transaction.commit(Provenance())
+        merged = merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate)
+        with one_ahead(merged) as years:
+            for year in years:
+                transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+        manifest = transaction.commit(Provenance.of(transaction.base))
         version = manifest.version if manifest else 0
         progress = ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)
         save_progress(etl.layout, progress)

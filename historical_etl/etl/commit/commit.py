@@ -8,6 +8,7 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.commit import ledger_rows
+from historical_etl.etl.commit.one_ahead import one_ahead
 from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolicy, load_actions, update_completeness
 from historical_etl.etl.merge import (
     WITHHELD_SCHEMA,
@@ -104,13 +105,15 @@ class Commit:
         )
         years: list[MergedYear] = []
         off = years_in(left)
-        for year in merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off):
-            if year.changes and year.blocks:
-                self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-            elif year.changes:
-                self.transaction.empty_year(year.year)
-            year.blocks.clear()  # a run may touch thirty years
-            years.append(year)
+        merged = merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off)
+        with one_ahead(merged) as ahead:
+            for year in ahead:
+                if year.changes and year.blocks:
+                    self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+                elif year.changes:
+                    self.transaction.empty_year(year.year)
+                year.blocks.clear()  # a run may touch thirty years
+                years.append(year)
         after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
         after = after.stamped(attempt.version, attempt.at)
         withheld = self._withheld(reconciled, years, completeness)

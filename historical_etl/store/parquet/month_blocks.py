@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 #: One symbol in so many begins a row group, chosen by its name: where a group is cut depends on nothing else. Measured
-#: in docs/decisions/0050: a month of 5,000 symbols has seven groups or so.
-_ONE_IN: Final = 800
+#: in docs/decisions/0050: a month of 5,000 symbols has three groups or so.
+_ONE_IN: Final = 2_400
 #: In every footer, so that a file made with other settings is known as such (see `Block.current`).
 _LAYOUT: Final = {"historical_etl.blocks": f"2: lz4, groups cut at one symbol in {_ONE_IN}"}
 _WHOLE: Final = 1 << 31  # rows of a row group: all of what is encoded

@@ -8,7 +8,7 @@ in which group belongs to `month_blocks`.
 import struct
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from io import BytesIO
 from os import SEEK_END
@@ -87,6 +87,12 @@ class Source:
                 with self.path.open("rb") as file:
                     yield file
 
+    @contextmanager
+    def scanned(self) -> Generator[pl.LazyFrame]:
+        """The rows, to be collected inside the block. Raises as `opened`."""
+        with self.opened():
+            yield pl.scan_parquet(self.data if self.path is None else self.path, glob=False)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
@@ -120,6 +126,7 @@ class RowGroup:
         low: the first symbol, as UTF-8.
         high: the last symbol.
         rows: how many there are.
+        row: the number of the first one in its file.
         chunks: one for each column, in the order of the schema.
         footer: the footer's word on it beside the chunks.
     """
@@ -129,6 +136,7 @@ class RowGroup:
     low: bytes
     high: bytes
     rows: int
+    row: int
     chunks: tuple[Chunk, ...]
     footer: Struct
 
@@ -166,10 +174,13 @@ def parse(source: Source) -> tuple[Struct, list[RowGroup]]:
     """
     head, groups = chunks_of(source)
     found: list[RowGroup] = []
+    row = 0
     for chunks, footer in groups:
         first, last = _dates(chunks, source.path)
         low, high = _bounds(chunks[1]) if len(chunks) > 1 and _META_STATISTICS in chunks[1].meta else (b"", b"")
-        found.append(RowGroup(first, last, low, high, footer.read(_GROUP_ROWS, int), tuple(chunks), footer))
+        rows = footer.read(_GROUP_ROWS, int)
+        found.append(RowGroup(first, last, low, high, rows, row, tuple(chunks), footer))
+        row += rows
     return head, found
 
 
@@ -210,7 +221,7 @@ def assembled(group: RowGroup, chunks: Sequence[Chunk]) -> RowGroup:
     for total, size in ((_GROUP_SIZE, _META_SIZE), (_GROUP_PACKED, _META_PACKED)):
         if total in footer:
             footer.write(total, sum(meta.read(size, int) for meta in metas))
-    return RowGroup(group.first, group.last, group.low, group.high, group.rows, tuple(chunks), footer)
+    return replace(group, chunks=tuple(chunks), footer=footer)
 
 
 def read(groups: Sequence[RowGroup], head: Struct) -> pl.DataFrame:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import polars as pl
 
 from historical_etl.schema import ORDER, VALUE_COLUMNS, empty_frame, ordered, symbols_in
 from historical_etl.store.parquet.month_blocks import Block, encode_rows, read_rows
+from historical_etl.store.parquet.row_groups import checked
 
 __all__ = ["StoredStretch"]
 
@@ -21,10 +21,10 @@ class StoredStretch:
     """
 
     rows: pl.DataFrame | None
+    _symbols: Sequence[str]
     _months: Sequence[int]
     _numbers: Mapping[int, Sequence[int]]  # of the groups, by month
-    _whole: pl.DataFrame  # all rows of these groups, one group after the other
-    _places: pl.Series  # where in them each of `rows` is
+    _places: pl.Series  # where in their file each of `rows` is
 
     @classmethod
     def read(
@@ -33,7 +33,7 @@ class StoredStretch:
         """Read what is stored.
 
         Args:
-            blocks: of the year, by month.
+            blocks: of the year, by month; those of `months` as they are in their file.
             months: those that are read, ascending.
             symbols: whose rows may change, sorted.
             dropped: (symbol, date) of rows that are removed.
@@ -43,18 +43,25 @@ class StoredStretch:
         """
         removed = set(symbols_in(dropped)) if dropped.height else ()
         numbers = {month: blocks[month].holding(symbols, removed) for month in months if month in blocks}
-        whole = read_rows([(blocks[month], those) for month, those in numbers.items()])
-        of_symbols = whole.lazy().with_row_index("place").filter(pl.col("symbol").is_in(symbols))
-        mine = (of_symbols.sort(ORDER) if len(months) > 1 else of_symbols).collect()
-        rows = mine.drop("place") if numbers else None
-        return cls(rows, months, numbers, whole, mine.get_column("place"))
+        stored = [blocks[month] for month in numbers]
+        if not stored:
+            return cls(None, symbols, months, {}, pl.Series(dtype=pl.get_index_type()))
+        first, last = stored[0].first, stored[-1].last
+        wanted = pl.col("date").is_between(first, last) & pl.col("symbol").is_in(symbols)
+        if len(stored) <= last.month - first.month:
+            wanted &= pl.col("date").dt.month().is_in(list(numbers))
+        with stored[0].source.scanned() as file:
+            found = file.with_row_index("place").filter(wanted).collect()
+        found = found.sort(ORDER) if len(stored) > 1 else found
+        rows = checked(found.drop("place"), stored[0].source.path)
+        return cls(rows, symbols, months, numbers, found.get_column("place"))
 
     def replaced_in(self, blocks: Mapping[int, Block], merged: pl.DataFrame) -> dict[int, Block]:
         """The blocks of the year with other rows for these symbols in these months."""
         current = all(blocks[month].current for month in self._numbers)
         if current and self.rows is not None and self.rows[list(ORDER)].equals(merged[list(ORDER)]):
-            return {**blocks, **self._with_values(blocks, merged)}
-        new, old, others = (self._by_month(rows) for rows in (merged, self.rows, self._others()))
+            return {**blocks, **self._with_values(blocks, self.rows, merged)}
+        new, old, others = (self._by_month(rows) for rows in (merged, self.rows, self._others(blocks)))
         changed = {
             month: self._with_rows(blocks.get(month), month, new.get(month), others.get(month))
             for month in self._months
@@ -82,29 +89,35 @@ class StoredStretch:
             return block.with_rows(self._numbers[month], together)
         return encode_rows(together) if together.height else None
 
-    def _others(self) -> pl.DataFrame | None:
+    def _others(self, blocks: Mapping[int, Block]) -> pl.DataFrame | None:
         """The rows of the groups that are of other symbols."""
-        if len(self._places) == self._whole.height:
+        groups = [(blocks[month], numbers) for month, numbers in self._numbers.items()]
+        if len(self._places) == sum(block.groups[number].rows for block, numbers in groups for number in numbers):
             return None
-        placed = self._whole.lazy().with_row_index("place")
-        return placed.filter(~pl.col("place").is_in(self._places.implode())).drop("place").collect()
+        return read_rows(groups).filter(~pl.col("symbol").is_in(self._symbols))
 
-    def _with_values(self, blocks: Mapping[int, Block], merged: pl.DataFrame) -> dict[int, Block]:
+    def _with_values(self, blocks: Mapping[int, Block], rows: pl.DataFrame, merged: pl.DataFrame) -> dict[int, Block]:
         """The blocks that change, where the keys are what they were: only columns that differ are encoded."""
-        assert self.rows is not None  # noqa: S101 - the caller's condition
+        differing = {
+            name: differs
+            for name in VALUE_COLUMNS
+            if (differs := rows.get_column(name).ne_missing(merged.get_column(name))).any()
+        }
+        if not differing:
+            return {}
         groups = [(month, number) for month, numbers in self._numbers.items() for number in numbers]
-        heights = [blocks[month].groups[number].rows for month, number in groups]
-        starts = pl.Series([0, *accumulate(heights)], dtype=pl.UInt32)
+        places = [blocks[month].groups[number] for month, number in groups]
+        first, end = places[0].row, places[-1].row + places[-1].rows
+        with blocks[groups[0][0]].source.scanned() as file:
+            whole = file.select(*differing).slice(first, end - first).collect()
+        starts = pl.Series([group.row for group in places], dtype=self._places.dtype)
         columns: dict[tuple[int, int], list[pl.Series]] = {}
-        for name in VALUE_COLUMNS:
-            differs = self.rows.get_column(name).ne_missing(merged.get_column(name))
-            places = self._places.filter(differs)
-            if places.is_empty():
-                continue
-            column = self._whole.get_column(name).clone().scatter(places, merged.get_column(name).filter(differs))
-            touched: list[int] = (starts.search_sorted(places, side="right") - 1).unique().sort().to_list()
+        for name, differs in differing.items():
+            changed_at = self._places.filter(differs)
+            column = whole.get_column(name).scatter(changed_at - first, merged.get_column(name).filter(differs))
+            touched: list[int] = (starts.search_sorted(changed_at, side="right") - 1).unique().sort().to_list()
             for at in touched:
-                columns.setdefault(groups[at], []).append(column.slice(starts[at], heights[at]))
+                columns.setdefault(groups[at], []).append(column.slice(places[at].row - first, places[at].rows))
         changed: dict[int, dict[int, pl.DataFrame]] = {}
         for (month, number), parts in columns.items():
             changed.setdefault(month, {})[number] = pl.DataFrame(parts)

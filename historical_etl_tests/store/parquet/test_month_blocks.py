@@ -28,8 +28,8 @@ from historical_etl_tests.shares import examples
 
 #: With dots and dashes as vendors write them; sorted by bytes, `A.B` before `AB`.
 SYMBOLS = ["A", "A.B", "AB", "BF-B", "BRK.B", "X^P", "ZZZ9"]
-#: Two of them begin a row group, S0416 and S0725.
-MANY = [f"S{i:04}" for i in range(1000)]
+#: Two of them begin a row group, I0458 and I0893.
+MANY = [f"I{i:04}" for i in range(1000)]
 
 
 def bars(days: Iterable[date], symbols: Iterable[str]) -> pl.DataFrame:
