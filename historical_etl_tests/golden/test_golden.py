@@ -29,9 +29,9 @@ from historical_etl_tests.golden.recorded import (
 from historical_etl_tests.scenario import COLUMNS, KEYS, current_manifest, daily_bytes, tree
 
 STORES = recorded_stores()
-#: Those that a writer left in order.
-#: Made with the layout of year files that is written today.
+#: The release whose year files have today's layout.
 LAYOUT_OF_TODAY = "release-4"
+#: Those that a writer left in order.
 SETTLED = [golden for golden in STORES if not golden.facts["interrupted"]]
 GIVEN = ["open", "high", "low", "close", "volume", "adj_close"]
 HOLDS = ("symbol", "code", "session", "status")

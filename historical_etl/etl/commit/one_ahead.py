@@ -3,12 +3,11 @@
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import TypeVar
 
 __all__ = ["one_ahead"]
 
 _Item = TypeVar("_Item")
-_END: Final = object()
 
 
 @contextmanager
@@ -20,9 +19,9 @@ def one_ahead(items: Iterator[_Item]) -> Generator[Iterator[_Item]]:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
 
         def given() -> Iterator[_Item]:
-            making = pool.submit(next, items, _END)
-            while (item := making.result()) is not _END:
-                making = pool.submit(next, items, _END)
+            making = pool.submit(next, items, None)
+            while (item := making.result()) is not None:
+                making = pool.submit(next, items, None)
                 yield item
 
         yield given()
