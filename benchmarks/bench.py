@@ -15,8 +15,8 @@ from benchmarks.floor import FloorStore
 from benchmarks.market import MarketFetcher, Workload, prepare
 from benchmarks.peers.peer import digest
 from benchmarks.peers.team import PeerResult, Team, team
-from historical_etl.etl.commit.one_ahead import one_ahead
-from historical_etl.etl.merge.merge import StoredYears, merge_years
+from historical_etl.etl.commit.one_behind import one_behind
+from historical_etl.etl.merge.merge import MergedYear, StoredYears, merge_years
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLProgressManifest
 from historical_etl.schema import SCHEMA
@@ -145,9 +145,13 @@ def commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
         transaction = Transaction(etl.manifests, token, etl.store.context.retention)
         stored = StoredYears(transaction.base, etl.layout, transaction.stored_blocks)
         merged = merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate)
-        with one_ahead(merged) as years:
-            for year in years:
-                transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+
+        def write(year: MergedYear) -> None:
+            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+
+        with one_behind(write) as write_year:
+            for year in merged:
+                write_year(year)
         manifest = transaction.commit(Provenance.of(transaction.base))
         version = manifest.version if manifest else 0
         progress = ETLProgressManifest(last_updated=etl.clock(), symbol_last_dates=cursors, data_version=version)

@@ -8,7 +8,7 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.commit.one_ahead import one_ahead
+from historical_etl.etl.commit.one_behind import one_behind
 from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolicy, load_actions, update_completeness
 from historical_etl.etl.merge import (
     WITHHELD_SCHEMA,
@@ -106,18 +106,14 @@ class Commit:
         years: list[MergedYear] = []
         off = years_in(left)
         merged = merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off)
-        with one_ahead(merged) as ahead:
-            for year in ahead:
-                if year.changes and year.blocks:
-                    self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
-                elif year.changes:
-                    self.transaction.empty_year(year.year)
-                year.blocks.clear()  # a run may touch thirty years
+        with one_behind(self._write_year) as write_year:
+            for year in merged:
+                write_year(year)
                 years.append(year)
-        after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
-        after = after.stamped(attempt.version, attempt.at)
-        withheld = self._withheld(reconciled, years, completeness)
-        ledgers = self._ledgers(reconciled, years, attempt, after, filled, left, withheld)
+            after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
+            after = after.stamped(attempt.version, attempt.at)
+            withheld = self._withheld(reconciled, years, completeness)
+            ledgers = self._ledgers(reconciled, years, attempt, after, filled, left, withheld)
         bases: list[str] = after.symbols.get_column("adjustment").unique().drop_nulls().sort().to_list()
         provenance = replace(self.provenance, adjustment="; or ".join(bases) or self.provenance.adjustment)
         return Prepared(
@@ -129,6 +125,13 @@ class Commit:
             provenance=provenance,
             disk_warning=disk_warning,
         )
+
+    def _write_year(self, year: MergedYear) -> None:
+        if year.changes and year.blocks:
+            self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+        elif year.changes:
+            self.transaction.empty_year(year.year)
+        year.blocks.clear()  # a run may touch thirty years
 
     def write(self, prepared: Prepared, run: RunRecord) -> SyncManifest | None:
         """Commit all years and ledgers at once, with the record of the run; gives the version that is current then.
