@@ -47,7 +47,7 @@ fi
 environment() { "$$uv" venv --quiet --allow-existing --python "$(PYTHON)" "$$1"; }
 endef
 
-.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench bench-check lock clean
+.PHONY: help setup run ui test coverage test-lowest torture mutate lint format audit bench bench-check bench-growth lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -231,6 +231,9 @@ bench: $(STAMP) ## measure against the floor, and against DuckDB, Delta, ArcticD
 
 bench-check: $(STAMP) ## fail when a case makes more queries, opens more files ... than benchmarks/budget.json (ACCEPT=1)
 	@$(BIN)/python -m benchmarks.counts $(if $(ACCEPT),--accept) $(ARGS)
+
+bench-growth: $(STAMP) ## measure with more years and more symbols, and draw docs/images/growth-*.png
+	$(BIN)/python -m benchmarks.growth $(ARGS)
 
 lock: ## resolve all dependencies anew into requirements/lock.txt (needs uv; UPGRADE=1 takes the newest)
 	@$(WITH_UV)

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice, product
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Final
 
 import numpy as np
@@ -28,7 +30,6 @@ _TAIL: Final = 40
 #: What a dividend is of the close.
 _DIVIDEND: Final = 0.01
 Numbers = npt.NDArray[np.float64]
-_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Workload:
     @property
     def names(self) -> list[str]:
         """The symbols, ascending."""
-        return [f"{_LETTERS[i // 676]}{_LETTERS[i // 26 % 26]}{_LETTERS[i % 26]}X"[:4] for i in range(self.symbols)]
+        threes = ["".join(letters) + "X" for letters in islice(product(ascii_uppercase, repeat=3), self.symbols)]
+        return threes + [f"{threes[-1]}{i:04}" for i in range(self.symbols - len(threes))]
 
     @property
     def parts(self) -> list[tuple[str, ...]]:
@@ -63,6 +65,7 @@ WORKLOADS: Final = {
     "W1x20": Workload("W1x20", 500, 2005, 2024),
     "W1x40": Workload("W1x40", 500, 1985, 2024),
     "W2": Workload("W2", 5000, 2015, 2024),
+    **{f"S{symbols}": Workload(f"S{symbols}", symbols, 2020, 2024) for symbols in (500, 5_000, 20_000)},
     "Q": Workload("Q", 50, 2020, 2024),
     "C": Workload("C", 100, 2021, 2024),  # for counts, which are taken on every commit
 }
