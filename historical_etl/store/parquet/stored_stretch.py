@@ -1,7 +1,9 @@
 """What is stored of some symbols in some months of a year, and the month blocks with other rows in its place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import polars as pl
 
@@ -10,6 +12,10 @@ from historical_etl.store.parquet.month_blocks import Block, encode_rows, read_r
 from historical_etl.store.parquet.row_groups import checked
 
 __all__ = ["StoredStretch"]
+
+#: Months that are encoded at the same time.
+_ENCODERS: Final = 4
+_Block = TypeVar("_Block", Block, Block | None)
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,12 @@ class StoredStretch:
         if current and self.rows is not None and self.rows[list(ORDER)].equals(merged[list(ORDER)]):
             return {**blocks, **self._with_values(blocks, self.rows, merged)}
         new, old, others = (self._by_month(rows) for rows in (merged, self.rows, self._others(blocks)))
-        changed = {
-            month: self._with_rows(blocks.get(month), month, new.get(month), others.get(month))
-            for month in self._months
-            if not _is_same(old.get(month), new.get(month))
-        }
+        months = [month for month in self._months if not _is_same(old.get(month), new.get(month))]
+
+        def encoded(month: int) -> Block | None:
+            return self._with_rows(blocks.get(month), month, new.get(month), others.get(month))
+
+        changed = dict(zip(months, _each(encoded, months), strict=True))
         return {month: block for month, block in {**blocks, **changed}.items() if block is not None}
 
     def _by_month(self, rows: pl.DataFrame | None) -> dict[int, pl.DataFrame]:
@@ -121,7 +128,16 @@ class StoredStretch:
         changed: dict[int, dict[int, pl.DataFrame]] = {}
         for (month, number), parts in columns.items():
             changed.setdefault(month, {})[number] = pl.DataFrame(parts)
-        return {month: blocks[month].with_values(parts) for month, parts in changed.items()}
+        encoded = _each(lambda month: blocks[month].with_values(changed[month]), list(changed))
+        return dict(zip(changed, encoded, strict=True))
+
+
+def _each(encoded: Callable[[int], _Block], months: Sequence[int]) -> list[_Block]:
+    """What is encoded of each month; of several at the same time, since the encoder of a row group has one thread."""
+    if len(months) == 1:
+        return [encoded(months[0])]
+    with ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encode") as pool:
+        return list(pool.map(encoded, months))
 
 
 def _is_same(old: pl.DataFrame | None, new: pl.DataFrame | None) -> bool:
