@@ -168,8 +168,9 @@ def scattered(bench: Bench, turn: int) -> pl.DataFrame:
     return rows.sample(100, seed=turn).with_columns(pl.col("volume") + 1 + turn)
 
 
-def restated(bench: Bench, turn: int, count: int) -> pl.DataFrame:
-    symbols = random.Random(turn).sample(bench.workload.names, count)
+def restated(bench: Bench, turn: int) -> pl.DataFrame:
+    """All years of one symbol, with other adjusted closes."""
+    symbols = random.Random(turn).sample(bench.workload.names, 1)
     end = bench.last[-HELD_BACK - 1]
     rows = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), end)
     return rows.with_columns((pl.col("adj_close") * 0.99).round(4))

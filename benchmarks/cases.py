@@ -117,32 +117,14 @@ def _judge_and_commit(etl: HistoricalETL, frames: list[pl.DataFrame]) -> None:
 
 def corrections(bench: Bench) -> _Numbers:
     """100 rows scattered over the last three years, in one commit."""
-    return _rewrite(bench, scattered)
-
-
-def restate_1(bench: Bench) -> _Numbers:
-    """All years of one symbol, in one commit."""
-    return _rewrite(bench, lambda bench, turn: restated(bench, turn, 1))
-
-
-def restate_80(bench: Bench) -> _Numbers:
-    """All years of 80 symbols, in one commit; the floor's time is for one."""
-    return _rewrite(bench, lambda bench, turn: restated(bench, turn, 80), floor_rows=lambda b, t: restated(b, t, 1))
-
-
-def _rewrite(
-    bench: Bench,
-    make: Callable[[Bench, int], pl.DataFrame],
-    floor_rows: Callable[[Bench, int], pl.DataFrame] | None = None,
-) -> _Numbers:
     floor_root, root = bench.stored()
     floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
     with bench.stored_team() as peers:
         for turn in range(bench.repeats):
-            floors.append(_merged(bench, floor, (floor_rows or make)(bench, turn)))
-            rows = make(bench, turn)
+            rows = scattered(bench, turn)
+            floors.append(_merged(bench, floor, rows))
             ours.append(bench.timed(partial(commit, etl, rows)))
             peers.upsert(rows, WHOLE)
         peers.check(partial(state, etl))
@@ -150,32 +132,46 @@ def _rewrite(
     return _sides(floors, ours)
 
 
+def restate_1(bench: Bench) -> _Numbers:
+    """All years of one symbol that paid a dividend, in one commit: an update of it alone, end to end."""
+    return _restate(bench, 1, whole=False)
+
+
+def restate_80(bench: Bench) -> _Numbers:
+    """All years of 80 symbols, in one commit; the floor's time is for one."""
+    return _restate(bench, 80, whole=False)
+
+
 def dividends_80(bench: Bench) -> _Numbers:
     """80 symbols pay a dividend on the new session of an increment, end to end; the floor restates one symbol."""
+    return _restate(bench, 80, whole=True)
+
+
+def _restate(bench: Bench, count: int, *, whole: bool) -> _Numbers:
+    """Symbols that pay a dividend: in an update of these alone to the last stored session, or of all to a new one."""
     floor_root, root = bench.stored()
     floor, etl = FloorStore(floor_root), bench.ours(root)
     floors: list[float] = []
     ours: list[float] = []
     with bench.stored_team() as peers:
         for turn in range(bench.repeats):
-            floors.append(_merged(bench, floor, restated(bench, turn, 1)))
-            session = bench.last[turn - HELD_BACK]
-            symbols = paying(bench, turn, 80)
-            bench.fetcher.pay(symbols, session)
-            bench.now = after(session)
-            ours.append(bench.timed(partial(_restating, etl, set(symbols))))
-            peers.upsert(_increment_with_histories(bench, symbols, len(bench.last) - HELD_BACK + turn), WHOLE)
+            floors.append(_merged(bench, floor, restated(bench, turn)))
+            at = len(bench.last) - HELD_BACK + (turn if whole else -1)
+            symbols = paying(bench, turn, count)
+            bench.fetcher.pay(symbols, bench.last[at])
+            bench.now = after(bench.last[at])
+            ours.append(bench.timed(partial(_restating, etl, symbols, whole=whole)))
+            histories = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), bench.last[at])
+            peers.upsert(_increment_with(bench, histories, at) if whole else histories, WHOLE)
         peers.check(partial(state, etl))
     shutil.rmtree(root.parent)
     return _sides(floors, ours)
 
 
-def _increment_with_histories(bench: Bench, symbols: list[str], at: int) -> pl.DataFrame:
-    """What an increment up to a session gets, and for some symbols their whole history."""
-    session = bench.last[at]
-    histories = bench.fetcher.get_daily_prices(symbols, date(bench.workload.first, 1, 1), session)
-    recent = pl.concat(bench.frames(bench.last[at - OVERLAP + 1], session))
-    return pl.concat([recent.filter(~pl.col("symbol").is_in(symbols)), histories])
+def _increment_with(bench: Bench, histories: pl.DataFrame, at: int) -> pl.DataFrame:
+    """What an increment up to a session gets, and of some symbols their whole history."""
+    recent = pl.concat(bench.frames(bench.last[at - OVERLAP + 1], bench.last[at]))
+    return pl.concat([recent.join(histories, on="symbol", how="anti"), histories])
 
 
 def _merged(bench: Bench, floor: FloorStore, rows: pl.DataFrame) -> float:
@@ -184,9 +180,9 @@ def _merged(bench: Bench, floor: FloorStore, rows: pl.DataFrame) -> float:
     return bench.timed(lambda: [floor.merge(year, [part]) for year, part in years])
 
 
-def _restating(etl: HistoricalETL, symbols: set[str]) -> None:
-    result = etl.run_incremental_etl()
-    assert set(result.restated_symbols) == symbols, "a dividend was taken for something else"
+def _restating(etl: HistoricalETL, symbols: list[str], *, whole: bool) -> None:
+    result = etl.run_incremental_etl(None if whole else symbols)
+    assert set(result.restated_symbols) == set(symbols), "a dividend was taken for something else"
 
 
 def reads(bench: Bench) -> _Numbers:

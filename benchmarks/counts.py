@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from benchmarks.bench import HELD_BACK, Bench, after, commit, paying, restated, scattered
+from benchmarks.bench import HELD_BACK, Bench, after, commit, paying, scattered
 from benchmarks.budget import BUDGET, Budget
 from benchmarks.counting import BYTES, COUNTED, counting
 from benchmarks.market import WORKLOADS
@@ -40,24 +40,28 @@ def _increment(bench: Bench) -> _Work:
 
 
 def _corrections(bench: Bench) -> _Work:
-    return _committed(bench, scattered(bench, 0))
+    rows = scattered(bench, 0)
+    return lambda root: commit(bench.ours(root), rows)
 
 
 def _restate_1(bench: Bench) -> _Work:
-    return _committed(bench, restated(bench, 0, 1))
+    return _restated(bench, 1)
 
 
 def _restate_80(bench: Bench) -> _Work:
-    return _committed(bench, restated(bench, 0, 80))
+    return _restated(bench, 80)
+
+
+def _restated(bench: Bench, number: int) -> _Work:
+    symbols, session = paying(bench, 0, number), bench.last[-HELD_BACK - 1]
+    bench.fetcher.pay(symbols, session)
+    bench.now = after(session)
+    return lambda root: bench.ours(root).run_incremental_etl(symbols)
 
 
 def _dividends_80(bench: Bench) -> _Work:
     bench.fetcher.pay(paying(bench, 0, 80), bench.last[-HELD_BACK])
     return _increment(bench)
-
-
-def _committed(bench: Bench, rows: pl.DataFrame) -> _Work:
-    return lambda root: commit(bench.ours(root), rows)
 
 
 CASES: Final[dict[str, Callable[[Bench], _Work]]] = {
