@@ -10,6 +10,7 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.quality.suspicion import NEAR_SPLIT
+from historical_etl.schema import earliest, latest
 
 __all__ = [
     "BEGINNINGS",
@@ -23,6 +24,7 @@ __all__ = [
     "is_beyond",
     "is_from_the_beginning",
     "is_off",
+    "on_dates_of",
     "on_shared_sessions",
     "ratio_of_levels",
     "size_of",
@@ -48,9 +50,17 @@ BEGINNINGS: Final = (
 )
 
 
+def on_dates_of(others: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows between the first and the last date of some others: the few that a join with them can need."""
+    first, last = earliest(others.get_column("date")), latest(others.get_column("date"))
+    return rows.filter(pl.col("date").is_between(first, last)) if first and last else rows.clear()
+
+
 def on_shared_sessions(fetched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of both on the sessions that both have, the stored values as `…_0`, with their ratios."""
-    both = fetched.join(stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left")
+    both = on_dates_of(stored, fetched).join(
+        stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left"
+    )
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(ratio_of_levels().alias("ratio"), by_close, BOTH_ADJUSTED.alias("adjusted"))
 
