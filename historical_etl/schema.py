@@ -87,16 +87,13 @@ def other_symbols(rows: pl.DataFrame, symbols: Collection[str]) -> pl.DataFrame:
 
 def spans_in(rows: pl.DataFrame) -> pl.DataFrame:
     """The symbols of rows sorted by (symbol, date): `symbol`, its `first` and `last` session, and how many `rows`."""
-    ends = rows.select(IS_LAST.arg_true()).to_series()
-    starts = (ends + 1).shift(1, fill_value=0)
-    symbol, day = rows.get_column("symbol"), rows.get_column("date")
-    return pl.DataFrame(
-        {
-            "symbol": symbol.gather(ends),
-            "first": day.gather(starts),
-            "last": day.gather(ends),
-            "rows": (ends - starts + 1).cast(pl.Int64),
-        }
+    end, day = pl.lit(rows.select(IS_LAST.arg_true()).to_series()).cast(pl.Int64), pl.col("date")
+    start = (end + 1).shift(1, fill_value=0)
+    return rows.select(
+        pl.col("symbol").gather(end),
+        day.gather(start).alias("first"),
+        day.gather(end).alias("last"),
+        (end - start + 1).alias("rows"),
     )
 
 

@@ -49,12 +49,11 @@ EVENTS: Final = pl.Schema(
     }
 )
 _KEYS: Final = pl.Schema({name: EVENTS[name] for name in ORDER})
-_PLACE: Final = pl.get_index_type()
 #: What is named on a session.
 _NAMED: Final = pl.Schema(
     {
         **_KEYS,
-        "place": _PLACE,
+        "place": pl.get_index_type(),
         "split_n": pl.Float64(),
         "dividend_n": pl.Float64(),
         "named_on": pl.Date(),
@@ -110,11 +109,13 @@ def judge_events(
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
     sessions = _named_sessions(line, named, split_adjusted=split_adjusted)
-    places = pl.concat([factor_moves(line), sessions.get_column("place"), _places_of(line, reported)]).unique().sort()
-    pairs = _pairs(line, places, judged)
+    pairs = _pairs(line, _places(line, sessions, reported), judged)
     looked_at = _looked_at(pairs, reported)
-    events = pairs.join(sessions.drop("place"), on=ORDER, how="left", maintain_order="left").filter(
-        (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
+    events = (
+        pairs.lazy()
+        .join(sessions.lazy().drop("place"), on=ORDER, how="left", maintain_order="left")
+        .filter((pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null())
+        .collect()
     )
     if events.is_empty():
         return Findings(outdated=looked_at)
@@ -164,7 +165,7 @@ def _factor_of_name() -> pl.Expr:
 
 def _pairs(rows: pl.DataFrame, places: pl.Series, judged: pl.DataFrame | None) -> pl.DataFrame:
     """Rows at some places with the one before: log_p, log_g, `noise`, and whether one of them is new."""
-    pairs = pairs_at(rows, places).lazy().with_columns(is_known=pl.lit(judged is not None))
+    pairs = pairs_at(rows, places).with_columns(is_known=pl.lit(judged is not None))
     if judged is not None:
         known = judged.lazy().select("symbol", "date", known=pl.lit(value=True))
         for day in ("date", "date_0"):
@@ -219,13 +220,16 @@ def _named_sessions(rows: pl.DataFrame, named: pl.DataFrame | None, *, split_adj
     )
 
 
-def _places_of(rows: pl.DataFrame, events: pl.DataFrame | None) -> pl.Series:
-    """Where in some rows the bars of events are."""
-    if events is None or events.is_empty():
-        return pl.Series("place", dtype=_PLACE)
-    mine = rows.lazy().select(ORDER).with_row_index("place")
-    mine = mine.filter(pl.col("symbol").is_in(events.get_column("symbol").unique().implode()))
-    return mine.join(events.lazy(), on=ORDER, how="semi").select("place").collect().to_series()
+def _places(rows: pl.DataFrame, sessions: pl.DataFrame, reported: pl.DataFrame | None) -> pl.Series:
+    """Where in some rows there may be an event, or was one: where the factor moves, or one is named or reported."""
+    places = [factor_moves(rows)]
+    places += [sessions.get_column("place")] if sessions.height else []
+    if reported is not None and reported.height:
+        symbols = reported.get_column("symbol").unique().implode()
+        mine = rows.lazy().select(ORDER).with_row_index("place").filter(pl.col("symbol").is_in(symbols))
+        known = mine.join(reported.lazy(), on=ORDER, how="semi").filter(pl.col("place") > 0)
+        places.append(known.select("place").collect().to_series())
+    return places[0] if len(places) == 1 else pl.concat(places).unique().sort()
 
 
 def _with_anything_odd(table: pl.DataFrame, answered: Collection[str], usual: pl.Expr) -> pl.DataFrame:

@@ -24,17 +24,17 @@ def factor_moves(rows: pl.DataFrame) -> pl.Series:
     return factors.select(((factor / factor.shift() - 1).abs() > _LEAST).arg_true()).collect().to_series()
 
 
-def pairs_at(rows: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
+def pairs_at(rows: pl.DataFrame, places: pl.Series) -> pl.LazyFrame:
     """The rows at some places, each with the one before it of the same symbol, as `…_0`; without that there is none.
 
     Args:
         rows: columns symbol, date, close and adj_close, sorted by (symbol, date).
-        places: in ascending order.
+        places: in ascending order, without the first of all.
     """
     names = [*ORDER, "close", "adj_close"]
-    later = places.filter(places > 0)
-    before = rows[names][later - 1].rename({name: f"{name}_0" for name in names})
-    return pl.concat([rows[names][later], before], how="horizontal").filter(pl.col("symbol") == pl.col("symbol_0"))
+    before = rows[names][places - 1].rename({name: f"{name}_0" for name in names})
+    pairs = pl.concat([rows[names][places], before], how="horizontal")
+    return pairs.lazy().filter(pl.col("symbol") == pl.col("symbol_0"))
 
 
 @cache

@@ -41,6 +41,8 @@ SEAM: Final = 1.2
 #: So near to 100 a ratio may be that of a unit.
 NEAR_HUNDRED: Final = 0.05
 _MOST_SHARES: Final = 50
+#: Rows are left out of a join if there are more than so many times as many as there are others.
+_FEW_TIMES: Final = 2
 #: Whether a level is that of `adj_close`.
 BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
 #: Where the comparison of a symbol's levels begins, and where that of its adjusted ones does.
@@ -51,7 +53,9 @@ BEGINNINGS: Final = (
 
 
 def on_dates_of(others: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows between the first and the last date of some others: the few that a join with them can need."""
+    """The rows between the first and the last date of others, if those are few: all that a join with them can need."""
+    if rows.height <= _FEW_TIMES * others.height:
+        return rows
     first, last = earliest(others.get_column("date")), latest(others.get_column("date"))
     return rows.filter(pl.col("date").is_between(first, last)) if first and last else rows.clear()
 

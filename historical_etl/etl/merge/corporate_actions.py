@@ -36,14 +36,13 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
     low = pl.when(pl.col("close_0").is_null()).then(pl.col("date").dt.offset_by("1d")).otherwise("date")
     spans = heads.select("symbol", low.alias("low"), spans_in(rows).get_column("last").alias("high"))
     inner = pairs_at(rows, factor_moves(rows)).select(heads.columns)
-    return _events(pl.concat([inner, heads])), spans
+    return _events(pl.concat([inner, heads.lazy()])), spans
 
 
-def _events(pairs: pl.DataFrame) -> pl.DataFrame:
+def _events(pairs: pl.LazyFrame) -> pl.DataFrame:
     now, then = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
-    found = pairs.with_columns((now / then).alias("move"), factor_rounding().alias("noise")).filter(
-        (pl.col("move") - 1).abs() > pl.col("noise")
-    )
+    moves = pairs.with_columns((now / then).alias("move"), factor_rounding().alias("noise"))
+    found = moves.filter((pl.col("move") - 1).abs() > pl.col("noise")).collect()
     if found.is_empty():
         return pl.DataFrame(schema=EVENTS)
     is_cash = pl.col("move").is_between(1, SMALLEST_SPLIT, closed="left")
