@@ -10,7 +10,6 @@ Moves are logarithms here. A dividend d makes g = 1 / (1 - d / close before), or
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
 from math import log
 from typing import Final
 
@@ -31,11 +30,12 @@ from historical_etl.quality.event_sessions import (
     WEEK,
     implied_event,
 )
+from historical_etl.quality.factor_moves import factor_moves, factor_rounding, pairs_at
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
-from historical_etl.quality.typical_moves import DECISIVE, usual_move
+from historical_etl.quality.typical_moves import DECISIVE, SMALLEST_MOVE, usual_move
 from historical_etl.schema import ORDER
 
-__all__ = ["EVENTS", "Contradiction", "Findings", "factor_rounding", "implied_event", "judge_events"]
+__all__ = ["EVENTS", "Contradiction", "Findings", "implied_event", "judge_events"]
 
 #: What is known of an event, beside `in_close` and `inferred`.
 EVENTS: Final = pl.Schema(
@@ -49,7 +49,17 @@ EVENTS: Final = pl.Schema(
     }
 )
 _KEYS: Final = pl.Schema({name: EVENTS[name] for name in ORDER})
-_NOISE: Final = 1e-4
+#: What is named on a session.
+_NAMED: Final = pl.Schema(
+    {
+        **_KEYS,
+        "place": pl.get_index_type(),
+        "split_n": pl.Float64(),
+        "dividend_n": pl.Float64(),
+        "named_on": pl.Date(),
+        "named_before": pl.List(pl.Date()),
+    }
+)
 #: A dividend that is so many times smaller than the symbol's usual one is looked at.
 _OF_OTHERS: Final = 20.0
 
@@ -69,12 +79,6 @@ class Findings:
     contradicted: Mapping[str, Sequence[Contradiction]] = field(default_factory=dict[str, Sequence[Contradiction]])
     warnings: tuple[str, ...] = ()
     outdated: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_KEYS))
-
-
-@cache
-def factor_rounding() -> pl.Expr:
-    """How far rounding of two adjusted prices, `adj_close` and `adj_close_0`, may have moved their factor."""
-    return _NOISE + sum((_unit(name) / pl.col(name).abs() for name in ("adj_close", "adj_close_0")), pl.lit(0.0))
 
 
 def judge_events(
@@ -104,21 +108,27 @@ def judge_events(
         return Findings()
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
-    pairs = _pairs(line, judged)
+    sessions = _named_sessions(line, named, split_adjusted=split_adjusted)
+    pairs = _pairs(line, _places(line, sessions, reported), judged)
     looked_at = _looked_at(pairs, reported)
-    events = _with_names(pairs, named, split_adjusted=split_adjusted).filter(
-        (pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null()
+    events = (
+        pairs.lazy()
+        .join(sessions.lazy().drop("place"), on=ORDER, how="left", maintain_order="left")
+        .filter((pl.col("log_g").abs() > pl.col("noise")) | pl.col("split_n").is_not_null())
+        .collect()
     )
     if events.is_empty():
         return Findings(outdated=looked_at)
     if bare:
         events = events.with_columns(pl.when(is_bare).then(_factor_of_name()).otherwise("log_g").alias("log_g"))
-    symbols = events.get_column("symbol").unique()
-    usual = _usual(pairs.filter(pl.col("symbol").is_in(symbols.implode())))
+    events = events.join(_usual_dividend(events, named), on="symbol", how="left", maintain_order="left")
+    # A move that is usual for a symbol that hardly moves is so for all others: of most, more need not be known.
+    events = _with_anything_odd(events, answered, pl.lit(SMALLEST_MOVE))
+    if events.is_empty():
+        return Findings(outdated=looked_at)
+    usual = _usual(line.filter(pl.col("symbol").is_in(events.get_column("symbol").unique().implode())))
     events = events.join(usual, on="symbol", how="left", maintain_order="left")
-    table = _with_anything_odd(
-        events.join(_usual_dividend(events, named), on="symbol", how="left", maintain_order="left"), answered
-    )
+    table = _with_anything_odd(events, answered, pl.col("usual"))
     found = Judgement(
         set(answered), _paid_elsewhere(table, named), in_close=not split_adjusted, complete_until=complete_until
     )
@@ -153,40 +163,44 @@ def _factor_of_name() -> pl.Expr:
     return pl.when(pl.col("split_n") == 1).then(-(1 - share).log()).otherwise(0.0)
 
 
-def _pairs(rows: pl.DataFrame, judged: pl.DataFrame | None) -> pl.DataFrame:
-    """Each row with the one before it of the same symbol: log_p, log_g, `noise`, and whether one of them is new."""
-    line = rows.with_columns(known=pl.lit(None, pl.Boolean))
-    if judged is not None and judged.height:
-        known = judged.with_columns(known=pl.lit(value=True))
-        line = rows.join(known, on=ORDER, how="left", maintain_order="left")
-    before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("symbol", "date", "close", "adj_close", "known")]
+def _pairs(rows: pl.DataFrame, places: pl.Series, judged: pl.DataFrame | None) -> pl.DataFrame:
+    """Rows at some places with the one before: log_p, log_g, `noise`, and whether one of them is new."""
+    pairs = pairs_at(rows, places).with_columns(is_known=pl.lit(judged is not None))
+    if judged is not None:
+        known = judged.lazy().select("symbol", "date", known=pl.lit(value=True))
+        for day in ("date", "date_0"):
+            is_known = pl.col("is_known") & pl.col("known").is_not_null()
+            both = pairs.join(known, left_on=("symbol", day), right_on=ORDER, how="left", maintain_order="left")
+            pairs = both.with_columns(is_known).drop("known")
     factor, factor_0 = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
-    return (
-        line.with_columns(before)
-        .filter(pl.col("symbol") == pl.col("symbol_0"))
-        .select(
-            *(*ORDER, "date_0", "close", "close_0", "adj_close"),
-            (pl.col("close") / pl.col("close_0")).log().alias("log_p"),
-            (factor / factor_0).log().fill_nan(None).alias("log_g"),
-            factor_rounding().alias("noise"),
-            (pl.col("known").is_null() | pl.col("known_0").is_null()).alias("is_new"),
-        )
-    )
+    return pairs.select(
+        *(*ORDER, "date_0", "close", "close_0", "adj_close"),
+        (pl.col("close") / pl.col("close_0")).log().alias("log_p"),
+        (factor / factor_0).log().fill_nan(None).alias("log_g"),
+        factor_rounding().alias("noise"),
+        (~pl.col("is_known")).alias("is_new"),
+    ).collect()
 
 
-def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None, *, split_adjusted: bool) -> pl.DataFrame:
-    """The pairs with what is named on their session, or since the one before: `split_n`, `dividend_n`, `named_on`.
+def _named_sessions(rows: pl.DataFrame, named: pl.DataFrame | None, *, split_adjusted: bool) -> pl.DataFrame:
+    """What is named on a session, or since the one before: `split_n`, `dividend_n`, `named_on`, and its `place`.
 
     Of several days without a bar `named_on` is the last, and `named_before` are the others. A dividend that was paid
     before a split is for old shares, unless the source takes splits out of what it says.
     """
-    nothing = (pl.lit(None, pl.Float64).alias("split_n"), pl.lit(None, pl.Float64).alias("dividend_n"))
-    if named is None or named.is_empty() or pairs.is_empty():
-        days = (pl.lit(None, pl.Date).alias("named_on"), pl.lit(None, pl.List(pl.Date)).alias("named_before"))
-        return pairs.with_columns(*nothing, *days)
-    sessions = pairs.select("symbol", session="date", since="date_0").sort("session")
+    if named is None or named.is_empty():
+        return pl.DataFrame(schema=_NAMED)
+    since = pl.when(pl.col("symbol") == pl.col("symbol").shift()).then(pl.col("date").shift())
+    sessions = (
+        rows.lazy()
+        .select("symbol", session="date", since=since)
+        .with_row_index("place")
+        .filter(pl.col("since").is_not_null(), pl.col("symbol").is_in(named.get_column("symbol").unique().implode()))
+        .sort("session")
+        .collect()
+    )
     later = pl.lit(1.0) if split_adjusted else pl.col("split").cum_prod(reverse=True) / pl.col("split")
-    on_session = (
+    return (
         named.filter((pl.col("split") > 0) & ((pl.col("split") != 1) | (pl.col("dividend") != 0)))
         .sort("date")
         .join_asof(
@@ -196,21 +210,33 @@ def _with_names(pairs: pl.DataFrame, named: pl.DataFrame | None, *, split_adjust
         .sort("date")
         .group_by("symbol", "session")
         .agg(
+            pl.col("place").first(),
             pl.col("split").product().alias("split_n"),
             (pl.col("dividend") / later).sum().alias("dividend_n"),
             pl.col("date").last().alias("named_on"),
             pl.col("date").slice(0, pl.len() - 1).alias("named_before"),
         )
-    )
-    return pairs.join(
-        on_session, left_on=["symbol", "date"], right_on=["symbol", "session"], how="left", maintain_order="left"
+        .select(pl.col("session").alias("date") if name == "date" else name for name in _NAMED)
     )
 
 
-def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.DataFrame:
+def _places(rows: pl.DataFrame, sessions: pl.DataFrame, reported: pl.DataFrame | None) -> pl.Series:
+    """Where in some rows there may be an event, or was one: where the factor moves, or one is named or reported."""
+    places = [factor_moves(rows)]
+    places += [sessions.get_column("place")] if sessions.height else []
+    if reported is not None and reported.height:
+        symbols = reported.get_column("symbol").unique().implode()
+        mine = rows.lazy().select(ORDER).with_row_index("place").filter(pl.col("symbol").is_in(symbols))
+        known = mine.join(reported.lazy(), on=ORDER, how="semi").filter(pl.col("place") > 0)
+        places.append(known.select("place").collect().to_series())
+    return places[0] if len(places) == 1 else pl.concat(places).unique().sort()
+
+
+def _with_anything_odd(table: pl.DataFrame, answered: Collection[str], usual: pl.Expr) -> pl.DataFrame:
     """The events of those symbols of which there may be anything to say: most pay now and then, and that is all.
 
-    What is plain here is plain in `event_judgement`, which has the rules; it is only found faster.
+    What is plain here is plain in `event_judgement`, which has the rules; it is only found faster. And what is plain
+    with a smaller `usual` move is plain with a larger one.
     """
     g, cash = pl.col("log_g"), pl.col("dividend_n") / pl.col("close_0")
     by_before, by_after = -(1 - cash).log(), (1 + pl.col("dividend_n") / pl.col("close")).log()
@@ -221,7 +247,7 @@ def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.Dat
     unnamed = g.is_between(0, log(SMALLEST_SPLIT), closed="none")
     if answered:
         unnamed &= (g <= MATTERS) | ~pl.col("symbol").is_in(list(answered))
-    fell, usual = -pl.col("log_p"), pl.col("usual")
+    fell = -pl.col("log_p")
     seen = (g <= LARGE_MOVE * usual) | (g <= SHOWS) | ((fell >= SHOWN * g) & (g - fell <= DECISIVE * usual))
     near = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("date") - pl.col("date").shift(1) <= WEEK)
     plain = seen & pl.when(pl.col("split_n").is_null()).then(unnamed).otherwise(named)
@@ -229,12 +255,12 @@ def _with_anything_odd(table: pl.DataFrame, answered: Collection[str]) -> pl.Dat
     return table.filter(pl.col("symbol").is_in(odd.implode()))
 
 
-def _usual(pairs: pl.DataFrame) -> pl.DataFrame:
+def _usual(rows: pl.DataFrame) -> pl.DataFrame:
     """The usual move of each symbol's price, and of how many moves it was taken."""
-    return pairs.group_by("symbol").agg(
-        usual_move(pl.col("log_p")).alias("usual"),
-        pl.len().alias("moves"),
-        pl.col("date").tail(CONFIRMED_BY).alias("newest"),
+    return rows.group_by("symbol").agg(
+        usual_move((pl.col("close") / pl.col("close").shift()).log()).alias("usual"),
+        (pl.len() - 1).alias("moves"),
+        pl.col("date").slice(1).tail(CONFIRMED_BY).alias("newest"),
     )
 
 
@@ -255,13 +281,3 @@ def _paid_by(events: pl.DataFrame, named: pl.DataFrame | None) -> pl.DataFrame:
         return pl.DataFrame(schema={name: EVENTS[name] for name in ("symbol", "date", "dividend")})
     mine = pl.col("symbol").is_in(events.get_column("symbol").unique().implode())
     return named.filter(mine, pl.col("dividend") > 0).select("symbol", "date", "dividend")
-
-
-def _unit(column: str) -> pl.Expr:
-    """The last decimal that prices of a source are rounded to, as their digits show it: 0.01, 0.0001 or less."""
-    price = pl.col(column)
-
-    def whole(scale: float) -> pl.Expr:
-        return (price * scale - (price * scale).round()).abs() < _NOISE
-
-    return pl.when(whole(1e2)).then(1e-2).when(whole(1e4)).then(1e-4).otherwise(1e-6)

@@ -15,10 +15,12 @@ from historical_etl.quality.suspicion import NEAR_SPLIT, Suspicion
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sessions import SessionCalendar
 
-__all__ = ["Jumps", "jumps"]
+__all__ = ["Jumps", "jumps", "with_large_moves"]
 
 #: After a long gap a smaller move counts.
 _BREAK: Final = 1.5
+#: A move this far from 1 may be one beyond a seam, however it is rounded.
+_LOOKED_AT: Final = 0.999 * SEAM
 #: What a named split leaves of a move is reported from here on: the ratio may be the wrong one.
 _BEYOND_SPLIT: Final = 1.3
 #: Ticks of exchanges whose prices go down to a few of them, and how far a price may be off from a whole one.
@@ -48,6 +50,19 @@ class Jumps:
     suspects: Mapping[str, Sequence[Suspicion]]
     moves: tuple[str, ...]
     passed: Mapping[str, Suspicion]
+
+
+def with_large_moves(line: pl.DataFrame) -> pl.Series:
+    """The symbols of which a level may have moved enough to be looked at; of all others `jumps` finds nothing.
+
+    Args:
+        line: all rows, new and stored, columns `LEVELS`, sorted by (symbol, date).
+    """
+    symbol, ratio = pl.col("symbol"), pl.col("ratio")
+    ratios = pl.coalesce(pl.col(name) / pl.col(name).shift() for name in ("adj_close", "close"))
+    moved = ~ratio.is_between(1 / _LOOKED_AT, _LOOKED_AT)
+    large = line.lazy().select("symbol", ratios.alias("ratio")).filter(moved & (symbol == symbol.shift()))
+    return large.select(symbol.unique()).collect().to_series()
 
 
 def jumps(

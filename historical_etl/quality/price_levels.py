@@ -10,6 +10,7 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.quality.suspicion import NEAR_SPLIT
+from historical_etl.schema import earliest, latest
 
 __all__ = [
     "BEGINNINGS",
@@ -23,6 +24,7 @@ __all__ = [
     "is_beyond",
     "is_from_the_beginning",
     "is_off",
+    "on_dates_of",
     "on_shared_sessions",
     "ratio_of_levels",
     "size_of",
@@ -39,6 +41,8 @@ SEAM: Final = 1.2
 #: So near to 100 a ratio may be that of a unit.
 NEAR_HUNDRED: Final = 0.05
 _MOST_SHARES: Final = 50
+#: Rows are left out of a join if there are more than so many times as many as there are others.
+_FEW_TIMES: Final = 2
 #: Whether a level is that of `adj_close`.
 BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
 #: Where the comparison of a symbol's levels begins, and where that of its adjusted ones does.
@@ -48,9 +52,19 @@ BEGINNINGS: Final = (
 )
 
 
+def on_dates_of(others: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows between the first and the last date of others, if those are few: all that a join with them can need."""
+    if rows.height <= _FEW_TIMES * others.height:
+        return rows
+    first, last = earliest(others.get_column("date")), latest(others.get_column("date"))
+    return rows.filter(pl.col("date").is_between(first, last)) if first and last else rows.clear()
+
+
 def on_shared_sessions(fetched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of both on the sessions that both have, the stored values as `…_0`, with their ratios."""
-    both = fetched.join(stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left")
+    both = on_dates_of(stored, fetched).join(
+        stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left"
+    )
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(ratio_of_levels().alias("ratio"), by_close, BOTH_ADJUSTED.alias("adjusted"))
 

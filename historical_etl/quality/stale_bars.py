@@ -8,6 +8,8 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.schema import IS_FIRST, together
+
 __all__ = ["BARS", "REPORTED_AFTER", "repeating_symbols", "stretches"]
 
 REPEATED_CELLS: Final = ("open", "high", "low", "close", "volume")
@@ -28,8 +30,8 @@ def repeating_symbols(rows: pl.DataFrame, context: pl.DataFrame) -> list[str]:
     """
     found = _with_repeats(rows)
     if context.height:
-        edges = pl.concat([context.select(BARS), rows.select(BARS).group_by("symbol").head(1)])
-        found |= _with_repeats(edges.sort("symbol", "date"))
+        edges = [context.select(BARS), rows.lazy().select(BARS).filter(IS_FIRST).collect()]
+        found |= _with_repeats(together(edges))
     return sorted(found)
 
 

@@ -4,10 +4,10 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["DECISIVE", "DECISIVE_FEW", "MANY_MOVES", "decisive", "usual_move"]
+__all__ = ["DECISIVE", "DECISIVE_FEW", "MANY_MOVES", "SMALLEST_MOVE", "decisive", "usual_move"]
 
 #: The usual move: so many times the median one, and no symbol's counts as smaller.
-_OF_MEDIAN, _SMALLEST = 1.25, 0.004
+_OF_MEDIAN, SMALLEST_MOVE = 1.25, 0.004
 #: How much better one explanation must fit the price, in usual moves: with many moves in view, and with few.
 DECISIVE, DECISIVE_FEW = 4.0, 10.0
 MANY_MOVES: Final = 20
@@ -15,7 +15,7 @@ MANY_MOVES: Final = 20
 
 def usual_move(moves: pl.Expr) -> pl.Expr:
     """The usual size of some moves, with nulls among them; one value."""
-    return pl.max_horizontal(_OF_MEDIAN * moves.abs().median(), pl.lit(_SMALLEST))
+    return pl.max_horizontal(_OF_MEDIAN * moves.abs().median(), pl.lit(SMALLEST_MOVE))
 
 
 def decisive(usual: float, moves: int) -> float:

@@ -12,7 +12,7 @@ from historical_etl.etl.merge import COMPARED, MergedYear, with_implied, with_ju
 from historical_etl.etl.reconcile import Reconciled
 from historical_etl.models import SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
-from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, spans_in, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
@@ -123,16 +123,19 @@ def additions(years: Sequence[MergedYear], attempt: FetchAttempt) -> pl.DataFram
     keys = [year.differences.added for year in years if year.differences.added.height]
     if not keys:
         return empty_ledger("additions")
-    spans = (
-        pl.concat(keys)
-        .group_by("symbol")
-        .agg(pl.col("date").min().alias("first_session"), pl.col("date").max().alias("last_session"), pl.len())
-    )
     return (
-        spans.sort("symbol")
+        pl.concat(spans_in(rows).lazy() for rows in keys)
+        .group_by("symbol")
+        .agg(
+            pl.col("first").min().alias("first_session"),
+            pl.col("last").max().alias("last_session"),
+            pl.col("rows").sum(),
+        )
+        .sort("symbol")
         .group_by("first_session", "last_session", maintain_order=True)
-        .agg(pl.col("len").sum().cast(pl.Int64).alias("rows"), pl.col("symbol").alias("symbols"))
+        .agg(pl.col("rows").sum(), pl.col("symbol").alias("symbols"))
         .with_columns(attempt.stamp)
+        .collect()
     )
 
 

@@ -17,6 +17,7 @@ import polars as pl
 from historical_etl.etl.completeness.attempt import FetchAttempt, GapPolicy
 from historical_etl.etl.completeness.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, spans
 from historical_etl.models import Outcome
+from historical_etl.schema import spans_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
@@ -177,10 +178,8 @@ def update_completeness(
 
 def _lives(symbols: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar) -> pl.DataFrame:
     """One row for each symbol that has a bar: its life before (`*_0`) and after this commit, as positions."""
-    bounds = (
-        attempt.stored.group_by("symbol")
-        .agg(pl.col("date").min().alias("came_first"), pl.col("date").max().alias("came_last"))
-        .with_columns(calendar.positions(pl.col(name)).alias(name) for name in ("came_first", "came_last"))
+    bounds = spans_in(attempt.stored).select(
+        "symbol", *(calendar.positions(pl.col(name)).alias(f"came_{name}") for name in ("first", "last"))
     )
     before = symbols.select(
         "symbol",

@@ -11,7 +11,7 @@ from historical_etl.errors import ConfigurationError, DataQualityError
 from historical_etl.models import Outcome
 from historical_etl.quality.batch_verdict import count_reasons
 from historical_etl.quality.price_levels import LEVELS
-from historical_etl.schema import ORDER, ordered
+from historical_etl.schema import ORDER, ordered, together
 
 __all__ = ["Batch", "nothing_left", "reasons_in_words", "refuse_not_found"]
 
@@ -25,7 +25,7 @@ class Batch:
         rows: accepted, to be stored; keys unique, sorted by (symbol, date).
         context: good rows outside the window to store: they are held against what is stored, and give the first `ret`
             its predecessor. Keys unique, sorted by (symbol, date).
-        anchors: good rows far from it, to be held against what is stored and for nothing else.
+        anchors: good rows far from it, likewise, to be held against what is stored and for nothing else.
         outcomes: of every symbol that was asked for.
         details: why a symbol has another outcome than `ok`.
         asked: symbol → first and last date to store that was asked for.
@@ -82,8 +82,8 @@ class Batch:
         frames = [frame for frame in (self.actions, other.actions) if frame is not None]
         return replace(
             self,
-            rows=ordered(pl.concat([self.rows, other.rows])),
-            context=ordered(pl.concat([self.context, other.context])),
+            rows=together([self.rows, other.rows]),
+            context=together([self.context, other.context]),
             outcomes=self.outcomes | {s: o for s, o in other.outcomes.items() if s in symbols},
             details=self.details | other.details,
             asked=self.asked | other.asked,
@@ -120,7 +120,7 @@ class Batch:
 
     def seen(self) -> pl.DataFrame:
         """All rows that are held against what is stored, columns `LEVELS`, sorted by (symbol, date)."""
-        return ordered(pl.concat([rows[list(LEVELS)] for rows in (self.rows, self.context, self.anchors)]))
+        return together([rows[list(LEVELS)] for rows in (self.rows, self.context, self.anchors)])
 
     def nothing(self, outcomes: dict[str, Outcome], why: str) -> Self:
         """An empty batch of the same source, for symbols that could not be fetched."""

@@ -149,7 +149,8 @@ def fetch_all(source: PriceSource, requests: Iterable[FetchRequest]) -> FetchRes
         named_since |= answer.named_since
     if failures and not frames:
         raise failures[0]
-    rows = pl.concat(frames) if frames else empty_frame()
+    # In one piece: what looks at the row before is twice as fast then, and all that judges and merges does.
+    rows = pl.concat(frames, rechunk=True) if frames else empty_frame()
     return FetchResult(
         rows,
         outcomes,

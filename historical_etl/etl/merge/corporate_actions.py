@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from historical_etl.etl.merge.returns import PRICES, first_rows
 from historical_etl.quality.event_sessions import DAYS_OFF
-from historical_etl.quality.events import EVENTS, factor_rounding, implied_event
+from historical_etl.quality.events import EVENTS, implied_event
+from historical_etl.quality.factor_moves import factor_moves, factor_rounding, pairs_at
 from historical_etl.quality.reported_days import ALIKE
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.withdrawn_events import NO_MORE, NOT_RESTATED
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, spans_in
 
 __all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named", "without_outdated"]
 
@@ -29,24 +31,18 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
     Returns:
         Events, columns `EVENTS`, and spans (symbol, low, high) inside which there are no others.
     """
-    is_first = pl.col("symbol").ne_missing(pl.col("symbol").shift(1))
-    names = [*ORDER, "close", "adj_close"]
     known = before.select("symbol", close_0="close", adj_close_0="adj_close")
-    heads = rows.filter(is_first)[names].join(known, on="symbol", how="left", maintain_order="left")
-    ends = rows.filter(pl.col("symbol").ne_missing(pl.col("symbol").shift(-1))).get_column("date")
+    heads = first_rows(rows)[list(PRICES)].join(known, on="symbol", how="left", maintain_order="left")
     low = pl.when(pl.col("close_0").is_null()).then(pl.col("date").dt.offset_by("1d")).otherwise("date")
-    spans = heads.select("symbol", low.alias("low"), ends.alias("high"))
-    inner = rows.select(
-        *names, *(pl.when(~is_first).then(pl.col(name).shift(1)).alias(f"{name}_0") for name in ("close", "adj_close"))
-    )
-    return _events(pl.concat([inner, heads])), spans
+    spans = heads.select("symbol", low.alias("low"), spans_in(rows).get_column("last").alias("high"))
+    inner = pairs_at(rows, factor_moves(rows)).select(heads.columns)
+    return _events(pl.concat([inner, heads.lazy()])), spans
 
 
-def _events(pairs: pl.DataFrame) -> pl.DataFrame:
+def _events(pairs: pl.LazyFrame) -> pl.DataFrame:
     now, then = pl.col("adj_close") / pl.col("close"), pl.col("adj_close_0") / pl.col("close_0")
-    found = pairs.with_columns((now / then).alias("move"), factor_rounding().alias("noise")).filter(
-        (pl.col("move") - 1).abs() > pl.col("noise")
-    )
+    moves = pairs.with_columns((now / then).alias("move"), factor_rounding().alias("noise"))
+    found = moves.filter((pl.col("move") - 1).abs() > pl.col("noise")).collect()
     if found.is_empty():
         return pl.DataFrame(schema=EVENTS)
     is_cash = pl.col("move").is_between(1, SMALLEST_SPLIT, closed="left")

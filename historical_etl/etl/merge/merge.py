@@ -18,7 +18,7 @@ from historical_etl.etl.merge.returns import PRICES, first_rows, heads, last_row
 from historical_etl.etl.merge.row_changes import RowChanges
 from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
-from historical_etl.schema import ORDER, empty_frame, symbols_in, years_in
+from historical_etl.schema import IS_FIRST, ORDER, empty_frame, symbols_in, years_in
 from historical_etl.store.layout import Layout
 from historical_etl.store.parquet import Block, StoredStretch
 from historical_etl.store.verified_files import verified_path
@@ -348,7 +348,7 @@ def _stretches(
         else:
             runs.append([month])
     of_run = {month: run for run in runs for month in range(run[0], run[-1] + 1)}
-    month_of_row = new.get_column("date").dt.month()
+    month_of_row = new.get_column("date").dt.month() if len(runs) > 1 else pl.Series(dtype=pl.Int8)
     for month in sorted({*of_run, *successors, *(blocks if counts else ())}):
         run = of_run.get(month)
         if run is None:
@@ -361,13 +361,16 @@ def _stretches(
 
 def _changes_by_month(new: pl.DataFrame, dropped: pl.DataFrame) -> dict[int, tuple[int, int]]:
     """The number of rows, and of symbols, that change in each month."""
-    month = pl.col("date").dt.month()
-    starts = pl.col("symbol").ne_missing(pl.col("symbol").shift()) | (month != month.shift())
+    month, place = pl.col("month"), pl.col("place")
+    # Those of a symbol in a month stand together: only the first of them is looked at.
     counted = (
-        pl.concat([rows.lazy().select(ORDER) for rows in (new, dropped)])
-        .select(month.alias("month"), starts.alias("starts"))
+        pl.concat([rows.lazy().select("symbol", pl.col("date").dt.month().alias("month")) for rows in (new, dropped)])
+        .select("month", starts=IS_FIRST | (month != month.shift()))
+        .with_row_index("place")
+        .filter("starts")
+        .select("month", rows=place.shift(-1, fill_value=new.height + dropped.height) - place)
         .group_by("month")
-        .agg(pl.len(), pl.col("starts").sum())
+        .agg(pl.col("rows").sum(), pl.len())
         .collect()
     )
     return {month: (rows, symbols) for month, rows, symbols in counted.iter_rows()}

@@ -8,6 +8,8 @@ from typing import Final
 
 import polars as pl
 
+from historical_etl.schema import IS_FIRST, IS_LAST
+
 __all__ = ["PRICES", "first_rows", "heads", "last_rows", "with_returns"]
 
 #: What one row must tell its successor.
@@ -16,12 +18,12 @@ PRICES: Final = ("symbol", "date", "close", "adj_close")
 
 def last_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """The last row of each symbol, columns `PRICES`; `rows` are sorted by (symbol, date)."""
-    return rows.filter(pl.col("symbol") != pl.col("symbol").shift(-1, fill_value="")).select(PRICES)
+    return rows.select(PRICES).filter(IS_LAST)
 
 
 def first_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """The first row of each symbol, all columns; `rows` are sorted by (symbol, date)."""
-    return rows.filter(_is_first())
+    return rows.filter(IS_FIRST)
 
 
 def heads(rows: pl.DataFrame) -> pl.DataFrame:
@@ -29,7 +31,7 @@ def heads(rows: pl.DataFrame) -> pl.DataFrame:
 
     Columns `PRICES`, and `unadjusted`: whether the symbol has no `adj_close` in the whole month of that row.
     """
-    return first_rows(rows.with_columns(_unadjusted(rows).alias("unadjusted"))).select(*PRICES, "unadjusted")
+    return first_rows(rows.select(*PRICES, _unadjusted(rows).alias("unadjusted")))
 
 
 def with_returns(rows: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame | None) -> pl.DataFrame:
@@ -46,9 +48,9 @@ def with_returns(rows: pl.DataFrame, before: pl.DataFrame, stored: pl.DataFrame 
             `ret` it was stored with, as long as its prices are the same.
     """
     day_before = [pl.col(name).shift(1).alias(f"{name}_0") for name in ("close", "adj_close")]
-    inner = rows.with_columns(_unadjusted(rows).alias("unadjusted"), *day_before).select(_total().alias("ret"))
-    first = _first_returns(heads(rows), before, stored)
-    ret = inner.get_column("ret").scatter(rows.select(_is_first().arg_true()).to_series(), first)
+    line = rows.lazy().with_columns(_unadjusted(rows).alias("unadjusted"), *day_before)
+    inner, starts = line.select(_total().alias("ret"), IS_FIRST.alias("starts")).collect().get_columns()
+    ret = inner.scatter(starts.arg_true(), _first_returns(heads(rows), before, stored))
     return rows.with_columns(ret)
 
 
@@ -73,10 +75,6 @@ def _total() -> pl.Expr:
     by_close = pl.col("unadjusted") & pl.col("adj_close_0").is_null()
     by_adj_close = pl.col("adj_close") / pl.col("adj_close_0") - 1
     return pl.when(by_close).then(pl.col("close") / pl.col("close_0") - 1).otherwise(by_adj_close)
-
-
-def _is_first() -> pl.Expr:
-    return pl.col("symbol") != pl.col("symbol").shift(1, fill_value="")
 
 
 def _unadjusted(rows: pl.DataFrame) -> pl.Expr:

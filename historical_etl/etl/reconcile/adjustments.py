@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.etl.reconcile.foreign_dividends import ABROAD
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
-from historical_etl.quality.price_levels import LEVELS
+from historical_etl.quality.price_levels import on_dates_of
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
@@ -50,6 +50,7 @@ class Adjustments:
         base: the version that it is held against.
         seen: what was fetched, columns `LEVELS`, sorted by (symbol, date).
         stored: the stored rows on its dates and next to it, likewise.
+        line: `seen`, and of `stored` what was not fetched again, likewise.
         named: the events that the source names, and those that it named before; None: it names none.
         stored_of: all stored rows of a symbol.
         whole: symbols whose whole history was fetched.
@@ -66,6 +67,7 @@ class Adjustments:
     base: Base
     seen: pl.DataFrame
     stored: pl.DataFrame
+    line: pl.DataFrame
     named: pl.DataFrame | None
     stored_of: Callable[[str], pl.DataFrame]
     whole: Collection[str]
@@ -80,22 +82,16 @@ class Adjustments:
 
     def findings(self) -> Findings:
         """What is to be said of the events in view: of new names, and of rows that are new or have other prices."""
-        keys = list(ORDER)
-        same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
         judged: pl.DataFrame | None = None
-        rows = self.seen
         if self.stored.height:
-            judged = self.seen.join(self.stored, on=keys, suffix="_0").filter(same).select(keys)
-            # Of a whole history, what did not come is dropped, or holds the symbol.
-            alone = self.stored.filter(~pl.col("symbol").is_in(list(self.whole))).join(self.seen, on=keys, how="anti")
-            if alone.height:
-                rows = pl.concat([rows, alone.select(LEVELS)]).sort(keys)
-                judged = pl.concat([judged, alone.select(keys)])
+            near = on_dates_of(self.stored, self.line)
+            same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
+            judged = near.join(self.stored, on=ORDER, suffix="_0").filter(same).select(ORDER)
         if judged is not None and self.newly_named.height:
-            judged = judged.join(self._since(judged), on=keys, how="anti")
+            judged = judged.join(self._since(judged), on=ORDER, how="anti")
         answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
         return judge_events(
-            rows,
+            self.line,
             judged,
             self.named,
             answered,

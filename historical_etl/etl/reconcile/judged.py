@@ -1,6 +1,6 @@
 """A batch on its way through the judgements: what is known of it so far. Each step takes one and gives another."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Self
@@ -13,10 +13,11 @@ from historical_etl.etl.reconcile.reference import Reference
 from historical_etl.etl.reconcile.result import Restatement
 from historical_etl.etl.reconcile.stored_context import StoredContext, first_after
 from historical_etl.quality.events import EVENTS
+from historical_etl.quality.price_levels import on_dates_of
 from historical_etl.quality.suspicion import Suspicion
-from historical_etl.schema import ORDER, SCHEMA
+from historical_etl.schema import ORDER, SCHEMA, other_symbols, together
 
-__all__ = ["Judged", "View", "other_symbols"]
+__all__ = ["Judged", "View", "not_among"]
 
 _KEYS: Final = {name: SCHEMA[name] for name in ORDER}
 _RUN: Final = pl.Schema({"symbol": pl.String(), "low": pl.Date(), "high": pl.Date()})
@@ -51,6 +52,11 @@ class View:
         silences = self.context.silences()
         stored = self.context.beside(self.seen, self.stored, silences)
         return stored, first_after(silences, stored)
+
+    @cached_property
+    def line(self) -> pl.DataFrame:
+        """What is judged and what is stored around it, likewise; of a session that is both, what was fetched."""
+        return together([self.seen, not_among(self.neighbours[0], self.seen)])
 
     def of(self, batch: Batch) -> "View":
         """That of the batch as it is now: the same one while its bars are."""
@@ -158,6 +164,6 @@ class Judged:
         return replace(self, names=names).with_batch(batch)
 
 
-def other_symbols(rows: pl.DataFrame, symbols: Collection[str]) -> pl.DataFrame:
-    """The rows of all symbols but some."""
-    return rows.filter(~pl.col("symbol").is_in(list(symbols))) if symbols and rows.height else rows
+def not_among(stored: pl.DataFrame, fetched: pl.DataFrame) -> pl.DataFrame:
+    """The stored rows of sessions that were not fetched."""
+    return stored.join(on_dates_of(stored, fetched), on=ORDER, how="anti") if stored.height else stored

@@ -7,11 +7,11 @@ from datetime import timedelta
 import polars as pl
 
 from historical_etl.etl.reconcile.adjustments import Adjustments, Decision
-from historical_etl.etl.reconcile.judged import Judged
+from historical_etl.etl.reconcile.judged import Judged, not_among
 from historical_etl.etl.reconcile.judged_jumps import jumps_between
 from historical_etl.etl.reconcile.named_events import all_named, newly_named
 from historical_etl.etl.reconcile.result import Restatement
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, other_symbols, together
 
 __all__ = ["with_events_judged"]
 
@@ -36,11 +36,16 @@ def with_events_judged(judged: Judged) -> Judged:
 
 
 def _adjustments(judged: Judged) -> Adjustments:
-    reference = judged.reference
+    reference, view = judged.reference, judged.view
+    seen, stored = judged.seen, view.neighbours[0]
+    # Of a whole history, what did not come is dropped, or holds the symbol.
+    others = other_symbols(stored, judged.whole)
+    is_all = seen is view.seen and others is stored
     return Adjustments(
         base=reference.base,
-        seen=judged.seen,
-        stored=judged.view.neighbours[0],
+        seen=seen,
+        stored=stored,
+        line=view.line if is_all else together([seen, not_among(others, seen)]),
         named=all_named(judged.batch, reference.base),
         stored_of=reference.levels.whole,
         whole=judged.whole,

@@ -6,11 +6,11 @@ from dataclasses import replace
 import polars as pl
 
 from historical_etl.etl.reconcile.earlier_holds import as_held, spans_one, still_held
-from historical_etl.etl.reconcile.judged import Judged, other_symbols
+from historical_etl.etl.reconcile.judged import Judged
 from historical_etl.etl.reconcile.named_events import splits
-from historical_etl.quality.jumps import Jumps, jumps
+from historical_etl.quality.jumps import Jumps, jumps, with_large_moves
 from historical_etl.quality.suspicion import Suspicion
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, other_symbols, together
 
 __all__ = ["jumps_between", "with_jumps_judged"]
 
@@ -18,11 +18,7 @@ __all__ = ["jumps_between", "with_jumps_judged"]
 def with_jumps_judged(judged: Judged) -> Judged:
     """Hold the symbols that jump, or the bars that do alone; holds of which nothing new is known stay open."""
     base, view = judged.reference.base, judged.view
-    stored, after = view.neighbours
-    seen = view.seen
-    if after.height:
-        seen = pl.concat([seen, after.join(seen, on=ORDER, how="anti")]).sort(ORDER)
-    found = jumps_between(judged, other_symbols(seen, judged.suspects), stored, after.select(ORDER))
+    found = _jumps_in_view(judged)
     carried_holds = still_held(judged.batch, base, judged.suspects, view.context.is_stored)
     carried = {s: [hold for hold in holds if hold.through is None] for s, holds in carried_holds.items()}
     whole: dict[str, list[Suspicion]] = {}
@@ -47,6 +43,18 @@ def with_jumps_judged(judged: Judged) -> Judged:
         moves=(*judged.moves, *found.moves),
     )
     return judged.without_bars(bars)
+
+
+def _jumps_in_view(judged: Judged) -> Jumps:
+    view = judged.view
+    symbols = with_large_moves(view.line)
+    if symbols.is_empty():
+        return Jumps({}, (), {})
+    mine = pl.col("symbol").is_in(symbols.implode())
+    seen, stored, after = (rows.filter(mine) for rows in (view.seen, *view.neighbours))
+    if after.height:
+        seen = together([seen, after.join(seen, on=ORDER, how="anti")])
+    return jumps_between(judged, other_symbols(seen, judged.suspects), stored, after.select(ORDER))
 
 
 def jumps_between(

@@ -15,7 +15,7 @@ import polars as pl
 
 from historical_etl.etl.fetch import Batch
 from historical_etl.etl.reconcile.event_days import EventDays
-from historical_etl.etl.reconcile.judged import Judged, View, other_symbols
+from historical_etl.etl.reconcile.judged import Judged, View
 from historical_etl.etl.reconcile.judged_events import with_events_judged
 from historical_etl.etl.reconcile.judged_jumps import with_jumps_judged
 from historical_etl.etl.reconcile.price_basis import on_another_basis, refused_bases
@@ -25,7 +25,7 @@ from historical_etl.etl.reconcile.result import Reconciled
 from historical_etl.etl.reconcile.waived_bars import without_waived
 from historical_etl.models import Outcome
 from historical_etl.quality.suspicion import Suspicion
-from historical_etl.schema import ORDER, symbols_in
+from historical_etl.schema import ORDER, other_symbols, symbols_in
 
 __all__ = ["begin", "conclude"]
 

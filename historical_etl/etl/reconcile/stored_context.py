@@ -9,7 +9,7 @@ import polars as pl
 
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, earliest, latest
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["StoredContext", "first_after"]
@@ -81,9 +81,15 @@ class StoredContext:
 
     def on_dates_of(self, seen: pl.DataFrame) -> pl.DataFrame:
         """The stored rows of the fetched symbols on the fetched dates; only files of those years are read."""
-        mine = seen.filter(pl.col("symbol").is_in(list(self.lives))) if self.lives else seen.clear()
-        spans = mine.group_by(pl.col("date").dt.year().alias("year")).agg(
-            pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
+        lives = self.base.completeness.symbols
+        first, last = earliest(lives.get_column("first_session")), latest(lives.get_column("last_session"))
+        near = seen.filter(pl.col("date").is_between(pl.lit(first, pl.Date), pl.lit(last, pl.Date)))
+        spans = (
+            near.lazy()
+            .filter(pl.col("symbol").is_in(lives.get_column("symbol").implode()))
+            .group_by(pl.col("date").dt.year().alias("year"))
+            .agg(pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique())
+            .collect()
         )
         return self.levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
 

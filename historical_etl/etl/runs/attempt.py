@@ -9,7 +9,7 @@ import polars as pl
 from historical_etl.etl.completeness import ASKED, REFUSED, FetchAttempt
 from historical_etl.etl.reconcile import Reconciled
 from historical_etl.models import Outcome
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, spans_in
 from historical_etl.sources.base import SourceInfo
 from historical_etl.store.transaction import Transaction
 
@@ -55,8 +55,8 @@ def fetch_attempt(
         pl.lit(info.split_adjusted).alias("split_adjusted"),
     )
     rows = reconciled.batch.rows
-    adjusted = pl.col("date").filter(pl.col("adj_close").is_not_null())
-    asked = asked.join(rows.group_by("symbol").agg(adjusted_through=adjusted.max()), "symbol", how="left")
+    adjusted = rows.filter(pl.col("adj_close").is_not_null()) if rows.get_column("adj_close").null_count() else rows
+    asked = asked.join(spans_in(adjusted).select("symbol", adjusted_through="last"), "symbol", how="left")
     return FetchAttempt(
         asked=asked.select(list(ASKED)).sort("symbol"),
         stored=rows[list(ORDER)],
