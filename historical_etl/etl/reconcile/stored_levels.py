@@ -60,7 +60,7 @@ class StoredLevels:
 
     def histories(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> dict[str, pl.DataFrame]:
         """All rows of each of some symbols, sorted by date, with other columns `beside` those of the reader."""
-        columns = (*self.columns, *beside)
+        columns = tuple(dict.fromkeys((*self.columns, *beside)))
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
         frames = [self._year(year, date.min, date.max, [*symbols], columns) for year in years]
         rows = pl.concat([self._nothing(columns), *frames]).sort(ORDER)
