@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.models import SyncManifest
 from historical_etl.quality.price_levels import LEVELS
-from historical_etl.schema import ORDER, SCHEMA, empty_frame
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered
 from historical_etl.store.layout import Layout
 from historical_etl.store.verified_files import verified_path
 
@@ -48,7 +48,7 @@ class StoredLevels:
                 known.append(in_year & pl.col("symbol").is_in(symbols))
         if known:
             frames.append(pl.concat(self._histories.values()).filter(pl.any_horizontal(known)))
-        return pl.concat(frames).sort(ORDER)
+        return ordered(pl.concat(frames))
 
     def between(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """The rows of some symbols between two dates; sorted by (symbol, date)."""
@@ -56,21 +56,21 @@ class StoredLevels:
 
     def whole(self, symbol: str) -> pl.DataFrame:
         """All rows of a symbol, sorted by date."""
-        return self._histories[symbol] if symbol in self._histories else self.histories([symbol])[symbol]
+        return self._histories[symbol] if symbol in self._histories else self.histories([symbol])
 
-    def histories(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> dict[str, pl.DataFrame]:
-        """All rows of each of some symbols, sorted by date, with other columns `beside` those of the reader."""
+    def histories(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> pl.DataFrame:
+        """All rows of some symbols, sorted by (symbol, date), with other columns `beside` those of the reader."""
         columns = tuple(dict.fromkeys((*self.columns, *beside)))
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
         frames = [self._year(year, date.min, date.max, [*symbols], columns) for year in years]
-        rows = pl.concat([self._nothing(columns), *frames]).sort(ORDER)
-        found = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
-        histories = {symbol: found.get(symbol, rows.clear()) for symbol in symbols}
+        rows = ordered(pl.concat([self._nothing(columns), *frames]))
+        self._remember(symbols, rows.select(self.columns))
+        return rows
+
+    def _remember(self, symbols: Sequence[str], rows: pl.DataFrame) -> None:
         if len(self._histories) + len(symbols) <= _REMEMBERED:
-            self._histories.update(
-                (symbol, mine.select(self.columns) if beside else mine) for symbol, mine in histories.items()
-            )
-        return histories
+            self._histories.update(dict.fromkeys(symbols, self._nothing()))
+            self._histories.update((mine.item(0, "symbol"), mine) for mine in rows.partition_by("symbol"))
 
     def beside(self, spans: pl.DataFrame) -> pl.DataFrame:
         """The last row of each symbol before its span and the first one after it, where there are any.
@@ -117,7 +117,7 @@ class StoredLevels:
         for partition in self.manifest.partitions if self.manifest else ():
             rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
             frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol).collect()))
-        return pl.concat(frames).sort(ORDER)
+        return ordered(pl.concat(frames))
 
     def _year(self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()) -> pl.DataFrame:
         partition = self.manifest.partition(year) if self.manifest else None
