@@ -18,7 +18,7 @@ from historical_etl.quality.events import Contradiction, Findings, judge_events
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
-from historical_etl.schema import ORDER, symbols_in
+from historical_etl.schema import ORDER, ordered, symbols_in
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["Adjustments", "Decision"]
@@ -89,7 +89,7 @@ class Adjustments:
             # Of a whole history, what did not come is dropped, or holds the symbol.
             alone = self.stored.filter(~pl.col("symbol").is_in(list(self.whole))).join(self.seen, on=keys, how="anti")
             if alone.height:
-                rows = pl.concat([rows, alone.select(LEVELS)]).sort(keys)
+                rows = ordered(pl.concat([rows, alone.select(LEVELS)]))
                 judged = pl.concat([judged, alone.select(keys)])
         if judged is not None and self.newly_named.height:
             judged = judged.join(self._since(judged), on=keys, how="anti")

@@ -1,9 +1,8 @@
 """Judge whole histories: which of them replace what is stored, which are held, and which bring corrections only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Final
 
 import polars as pl
 
@@ -29,8 +28,8 @@ from historical_etl.sources.base import FetchRequest
 
 __all__ = ["history_requests", "with_histories", "without_histories"]
 
-#: How many symbols' stored histories are in memory at once.
-_AT_ONCE: Final = 500
+#: Stored histories of so many symbols are read at once, and so many judged: that takes a few times as much memory.
+_READ, _JUDGED = 500, 100
 
 
 def history_requests(judged: Judged) -> list[FetchRequest]:
@@ -85,9 +84,7 @@ def with_histories(judged: Judged, fetched: Batch, reach: date | None) -> Judged
     for (symbol, day), split in splits(judged.batch, judged.reference.base).items():
         known.setdefault(symbol, {})[day] = split
     verdicts = [
-        verdict
-        for at in range(0, len(whole), _AT_ONCE)
-        for verdict in _judge_some(judged, whole[at : at + _AT_ONCE], histories.rows, known)
+        verdict for symbols in _batches(whole, _READ) for verdict in _judge_some(judged, symbols, histories.rows, known)
     ]
     return _with_verdicts(judged, verdicts).resolved()
 
@@ -115,12 +112,28 @@ class _Verdict:
     note: str = ""
 
 
+def _batches(symbols: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (symbols[at : at + size] for at in range(0, len(symbols), size))
+
+
 def _judge_some(
     judged: Judged, symbols: Sequence[str], histories: pl.DataFrame, known_splits: Mapping[str, Mapping[date, float]]
+) -> Iterator[_Verdict]:
+    fetched = histories.filter(pl.col("symbol").is_in(symbols))
+    stored = judged.reference.levels.histories(symbols, lacking_columns(fetched))
+    for some in _batches(symbols, _JUDGED):
+        rows, whole = (frame.filter(pl.col("symbol").is_in(some)) for frame in (fetched, stored))
+        yield from _judge_together(judged, some, rows, whole, known_splits)
+
+
+def _judge_together(
+    judged: Judged,
+    symbols: Sequence[str],
+    rows: pl.DataFrame,
+    whole: pl.DataFrame,
+    known_splits: Mapping[str, Mapping[date, float]],
 ) -> list[_Verdict]:
     accepts = judged.reference.is_accepted
-    rows = histories.filter(pl.col("symbol").is_in(symbols))
-    whole = judged.reference.levels.histories(symbols, lacking_columns(rows))
     bars = single_bars(rows.select(LEVELS), whole.select(LEVELS))
     odd = [(symbol, why.session) for symbol, mine in bars.items() for why in mine if not accepts(symbol, why)]
     stored = whole

@@ -9,7 +9,7 @@ import polars as pl
 
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, ordered
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["StoredContext", "first_after"]
@@ -117,7 +117,8 @@ class StoredContext:
         if edges.is_empty() and silences.is_empty():
             return stored
         spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
-        return pl.concat([stored, self.levels.beside(spans)]).unique(ORDER).sort(ORDER)
+        more = self.levels.beside(spans).join(stored, on=ORDER, how="anti")
+        return ordered(pl.concat([stored, more]))
 
 
 def first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:

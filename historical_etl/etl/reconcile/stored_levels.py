@@ -38,14 +38,17 @@ class StoredLevels:
 
     def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
         """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
-        frames = [self._nothing()]
+        unread = [self._nothing().lazy()]
         known: list[pl.Expr] = []
         for year, (low, high, symbols) in spans.items():
-            unread = [symbol for symbol in symbols if symbol not in self._histories]
-            frames += [self._year(year, low, high, unread)] if unread else []
-            if len(unread) < len(symbols):
+            others = [symbol for symbol in symbols if symbol not in self._histories]
+            if others:
+                wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(others)
+                unread.append(self._year(year).filter(wanted).select(self.columns))
+            if len(others) < len(symbols):
                 in_year = pl.col("date").is_between(max(low, date(year, 1, 1)), min(high, date(year, 12, 31)))
                 known.append(in_year & pl.col("symbol").is_in(symbols))
+        frames = [pl.concat(unread).collect()]
         if known:
             frames.append(pl.concat(self._histories.values()).filter(pl.any_horizontal(known)))
         return ordered(pl.concat(frames))
@@ -62,8 +65,8 @@ class StoredLevels:
         """All rows of some symbols, sorted by (symbol, date), with other columns `beside` those of the reader."""
         columns = tuple(dict.fromkeys((*self.columns, *beside)))
         years = [partition.year for partition in self.manifest.partitions] if self.manifest else []
-        frames = [self._year(year, date.min, date.max, [*symbols], columns) for year in years]
-        rows = ordered(pl.concat([self._nothing(columns), *frames]))
+        mine = [self._year(year).filter(pl.col("symbol").is_in(symbols)).select(columns) for year in years]
+        rows = ordered(pl.concat([self._nothing(columns).lazy(), *mine]).collect())
         self._remember(symbols, rows.select(self.columns))
         return rows
 
@@ -101,7 +104,8 @@ class StoredLevels:
         for year in years:
             if spans.is_empty():
                 break
-            rows = self._year(year, date.min, date.max, spans.get_column("symbol").to_list()).sort(ORDER)
+            mine = pl.col("symbol").is_in(spans.get_column("symbol").implode())
+            rows = ordered(self._year(year).filter(mine).select(self.columns).collect())
             rows = rows.join(spans, on="symbol").filter(outside).select(self.columns)
             found.append(rows.unique("symbol", keep=keep))
             spans = spans.join(rows, on="symbol", how="anti")
@@ -113,28 +117,27 @@ class StoredLevels:
         Raises:
             ChecksumMismatchError, StorageError: a file cannot be read, so that the history is not whole.
         """
-        frames = [empty_frame()]
+        frames = [empty_frame().lazy()]
         for partition in self.manifest.partitions if self.manifest else ():
             rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
-            frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol).collect()))
-        return ordered(pl.concat(frames))
+            frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol)))
+        return ordered(pl.concat(frames).collect())
 
-    def _year(self, year: int, low: date, high: date, symbols: list[str], columns: Sequence[str] = ()) -> pl.DataFrame:
+    def _year(self, year: int) -> pl.LazyFrame:
+        """The rows of a year, to be read together with those of others: one query takes half the time of one a year."""
         partition = self.manifest.partition(year) if self.manifest else None
         if partition is None:
-            return self._nothing(columns)
-        wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(symbols)
+            return empty_frame().lazy()
         try:
-            rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
-            return self._without_left(rows.filter(wanted).select(columns or self.columns).collect())
+            return self._without_left(pl.scan_parquet(verified_path(self.layout, partition), glob=False))
         except ChecksumMismatchError as damage:
             # The commit refuses to build on it, or rebuilds it: here it only means that nothing can be compared. A file
             # that cannot be read now may be readable then, and would be merged with what it was not compared with.
             _log.warning("%d cannot be compared with: %s", year, damage)
-            return self._nothing(columns)
+            return empty_frame().lazy()
 
-    def _without_left(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows if self.left is None or self.left.is_empty() else rows.join(self.left, on=ORDER, how="anti")
+    def _without_left(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows if self.left is None or self.left.is_empty() else rows.join(self.left.lazy(), on=ORDER, how="anti")
 
     def _nothing(self, columns: Sequence[str] = ()) -> pl.DataFrame:
         return pl.DataFrame(schema={name: SCHEMA[name] for name in columns or self.columns})
