@@ -82,10 +82,12 @@ class StoredContext:
     def on_dates_of(self, seen: pl.DataFrame) -> pl.DataFrame:
         """The stored rows of the fetched symbols on the fetched dates; only files of those years are read."""
         mine = seen.filter(pl.col("symbol").is_in(list(self.lives))) if self.lives else seen.clear()
-        spans = mine.group_by(pl.col("date").dt.year().alias("year")).agg(
+        # Of most symbols a few sessions are fetched, and of some all: those would make one long span of both.
+        is_whole = pl.col("symbol").is_in(list(self.levels.remembered))
+        spans = mine.group_by(pl.col("date").dt.year().alias("year"), is_whole.alias("is_whole")).agg(
             pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique()
         )
-        return self.levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
+        return self.levels.read(spans.select("low", "high", "symbol").iter_rows())
 
     def silences(self) -> pl.DataFrame:
         """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""

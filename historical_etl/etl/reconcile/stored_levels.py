@@ -1,7 +1,7 @@
 """The price levels that are stored, as far as they are needed to compare with."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, Literal
@@ -36,18 +36,23 @@ class StoredLevels:
     left: pl.DataFrame | None = None
     _histories: dict[str, pl.DataFrame] = field(default_factory=dict[str, pl.DataFrame], repr=False, compare=False)
 
-    def read(self, spans: Mapping[int, tuple[date, date, list[str]]]) -> pl.DataFrame:
-        """The rows of some symbols between two dates, by year; sorted by (symbol, date)."""
+    @property
+    def remembered(self) -> Collection[str]:
+        """The symbols whose whole histories are in memory."""
+        return self._histories.keys()
+
+    def read(self, spans: Iterable[tuple[date, date, Sequence[str]]]) -> pl.DataFrame:
+        """The rows of some symbols between two dates of one year, for each span; sorted by (symbol, date)."""
         unread = [self._nothing().lazy()]
         known: list[pl.Expr] = []
-        for year, (low, high, symbols) in spans.items():
+        for low, high, symbols in spans:
+            in_span = pl.col("date").is_between(low, high)
             others = [symbol for symbol in symbols if symbol not in self._histories]
             if others:
-                wanted = pl.col("date").is_between(low, high) & pl.col("symbol").is_in(others)
-                unread.append(self._year(year).filter(wanted).select(self.columns))
+                rows = self._year(low.year).filter(in_span & pl.col("symbol").is_in(others))
+                unread.append(rows.select(self.columns))
             if len(others) < len(symbols):
-                in_year = pl.col("date").is_between(max(low, date(year, 1, 1)), min(high, date(year, 12, 31)))
-                known.append(in_year & pl.col("symbol").is_in(symbols))
+                known.append(in_span & pl.col("symbol").is_in(symbols))
         frames = [pl.concat(unread).collect()]
         if known:
             frames.append(pl.concat(self._histories.values()).filter(pl.any_horizontal(known)))
@@ -55,7 +60,8 @@ class StoredLevels:
 
     def between(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """The rows of some symbols between two dates; sorted by (symbol, date)."""
-        return self.read({year: (start, end, [*symbols]) for year in range(start.year, end.year + 1)})
+        years = range(start.year, end.year + 1)
+        return self.read((max(start, date(y, 1, 1)), min(end, date(y, 12, 31)), symbols) for y in years)
 
     def whole(self, symbol: str) -> pl.DataFrame:
         """All rows of a symbol, sorted by date."""
