@@ -65,8 +65,9 @@ def named(rows: pl.DataFrame, symbol: str) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def together() -> dict[str, HistoryVerdict]:
-    fetched, stored = (pl.concat(named(case[side], name) for name, case in sorted(CASES.items())) for side in (0, 1))
-    return judge_histories(fetched, stored, {name: case[2] for name, case in CASES.items()})
+    fetched = pl.concat(named(rows, name) for name, (rows, _, _, _) in sorted(CASES.items()))
+    stored = pl.concat(named(rows, name) for name, (_, rows, _, _) in sorted(CASES.items()))
+    return judge_histories(fetched, stored, {name: splits for name, (_, _, splits, _) in CASES.items()})
 
 
 @pytest.mark.parametrize("name", CASES)
