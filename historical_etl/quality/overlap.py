@@ -84,16 +84,20 @@ def compare_overlap(fetched: pl.DataFrame, stored: pl.DataFrame) -> OverlapResul
     return OverlapResult(moved | ((scaled | others) - suspects.keys()), suspects, single)
 
 
-def single_bars(fetched: pl.DataFrame, stored: pl.DataFrame) -> list[Suspicion]:
-    """Of one symbol's whole history, the new bars that alone are odd. Arguments as `compare` has them."""
-    shared = _with_fit(on_shared_sessions(fetched, stored))
-    off = shared.filter(is_off("ratio") | is_off("close_ratio"))
-    return [_single(day, ratio) for _, day, ratio, is_between in _odd(off, fetched) if is_between]
+def single_bars(fetched: pl.DataFrame, stored: pl.DataFrame) -> dict[str, list[Suspicion]]:
+    """Of whole histories, the new bars of each symbol that alone are odd. Arguments as `compare_overlap` has them."""
+    shared = on_shared_sessions(fetched, stored)
+    if shared.filter(_is_seam()).is_empty():
+        return {}
+    found: dict[str, list[Suspicion]] = {}
+    for symbol, day, ratio, _ in _odd(_with_fit(shared).filter("between"), fetched):
+        found.setdefault(symbol, []).append(_single(day, ratio))
+    return found
 
 
 def _odd(off: pl.DataFrame, fetched: pl.DataFrame) -> Iterator[tuple[str, date, float, bool]]:
     """Of sessions on another level those that no correction explains: the ratio, and whether both neighbours agree."""
-    large = off.filter(pl.any_horizontal(is_beyond(name, SEAM) for name in ("ratio", "close_ratio")))
+    large = off.filter(_is_seam())
     taken_back = _taken_back(large, fetched) if large.height else frozenset[tuple[str, date]]()
     columns = ("symbol", "date", "ratio", "close_ratio", "worse", "between")
     for symbol, day, ratio, close_ratio, worse, is_between in large.select(columns).iter_rows():
@@ -104,6 +108,10 @@ def _odd(off: pl.DataFrame, fetched: pl.DataFrame) -> Iterator[tuple[str, date, 
         )
         if odd is not None:
             yield symbol, day, odd, is_between
+
+
+def _is_seam() -> pl.Expr:
+    return pl.any_horizontal(is_beyond(name, SEAM) for name in ("ratio", "close_ratio"))
 
 
 def _single(day: date, ratio: float) -> Suspicion:

@@ -11,7 +11,7 @@ import polars as pl
 from historical_etl.quality.partial_restatements import beside, ratio_rounding
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE
 
-__all__ = ["has_same_returns", "how_it_differs", "is_as_a_day_late", "rewritten"]
+__all__ = ["as_a_day_late", "how_it_differs", "other_returns", "returns", "rewritten"]
 
 #: Corrections are of two closes, or of half of them; in a long history of no more than a tenth and a month.
 _HALF, _TENTH, _MONTH, _TWO = 0.5, 0.1, 21, 2
@@ -45,31 +45,35 @@ def rewritten(shared: pl.DataFrame, *, by_noise: bool = False) -> frozenset[str]
     return frozenset(counts.filter(pl.col("closes") > pl.max_horizontal(_TWO, most)).get_column("symbol"))
 
 
-def has_same_returns(shared: pl.DataFrame) -> bool:
-    """Whether the returns of one symbol are the stored ones."""
-    new, old = _returns()
-    moves = shared.with_columns(_typical(old.log().abs()).alias("typical"))
+def other_returns(shared: pl.DataFrame) -> frozenset[str]:
+    """The symbols whose returns are not the stored ones; `shared` as `rewritten` has it."""
+    new, old = returns()
+    moves = shared.lazy().with_columns(new.alias("new"), old.alias("old"))
+    moves = moves.with_columns(_typical(pl.col("old").log().abs()).over("symbol").alias("typical"))
     cent = _CENT / pl.min_horizontal(pl.coalesce("adj_close", "close"), pl.coalesce("adj_close_0", "close_0"))
-    noise = pl.max_horizontal(cent, _noise(_OF_A_RETURN, 1.0))
-    agree = ((new / old - 1).abs() <= noise).drop_nulls()
-    compared, agreeing = moves.select(agree.count().alias("told"), agree.sum().alias("agreeing")).row(0)
-    return compared - agreeing <= max(1, (1 - _AGREEING) * compared)
+    noise = pl.max_horizontal(cent, _noise(_OF_A_RETURN, 1.0).over("symbol"))
+    agrees = (pl.col("new") / pl.col("old") - 1).abs() <= noise
+    counts = moves.group_by("symbol").agg(agrees.count().alias("compared"), (~agrees).sum().alias("others"))
+    most = pl.max_horizontal(pl.lit(1.0), (1 - _AGREEING) * pl.col("compared"))
+    return frozenset(counts.filter(pl.col("others") > most).collect().get_column("symbol"))
 
 
-def is_as_a_day_late(shared: pl.DataFrame, by: int = 1) -> bool:
-    """Whether the closes that differ, three or more, are those that are stored of the session before (-1: after)."""
+def as_a_day_late(shared: pl.DataFrame, by: int = 1) -> frozenset[str]:
+    """The symbols whose closes that differ, three or more, are those stored of the session before (-1: after)."""
     differs = (pl.col("close_ratio") - 1).abs() > ratio_rounding()
-    late = (pl.col("close") / pl.col("close_0").shift(by) - 1).abs() <= LEVEL_TOLERANCE
-    compared, agreeing = shared.select(differs.sum().alias("told"), (differs & late).sum().alias("agreeing")).row(0)
-    return agreeing > _TWO and agreeing >= _AGREEING * compared
+    late = (pl.col("close") / beside("close_0", by) - 1).abs() <= LEVEL_TOLERANCE
+    counts = shared.lazy().select("symbol", differs.alias("differs"), (differs & late).alias("late"))
+    sums = counts.group_by("symbol").agg(pl.col("differs").sum(), pl.col("late").sum())
+    is_late = (pl.col("late") > _TWO) & (pl.col("late") >= _AGREEING * pl.col("differs"))
+    return frozenset(sums.filter(is_late).collect().get_column("symbol"))
 
 
 def how_it_differs(shared: pl.DataFrame) -> str:
-    """What the closes of a rewritten history are, in words."""
+    """What the closes of the rewritten history of one symbol are, in words."""
     for by, words in ((1, "before"), (-1, "after")):
-        if is_as_a_day_late(shared, by):
+        if as_a_day_late(shared, by):
             return f"its closes are those of the session {words}"
-    if not has_same_returns(shared):
+    if other_returns(shared):
         return "its daily returns are not the stored ones"
     name = "close_ratio" if shared.select((pl.col("ratio").log().abs() <= ratio_rounding()).all()).item() else "ratio"
     first, last = (shared.row(at, named=True) for at in (0, -1))
@@ -79,11 +83,10 @@ def how_it_differs(shared: pl.DataFrame) -> str:
     )
 
 
-def _returns() -> tuple[pl.Expr, pl.Expr]:
+def returns() -> tuple[pl.Expr, pl.Expr]:
     """The new and the stored level to the one of the session before, both of adj_close or both of close."""
-    names = ("adj_close", "adj_close_0")
-    new, old = (pl.col(name) / pl.col(name).shift(1) for name in names)
-    close, close_0 = (pl.col(name) / pl.col(name).shift(1) for name in ("close", "close_0"))
+    new, old = (pl.col(name) / beside(name, 1) for name in ("adj_close", "adj_close_0"))
+    close, close_0 = (pl.col(name) / beside(name, 1) for name in ("close", "close_0"))
     adjusted = new.is_not_null() & old.is_not_null()
     return pl.when(adjusted).then(new).otherwise(close), pl.when(adjusted).then(old).otherwise(close_0)
 

@@ -234,6 +234,17 @@ def test_a1_a_null_in_the_overlap_hides_no_split(root):
     assert etl.holds().is_empty()
 
 
+@pytest.mark.parametrize("name", ["open", "high", "low", "volume"])
+def test_a1_a_restated_history_that_lacks_values_keeps_the_stored_ones(root, name):
+    begin(root, bars(DAY_1))
+    day = DAYS[3]
+    etl, result = update(root, halved(bars(DAY_2, **{name: {day: None}}), "adj_close"), DAY_2)
+    assert result.restated_symbols == ("AAA",)
+    rows = stored(etl)
+    assert rows["adj_close"].to_list() == [CLOSES[d] / 4 for d in DAYS[:7]]
+    assert not rows[name].null_count()
+
+
 @pytest.mark.parametrize("silent", [1, 4, 8])
 def test_a1_a_silence_hides_no_dividend_that_is_adjusted_for_late(root, silent):
     """The evening of the ex-date has the old adj_close, then there is none, then the new one."""

@@ -12,7 +12,7 @@ from historical_etl.etl.merge import COMPARED, MergedYear, with_implied, with_ju
 from historical_etl.etl.reconcile import Reconciled
 from historical_etl.models import SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
-from historical_etl.schema import ORDER, SCHEMA, empty_frame, spans_in, symbols_in
+from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, spans_in, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
@@ -80,12 +80,10 @@ def replaced_rows(
     if rows.is_empty():
         return empty_ledger("replaced_rows")
     off = left.select("symbol", "date", pl.lit(f"{OFF_CALENDAR}{calendar.version}").alias("reason")).unique()
-    return (
-        rows.join(off, on=("symbol", "date"), how="left")
-        .with_columns(pl.col("reason").fill_null(HISTORY_REPLACED), *attempt.stamp)
-        .select(list(SCHEMAS["replaced_rows"]))
-        .sort("symbol", "date")
+    reasons = rows.join(off, on=("symbol", "date"), how="left").with_columns(
+        pl.col("reason").fill_null(HISTORY_REPLACED), *attempt.stamp
     )
+    return ordered(reasons.select(list(SCHEMAS["replaced_rows"])))
 
 
 def _replaced(years: Sequence[MergedYear], reconciled: Reconciled) -> pl.DataFrame:

@@ -1,9 +1,8 @@
 """Judge whole histories: which of them replace what is stored, which are held, and which bring corrections only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Final
 
 import polars as pl
 
@@ -20,17 +19,17 @@ from historical_etl.etl.reconcile.whole_histories import (
     lacks_values,
 )
 from historical_etl.models import Outcome
-from historical_etl.quality.histories import judge_history
+from historical_etl.quality.histories import HistoryVerdict, judge_histories
 from historical_etl.quality.overlap import single_bars
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.suspicion import Suspicion
-from historical_etl.schema import ORDER
+from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sources.base import FetchRequest
 
 __all__ = ["history_requests", "with_histories", "without_histories"]
 
-#: How many symbols' stored histories are in memory at once.
-_AT_ONCE: Final = 500
+#: Stored histories of so many symbols are read at once, and so many judged: that takes a few times as much memory.
+_READ, _JUDGED = 500, 100
 
 
 def history_requests(judged: Judged) -> list[FetchRequest]:
@@ -85,9 +84,7 @@ def with_histories(judged: Judged, fetched: Batch, reach: date | None) -> Judged
     for (symbol, day), split in splits(judged.batch, judged.reference.base).items():
         known.setdefault(symbol, {})[day] = split
     verdicts = [
-        verdict
-        for at in range(0, len(whole), _AT_ONCE)
-        for verdict in _judge_some(judged, whole[at : at + _AT_ONCE], histories.rows, known)
+        verdict for symbols in _batches(whole, _READ) for verdict in _judge_some(judged, symbols, histories.rows, known)
     ]
     return _with_verdicts(judged, verdicts).resolved()
 
@@ -102,7 +99,7 @@ class _Verdict:
         suspicion: what there is against the history, also where a person has accepted it.
         restated: what it replaces; None where it brings corrections only, or is held.
         is_whole: whether it replaces what is stored even where it lacks values.
-        lost: (symbol, date) of stored rows that it does not have.
+        lost: (symbol, date) of stored rows that it does not have; where it replaces them they are dropped.
         note: what is to be reported of it.
     """
 
@@ -115,37 +112,59 @@ class _Verdict:
     note: str = ""
 
 
+def _batches(symbols: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (symbols[at : at + size] for at in range(0, len(symbols), size))
+
+
 def _judge_some(
     judged: Judged, symbols: Sequence[str], histories: pl.DataFrame, known_splits: Mapping[str, Mapping[date, float]]
+) -> Iterator[_Verdict]:
+    fetched = histories.filter(pl.col("symbol").is_in(symbols))
+    stored = judged.reference.levels.histories(symbols, lacking_columns(fetched))
+    for some in _batches(symbols, _JUDGED):
+        rows, whole = (frame.filter(pl.col("symbol").is_in(some)) for frame in (fetched, stored))
+        yield from _judge_together(judged, some, rows, whole, known_splits)
+
+
+def _judge_together(
+    judged: Judged,
+    symbols: Sequence[str],
+    rows: pl.DataFrame,
+    whole: pl.DataFrame,
+    known_splits: Mapping[str, Mapping[date, float]],
 ) -> list[_Verdict]:
-    rows = histories.filter(pl.col("symbol").is_in(symbols))
-    of_symbol = {str(symbol): mine for (symbol,), mine in rows.partition_by("symbol", as_dict=True).items()}
-    stored = judged.reference.levels.histories(symbols, lacking_columns(rows))
+    accepts = judged.reference.is_accepted
+    bars = single_bars(rows.select(LEVELS), whole.select(LEVELS))
+    odd = [(symbol, why.session) for symbol, mine in bars.items() for why in mine if not accepts(symbol, why)]
+    stored = whole
+    if odd:
+        keys = pl.DataFrame(odd, schema=[(name, SCHEMA[name]) for name in ORDER], orient="row")
+        rows, stored = (frame.join(keys, on=ORDER, how="anti", maintain_order="left") for frame in (rows, whole))
+    verdicts = judge_histories(rows.select(LEVELS), stored.select(LEVELS), known_splits)
+    lacking = lacks_values(rows, whole)
+    lost = stored.join(rows, on=ORDER, how="anti", maintain_order="left").select(ORDER)
+    lost_of = {str(symbol): mine for (symbol,), mine in lost.partition_by("symbol", as_dict=True).items()}
     return [
-        _judge(judged, symbol, of_symbol.get(symbol, rows.clear()), stored[symbol], known_splits.get(symbol, {}))
+        _judge(
+            judged,
+            _Verdict(symbol, bars.get(symbol, ()), lost=lost_of.get(symbol)),
+            verdicts.get(symbol, HistoryVerdict("corrected")),
+            lacking.get(symbol),
+        )
         for symbol in symbols
     ]
 
 
-def _judge(
-    judged: Judged, symbol: str, history: pl.DataFrame, whole: pl.DataFrame, known_splits: Mapping[date, float]
-) -> _Verdict:
-    reference = judged.reference
-    is_rebuilt = symbol in judged.rebuilt
-    stored = whole.select(LEVELS)
-    bars = single_bars(history.select(LEVELS), stored)
-    odd = [why.session for why in bars if not reference.is_accepted(symbol, why)]
-    if odd:
-        history, stored = (rows.filter(~pl.col("date").is_in(odd)) for rows in (history, stored))
-    verdict = judge_history(history.select(LEVELS), stored, known_splits)
-    found = _Verdict(symbol, bars)
+def _judge(judged: Judged, found: _Verdict, verdict: HistoryVerdict, lacks: Suspicion | None) -> _Verdict:
+    symbol, is_rebuilt = found.symbol, found.symbol in judged.rebuilt
     if verdict.kind == "corrected" and not is_rebuilt:
         return found
-    lost = stored.join(history, on=ORDER, how="anti").select(ORDER)
-    lacking = verdict.suspicion or lacks_values(history, whole)
-    suspicion = lacks_sessions(lost) if is_rebuilt else lacking
+    if is_rebuilt:
+        suspicion = None if found.lost is None else lacks_sessions(found.lost)
+    else:
+        suspicion = verdict.suspicion or lacks
     found = replace(found, suspicion=suspicion)
-    if suspicion is not None and not reference.is_accepted(symbol, suspicion):
+    if suspicion is not None and not judged.reference.is_accepted(symbol, suspicion):
         return found
     evidence = verdict.evidence or (suspicion.evidence if suspicion else "rebuilt on request")
     ratio = verdict.ratio or (suspicion.ratio if suspicion else None)
@@ -153,7 +172,6 @@ def _judge(
         found,
         restated=Restatement(symbol, ratio, verdict.close_ratio, evidence),
         is_whole=is_rebuilt or suspicion is not None,
-        lost=lost if lost.height else None,
         note=f"{symbol} is restated, and {verdict.unexplained}" if verdict.unexplained else "",
     )
 
@@ -165,6 +183,6 @@ def _with_verdicts(judged: Judged, verdicts: Sequence[_Verdict]) -> Judged:
         judged,
         restated={**judged.restated, **{one.symbol: one.restated for one in verdicts if one.restated}},
         overwritten=judged.overwritten | {one.symbol for one in verdicts if one.is_whole},
-        dropped=(*judged.dropped, *(one.lost for one in verdicts if one.lost is not None)),
+        dropped=(*judged.dropped, *(one.lost for one in verdicts if one.restated and one.lost is not None)),
         notes=(*judged.notes, *(one.note for one in verdicts if one.note)),
     )

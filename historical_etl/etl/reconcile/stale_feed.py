@@ -87,8 +87,7 @@ class FrozenFeed:
         spans = [batch.requested[symbol] for symbol in symbols if symbol in batch.requested]
         low = self.calendar.back(min(start for start, _ in spans), _SESSIONS_BEFORE)
         high = max(end for _, end in spans)
-        wanted = dict.fromkeys(range(low.year, high.year + 1), (low, high, symbols))
-        return StoredLevels(self.layout, base.manifest, BARS, base.left).read(wanted)
+        return StoredLevels(self.layout, base.manifest, BARS, base.left).between(symbols, low, high)
 
     def _newest(self, batch: Batch, base: Base) -> date | None:
         """The newest bar of any symbol, if the source was asked for all that it has; else None."""

@@ -9,7 +9,7 @@ import polars as pl
 
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.schema import ORDER, earliest, latest
+from historical_etl.schema import ORDER, earliest, latest, ordered
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["StoredContext", "first_after"]
@@ -84,14 +84,16 @@ class StoredContext:
         lives = self.base.completeness.symbols
         first, last = earliest(lives.get_column("first_session")), latest(lives.get_column("last_session"))
         near = seen.filter(pl.col("date").is_between(pl.lit(first, pl.Date), pl.lit(last, pl.Date)))
+        # Of most symbols a few sessions are fetched, and of some all: those would make one long span of both.
+        is_whole = pl.col("symbol").is_in(list(self.levels.remembered))
         spans = (
             near.lazy()
             .filter(pl.col("symbol").is_in(lives.get_column("symbol").implode()))
-            .group_by(pl.col("date").dt.year().alias("year"))
+            .group_by(pl.col("date").dt.year().alias("year"), is_whole.alias("is_whole"))
             .agg(pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique())
             .collect()
         )
-        return self.levels.read({year: (low, high, symbols) for year, low, high, symbols in spans.iter_rows()})
+        return self.levels.read(spans.select("low", "high", "symbol").iter_rows())
 
     def silences(self) -> pl.DataFrame:
         """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
@@ -123,7 +125,8 @@ class StoredContext:
         if edges.is_empty() and silences.is_empty():
             return stored
         spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
-        return pl.concat([stored, self.levels.beside(spans)]).unique(ORDER).sort(ORDER)
+        more = self.levels.beside(spans).join(stored, on=ORDER, how="anti")
+        return ordered(pl.concat([stored, more]))
 
 
 def first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:

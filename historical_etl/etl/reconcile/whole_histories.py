@@ -80,28 +80,33 @@ def lacking_columns(histories: pl.DataFrame) -> list[str]:
     return [name for name in ("open", "high", "low", "volume") if histories.get_column(name).null_count()]
 
 
-def lacks_values(history: pl.DataFrame, stored: pl.DataFrame) -> Suspicion | None:
-    """Of a restated history: stored values that it lacks, on bars with another close.
+def lacks_values(histories: pl.DataFrame, stored: pl.DataFrame) -> dict[str, Suspicion]:
+    """Of restated histories: stored values that they lack, on bars with another close; by symbol.
 
     Args:
-        history: of a symbol.
-        stored: what is stored of it, with the `lacking_columns` of the history.
+        histories: of some symbols.
+        stored: what is stored of them, with the `lacking_columns` of the histories.
     """
-    names = lacking_columns(history)
+    names = lacking_columns(histories)
     if not names:
-        return None
-    both = history.join(stored, on=ORDER, suffix="_0").filter(
-        (pl.col("close") / pl.col("close_0") - 1).abs() > LEVEL_TOLERANCE
+        return {}
+    lost = (
+        histories.lazy()
+        .join(stored.lazy(), on=ORDER, suffix="_0")
+        .filter((pl.col("close") / pl.col("close_0") - 1).abs() > LEVEL_TOLERANCE)
+        .group_by("symbol")
+        .agg((pl.col(name).is_null() & pl.col(f"{name}_0").is_not_null()).sum() for name in names)
     )
-    lost = {n: both.filter(pl.col(n).is_null() & pl.col(f"{n}_0").is_not_null()).height for n in names}
-    words = ", ".join(f"{name} on {count} session(s)" for name, count in lost.items() if count)
-    return Suspicion("incomplete_history", f"but stored values did not come: {words}") if words else None
+    found: dict[str, Suspicion] = {}
+    for symbol, *counts in lost.collect().iter_rows():
+        words = ", ".join(f"{name} on {count} session(s)" for name, count in zip(names, counts, strict=True) if count)
+        if words:
+            found[symbol] = Suspicion("incomplete_history", f"but stored values did not come: {words}")
+    return found
 
 
-def lacks_sessions(lost: pl.DataFrame) -> Suspicion | None:
-    """Of a history that is to replace the stored one whatever it was: stored sessions that it lacks."""
-    if lost.is_empty():
-        return None
+def lacks_sessions(lost: pl.DataFrame) -> Suspicion:
+    """Of a history that is to replace the stored one whatever it was: stored sessions that it lacks, one or more."""
     days = lost.get_column("date").sort()
     words = f"{len(days)} stored session(s) did not come, {days[0]} to {days[-1]}"
     return Suspicion("incomplete_history", words)

@@ -102,6 +102,16 @@ def test_a_level_that_moved_asks_for_the_whole_history_which_replaces_the_stored
     assert mine["date"].min() == SHORT.first
 
 
+def test_a_whole_history_brings_no_more_stored_bars_of_other_symbols_into_view(reconciling):
+    """They are judged as on any evening, whoever is restated beside them."""
+    work = reconciling(restated)
+    judged = compare_levels(work.begin(date(2012, 12, 20)))
+    after = with_histories(judged, work.fetch(history_requests(judged), judged.moved), None)
+    others, mine = (pl.col("symbol") == symbol for symbol in ("HALT", SYMBOL))
+    assert_frame_equal(after.view.stored.filter(others), judged.view.stored.filter(others))
+    assert_frame_equal(after.view.stored.filter(mine), work.reference.levels.whole(SYMBOL))
+
+
 def test_a_history_that_cannot_be_fetched_keeps_out_what_was_fetched_first(reconciling):
     work = reconciling(restated)
     judged = compare_levels(work.begin(date(2012, 12, 20)))
