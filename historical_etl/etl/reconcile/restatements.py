@@ -23,7 +23,7 @@ from historical_etl.quality.histories import HistoryVerdict, judge_histories
 from historical_etl.quality.overlap import single_bars
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.quality.suspicion import Suspicion
-from historical_etl.schema import ORDER, SCHEMA
+from historical_etl.schema import ORDER, SCHEMA, spans_in
 from historical_etl.sources.base import FetchRequest
 
 __all__ = ["history_requests", "with_histories", "without_histories"]
@@ -39,13 +39,15 @@ def history_requests(judged: Judged) -> list[FetchRequest]:
     have the same life.
     """
     batch, lives = judged.batch, judged.reference.lives
-    ends = dict(batch.rows.group_by("symbol").agg(pl.col("date").max()).iter_rows())
-    starts = dict(batch.rows.group_by("symbol").agg(pl.col("date").min()).iter_rows())
+    if not judged.moved:
+        return []
+    mine = spans_in(batch.rows.filter(pl.col("symbol").is_in(list(judged.moved))))
+    spans = {symbol: (first, last) for symbol, first, last, _ in mine.iter_rows()}
     groups: dict[tuple[date, date], list[str]] = {}
     for symbol in sorted(judged.moved):
         first, last = lives[symbol]
-        last = max(last, ends.get(symbol, last), batch.requested[symbol][1])
-        span = min(first, starts.get(symbol, first)), last
+        came_first, came_last = spans.get(symbol, (first, last))
+        span = min(first, came_first), max(last, came_last, batch.requested[symbol][1])
         groups.setdefault(span, []).append(symbol)
     return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
 

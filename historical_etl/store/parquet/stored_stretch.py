@@ -58,7 +58,7 @@ class StoredStretch:
             wanted &= pl.col("date").dt.month().is_in(list(numbers))
         with stored[0].source.scanned() as file:
             found = file.with_row_index("place").filter(wanted).collect()
-        found = found.sort(ORDER) if len(stored) > 1 else found
+        found = found.sort(ORDER, maintain_order=True) if len(stored) > 1 else found
         rows = checked(found.drop("place"), stored[0].source.path)
         return cls(rows, symbols, months, numbers, found.get_column("place"))
 
