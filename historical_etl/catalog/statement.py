@@ -133,10 +133,10 @@ def _confined_to(
     # DuckDB checks a path as it is written in the query and again as the file it opens.
     allowed = ", ".join(quote_text(path) for path in sorted({*paths, *map(escape_glob, paths)}))
     for statement in (
-        "SET TimeZone = 'UTC'",
+        "SET GLOBAL TimeZone = 'UTC'",
         f"SET memory_limit = '{min(memory, int(_SHARE * machine))}B'",
         "SET temp_directory = ''",
-        "SET parquet_metadata_cache = true",
+        "SET GLOBAL parquet_metadata_cache = true",
         *views,
         f"SET allowed_paths = [{allowed}]",
         "SET enable_external_access = false",

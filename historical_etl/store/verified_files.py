@@ -85,7 +85,7 @@ def _is_known(path: Path, checksum: str) -> bool:
         return False
     try:
         return _checked.get(path) == (_state(path), checksum)
-    except OSError:  # whoever needs it is told why
+    except OSError:  # whoever needs it learns why
         return False
 
 
