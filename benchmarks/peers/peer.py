@@ -1,7 +1,7 @@
 """What a peer is, and how its content is compared with ours. Needs Polars only."""
 
 from datetime import date
-from typing import Final, Literal, NamedTuple, Protocol, TypeVar
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import polars as pl
 
@@ -46,8 +46,29 @@ class Peer(Protocol[Given]):
 
 
 def panel(closes: pl.DataFrame) -> pl.DataFrame:
-    """Closes by date and symbol as one column for each symbol; everybody's go through this."""
-    return closes.pivot("symbol", index="date", values="close")
+    """Closes by date and symbol as one column for each symbol; everybody's go through this.
+
+    Each close is put into its place of one long column, which is then cut. `pivot` takes time by the number of rows
+    times that of symbols: minutes for 5,000 of them.
+    """
+    date_rows, dates = _numbered(closes.get_column("date").to_physical())
+    symbol_rows, symbols = _numbered(closes.get_column("symbol").cast(pl.Categorical).to_physical())
+    height = len(date_rows)
+    column = pl.repeat(None, len(symbol_rows) * height, dtype=pl.Float64, eager=True)
+    column = column.scatter(symbols * height + dates, closes.get_column("close"))
+    names: list[str] = closes.get_column("symbol").gather(symbol_rows).to_list()
+    cut = [column.slice(at * height, height).alias(name) for at, name in enumerate(names)]
+    return pl.DataFrame([closes.get_column("date").gather(date_rows), *cut])
+
+
+def _numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """A row of each value, by value, and for each row the number of its value. They are integers from a short range."""
+    low = cast("int", values.min())
+    places = (values - low).cast(pl.UInt32)
+    rows = pl.int_range(len(values), dtype=pl.UInt32, eager=True)
+    holders = pl.repeat(None, cast("int", places.max()) + 1, dtype=pl.UInt32, eager=True).scatter(places, rows)
+    numbers = holders.is_not_null().cum_sum() - 1
+    return holders.drop_nulls(), numbers.cast(pl.UInt32).gather(places)
 
 
 def sql(question: Question, table: str) -> str:

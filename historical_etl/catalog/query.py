@@ -1,16 +1,16 @@
 """Queries of anybody: planned and run in a process of their own, over files that are proven first.
 
-The plan says which files a statement needs; those are proven to be the committed ones. It then runs where nothing else
-can be opened: a view of any other file raises an error when it is read, and a path that the statement names is refused.
-So a plan that names too little costs a second try, with all files proven, and never a row that was not. What is wrong
-with the statement itself is reported whatever is damaged.
+The plan says which files a statement needs; those are proven to be the committed ones. Where all years are already, no
+plan is made. The statement runs where nothing else can be opened: a view of any other file raises an error when it is
+read, and a path that it names is refused. So a plan that names too little costs another try, with more files proven,
+and never gives a row that was not. What is wrong with the statement itself is reported whatever is damaged.
 """
 
 import math
 import pickle
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, cast
 
 import polars as pl
@@ -20,9 +20,9 @@ from historical_etl.catalog.query_plan import all_files, files_opened
 from historical_etl.catalog.query_request import NOT_PROVEN, Params, Question
 from historical_etl.catalog.views import view_statements
 from historical_etl.errors import CatalogError, WorkerStoppedError
-from historical_etl.models import LedgerFile, Partition, SyncManifest
+from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.verified_files import require_verified
+from historical_etl.store.verified_files import already_verified, require_verified
 from historical_etl.workers.answer import Answer
 from historical_etl.workers.limits import Limits
 from historical_etl.workers.pool import Worker, Workers
@@ -86,17 +86,19 @@ def query(
 
 
 def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memory: int) -> pl.DataFrame:
-    everything = all_files(manifest)
-    # A pipe in a file's place would be waited for.
-    openable = [file for file in everything if layout.resolve(file.path).is_file()]
-    found = ask("plan", _question(layout, manifest, sql, memory, openable)).facts["plan"]
-    opened = {} if found is None else {file.path: file for file in files_opened(str(found), manifest)}
-    opened |= {file.path: file for file in everything if layout.resolve(file.path).name in sql}
-    require_verified(layout, opened.values())
-    answer = ask("answer", _question(layout, manifest, sql, memory, list(opened.values())))
-    if answer.frame is None and len(opened) < len(everything) and _concerns(str(answer.facts["refused"]), layout):
-        require_verified(layout, everything)
-        answer = ask("answer", _question(layout, manifest, sql, memory, everything))
+    everything = {file.path: file for file in all_files(manifest)}
+    proven = {file.path for file in already_verified(layout, everything.values())}
+
+    def answered(needed: Collection[str] = ()) -> Answer:
+        require_verified(layout, [everything[path] for path in needed])
+        proven.update(needed)
+        return ask("answer", _question(layout, manifest, sql, memory, sorted(proven)))
+
+    answer = answered() if proven.issuperset(year.path for year in manifest.partitions) else None
+    if answer is None or _lacks_proof(answer, layout):
+        answer = answered(_needed(ask, layout, manifest, sql, memory))
+    if _lacks_proof(answer, layout) and len(proven) < len(everything):
+        answer = answered(everything)
     if answer.frame is None:
         raise CatalogError(
             f"DuckDB refused the query: {answer.facts['refused']}",
@@ -106,16 +108,26 @@ def _answered(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memor
     return answer.frame
 
 
-def _concerns(refusal: str, layout: Layout) -> bool:
+def _needed(ask: _Ask, layout: Layout, manifest: SyncManifest, sql: str, memory: int) -> set[str]:
+    """The files that a statement opens by its plan, or names."""
+    everything = all_files(manifest)
+    # A pipe in a file's place would be waited for.
+    openable = [file.path for file in everything if layout.resolve(file.path).is_file()]
+    found = ask("plan", _question(layout, manifest, sql, memory, openable, planned=True)).facts["plan"]
+    opened = [] if found is None else files_opened(str(found), manifest)
+    return {file.path for file in [*opened, *(file for file in everything if layout.resolve(file.path).name in sql)]}
+
+
+def _lacks_proof(answer: Answer, layout: Layout) -> bool:
     """Whether a statement was refused for a file that was not proven, and not for one that is none of the store's."""
+    refusal = str(answer.facts.get("refused", ""))
     return NOT_PROVEN in refusal or str(layout.storage) in refusal
 
 
 def _question(
-    layout: Layout, manifest: SyncManifest, sql: str, memory: int, files: list[Partition | LedgerFile]
+    layout: Layout, manifest: SyncManifest, sql: str, memory: int, paths: Collection[str], *, planned: bool = False
 ) -> Question:
-    paths = [file.path for file in files]
-    views = view_statements(manifest, layout, proven=frozenset(paths))
+    views = view_statements(manifest, layout, proven=frozenset(paths), by_year=planned)
     return Question(sql, tuple(views), tuple(str(layout.resolve(path)) for path in paths), memory)
 
 

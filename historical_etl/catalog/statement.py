@@ -7,8 +7,8 @@ DuckDB's own limit of memory holds.
 import os
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 import duckdb
@@ -32,6 +32,13 @@ _NO_MEMORY: Final = "Out of Memory Error"  # also of an answer, in what Polars s
 _LONGEST_PLAN: Final = 1_000_000
 #: Of the machine's memory, whatever a setting says.
 _SHARE: Final = 0.8
+_MOST_WAITING: Final = 2
+_NAME: Final = re.compile(r"\w+")
+_TABLE_FUNCTIONS: Final = (
+    "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE function_type LIKE 'table%'"
+)
+#: Table functions of which some are names of columns, too.
+_HARMLESS: Final = {"generate_series", "range", "unnest", "version"}
 
 
 def plan(question: Question, params: Params) -> Answer:
@@ -40,15 +47,9 @@ def plan(question: Question, params: Params) -> Answer:
     Raises:
         CatalogError: it is not a single reading statement.
     """
-    with _library_errors():
-        connection = _planning(question.views, question.paths, question.memory).cursor()
+    with _library_errors(), _database(question) as connection:
         _refuse_writing(connection, question.sql)
-    try:
-        rows = connection.execute(f"EXPLAIN (FORMAT json) {_EXPLAIN.sub('', question.sql)}", params).fetchall()
-        text = str(rows[-1][1])
-        return Answer({"plan": text if len(text) < _LONGEST_PLAN else None})
-    except (duckdb.Error, IndexError):
-        return Answer({"plan": None})  # PIVOT and the like cannot be explained; what is wrong is reported when it runs
+        return Answer({"plan": _explained(connection, question.sql, params)})
 
 
 def answer(question: Question, params: Params) -> Answer:
@@ -57,30 +58,71 @@ def answer(question: Question, params: Params) -> Answer:
     Raises:
         CatalogError: DuckDB refused it, or it takes too much memory.
     """
-    with _library_errors(), _confined(question.views, question.paths, question.memory) as connection:
-        _refuse_writing(connection, question.sql)
+    with _library_errors():
         try:
-            relation = connection.sql(question.sql, params=params)
-            _refuse_types(relation)
-            frame = pl.DataFrame(relation)
-            _refuse_values(frame)
-            return Answer(frame=frame)
+            with _database(question) as connection:
+                _refuse_writing(connection, question.sql)
+                relation = connection.sql(question.sql, params=params)
+                _refuse_types(relation)
+                frame = pl.DataFrame(relation)
+                _refuse_values(frame)
+                return Answer(frame=frame)
         except (duckdb.Error, pl.exceptions.ComputeError) as error:
             if isinstance(error, duckdb.PermissionException) or NOT_PROVEN in str(error):
                 return Answer({"refused": str(error)})
             raise
 
 
-@lru_cache(maxsize=2)
-def _planning(views: tuple[str, ...], paths: tuple[str, ...], memory: int) -> duckdb.DuckDBPyConnection:
-    """A database for plans alone: since nothing runs in it, it is kept for the next one."""
-    return _confined_to(duckdb.connect(":memory:"), views, paths, memory)
+@dataclass(frozen=True)
+class _Used:
+    """A database in which a statement has run."""
+
+    connection: duckdb.DuckDBPyConnection
+    sql: str
+
+
+#: Those that wait for their next statement, by all that they are made of.
+_waiting: Final[dict[tuple[object, ...], _Used]] = {}
+#: Asked for once, and only when a process has a second statement: DuckDB takes as long for it as for a new database.
+_table_functions: Final[set[str]] = set()
 
 
 @contextmanager
-def _confined(views: tuple[str, ...], paths: tuple[str, ...], memory: int) -> Generator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(":memory:") as connection:
-        yield _confined_to(connection, views, paths, memory)
+def _database(question: Question) -> Generator[duckdb.DuckDBPyConnection]:
+    """A database for one statement, in which no other has left anything; it is given up after any error."""
+    made_of = question.views, question.paths, question.memory
+    used = _waiting.pop(made_of, None)
+    if used is not None and _may_have_left_something(used):
+        used.connection.close()
+        used = None
+    connection = used.connection if used else _confined_to(duckdb.connect(":memory:"), *made_of)
+    try:
+        with connection.cursor() as cursor:  # what belongs to a connection, as its random numbers, ends with it
+            yield cursor
+    except BaseException:
+        connection.close()
+        raise
+    while len(_waiting) >= _MOST_WAITING:
+        with suppress(KeyError, RuntimeError):  # another thread was faster
+            _waiting.pop(next(iter(_waiting))).connection.close()
+    _waiting[made_of] = _Used(connection, question.sql)
+
+
+def _may_have_left_something(used: _Used) -> bool:
+    """Whether a statement called what can change a database: table functions alone can, and some do."""
+    names = set(_NAME.findall(used.sql.lower())) - _HARMLESS
+    if not _table_functions:
+        _table_functions.update(name for (name,) in used.connection.execute(_TABLE_FUNCTIONS).fetchall())
+    return not names.isdisjoint(_table_functions)
+
+
+def _explained(connection: duckdb.DuckDBPyConnection, sql: str, params: Params) -> str | None:
+    try:
+        rows = connection.execute(f"EXPLAIN (FORMAT json) {_EXPLAIN.sub('', sql)}", params).fetchall()
+        text = str(rows[-1][1])
+    except (duckdb.Error, IndexError):
+        return None  # PIVOT and the like cannot be explained; what is wrong is reported when it runs
+    return text if len(text) < _LONGEST_PLAN else None
 
 
 def _confined_to(
@@ -91,9 +133,10 @@ def _confined_to(
     # DuckDB checks a path as it is written in the query and again as the file it opens.
     allowed = ", ".join(quote_text(path) for path in sorted({*paths, *map(escape_glob, paths)}))
     for statement in (
-        "SET TimeZone = 'UTC'",
+        "SET GLOBAL TimeZone = 'UTC'",
         f"SET memory_limit = '{min(memory, int(_SHARE * machine))}B'",
         "SET temp_directory = ''",
+        "SET GLOBAL parquet_metadata_cache = true",
         *views,
         f"SET allowed_paths = [{allowed}]",
         "SET enable_external_access = false",

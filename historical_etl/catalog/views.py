@@ -1,6 +1,6 @@
 """The SQL of the catalog's views. Text only: no file is opened here."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -31,7 +31,12 @@ _NO_YEAR: Final = (
 
 
 def view_statements(
-    manifest: SyncManifest, layout: Layout, database: str = "", proven: Container[str] | None = None
+    manifest: SyncManifest,
+    layout: Layout,
+    database: str = "",
+    proven: Container[str] | None = None,
+    *,
+    by_year: bool = True,
 ) -> Iterator[str]:
     """`CREATE VIEW` statements over exactly the files of one version.
 
@@ -41,6 +46,8 @@ def view_statements(
         database: that the views are made in; empty takes the one that is connected to.
         proven: paths, as in the manifest, of the files that may be read; a view that needs another one raises an
             error that holds `NOT_PROVEN`. None takes all.
+        by_year: give each year a branch of its own, which a plan shows. Without it years that may all be read are one
+            list, which is planned faster, and of which no row is compared with a bound.
 
     The view of a ledger that lacks a file refuses to be read, and no other does.
 
@@ -52,8 +59,7 @@ def view_statements(
     one year then opens that year's file and no other (DuckDB 1.4 and 2.0; checked by a system-call trace).
     """
     prefix = f"{quote_name(database)}." if database else ""
-    branches = [_branch(partition, layout, proven) for partition in manifest.partitions]
-    yield f"CREATE VIEW {prefix}daily_prices AS\n" + "\nUNION ALL\n".join(branches or [_nothing(SCHEMA)])
+    yield f"CREATE VIEW {prefix}daily_prices AS\n{_bars(manifest.partitions, layout, proven, by_year=by_year)}"
     if manifest.partitions:
         yield (
             f"CREATE VIEW {prefix}partitions AS\nSELECT * FROM (VALUES\n"
@@ -70,16 +76,20 @@ def view_statements(
         yield f"CREATE VIEW {prefix}{quote_name(name)} AS\n{sources}"
 
 
+def _bars(partitions: Sequence[Partition], layout: Layout, proven: Container[str] | None, *, by_year: bool) -> str:
+    if not partitions:
+        return _nothing(SCHEMA)
+    if not by_year and (proven is None or all(partition.path in proven for partition in partitions)):
+        return _selected(SCHEMA, _files(SCHEMA, [partition.path for partition in partitions], layout))
+    return "\nUNION ALL\n".join(_branch(partition, layout, proven) for partition in partitions)
+
+
 def _branch(partition: Partition, layout: Layout, proven: Container[str] | None) -> str:
-    path = quote_text(escape_glob(str(layout.resolve(partition.path))))
-    columns = ", ".join(quote_name(name) for name in SCHEMA)
-    rows = f"read_parquet({path}, schema = MAP {{{_column_map(SCHEMA)}}})"
+    rows = _files(SCHEMA, [partition.path], layout)
     if proven is not None and partition.path not in proven:
         rows = _refusing(SCHEMA, NOT_PROVEN)
-    return (
-        f"SELECT {columns} FROM {rows}\n"  # noqa: S608 - quoted, and DuckDB takes no parameters in a view
-        f"WHERE date BETWEEN DATE '{partition.first_session}' AND DATE '{partition.last_session}'"
-    )
+    bounds = f"DATE '{partition.first_session}' AND DATE '{partition.last_session}'"
+    return f"{_selected(SCHEMA, rows)}\nWHERE date BETWEEN {bounds}"
 
 
 def _record(partition: Partition, manifest: SyncManifest, layout: Layout) -> str:
@@ -100,15 +110,23 @@ def _ledger(name: str, files: tuple[LedgerFile, ...], layout: Layout, proven: Co
     schema = SCHEMAS[name]
     if not files:
         return _nothing(schema)
-    columns = ", ".join(map(quote_name, schema))
-    paths = ", ".join(quote_text(escape_glob(str(layout.resolve(file.path)))) for file in files)
-    rows = f"read_parquet([{paths}], schema = MAP {{{_column_map(schema)}}})"
+    rows = _files(schema, [file.path for file in files], layout)
     lost = next((file.path for file in files if not layout.resolve(file.path).is_file()), None)
     if lost is not None:  # DuckDB binds a view when it is made, and would refuse all of them
         rows = _refusing(schema, f"The ledger file {lost} is missing; no row of {name} is read")
     elif proven is not None and not all(file.path in proven for file in files):
         rows = _refusing(schema, NOT_PROVEN)
-    return f"SELECT {columns} FROM {rows}"  # noqa: S608 - quoted
+    return _selected(schema, rows)
+
+
+def _selected(schema: pl.Schema, rows: str) -> str:
+    return f"SELECT {', '.join(map(quote_name, schema))} FROM {rows}"  # noqa: S608 - quoted, and DuckDB takes no parameters in a view
+
+
+def _files(schema: pl.Schema, paths: Sequence[str], layout: Layout) -> str:
+    quoted = [quote_text(escape_glob(str(layout.resolve(path)))) for path in paths]
+    listed = quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
+    return f"read_parquet({listed}, schema = {_column_map(schema)})"
 
 
 def _refusing(schema: pl.Schema, why: str) -> str:
@@ -120,7 +138,8 @@ def _refusing(schema: pl.Schema, why: str) -> str:
 
 
 def _column_map(schema: pl.Schema) -> str:
-    return ", ".join(
-        f"'{name}': {{name: '{name}', type: '{_SQL_TYPES[dtype]}', default_value: NULL}}"
-        for name, dtype in schema.items()
+    """What `read_parquet` takes as `schema`. As one text it is bound in half the time of a MAP of expressions."""
+    columns = ", ".join(
+        f'{name}={{name: {name}, type: "{_SQL_TYPES[dtype]}", default_value: NULL}}' for name, dtype in schema.items()
     )
+    return f"'{{{columns}}}'::MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"

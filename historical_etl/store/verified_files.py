@@ -16,7 +16,7 @@ from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file
 
-__all__ = ["require_verified", "verified_path"]
+__all__ = ["already_verified", "require_verified", "verified_path"]
 
 _TODO: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
 _MOST_CHECKED: Final = 20_000  # a process may live for years
@@ -68,6 +68,25 @@ def require_verified(layout: Layout, files: Iterable[Partition | LedgerFile]) ->
                 proof.exception()
     for file in files:
         verified_path(layout, file)
+
+
+def already_verified(layout: Layout, files: Iterable[Partition | LedgerFile]) -> list[Partition | LedgerFile]:
+    """Those that this process has proven, and that have not changed since; none is hashed.
+
+    Raises:
+        ConfigurationError: this process was forked from one in which Polars had threads.
+    """
+    refuse_lost_threads()
+    return [file for file in files if _is_known(layout.resolve(file.path), file.checksum)]
+
+
+def _is_known(path: Path, checksum: str) -> bool:
+    if path not in _checked:
+        return False
+    try:
+        return _checked.get(path) == (_state(path), checksum)
+    except OSError:  # whoever needs it learns why
+        return False
 
 
 def _state(path: Path) -> tuple[int, ...]:

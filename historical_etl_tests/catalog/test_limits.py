@@ -4,8 +4,10 @@ from datetime import date
 
 import pytest
 
-from historical_etl import CatalogError
+from historical_etl import CatalogError, ChecksumMismatchError
 from historical_etl.catalog import query as queries
+from historical_etl.catalog.query_plan import all_files
+from historical_etl.store import verified_files
 from historical_etl_tests.scenario import SHORT, ScriptedFetcher, filled, store
 
 ENDLESS = "SELECT count(*) FROM range(100_000_000_000) a, range(100_000_000_000) b"
@@ -96,5 +98,40 @@ def test_the_files_that_a_query_opens_are_proven_first(make, monkeypatch, sql, p
         require(layout, wanted)
 
     monkeypatch.setattr(queries, "require_verified", noted)
+    monkeypatch.setattr(verified_files, "_checked", {})
     etl.query_sql(sql, params)
     assert proven == years
+
+
+def test_where_all_years_are_proven_no_plan_is_made(make, monkeypatch):
+    etl = make()
+    etl.query_sql("SUMMARIZE daily_prices")
+    monkeypatch.setattr(queries, "files_opened", None)
+    assert etl.query_sql("SELECT count(*) FROM daily_prices").item() > 0
+
+
+def test_a_ledger_that_is_not_proven_yet_is_proven_alone(make, monkeypatch):
+    etl = make()
+    monkeypatch.setattr(verified_files, "_checked", {})
+    etl.query_sql("SUMMARIZE daily_prices")
+    manifest = etl.manifests.load_manifest()
+    damaged = etl.layout.resolve(manifest.ledgers["symbols"][0].path)
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"?")
+    assert etl.query_sql("SELECT max(command) FROM runs WHERE (SELECT max(close) FROM daily_prices) > 0").item()
+    with pytest.raises(ChecksumMismatchError):
+        etl.query_sql("SELECT * FROM symbols")
+
+
+def test_a_proven_file_that_changed_is_proven_again(make):
+    etl = make()
+    manifest = etl.manifests.load_manifest()
+    queries.require_verified(etl.layout, all_files(manifest))
+    damaged = etl.layout.resolve(manifest.partitions[0].path)
+    damaged.chmod(0o644)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ChecksumMismatchError):
+        etl.query_sql("SELECT * FROM daily_prices")
+    assert etl.query_sql("SELECT count(*) FROM daily_prices WHERE date > '2012-12-31'").item() > 0

@@ -84,7 +84,7 @@ class StoredPrices:
         rows = pl.scan_parquet(paths, glob=False) if paths else empty_frame().lazy()
         if names is not None:
             rows = rows.filter(pl.col("symbol").is_in(names))
-        if start is not None or end is not None:
+        if not all(low <= year.first_session and year.last_session <= high for year in needed):
             rows = rows.filter(pl.col("date").is_between(low, high))
         if adjust is None:
             return rows
