@@ -210,11 +210,12 @@ def _asked(
 ) -> dict[str, tuple[date, date]]:
     spans: dict[str, tuple[date, date]] = {}
     for request in requests:
+        begins, end = max(request.start, first), min(request.end, last)
         for symbol in request.symbols:
-            start, end = max(request.start, first, since.get(symbol, first)), min(request.end, last)
+            start = max(begins, since[symbol]) if symbol in since else begins
             if start <= end:
-                known = spans.get(symbol, (start, end))
-                spans[symbol] = min(known[0], start), max(known[1], end)
+                known = spans.get(symbol)
+                spans[symbol] = (min(known[0], start), max(known[1], end)) if known else (start, end)
     return spans
 
 
