@@ -171,7 +171,8 @@ def repack(terminal: Terminal) -> int:
     with terminal.busy("Rewriting"):
         store = _writing(terminal)
         before = store.context.manifest()
-        manifest = store.maintenance.repack()
+        manifest = store.maintenance.repack(publish=False)
+        store.maintenance.publish_catalog()
     known = {partition.year: partition.checksum for partition in before.partitions} if before else {}
     years = [p.year for p in manifest.partitions if known.get(p.year) != p.checksum]
     size = sum(partition.size_bytes for partition in manifest.partitions)

@@ -58,8 +58,8 @@ class Split:
 def conform(frame: object, where: str) -> pl.DataFrame:
     """A fetched frame in the schema's columns, order and dtypes; absent optional columns become null.
 
-    Integers become floats, NaN in an optional column becomes null, a Datetime at midnight its own date; further columns
-    are dropped, `ret` is discarded (it is computed), symbols are stripped and upper-cased.
+    Integers become floats, NaN in an optional column becomes null, a volume of -0.0 zero, a Datetime at midnight its
+    own date; further columns are dropped, `ret` is discarded (it is computed), symbols are stripped and upper-cased.
 
     Raises:
         SchemaDriftError: not a Polars frame, a required column is absent, an optional one goes by another name, or a
@@ -89,7 +89,10 @@ def conform(frame: object, where: str) -> pl.DataFrame:
             todo="rename them in the source to the schema's names, or leave them out",
         )
     columns = [_column(frame, name, dtype, where) for name, dtype in SCHEMA.items()]
-    return _with_clean_symbols(pl.DataFrame(columns).with_columns(pl.col(OPTIONAL).fill_nan(None)))
+    # Polars takes `x + 0.0` for x.
+    volume = pl.when(pl.col("volume") == 0).then(0.0).otherwise(pl.col("volume").fill_nan(None)).alias("volume")
+    prices = pl.col(name for name in OPTIONAL if name != "volume").fill_nan(None)
+    return _with_clean_symbols(pl.DataFrame(columns).with_columns(prices, volume))
 
 
 def _misspelt(columns: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,8 @@ Owns `sync_progress/`. It is apart from the manifest on purpose: losing it costs
 
 import logging
 import shutil
-from datetime import UTC
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from historical_etl.clock import Clock
@@ -75,27 +76,35 @@ def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:
         )
     with storage_errors("setting progress aside", path):
         if path.exists():
-            replace_file(path, path.with_name(path.name + ".backup"))
+            replace_file(path, _backup(path))
 
 
-def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
+def save_progress(layout: Layout, progress: ETLProgressManifest, *, fetched: bool = True) -> None:
     """Replace the progress file durably; the previous one stays beside it as `.backup`.
 
-    It is later than the note of every run that failed: by a clock that went back, none would have gone through since.
+    Args:
+        layout: of the store.
+        progress: what to save.
+        fetched: a run that asked the source went through. It is then later than the note of every run that failed: by a
+            clock that went back, none would have gone through since. Else it is as old as the last such run: what asks
+            no source ends no failure.
 
     Raises:
         ETLProgressError: the folder cannot be written. The data it would have described is committed.
     """
     path = layout.progress_file(progress.dataset)
-    failed = max((note.finished for note in read_notes(layout)), default=progress.last_updated)
-    if failed > progress.last_updated:
-        progress = progress.model_copy(update={"last_updated": stamp_after(failed, progress.last_updated)})
+    failed = [note.finished for note in read_notes(layout)]
+    if fetched:
+        at = stamp_after(max(failed, default=None), progress.last_updated)
+    else:
+        at = _last_fetched(path) or min([progress.last_updated, *(end - timedelta.resolution for end in failed)])
+    progress = progress.model_copy(update={"last_updated": at})
     try:
         with storage_errors("saving progress", path, "the data is committed"):
             if path.exists():
                 backup = temp_name(path)
                 shutil.copyfile(path, backup)  # not synced: it is a convenience, and the data knows it all
-                backup.replace(path.with_name(path.name + ".backup"))
+                backup.replace(_backup(path))
             write_atomic(path, render_checksummed(progress))
     except StorageError as error:
         raise ETLProgressError(
@@ -103,6 +112,18 @@ def save_progress(layout: Layout, progress: ETLProgressManifest) -> None:
             where=path,
             todo=error.todo,
         ) from error
+
+
+def _backup(path: Path) -> Path:
+    return path.with_name(path.name + ".backup")
+
+
+def _last_fetched(path: Path) -> datetime | None:
+    """The time in the progress file, or in the one before it; None if neither tells."""
+    for saved in (path, _backup(path)):
+        with suppress(OSError, ValueError):
+            return parse_progress(read_regular(saved)).last_updated
+    return None
 
 
 def _move_aside(path: Path, fault: str, clock: Clock) -> None:

@@ -364,6 +364,17 @@ def test_repacked_it_has_the_same_rows_in_every_version_and_an_update_finds_noth
     assert year_files(etl) == files
 
 
+@of(golden for golden in STORES if golden.facts["interrupted"])
+def test_repacked_after_a_run_that_was_broken_off_nothing_is_left_behind(golden: Golden, root: Path):
+    etl = opened(golden, root)
+    repacked = etl.repack()
+    assert by_year(golden, etl.scan().collect()) == recorded_years(golden.require_manifest)
+    progress = etl.store.context.progress()
+    assert progress is not None
+    assert progress.data_version == repacked.version == etl.catalog.shown_version()
+    assert [finding.field for finding in etl.verify().findings if finding.field == "progress"] == []
+
+
 @of(golden for golden in SETTLED if golden.facts["holds"])
 def test_a_hold_that_was_recorded_can_be_accepted(golden: Golden, root: Path):
     etl = opened(golden, root)

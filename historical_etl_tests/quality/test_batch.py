@@ -1,5 +1,6 @@
 """The verdict on a batch: good rows, bad rows with reasons, and symbols that cannot be trusted at all."""
 
+import math
 from datetime import date
 
 import polars as pl
@@ -185,6 +186,13 @@ def test_symbols_are_written_one_way():
 def test_a_computed_ret_from_a_source_is_not_believed():
     frame = SHORT.bars(ASKED, START, END).with_columns(pl.lit(0.5).alias("ret"))
     assert conform(frame, "test")["ret"].null_count() == frame.height
+
+
+def test_there_is_one_zero():
+    """Else rows that are equal would be other bytes, by which of both came first."""
+    frame = SHORT.bars(ASKED, START, END)
+    clean = conform(frame.with_columns(volume=-0.0), "test")
+    assert (1 / clean["volume"]).unique().to_list() == [math.inf]
 
 
 @pytest.mark.parametrize(

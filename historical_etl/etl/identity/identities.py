@@ -117,9 +117,8 @@ class SecurityIdentities:
 
     def _save_cursors(self, change: IdentityChange) -> None:
         if change.changed:
-            save_progress(
-                self._context.layout, self._progress.after(self._context.manifest(), self._state.completeness())
-            )
+            progress = self._progress.after(self._context.manifest(), self._state.completeness())
+            save_progress(self._context.layout, progress, fetched=False)
 
     def _show(self, *, publish: bool) -> None:
         if publish:

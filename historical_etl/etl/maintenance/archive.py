@@ -49,6 +49,7 @@ def import_store(state: VersionState, source: str | Path) -> SyncManifest:
     store = state.context
     with store.lock() as token:
         manifest = import_version(Path(source).expanduser().absolute(), store.manifests, token)
-        save_progress(store.layout, RunProgress(store).after(manifest, state.completeness_of(manifest)))
+        progress = RunProgress(store).after(manifest, state.completeness_of(manifest))
+        save_progress(store.layout, progress, fetched=False)
         store.catalog.publish(manifest)
     return manifest

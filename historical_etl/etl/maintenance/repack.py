@@ -2,6 +2,7 @@
 
 from historical_etl.etl.commit import run_of, run_rows
 from historical_etl.etl.context import VersionState, nothing_stored
+from historical_etl.etl.runs import RunProgress
 from historical_etl.models import SyncManifest
 from historical_etl.store.newer_release import refuse_unknown_fields
 from historical_etl.store.progress import save_progress
@@ -34,13 +35,12 @@ def repack(state: VersionState) -> SyncManifest:
                     partition.year, blocks, partition.symbols, partition.first_session, partition.last_session
                 )
                 rewritten.append(partition.year)
-        if not rewritten:
-            return base
-        run = run_of(transaction, "repack", store.writer_id, base, f"{len(rewritten)} year(s) in today's layout")
-        committed = transaction.commit(Provenance.of(base), {}, {"runs": run_rows([run])})
-        assert committed is not None  # noqa: S101 - there are years
+        current = base
+        if rewritten:
+            run = run_of(transaction, "repack", store.writer_id, base, f"{len(rewritten)} year(s) in today's layout")
+            current = transaction.commit(Provenance.of(base), {}, {"runs": run_rows([run])}) or base
         saved = store.progress()
-        if saved is not None and saved.data_version == base.version:
-            changes = {"last_updated": transaction.at, "data_version": committed.version}
-            save_progress(store.layout, saved.model_copy(update=changes))
-    return committed
+        if saved is None or saved.data_version != current.version:  # also where a run was broken off before that
+            progress = RunProgress(store).after(current, state.completeness_of(current))
+            save_progress(store.layout, progress, fetched=False)
+    return current

@@ -346,7 +346,7 @@ def _repair_progress(work: _Repair) -> None:
             )
         base = saved or ETLProgressManifest(last_updated=store.clock(), status="completed")
         changes = {"last_updated": store.clock(), "symbol_last_dates": cursors, "data_version": manifest.version}
-        save_progress(store.layout, base.model_copy(update=changes))
+        save_progress(store.layout, base.model_copy(update=changes), fetched=False)
         work.mended.append(f"progress is rebuilt from the data{', since it was damaged' if damaged else ''}")
 
 

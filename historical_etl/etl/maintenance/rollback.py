@@ -52,7 +52,7 @@ def _follow(state: VersionState, restored: SyncManifest, transaction: Transactio
         status="completed",
         data_version=restored.version,
     )
-    save_progress(state.context.layout, progress)
+    save_progress(state.context.layout, progress, fetched=False)
 
 
 def _same(one: SyncManifest, other: SyncManifest) -> bool:

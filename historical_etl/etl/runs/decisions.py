@@ -54,6 +54,7 @@ class Decisions:
             decided = decision(transaction, reason, by)
             after = completeness.waive(name, sessions, decided, self._context.calendar)
             waive_gaps(transaction, completeness, after, name, decided)
-            save_progress(self._context.layout, self._steps.run_progress.after(self._context.manifest(), after))
+            progress = self._steps.run_progress.after(self._context.manifest(), after)
+            save_progress(self._context.layout, progress, fetched=False)
         publish_if_behind(self._context)
         return after.waived() - completeness.waived()

@@ -144,6 +144,27 @@ def test_the_last_run_is_known_to_have_failed_or_not_whatever_the_clock_does(etl
     assert [finding.field for finding in etl.verify().findings if finding.field == "last run"] == []
 
 
+ASKING_NO_SOURCE = {
+    "rollback": lambda etl: etl.rollback(1),
+    "repack": lambda etl: etl.repack(),
+    "repair": lambda etl: (etl.layout.progress_file().unlink(), etl.repair()),
+    "a rename": lambda etl: etl.rename("BRK.B", "BRKB", date(2012, 12, 20), reason="a new name", by="anna", force=True),
+}
+
+
+@pytest.mark.parametrize("name", ASKING_NO_SOURCE)
+def test_what_asks_no_source_ends_no_failure(etl, market, clock, name):
+    etl.run_incremental_etl(["BRK.B"])
+    clock.now += timedelta(minutes=1)
+    market.fetcher.before = outage
+    with pytest.raises(ProviderUnavailableError):
+        etl.run_incremental_etl()
+    clock.now += timedelta(minutes=1)
+    ASKING_NO_SOURCE[name](etl)
+    assert [finding.field for finding in etl.verify().findings if finding.field == "last run"] == ["last run"]
+    assert not read_status(etl.layout, etl.clock).failed_newest[0].since_then
+
+
 def outage(_: object) -> None:
     raise ProviderUnavailableError("the vendor is out", where="scripted", todo="wait")
 
