@@ -189,7 +189,7 @@ def test_a_computed_ret_from_a_source_is_not_believed():
 
 
 def test_there_is_one_zero():
-    """Else rows that are equal would be other bytes, by which of both came first."""
+    """Else rows that are equal would be other bytes, by which of both was stored first."""
     frame = SHORT.bars(ASKED, START, END)
     clean = conform(frame.with_columns(volume=-0.0), "test")
     assert (1 / clean["volume"]).unique().to_list() == [math.inf]

@@ -8,7 +8,6 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.commit.one_behind import one_behind
 from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolicy, load_actions, update_completeness
 from historical_etl.etl.merge import (
     WITHHELD_SCHEMA,
@@ -20,6 +19,7 @@ from historical_etl.etl.merge import (
 )
 from historical_etl.etl.reconcile import Reconciled, StoredLevels
 from historical_etl.models import SyncManifest
+from historical_etl.one_behind import one_behind
 from historical_etl.schema import ORDER, years_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord, drop_notes, read_notes

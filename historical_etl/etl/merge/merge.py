@@ -18,6 +18,7 @@ from historical_etl.etl.merge.returns import PRICES, first_rows, heads, last_row
 from historical_etl.etl.merge.row_changes import RowChanges
 from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.models import Partition, SyncManifest
+from historical_etl.one_behind import one_behind
 from historical_etl.schema import IS_FIRST, ORDER, empty_frame, symbols_in, years_in
 from historical_etl.store.layout import Layout
 from historical_etl.store.parquet import Block, StoredStretch
@@ -149,26 +150,34 @@ class _Merge:
         if not is_new and not successors:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
+        encoded = blocks
         symbols = _SymbolCount(self._stored, year)
         parts: list[RowChanges] = []
         changes = False
-        for months, rows in _stretches(new, dropped, blocks, successors):
-            if rows is None and self._changed_tails.is_empty() and not self._orphans:
-                continue
-            stored = StoredStretch.read(blocks, months, self._concerned(rows, dropped), dropped)
-            filled, preserved = keep_stored(stored.rows, rows, self._overwritten)
-            merged, implied = self._stretch(date(year, months[0], 1), stored.rows, filled, dropped)
-            difference = RowChanges.between(stored.rows, new.clear() if filled is None else filled, dropped)
-            withheld = pl.concat([preserved, lacking(stored.rows, filled, self._overwritten)])
-            parts.append(replace(difference, implied=(implied,), withheld=withheld))
-            if stored.rows is None or not merged.equals(stored.rows):
-                self._gate(merged, year)
-                blocks = stored.replaced_in(blocks, merged)
-                symbols.add(stored.rows, merged)
-                changes = True
+
+        def encode(stretch: tuple[StoredStretch, pl.DataFrame]) -> None:
+            nonlocal encoded
+            stored, merged = stretch
+            encoded = stored.replaced_in(encoded, merged)
+
+        with one_behind(encode) as hand_out:
+            for months, rows in _stretches(new, dropped, blocks, successors):
+                if rows is None and self._changed_tails.is_empty() and not self._orphans:
+                    continue
+                stored = StoredStretch.read(blocks, months, self._concerned(rows, dropped), dropped)
+                filled, preserved = keep_stored(stored.rows, rows, self._overwritten)
+                merged, implied = self._stretch(date(year, months[0], 1), stored.rows, filled, dropped)
+                difference = RowChanges.between(stored.rows, new.clear() if filled is None else filled, dropped)
+                withheld = pl.concat([preserved, lacking(stored.rows, filled, self._overwritten)])
+                parts.append(replace(difference, implied=(implied,), withheld=withheld))
+                if stored.rows is None or not merged.equals(stored.rows):
+                    self._gate(merged, year)
+                    hand_out((stored, merged))
+                    symbols.add(stored.rows, merged)
+                    changes = True
         if not changes and not is_new:
             return None
-        in_order = [block for _, block in sorted(blocks.items())]
+        in_order = [block for _, block in sorted(encoded.items())]
         if not in_order and self._may_empty(year):
             day = date(year, 1, 1)
             nothing = RowChanges.of_all(parts)

@@ -46,8 +46,8 @@ def history_requests(judged: Judged) -> list[FetchRequest]:
     groups: dict[tuple[date, date], list[str]] = {}
     for symbol in sorted(judged.moved):
         first, last = lives[symbol]
-        came_first, came_last = spans.get(symbol, (first, last))
-        span = min(first, came_first), max(last, came_last, batch.requested[symbol][1])
+        begins, ends = spans.get(symbol, (first, last))
+        span = min(first, begins), max(last, ends, batch.requested[symbol][1])
         groups.setdefault(span, []).append(symbol)
     return [FetchRequest(tuple(group), *span) for span, group in sorted(groups.items())]
 

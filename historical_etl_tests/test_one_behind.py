@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from historical_etl.etl.commit.one_behind import one_behind
+from historical_etl.one_behind import one_behind
 
 
 def test_the_next_piece_is_made_while_the_last_one_is_worked_on() -> None:
