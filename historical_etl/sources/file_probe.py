@@ -104,7 +104,9 @@ def _size(path: Path, memory: int) -> int:
         what, todo = "Its name, or one of a folder above it, is not UTF-8", "rename it"
         raise DataQualityError(what, where=path, todo=todo) from None
     except FileNotFoundError:
-        what, todo = "It is a link to a place where nothing is", f"mount what it leads to, or {_OUT}"
+        what, todo = "It was taken away, or has another name now", "run the same command again"
+        if path.is_symlink():
+            what, todo = "It is a link to a place where nothing is", f"mount what it leads to, or {_OUT}"
         raise DataQualityError(what, where=path, todo=todo) from None
     except OSError as error:
         what, todo = _ODD.get(error.errno or 0, (f"It cannot be read: {error.strerror}", f"let it be read, or {_OUT}"))

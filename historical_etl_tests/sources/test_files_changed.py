@@ -16,7 +16,9 @@ from historical_etl.models import Outcome
 from historical_etl.settings import FilesSettings, Settings
 from historical_etl.sources.base import FetchRequest
 from historical_etl.sources.fetcher import UnifiedDataFetcher
+from historical_etl.sources.file_probe import probed
 from historical_etl.sources.files import FilesSource, survey
+from historical_etl_tests.saying import Saying
 from historical_etl_tests.shares import examples
 
 HEADER = "date,close,volume\n"
@@ -267,3 +269,11 @@ def test_a_universe_that_changes_is_read_again(tmp_path):
     assert fetcher.get_universe("2004-01-05") == ["IBM", "MSFT"]
     assert fetcher.members(None, None) == ["IBM", "MSFT"]
     assert set(fetcher.member_since(["MSFT"])) == {"MSFT"}
+
+
+def test_what_is_gone_is_not_called_a_link(tmp_path):
+    gone, link = tmp_path / "A.csv", tmp_path / "B.csv"
+    link.symlink_to(gone)
+    refused = probed([gone, link], 1 << 28).refused
+    assert Saying("link") != str(refused[gone])
+    assert Saying("link", "mount") == str(refused[link])
