@@ -47,6 +47,7 @@ class Sync:
 
     inode: int
     call: str = ""
+    thread: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Disk:
         elif call.name == "mmap":
             assert "MAP_SHARED" not in call.arguments or "PROT_WRITE" not in call.arguments, reported
         elif call.name == "fsync":
-            self.operations.append(Sync(opened[call.descriptors[0]].inode, reported))
+            self.operations.append(Sync(opened[call.descriptors[0]].inode, reported, call.thread))
         elif call.name in {"write", "writev", "pwrite64", "ftruncate", "sendfile"}:
             self._write(call, opened, reported)
         elif call.name.startswith("symlink"):

@@ -116,9 +116,10 @@ def settling(operations: Sequence[Operation], begin: int) -> list[int]:
 def killed(folder: Path, works: Sequence[Work], synced: str, *, undisturbed: Recorded) -> Recorded:
     """The same commands, the last of them killed before its last sync of a folder and run again."""
     begin = undisturbed.begins[len(works) - 1]
-    syncs = [each.call for each in undisturbed.disk.operations[begin:] if isinstance(each, Sync)]
+    syncs = [each for each in undisturbed.disk.operations[begin:] if isinstance(each, Sync)]
     name = f"fsync {synced or undisturbed.top}"
-    number = max(number for number, call in enumerate(syncs, start=1) if call == name)
+    last = max(at for at, each in enumerate(syncs) if each.call == name)
+    number = sum(each.thread == syncs[last].thread for each in syncs[: last + 1])  # strace counts those of each thread
     return record([*works, works[-1]], folder, {len(works) - 1: f"fsync:signal=SIGKILL:when={number}"})
 
 

@@ -37,6 +37,7 @@ class Call:
         paths: what it names: absolute; for a call on a descriptor, what was open there.
         data: what it writes.
         result: what it returned; None if it never did.
+        thread: which made it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Call:
     paths: tuple[str, ...]
     data: bytes
     result: int | None
+    thread: str = ""
 
     def is_below(self, root: Path) -> bool:
         """Whether it names something of a store."""
@@ -86,7 +88,7 @@ def _wait_until_attached(pid: int, strace: subprocess.Popen[str]) -> None:
 
 def recorded_calls(log: Path) -> Iterator[Call]:
     """The calls of a log of strace that did not fail, each where it took effect."""
-    for name, arguments, result, opened in _lines(log):
+    for thread, name, arguments, result, opened in _lines(log):
         value = None if result == "?" else int(result, 0)
         if value is not None and value < 0:
             continue
@@ -97,22 +99,21 @@ def recorded_calls(log: Path) -> Iterator[Call]:
         folders = [_decoded(path).decode() for _, path in named]
         descriptors = tuple(int(number) for number, _ in named if number != "AT_FDCWD")
         if opened:  # the new descriptor comes last
-            yield Call(name, arguments, descriptors, (_decoded(opened).decode(),), b"", value)
+            yield Call(name, arguments, descriptors, (_decoded(opened).decode(),), b"", value, thread)
         elif "write" in name:
-            yield Call(name, arguments, descriptors, tuple(folders), b"".join(texts), value)
+            yield Call(name, arguments, descriptors, tuple(folders), b"".join(texts), value, thread)
         elif texts:
             paths = [text.decode() for text in texts]
             above = folders or [""] * len(paths)
             if name == "symlinkat":  # its first path is the text of the link
                 above = ["", *folders]
-            yield Call(
-                name, arguments, descriptors, tuple(str(Path(*at)) for at in zip(above, paths, strict=True)), b"", value
-            )
+            whole = tuple(str(Path(*at)) for at in zip(above, paths, strict=True))
+            yield Call(name, arguments, descriptors, whole, b"", value, thread)
         else:
-            yield Call(name, arguments, descriptors, tuple(folders), b"", value)
+            yield Call(name, arguments, descriptors, tuple(folders), b"", value, thread)
 
 
-def _lines(log: Path) -> Iterator[tuple[str, str, str, str | None]]:
+def _lines(log: Path) -> Iterator[tuple[str, str, str, str, str | None]]:
     begun: dict[str, str] = {}
     with log.open() as lines:
         for line in lines:
@@ -129,7 +130,7 @@ def _lines(log: Path) -> Iterator[tuple[str, str, str, str | None]]:
                     continue
                 text = f"{found[1]} {call}{found[2]}"
             if found := _LINE.fullmatch(text):
-                yield found[2], found[3], found[4], found[5]
+                yield found[1], found[2], found[3], found[4], found[5]
 
 
 def _decoded(text: str) -> bytes:
