@@ -305,8 +305,8 @@ def _from_ledgers(layout: Layout, manifest: SyncManifest) -> tuple[dict[str, obj
     restatements = read_ledger(layout, manifest, "restatements")
     runs = read_ledger(layout, manifest, "runs")
     fetched = runs.filter(pl.col("status") == "committed", pl.col("symbols") > 0)  # others ask no source
-    committed: datetime | None = fetched.get_column("finished").max()  # pyright: ignore[reportAssignmentType] - a column of times
-    later = pl.lit(committed) > pl.col("finished")
+    newest = fetched.get_column("finished").max()
+    later = pl.lit(newest if isinstance(newest, datetime) else None) > pl.col("finished")
     failed = runs.filter(pl.col("status") == "failed").with_columns(later.fill_null(value=False).alias("since_then"))
     bases = read_ledger(layout, manifest, "symbols").group_by("adjustment").len().drop_nulls()
     facts: dict[str, object] = {

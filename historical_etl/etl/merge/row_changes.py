@@ -39,7 +39,8 @@ class RowChanges:
             return cls(_beside(rows.clear(), rows.clear()), rows.select(ORDER), rows.clear())
         both = _beside(old, rows)
         added = rows.select(ORDER)
-        added = added.join(both, on=ORDER, how="anti") if both.height < rows.height else added.clear()
+        is_new = both.height < rows.height
+        added = added.join(both, on=ORDER, how="anti", maintain_order="left") if is_new else added.clear()
         differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_new")) for name in COMPARED)
         removed = old.join(dropped, on=ORDER, how="semi") if dropped.height else old.clear()
         return cls(both.filter(differs), added, removed)
