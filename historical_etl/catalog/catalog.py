@@ -8,8 +8,9 @@ DuckDB is imported where it is used: most commands do without.
 """
 
 import os
-import threading
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from historical_etl.catalog.quoting import quote_text
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["Catalog"]
+__all__ = ["BuiltCatalog", "Catalog"]
 
 #: What the oldest client we promise to serve can read.
 _STORAGE_VERSION: Final = "v1.4.0"
@@ -43,6 +44,15 @@ _VERSION_SHOWN: Final = (
     "SELECT coalesce((SELECT max(version) FROM catalog.partitions), (SELECT any_value(comment)::INTEGER FROM "
     "duckdb_views() WHERE database_name = 'catalog' AND view_name = 'partitions'))"
 )
+
+
+@dataclass(frozen=True)
+class BuiltCatalog:
+    """A catalog that is not shown yet: the version, the file and its SHA-256."""
+
+    version: int
+    path: Path
+    checksum: str
 
 
 class Catalog:
@@ -88,8 +98,15 @@ class Catalog:
         Raises:
             CatalogError: it could not be built or swapped in. The data is committed, the old catalog is unchanged.
         """
-        import duckdb
+        with self.built(manifest) as catalog:
+            self.show(catalog)
 
+    @contextmanager
+    def built(self, manifest: SyncManifest) -> "Generator[BuiltCatalog]":
+        """The catalog of a version, built aside under the writer lock; it is gone after the block unless it is shown.
+
+        Raises: as `publish`.
+        """
         # DuckDB takes what follows a question mark for options, and a backslash for a slash, which is another folder.
         if odd := next((char for char in "?\\" if char in str(self.path)), ""):
             raise CatalogError(
@@ -100,32 +117,48 @@ class Catalog:
             )
         temp = temp_name(self.path)
         try:
-            with storage_errors("publishing the catalog", self.path, "the old one is unchanged"):
+            with self._publishing(manifest.version):
                 make_folder(self.path.parent)
                 for leftover in self.path.parent.glob(f".{self.path.name}.*{TEMP_SUFFIX}*"):
                     leftover.unlink(missing_ok=True)
                 _build(temp, manifest, self._layout)
-                with temp.open("rb") as built:
-                    os.fsync(built.fileno())
+                with temp.open("rb") as file:
+                    os.fsync(file.fileno())
                 checksum = sha256_of(temp)
-                old = read_catalog_pointer(self._layout)
-                if old is not None and old.version == manifest.version:  # else its version tells that it is old
-                    self._point(old.model_copy(update={"following": checksum}))
-                temp.replace(self.path)
-                fsync_folder(self.path.parent)
-                objects = str(self._layout.objects)
-                self._point(CatalogPointer(version=manifest.version, objects=objects, checksum=checksum))
+            yield BuiltCatalog(manifest.version, temp, checksum)
+        finally:
+            with suppress(OSError):
+                temp.unlink()
+
+    def show(self, catalog: "BuiltCatalog") -> None:
+        """Swap in the catalog of the current version.
+
+        Raises: as `publish`.
+        """
+        with self._publishing(catalog.version):
+            old = read_catalog_pointer(self._layout)
+            if old is not None and old.version == catalog.version:  # else its version tells that it is old
+                self._point(old.model_copy(update={"following": catalog.checksum}))
+            catalog.path.replace(self.path)
+            fsync_folder(self.path.parent)
+            objects = str(self._layout.objects)
+            self._point(CatalogPointer(version=catalog.version, objects=objects, checksum=catalog.checksum))
+
+    @contextmanager
+    def _publishing(self, version: int) -> "Generator[None]":
+        import duckdb
+
+        try:
+            with storage_errors("publishing the catalog", self.path, "the old one is unchanged"):
+                yield
         except (duckdb.Error, StorageError) as error:
             reason = error.what if isinstance(error, StorageError) else str(error)
             raise CatalogError(
-                f"The catalog could not be published: {reason}. Version {manifest.version} is committed; "
+                f"The catalog could not be published: {reason}. Version {version} is committed; "
                 "the catalog shows an older one",
                 where=self.path,
                 todo="remove the cause, then run `historical-etl update` or materialize price_catalog",
             ) from error
-        finally:
-            with suppress(OSError):
-                temp.unlink()
 
     def _point(self, pointer: CatalogPointer) -> None:
         write_atomic(self._layout.catalog_pointer(), render_checksummed(pointer))
@@ -141,13 +174,10 @@ def _build(path: os.PathLike[str], manifest: SyncManifest, layout: Layout) -> No
         connection.execute("DETACH catalog")
 
 
-class _Kept(threading.local):
-    """The database in memory of each thread from which catalogs are built: making one takes longer than a catalog."""
-
-    connection: "duckdb.DuckDBPyConnection | None" = None
-
-
-_KEPT: Final = _Kept()
+#: Databases in memory from which catalogs are built: making one takes longer than a catalog. Each is used by one thread
+#: at a time.
+_SPARE: "list[duckdb.DuckDBPyConnection]" = []
+_MOST_SPARE: Final = 2
 
 
 @contextmanager
@@ -155,11 +185,16 @@ def _building() -> "Generator[duckdb.DuckDBPyConnection]":
     """A database to attach a catalog to. It has no thread of its own, and is given up after any error."""
     import duckdb
 
-    connection = _KEPT.connection or duckdb.connect(":memory:", config={"threads": 1})
-    _KEPT.connection = None
+    try:
+        connection = _SPARE.pop()
+    except IndexError:
+        connection = duckdb.connect(":memory:", config={"threads": 1})
     try:
         yield connection
     except BaseException:
         connection.close()
         raise
-    _KEPT.connection = connection
+    if len(_SPARE) < _MOST_SPARE:
+        _SPARE.append(connection)
+    else:
+        connection.close()

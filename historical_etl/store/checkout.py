@@ -32,6 +32,7 @@ from historical_etl.store.daily_folders import (
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.misplaced import no_file
+from historical_etl.store.verified_files import still_proven
 
 __all__ = ["check_out", "is_known", "quarantine_obstacles"]
 
@@ -74,9 +75,11 @@ def check_out(
         spare = [path for path in spare if is_known(path, layout)]
     if wrong or spare:
         _quarantine_foreign_files(manager, wrong, spare, manifest.version)
-        if not _swap(layout, manifest.version, sources):
-            _replace_each(layout, sources, spare, links_only=relink)
-    tidy(layout)
+        with still_proven(sources.values()):
+            if not _swap(layout, manifest.version, sources):
+                _replace_each(layout, sources, spare, links_only=relink)
+    with still_proven(sources.values()):
+        tidy(layout)
 
 
 def quarantine_obstacles(manager: ManifestManager) -> list[tuple[Path, str, Path]]:

@@ -10,6 +10,7 @@ import io
 import logging
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -30,9 +31,11 @@ __all__ = [
     "SCHEMAS",
     "STATES",
     "VIEWS",
+    "EncodedLedgers",
     "LedgerChanges",
     "Ledgers",
     "empty_ledger",
+    "encode_ledgers",
     "read_ledger",
     "read_named_ledger",
     "read_undamaged",
@@ -291,21 +294,60 @@ def read_named_ledger(layout: Layout, manifest: SyncManifest | None, name: str) 
     return pl.concat([read_ledger(layout, manifest, part) for part in VIEWS[name]], how="diagonal")
 
 
-def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledgers:
-    """Write what a commit changes; saving the manifest makes it durable. Returns the files of all ledgers.
+@dataclass(frozen=True)
+class EncodedLedgers:
+    """What a commit changes of the ledgers, in memory.
+
+    Attributes:
+        files: of all ledgers, as the version will name them.
+        contents: file → the ledger's name and the bytes, of those that are to be written.
+    """
+
+    files: Ledgers
+    contents: Mapping[Path, tuple[str, bytes]]
+
+    def write(self) -> None:
+        """Write the files; saving the manifest makes them durable.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        for target, (name, content) in self.contents.items():
+            with storage_errors(f"writing the ledger {name}", target):
+                if not target.is_file() or target.read_bytes() != content:
+                    with temporary_beside(target) as (temp, stream):
+                        stream.write(content)
+                        sync_stream(stream)
+                        temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
+                        temp.replace(target)
+
+
+def encode_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> EncodedLedgers:
+    """Encode what a commit changes of the ledgers; no file is written yet.
 
     Raises:
-        StorageError: the file system refused.
+        StorageError: a file that is to be appended to cannot be read.
     """
-    ledgers = dict(base)
+    ledgers, contents = dict(base), dict[Path, tuple[str, bytes]]()
     for name, rows in changes.items():
         before = ledgers.get(name, ())
-        if name in STATES:
-            if (not rows.is_empty() or before) and not _says_nothing_new(layout, name, before, rows):
-                ledgers[name] = (_write(layout, name, rows),)
-        elif not rows.is_empty():
-            ledgers[name] = _append(layout, name, before, rows)
-    return ledgers
+        if name not in STATES:
+            if not rows.is_empty():
+                unchanged, newest = _appended(layout, name, before, rows)
+                ledgers[name] = (*unchanged, _encode(layout, name, newest, contents))
+        elif (not rows.is_empty() or before) and not _says_nothing_new(layout, name, before, rows):
+            ledgers[name] = (_encode(layout, name, rows, contents),)
+    return EncodedLedgers(ledgers, contents)
+
+
+def write_ledgers(layout: Layout, base: Ledgers, changes: LedgerChanges) -> Ledgers:
+    """Write what a commit changes; returns the files of all ledgers.
+
+    Raises: as `encode_ledgers` and `EncodedLedgers.write`.
+    """
+    encoded = encode_ledgers(layout, base, changes)
+    encoded.write()
+    return encoded.files
 
 
 def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> bool:
@@ -327,7 +369,10 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
         return False  # it is replaced
 
 
-def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame) -> tuple[LedgerFile, ...]:
+def _appended(
+    layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.DataFrame
+) -> tuple[list[LedgerFile], pl.DataFrame]:
+    """The files of a log that stay, and the rows of the one after them: those of files as small are written again."""
     unchanged, parts = list(files), [_typed(name, rows)]
     size = rows.height
     while unchanged and unchanged[-1].rows <= size:
@@ -337,7 +382,7 @@ def _append(layout: Layout, name: str, files: Sequence[LedgerFile], rows: pl.Dat
             _log.warning("%s It is left as it is; new entries go to another file", damage)
             break
         size += unchanged.pop().rows
-    return (*unchanged, _write(layout, name, pl.concat(parts)))
+    return unchanged, pl.concat(parts)
 
 
 def _read(layout: Layout, name: str, file: LedgerFile) -> pl.DataFrame:
@@ -384,18 +429,12 @@ def _typed(name: str, rows: pl.DataFrame) -> pl.DataFrame:
     return rows if rows.schema == schema else rows.select(pl.col(column).cast(kind) for column, kind in schema.items())
 
 
-def _write(layout: Layout, name: str, rows: pl.DataFrame) -> LedgerFile:
+def _encode(layout: Layout, name: str, rows: pl.DataFrame, contents: dict[Path, tuple[str, bytes]]) -> LedgerFile:
     buffer, rows = io.BytesIO(), _typed(name, rows)
     rows.write_parquet(buffer)
     content = buffer.getvalue()
     checksum = sha256(content).hexdigest()
     target = layout.ledger_file(name, checksum)
-    with storage_errors(f"writing the ledger {name}", target):
-        if not target.is_file() or target.read_bytes() != content:
-            with temporary_beside(target) as (temp, stream):
-                stream.write(content)
-                sync_stream(stream)
-                temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
-                temp.replace(target)
+    contents[target] = name, content
     _keep(name, checksum, rows)
     return LedgerFile(path=layout.relative(target), rows=rows.height, checksum=checksum, size_bytes=len(content))

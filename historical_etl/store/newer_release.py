@@ -38,6 +38,8 @@ _FIELDS: Final[Mapping[str, Collection[str]]] = {
 _YEAR: Final = frozenset(Partition.model_fields)
 _FILE: Final = frozenset(LedgerFile.model_fields)
 _SHOWN: Final = 5
+#: Records of which the fields are remembered; progress may name ten thousand symbols.
+_REMEMBERED: Final = 16
 
 
 def refuse_unknown_fields(layout: Layout, dataset: str = DATASET_ID, *, versions: Iterable[int] = ()) -> None:
@@ -81,17 +83,17 @@ def unknown_fields(
             yield path, names
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_REMEMBERED)
 def fields_of(content: bytes, kind: str) -> Mapping[str, object]:
     """The fields of a checksummed record of a kind: progress, catalog or pin; the last ones are remembered.
 
     Raises:
-        ValueError: as `opened`.
+        ValueError: as `read_checksummed`.
     """
     return read_checksummed(content, _FIELDS[kind], CHECKSUM_FIELD)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_REMEMBERED)
 def _unknown(content: bytes, kind: str) -> tuple[str, ...]:
     if kind != "manifest":
         return tuple(sorted(fields_of(content, kind).keys() - _FIELDS[kind]))

@@ -14,11 +14,12 @@ from historical_etl.durable import replace_file, storage_errors, temp_name, writ
 from historical_etl.errors import ETLProgressError, StorageError
 from historical_etl.models import DATASET_ID, ETLProgressManifest
 from historical_etl.regular_files import read_regular
-from historical_etl.store.checksummed_json import parse_checksummed, reason_of, render_checksummed
+from historical_etl.store.checksummed_json import reason_of, render_checksummed
 from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.failed_runs import read_notes
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file
+from historical_etl.store.newer_release import fields_of
 
 __all__ = ["forget_progress", "load_progress", "parse_progress", "save_progress"]
 
@@ -58,7 +59,7 @@ def parse_progress(content: bytes) -> ETLProgressManifest:
     Raises:
         ValueError: they are not what was saved.
     """
-    return parse_checksummed(content, ETLProgressManifest)
+    return ETLProgressManifest.model_validate(fields_of(content, "progress"))
 
 
 def forget_progress(layout: Layout, dataset: str = DATASET_ID) -> None:

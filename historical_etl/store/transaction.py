@@ -6,7 +6,8 @@ after it, `recover` finishes the rest. Whether rows are right is not judged here
 
 import logging
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -27,14 +28,14 @@ from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_
 from historical_etl.store.checkout import check_out
 from historical_etl.store.commit_times import stamp_after
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LedgerChanges, Ledgers, write_ledgers
+from historical_etl.store.ledgers import EncodedLedgers, LedgerChanges, Ledgers, encode_ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.parquet import Block, WriteReport, read_blocks, write_year
 from historical_etl.store.vacuum import Retention, quarantine_unreferenced, vacuum
-from historical_etl.store.verified_files import require_verified, verified_path
+from historical_etl.store.verified_files import hashed_as_written, require_verified, verified_path
 
-__all__ = ["Provenance", "Transaction", "recover", "recover_without_vacuum"]
+__all__ = ["CopiedYear", "Provenance", "Transaction", "recover", "recover_without_vacuum"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,25 @@ class Provenance:
             return cls()
         m = manifest
         return cls(m.provider, m.provider_version, m.adjustment, m.calendar, m.query_hash)
+
+
+@dataclass(frozen=True)
+class CopiedYear:
+    """A year's bytes in a temp file.
+
+    Attributes:
+        partition: what its version will say of it.
+        target: where it is to be.
+        temp: where it is.
+        stream: open to it.
+        opened: closes the stream, and removes the temp file if that is still there.
+    """
+
+    partition: Partition
+    target: Path
+    temp: Path
+    stream: BinaryIO
+    opened: ExitStack
 
 
 class Transaction:
@@ -83,6 +103,7 @@ class Transaction:
         self._emptied: set[int] = set()
         self._verified: dict[int, list[Block]] = {}
         self._forgotten: set[str] = set()
+        self._ledgers: list[EncodedLedgers] = []
         self._placed = False
 
     def stored_blocks(self, year: int) -> list[Block]:
@@ -125,33 +146,61 @@ class Transaction:
             StorageError: the file system refused.
             ChecksumMismatchError: what was read back is not what was written.
         """
+        copied = self.copy_year(year, blocks, symbols, first, last)
+        self.place_year(copied)
+        return copied.partition
+
+    def copy_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> CopiedYear:
+        """The first half of `write_year`: its bytes, hashed, in a temp file that is neither synced nor in its place.
+
+        Whatever happens, hand it to `place_year`, or close it.
+
+        Raises: as `write_year`.
+        """
         unchanged = self.base.partition(year) if self.base else None
-        target = self.layout.object_file(year, "0" * 64)
+        aside = self.layout.object_file(year, "0" * 64)
+        with self._writing(year, aside), ExitStack() as opened:
+            temp, stream = opened.enter_context(temporary_beside(aside))
+            report = self._copied(blocks, stream, unchanged if year in self._verified else None)
+            target = self.layout.object_file(year, report.sha256)
+            partition = Partition(
+                year=year,
+                path=self.layout.relative(target),
+                rows=report.rows,
+                symbols=symbols,
+                first_session=first,
+                last_session=last,
+                checksum=report.sha256,
+                size_bytes=report.size,
+                writer=f"polars {pl.__version__}",
+            )
+            self._written[year] = partition
+            return CopiedYear(partition, target, temp, stream, opened.pop_all())
+
+    def place_year(self, copied: CopiedYear) -> None:
+        """The second half of `write_year`: sync the bytes, put the object in its place and read it back.
+
+        Raises: as `write_year`.
+        """
+        year, target, checksum = copied.partition.year, copied.target, copied.partition.checksum
+        before = self.base.partition(year) if self.base else None
+        with self._writing(year, target), copied.opened:
+            if before is None or before.checksum != checksum or not _holds(target, checksum):
+                sync_stream(copied.stream)
+                copied.temp.chmod(stat.S_IMODE(copied.temp.stat().st_mode) & ~0o222)
+                copied.temp.replace(target)  # durable once the manifest is saved
+                self._placed = True
+                _verify(target, copied.partition.rows, copied.partition.size_bytes)
+                hashed_as_written(target, checksum)
+
+    @contextmanager
+    def _writing(self, year: int, target: Path) -> Generator[None]:
         try:
-            with storage_errors(f"writing {year}", target), temporary_beside(target) as (temp, stream):
-                report = self._copied(blocks, stream, unchanged if year in self._verified else None)
-                target = self.layout.object_file(year, report.sha256)
-                if unchanged is None or unchanged.checksum != report.sha256 or not _holds(target, report.sha256):
-                    sync_stream(stream)
-                    temp.chmod(stat.S_IMODE(temp.stat().st_mode) & ~0o222)
-                    temp.replace(target)  # durable once the manifest is saved
-                    self._placed = True
-                    _verify(target, blocks, report.size)
+            with storage_errors(f"writing {year}", target):
+                yield
         except DiskSpaceError as error:
             self._note_full_disk(year, error)
             raise
-        self._written[year] = Partition(
-            year=year,
-            path=self.layout.relative(target),
-            rows=report.rows,
-            symbols=symbols,
-            first_session=first,
-            last_session=last,
-            checksum=report.sha256,
-            size_bytes=report.size,
-            writer=f"polars {pl.__version__}",
-        )
-        return self._written[year]
 
     def _copied(self, blocks: Sequence[Block], out: BinaryIO, base: Partition | None) -> WriteReport:
         """Write blocks of which some are copied; the file that they come from is proven meanwhile: rot gets no name."""
@@ -183,22 +232,30 @@ class Transaction:
             LockNotHeldError: the lock was lost.
             StorageError: the manifest could not be replaced; nothing was committed.
         """
+        return self.save(self.draft(provenance, ledgers, accompanying))
+
+    def draft(
+        self, provenance: Provenance, ledgers: LedgerChanges | None = None, accompanying: LedgerChanges | None = None
+    ) -> SyncManifest | None:
+        """The first half of `commit`: the manifest to save, with its ledgers in memory. All years are copied by then.
+
+        Returns the base itself if nothing changed, None if there is nothing at all.
+
+        Raises:
+            StorageError: a ledger cannot be read; nothing was committed.
+        """
         before = {p.year: p for p in self.base.partitions} if self.base else {}
         changed = {year: p for year, p in self._written.items() if year not in before or _differ(before[year], p)}
         partitions = tuple(p for year, p in sorted((before | changed).items()) if year not in self._emptied)
         known = self.base.ledgers if self.base else {}
         recorded = known
         if partitions or self.base is not None or _asks_a_person(ledgers or {}):
-            recorded = write_ledgers(self.layout, self._without_forgotten(known), ledgers or {})
+            recorded = self._encoded(self._without_forgotten(known), ledgers or {})
         if not changed and not self._emptied and recorded == known:
-            if self._placed:  # a damaged object was made good, and no manifest is saved after it
-                with storage_errors("making the new files durable", self.layout.objects):
-                    fsync_folder(self.layout.objects)
-            if self.base is not None:
-                _show(self._manager, self.base)
             return self.base
-        recorded = write_ledgers(self.layout, recorded, accompanying or {})
-        manifest = SyncManifest(
+        recorded = self._encoded(recorded, accompanying or {})
+        return SyncManifest(
+            version=self.version,
             sync_timestamp=self.at,
             clock_timestamp=self._said,
             start_date=min((p.first_session for p in partitions), default=None),
@@ -215,8 +272,23 @@ class Transaction:
             partitions=partitions,
             ledgers=dict(recorded),
         )
-        saved = self._manager.save_manifest(manifest, self._token)
-        _show(self._manager, saved, changed)
+
+    def save(self, draft: SyncManifest | None) -> SyncManifest | None:
+        """The second half of `commit`, once all years are in their places.
+
+        Raises: as `commit`.
+        """
+        if draft is None or draft is self.base:
+            if self._placed:  # a damaged object was made good, and no manifest is saved after it
+                with storage_errors("making the new files durable", self.layout.objects):
+                    fsync_folder(self.layout.objects)
+            if self.base is not None:
+                _show(self._manager, self.base)
+            return self.base
+        for encoded in self._ledgers:
+            encoded.write()
+        saved = self._manager.save_manifest(draft, self._token)
+        _show(self._manager, saved, self._written)
         _vacuum(self._manager, saved, self._retention)
         return saved
 
@@ -250,6 +322,10 @@ class Transaction:
         _show(self._manager, saved, {partition.year for partition in saved.partitions})
         _vacuum(self._manager, saved, self._retention)
         return saved
+
+    def _encoded(self, known: Ledgers, changes: LedgerChanges) -> Ledgers:
+        self._ledgers.append(encode_ledgers(self.layout, known, changes))
+        return self._ledgers[-1].files
 
     def _without_forgotten(self, ledgers: Ledgers) -> Ledgers:
         remaining = {name: tuple(f for f in files if f.path not in self._forgotten) for name, files in ledgers.items()}
@@ -335,13 +411,13 @@ def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
     )
 
 
-def _verify(path: Path, blocks: Sequence[Block], size: int) -> None:
+def _verify(path: Path, count: int, size: int) -> None:
     """Let a reader that knows nothing of blocks open the file where all readers will find it."""
     try:
         rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         rows = -1
-    if rows != sum(block.rows for block in blocks) or path.stat().st_size != size:
+    if rows != count or path.stat().st_size != size:
         path.unlink()
         raise ChecksumMismatchError(
             "What was read back is not what was written; it was removed and nothing was committed",

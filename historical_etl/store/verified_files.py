@@ -1,11 +1,12 @@
 """Committed files, proven to be the bytes that were committed before a row of them is read.
 
-A file is hashed when a process first opens it, and again only if its inode, size or times have changed since.
+A file is hashed when a process first opens it, unless this process wrote it, and again only if its inode, size or times
+have changed since.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file
 
-__all__ = ["already_verified", "require_verified", "verified_path"]
+__all__ = ["already_verified", "hashed_as_written", "require_verified", "still_proven", "verified_path"]
 
 _TODO: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
 _MOST_CHECKED: Final = 20_000  # a process may live for years
@@ -46,9 +47,7 @@ def verified_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = 
             if not anew and _checked.get(path) == (state, file.checksum):
                 return path
             if sha256_of(path) == file.checksum:
-                if len(_checked) >= _MOST_CHECKED:
-                    _checked.clear()
-                _checked[path] = state, file.checksum
+                _remember(path, state, file.checksum)
                 return path
         except OSError as error:
             fault = no_file(path)
@@ -78,6 +77,36 @@ def already_verified(layout: Layout, files: Iterable[Partition | LedgerFile]) ->
     """
     refuse_lost_threads()
     return [file for file in files if _is_known(layout.resolve(file.path), file.checksum)]
+
+
+def hashed_as_written(path: Path, checksum: str) -> None:
+    """Take a file for proven whose bytes were hashed as they were written, once it is in its place.
+
+    Raises:
+        OSError: it is not there.
+    """
+    _remember(path, _state(path), checksum)
+
+
+@contextmanager
+def still_proven(paths: Iterable[Path]) -> Generator[None]:
+    """For a block that makes and removes links to files: those that were proven before it are so after it.
+
+    A link changes the time of a file's last change of state, which else tells that its bytes may be others. Nothing
+    else may be done in the block.
+    """
+    before = {path: _checked[path] for path in paths if path in _checked and _is_known(path, _checked[path][1])}
+    yield
+    for path, (state, checksum) in before.items():
+        with suppress(OSError):
+            if (now := _state(path))[:-1] == state[:-1]:
+                _checked[path] = now, checksum
+
+
+def _remember(path: Path, state: tuple[int, ...], checksum: str) -> None:
+    if len(_checked) >= _MOST_CHECKED:
+        _checked.clear()
+    _checked[path] = state, checksum
 
 
 def _is_known(path: Path, checksum: str) -> bool:

@@ -62,7 +62,7 @@ DOORS: dict[str, Callable[[Store], object]] = {
     "the quarantine": lambda store: read_entries(store.layout),
     "a quarantined file": lambda store: store.entry.is_intact(),
     "the versions": lambda store: store.manager.list_versions(),
-    "a year": lambda store: verified_path(store.layout, only(store.made)),
+    "a year": lambda store: verified_path(store.layout, only(store.made), anew=True),
     "all of it": lambda store: verify_store(store.manager),
     "progress that is withdrawn": lambda store: forget_progress(store.layout),
     "progress that is saved": lambda store: save_progress(store.layout, store.progress),

@@ -6,7 +6,7 @@ import pytest
 
 from historical_etl import ChecksumMismatchError, ManifestManager, StorageError
 from historical_etl.store import verified_files
-from historical_etl.store.verified_files import require_verified, verified_path
+from historical_etl.store.verified_files import already_verified, require_verified, verified_path
 from historical_etl_tests.store.small import Hand, commit, corrections, only, spoil
 
 
@@ -18,6 +18,7 @@ def manager(root) -> ManifestManager:
 def test_a_file_is_read_once_for_its_proof_and_again_after_any_change(manager, watching):
     partition = only(commit(manager, {2019: 1}))
     path = manager.layout.resolve(partition.path)
+    os.utime(path, ns=(2, 2))
     seen: list[str] = []
     with watching(seen.append):
         assert verified_path(manager.layout, partition) == path
@@ -28,6 +29,30 @@ def test_a_file_is_read_once_for_its_proof_and_again_after_any_change(manager, w
     with watching(seen.append):
         verified_path(manager.layout, partition)
     assert seen.count("open") == 2 * first
+
+
+def test_who_wrote_a_file_has_proven_it_and_keeps_the_proof_while_daily_is_linked_anew(manager, watching):
+    """Each commit makes and removes links to the files of all years, which changes their ctime."""
+    first = only(commit(manager, {2018: 1}), 2018)
+    opened: list[str] = []
+    for year in (2019, 2020, 2021):
+        made = commit(manager, {year: 1})
+        with watching(opened.append):
+            assert already_verified(manager.layout, made.partitions) == list(made.partitions)
+            verified_path(manager.layout, first)
+    assert opened.count("open") == 0
+
+
+def test_a_change_before_daily_is_linked_anew_is_seen(manager):
+    partition = only(commit(manager, {2018: 1}), 2018)
+    path = verified_path(manager.layout, partition)
+    before = path.stat()
+    content = spoil(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    commit(manager, {2019: 1})
+    with pytest.raises(ChecksumMismatchError, match=r"2018 was changed after its commit"):
+        verified_path(manager.layout, partition)
+    path.write_bytes(content)
 
 
 def test_a_change_is_seen_though_size_and_time_are_as_before(manager):

@@ -15,5 +15,6 @@ from .ledger_rows import is_due as is_due
 from .ledger_rows import run_of as run_of
 from .ledger_rows import run_rows as run_rows
 from .ledger_rows import suspicion_of as suspicion_of
+from .publish import publication as publication
 from .publish import publish_catalog as publish_catalog
 from .publish import publish_if_behind as publish_if_behind

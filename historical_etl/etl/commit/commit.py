@@ -1,8 +1,10 @@
 """The part of a run that holds the writer lock: merge → gate → objects → ledgers → manifest → daily/ → progress."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 import polars as pl
 
@@ -26,11 +28,11 @@ from historical_etl.store.failed_runs import RunRecord, drop_notes, read_notes
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, read_undamaged
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.transaction import Provenance, Transaction
+from historical_etl.store.transaction import CopiedYear, Provenance, Transaction
 from historical_etl.store.verified_files import verified_path
 from historical_etl.store.volume import required_for_merge
 
-__all__ = ["Commit", "Prepared"]
+__all__ = ["Commit", "Draft", "Prepared"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,14 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """What is to be committed: the manifest, the base's own where nothing changed; and the notes that are in it."""
+
+    manifest: SyncManifest | None
+    notes: list[RunRecord]
+
+
+@dataclass(frozen=True)
 class Commit:
     """Writes a reconciled batch.
 
@@ -81,15 +91,21 @@ class Commit:
     provenance: Provenance
 
     def prepare(
-        self, reconciled: Reconciled, completeness: Completeness, attempt: FetchAttempt, left: pl.DataFrame
+        self,
+        reconciled: Reconciled,
+        completeness: Completeness,
+        attempt: FetchAttempt,
+        left: pl.DataFrame,
+        place: Callable[[CopiedYear], None],
     ) -> Prepared:
-        """Merge rows into the stored years, and write the files of those that change.
+        """Merge rows into the stored years, and write those that change into files.
 
         Args:
             reconciled: what may be stored, held against the version that this builds on.
             completeness: of that version.
             attempt: what was asked for.
             left: (symbol, date) of stored rows on days that have left the calendar: they are removed, too.
+            place: takes each year that is copied, for `Transaction.place_year`, which must be over before `save`.
 
         Raises:
             DataQualityError, DiskSpaceError, StorageError: nothing was committed.
@@ -106,7 +122,7 @@ class Commit:
         years: list[MergedYear] = []
         off = years_in(left)
         merged = merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off)
-        with one_behind(self._write_year) as write_year:
+        with one_behind(partial(self._write_year, place=place)) as write_year:
             for year in merged:
                 write_year(year)
                 years.append(year)
@@ -126,24 +142,36 @@ class Commit:
             disk_warning=disk_warning,
         )
 
-    def _write_year(self, year: MergedYear) -> None:
+    def _write_year(self, year: MergedYear, place: Callable[[CopiedYear], None]) -> None:
         if year.changes and year.blocks:
-            self.transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            copied = self.transaction.copy_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            with ExitStack() as unless_taken:
+                unless_taken.enter_context(copied.opened)
+                place(copied)
+                unless_taken.pop_all()
         elif year.changes:
             self.transaction.empty_year(year.year)
         year.blocks.clear()  # a run may touch thirty years
 
-    def write(self, prepared: Prepared, run: RunRecord) -> SyncManifest | None:
-        """Commit all years and ledgers at once, with the record of the run; gives the version that is current then.
+    def draft(self, prepared: Prepared, run: RunRecord) -> Draft:
+        """The version as it is to be, with the record of the run in its ledgers. All years are copied by then.
+
+        Raises:
+            StorageError: nothing was committed.
+        """
+        notes = read_notes(self.manifests.layout)
+        accompanying = {"additions": prepared.additions, "runs": ledger_rows.run_rows([*notes, run])}
+        return Draft(self.transaction.draft(prepared.provenance, prepared.ledgers, accompanying), notes)
+
+    def save(self, draft: Draft) -> SyncManifest | None:
+        """Commit all years and ledgers at once; gives the version that is current then.
 
         Raises:
             DiskSpaceError, StorageError: nothing was committed.
         """
-        notes = read_notes(self.manifests.layout)
-        accompanying = {"additions": prepared.additions, "runs": ledger_rows.run_rows([*notes, run])}
-        manifest = self.transaction.commit(prepared.provenance, prepared.ledgers, accompanying)
+        manifest = self.transaction.save(draft.manifest)
         if manifest is not self.transaction.base:
-            drop_notes(self.manifests.layout, notes)
+            drop_notes(self.manifests.layout, draft.notes)
         return manifest
 
     def _ledgers(

@@ -1,13 +1,17 @@
 """Publish: make the catalog file show what is committed."""
 
 import logging
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
+from historical_etl.catalog.catalog import BuiltCatalog, Catalog
 from historical_etl.errors import CatalogError, HistoricalETLError
 from historical_etl.etl.context import StoreContext, is_untouched, nothing_stored
 from historical_etl.models import SyncManifest
 from historical_etl.store.transaction import recover
 
-__all__ = ["publish_catalog", "publish_if_behind"]
+__all__ = ["Publication", "publication", "publish_catalog", "publish_if_behind"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,3 +46,35 @@ def publish_if_behind(store: StoreContext) -> str | None:
         _log.error("The data is committed, the catalog is not up to date: %s", error)
         return str(error)
     return None
+
+
+class Publication:
+    """The catalog of a version, built by a thread while that is committed."""
+
+    def __init__(self, catalog: Catalog, pool: ThreadPoolExecutor, built: ExitStack) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._built = built
+        self._building: Future[BuiltCatalog] | None = None
+
+    def begin(self, draft: SyncManifest) -> None:
+        """Build the catalog of a version that is to be committed."""
+        self._building = self._pool.submit(self._built.enter_context, self._catalog.built(draft))
+
+    def finish(self, committed: SyncManifest) -> None:
+        """Show it once the version is committed. What fails here is left to `publish_if_behind`, which tells of it."""
+        if self._building is None:
+            return
+        try:
+            built = self._building.result()
+            if built.version == committed.version:
+                self._catalog.show(built)
+        except HistoricalETLError as error:
+            _log.info("The catalog was not published with its commit: %s", error)
+
+
+@contextmanager
+def publication(store: StoreContext) -> Generator[Publication]:
+    """For a commit under the writer lock; nothing is left of a catalog that is not shown when the block ends."""
+    with ExitStack() as built, ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog") as pool:
+        yield Publication(store.catalog, pool, built)

@@ -52,37 +52,41 @@ def increment_requests(
         kept_from: symbol → the first session of held bars that lie before all that is stored.
         since: when the histories begin of symbols that were another security's before.
     """
-    today = pl.lit(end)
-    due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= today)
+    due = pl.lit(value=insist) | pl.col("due").is_null() | (pl.col("due") <= end)
     hopeful = (pl.col("status") == GAP_OPEN) | ((pl.col("status") == CONFIRMED) & (pl.col("attempts") < LAST_ATTEMPT))
-    wanted = completeness.gaps.filter(hopeful, due).group_by("symbol").agg(pl.col("first_session").min())
-    earliest_gap: dict[str, date] = dict(wanted.iter_rows())
-    known = {
-        symbol: (last, asked)
-        for symbol, last, asked in completeness.symbols.select(
-            "symbol", _last_overlap_session(calendar), (pl.col("status") != ENDED) | due
-        ).iter_rows()
-    }
-    begins = _first_sessions(completeness)
-    groups: dict[tuple[date, bool], list[str]] = {}
-    back = {day: calendar.back(day, overlap_sessions - 1) for day in {last for last, _ in known.values()}}
-    for symbol in symbols:
-        last, asked = known.get(symbol, (None, True))
-        if not asked and symbol not in earliest_gap:
-            continue
-        start = first if last is None else back[last]
-        if symbol in earliest_gap:
-            start = min(start, calendar.back(earliest_gap[symbol], overlap_sessions))
-        earliest = min(first, begins.get(symbol, first), kept_from.get(symbol, first))
-        earliest = max(earliest, since.get(symbol, earliest)) if since else earliest
-        start = max(min(start, kept_from.get(symbol, start)), earliest, covered or earliest)
-        start = min(start, end)
-        groups.setdefault((start, begins.get(symbol, start) >= start), []).append(symbol)  # not all with a lead-in
+    gaps = completeness.gaps.filter(hopeful, due).group_by("symbol").agg(gap=pl.col("first_session").min())
+    known = completeness.symbols.select(
+        "symbol", _last_overlap_session(calendar), begins="first_session", asked=(pl.col("status") != ENDED) | due
+    )
+    of_symbols = pl.DataFrame({"symbol": symbols}, schema={"symbol": pl.String})
+    for facts in (known, gaps, _days("kept", kept_from), _days("since", since or {})):
+        of_symbols = of_symbols.join(facts, on="symbol", how="left")
+    of_symbols = of_symbols.filter(pl.col("asked").fill_null(value=True) | pl.col("gap").is_not_null()).with_columns(
+        _back(calendar, of_symbols, "last", overlap_sessions - 1).fill_null(first),
+        _back(calendar, of_symbols, "gap", overlap_sessions),
+    )
+    overlap = pl.min_horizontal("last", "gap", "kept")
+    earliest = pl.max_horizontal(pl.min_horizontal(pl.lit(first), "begins", "kept"), "since", pl.lit(covered, pl.Date))
+    of_symbols = of_symbols.select(
+        "symbol", "begins", start=pl.min_horizontal(pl.max_horizontal(overlap, earliest), pl.lit(end))
+    ).with_columns(without_history=(pl.col("begins") >= pl.col("start")).fill_null(value=True))
+    groups = of_symbols.sort("start", "without_history", "symbol")
     return [
         FetchRequest(part, start, end)
-        for (start, _), group in sorted(groups.items())
-        for part in in_batches(sorted(group), batch)
+        for (start, _), group in groups.group_by("start", "without_history", maintain_order=True)
+        for part in in_batches(group.get_column("symbol").to_list(), batch)
     ]
+
+
+def _days(name: str, days: Mapping[str, date]) -> pl.DataFrame:
+    return pl.DataFrame({"symbol": list(days), name: list(days.values())}, schema={"symbol": pl.String, name: pl.Date})
+
+
+def _back(calendar: SessionCalendar, of_symbols: pl.DataFrame, column: str, sessions: int) -> pl.Expr:
+    """So many sessions before the days of a column, which has few different ones."""
+    days: list[date] = of_symbols.get_column(column).unique().drop_nulls().to_list()
+    before = [calendar.back(day, sessions) for day in days]
+    return pl.col(column).replace_strict(days, before, default=None, return_dtype=pl.Date)
 
 
 def _last_overlap_session(calendar: SessionCalendar) -> pl.Expr:

@@ -168,7 +168,7 @@ class PriceRuns:
         with record_failure(run):
             if requests:  # else every symbol has ended, and none is due
                 without_history = symbols_without_history(requests, completeness)
-                run.take(requests, f"increment-{end}", without_history=without_history)
+                run.take(requests, f"increment-{end}", without_history=without_history, publish=publish)
             if beyond_calendar and self._steps.calendar_has_ended():
                 run.stats.calendar_notes.append(self._context.calendar.end_in_words())
             result = self._steps.close(run, publish=publish)

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from historical_etl.errors import DataQualityError, HistoricalETLError, ProviderError
-from historical_etl.etl.commit import Commit
+from historical_etl.etl.commit import Commit, publication
 from historical_etl.etl.completeness import (
     CalendarChange,
     Completeness,
@@ -41,6 +41,7 @@ from historical_etl.etl.runs.reference import reference_of
 from historical_etl.etl.runs.run_stats import RunStats
 from historical_etl.etl.symbology import Names
 from historical_etl.models import Outcome, SyncManifest
+from historical_etl.one_behind import one_behind
 from historical_etl.schema import latest, symbols_in
 from historical_etl.sources.base import FetchRequest, PriceSource
 from historical_etl.store.commit_times import stamp_after
@@ -109,6 +110,7 @@ class Run:
         without_history: Collection[str] = (),
         *,
         alone: bool = True,
+        publish: bool = False,
     ) -> None:
         """Fetch requests and commit the result, at once.
 
@@ -120,6 +122,7 @@ class Run:
             without_history: see `BatchFetcher.fetch`.
             alone: the run consists of this. Else it does not fail if rows were fetched and none can be stored; whether
                 anything was stored in the end is for `require_rows` to say.
+            publish: show the catalog of the new version at once; if that fails, no word is said of it.
 
         Raises:
             ProviderError, DataQualityError, ConfigurationError: nothing was committed.
@@ -137,7 +140,7 @@ class Run:
                 return
         batch = self._with_unrecorded(batch)
         turn = 1
-        while not self._commit(batch, years, in_advance=turn > _TURNS):
+        while not self._commit(batch, years, in_advance=turn > _TURNS, publish=publish):
             _log.info("Another writer committed meanwhile; what was fetched is held against the new version")
             turn += 1
 
@@ -194,10 +197,11 @@ class Run:
         self.stats.add_fetched(batch)
         return batch
 
-    def _commit(self, batch: Batch, years: YearProgress | None, *, in_advance: bool) -> bool:
+    def _commit(self, batch: Batch, years: YearProgress | None, *, in_advance: bool, publish: bool) -> bool:
         """Reconcile with the current version and commit; False if another version was current once the lock was held.
 
-        With the lock taken in advance none can, but all others wait while this reconciles.
+        With the lock taken in advance none can, but all others wait while this reconciles. The catalog is built while
+        the years are synced and the manifest is saved.
         """
         store = self.context
         with ExitStack() as held:
@@ -222,11 +226,18 @@ class Run:
                 provenance=self._provenance(batch),
             )
             attempt = self._attempt(reconciled, transaction, completeness)
-            prepared = commit.prepare(reconciled, completeness, attempt, change.left)
-            self.stats.add_prepared(prepared)
-            committed = commit.write(prepared, self._record("committed", transaction.version))
+            catalog = held.enter_context(publication(store))
+            with one_behind(transaction.place_year) as place:
+                prepared = commit.prepare(reconciled, completeness, attempt, change.left, place)
+                self.stats.add_prepared(prepared)
+                draft = commit.draft(prepared, self._record("committed", transaction.version))
+                if publish and draft.manifest is not None:
+                    catalog.begin(draft.manifest)
+            committed = commit.save(draft)
             self.stats.add_committed(transaction.base, committed, prepared.completeness)
             save_progress(store.layout, RunProgress(store).after(committed, prepared.completeness, years))
+            if committed is not None:
+                catalog.finish(committed)
             self.manifest = committed
         self._rebuilt |= set(symbols_in(reconciled.batch.rows))
         return True

@@ -130,7 +130,8 @@ class RunSteps:
                 parts = in_batches(symbols, self.context.settings.batch_symbols)
                 requests = [FetchRequest(part, asked.lead_in, asked.end) for part in parts]
                 span, years = (asked.start, asked.end), _progress(request, windows, completed | {window.year})
-                run.take(requests, str(window.year), years, span, alone=len(windows) == 1)
+                last = window is windows[-1]
+                run.take(requests, str(window.year), years, span, alone=len(windows) == 1, publish=publish and last)
                 completed.add(window.year)
                 report(replace(step, step="committed", done=at + 1, rows=stats.rows))
             except HistoricalETLError as error:
