@@ -67,24 +67,14 @@ class StoredStretch:
         current = all(blocks[month].current for month in self._numbers)
         if current and self.rows is not None and self.rows[list(ORDER)].equals(merged[list(ORDER)]):
             return {**blocks, **self._with_values(blocks, self.rows, merged)}
-        new, old, others = (self._by_month(rows) for rows in (merged, self.rows, self._others(blocks)))
-        months = [month for month in self._months if not _is_same(old.get(month), new.get(month))]
+        new, old, others = (_ByMonth(self._months, rows) for rows in (merged, self.rows, self._others(blocks)))
 
         def encoded(month: int) -> Block | None:
-            return self._with_rows(blocks.get(month), month, new.get(month), others.get(month))
+            block, rows = blocks.get(month), new.of(month)
+            return block if _is_same(old.of(month), rows) else self._with_rows(block, month, rows, others.of(month))
 
-        changed = dict(zip(months, _each(encoded, months), strict=True))
+        changed = dict(zip(self._months, _each(encoded, self._months), strict=True))
         return {month: block for month, block in {**blocks, **changed}.items() if block is not None}
-
-    def _by_month(self, rows: pl.DataFrame | None) -> dict[int, pl.DataFrame]:
-        """Rows, which are sorted by (symbol, date), by month."""
-        if rows is None or rows.is_empty():
-            return {}
-        if len(self._months) == 1:
-            return {self._months[0]: rows}
-        parts = rows.with_columns(pl.col("date").dt.month().alias("month"))
-        found = parts.partition_by("month", maintain_order=True, include_key=False, as_dict=True)
-        return {int(month): part for (month,), part in found.items()}
 
     def _with_rows(
         self, block: Block | None, month: int, rows: pl.DataFrame | None, others: pl.DataFrame | None
@@ -130,6 +120,21 @@ class StoredStretch:
             changed.setdefault(month, {})[number] = pl.DataFrame(parts)
         encoded = _each(lambda month: blocks[month].with_values(changed[month]), list(changed))
         return dict(zip(changed, encoded, strict=True))
+
+
+class _ByMonth:
+    """The rows of each month, taken out when they are asked for: all at once would be all rows a second time."""
+
+    def __init__(self, months: Sequence[int], rows: pl.DataFrame | None) -> None:
+        self._rows = None if rows is None or rows.is_empty() else rows
+        self._month = None if self._rows is None or len(months) == 1 else self._rows.get_column("date").dt.month()
+
+    def of(self, month: int) -> pl.DataFrame | None:
+        """Those of one of the months; None if there are none."""
+        if self._rows is None or self._month is None:
+            return self._rows
+        found = self._rows.filter(self._month == month)
+        return found if found.height else None
 
 
 def _each(encoded: Callable[[int], _Block], months: Sequence[int]) -> list[_Block]:
