@@ -29,7 +29,7 @@ __all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
 #: The most rows of several months that are merged at once.
-_STRETCH_ROWS: Final = 600_000
+_STRETCH_ROWS: Final = 1_500_000
 #: Months are merged at once if they change so many times as many symbols, or as few.
 _ALIKE: Final = 4
 _FEW: Final = 20
