@@ -15,7 +15,8 @@ from benchmarks.floor import FloorStore
 from benchmarks.market import MarketFetcher, Workload, prepare
 from benchmarks.peers.peer import digest
 from benchmarks.peers.team import PeerResult, Team, team
-from historical_etl.etl.merge.merge import MergedYear, StoredYears, merge_years
+from historical_etl.etl.merge.merge import MergedYear, merge_years
+from historical_etl.etl.merge.stored_years import StoredYears
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLProgressManifest
 from historical_etl.one_behind import one_behind

@@ -7,12 +7,12 @@ from .corporate_actions import with_named as with_named
 from .corporate_actions import without_outdated as without_outdated
 from .merge import Gate as Gate
 from .merge import MergedYear as MergedYear
-from .merge import StoredYears as StoredYears
 from .merge import merge_years as merge_years
 from .returns import PRICES as PRICES
 from .returns import last_rows as last_rows
 from .returns import with_returns as with_returns
 from .row_changes import COMPARED as COMPARED
+from .stored_years import StoredYears as StoredYears
 from .withheld_cells import WITHHELD_SCHEMA as WITHHELD_SCHEMA
 from .withheld_cells import withheld_messages as withheld_messages
 from .withheld_cells import without_adj_close as without_adj_close

@@ -5,7 +5,7 @@ must learn of a changed predecessor; and of a month the row groups that its symb
 its bytes. A key that is absent from the new rows keeps its values; only keys that are named are removed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
@@ -16,23 +16,18 @@ from historical_etl.errors import DataQualityError
 from historical_etl.etl.merge.corporate_actions import inferred
 from historical_etl.etl.merge.returns import PRICES, first_rows, heads, last_rows, with_returns
 from historical_etl.etl.merge.row_changes import RowChanges
+from historical_etl.etl.merge.stored_years import StoredYears
+from historical_etl.etl.merge.stretches import stretches
+from historical_etl.etl.merge.symbol_count import SymbolCount
 from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
-from historical_etl.models import Partition, SyncManifest
 from historical_etl.one_behind import one_behind
-from historical_etl.schema import IS_FIRST, ORDER, empty_frame, symbols_in, years_in
-from historical_etl.store.layout import Layout
+from historical_etl.schema import ORDER, empty_frame, symbols_in, years_in
 from historical_etl.store.parquet import Block, StoredStretch
-from historical_etl.store.verified_files import verified_path
 
-__all__ = ["Gate", "MergedYear", "StoredYears", "merge_years"]
+__all__ = ["Gate", "MergedYear", "merge_years"]
 
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
-#: The most rows of several months that are merged at once.
-_STRETCH_ROWS: Final = 1_500_000
-#: Months are merged at once if they change so many times as many symbols, or as few.
-_ALIKE: Final = 4
-_FEW: Final = 20
 #: Judges rows of a year before they are encoded; raises to refuse.
 Gate = Callable[[pl.DataFrame, int], None]
 
@@ -57,33 +52,6 @@ class MergedYear:
     last: date
     differences: RowChanges
     changes: bool
-
-
-@dataclass(frozen=True)
-class StoredYears:
-    """The committed version that a merge builds on.
-
-    `blocks` gives the verified month blocks of a year, as `Transaction.stored_blocks` does.
-    """
-
-    manifest: SyncManifest | None
-    layout: Layout
-    blocks: Callable[[int], list[Block]]
-
-    def years(self) -> list[int]:
-        """The committed years, ascending."""
-        return [partition.year for partition in self.manifest.partitions] if self.manifest else []
-
-    def partition(self, year: int) -> Partition | None:
-        """What the manifest says of a year; None if it is not stored."""
-        return self.manifest.partition(year) if self.manifest else None
-
-    def scan(self, year: int) -> pl.LazyFrame:
-        """The rows of a year; none if it is not stored."""
-        partition = self.partition(year)
-        if partition is None:
-            return empty_frame().lazy()
-        return pl.scan_parquet(verified_path(self.layout, partition), glob=False)
 
 
 def merge_years(
@@ -151,7 +119,7 @@ class _Merge:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
         encoded = blocks
-        symbols = _SymbolCount(self._stored, year)
+        symbols = SymbolCount(self._stored, year)
         parts: list[RowChanges] = []
         changes = False
 
@@ -161,7 +129,7 @@ class _Merge:
             encoded = stored.replaced_in(encoded, merged)
 
         with one_behind(encode) as hand_out:
-            for months, rows in _stretches(new, dropped, blocks, successors):
+            for months, rows in stretches(new, dropped, blocks, successors):
                 if rows is None and self._changed_tails.is_empty() and not self._orphans:
                     continue
                 stored = StoredStretch.read(blocks, months, self._concerned(rows, dropped), dropped)
@@ -308,95 +276,6 @@ class _Merge:
             .collect()
         )
         return set(successors.get_column("date"))
-
-
-class _SymbolCount:
-    """The number of distinct symbols in a year, from what is stored, and what becomes of those that come and go."""
-
-    def __init__(self, stored: StoredYears, year: int) -> None:
-        self._stored = stored
-        self._year = year
-        self._before: list[pl.DataFrame] = []
-        self._after: list[pl.DataFrame] = []
-
-    def add(self, old: pl.DataFrame | None, merged: pl.DataFrame) -> None:
-        """Rows as they were, and as they are now."""
-        self._before += [old.select("symbol")] if old is not None else []
-        self._after.append(merged.select("symbol"))
-
-    def count(self) -> int:
-        """How many there are now."""
-        before, after = ({s for part in parts for s in symbols_in(part)} for parts in (self._before, self._after))
-        come, gone = after - before, before - after
-        partition = self._stored.partition(self._year)
-        known = partition.symbols if partition else 0
-        if not known or not come | gone:
-            return known + len(come)
-        moved = pl.col("symbol").is_in(list(come | gone))
-        visited = pl.concat([empty_frame().select("symbol"), *self._before]).lazy()
-        seen = visited.filter(moved).group_by("symbol").agg(pl.len().alias("seen"))
-        stored = self._stored.scan(self._year).filter(moved).group_by("symbol").agg(pl.len())
-        others = stored.join(seen, on="symbol", how="left").filter(pl.col("len") > pl.col("seen").fill_null(0))
-        elsewhere = set(others.collect().get_column("symbol"))
-        return known + len(come - elsewhere) - len(gone - elsewhere)
-
-
-def _stretches(
-    new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block], successors: Collection[int]
-) -> Iterator[tuple[list[int], pl.DataFrame | None]]:
-    """The months of a year in runs that are merged at once, each with its new rows; None: only successors may change.
-
-    Months with the changes of a few symbols, such as a restated history has, are not merged with those of many: all
-    that is read is of symbols that change anywhere in the run. A stored month between two of a run belongs to it.
-    """
-    counts = _changes_by_month(new, dropped)
-    runs: list[list[int]] = []
-    for month in sorted(counts):
-        if runs and _belongs(month, runs[-1], counts, blocks):
-            runs[-1].append(month)
-        else:
-            runs.append([month])
-    of_run = {month: run for run in runs for month in range(run[0], run[-1] + 1)}
-    month_of_row = new.get_column("date").dt.month() if len(runs) > 1 else pl.Series(dtype=pl.Int8)
-    for month in sorted({*of_run, *successors, *(blocks if counts else ())}):
-        run = of_run.get(month)
-        if run is None:
-            yield [month], None
-        elif month == run[0]:
-            months = [within for within in range(run[0], run[-1] + 1) if within in counts or within in blocks]
-            rows = new if len(runs) == 1 else new.filter(month_of_row.is_between(run[0], run[-1]))
-            yield months, rows
-
-
-def _changes_by_month(new: pl.DataFrame, dropped: pl.DataFrame) -> dict[int, tuple[int, int]]:
-    """The number of rows, and of symbols, that change in each month."""
-    month, place = pl.col("month"), pl.col("place")
-    # Those of a symbol in a month stand together: only the first of them is looked at.
-    counted = (
-        pl.concat([rows.lazy().select("symbol", pl.col("date").dt.month().alias("month")) for rows in (new, dropped)])
-        .select("month", starts=IS_FIRST | (month != month.shift()))
-        .with_row_index("place")
-        .filter("starts")
-        .select("month", rows=place.shift(-1, fill_value=new.height + dropped.height) - place)
-        .group_by("month")
-        .agg(pl.col("rows").sum(), pl.len())
-        .collect()
-    )
-    return {month: (rows, symbols) for month, rows, symbols in counted.iter_rows()}
-
-
-def _belongs(
-    month: int, run: Sequence[int], counts: Mapping[int, tuple[int, int]], blocks: Mapping[int, Block]
-) -> bool:
-    """Whether a month is merged together with those before it."""
-    months = [*run, month]
-    stored = [blocks[between] for between in range(run[0], month + 1) if between in blocks]
-    symbols = [counts[changed][1] for changed in months]
-    if stored and max(symbols) > _ALIKE * (min(symbols) + _FEW):
-        return False
-    most = max(symbols)
-    read = sum(block.rows * min(1.0, most / len(block.groups)) for block in stored)
-    return read + sum(counts[changed][0] for changed in months) <= _STRETCH_ROWS
 
 
 def _upsert(old: pl.DataFrame | None, rows: pl.DataFrame | None) -> pl.DataFrame:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from historical_etl import DataValidator, ManifestManager
-from historical_etl.etl.merge.merge import StoredYears, merge_years
+from historical_etl.etl.merge.merge import merge_years
+from historical_etl.etl.merge.stored_years import StoredYears
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl_tests.scenario import COLUMNS, KEYS, LAST, as_rows, at, sessions, with_naive_returns
 from historical_etl_tests.shares import examples
