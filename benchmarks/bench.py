@@ -148,7 +148,7 @@ def commit(etl: HistoricalETL, rows: pl.DataFrame) -> None:
         merged = merge_years(accepted, nothing, nothing.select("symbol", "date"), stored, etl.validator.gate)
 
         def write(year: MergedYear) -> None:
-            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            transaction.write_year(year.year, year.blocks, year.symbols)
 
         with one_behind(write) as write_year:
             for year in merged:

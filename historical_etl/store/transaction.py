@@ -6,12 +6,11 @@ after it, `recover` finishes the rest. Whether rows are right is not judged here
 
 import logging
 import stat
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import polars as pl
 
@@ -34,6 +33,9 @@ from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.parquet import Block, WriteReport, read_blocks, write_year
 from historical_etl.store.vacuum import Retention, quarantine_unreferenced, vacuum
 from historical_etl.store.verified_files import hashed_as_written, require_verified, verified_path
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["CopiedYear", "Provenance", "Transaction", "recover", "recover_without_vacuum"]
 
@@ -131,45 +133,46 @@ class Transaction:
                 damage.add_note(f"A copy of it is in {copied}.")
             raise
 
-    def write_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> Partition:
+    def write_year(self, year: int, blocks: Sequence[Block], symbols: int) -> Partition:
         """Write one year's object, durable and verified, but not yet committed.
 
         Args:
             year: the year of the blocks.
             blocks: its month blocks in order, new or kept from `stored_blocks`.
             symbols: the number of distinct symbols in them.
-            first: the first session in them.
-            last: the last session in them.
 
         Raises:
             DiskSpaceError: the volume is full; the temp file is gone and `quarantine/` has a note on it.
             StorageError: the file system refused.
             ChecksumMismatchError: what was read back is not what was written.
         """
-        copied = self.copy_year(year, blocks, symbols, first, last)
+        copied = self.copy_year(year, blocks, lambda: symbols)
         self.place_year(copied)
         return copied.partition
 
-    def copy_year(self, year: int, blocks: Sequence[Block], symbols: int, first: date, last: date) -> CopiedYear:
+    def copy_year(self, year: int, blocks: Iterable[Block], symbols: Callable[[], int]) -> CopiedYear:
         """The first half of `write_year`: its bytes, hashed, in a temp file that is neither synced nor in its place.
 
-        Whatever happens, hand it to `place_year`, or close it.
+        Blocks are written as they come, and `symbols` is asked for after them. Whatever happens, hand what this gives
+        to `place_year`, or close it.
 
-        Raises: as `write_year`.
+        Raises: as `write_year`, and what `blocks` raises; nothing is left then.
         """
         unchanged = self.base.partition(year) if self.base else None
         aside = self.layout.object_file(year, "0" * 64)
         with self._writing(year, aside), ExitStack() as opened:
             temp, stream = opened.enter_context(temporary_beside(aside))
             report = self._copied(blocks, stream, unchanged if year in self._verified else None)
+            if report.first is None or report.last is None:
+                raise ValueError(f"No block of {year} was given: a year without rows is no file")
             target = self.layout.object_file(year, report.sha256)
             partition = Partition(
                 year=year,
                 path=self.layout.relative(target),
                 rows=report.rows,
-                symbols=symbols,
-                first_session=first,
-                last_session=last,
+                symbols=symbols(),
+                first_session=report.first,
+                last_session=report.last,
                 checksum=report.sha256,
                 size_bytes=report.size,
                 writer=f"polars {pl.__version__}",
@@ -202,7 +205,7 @@ class Transaction:
             self._note_full_disk(year, error)
             raise
 
-    def _copied(self, blocks: Sequence[Block], out: BinaryIO, base: Partition | None) -> WriteReport:
+    def _copied(self, blocks: Iterable[Block], out: BinaryIO, base: Partition | None) -> WriteReport:
         """Write blocks of which some are copied; the file that they come from is proven meanwhile: rot gets no name."""
         if base is None:
             return write_year(blocks, out)

@@ -58,8 +58,7 @@ def commit(
         transaction = Transaction(manager, token, retention)
         for year, close in years.items():
             frame = bars(year, close)
-            days = frame.get_column("date").to_list()
-            transaction.write_year(year, [encode_block(frame)], 1, days[0], days[-1])
+            transaction.write_year(year, [encode_block(frame)], 1)
         made = transaction.commit(Provenance("vendor", "1", "splits", "XNYS", "hash"), ledgers)
     assert made is not None
     return made

@@ -268,7 +268,7 @@ def test_a_year_is_written_under_the_number_of_its_rows_and_bytes(manager):
     with manager.acquire_lock() as token:
         transaction = Transaction(manager, token)
         frame = bars(2019)
-        written = transaction.write_year(2019, [encode_block(frame)], 7, date(2019, 1, 4), date(2019, 1, 5))
+        written = transaction.write_year(2019, [encode_block(frame)], 7)
         assert (written.year, written.rows, written.symbols) == (2019, 2, 7)
         assert (written.first_session, written.last_session) == (date(2019, 1, 4), date(2019, 1, 5))
         assert manager.load_manifest() is None, "not yet committed"

@@ -231,8 +231,8 @@ def test_a_transaction_whose_lock_was_lost_commits_nothing(root):
     with manager.acquire_lock() as token:
         transaction = Transaction(manager, token)
         blocks = transaction.stored_blocks(2013)
-        transaction.write_year(2013, blocks[:-1] or blocks, 6, date(2013, 1, 2), MIDWAY)
-        transaction.write_year(2012, transaction.stored_blocks(2012)[:1], 6, SHORT.first, date(2012, 10, 31))
+        transaction.write_year(2013, blocks[:-1] or blocks, 6)
+        transaction.write_year(2012, transaction.stored_blocks(2012)[:1], 6)
     with pytest.raises(LockNotHeldError):
         transaction.commit(Provenance())
     assert etl.layout.manifest_file().read_bytes() == before
@@ -244,9 +244,7 @@ def test_a_transaction_without_changes_is_no_version(root):
         transaction = Transaction(etl.manifests, token, Retention())
         partition = current_manifest(etl).partition(2013)
         assert partition is not None
-        written = transaction.write_year(
-            2013, transaction.stored_blocks(2013), partition.symbols, partition.first_session, partition.last_session
-        )
+        written = transaction.write_year(2013, transaction.stored_blocks(2013), partition.symbols)
         assert written.checksum == partition.checksum
         assert transaction.stored_blocks(1999) == []
         assert transaction.commit(Provenance()) == current_manifest(etl)

@@ -14,6 +14,7 @@ from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolic
 from historical_etl.etl.merge import (
     WITHHELD_SCHEMA,
     Gate,
+    GrowingYear,
     MergedYear,
     StoredYears,
     merge_years,
@@ -121,10 +122,19 @@ class Commit:
         )
         years: list[MergedYear] = []
         off = years_in(left)
-        merged = merge_years(rows, lead_in, dropped, stored, self.gate, reconciled.overwritten, may_be_emptied=off)
         with one_behind(partial(self._write_year, place=place)) as write_year:
-            for year in merged:
-                write_year(year)
+            for year in merge_years(
+                rows,
+                lead_in,
+                dropped,
+                stored,
+                self.gate,
+                reconciled.overwritten,
+                may_be_emptied=off,
+                begin=write_year,
+            ):
+                if year.changes and not year.is_begun:
+                    write_year(GrowingYear.after(year))
                 years.append(year)
             after, filled = update_completeness(completeness, attempt, self.calendar, self.gap_policy, self._traded)
             after = after.stamped(attempt.version, attempt.at)
@@ -142,16 +152,17 @@ class Commit:
             disk_warning=disk_warning,
         )
 
-    def _write_year(self, year: MergedYear, place: Callable[[CopiedYear], None]) -> None:
-        if year.changes and year.blocks:
-            copied = self.transaction.copy_year(year.year, year.blocks, year.symbols, year.first, year.last)
-            with ExitStack() as unless_taken:
-                unless_taken.enter_context(copied.opened)
-                place(copied)
-                unless_taken.pop_all()
-        elif year.changes:
+    def _write_year(self, year: GrowingYear, place: Callable[[CopiedYear], object]) -> None:
+        merged = year.merged.result
+        if not year.kept and not merged().blocks:
             self.transaction.empty_year(year.year)
-        year.blocks.clear()  # a run may touch thirty years
+            return
+        copied = self.transaction.copy_year(year.year, year.blocks(), lambda: merged().symbols)
+        with ExitStack() as unless_taken:
+            unless_taken.enter_context(copied.opened)
+            place(copied)
+            unless_taken.pop_all()
+        merged().blocks.clear()  # a run may touch thirty years
 
     def draft(self, prepared: Prepared, run: RunRecord) -> Draft:
         """The version as it is to be, with the record of the run in its ledgers. All years are copied by then.

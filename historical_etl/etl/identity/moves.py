@@ -142,7 +142,7 @@ def _write_year(
     gate(merged, year)
     written = [block for _, block in sorted(stored.replaced_in(blocks, merged).items())]
     symbols = partition.symbols - symbols_in(before).len() + symbols_in(after).len()
-    transaction.write_year(year, written, symbols, written[0].first, written[-1].last)
+    transaction.write_year(year, written, symbols)
 
 
 def stored_rows_of(layout: Layout, manifest: SyncManifest | None, symbols: Sequence[str]) -> pl.DataFrame:

@@ -31,9 +31,7 @@ def repack(state: VersionState) -> SyncManifest:
         for partition in base.partitions:
             blocks = transaction.stored_blocks(partition.year)
             if not all(block.current for block in blocks):
-                transaction.write_year(
-                    partition.year, blocks, partition.symbols, partition.first_session, partition.last_session
-                )
+                transaction.write_year(partition.year, blocks, partition.symbols)
                 rewritten.append(partition.year)
         current = base
         if rewritten:

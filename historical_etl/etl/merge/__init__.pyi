@@ -6,6 +6,7 @@ from .corporate_actions import with_judged as with_judged
 from .corporate_actions import with_named as with_named
 from .corporate_actions import without_outdated as without_outdated
 from .merge import Gate as Gate
+from .merge import GrowingYear as GrowingYear
 from .merge import MergedYear as MergedYear
 from .merge import merge_years as merge_years
 from .returns import PRICES as PRICES

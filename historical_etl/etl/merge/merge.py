@@ -5,10 +5,11 @@ must learn of a changed predecessor; and of a month the row groups that its symb
 its bytes. A key that is absent from the new rows keeps its values; only keys that are named are removed.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 
@@ -21,10 +22,10 @@ from historical_etl.etl.merge.stretches import stretches
 from historical_etl.etl.merge.symbol_count import SymbolCount
 from historical_etl.etl.merge.withheld_cells import keep_stored, lacking
 from historical_etl.one_behind import one_behind
-from historical_etl.schema import ORDER, empty_frame, symbols_in, years_in
+from historical_etl.schema import ORDER, earliest, empty_frame, latest, symbols_in, years_in
 from historical_etl.store.parquet import Block, StoredStretch
 
-__all__ = ["Gate", "MergedYear", "merge_years"]
+__all__ = ["Gate", "GrowingYear", "MergedYear", "merge_years"]
 
 #: Ten lead-in sessions never lie further back than this, whatever the holidays.
 _FAR: Final = timedelta(days=31)
@@ -39,19 +40,43 @@ class MergedYear:
     Attributes:
         blocks: all its month blocks in order, new ones and kept ones; none where no row is left.
         symbols: the number of distinct symbols in it.
-        first: its first session.
-        last: its last session.
         differences: what the new rows did to the stored ones.
         changes: whether any row is another than before; else its file stays as it is, whatever release wrote it.
+        is_begun: whether it was handed out as a `GrowingYear`.
     """
 
     year: int
     blocks: list[Block]
     symbols: int
-    first: date
-    last: date
     differences: RowChanges
     changes: bool
+    is_begun: bool = False
+
+
+@dataclass(frozen=True)
+class GrowingYear:
+    """A year of which the file is written while it is merged: its first months stay as they are.
+
+    Attributes:
+        kept: its first blocks, which stay as they are.
+        merged: what becomes of it.
+    """
+
+    year: int
+    kept: Sequence[Block]
+    merged: Future[MergedYear]
+
+    @classmethod
+    def after(cls, merged: MergedYear) -> Self:
+        """A year that is merged already."""
+        done = Future[MergedYear]()
+        done.set_result(merged)
+        return cls(merged.year, (), done)
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks in order, as soon as they are known; raises what the merge raises."""
+        yield from self.kept
+        yield from self.merged.result().blocks[len(self.kept) :]
 
 
 def merge_years(
@@ -63,6 +88,7 @@ def merge_years(
     overwritten: Collection[str] = (),
     *,
     may_be_emptied: Collection[int] = (),
+    begin: Callable[[GrowingYear], object] | None = None,
 ) -> Iterator[MergedYear]:
     """Merge new rows into the stored years; yields each year whose rows change, ascending.
 
@@ -75,6 +101,7 @@ def merge_years(
         gate: judges the rows of each stretch of months that changes.
         overwritten: symbols whose stored values give way to nulls, too; see `withheld.keep_stored`.
         may_be_emptied: years of which no row may be left.
+        begin: given each year of which later sessions follow on months that stay as they are, before it is merged.
 
     Raises:
         DataQualityError: the gate refused, or a stored file is damaged.
@@ -82,7 +109,7 @@ def merge_years(
     filled = sorted({*years_in(new), *years_in(dropped)})
     if not filled:
         return
-    merge = _Merge(stored, gate, last_rows(lead_in), overwritten, may_be_emptied)
+    merge = _Merge(stored, gate, begin, last_rows(lead_in), overwritten, may_be_emptied)
     for year in sorted({*filled, *(year for year in stored.years() if year > filled[0])}):
         rows = new if filled == [year] else new.filter(pl.col("date").dt.year() == year)
         removed = dropped.filter(pl.col("date").dt.year() == year) if dropped.height else dropped
@@ -98,10 +125,12 @@ class _Merge:
         self,
         stored: StoredYears,
         gate: Gate,
+        begin: Callable[[GrowingYear], object] | None,
         lead_in: pl.DataFrame,
         overwritten: Collection[str],
         may_be_emptied: Collection[int],
     ) -> None:
+        self._begin = begin
         self._emptied = may_be_emptied
         self._stored = stored
         self._overwritten = overwritten
@@ -118,6 +147,42 @@ class _Merge:
         if not is_new and not successors:
             return None
         blocks = {block.month: block for block in self._stored.blocks(year)}
+        growing = self._begun(year, new, dropped, blocks)
+        try:
+            merged = self._merged(year, new, dropped, blocks, successors)
+        except BaseException as error:
+            if growing is not None:
+                growing.set_exception(error)
+            raise
+        if growing is not None and merged is not None:
+            merged.is_begun = True
+            growing.set_result(merged)
+        return merged
+
+    def _begun(
+        self, year: int, new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block]
+    ) -> Future[MergedYear] | None:
+        """Hand out a year that certainly changes, and whose first months certainly do not."""
+        if self._begin is None or not blocks or new.is_empty() or self._orphans or self._changed_tails.height:
+            return None
+        days = new.get_column("date")
+        first, last = earliest(pl.concat([days, dropped.get_column("date")])), latest(days)
+        kept = [block for month, block in sorted(blocks.items()) if first is not None and month < first.month]
+        if not kept or last is None or last <= blocks[max(blocks)].last:
+            return None
+        merged = Future[MergedYear]()
+        self._begin(GrowingYear(year, kept, merged))
+        return merged
+
+    def _merged(
+        self,
+        year: int,
+        new: pl.DataFrame,
+        dropped: pl.DataFrame,
+        blocks: Mapping[int, Block],
+        successors: Collection[int],
+    ) -> MergedYear | None:
+        is_new = not new.is_empty() or not dropped.is_empty()
         encoded = blocks
         symbols = SymbolCount(self._stored, year)
         parts: list[RowChanges] = []
@@ -147,9 +212,7 @@ class _Merge:
             return None
         in_order = [block for _, block in sorted(encoded.items())]
         if not in_order and self._may_empty(year):
-            day = date(year, 1, 1)
-            nothing = RowChanges.of_all(parts)
-            return MergedYear(year, [], symbols=0, first=day, last=day, differences=nothing, changes=True)
+            return MergedYear(year, [], symbols=0, differences=RowChanges.of_all(parts), changes=True)
         if not in_order:
             raise DataQualityError(
                 f"Dropping {dropped.height} row(s) would leave {year} without any; nothing was changed",
@@ -160,8 +223,6 @@ class _Merge:
             year=year,
             blocks=in_order,
             symbols=symbols.count(),
-            first=in_order[0].first,
-            last=in_order[-1].last,
             differences=RowChanges.of_all(parts),
             changes=changes,
         )

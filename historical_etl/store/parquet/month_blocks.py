@@ -10,7 +10,7 @@ Copied bytes are verified only if `write_year` is given the SHA-256 that they sh
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -62,11 +62,13 @@ _STARTS: Final = pl.col("symbol") != pl.col("symbol").shift(1, fill_value="")
 
 
 class WriteReport(NamedTuple):
-    """What `write_year` wrote: SHA-256 in hex, size in bytes, number of rows."""
+    """What `write_year` wrote: SHA-256 in hex, size in bytes, number of rows, and the first and the last session."""
 
     sha256: str
     size: int
     rows: int
+    first: date | None
+    last: date | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,14 +223,15 @@ def read_rows(chosen: Sequence[tuple[Block, Collection[int]]]) -> pl.DataFrame:
     return pl.concat(read_parts) if read_parts else empty_frame()
 
 
-def write_year(blocks: Sequence[Block], out: BinaryIO, base: tuple[Path, str] | None = None) -> WriteReport:
+def write_year(blocks: Iterable[Block], out: BinaryIO, base: tuple[Path, str] | None = None) -> WriteReport:
     """Write one year file from its blocks, each encoded now or copied from the file it is in.
 
     A block that is not `current` (another Polars, other settings) is read and encoded anew. So a file has one
     writer, the one its footer names, and not even an upgrade leaves a trace of the path in the bytes.
 
     Args:
-        blocks: blocks of one year, their months ascending; none gives a file without rows.
+        blocks: blocks of one year, their months ascending; none gives a file without rows. Each is written before the
+            next one is asked for, but for its last bytes.
         out: a buffered file, written from its current position; flushing and syncing are the caller's.
         base: the file that blocks are copied from, and the SHA-256 of it. All its bytes are hashed as they go by: those
             that are copied are then proven to be what was committed, as they were when they were copied.
@@ -237,16 +240,25 @@ def write_year(blocks: Sequence[Block], out: BinaryIO, base: tuple[Path, str] | 
         ValueError: the caller's mistake: blocks of several years, or a month twice or out of order.
         ChecksumMismatchError, StorageError: a source is damaged or cannot be read; `out` is then incomplete.
     """
-    if not _ordered(blocks):
-        raise ValueError(f"Blocks must be of one year, by month: {[(block.year, block.month) for block in blocks]}")
-    own = [block if block.current else encode_block(block.read().sort("symbol", "date")) for block in blocks]
     path, checksum = base or (None, "")
+    own: list[Block] = []
     with _opened(path) as file:
         copy = _Copy(out, file, path)
-        size = splice([group for block in own for group in block.groups], _head(), copy.put)
+        size = splice(_groups(blocks, own), _head(), copy.put)
         if file is not None and copy.hash_of_base() != checksum:
             raise ThriftError("It was changed after its commit: its SHA-256 is not the committed one")
-    return WriteReport(copy.digest.hexdigest(), size, sum(block.rows for block in own))
+    if not own:
+        return WriteReport(copy.digest.hexdigest(), size, 0, None, None)
+    return WriteReport(copy.digest.hexdigest(), size, sum(block.rows for block in own), own[0].first, own[-1].last)
+
+
+def _groups(blocks: Iterable[Block], own: list[Block]) -> Iterator[RowGroup]:
+    """The row groups of blocks as they are to be written; the blocks that they belong to are noted."""
+    for block in blocks:
+        own.append(block if block.current else encode_block(block.read().sort("symbol", "date")))
+        if not _ordered(own[-2:]):
+            raise ValueError(f"Blocks must be of one year, by month: {[(block.year, block.month) for block in own]}")
+        yield from own[-1].groups
 
 
 def writer_name() -> str:

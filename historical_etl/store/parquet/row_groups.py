@@ -40,6 +40,7 @@ __all__ = [
 #: A Parquet file: magic, pages, footer, length of the footer in 4 bytes, magic.
 MAGIC: Final = b"PAR1"
 _TAIL: Final = 8
+_JOINED: Final = 1 << 20  # bytes of chunks that are copied at once, or one chunk
 _REBUILD: Final = "read the file whole and encode its months"
 #: Takes bytes of a file in their order: those of a source from one place to another.
 Put = Callable[["Source", int, int], object]
@@ -276,7 +277,7 @@ def splice(groups: Iterable[RowGroup], head: Struct, put: Put) -> int:
 
 
 class _Spans:
-    """Joins chunks that follow one another in their source."""
+    """Joins chunks that follow one another in their source, up to a size: nothing waits for all that follow."""
 
     def __init__(self, put: Put) -> None:
         self._put = put
@@ -286,9 +287,11 @@ class _Spans:
     def add(self, chunk: Chunk) -> None:
         if chunk.source is self._source and chunk.start == self._stop:
             self._stop = chunk.stop
-            return
-        self.end()
-        self._source, self._start, self._stop = chunk.source, chunk.start, chunk.stop
+        else:
+            self.end()
+            self._source, self._start, self._stop = chunk.source, chunk.start, chunk.stop
+        if self._stop - self._start >= _JOINED:
+            self.end()
 
     def end(self) -> None:
         if self._source is not None:

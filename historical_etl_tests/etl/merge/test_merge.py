@@ -2,18 +2,21 @@
 
 import struct
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from time import sleep
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from historical_etl import DataValidator, ManifestManager
-from historical_etl.etl.merge.merge import merge_years
+from historical_etl import DataQualityError, DataValidator, ManifestManager
+from historical_etl.etl.merge.merge import GrowingYear, merge_years
 from historical_etl.etl.merge.stored_years import StoredYears
-from historical_etl.store.transaction import Provenance, Transaction
+from historical_etl.store.transaction import CopiedYear, Provenance, Transaction
 from historical_etl_tests.scenario import COLUMNS, KEYS, LAST, as_rows, at, sessions, with_naive_returns
 from historical_etl_tests.shares import examples
 
@@ -62,9 +65,15 @@ def commit(manager: ManifestManager, rows: pl.DataFrame):
         transaction = Transaction(manager, token)
         years = StoredYears(transaction.base, manager.layout, transaction.stored_blocks)
         nothing = rows.clear()
-        merged = list(merge_years(rows, nothing, nothing.select("symbol", "date"), years, VALIDATOR.gate))
+        begun: list[GrowingYear] = []
+        merged = list(
+            merge_years(rows, nothing, nothing.select("symbol", "date"), years, VALIDATOR.gate, begin=begun.append)
+        )
+        assert [growing.year for growing in begun] == [year.year for year in merged if year.is_begun]
+        for growing in begun:
+            assert list(growing.blocks()) == growing.merged.result().blocks, "what was begun is what it becomes"
         for year in merged:
-            transaction.write_year(year.year, year.blocks, year.symbols, year.first, year.last)
+            transaction.write_year(year.year, year.blocks, year.symbols)
         return transaction.commit(Provenance()), merged
 
 
@@ -175,3 +184,43 @@ def test_the_path_does_not_show_in_the_bytes(batches):
 def read(manager: ManifestManager, partitions) -> pl.DataFrame:
     frames = [pl.read_parquet(manager.layout.resolve(partition.path)) for partition in partitions]
     return pl.concat(frames) if frames else pl.DataFrame(schema=COLUMNS)
+
+
+def test_the_file_of_a_year_is_begun_before_the_merge_and_dropped_if_that_is_refused(tmp_path):
+    manager = ManifestManager(tmp_path, clock=at(LAST))
+    january, march = date(2011, 1, 4), date(2011, 3, 1)
+    commit(manager, frame_of({(day, "A"): (1.0, 7.0, None) for day in (january, march)}))
+    copied: list[Path] = []
+
+    def refuse(rows: pl.DataFrame, year: int) -> None:
+        (unfinished,) = manager.layout.objects.glob(".*")
+        copied.append(unfinished)
+        raise DataQualityError(f"{rows.height} row(s) of {year} are refused", where="2011", todo="nothing")
+
+    with manager.acquire_lock() as token, ThreadPoolExecutor() as pool:
+        transaction = Transaction(manager, token)
+        writing: list[Future[CopiedYear]] = []
+
+        def begin(year: GrowingYear) -> None:
+            writing.append(pool.submit(transaction.copy_year, year.year, year.blocks(), lambda: 1))
+            while not list(manager.layout.objects.glob(".*")):
+                sleep(0.001)
+
+        years = StoredYears(transaction.base, manager.layout, transaction.stored_blocks)
+        later = frame_of({(date(2011, 3, 2), "A"): (2.0, 7.0, None)})
+        nothing = later.clear()
+        with pytest.raises(DataQualityError, match="are refused"):
+            list(merge_years(later, nothing, nothing.select("symbol", "date"), years, refuse, begin=begin))
+        with pytest.raises(DataQualityError, match="are refused"):
+            writing[0].result()
+    assert copied
+    assert list(manager.layout.objects.glob(".*")) == []
+
+
+def test_a_year_of_which_an_early_month_changes_is_not_begun(tmp_path):
+    manager = ManifestManager(tmp_path, clock=at(LAST))
+    days = [date(2011, 1, 4), date(2011, 2, 25)]
+    commit(manager, frame_of({(day, "A"): (1.0, 7.0, None) for day in days}))
+    for rows in ({days[0]: 2.0, date(2011, 3, 2): 2.0}, {days[1]: 2.0}, {date(2012, 1, 3): 2.0}):
+        _, merged = commit(manager, frame_of({(day, "A"): (close, 7.0, None) for day, close in rows.items()}))
+        assert not any(year.is_begun for year in merged), rows
