@@ -16,7 +16,7 @@ from historical_etl.quality.factor_moves import factor_moves, factor_rounding, p
 from historical_etl.quality.reported_days import ALIKE
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.withdrawn_events import NO_MORE, NOT_RESTATED
-from historical_etl.schema import ORDER, spans_in
+from historical_etl.schema import ORDER, spans_in, together
 
 __all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named", "without_outdated"]
 
@@ -119,7 +119,7 @@ def without_outdated(stored: pl.DataFrame, outdated: pl.DataFrame) -> pl.DataFra
     if outdated.is_empty():
         return stored
     inferred_ones = stored.filter("inferred").join(outdated, on=ORDER, how="semi")
-    known = stored.join(inferred_ones, on=ORDER, how="anti").join(
+    known = _without(stored, inferred_ones).join(
         outdated.with_columns(is_outdated=True), on=ORDER, how="left", maintain_order="left"
     )
     is_outdated = pl.col("is_outdated").fill_null(value=False)
@@ -135,27 +135,30 @@ def with_implied(stored: pl.DataFrame, implied: Sequence[tuple[pl.DataFrame, pl.
         stored: the ledger as it was.
         implied: events and spans from `inferred`, of all months that the commit visited.
     """
+    guessed = stored.filter("inferred")
+    for _, spans in implied if guessed.height else ():
+        stored = _without(stored, inside(guessed, spans))
     found = [events for events, _ in implied if events.height]
-    if stored.is_empty() and not found:
-        return stored
-    named, guessed = stored.filter(~pl.col("inferred")), stored.filter("inferred")
-    for _, spans in implied:
-        guessed = outside(guessed, spans)
     if not found:
-        return _together(named, guessed)
-    events = pl.concat(found).filter(~pl.col("symbol").is_in(named.get_column("symbol").unique().implode()))
-    new = events.with_columns(in_close=pl.lit(value=True), inferred=pl.lit(value=True))
-    return _together(pl.concat([named, guessed]), new)
+        return stored
+    named = stored.filter(~pl.col("inferred")).get_column("symbol").unique()
+    events = pl.concat(found).filter(~pl.col("symbol").is_in(named.implode()))
+    return _together(stored, events.with_columns(in_close=pl.lit(value=True), inferred=pl.lit(value=True)))
 
 
 def _together(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    return pl.concat([known, new[known.columns]]).unique(list(ORDER), keep="last").sort(ORDER)
+    """The ledger with some events in place of those on their days; it stays in order."""
+    last = new[known.columns].unique(ORDER, keep="last").sort(ORDER)
+    return together([_without(known, last), last])
 
 
 def outside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """The events outside some spans (symbol, low, high)."""
-    found = inside(actions, spans)
-    return actions.join(found, on=ORDER, how="anti") if found.height else actions
+    return _without(actions, inside(actions, spans))
+
+
+def _without(actions: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    return actions.join(others, on=ORDER, how="anti", maintain_order="left") if others.height else actions
 
 
 def inside(actions: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
