@@ -238,9 +238,9 @@ VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     "gaps": ("closed_gaps", "open_gaps"),
     "holds": ("closed_holds", "open_holds"),
 }
-#: What small files hold, by ledger and SHA-256: a run reads most of them several times, and so does the next one.
+#: What files hold, by ledger and SHA-256: a run reads most of them several times, and so does the next one.
 _decoded: Final[dict[tuple[str, str], pl.DataFrame]] = {}
-_MOST_DECODED, _FEW_ROWS = 64, 20_000
+_MOST_DECODED, _MOST_BYTES = 64, 64 * 2**20
 #: Rows to add to logs, and states to replace, by name.
 LedgerChanges = Mapping[str, pl.DataFrame]
 #: The files of each ledger, oldest first.
@@ -364,7 +364,8 @@ def _says_nothing_new(layout: Layout, name: str, files: Sequence[LedgerFile], ro
             return True
         ignored = set(_IGNORED_COLUMNS.get(name, ())).difference(pl.read_parquet_schema(layout.resolve(files[0].path)))
         ignored |= {"asked_from"} & set(SCHEMAS[name])
-        return bool(ignored) and rows.drop(ignored).equals(known.drop(ignored))
+        others = [column for column in SCHEMAS[name] if column not in ignored]
+        return bool(ignored) and rows[others].equals(known[others])
     except (ChecksumMismatchError, OSError, pl.exceptions.PolarsError):
         return False  # it is replaced
 
@@ -416,8 +417,9 @@ def _decode(name: str, content: bytes, path: Path) -> pl.DataFrame:
 
 
 def _keep(name: str, checksum: str, rows: pl.DataFrame) -> pl.DataFrame:
-    if rows.height <= _FEW_ROWS:
-        if len(_decoded) >= _MOST_DECODED:
+    if (size := rows.estimated_size()) <= _MOST_BYTES:
+        size += sum(known.estimated_size() for known in _decoded.values())
+        if len(_decoded) >= _MOST_DECODED or size > _MOST_BYTES:
             _decoded.clear()
         _decoded[name, checksum] = rows
     return rows.clone()

@@ -157,3 +157,22 @@ def test_a_file_of_before_a_column_was_added_is_read_with_null_there(layout, mon
         read_ledger(layout, manifest(ledgers), "corrections")
     monkeypatch.setattr("historical_etl.store.ledgers.ADDED_COLUMNS", {"corrections": ("added",)})
     assert read_ledger(layout, manifest(ledgers), "corrections").get_column("added").to_list() == [None]
+
+
+def test_a_ledger_is_decoded_once_however_many_rows_it_has_unless_they_fill_the_memory(layout, monkeypatch):
+    rows = pl.concat([corrections(0)] * 50_000)
+    files = manifest(write_ledgers(layout, {}, {"corrections": rows}))
+    decoded: list[bytes] = []
+    monkeypatch.setattr(
+        "historical_etl.store.ledgers.pl.read_parquet",
+        lambda content, real=pl.read_parquet: decoded.append(b"") or real(content),
+    )
+    monkeypatch.setattr("historical_etl.store.ledgers._decoded", kept := {})
+    for _ in range(3):
+        assert read_ledger(layout, files, "corrections").equals(rows)
+    assert (len(decoded), len(kept)) == (1, 1)
+    monkeypatch.setattr("historical_etl.store.ledgers._MOST_BYTES", rows.estimated_size() - 1)
+    kept.clear()
+    for _ in range(3):
+        assert read_ledger(layout, files, "corrections").equals(rows)
+    assert (len(decoded), len(kept)) == (4, 0)
