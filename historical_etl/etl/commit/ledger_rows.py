@@ -10,7 +10,7 @@ import polars as pl
 from historical_etl.etl.completeness import FetchAttempt
 from historical_etl.etl.merge import COMPARED, MergedYear, with_implied, with_judged, with_named, without_outdated
 from historical_etl.etl.reconcile import Reconciled
-from historical_etl.models import SyncManifest
+from historical_etl.models import Outcome, SyncManifest
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, spans_in, symbols_in
 from historical_etl.sessions import SessionCalendar
@@ -214,7 +214,7 @@ def actions(
 def run_rows(records: Sequence[RunRecord]) -> pl.DataFrame:
     """Runs as rows of their ledger."""
     schema = SCHEMAS["runs"]
-    return pl.DataFrame([record.model_dump() for record in records], schema=schema).select(list(schema))
+    return pl.DataFrame([record.model_dump() for record in records], schema=schema)[list(schema)]
 
 
 @dataclass(frozen=True)
@@ -245,8 +245,8 @@ def run_of(transaction: Transaction, command: str, writer: str, content: SyncMan
 
 def holds(before: pl.DataFrame, reconciled: Reconciled, attempt: FetchAttempt) -> Holds:
     """Open, repeat and close holds: a symbol that was fetched and is no longer suspicious is released."""
-    asked = set(attempt.asked.get_column("symbol"))
-    answered = {s for s, outcome in reconciled.batch.outcomes.items() if outcome.value in {"ok", "held", "refused"}}
+    asked, outcomes = reconciled.batch.asked, reconciled.batch.outcomes
+    answers = (Outcome.OK, Outcome.HELD, Outcome.REFUSED)
     still_open: list[dict[str, object]] = []
     closed: list[dict[str, object]] = []
     repeated: set[tuple[str, Suspicion]] = set()
@@ -255,7 +255,8 @@ def holds(before: pl.DataFrame, reconciled: Reconciled, attempt: FetchAttempt) -
         known, seen = suspicion_of(hold), reconciled.seen_of(symbol, held_back=is_held_back)
         now = next((one for one in seen if one.same_as(known) or hold["code"] == one.code == "refused"), None)
         persists = any(carried.same_as(known) for carried in reconciled.carried_holds.get(symbol, ()))
-        if symbol not in asked or symbol not in answered or (is_held_back and symbol in reconciled.suspects):
+        is_answered = symbol in asked and outcomes.get(symbol) in answers
+        if not is_answered or (is_held_back and symbol in reconciled.suspects):
             still_open.append(hold)
         elif now is not None or persists:
             hold |= {"kept_from": _earliest(hold["kept_from"], reconciled.kept_from.get(symbol))}

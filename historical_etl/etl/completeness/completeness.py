@@ -15,7 +15,15 @@ from typing import Final
 import polars as pl
 
 from historical_etl.etl.completeness.attempt import FetchAttempt, GapPolicy
-from historical_etl.etl.completeness.gap_ranges import as_ranges, days_of, exploded, in_order, of_symbols, spans
+from historical_etl.etl.completeness.gap_ranges import (
+    as_ranges,
+    days_between,
+    days_of,
+    exploded,
+    in_order,
+    of_symbols,
+    positions_of,
+)
 from historical_etl.models import Outcome
 from historical_etl.schema import spans_in
 from historical_etl.sessions import SessionCalendar
@@ -51,6 +59,11 @@ _WHY: Final = {
 }
 _DECISION: Final = ("reason", "by", "decided_version", "decided_at")
 _NOT_ASKED: Final = "not asked for yet"
+#: Of a symbol, what a commit takes over from the one before.
+_KNOWN: Final = (
+    *("symbol", "first_session", "last_session", "asked_through", "asked_from", "outcome"),
+    *("adjustment", "provider", "adjusted_through", "names_events", "split_adjusted"),
+)
 
 #: Of some sessions, those on which any symbol has a bar.
 Traded = Callable[[pl.Series], pl.Series]
@@ -74,15 +87,18 @@ class Completeness:
 
     def ended(self) -> set[str]:
         """Symbols that count as ended."""
-        return set(self.symbols.filter(pl.col("status") == ENDED).get_column("symbol"))
+        return set(self.symbols.get_column("symbol").filter(self.symbols.get_column("status") == ENDED))
 
     def missing(self) -> int:
         """The number of sessions in open gaps."""
-        return int(self.gaps.filter(pl.col("status") == GAP_OPEN).get_column("sessions").sum())
+        return self._sessions_of(GAP_OPEN)
 
     def waived(self) -> int:
         """The number of sessions in waived gaps."""
-        return int(self.gaps.filter(pl.col("status") == WAIVED).get_column("sessions").sum())
+        return self._sessions_of(WAIVED)
+
+    def _sessions_of(self, status: str) -> int:
+        return int(self.gaps.get_column("sessions").filter(self.gaps.get_column("status") == status).sum())
 
     def carrying_over(self, gaps: pl.DataFrame, symbols: pl.DataFrame, calendar: SessionCalendar) -> "Completeness":
         """This account, with what an older one knew of the sessions that are still missing, and of the symbols."""
@@ -155,10 +171,9 @@ def update_completeness(
         traded: tells on which sessions there is any bar: a gap is only confirmed where others have traded.
     """
     lives = _lives(completeness.symbols, attempt, calendar)
-    touched = lives.get_column("symbol").implode()
-    mine = pl.col("symbol").is_in(touched)
+    mine = pl.col("symbol").is_in(lives.get_column("symbol").implode())
     old = exploded(completeness.gaps.filter(mine), calendar)
-    stored = attempt.stored.select("symbol", calendar.positions(pl.col("date")).alias("position"))
+    stored = positions_of(attempt.stored, calendar)
     missing = _missing(lives, old, stored, attempt, calendar)
     closed = old.join(of_symbols(stored, old), on=("symbol", "position"), how="semi") if old.height else old
     days = missing
@@ -167,40 +182,21 @@ def update_completeness(
         days = _confirmed(days, lives, calendar, gap_policy, traded)
         days = _ended(days, lives, gap_policy)
     gaps = as_ranges(days, calendar)
-    symbols = _with_status(lives, days, calendar)
-    symbols = _with_cursors(symbols, gaps, calendar)
-    untouched = completeness.symbols.filter(~pl.col("symbol").is_in(touched))
-    after = Completeness(
-        pl.concat([untouched, symbols]).sort("symbol"), in_order(pl.concat([completeness.gaps.filter(~mine), gaps]))
-    )
-    return after, _closed(closed, attempt, calendar)
+    symbols = _with_cursors(_with_status(lives, days, calendar), gaps, calendar)
+    symbols = pl.concat([completeness.symbols.filter(~mine), symbols]).sort("symbol")
+    gaps = in_order(pl.concat([completeness.gaps.filter(~mine), gaps]))
+    return Completeness(symbols, gaps), _closed(closed, attempt, calendar)
 
 
 def _lives(symbols: pl.DataFrame, attempt: FetchAttempt, calendar: SessionCalendar) -> pl.DataFrame:
     """One row for each symbol that has a bar: its life before (`*_0`) and after this commit, as positions."""
-    bounds = spans_in(attempt.stored).select(
-        "symbol", *(calendar.positions(pl.col(name)).alias(f"came_{name}") for name in ("first", "last"))
-    )
-    before = symbols.select(
-        "symbol",
-        calendar.positions(pl.col("first_session")).alias("first_0"),
-        calendar.positions(pl.col("last_session")).alias("last_0"),
-        calendar.positions(pl.col("asked_through")).alias("through_0"),
-        pl.col("status").alias("status_0"),
-        pl.col("adjustment").alias("adjustment_0"),
-        pl.col("provider").alias("provider_0"),
-        pl.col("outcome").alias("outcome_0"),
-        calendar.positions(pl.coalesce("asked_from", "first_session")).alias("from_0"),
-        pl.col("adjusted_through").alias("adjusted_through_0"),
-        pl.col("names_events").alias("names_events_0"),
-        pl.col("split_adjusted").alias("split_adjusted_0"),
-    )
+    before = {"first_0": "first_session", "last_0": "last_session", "through_0": "asked_through"}
+    now = {"start": "start", "end": "end", "expected_from": "expected_from", "came_first": "first", "came_last": "last"}
+    positions = {name: calendar.positions(pl.col(days)) for name, days in (before | now).items()}
     return (
-        attempt.asked.with_columns(
-            calendar.positions(pl.col(name)).alias(name) for name in ("start", "end", "expected_from")
-        )
-        .join(bounds, on="symbol", how="left")
-        .join(before, on="symbol", how="left")
+        attempt.asked.join(spans_in(attempt.stored), on="symbol", how="left")
+        .join(symbols[list(_KNOWN)], on="symbol", how="left", suffix="_0")
+        .with_columns(**positions, from_0=calendar.positions(pl.coalesce("asked_from", "first_session")))
         .with_columns(
             pl.min_horizontal("first_0", "came_first").alias("first"),
             pl.max_horizontal("last_0", "came_last").alias("last"),
@@ -215,17 +211,16 @@ def _missing(
 ) -> pl.DataFrame:
     """Every missing session of the touched symbols, with what is known of it; new ones without."""
     expected = pl.when(pl.col("expected_from").is_not_null()).then(pl.max_horizontal("start", "expected_from"))
-    ranges = spans(
+    outer = days_between(
         lives,
         (pl.col("last_0") + 1, pl.col("came_first") - 1),
         (pl.col("came_last") + 1, pl.col("first_0") - 1),
         (pl.col("last") + 1, pl.col("through")),
         (expected, pl.col("first") - 1),
     )
-    follows = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("position") - pl.col("position").shift(1) > 1)
-    ends = stored.select(follows.fill_null(value=False)).to_series().arg_true()
-    inner = stored[ends].with_columns(stored.get_column("position").gather(ends - 1).alias("before"))
-    inside = days_of(spans(inner, (pl.col("before") + 1, pl.col("position") - 1)))
+    before, is_same = pl.col("position").shift(1), pl.col("symbol") == pl.col("symbol").shift(1)
+    pairs = stored.with_columns((before + 1).alias("low"), (pl.col("position") - 1).alias("high"))
+    inside = days_of(pairs.filter(is_same, pl.col("low") <= pl.col("high")))
     if inside.height:
         # Between two rows that were fetched there may be rows that are stored.
         known = inside.join(lives.select("symbol", "first_0", "last_0"), on="symbol", how="left")
@@ -233,8 +228,8 @@ def _missing(
         unknown = known.filter(~present).select("symbol", "position")
         still = known.filter(present).join(old, on=("symbol", "position"), how="semi").select("symbol", "position")
         inside = pl.concat([unknown, still])
-    dropped = attempt.dropped.select("symbol", calendar.positions(pl.col("date")).alias("position"))
-    both = pl.concat([old.select("symbol", "position"), days_of(ranges), inside, dropped])
+    dropped = positions_of(attempt.dropped, calendar)
+    both = pl.concat([old[["symbol", "position"]], outer, inside, dropped])
     if both.is_empty():
         return old
     both = both.unique()
@@ -363,29 +358,17 @@ def _ended(gaps: pl.DataFrame, lives: pl.DataFrame, gap_policy: GapPolicy) -> pl
 
 
 def _with_status(lives: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
-    trailing = (
-        gaps.join(lives.select("symbol", "last"), on="symbol")
-        .filter(pl.col("position") > pl.col("last"))
-        .group_by("symbol")
-        .agg(
-            pl.col("attempts").max().alias("misses"),
-            pl.col("due").max().alias("due"),
-            pl.col("asked").max().alias("asked"),
-            (pl.col("status") == ENDED).any().alias("ended"),
-        )
-    )
-    ended = pl.col("ended").fill_null(value=False)
+    ended = pl.col("status").eq_missing(ENDED)
     newest = pl.col("through_0").is_null() | (pl.col("end") >= pl.col("through_0"))
-    return lives.join(trailing, on="symbol", how="left").select(
+    return lives.join(_silent(lives, gaps), on="symbol", how="left").select(
         "symbol",
         calendar.dates(pl.col("first")).alias("first_session"),
         calendar.dates(pl.col("last")).alias("last_session"),
-        calendar.dates(pl.col("last")).alias("contiguous_through"),
         calendar.dates(pl.col("through")).alias("asked_through"),
         calendar.dates(_asked_from()).alias("asked_from"),
-        pl.when(ended).then(pl.lit(ENDED)).otherwise(pl.lit(LIVE)).alias("status"),
+        pl.col("status").fill_null(LIVE),
         pl.when(newest).then("outcome").otherwise("outcome_0").alias("outcome"),
-        pl.col("misses").fill_null(0).cast(pl.Int64),
+        pl.col("misses").fill_null(0),
         "asked",
         pl.when(ended).then("due").alias("due"),
         _if_fetched("adjustment"),
@@ -395,6 +378,24 @@ def _with_status(lives: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCalen
         .otherwise(pl.max_horizontal("adjusted_through", "adjusted_through_0")),
         _if_fetched("names_events"),
         _if_fetched("split_adjusted"),
+    )
+
+
+def _silent(lives: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """What is known of the sessions after the last bar of symbols, named as in the ledger `symbols`."""
+    if gaps.is_empty():
+        return empty_ledger("symbols")[["symbol", "misses", "due", "asked", "status"]]
+    ended = (pl.col("status") == ENDED).any()
+    return (
+        gaps.join(lives.select("symbol", "last"), on="symbol")
+        .filter(pl.col("position") > pl.col("last"))
+        .group_by("symbol")
+        .agg(
+            pl.col("attempts").max().alias("misses"),
+            pl.col("due").max().alias("due"),
+            pl.col("asked").max().alias("asked"),
+            pl.when(ended).then(pl.lit(ENDED)).otherwise(pl.lit(LIVE)).alias("status"),
+        )
     )
 
 
@@ -415,7 +416,7 @@ def _with_cursors(symbols: pl.DataFrame, gaps: pl.DataFrame, calendar: SessionCa
     """`contiguous_through`: the session before the first open gap after the first bar, at most the last bar."""
     still_open = gaps.filter(pl.col("status") == GAP_OPEN)
     if still_open.is_empty():
-        return symbols.with_columns(contiguous_through="last_session").select(list(SCHEMAS["symbols"]))
+        return symbols.with_columns(contiguous_through="last_session")[list(SCHEMAS["symbols"])]
     first_open = (
         still_open.join(symbols.select("symbol", pl.col("first_session").alias("begin")), on="symbol")
         .filter(pl.col("first_session") > pl.col("begin"))

@@ -11,7 +11,7 @@ from historical_etl.schema import symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.ledgers import SCHEMAS, empty_ledger
 
-__all__ = ["GAP_FACTS", "as_ranges", "days_of", "exploded", "in_order", "of_symbols", "spans"]
+__all__ = ["GAP_FACTS", "as_ranges", "days_between", "days_of", "exploded", "in_order", "of_symbols", "positions_of"]
 
 #: What is known of a gap beside its symbol and sessions.
 GAP_FACTS: Final = (
@@ -19,9 +19,9 @@ GAP_FACTS: Final = (
     *("reason", "by", "decided_version", "decided_at"),
     *("version", "committed_at"),
 )
-#: Gaps as single sessions.
-_DAYS: Final = pl.Schema(
-    {
+#: Gaps as single sessions, zero of them.
+_NO_DAYS: Final = pl.DataFrame(
+    schema={
         "symbol": pl.String(),
         "position": pl.Int64(),
         **{name: SCHEMAS["open_gaps"][name] for name in GAP_FACTS},
@@ -35,25 +35,35 @@ def of_symbols(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("symbol").is_in(list(symbols_in(others))))
 
 
-def spans(frame: pl.DataFrame, *ends: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:
-    """(symbol, low, high) where there is at least one session between, both ends included; nulls give none."""
+def days_between(frame: pl.DataFrame, *ends: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:
+    """(symbol, position) of every session between some ends, both included; nulls give none."""
+    some = frame.filter(pl.any_horizontal(low <= high for low, high in ends))  # mostly none, and lists are slow
+    if some.is_empty():
+        return days_of(some)
     lows, highs = zip(*ends, strict=True)
-    ranges = frame.select("symbol", pl.concat_list(lows).alias("low"), pl.concat_list(highs).alias("high"))
-    return ranges.explode("low", "high").filter(pl.col("low") <= pl.col("high"))
+    ranges = some.select("symbol", pl.concat_list(lows).alias("low"), pl.concat_list(highs).alias("high"))
+    return days_of(ranges.explode("low", "high").filter(pl.col("low") <= pl.col("high")))
 
 
 def days_of(ranges: pl.DataFrame) -> pl.DataFrame:
     """(symbol, position) of every session in ranges (symbol, low, high)."""
     if ranges.is_empty():
-        return _nothing("symbol", "position")
+        return _NO_DAYS[["symbol", "position"]]
     days = pl.int_ranges("low", pl.col("high") + 1).alias("position")
     return ranges.select("symbol", days).explode("position").drop_nulls("position")
+
+
+def positions_of(rows: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
+    """(symbol, position) of rows (symbol, date)."""
+    if rows.is_empty():
+        return _NO_DAYS[["symbol", "position"]]
+    return rows.select("symbol", calendar.positions(pl.col("date")).alias("position"))
 
 
 def exploded(gaps: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
     """Ranges as single sessions: symbol, position, date, and the facts of the range."""
     if gaps.is_empty():
-        return _nothing(*_DAYS)
+        return _NO_DAYS.clone()
     # The ends of a range may have left the calendar.
     low, high = calendar.positions(pl.col("first_session")), calendar.positions_before(pl.col("last_session"))
     days = gaps.select("symbol", pl.int_ranges(low, high + 1).alias("position"), *GAP_FACTS).explode("position")
@@ -90,7 +100,3 @@ def as_ranges(days: pl.DataFrame, calendar: SessionCalendar) -> pl.DataFrame:
 def in_order(gaps: pl.DataFrame) -> pl.DataFrame:
     """Ranges sorted by symbol and first session."""
     return gaps.sort("symbol", "first_session")
-
-
-def _nothing(*names: str) -> pl.DataFrame:
-    return pl.DataFrame(schema={name: _DAYS[name] for name in names})

@@ -56,9 +56,9 @@ def fetch_attempt(
     )
     rows = reconciled.batch.rows
     adjusted = rows.filter(pl.col("adj_close").is_not_null()) if rows.get_column("adj_close").null_count() else rows
-    asked = asked.join(spans_in(adjusted).select("symbol", adjusted_through="last"), "symbol", how="left")
+    asked = asked.join(spans_in(adjusted).select("symbol", adjusted_through="last"), on="symbol", how="left")
     return FetchAttempt(
-        asked=asked.select(list(ASKED)).sort("symbol"),
+        asked=asked[list(ASKED)].sort("symbol"),
         stored=rows[list(ORDER)],
         dropped=reconciled.dropped,
         refused=_of_no_use(reconciled),
