@@ -16,7 +16,7 @@ from historical_etl.quality.factor_moves import factor_moves, factor_rounding, p
 from historical_etl.quality.reported_days import ALIKE
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.withdrawn_events import NO_MORE, NOT_RESTATED
-from historical_etl.schema import ORDER, spans_in, together
+from historical_etl.schema import IS_LAST, ORDER, together
 
 __all__ = ["inferred", "inside", "outside", "with_implied", "with_judged", "with_named", "without_outdated"]
 
@@ -32,9 +32,10 @@ def inferred(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
         Events, columns `EVENTS`, and spans (symbol, low, high) inside which there are no others.
     """
     known = before.select("symbol", close_0="close", adj_close_0="adj_close")
-    heads = first_rows(rows)[list(PRICES)].join(known, on="symbol", how="left", maintain_order="left")
+    heads = first_rows(rows[list(PRICES)]).join(known, on="symbol", how="left", maintain_order="left")
     low = pl.when(pl.col("close_0").is_null()).then(pl.col("date").dt.offset_by("1d")).otherwise("date")
-    spans = heads.select("symbol", low.alias("low"), spans_in(rows).get_column("last").alias("high"))
+    high = rows.select(pl.col("date").filter(IS_LAST)).to_series()
+    spans = heads.select("symbol", low.alias("low"), high.alias("high"))
     inner = pairs_at(rows, factor_moves(rows)).select(heads.columns)
     return _events(pl.concat([inner, heads.lazy()])), spans
 
