@@ -7,7 +7,7 @@ price, or nothing decides between it and the name: then it is not to be trusted.
 Moves are logarithms here. A dividend d makes g = 1 / (1 - d / close before), or 1 + d / close after.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from math import log
@@ -83,7 +83,7 @@ class Findings:
 
 def judge_events(
     rows: pl.DataFrame,
-    judged: pl.DataFrame | None,
+    judged: Callable[[], pl.DataFrame] | None,
     named: pl.DataFrame | None,
     answered: Collection[str] = (),
     *,
@@ -95,7 +95,7 @@ def judge_events(
 
     Args:
         rows: columns symbol, date, close, adj_close, sorted by (symbol, date).
-        judged: (symbol, date) of rows that were judged before with the same prices; None: none was.
+        judged: gives (symbol, date) of rows that were judged before with the same prices; None: none was.
         named: the events that the source names: symbol, date, split, dividend; None if it names none.
         answered: symbols for which `named` is complete over the rows in view.
         split_adjusted: whether the source says that it takes splits out of its prices.
@@ -109,7 +109,10 @@ def judge_events(
     is_bare = pl.col("symbol").is_in(bare)
     line = rows.with_columns(pl.when(is_bare).then("close").otherwise("adj_close").alias("adj_close")) if bare else rows
     sessions = _named_sessions(line, named, split_adjusted=split_adjusted)
-    pairs = _pairs(line, _places(line, sessions, reported), judged)
+    places = _places(line, sessions, reported)
+    if places.is_empty():
+        return Findings()
+    pairs = _pairs(line, places, judged() if judged is not None else None)
     looked_at = _looked_at(pairs, reported)
     events = (
         pairs.lazy()

@@ -15,13 +15,10 @@ _LEAST: Final = 0.999 * _NOISE
 
 
 def factor_moves(rows: pl.DataFrame) -> pl.Series:
-    """The places of rows whose factor may have moved by more than `factor_rounding` since the row before.
-
-    That may be of another symbol; see `pairs_at`.
-    """
-    factor = pl.col("factor")
-    factors = rows.lazy().select((pl.col("adj_close") / pl.col("close")).alias("factor"))
-    return factors.select(((factor / factor.shift() - 1).abs() > _LEAST).arg_true()).collect().to_series()
+    """The places of rows whose factor may have moved by more than `factor_rounding` since the row before."""
+    factor, symbol = pl.col("adj_close") / pl.col("close"), rows.get_column("symbol")
+    places = rows.select(((factor / factor.shift() - 1).abs() > _LEAST).arg_true()).to_series()
+    return places.filter(symbol[places] == symbol[places - 1])
 
 
 def pairs_at(rows: pl.DataFrame, places: pl.Series) -> pl.LazyFrame:

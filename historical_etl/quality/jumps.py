@@ -58,11 +58,10 @@ def with_large_moves(line: pl.DataFrame) -> pl.Series:
     Args:
         line: all rows, new and stored, columns `LEVELS`, sorted by (symbol, date).
     """
-    symbol, ratio = pl.col("symbol"), pl.col("ratio")
-    ratios = pl.coalesce(pl.col(name) / pl.col(name).shift() for name in ("adj_close", "close"))
+    symbol = pl.col("symbol")
+    ratio = pl.coalesce(pl.col(name) / pl.col(name).shift() for name in ("adj_close", "close"))
     moved = ~ratio.is_between(1 / _LOOKED_AT, _LOOKED_AT)
-    large = line.lazy().select("symbol", ratios.alias("ratio")).filter(moved & (symbol == symbol.shift()))
-    return large.select(symbol.unique()).collect().to_series()
+    return line.select(symbol.filter(moved & (symbol == symbol.shift())).unique()).to_series()
 
 
 def jumps(

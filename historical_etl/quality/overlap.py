@@ -58,7 +58,13 @@ def compare_overlap(fetched: pl.DataFrame, stored: pl.DataFrame) -> OverlapResul
         fetched: columns `LEVELS`, keys unique.
         stored: likewise.
     """
-    shared = _with_fit(on_shared_sessions(fetched, stored))
+    shared = on_shared_sessions(fetched, stored)
+    same = pl.all_horizontal(
+        pl.col("ratio") == 1, pl.col("close_ratio") == 1, pl.col("volume").eq_missing(pl.col("volume_0"))
+    )
+    if shared.select(same.all(ignore_nulls=False)).item():
+        return OverlapResult(frozenset(), {}, {})
+    shared = _with_fit(shared)
     scaled = _on_another_scale(shared) | frozenset(moved_uniformly(shared).get_column("symbol"))
     off = shared.filter(is_off("ratio") | is_off("close_ratio"))
     if off.is_empty():
@@ -154,12 +160,10 @@ def of_unknown_basis(fetched: pl.DataFrame, stored: pl.DataFrame) -> frozenset[s
         fetched: columns `LEVELS`, keys unique.
         stored: likewise.
     """
-    given = fetched.get_column("adj_close").is_not_null()
-    if not given.any() or not (
-        fetched.get_column("adj_close").null_count() or stored.get_column("adj_close").null_count()
-    ):
+    lacking, lacking_0 = (rows.get_column("adj_close").null_count() for rows in (fetched, stored))
+    if lacking == fetched.height or not (lacking or lacking_0):
         return frozenset()
-    givers = fetched.filter(given).get_column("symbol").unique()
+    givers = fetched.filter(pl.col("adj_close").is_not_null()).get_column("symbol").unique()
     shared = on_shared_sessions(fetched.filter(pl.col("symbol").is_in(givers.implode())), stored)
     first = pl.col("adj_close").sort_by("date").first().is_not_null()
     first_0 = pl.col("adj_close_0").sort_by("date").first().is_null()

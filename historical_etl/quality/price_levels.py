@@ -10,7 +10,7 @@ from typing import Final, Literal
 import polars as pl
 
 from historical_etl.quality.suspicion import NEAR_SPLIT
-from historical_etl.schema import earliest, latest
+from historical_etl.schema import ORDER, earliest, latest
 
 __all__ = [
     "BEGINNINGS",
@@ -21,6 +21,7 @@ __all__ = [
     "NEAR_HUNDRED",
     "SEAM",
     "factor_of",
+    "has_same_keys",
     "is_beyond",
     "is_from_the_beginning",
     "is_off",
@@ -41,8 +42,6 @@ SEAM: Final = 1.2
 #: So near to 100 a ratio may be that of a unit.
 NEAR_HUNDRED: Final = 0.05
 _MOST_SHARES: Final = 50
-#: Rows are left out of a join if there are more than so many times as many as there are others.
-_FEW_TIMES: Final = 2
 #: Whether a level is that of `adj_close`.
 BOTH_ADJUSTED: Final = pl.col("adj_close").is_not_null() & pl.col("adj_close_0").is_not_null()
 #: Where the comparison of a symbol's levels begins, and where that of its adjusted ones does.
@@ -53,18 +52,25 @@ BEGINNINGS: Final = (
 
 
 def on_dates_of(others: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows between the first and the last date of others, if those are few: all that a join with them can need."""
-    if rows.height <= _FEW_TIMES * others.height:
+    """The rows between the first and the last date of others, where those are fewer: all that a join can need."""
+    if rows.height <= others.height:
         return rows
     first, last = earliest(others.get_column("date")), latest(others.get_column("date"))
     return rows.filter(pl.col("date").is_between(first, last)) if first and last else rows.clear()
 
 
+def has_same_keys(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
+    """Whether two frames have the same keys in the same order, as on most evenings: then no join is needed."""
+    return rows[list(ORDER)].equals(others[list(ORDER)])
+
+
 def on_shared_sessions(fetched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of both on the sessions that both have, the stored values as `…_0`, with their ratios."""
-    both = on_dates_of(stored, fetched).join(
-        stored, on=("symbol", "date"), how="inner", suffix="_0", maintain_order="left"
-    )
+    near = on_dates_of(stored, fetched)
+    if has_same_keys(near, stored):
+        both = near.hstack([stored.get_column(name).alias(f"{name}_0") for name in stored.columns if name not in ORDER])
+    else:
+        both = near.join(stored, on=ORDER, how="inner", suffix="_0", maintain_order="left")
     by_close = (pl.col("close") / pl.col("close_0")).alias("close_ratio")
     return both.with_columns(ratio_of_levels().alias("ratio"), by_close, BOTH_ADJUSTED.alias("adjusted"))
 

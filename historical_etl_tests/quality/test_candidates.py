@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from historical_etl.quality.factor_moves import factor_moves, factor_rounding, pairs_at
 from historical_etl.quality.jumps import with_large_moves
-from historical_etl.quality.price_levels import SEAM
+from historical_etl.quality.price_levels import SEAM, on_shared_sessions
 
 #: What a factor, and a level, is times the one before: some at the edge of what counts.
 times = st.sampled_from([1.0, SEAM, 1 / SEAM, SEAM * (1 + 1e-9), (1 - 1e-9) / SEAM, 3.0, exp(1e-4), exp(-1e-4)])
@@ -48,3 +48,11 @@ def test_no_symbol_with_a_large_move_is_missed(line):
     ratio = pl.coalesce(pl.col(name) / pl.col(f"{name}_0") for name in ("adj_close", "close"))
     large = pairs_at(line, everywhere).filter(ratio.log().abs() > log(SEAM)).collect()
     assert set(large["symbol"]) <= set(with_large_moves(line))
+
+
+@given(lines(), st.integers(0, 8))
+def test_sessions_that_all_match_need_no_join(line, sessions):
+    stored = line.filter(pl.col("date") < date(2024, 1, 1) + timedelta(days=sessions))
+    other = pl.DataFrame([("Z", date(2024, 1, 1), 1.0, None)], schema=line.schema, orient="row")
+    shared = on_shared_sessions(line, stored.with_columns(pl.col("close") * 2))
+    assert shared.equals(on_shared_sessions(line, pl.concat([stored, other]).with_columns(pl.col("close") * 2)))

@@ -98,10 +98,12 @@ class BatchFetcher:
         # A source may also spoil rows of symbols that nobody asked for: those are only quarantined.
         refused = {symbol: why for symbol, why in verdict.refused.items() if symbol in answer.outcomes}
         outcomes = dict(answer.outcomes) | dict.fromkeys(refused, Outcome.REFUSED)
-        rejected_symbols = set(verdict.rejected.get_column("symbol")) - set(symbols_in(verdict.accepted))
+        rejected_symbols = set(verdict.rejected.get_column("symbol"))
+        if rejected_symbols:
+            rejected_symbols -= set(symbols_in(verdict.accepted))
         rejected_only = {s for s in rejected_symbols if outcomes.get(s) is Outcome.OK}
         outcomes |= dict.fromkeys(rejected_only, Outcome.REFUSED)
-        led_in = {*since, *symbols_in(context)}
+        led_in = {*since, *symbols_in(context)} if context.height else set(since)
         only_led_in = led_in.difference(symbols_in(main)) if led_in else led_in
         outcomes |= {s: Outcome.EMPTY for s in only_led_in if outcomes.get(s) is Outcome.OK}
         verdict = _with_unreadable(verdict, answer)
@@ -115,9 +117,9 @@ class BatchFetcher:
         since_covered = max(first, covered.first) if covered else first
         return Batch(
             source=self.source.info.name,
-            rows=verdict.accepted.select(list(SCHEMA)),
-            context=context.select(list(SCHEMA)),
-            anchors=context.select(list(SCHEMA)).clear(),
+            rows=verdict.accepted[list(SCHEMA)],
+            context=context[list(SCHEMA)],
+            anchors=context[list(SCHEMA)].clear(),
             outcomes=outcomes,
             details={**answer.details, **_why_refused(verdict.rejected, rejected_only), **refused},
             asked=_asked(requests, since_covered, last, since),

@@ -23,10 +23,13 @@ def refuse_outage(batch: Batch, completeness: Completeness, start: date, end: da
     Raises:
         ProviderUnavailableError: more than `max_share` of them (and more than one) did not come.
     """
+    none = {s for s, outcome in batch.outcomes.items() if outcome in (Outcome.EMPTY, Outcome.NOT_FOUND)}
+    if not none:
+        return
     stored_there = (pl.col("first_session") <= end) & (pl.col("last_session") >= start)
     expected = completeness.symbols.filter((pl.col("status") != ENDED) & stored_there).get_column("symbol")
     asked = [symbol for symbol in expected if symbol in batch.outcomes]
-    silent = [s for s in asked if batch.outcomes[s] in (Outcome.EMPTY, Outcome.NOT_FOUND)]
+    silent = [symbol for symbol in asked if symbol in none]
     if len(silent) > max(1.0, max_share * len(asked)):
         raise ProviderUnavailableError(
             f"{len(silent)} of {len(asked)} symbols with bars up to {start} returned none: that is an outage, not "

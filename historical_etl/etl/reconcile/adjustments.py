@@ -15,7 +15,7 @@ import polars as pl
 from historical_etl.etl.reconcile.foreign_dividends import ABROAD
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.quality.events import Contradiction, Findings, judge_events
-from historical_etl.quality.price_levels import on_dates_of
+from historical_etl.quality.price_levels import on_shared_sessions
 from historical_etl.quality.split_ratios import SMALLEST_SPLIT
 from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, symbols_in
@@ -82,17 +82,10 @@ class Adjustments:
 
     def findings(self) -> Findings:
         """What is to be said of the events in view: of new names, and of rows that are new or have other prices."""
-        judged: pl.DataFrame | None = None
-        if self.stored.height:
-            near = on_dates_of(self.stored, self.line)
-            same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
-            judged = near.join(self.stored, on=ORDER, suffix="_0").filter(same).select(ORDER)
-        if judged is not None and self.newly_named.height:
-            judged = judged.join(self._since(judged), on=ORDER, how="anti")
         answered = set(symbols_in(self.seen)) if self.named is not None else set[str]()
         return judge_events(
             self.line,
-            judged,
+            self._judged if self.stored.height else None,
             self.named,
             answered,
             split_adjusted=self.split_adjusted,
@@ -100,12 +93,18 @@ class Adjustments:
             reported=self._reported(),
         )
 
+    def _judged(self) -> pl.DataFrame:
+        """The (symbol, date) of bars with the prices that are stored, but for those that new names tell of."""
+        same = [pl.col(name).eq_missing(pl.col(f"{name}_0")) for name in ("close", "adj_close")]
+        judged = on_shared_sessions(self.line, self.stored).filter(same)[list(ORDER)]
+        return judged.join(self._since(judged), on=ORDER, how="anti") if self.newly_named.height else judged
+
     def _reported(self) -> pl.DataFrame | None:
         """The events with a note that adj_close shows them."""
         if self.base.actions is None:
             return None
         says, abroad = (pl.col("note").str.contains(words, literal=True) for words in (_BY_ADJ_CLOSE, ABROAD))
-        return self.base.actions.filter(says & ~abroad).select(ORDER)
+        return self.base.actions.filter(says & ~abroad)[list(ORDER)]
 
     def _since(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Of newly named events the bars that tell of them: an event may be dated on a day without one."""
@@ -119,6 +118,8 @@ class Adjustments:
     def decide(self, found: Findings) -> dict[str, Decision]:
         """What to do with symbols; nothing is said of those whose adj_close is as it should be."""
         open_holds = self.open_holds()
+        if not found.contradicted and not open_holds:
+            return {}
         fetched = set(symbols_in(self.seen))
         after_gaps = self._after_long_gaps(found)
         decisions: dict[str, Decision] = {}

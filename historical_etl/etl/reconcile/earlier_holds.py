@@ -15,7 +15,7 @@ def still_held(
     batch: Batch, base: Base, suspects: Mapping[str, Suspicion], is_stored: Callable[[str, date], bool]
 ) -> dict[str, list[Suspicion]]:
     """Holds of symbols that were fetched without the bars that they are about, or whose bars were judged no further."""
-    fetched = {*symbols_in(batch.rows), *suspects} & set(base.held)
+    fetched = {*symbols_in(batch.rows), *suspects} & set(base.held) if base.held else set[str]()
     found = {
         symbol: [
             hold

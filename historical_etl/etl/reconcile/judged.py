@@ -13,7 +13,7 @@ from historical_etl.etl.reconcile.reference import Reference
 from historical_etl.etl.reconcile.result import Restatement
 from historical_etl.etl.reconcile.stored_context import StoredContext, first_after
 from historical_etl.quality.events import EVENTS
-from historical_etl.quality.price_levels import on_dates_of
+from historical_etl.quality.price_levels import has_same_keys, on_dates_of
 from historical_etl.quality.suspicion import Suspicion
 from historical_etl.schema import ORDER, SCHEMA, other_symbols, together
 
@@ -166,4 +166,5 @@ class Judged:
 
 def not_among(stored: pl.DataFrame, fetched: pl.DataFrame) -> pl.DataFrame:
     """The stored rows of sessions that were not fetched."""
-    return stored.join(on_dates_of(stored, fetched), on=ORDER, how="anti") if stored.height else stored
+    near = on_dates_of(stored, fetched)
+    return stored.clear() if has_same_keys(near, stored) else stored.join(near, on=ORDER, how="anti")

@@ -31,7 +31,7 @@ def overlap_requests(judged: Judged) -> Sequence[FetchRequest]:
     if not fetched:
         return []
     spans = dict[tuple[date, date], list[str]]()
-    for symbol in sorted(fetched - set(view.stored.get_column("symbol").unique())):
+    for symbol in sorted(fetched - set(symbols_in(view.stored))):
         if (span := view.context.nearest_stored(symbol, reference.overlap)) is not None:
             spans.setdefault(span, []).append(symbol)
     return [FetchRequest(tuple(symbols), *span) for span, symbols in sorted(spans.items())]
@@ -54,7 +54,8 @@ def compare_levels(judged: Judged) -> Judged:
         never_named = _never_named(judged)
         moved |= _with_new_events(judged) | never_named
         judged = replace(judged, notes=(*judged.notes, *_names_now(judged, len(never_named))))
-    moved |= reference.base.look_again & set(symbols_in(judged.batch.rows)) & set(reference.lives)
+    if reference.base.look_again:
+        moved |= reference.base.look_again & set(symbols_in(judged.batch.rows)) & set(reference.lives)
     return replace(judged, moved=frozenset(moved - set(judged.suspects)))
 
 

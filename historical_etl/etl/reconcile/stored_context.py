@@ -1,6 +1,6 @@
 """What is stored around what was fetched, and what the source was asked for: the context in which a batch is judged."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -9,7 +9,7 @@ import polars as pl
 
 from historical_etl.etl.reconcile.result import Base
 from historical_etl.etl.reconcile.stored_levels import StoredLevels
-from historical_etl.schema import ORDER, earliest, latest, ordered
+from historical_etl.schema import ORDER, earliest, latest, ordered, spans_in, symbols_in, years_in
 from historical_etl.sessions import SessionCalendar
 
 __all__ = ["StoredContext", "first_after"]
@@ -83,17 +83,14 @@ class StoredContext:
         """The stored rows of the fetched symbols on the fetched dates; only files of those years are read."""
         lives = self.base.completeness.symbols
         first, last = earliest(lives.get_column("first_session")), latest(lives.get_column("last_session"))
-        near = seen.filter(pl.col("date").is_between(pl.lit(first, pl.Date), pl.lit(last, pl.Date)))
+        near = seen.filter(
+            pl.col("date").is_between(pl.lit(first, pl.Date), pl.lit(last, pl.Date)),
+            pl.col("symbol").is_in(lives.get_column("symbol").implode()),
+        )
         # Of most symbols a few sessions are fetched, and of some all: those would make one long span of both.
         is_whole = pl.col("symbol").is_in(list(self.levels.remembered))
-        spans = (
-            near.lazy()
-            .filter(pl.col("symbol").is_in(lives.get_column("symbol").implode()))
-            .group_by(pl.col("date").dt.year().alias("year"), is_whole.alias("is_whole"))
-            .agg(pl.col("date").min().alias("low"), pl.col("date").max().alias("high"), pl.col("symbol").unique())
-            .collect()
-        )
-        return self.levels.read(spans.select("low", "high", "symbol").iter_rows())
+        parts = [near.filter(is_whole), near.filter(~is_whole)] if self.levels.remembered else [near]
+        return self.levels.read(span for part in parts for span in _spans_by_year(part))
 
     def silences(self) -> pl.DataFrame:
         """Sessions between stored ones that the source was asked for the first time: columns symbol, low and high."""
@@ -115,18 +112,26 @@ class StoredContext:
         """The stored rows on the fetched dates, and those next to them and to silences."""
         if not self.lives:
             return stored
-        low, high = pl.col("date").min().alias("low"), pl.col("date").max().alias("high")
-        covered = stored.lazy().group_by("symbol").agg(low.alias("low_0"), high.alias("high_0"))
-        lives = self.base.completeness.symbols.lazy().select("symbol", "first_session", "last_session")
-        begins = (pl.col("first_session") < pl.col("low")) & ~(pl.col("low_0") <= pl.col("low")).fill_null(value=False)
-        ends = (pl.col("last_session") > pl.col("high")) & ~(pl.col("high_0") >= pl.col("high")).fill_null(value=False)
-        fetched = seen.lazy().group_by("symbol").agg(low, high).join(lives, on="symbol")
-        edges = fetched.join(covered, on="symbol", how="left").filter(begins | ends).select(list(_SPAN)).collect()
+        first, last = pl.col("first"), pl.col("last")
+        begins = (pl.col("first_session") < first) & ~(pl.col("first_0") <= first).fill_null(value=False)
+        ends = (pl.col("last_session") > last) & ~(pl.col("last_0") >= last).fill_null(value=False)
+        fetched = spans_in(seen).join(self.base.completeness.symbols, on="symbol")
+        edges = fetched.join(spans_in(stored), on="symbol", how="left", suffix="_0").filter(begins | ends)
+        edges = edges.select("symbol", low="first", high="last")
         if edges.is_empty() and silences.is_empty():
             return stored
         spans = pl.concat([edges, silences]).group_by("symbol").agg(pl.col("low").min(), pl.col("high").max())
         more = self.levels.beside(spans).join(stored, on=ORDER, how="anti")
         return ordered(pl.concat([stored, more]))
+
+
+def _spans_by_year(rows: pl.DataFrame) -> Iterator[tuple[date, date, list[str]]]:
+    """First and last date of some rows in each of their years, and the symbols of that year."""
+    years = years_in(rows)
+    for year in years:
+        mine = rows if len(years) == 1 else rows.filter(pl.col("date").dt.year() == year)
+        first, last = mine.select(low=pl.col("date").min(), high=pl.col("date").max()).row(0)
+        yield first, last, symbols_in(mine).to_list()
 
 
 def first_after(silences: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
