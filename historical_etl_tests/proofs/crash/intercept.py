@@ -7,9 +7,11 @@ threads or libraries makes it, until the answer comes. So a fault hits exactly t
 import ctypes
 import os
 import platform
+import re
 import select
 import signal
 import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from fcntl import ioctl
@@ -60,6 +62,8 @@ _BY_FOLDER: Final = {
     "symlinkat": (1,),
 }
 _DESCRIPTOR: Final = {"copy_file_range": 2}
+#: The process and the chance in the names of temp files.
+_BY_CHANCE: Final = re.compile(r"\.\d+\.[0-9a-f]{8}(?=\.tmp)")
 _OPENING: Final = {"open": 1, "openat": 2}
 
 
@@ -68,16 +72,25 @@ class Step:
     """A call that is about to be made.
 
     Attributes:
-        number: how many such calls were made before it.
         name: of the call.
         paths: the files that it names, as they are called now.
         changes: False for opening a file that is there, to read it.
+        before: how many such calls of the same files were made before it. By this a call is found again: which of two
+            threads comes first is not the same each time.
     """
 
-    number: int
     name: str
     paths: tuple[str, ...]
     changes: bool
+    before: int
+
+    def is_again(self, step: "Step") -> bool:
+        """Whether this is the same call in another run."""
+        return self._call == step._call
+
+    @property
+    def _call(self) -> tuple[str, tuple[str, ...], int]:
+        return self.name, _lasting(self.paths), self.before
 
 
 def intercepted(work: Work, root: Path, marks: Path, decide: Callable[[Step], Answer]) -> Ended:
@@ -130,7 +143,7 @@ def _numbers() -> dict[int, str]:
 
 
 def _answer_calls(worker: Worker, listener: int, root: Path, decide: Callable[[Step], Answer]) -> None:
-    names, made = _numbers(), 0
+    names, made = _numbers(), Counter[tuple[str, tuple[str, ...]]]()
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:
@@ -151,8 +164,9 @@ def _answer_calls(worker: Worker, listener: int, root: Path, decide: Callable[[S
             paths = ()  # a bad argument, or the process is gone
         answer = None
         if any(path == str(root) or path.startswith(f"{root}/") for path in paths):
-            answer = decide(Step(made, called.name, paths, called.changes()))
-            made += 1
+            call = called.name, _lasting(paths)
+            answer = decide(Step(called.name, paths, called.changes(), made[call]))
+            made[call] += 1
         if answer == "kill":
             os.kill(worker.pid, signal.SIGKILL)
             return
@@ -166,6 +180,11 @@ def _answer_calls(worker: Worker, listener: int, root: Path, decide: Callable[[S
             ioctl(listener, _SEND, _ANSWER.pack(identity, *reply))
         except FileNotFoundError:
             continue  # likewise
+
+
+def _lasting(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Paths without what is by chance in the names of temp files."""
+    return tuple(_BY_CHANCE.sub("", path) for path in paths)
 
 
 @dataclass(frozen=True)

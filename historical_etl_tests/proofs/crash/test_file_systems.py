@@ -17,7 +17,7 @@ from historical_etl_tests.proofs.crash.conftest import Share, Tried
 from historical_etl_tests.proofs.crash.intercept import Answer, Step, intercepted
 from historical_etl_tests.proofs.crash.on_volume import COMMAND, apart, done, goes_on, prepared
 from historical_etl_tests.proofs.crash.process import Ended
-from historical_etl_tests.proofs.crash.test_crash_matrix import kill_at
+from historical_etl_tests.proofs.crash.test_crash_matrix import kill_before
 from historical_etl_tests.proofs.crash.test_io_faults import assert_no_harm
 from historical_etl_tests.proofs.crash.volumes import KINDS, Unavailable, Volume, volume_of
 
@@ -64,7 +64,7 @@ class Stage:
         self.least = apart(prepared, root)
         _copy(root, self._before)
         self.steps: list[Step] = []
-        ended = self.run(kill_at(-1, self.steps))
+        ended = self.run(kill_before(None, self.steps))
         assert (ended.exitcode, ended.error) == (0, "")
         self.most = ended.acknowledged[-1]
 
@@ -92,7 +92,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @of_kinds(*KINDS)
 def test_a_store_lives_on_it_and_loses_nothing_when_a_writer_or_the_power_goes(
-    volume: Volume | None, memory: Path, share: Share[int], tried: Tried
+    volume: Volume | None, memory: Path, share: Share[Step], tried: Tried
 ):
     """A writer is killed; at once the power is cut, too, where names are in a journal or a tree."""
     if volume is None:
@@ -100,13 +100,12 @@ def test_a_store_lives_on_it_and_loses_nothing_when_a_writer_or_the_power_goes(
     kind = KINDS[volume.name]
     assert (apart(try_volume, volume.point) == Trial()) == kind.links, "`doctor` knows whether there are hard links"
     stage = Stage(volume.point / "top" / "data", memory, links=kind.links)
-    points = share(range(len(stage.steps)), CUT)
-    for point in (*points, len(stage.steps)):
+    points = share(stage.steps, CUT)
+    for point in (*points, None):
         stage.renew()
-        steps: list[Step] = []
-        ended = stage.run(kill_at(point, steps))
-        where = f"killed before step {point}: {steps[-1].name} {steps[-1].paths}"
-        assert ended.exitcode == (-signal.SIGKILL if point < len(stage.steps) else 0), where
+        ended = stage.run(kill_before(point, []))
+        where = f"killed before {point}"
+        assert ended.exitcode == (0 if point is None else -signal.SIGKILL), where
         if kind.links:
             volume.cut_power()
         stage.goes_on(ended, where)
@@ -129,7 +128,7 @@ def test_a_cut_of_power_loses_what_was_not_synced_and_nothing_else(volume: Volum
 
 @of_kinds(*KINDS, "btrfs with a quota")
 def test_it_fills_up_while_a_store_is_written(
-    volume: Volume | None, memory: Path, share: Share[int], tried: Tried, request: pytest.FixtureRequest
+    volume: Volume | None, memory: Path, share: Share[Step], tried: Tried, request: pytest.FixtureRequest
 ):
     if volume is None:
         return
@@ -138,20 +137,19 @@ def test_it_fills_up_while_a_store_is_written(
         volume.limit(volume.point / "limited", QUOTA)
         top = volume.point / "limited" / "top"
     stage = Stage(top / "data", memory, links=KINDS[volume.name].links)
-    first = next(step.number for step in stage.steps if "/objects/" in step.paths[0])
-    others = [step.number for step in stage.steps if step.number > first]
+    begin = next(at for at, step in enumerate(stage.steps) if "/objects/" in step.paths[0])
     notes: list[str] = []
-    for number in (first, *share(others, FULL)):
+    for call in (stage.steps[begin], *share(stage.steps[begin + 1 :], FULL)):
         stage.renew()
         emptied: list[Callable[[], None]] = []
 
-        def decide(step: Step, number: int = number, emptied: list[Callable[[], None]] = emptied) -> Answer:
-            if step.number == number:
+        def decide(step: Step, call: Step = call, emptied: list[Callable[[], None]] = emptied) -> Answer:
+            if step.is_again(call):
                 emptied.append(volume.fill(top))
             return None
 
         ended = stage.run(decide)
-        where = f"full from call {number} on: {ended.reported}"
+        where = f"full from {call} on: {ended.reported}"
         assert_no_harm(stage.root, ended, COMMAND, stage.least, stage.most, where)
         notes.append(ended.error or "done")
         (empty,) = emptied
