@@ -265,6 +265,9 @@ def test_a_failure_at_the_commit_point_leaves_the_old_version(root, monkeypatch)
         etl.run_full_etl(SYMBOLS, SHORT.first, MIDWAY)
     assert caught.value.todo
     assert daily_bytes(etl) == {}
+    assert list(etl.catalog.path.parent.glob(".*")) == [], (
+        "nor is anything left of the catalog that was built meanwhile"
+    )
 
 
 def test_a_file_that_does_not_read_back_is_removed_and_nothing_is_committed(root, monkeypatch):

@@ -231,7 +231,7 @@ class Run:
                 prepared = commit.prepare(reconciled, completeness, attempt, change.left, place)
                 self.stats.add_prepared(prepared)
                 draft = commit.draft(prepared, self._record("committed", transaction.version))
-                if publish and draft.manifest is not None:
+                if publish and draft.manifest is not None and draft.manifest is not transaction.base:
                     catalog.begin(draft.manifest)
             committed = commit.save(draft)
             self.stats.add_committed(transaction.base, committed, prepared.completeness)

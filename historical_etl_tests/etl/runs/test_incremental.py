@@ -111,6 +111,21 @@ def test_the_same_increment_again_changes_nothing(root, market):
     assert (second.changed, second.version, second.manifest_checksum) == (False, first.version, first.manifest_checksum)
 
 
+def test_the_catalog_is_built_with_a_commit_and_left_alone_without_one(root, market):
+    fetcher = filled(root, market, date(2013, 1, 15))
+    etl = store(root, fetcher, date(2013, 1, 22))
+    filled_with = etl.catalog.shown_version()
+    assert etl.run_incremental_etl(publish=False).changed
+    assert etl.catalog.shown_version() == filled_with
+    etl = store(root, fetcher, date(2013, 1, 23))
+    result = etl.run_incremental_etl()
+    assert (result.catalog_error, etl.catalog.shown_version()) == (None, result.version)
+    shown = etl.catalog.path.stat()
+    assert not etl.run_incremental_etl().changed
+    assert etl.catalog.path.stat() == shown
+    assert [path for path in etl.catalog.path.parent.iterdir() if path != etl.catalog.path] == []
+
+
 def test_an_empty_store_without_symbols_has_nothing_to_update(root, market):
     fetcher = ScriptedFetcher(market)
     with pytest.raises(ConfigurationError, match="Nothing was committed yet") as caught:
