@@ -154,10 +154,10 @@ class _Merge:
             if growing is not None:
                 growing.set_exception(error)
             raise
-        if growing is not None and merged is not None:
+        if growing is not None:
             merged.is_begun = True
             growing.set_result(merged)
-        return merged
+        return merged if merged.changes or is_new else None
 
     def _begun(
         self, year: int, new: pl.DataFrame, dropped: pl.DataFrame, blocks: Mapping[int, Block]
@@ -181,8 +181,7 @@ class _Merge:
         dropped: pl.DataFrame,
         blocks: Mapping[int, Block],
         successors: Collection[int],
-    ) -> MergedYear | None:
-        is_new = not new.is_empty() or not dropped.is_empty()
+    ) -> MergedYear:
         encoded = blocks
         symbols = SymbolCount(self._stored, year)
         parts: list[RowChanges] = []
@@ -208,8 +207,6 @@ class _Merge:
                     hand_out((stored, merged))
                     symbols.add(stored.rows, merged)
                     changes = True
-        if not changes and not is_new:
-            return None
         in_order = [block for _, block in sorted(encoded.items())]
         if not in_order and self._may_empty(year):
             return MergedYear(year, [], symbols=0, differences=RowChanges.of_all(parts), changes=True)
