@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.durable import fsync_folder, make_folder, sha256_of, sync_stream, temp_name
+from historical_etl.folders import entries_of
 from historical_etl.models import Partition, SyncManifest
 from historical_etl.store.daily_folders import (
     IMPOSSIBLE,
@@ -70,7 +71,7 @@ def check_out(
         if not same and source != path and (source or no_file(path)):
             wrong.append(path)
     years = {layout.daily_file(partition.year) for partition in manifest.partitions}
-    spare = [path for path in layout.daily.glob(YEARS) if path not in years]
+    spare = [path for path in entries_of(layout.daily, YEARS) if path not in years]
     if not is_replaceable(layout):
         spare = [path for path in spare if is_known(path, layout)]
     if wrong or spare:
@@ -109,7 +110,7 @@ def _source(layout: Layout, partition: Partition, proven: Collection[int]) -> Pa
 
 def is_known(target: Path, layout: Layout) -> bool:
     """Whether a file in daily/ is an object, linked or copied, of whatever version."""
-    candidates = [path for path in layout.objects.glob(f"{target.stem}-*.parquet") if path.is_file()]
+    candidates = [path for path in entries_of(layout.objects, f"{target.stem}-*.parquet") if path.is_file()]
     if not candidates or no_file(target):
         return False
     return (

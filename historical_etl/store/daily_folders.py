@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from historical_etl.durable import TEMP_SUFFIX, fsync_folder, make_folder, temp_name
+from historical_etl.folders import entries_of
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_folder
 
@@ -117,7 +118,8 @@ def put_in_place(layout: Layout, folder: Path) -> None:
 
 def copies(layout: Layout, year: int) -> list[Path]:
     """The files of a year in all of the folders, the one that is shown first."""
-    return [layout.daily_file(year), *sorted(layout.daily_folders.glob(f"*/{year}.parquet"), reverse=True)]
+    others = (folder / f"{year}.parquet" for folder in reversed(entries_of(layout.daily_folders)))
+    return [layout.daily_file(year), *(path for path in others if os.path.lexists(path))]
 
 
 def tidy(layout: Layout) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from historical_etl.clock import Clock, system_clock, with_zone
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import LockNotHeldError, ManifestCorruptError, ManifestTooNewError
+from historical_etl.folders import entries_of
 from historical_etl.fork_guard import refuse_lost_threads
 from historical_etl.models import DATASET_ID, SyncManifest
 from historical_etl.store import lock
@@ -214,7 +215,7 @@ class ManifestManager:
         """The versions that are kept, ascending."""
         folder = self.layout.history_folder(dataset)
         with storage_errors("listing the versions", folder, "nothing was changed"):
-            names = [path.stem for path in folder.glob("*.json")]
+            names = [path.stem for path in entries_of(folder, "*.json")]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def newest_stamp(self, dataset: str = DATASET_ID, current: SyncManifest | None = None) -> datetime | None:
@@ -268,7 +269,9 @@ class ManifestManager:
         except ManifestTooNewError:
             raise
         except ManifestCorruptError:
-            if any(self.layout.objects.glob("*.parquet")):
+            with storage_errors("looking for data", self.layout.objects, "nothing was changed"):
+                has_data = bool(entries_of(self.layout.objects, "*.parquet"))
+            if has_data:
                 raise
             self.quarantine.keep_file(path, "the manifest was damaged, and there was no data yet", dataset)
             current = None

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from historical_etl.durable import storage_errors
 from historical_etl.errors import ManifestTooNewError
+from historical_etl.folders import entries_of
 from historical_etl.models import (
     DATASET_ID,
     SCHEMA_VERSION,
@@ -68,8 +69,8 @@ def unknown_fields(
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """The records of a store that hold fields of which this release does not know, and those fields."""
     with storage_errors("listing the records of the store", layout.manifests):
-        newest = sorted(layout.history_folder(dataset).glob("*.json"))[-1:]  # it replaces a damaged manifest
-        pins = sorted(layout.pins.glob("*.json"))
+        newest = entries_of(layout.history_folder(dataset), "*.json")[-1:]  # it replaces a damaged manifest
+        pins = entries_of(layout.pins, "*.json")
     history = [layout.history_file(version, dataset) for version in versions]
     records = [(path, "manifest") for path in (layout.manifest_file(dataset), *newest, *history)]
     records += [(layout.progress_file(dataset), "progress"), (layout.catalog_pointer(dataset), "catalog")]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import fsync_folder, storage_errors, write_atomic
 from historical_etl.errors import ConfigurationError
+from historical_etl.folders import entries_of
 from historical_etl.regular_files import read_regular
 from historical_etl.store.checksummed_json import parse_checksummed, render_checksummed
 from historical_etl.store.layout import Layout
@@ -39,7 +40,7 @@ def read_pins(layout: Layout) -> dict[str, Pin]:
     """All pins by name, sorted."""
     pins: dict[str, Pin] = {}
     with storage_errors("reading which versions are pinned", layout.pins, "nothing was changed"):
-        paths = sorted(layout.pins.glob("*.json"))
+        paths = entries_of(layout.pins, "*.json")
     for path in paths:
         if match := _FILE.fullmatch(path.name):
             name, version = match.group(1), int(match.group(2))

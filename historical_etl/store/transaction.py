@@ -23,6 +23,7 @@ from historical_etl.durable import (
     temporary_beside,
 )
 from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
+from historical_etl.folders import entries_of
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
 from historical_etl.store.checkout import check_out
 from historical_etl.store.commit_times import stamp_after
@@ -398,7 +399,7 @@ def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: 
 def _sweep_temps(layout: Layout) -> None:
     # Whatever temp is there belongs to a writer that is dead.
     for folder in _written_under_the_lock(layout):
-        for temp in folder.glob(f".*{TEMP_SUFFIX}"):
+        for temp in entries_of(folder, f".*{TEMP_SUFFIX}"):
             temp.unlink(missing_ok=True)
 
 

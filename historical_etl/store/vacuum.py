@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historical_etl.durable import fsync_folder, storage_errors
 from historical_etl.errors import ManifestCorruptError
+from historical_etl.folders import entries_of
 from historical_etl.models import SyncManifest
 from historical_etl.retention import Retention
 from historical_etl.store.catalog_version import read_catalog_pointer
@@ -117,6 +118,6 @@ def _beyond(older: Sequence[int], retention: Retention) -> int:
 def _unnamed(layout: Layout, retained: Sequence[SyncManifest]) -> Iterator[Path]:
     named = {path.rpartition("/")[2] for manifest in retained for path in manifest.named_paths()}
     for folder, pattern in ((layout.objects, _OBJECT), (layout.ledgers, _LEDGER)):
-        for path in folder.glob("*.parquet"):
+        for path in entries_of(folder, "*.parquet"):
             if path.name not in named and pattern.fullmatch(path.name) and not no_file(path):
                 yield path

@@ -159,6 +159,21 @@ def test_what_cannot_be_read_just_now_is_not_taken_for_damaged(root, tmp_path, n
     tried(f"{len(chosen)} of {len(reads)} reads")
 
 
+@pytest.mark.parametrize("name", ["increment", "pin", "rollback", "vacuum"])
+def test_a_folder_that_cannot_be_listed_just_now_is_not_taken_for_empty(root, tmp_path, name, share, tried):
+    """No file of a version that is kept is removed for it."""
+    before, marks = tmp_path / "before", tmp_path / "marks"
+    command, least, most, steps, undisturbed = begun(name, root, before, marks)
+    folders = [step for step in steps if "open" in step.name and not step.changes and Path(step.paths[0]).is_dir()]
+    chosen = share(folders, 2)
+    for step in chosen:
+        copy_store(before, root)
+        ended = intercepted(command.run, root, marks, failing(step, errno.EACCES, [], lasting=False))
+        assert_no_harm(root, ended, command, least, most, f"EACCES at {step}")
+        assert_goes_on(root, command, undisturbed, f"EACCES at {step}")
+    tried(f"{len(chosen)} of {len(folders)} times that a folder is opened")
+
+
 @pytest.mark.parametrize("name", ["backfill", "restatement"])
 @pytest.mark.parametrize("answer", ["short", "slow"])
 def test_writes_that_are_cut_short_and_a_slow_disk_change_nothing(root, tmp_path, name, answer):

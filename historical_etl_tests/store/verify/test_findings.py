@@ -231,7 +231,7 @@ def test_a_version_that_is_vacuumed_under_the_check_is_no_damage(manager, watchi
     events: list[str] = []
 
     def vacuum(event: str) -> None:
-        if event == "open" and events[-1:] == ["os.scandir"]:
+        if event == "open" and events[-1:] == ["os.listdir"]:
             manager.layout.history_file(1).unlink(missing_ok=True)
         events.append(event)
 
