@@ -15,7 +15,7 @@ from historical_etl.assets.tables import frame_table
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult
-from historical_etl.store.ledgers import empty_ledger
+from historical_etl.store.ledger_schemas import empty_ledger
 
 __all__ = ["RESTATED", "Changes"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
 from historical_etl.models import LedgerFile, Partition, SyncManifest
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 
 __all__ = ["all_files", "files_opened"]
 

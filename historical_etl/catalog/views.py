@@ -10,7 +10,7 @@ from historical_etl.catalog.quoting import escape_glob, quote_name, quote_text
 from historical_etl.models import LedgerFile, Partition, SyncManifest
 from historical_etl.schema import SCHEMA
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import SCHEMAS, VIEWS
+from historical_etl.store.ledger_schemas import SCHEMAS, VIEWS
 
 __all__ = ["view_statements"]
 

@@ -15,7 +15,7 @@ from historical_etl.etl.completeness import ENDED
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import ETLResult, Outcome, SyncManifest
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE
-from historical_etl.store.ledgers import empty_ledger
+from historical_etl.store.ledger_schemas import empty_ledger
 
 __all__ = ["RunSummary", "report_skipped_files"]
 

@@ -1,7 +1,7 @@
 """A commit over any number of years: objects first, then the manifest, then what follows from it.
 
 The order is what makes it safe. Until the manifest is replaced, a crash leaves objects that nothing names;
-after it, `recover` finishes the rest. Whether rows are right is not judged here.
+after it, `recovery` finishes the rest. Whether rows are right is not judged here.
 """
 
 import logging
@@ -15,30 +15,27 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import polars as pl
 
 from historical_etl.durable import (
-    TEMP_SUFFIX,
     fsync_folder,
     sha256_of,
     storage_errors,
     sync_stream,
     temporary_beside,
 )
-from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, ManifestCorruptError, StorageError
-from historical_etl.folders import entries_of
+from historical_etl.errors import ChecksumMismatchError, DiskSpaceError, StorageError
 from historical_etl.models import DATASET_ID, Partition, SyncManifest, combined_checksum
-from historical_etl.store.checkout import check_out
 from historical_etl.store.commit_times import stamp_after
-from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import EncodedLedgers, LedgerChanges, Ledgers, encode_ledgers, write_ledgers
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.parquet import Block, WriteReport, read_blocks, write_year
-from historical_etl.store.vacuum import Retention, quarantine_unreferenced, vacuum
+from historical_etl.store.recovery import recover, show, vacuum_if_intact
+from historical_etl.store.vacuum import Retention
 from historical_etl.store.verified_files import hashed_as_written, require_verified, verified_path
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["CopiedYear", "Provenance", "Transaction", "recover", "recover_without_vacuum"]
+__all__ = ["CopiedYear", "Provenance", "Transaction"]
 
 _log = logging.getLogger(__name__)
 
@@ -287,13 +284,13 @@ class Transaction:
                 with storage_errors("making the new files durable", self.layout.objects):
                     fsync_folder(self.layout.objects)
             if self.base is not None:
-                _show(self._manager, self.base)
+                show(self._manager, self.base)
             return self.base
         for encoded in self._ledgers:
             encoded.write()
         saved = self._manager.save_manifest(draft, self._token)
-        _show(self._manager, saved, self._written)
-        _vacuum(self._manager, saved, self._retention)
+        show(self._manager, saved, self._written)
+        vacuum_if_intact(self._manager, saved, self._retention)
         return saved
 
     def forget(self, paths: Collection[str]) -> None:
@@ -323,8 +320,8 @@ class Transaction:
             }
         )
         saved = self._manager.save_manifest(manifest, self._token)
-        _show(self._manager, saved, {partition.year for partition in saved.partitions})
-        _vacuum(self._manager, saved, self._retention)
+        show(self._manager, saved, {partition.year for partition in saved.partitions})
+        vacuum_if_intact(self._manager, saved, self._retention)
         return saved
 
     def _encoded(self, known: Ledgers, changes: LedgerChanges) -> Ledgers:
@@ -351,68 +348,6 @@ def _asks_a_person(ledgers: LedgerChanges) -> bool:
     """Whether something is held: with no bar stored, that alone makes a version, so that it can be accepted."""
     holds = ledgers.get("open_holds")
     return holds is not None and not holds.is_empty()
-
-
-def recover(manager: ManifestManager, token: LockToken, retention: Retention | None = None) -> SyncManifest | None:
-    """Finish or undo what a crash left, and return the current version (None: nothing was ever committed).
-
-    Undoes everything before the commit point: temp files, objects that no kept manifest names, manifests newer
-    than the current one. Finishes everything after it: `daily/`. Where all is well it costs a few stats a year.
-
-    Raises:
-        ManifestCorruptError: no usable manifest is left.
-        StorageError: the file system refused.
-    """
-    manifest = recover_without_vacuum(manager, token)
-    _vacuum(manager, manifest, retention or Retention())
-    return manifest
-
-
-def recover_without_vacuum(manager: ManifestManager, token: LockToken) -> SyncManifest | None:
-    """As `recover`, but for old versions and files that no version names: those are left to a vacuum."""
-    fell_back = manager.is_astray()
-    manifest = manager.restore_manifest(token)
-    with storage_errors("recovering the store", manager.layout.root):
-        _sweep_temps(manager.layout)
-    if manifest is not None:
-        _show(manager, manifest)
-        if fell_back:  # only now, while the object behind a link in daily/ was known
-            with storage_errors("recovering the store", manager.layout.root):
-                quarantine_unreferenced(manager, manifest)
-    return manifest
-
-
-def _show(manager: ManifestManager, manifest: SyncManifest, proven: Collection[int] = ()) -> None:
-    state = f"version {manifest.version} is committed, and the next write finishes this"
-    with storage_errors("linking daily/ to the committed version", manager.layout.daily, state):
-        check_out(manager, manifest, proven=proven)
-
-
-def _vacuum(manager: ManifestManager, manifest: SyncManifest | None, retention: Retention) -> None:
-    try:
-        vacuum(manager, manifest, retention)
-    except ManifestCorruptError as error:
-        # What a damaged version needs is unknown: nothing is removed until that is repaired.
-        _log.warning("Old versions were not vacuumed: %s", error)
-
-
-def _sweep_temps(layout: Layout) -> None:
-    # Whatever temp is there belongs to a writer that is dead.
-    for folder in _written_under_the_lock(layout):
-        for temp in entries_of(folder, f".*{TEMP_SUFFIX}"):
-            temp.unlink(missing_ok=True)
-
-
-def _written_under_the_lock(layout: Layout) -> tuple[Path, ...]:
-    return (
-        layout.objects,
-        layout.ledgers,
-        layout.storage,
-        layout.daily,
-        layout.manifests,
-        layout.history_folder(),
-        layout.progress_folder,
-    )
 
 
 def _verify(path: Path, count: int, size: int) -> None:

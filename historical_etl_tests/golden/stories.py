@@ -235,7 +235,7 @@ def _run_and_die(root: Path, point: str, minute: int) -> None:
     from historical_etl.store import transaction
     from historical_etl.store.manifest import ManifestManager
 
-    show = transaction._show
+    show = transaction.show
 
     def die(*_: object) -> None:
         os._exit(_CODE)
@@ -248,7 +248,7 @@ def _run_and_die(root: Path, point: str, minute: int) -> None:
     if point == "before":  # the commit: objects and ledgers lie there, and no manifest names them
         ManifestManager.save_manifest = die  # pyright: ignore[reportAttributeAccessIssue]
     else:  # the version stands; daily/, progress and the catalog show the one before
-        transaction._show = die_after_the_commit
+        transaction.show = die_after_the_commit
     story = _killed(point)
     Stage(root, story.source, story.options, minute).at(story.today).run_incremental_etl()
 

@@ -10,10 +10,12 @@ import pytest
 from historical_etl import ChecksumMismatchError, ManifestManager, SyncManifest
 from historical_etl.durable import temp_name
 from historical_etl.models import combined_checksum
-from historical_etl.store.ledgers import empty_ledger, read_ledger
+from historical_etl.store.ledger_schemas import empty_ledger
+from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.parquet.month_blocks import encode_block
 from historical_etl.store.quarantine.entries import read_entries
-from historical_etl.store.transaction import Provenance, Transaction, recover
+from historical_etl.store.recovery import recover
+from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import tree
 from historical_etl_tests.store.small import KEEP_ALL, START, Hand, bars, commit, corrections, only, spoil

@@ -12,7 +12,8 @@ from historical_etl import ManifestManager
 from historical_etl.errors import DiskSpaceError, StorageError
 from historical_etl.store.checkout import check_out
 from historical_etl.store.daily_folders import IMPOSSIBLE, shown_folder
-from historical_etl.store.transaction import Transaction, recover
+from historical_etl.store.recovery import recover
+from historical_etl.store.transaction import Transaction
 from historical_etl.store.verify.file_repairs import repair_files
 from historical_etl_tests.store.small import Hand, commit, corrections, only, replace, spoil
 from historical_etl_tests.store.verify.verified import reported

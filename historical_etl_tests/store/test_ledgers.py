@@ -9,16 +9,8 @@ from historical_etl import ChecksumMismatchError, ConfigurationError
 from historical_etl.durable import sha256_of
 from historical_etl.models import LedgerFile, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import (
-    SCHEMAS,
-    VIEWS,
-    Ledgers,
-    empty_ledger,
-    read_ledger,
-    read_named_ledger,
-    read_undamaged,
-    write_ledgers,
-)
+from historical_etl.store.ledger_schemas import SCHEMAS, VIEWS, empty_ledger
+from historical_etl.store.ledgers import Ledgers, read_ledger, read_named_ledger, read_undamaged, write_ledgers
 from historical_etl_tests.saying import Saying
 from historical_etl_tests.store.small import START, corrections, spoil
 

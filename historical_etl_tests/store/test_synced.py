@@ -20,8 +20,9 @@ from historical_etl.store.failed_runs import RunRecord, note_run
 from historical_etl.store.pins import Pin, drop_pin, write_pin
 from historical_etl.store.progress import forget_progress, save_progress
 from historical_etl.store.quarantine.entries import find_entry, purge_entries, read_entries, restore_entry
+from historical_etl.store.recovery import recover
 from historical_etl.store.staging import Staging
-from historical_etl.store.transaction import Transaction, recover
+from historical_etl.store.transaction import Transaction
 from historical_etl.store.vacuum import Retention
 from historical_etl.store.verify.file_repairs import repair_files
 from historical_etl_tests.store.small import START, Hand, commit, corrections, only, spoil

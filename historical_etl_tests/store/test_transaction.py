@@ -12,7 +12,8 @@ import pytest
 from historical_etl import ChecksumMismatchError, LockNotHeldError, ManifestManager, StorageError
 from historical_etl.durable import temp_name
 from historical_etl.store.manifest_file import parse_manifest
-from historical_etl.store.transaction import Provenance, Transaction, recover
+from historical_etl.store.recovery import recover
+from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.store.vacuum import Retention
 from historical_etl_tests.scenario import (
     SHORT,

@@ -12,7 +12,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.retention import Retention
 from historical_etl.store.leases import leased
 from historical_etl.store.pins import Pin, write_pin
-from historical_etl.store.transaction import recover
+from historical_etl.store.recovery import recover
 from historical_etl.store.vacuum import VacuumReport, quarantine_unreferenced, vacuum
 from historical_etl_tests.scenario import SHORT, SYMBOLS, ScriptedFetcher, store, tree
 from historical_etl_tests.store.small import Hand, commit, corrections, only, publish

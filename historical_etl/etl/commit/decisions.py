@@ -9,7 +9,8 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.etl.commit.ledger_rows import ACCEPTED, HOLD_OPEN
 from historical_etl.etl.completeness import CONFIRMED, GAP_OPEN, WAIVED, Completeness
 from historical_etl.schema import earliest
-from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
+from historical_etl.store.ledger_schemas import SCHEMAS
+from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 
 if TYPE_CHECKING:

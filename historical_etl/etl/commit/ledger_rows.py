@@ -15,7 +15,7 @@ from historical_etl.quality.suspicion import HELD_BACK, Suspicion
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered, spans_in, symbols_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord
-from historical_etl.store.ledgers import SCHEMAS, empty_ledger
+from historical_etl.store.ledger_schemas import SCHEMAS, empty_ledger
 from historical_etl.store.transaction import Transaction
 
 __all__ = [

@@ -9,7 +9,7 @@ from historical_etl.catalog.catalog import BuiltCatalog, Catalog
 from historical_etl.errors import CatalogError, HistoricalETLError
 from historical_etl.etl.context import StoreContext, is_untouched, nothing_stored
 from historical_etl.models import SyncManifest
-from historical_etl.store.transaction import recover
+from historical_etl.store.recovery import recover
 
 __all__ = ["Publication", "publication", "publish_catalog", "publish_if_behind"]
 

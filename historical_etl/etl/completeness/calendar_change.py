@@ -25,7 +25,7 @@ from historical_etl.models import Partition, SyncManifest
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 from historical_etl.store.verified_files import verified_path
 
 __all__ = ["CalendarChange", "joined_in_words", "misfit", "rebased"]

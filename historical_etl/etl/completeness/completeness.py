@@ -27,7 +27,7 @@ from historical_etl.etl.completeness.gap_ranges import (
 from historical_etl.models import Outcome
 from historical_etl.schema import spans_in
 from historical_etl.sessions import SessionCalendar
-from historical_etl.store.ledgers import SCHEMAS, empty_ledger
+from historical_etl.store.ledger_schemas import SCHEMAS, empty_ledger
 
 __all__ = [
     "BAR_HELD",

@@ -9,7 +9,7 @@ import polars as pl
 
 from historical_etl.schema import symbols_in
 from historical_etl.sessions import SessionCalendar
-from historical_etl.store.ledgers import SCHEMAS, empty_ledger
+from historical_etl.store.ledger_schemas import SCHEMAS, empty_ledger
 
 __all__ = ["GAP_FACTS", "as_ranges", "days_between", "days_of", "exploded", "in_order", "of_symbols", "positions_of"]
 

@@ -14,7 +14,8 @@ from historical_etl.models import UNSTATED, Outcome, SyncManifest
 from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import empty_ledger, read_ledger
+from historical_etl.store.ledger_schemas import empty_ledger
+from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.verified_files import verified_path
 
 __all__ = ["ASKED", "load_actions", "load_completeness", "rebuild_completeness"]

@@ -19,7 +19,8 @@ from historical_etl.etl.symbology import RENAMED, REUSED, SPLIT, Rename, RenameP
 from historical_etl.models import SyncManifest
 from historical_etl.schema import SCHEMA, earliest, latest
 from historical_etl.sessions import SessionCalendar
-from historical_etl.store.ledgers import SCHEMAS, LedgerChanges, read_ledger
+from historical_etl.store.ledger_schemas import SCHEMAS
+from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.transaction import Provenance, Transaction
 from historical_etl.symbols import normalize_symbols
 

@@ -21,7 +21,8 @@ from historical_etl.etl.context import StoreContext
 from historical_etl.models import ETLProgressManifest, ETLResult, LedgerFile, Partition, SyncManifest
 from historical_etl.regular_files import read_regular
 from historical_etl.schema import earliest
-from historical_etl.store.ledgers import STATES, LedgerChanges, empty_ledger, read_ledger
+from historical_etl.store.ledger_schemas import STATES, empty_ledger
+from historical_etl.store.ledgers import LedgerChanges, read_ledger
 from historical_etl.store.pins import read_pins
 from historical_etl.store.progress import parse_progress, save_progress
 from historical_etl.store.quarantine import read_entries

@@ -16,7 +16,7 @@ import polars as pl
 from historical_etl.etl.merge.row_changes import COMPARED
 from historical_etl.quality.price_levels import LEVEL_TOLERANCE
 from historical_etl.schema import ORDER, ordered
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 
 __all__ = ["OPTIONAL_CELLS", "WITHHELD_SCHEMA", "keep_stored", "lacking", "withheld_messages", "without_adj_close"]
 

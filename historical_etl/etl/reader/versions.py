@@ -12,7 +12,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.retention import Retention
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.pins import Pin, drop_pin, read_pins, write_pin
-from historical_etl.store.transaction import recover_without_vacuum
+from historical_etl.store.recovery import recover_without_vacuum
 from historical_etl.store.vacuum import VacuumReport, vacuum
 
 __all__ = ["VERSIONS", "StoreVersions"]

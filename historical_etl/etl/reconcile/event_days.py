@@ -21,7 +21,7 @@ from historical_etl.quality.reported_splits import IS_NAMED, NotShown, judge_nam
 from historical_etl.quality.withdrawn_events import NOT_RESTATED, named_no_more
 from historical_etl.schema import ORDER, symbols_in
 from historical_etl.sources.base import SHARES_OF
-from historical_etl.store.ledgers import empty_ledger
+from historical_etl.store.ledger_schemas import empty_ledger
 
 __all__ = ["EventDays"]
 

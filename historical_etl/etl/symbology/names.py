@@ -19,7 +19,8 @@ import polars as pl
 
 from historical_etl.models import SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import empty_ledger, read_ledger
+from historical_etl.store.ledger_schemas import empty_ledger
+from historical_etl.store.ledgers import read_ledger
 
 __all__ = ["RENAMED", "REUSED", "SPLIT", "Alias", "Names"]
 

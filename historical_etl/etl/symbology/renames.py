@@ -19,7 +19,7 @@ from historical_etl.errors import ConfigurationError
 from historical_etl.etl.symbology.names import RENAMED, REUSED, Names
 from historical_etl.regular_files import read_text
 from historical_etl.sessions import SessionCalendar
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["WAS", "Move", "Rename", "RenamePlan", "mapped", "planned", "read_renames", "unknown_symbol"]

@@ -37,7 +37,7 @@ from historical_etl.store.archive.read import (
 from historical_etl.store.layout import Layout
 from historical_etl.store.lock import LockToken
 from historical_etl.store.manifest import ManifestManager
-from historical_etl.store.transaction import recover
+from historical_etl.store.recovery import recover
 from historical_etl.store.verify import content_faults
 from historical_etl.store.volume import check_disk_space
 

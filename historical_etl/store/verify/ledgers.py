@@ -8,7 +8,8 @@ import polars as pl
 from historical_etl.durable import sha256_of
 from historical_etl.models import LedgerFile, SyncManifest
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import REBUILT, STATES
+from historical_etl.store.ledger_schemas import STATES
+from historical_etl.store.ledgers import REBUILT
 from historical_etl.store.verify.findings import StoreFinding, error, warning
 
 __all__ = ["ledger_findings"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from historical_etl import ConfigurationError, Coverage, CoverageError, FetchRequest, SourceInfo, get_calendar
 from historical_etl.etl.completeness import Completeness
 from historical_etl.etl.fetch import increment_requests, request_hash, symbols_without_history, year_windows
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 from historical_etl_tests.scenario import INFO
 
 CALENDAR = get_calendar("XNYS")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from historical_etl.etl.merge import with_implied
 from historical_etl.quality.events import EVENTS
 from historical_etl.schema import ORDER
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 from historical_etl_tests.shares import examples
 
 DAYS = [date(2024, 1, day) for day in range(2, 8)]

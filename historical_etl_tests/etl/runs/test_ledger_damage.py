@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from historical_etl import CatalogError, ChecksumMismatchError, HistoricalETL
-from historical_etl.store.ledgers import LOGS, STATES
+from historical_etl.store.ledger_schemas import LOGS, STATES
 from historical_etl_tests.field.series import Series, adjusted, backfill, column, falling, walk
 from historical_etl_tests.saying import Saying
 from historical_etl_tests.scenario import (

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from historical_etl.etl.symbology import Names
-from historical_etl.store.ledgers import SCHEMAS
+from historical_etl.store.ledger_schemas import SCHEMAS
 
 MOVED, REUSED_FROM = date(2012, 6, 8), date(2012, 9, 3)
 LONG_AGO, TODAY = date(2012, 1, 3), date(2013, 1, 3)

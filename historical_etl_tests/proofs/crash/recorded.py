@@ -14,8 +14,8 @@ from historical_etl.store.catalog_version import read_catalog_pointer
 from historical_etl.store.layout import Layout
 from historical_etl.store.manifest import ManifestManager
 from historical_etl.store.manifest_file import parse_manifest
+from historical_etl.store.recovery import recover
 from historical_etl.store.staging import Staging
-from historical_etl.store.transaction import recover
 from historical_etl.store.vacuum import Retention
 from historical_etl.store.verify.store import verify_store
 from historical_etl_tests.proofs.crash.disk import Disk, Staged

@@ -14,7 +14,8 @@ from historical_etl import ChecksumMismatchError, SyncManifest
 from historical_etl.errors import DataQualityError, HistoricalETLError
 from historical_etl.models import LedgerFile
 from historical_etl.store.layout import Layout
-from historical_etl.store.ledgers import LOGS, SCHEMAS, read_ledger, read_undamaged, write_ledgers
+from historical_etl.store.ledger_schemas import LOGS, SCHEMAS
+from historical_etl.store.ledgers import read_ledger, read_undamaged, write_ledgers
 from historical_etl.store.parquet.footer import ThriftError, decode, encode
 from historical_etl.store.parquet.month_blocks import encode_block, read_blocks, write_year
 from historical_etl_tests.proofs.hostile.mutations import fuzz, spoilt_bytes
