@@ -14,7 +14,7 @@ from historical_etl.errors import HistoricalETLError
 from historical_etl.etl.pipeline import HistoricalETL
 from historical_etl.models import SCHEMA_VERSION, ETLResult, Outcome, Partition, SyncManifest
 from historical_etl.schema import PRIMARY_KEYS, SCHEMA
-from historical_etl.store.verified_files import verified_path
+from historical_etl.store.verified_files import collected, verified_path
 
 __all__ = [
     "CODE_VERSION",
@@ -281,7 +281,7 @@ def _run_facts(changes: Changes, year: int) -> dict[str, dg.MetadataValue]:
 
 
 def _preview(path: Path) -> dg.MarkdownMetadataValue:
-    rows = pl.read_parquet(path, n_rows=_PREVIEW_ROWS)
+    rows = collected(pl.scan_parquet(path, n_rows=_PREVIEW_ROWS), path)
     return markdown_table(rows.columns, rows.with_columns(pl.col(pl.Float64).round(6)).iter_rows())
 
 

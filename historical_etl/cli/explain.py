@@ -32,7 +32,7 @@ def explain(terminal: Terminal, symbol: str, day: str) -> int:
         manifest = store.context.require_manifest()
         name = store.state.meant(symbol, session)
         story = store.prices.explain(name, session)
-        rows = store.prices.scan(name, session, session).collect()
+        rows = store.prices.bars(name, session, session)
         now: Row | None = rows.row(0, named=True) if rows.height else None
         reasons = [] if now else list(_why_not(store, name, session))
     if terminal.as_json:

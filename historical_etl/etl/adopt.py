@@ -29,6 +29,7 @@ from historical_etl.sources.files.listing import path_of
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_ledger
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.verified_files import collected
 from historical_etl.symbols import normalize_symbols
 
 __all__ = ["Adoption", "RowCounts", "adopt", "opened_for"]
@@ -332,7 +333,8 @@ class _Look:
     def _quarantined_rows(self, result: ETLResult, year: int) -> pl.DataFrame | None:
         """The rows of a year that the run has put in quarantine."""
         quarantined = {path for path in result.quarantine_paths if path.endswith(f"_{year}.rows.parquet")}
-        frames = [pl.read_parquet(Path(path) / f"{year}.rows.parquet", glob=False) for path in sorted(quarantined)]
+        files = [Path(path) / f"{year}.rows.parquet" for path in sorted(quarantined)]
+        frames = [collected(pl.scan_parquet(file, glob=False), file) for file in files]
         known = ~pl.col(_REASONS).list.contains(BEFORE_CALENDAR)  # those are of earlier years, and counted there
         return pl.concat(frames).filter(known) if frames else None
 
@@ -341,7 +343,7 @@ class _Look:
         manifest = self._etl.manifest()
         if manifest is None or manifest.partition(year) is None or rows.is_empty():
             return rows.clear()
-        stored = self._etl.scan(start=date(year, 1, 1), end=date(year, 12, 31)).select(_VALUES).collect()
+        stored = self._etl.store.prices.bars(None, date(year, 1, 1), date(year, 12, 31)).select(_VALUES)
         same = [pl.col(name).is_null() | (pl.col(name) == pl.col(f"{name}_s")) for name in _VALUES if name not in ORDER]
         both = rows.join(stored, on=ORDER, suffix="_s", maintain_order="left")
         return both.filter(pl.all_horizontal(same)).select(rows.columns)

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
 from historical_etl.durable import sha256_of, storage_errors
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.fork_guard import refuse_lost_threads
@@ -17,7 +19,7 @@ from historical_etl.models import LedgerFile, Partition
 from historical_etl.store.layout import Layout
 from historical_etl.store.misplaced import no_file
 
-__all__ = ["already_verified", "hashed_as_written", "require_verified", "still_proven", "verified_path"]
+__all__ = ["already_verified", "collected", "hashed_as_written", "require_verified", "still_proven", "verified_path"]
 
 _TODO: Final = "run `historical-etl repair`: it restores the file, or says what to fetch again"
 _MOST_CHECKED: Final = 20_000  # a process may live for years
@@ -55,6 +57,16 @@ def verified_path(layout: Layout, file: Partition | LedgerFile, *, anew: bool = 
                 raise
             raise _refused(f"{what} is missing{fault and ', '}{fault}", path) from None
     raise _refused(f"{what} was changed after its commit: its SHA-256 is not the committed one", path)
+
+
+def collected(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
+    """Run a query over committed files; `where` they are.
+
+    Raises:
+        StorageError: one of them cannot be read.
+    """
+    with storage_errors("reading what is stored", where, "nothing was changed"):
+        return rows.collect()
 
 
 def require_verified(layout: Layout, files: Iterable[Partition | LedgerFile]) -> None:

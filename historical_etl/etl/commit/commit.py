@@ -10,7 +10,14 @@ import polars as pl
 
 from historical_etl.errors import ChecksumMismatchError
 from historical_etl.etl.commit import ledger_rows
-from historical_etl.etl.completeness import Completeness, FetchAttempt, GapPolicy, load_actions, update_completeness
+from historical_etl.etl.completeness import (
+    Completeness,
+    FetchAttempt,
+    GapPolicy,
+    load_actions,
+    stored_keys,
+    update_completeness,
+)
 from historical_etl.etl.merge import (
     WITHHELD_SCHEMA,
     Gate,
@@ -21,14 +28,14 @@ from historical_etl.etl.merge import (
     without_adj_close,
 )
 from historical_etl.etl.reconcile import Reconciled, StoredLevels
-from historical_etl.models import SyncManifest
+from historical_etl.models import Partition, SyncManifest
 from historical_etl.one_behind import one_behind
 from historical_etl.schema import ORDER, years_in
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.failed_runs import RunRecord, drop_notes, read_notes
-from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import LedgerChanges, read_undamaged
 from historical_etl.store.manifest import ManifestManager
+from historical_etl.store.parquet import Block
 from historical_etl.store.transaction import CopiedYear, Provenance, Transaction
 from historical_etl.store.verified_files import verified_path
 from historical_etl.store.volume import required_for_merge
@@ -50,6 +57,7 @@ class Prepared:
         rows: how many rows the batch stores, those included that are stored already.
         provenance: the source of the rows.
         disk_warning: what is to be said of the space on the disk; may be empty.
+        rebuilt: a warning for each damaged year that is replaced as a whole.
     """
 
     completeness: Completeness
@@ -59,6 +67,7 @@ class Prepared:
     rows: int
     provenance: Provenance
     disk_warning: str
+    rebuilt: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ class Commit:
         """
         rows = reconciled.batch.rows
         lead_in = reconciled.batch.context
-        stored = _stored_years(self.transaction, self.manifests.layout, rows)
+        stored, rebuilt = self._stored_years(rows, completeness)
         disk_warning = _disk_warning(self.manifests, stored, rows)
         dropped = (
             pl.concat([reconciled.dropped, left.select(reconciled.dropped.columns)]).unique()
@@ -150,7 +159,43 @@ class Commit:
             rows=reconciled.batch.rows.height,
             provenance=provenance,
             disk_warning=disk_warning,
+            rebuilt=rebuilt,
         )
+
+    def _stored_years(self, rows: pl.DataFrame, completeness: Completeness) -> tuple[StoredYears, list[str]]:
+        """The base of the merge without damaged years of which the new rows have every bar, and a warning for each."""
+        transaction, base, rebuilt = self.transaction, self.transaction.base, list[str]()
+        for year in years_in(rows):
+            partition = base.partition(year) if base else None
+            if base is None or partition is None:
+                continue
+            try:
+                transaction.stored_blocks(year)
+            except ChecksumMismatchError as damage:
+                if not self._replaces(partition, rows, completeness):
+                    raise
+                rebuilt.append(
+                    f"{damage.what}: {year} was rebuilt from bars that were fetched anew, and what has changed of "
+                    "them is in no ledger"
+                )
+                _log.warning("%s", rebuilt[-1])
+                base = base.model_copy(update={"partitions": tuple(p for p in base.partitions if p != partition)})
+        present = {partition.year for partition in base.partitions} if base else set[int]()
+
+        def blocks(year: int) -> list[Block]:
+            return transaction.stored_blocks(year) if year in present else []
+
+        return StoredYears(base, self.manifests.layout, blocks), rebuilt
+
+    def _replaces(self, partition: Partition, rows: pl.DataFrame, completeness: Completeness) -> bool:
+        """Whether new rows have every bar of a year that cannot be read."""
+        stored = stored_keys(completeness, self.calendar, partition.year)
+        if stored.height == partition.rows:
+            return stored.join(rows, on=ORDER, how="anti").is_empty()
+        # The ledgers that say which bars it has are damaged as well: all that is known is how many.
+        span = pl.col("date").is_between(partition.first_session, partition.last_session)
+        new = rows.filter(span)
+        return new.height >= partition.rows and new.get_column("symbol").n_unique() >= partition.symbols
 
     def _write_year(self, year: GrowingYear, place: Callable[[CopiedYear], object]) -> None:
         merged = year.merged.result
@@ -253,25 +298,6 @@ class Commit:
                 here = rows.filter(pl.col("date").is_in(days.implode())).select(pl.col("date").unique()).collect()
                 found.append(here.get_column("date"))
         return pl.concat(found)
-
-
-def _stored_years(transaction: Transaction, layout: Layout, rows: pl.DataFrame) -> StoredYears:
-    """The base of the merge, without damaged years that the new rows replace as a whole."""
-    base = transaction.base
-    for year in years_in(rows):
-        partition = base.partition(year) if base else None
-        if base is None or partition is None:
-            continue
-        try:
-            transaction.stored_blocks(year)
-        except ChecksumMismatchError as damage:
-            new = rows.filter(pl.col("date").dt.year() == year)
-            if new.height < partition.rows or new.get_column("symbol").n_unique() < partition.symbols:
-                raise
-            _log.warning("%s It is rebuilt from the %d rows that were fetched", damage, new.height)
-            base = base.model_copy(update={"partitions": tuple(p for p in base.partitions if p != partition)})
-    present = {partition.year for partition in base.partitions} if base else set[int]()
-    return StoredYears(base, layout, lambda year: transaction.stored_blocks(year) if year in present else [])
 
 
 def _disk_warning(manifests: ManifestManager, stored: StoredYears, rows: pl.DataFrame) -> str:

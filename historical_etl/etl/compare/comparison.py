@@ -188,7 +188,7 @@ def compare(
     if source is not None:
         here = _asked(source, request, size)
     else:
-        rows = store.prices.scan(request.symbols, request.start, request.end).collect()
+        rows = store.prices.bars(request.symbols, request.start, request.end)
         name, basis = (manifest.provider, manifest.adjustment) if manifest else ("", "")
         here = Side(f"{name} as stored", basis, None, rows, {})
     return _held_together(here, _asked(there, request, size), request, tolerances or Tolerances())

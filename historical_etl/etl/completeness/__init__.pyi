@@ -17,6 +17,7 @@ from .completeness import update_completeness as update_completeness
 from .gap_ranges import as_ranges as as_ranges
 from .gap_ranges import exploded as exploded
 from .gap_ranges import in_order as in_order
+from .ledger_keys import stored_keys as stored_keys
 from .load import ASKED as ASKED
 from .load import load_actions as load_actions
 from .load import load_completeness as load_completeness

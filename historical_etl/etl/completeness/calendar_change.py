@@ -26,7 +26,7 @@ from historical_etl.schema import ORDER, SCHEMA
 from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledger_schemas import SCHEMAS
-from historical_etl.store.verified_files import verified_path
+from historical_etl.store.verified_files import collected, verified_path
 
 __all__ = ["CalendarChange", "joined_in_words", "misfit", "rebased"]
 
@@ -76,8 +76,9 @@ class CalendarChange:
         rows = [pl.DataFrame(schema=_KEYS)]
         for partition in manifest.partitions:
             if (here := gone.filter(gone.dt.year() == partition.year)).len():
-                scan = pl.scan_parquet(verified_path(layout, partition), glob=False)
-                rows.append(scan.filter(pl.col("date").is_in(here.implode())).select(ORDER).collect())
+                path = verified_path(layout, partition)
+                left = pl.scan_parquet(path, glob=False).filter(pl.col("date").is_in(here.implode())).select(ORDER)
+                rows.append(collected(left, path))
         if manifest.start_date is None or manifest.end_date is None:
             return cls(pl.concat(rows), stored, 0, manifest.calendar, calendar.version)
         sessions = calendar.between(manifest.start_date, manifest.end_date)
@@ -237,7 +238,8 @@ def _release(calendar: str) -> str:
 
 def _days(layout: Layout, partition: Partition) -> Iterator[pl.Series]:
     try:
-        scan = pl.scan_parquet(verified_path(layout, partition), glob=False)
-        yield scan.select(pl.col("date").unique()).collect().get_column("date").cast(SCHEMA["date"])
+        path = verified_path(layout, partition)
+        days = collected(pl.scan_parquet(path, glob=False).select(pl.col("date").unique()), path)
+        yield days.get_column("date").cast(SCHEMA["date"])
     except (ChecksumMismatchError, StorageError) as damage:
         _log.warning("%s Whether its days have left the calendar is not known", damage)

@@ -16,7 +16,7 @@ from historical_etl.sessions import SessionCalendar
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledger_schemas import empty_ledger
 from historical_etl.store.ledgers import read_ledger
-from historical_etl.store.verified_files import verified_path
+from historical_etl.store.verified_files import collected, verified_path
 
 __all__ = ["ASKED", "load_actions", "load_completeness", "rebuild_completeness"]
 
@@ -71,7 +71,7 @@ def rebuild_completeness(
                 raise
             _log.warning("%s Its sessions are left out", damage)
             continue
-        rows = pl.scan_parquet(path, glob=False).select(ORDER).collect().sort(ORDER)
+        rows = collected(pl.scan_parquet(path, glob=False).select(ORDER), path).sort(ORDER)
         if not rows.get_column("date").unique().is_in(calendar.sessions.implode()).all():
             rows = rows.filter(pl.col("date").is_in(calendar.sessions.implode()))  # they have left the calendar
         attempt = FetchAttempt(
@@ -100,7 +100,8 @@ def load_actions(layout: Layout, manifest: SyncManifest | None) -> pl.DataFrame:
     events: list[tuple[pl.DataFrame, pl.DataFrame]] = []
     lasts = pl.DataFrame(schema={name: SCHEMA[name] for name in PRICES})
     for partition in manifest.partitions if manifest else ():
-        rows = pl.scan_parquet(verified_path(layout, partition), glob=False).select(PRICES).collect().sort(ORDER)
+        path = verified_path(layout, partition)
+        rows = collected(pl.scan_parquet(path, glob=False).select(PRICES), path).sort(ORDER)
         events.append(inferred(rows, lasts))
         lasts = pl.concat([lasts, last_rows(rows)]).unique("symbol", keep="last", maintain_order=True)
     return with_implied(empty_ledger("actions"), events)

@@ -17,7 +17,7 @@ from historical_etl.schema import ORDER, SCHEMA, empty_frame, symbols_in
 from historical_etl.store.layout import Layout
 from historical_etl.store.parquet import StoredStretch
 from historical_etl.store.transaction import Transaction
-from historical_etl.store.verified_files import verified_path
+from historical_etl.store.verified_files import collected, verified_path
 
 __all__ = ["Moved", "move_rows", "seams", "stored_rows_of", "write_moved"]
 
@@ -149,12 +149,12 @@ def stored_rows_of(layout: Layout, manifest: SyncManifest | None, symbols: Seque
     """All stored rows of some symbols, sorted by (symbol, date).
 
     Raises:
-        ChecksumMismatchError: a year is damaged.
+        ChecksumMismatchError, StorageError: a year is damaged, or cannot be read.
     """
     wanted = pl.col("symbol").is_in(symbols)
     years = [
-        pl.scan_parquet(verified_path(layout, partition), glob=False).filter(wanted).collect()
-        for partition in (manifest.partitions if manifest else ())
+        collected(pl.scan_parquet(path, glob=False).filter(wanted), path)
+        for path in (verified_path(layout, partition) for partition in (manifest.partitions if manifest else ()))
     ]
     return pl.concat([empty_frame(), *years]).sort(ORDER)
 

@@ -19,7 +19,7 @@ from historical_etl.etl.reader.bar_history import bar_history
 from historical_etl.schema import empty_frame
 from historical_etl.store.leases import leased
 from historical_etl.store.ledgers import read_ledger, read_named_ledger
-from historical_etl.store.verified_files import require_verified
+from historical_etl.store.verified_files import collected, require_verified
 
 __all__ = ["StoredPrices"]
 
@@ -95,6 +95,16 @@ class StoredPrices:
             _log.warning("adjust=%r gives null for %s: %s", adjust, concerned, why)
         return adjusted(rows, actions, whole, adjust, unknown)
 
+    def bars(
+        self, symbols: Iterable[str] | str | None, start: date | datetime | str, end: date | datetime | str
+    ) -> pl.DataFrame:
+        """The bars of the current version that `scan` gives.
+
+        Raises:
+            StorageError: a file cannot be read. Else as `scan`.
+        """
+        return collected(self.scan(symbols, start, end), self._context.layout.objects)
+
     def cursors(self) -> dict[str, date]:
         """Each stored symbol's cursor, its last contiguous session. See `HistoricalETL.cursors`."""
         return self._state.completeness_of(self._context.require_manifest()).cursors()
@@ -122,7 +132,7 @@ class StoredPrices:
         self._state.named([symbol], manifest)
         date_ = as_date(day, "day")
         name = self._state.meant(symbol, date_)
-        rows = self.scan(name, date_, date_).collect()
+        rows = self.bars(name, date_, date_)
         now = rows.row(0, named=True) if rows.height else None
         return bar_history(
             self._context.layout, manifest, name, date_, now, self._context.calendar, self._state.names_of(manifest)

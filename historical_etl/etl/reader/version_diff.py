@@ -9,7 +9,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.schema import ORDER, SCHEMA, empty_frame
 from historical_etl.store.layout import Layout
 from historical_etl.store.ledgers import read_undamaged
-from historical_etl.store.verified_files import verified_path
+from historical_etl.store.verified_files import collected, verified_path
 
 __all__ = ["DIFF_SCHEMA", "changed_years", "version_diff"]
 
@@ -85,6 +85,9 @@ def _of_year(
 def _bars(layout: Layout, version: SyncManifest, moves: list[Move], year: int, side: str) -> pl.DataFrame:
     """The bars of a year by the names of both versions, and `was`, their name in this one."""
     partition = version.partition(year)
-    rows = pl.read_parquet(verified_path(layout, partition), glob=False) if partition else empty_frame()
+    rows = empty_frame()
+    if partition:
+        path = verified_path(layout, partition)
+        rows = collected(pl.scan_parquet(path, glob=False), path)
     named = mapped(rows, moves, pl.col("date")) if moves else rows.with_columns(pl.col("symbol").alias("was"))
     return named.rename({name: f"{name}_{side}" for name in (*_VALUES, "was")})

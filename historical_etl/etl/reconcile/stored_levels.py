@@ -13,7 +13,7 @@ from historical_etl.models import SyncManifest
 from historical_etl.quality.price_levels import LEVELS
 from historical_etl.schema import ORDER, SCHEMA, empty_frame, ordered
 from historical_etl.store.layout import Layout
-from historical_etl.store.verified_files import verified_path
+from historical_etl.store.verified_files import collected, verified_path
 
 __all__ = ["StoredLevels"]
 
@@ -127,7 +127,7 @@ class StoredLevels:
         for partition in self.manifest.partitions if self.manifest else ():
             rows = pl.scan_parquet(verified_path(self.layout, partition), glob=False)
             frames.append(self._without_left(rows.filter(pl.col("symbol") == symbol)))
-        return ordered(pl.concat(frames).collect())
+        return ordered(collected(pl.concat(frames), self.layout.objects))
 
     def _year(self, year: int) -> pl.LazyFrame:
         """The rows of a year, to be read together with those of others: one query takes half the time of one a year."""

@@ -107,6 +107,7 @@ class RunStats:
         self.corrections += prepared.ledgers["corrections"].height
         self.restated |= set(prepared.ledgers["restatements"].get_column("symbol"))
         self.rows += prepared.rows
+        self.warnings += prepared.rebuilt
         self.disk_warnings += [prepared.disk_warning] if prepared.disk_warning else []
 
     def add_committed(self, before: SyncManifest | None, manifest: SyncManifest | None, after: Completeness) -> None:

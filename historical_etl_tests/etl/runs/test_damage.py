@@ -5,6 +5,7 @@ import os
 import shutil
 from datetime import date
 
+import polars as pl
 import pytest
 
 from historical_etl import ChecksumMismatchError
@@ -82,6 +83,28 @@ def test_a_rebuild_with_fewer_symbols_is_refused(etl):
     flip(object_of(etl, 2012))
     with pytest.raises(ChecksumMismatchError):
         etl.run_year(2012, SYMBOLS[:-1])
+
+
+@pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
+@pytest.mark.parametrize("lacking", [1, 0])
+def test_a_year_is_rebuilt_only_from_every_bar_that_it_had(root, market, damage, lacking):
+    """Later sessions that the source has, as an increment brings them, make up for none that it has no more."""
+    gone = date(2012, 3, 1)
+
+    def without(bars):
+        return bars.filter(~((pl.col("symbol") == SYMBOLS[0]) & (pl.col("date") == gone)))
+
+    store(root, ScriptedFetcher(market)).run_full_etl(SYMBOLS, "2012-01-01", "2012-06-29")
+    etl = store(root, ScriptedFetcher(market, alter=without if lacking else None))
+    damage(object_of(etl, 2012))
+    if lacking:
+        with pytest.raises(ChecksumMismatchError):
+            etl.run_year(2012, SYMBOLS)
+        assert current_manifest(etl).version == 1
+        return
+    done = etl.run_year(2012, SYMBOLS)
+    assert any("2012" in warning and "rebuilt" in warning for warning in done.warnings)
+    assert etl.scan(SYMBOLS[0], gone, gone).collect().height == 1
 
 
 def test_a_missing_object_is_damage_and_a_rebuild_repairs_it(etl):

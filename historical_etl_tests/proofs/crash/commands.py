@@ -16,6 +16,7 @@ import polars as pl
 from historical_etl import DataQualityError, FetchRequest, FetchResult, HistoricalETL
 from historical_etl.durable import fsync_folder, make_folder, write_atomic
 from historical_etl.etl.adopt import adopt, opened_for
+from historical_etl.etl.compare import compare
 from historical_etl.etl.maintenance.archive import import_store
 from historical_etl.etl.runs import YearEvent
 from historical_etl.models import SyncManifest
@@ -137,6 +138,19 @@ def _as_before(root: Path, _: Acknowledge) -> None:
 def _current_version(etl: HistoricalETL) -> int:
     manifest = etl.manifest()
     return manifest.version if manifest else 0
+
+
+def _read(root: Path, acknowledge: Acknowledge) -> None:
+    """What only reads, as far as it gives an answer and not a query."""
+    etl = store_on(root, SPLIT)
+    kept = etl.versions().get_column("version")
+    etl.diff(kept[0], kept[-1])
+    etl.explain("IBM", JANUARY)
+    compare(etl, AsOfSource(BEFORE), SYMBOLS, JANUARY, BEFORE)
+    for name in ("gaps", "holds", "corrections"):
+        etl.ledger(name)
+    etl.completeness()
+    acknowledge(_current_version(etl))
 
 
 # ── from outside ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,6 +278,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "unpin": Command(_unpin, BEFORE, (_backfill, _increment, _pin)),
     "rollback": Command(_rollback, SPLIT, (_backfill, _increment, _pin, _restatement)),
     "vacuum": Command(_vacuum, SPLIT, (_backfill, _increment, _restatement)),
+    "read": Command(_read, SPLIT, (_backfill, _increment, _pin, _restatement)),
     "adopt": Command(_adopt, BEFORE, (_backfill, _increment, _files)),
     "import": Command(_import, BEFORE, (_archive,)),
     "repair": Command(_repair, SPLIT, (_backfill, _increment, _restatement, _damage), repairs=True),
